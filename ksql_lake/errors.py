@@ -1,0 +1,217 @@
+"""Every error ksql-lake raises on purpose, in one tree.
+
+    KsqlLakeError
+    ├── ConfigError ................ fix    settings or arguments that cannot work
+    │   ├── SettingsError .......... fix    the environment
+    │   ├── FeedError .............. fix    a feed file; lists all of its problems
+    │   └── UnknownFeedError ....... fix    a name that no feed has
+    ├── KsqlError .................. stop   the server's side of the conversation
+    │   ├── ServerUnavailableError . retry  refused, reset, timed out, 503
+    │   ├── ServerBusyError ........ retry  429 and the limits that only speak in text
+    │   ├── IncompleteResponseError  retry  the answer ended before it was complete
+    │   ├── QueryFailedError ....... retry  an error inside an answer that had begun
+    │   ├── StatementError ......... fix    the server refused the statement
+    │   ├── NotQueryableError ...... fix    the source cannot be read by a pull query
+    │   ├── UnauthorizedError ...... fix    401 and 403
+    │   └── ProtocolError .......... stop   not what a ksqlDB server says
+    ├── SchemaError ................ stop   a type text that ksqlDB does not produce
+    ├── DecodeError ................ stop   one value of one row does not fit its type
+    └── LakeError .................. stop   the lake's side
+        ├── WriteError ............. fix    disk full, read-only, permission, failed fsync
+        ├── ConflictError .......... retry  another writer committed first
+        ├── SchemaChangeError ...... fix    the source's columns no longer fit the lake's
+        ├── SnapshotRefusedError ... fix    a table snapshot that is suspiciously small
+        ├── VersionError ........... fix    a table version that is not the open one
+        └── CorruptLakeError ....... fix    files and manifests disagree; doctor tells more
+
+The type answers the caller's only question: `recovery` is RETRY (the same call may succeed later),
+FIX (someone must change something first) or STOP (neither helps; it is a defect or foreign data).
+This module refuses to import anything: every other room may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar, Self
+
+
+class Recovery(StrEnum):
+    """What a caller can do about an error."""
+
+    RETRY = "retry"
+    FIX = "fix"
+    STOP = "stop"
+
+
+class KsqlLakeError(Exception):
+    """The root of the tree: a sentence, where it happened, and what to do next.
+
+    Args:
+        message: What happened, one sentence.
+        hint: What to do next; may be empty.
+        **where: Location by name (`feed`, `partition`, `path`, `row`, `column`, ...), rendered in the order
+            given, outermost first.
+    """
+
+    recovery: ClassVar[Recovery] = Recovery.STOP
+
+    def __init__(self, message: str, *, hint: str = "", **where: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where: dict[str, object] = {name: value for name, value in where.items() if value is not None}
+
+    def at(self, **where: object) -> Self:
+        """Return this error with an outer location put in front; what an inner room already said stays."""
+        outer = {name: value for name, value in where.items() if value is not None}
+        self.where = {**outer, **self.where}
+        return self
+
+    @property
+    def location(self) -> str:
+        """The location as one short text, e.g. `feed transactions, partition 2025-01-15`."""
+        return ", ".join(f"{name} {value}" for name, value in self.where.items())
+
+    def __str__(self) -> str:
+        text = f"{self.location}: {self.message}" if self.where else self.message
+        return f"{text}\n{self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would call the class with the message alone and lose the rest between processes.
+        return (_rebuild, (type(self), self.__dict__))
+
+
+def _rebuild(kind: type[KsqlLakeError], state: dict[str, object]) -> KsqlLakeError:
+    error = kind.__new__(kind, state.get("message", ""))
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(KsqlLakeError):
+    """Settings or arguments that cannot work as given."""
+
+    recovery = Recovery.FIX
+
+
+class SettingsError(ConfigError):
+    """The environment holds a value that cannot be used."""
+
+
+class FeedError(ConfigError):
+    """A feed file is wrong; `problems` lists everything found in it, each as `key: what`.
+
+    Args:
+        message: The summary sentence.
+        problems: One line per problem.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str = "", **where: object) -> None:
+        super().__init__(message, hint=hint, **where)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        head, *rest = super().__str__().split("\n")
+        return "\n".join([head, *(f"  {problem}" for problem in self.problems), *rest])
+
+
+class UnknownFeedError(ConfigError):
+    """No feed has this name."""
+
+
+class KsqlError(KsqlLakeError):
+    """The server, or the way to it, did something other than answer."""
+
+
+class ServerUnavailableError(KsqlError):
+    """The server could not be reached, went away, kept silent too long, or said 503."""
+
+    recovery = Recovery.RETRY
+
+
+class ServerBusyError(KsqlError):
+    """The server refused for now: 429, or one of the limits that only speak in their text."""
+
+    recovery = Recovery.RETRY
+
+
+class IncompleteResponseError(KsqlError):
+    """The response ended without its proof of completeness, so none of its rows may land."""
+
+    recovery = Recovery.RETRY
+
+
+class QueryFailedError(KsqlError):
+    """The server reported an error after the response had begun."""
+
+    recovery = Recovery.RETRY
+
+
+class StatementError(KsqlError):
+    """The server understood the request and refused the statement."""
+
+    recovery = Recovery.FIX
+
+
+class NotQueryableError(KsqlError):
+    """The source exists, but no pull query can read it."""
+
+    recovery = Recovery.FIX
+
+
+class UnauthorizedError(KsqlError):
+    """The server did not accept the credentials, or they do not allow this."""
+
+    recovery = Recovery.FIX
+
+
+class ProtocolError(KsqlError):
+    """The bytes are not what a ksqlDB server sends."""
+
+
+class SchemaError(KsqlLakeError):
+    """A schema text outside ksqlDB's grammar."""
+
+
+class DecodeError(KsqlLakeError):
+    """A row's values do not fit the response's schema; names row number, column and value."""
+
+
+class LakeError(KsqlLakeError):
+    """Something about the lake's own files."""
+
+
+class WriteError(LakeError):
+    """A file could not be written, synced or renamed; nothing became visible."""
+
+    recovery = Recovery.FIX
+
+
+class ConflictError(LakeError):
+    """Another writer committed first, or this writer's staging was cleared; plan again against the winner."""
+
+    recovery = Recovery.RETRY
+
+
+class SchemaChangeError(LakeError):
+    """The source's columns changed in a way the feed's `on_schema_change` does not allow."""
+
+    recovery = Recovery.FIX
+
+
+class SnapshotRefusedError(LakeError):
+    """A table snapshot is suspiciously smaller than the version before it."""
+
+    recovery = Recovery.FIX
+
+
+class VersionError(LakeError):
+    """A table version other than the open one was asked for."""
+
+    recovery = Recovery.FIX
+
+
+class CorruptLakeError(LakeError):
+    """Files and manifests disagree."""
+
+    recovery = Recovery.FIX

@@ -1,0 +1,319 @@
+"""ksqlDB type text to Arrow types: pure, exact, nothing guessed.
+
+Reads the schema text of a query header (`` `ID` BIGINT KEY, `ITEMS` ARRAY<STRUCT<`SKU` STRING>> ``) and maps
+each type to the one Arrow type it is stored as. It refuses texts outside the grammar: a type we do not know
+must never become a string column by accident. Grammar: `LogicalSchema` and `FormatOptions` in ksqlDB's source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+from ksql_lake.errors import SchemaError
+
+MAX_DEPTH = 64
+"""How deep types may nest; Parquet readers give up earlier than ksqlDB does."""
+
+
+class Primitive(StrEnum):
+    """The types without parameters, as ksqlDB writes them."""
+
+    BOOLEAN = "BOOLEAN"
+    INTEGER = "INTEGER"
+    BIGINT = "BIGINT"
+    DOUBLE = "DOUBLE"
+    STRING = "STRING"
+    BYTES = "BYTES"
+    TIME = "TIME"
+    DATE = "DATE"
+    TIMESTAMP = "TIMESTAMP"
+
+    @property
+    def text(self) -> str:
+        """The type as ksqlDB writes it."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Decimal:
+    """DECIMAL(precision, scale), at most 38 digits."""
+
+    precision: int
+    scale: int
+
+    @property
+    def text(self) -> str:
+        """The type as ksqlDB writes it."""
+        return f"DECIMAL({self.precision}, {self.scale})"
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """ARRAY<element>."""
+
+    element: KsqlType
+
+    @property
+    def text(self) -> str:
+        """The type as ksqlDB writes it."""
+        return f"ARRAY<{self.element.text}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """MAP<key, value>; keys may be of any type."""
+
+    key: KsqlType
+    value: KsqlType
+
+    @property
+    def text(self) -> str:
+        """The type as ksqlDB writes it."""
+        return f"MAP<{self.key.text}, {self.value.text}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """STRUCT<fields>; may be empty."""
+
+    fields: tuple[tuple[str, KsqlType], ...]
+
+    @property
+    def text(self) -> str:
+        """The type as ksqlDB writes it."""
+        inner = ", ".join(f"`{name}` {kind.text}" for name, kind in self.fields)
+        return f"STRUCT<{inner or ' '}>"
+
+
+KsqlType = Primitive | Decimal | Array | Map | Struct
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a response.
+
+    Attributes:
+        name: Exact-case name, without quotes.
+        type: Its ksqlDB type.
+        key: Marked KEY (only table pulls mark keys).
+        header: Marked HEADERS or HEADER('...').
+    """
+
+    name: str
+    type: KsqlType
+    key: bool = False
+    header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns of a response, in row order."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in row order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def text(self) -> str:
+        """The schema as ksqlDB writes it, KEY marks included, HEADER marks left out."""
+        return ", ".join(
+            f"`{column.name}` {column.type.text}{' KEY' if column.key else ''}" for column in self.columns
+        )
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+_TYPE_WORDS = "BOOLEAN|INTEGER|BIGINT|DOUBLE|STRING|BYTES|TIMESTAMP|TIME|DATE|DECIMAL|ARRAY|MAP|STRUCT"
+_NAME = re.compile(rf"`(.*?)` (?=(?:{_TYPE_WORDS})\b)", re.DOTALL)
+_WORD = re.compile(r"[A-Z]+")
+_DECIMAL = re.compile(r"\((\d{1,3}), ?(\d{1,3})\)")
+_MARK = re.compile(r" (KEY|HEADERS|HEADER\('.*?'\))(?=, `|$)", re.DOTALL)
+
+
+class _Reader:
+    """A cursor over one schema text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def fail(self, expected: str) -> SchemaError:
+        rest = self.text[self.at : self.at + 40]
+        return SchemaError(
+            f"expected {expected} at character {self.at + 1}, found {rest!r}",
+            hint="This is not a schema that ksqlDB writes; is the address that of a ksqlDB server?",
+        )
+
+    def take(self, literal: str) -> bool:
+        if self.text.startswith(literal, self.at):
+            self.at += len(literal)
+            return True
+        return False
+
+    def need(self, literal: str) -> None:
+        if not self.take(literal):
+            raise self.fail(repr(literal))
+
+    def name(self) -> str:
+        # Backticks inside a name are not doubled by the server: the name ends where a type follows.
+        match = _NAME.match(self.text, self.at)
+        if match is None:
+            raise self.fail("a back-quoted name and a type")
+        self.at = match.end()
+        return match.group(1)
+
+    def type(self, depth: int = 0) -> KsqlType:
+        if depth > MAX_DEPTH:
+            raise SchemaError(f"types nest deeper than {MAX_DEPTH} levels")
+        match = _WORD.match(self.text, self.at)
+        word = match.group() if match else ""
+        if word in Primitive.__members__:
+            self.at += len(word)
+            return Primitive(word)
+        parameterised: dict[str, Callable[[int], KsqlType]] = {
+            "DECIMAL": self._decimal,
+            "ARRAY": self._array,
+            "MAP": self._map,
+            "STRUCT": self._struct,
+        }
+        if word not in parameterised:
+            raise self.fail("a type")
+        self.at += len(word)
+        return parameterised[word](depth + 1)
+
+    def _decimal(self, _depth: int) -> Decimal:
+        match = _DECIMAL.match(self.text, self.at)
+        if match is None:
+            raise self.fail("(precision, scale)")
+        precision, scale = int(match.group(1)), int(match.group(2))
+        if not (1 <= precision <= 38 and scale <= precision):
+            raise self.fail("a precision of 1 to 38 and a scale not above it")
+        self.at = match.end()
+        return Decimal(precision, scale)
+
+    def _array(self, depth: int) -> Array:
+        self.need("<")
+        element = self.type(depth)
+        self.need(">")
+        return Array(element)
+
+    def _map(self, depth: int) -> Map:
+        self.need("<")
+        key = self.type(depth)
+        self.need(", ")
+        value = self.type(depth)
+        self.need(">")
+        return Map(key, value)
+
+    def _struct(self, depth: int) -> Struct:
+        self.need("<")
+        if self.take(" >") or self.take(">"):
+            return Struct(())
+        fields = [(self.name(), self.type(depth))]
+        while self.take(", "):
+            fields.append((self.name(), self.type(depth)))
+        self.need(">")
+        return Struct(tuple(fields))
+
+    def column(self) -> Column:
+        name, kind = self.name(), self.type()
+        match = _MARK.match(self.text, self.at)
+        mark = match.group(1) if match else ""
+        self.at = match.end() if match else self.at
+        return Column(name, kind, key=mark == "KEY", header=mark.startswith("HEADER"))
+
+
+def parse_type(text: str) -> KsqlType:
+    """Read one type text.
+
+    Raises:
+        SchemaError: The text is not a type that ksqlDB writes.
+    """
+    reader = _Reader(text)
+    kind = reader.type()
+    if reader.at != len(text):
+        raise reader.fail("the end of the type")
+    return kind
+
+
+def parse_schema(text: str) -> Schema:
+    """Read the schema text of a query header.
+
+    Raises:
+        SchemaError: The text is outside the grammar, or two columns have the same name.
+    """
+    reader = _Reader(text)
+    columns = [reader.column()]
+    while reader.take(", "):
+        columns.append(reader.column())
+    if reader.at != len(text):
+        raise reader.fail("the end of the schema")
+    names = [column.name for column in columns]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise SchemaError(f"column {', '.join(twice)} stands twice in the response's schema")
+    return Schema(tuple(columns))
+
+
+_ARROW: dict[Primitive, pa.DataType] = {
+    Primitive.BOOLEAN: pa.bool_(),
+    Primitive.INTEGER: pa.int32(),
+    Primitive.BIGINT: pa.int64(),
+    Primitive.DOUBLE: pa.float64(),
+    Primitive.STRING: pa.string(),
+    Primitive.BYTES: pa.binary(),
+    Primitive.TIME: pa.time32("ms"),
+    Primitive.DATE: pa.date32(),
+    Primitive.TIMESTAMP: pa.timestamp("ms", tz="UTC"),
+}
+
+
+def arrow_type(kind: KsqlType) -> pa.DataType:
+    """Give the one Arrow type a ksqlDB type is stored as.
+
+    Raises:
+        SchemaError: The type holds a STRUCT without fields, which Parquet cannot store.
+    """
+    match kind:
+        case Primitive():
+            return _ARROW[kind]
+        case Decimal(precision, scale):
+            return pa.decimal128(precision, scale)
+        case Array(element):
+            return pa.list_(arrow_type(element))
+        case Map(key, value):
+            return pa.map_(arrow_type(key), arrow_type(value))
+        case Struct(fields):
+            if not fields:
+                raise SchemaError(
+                    "Parquet cannot store a STRUCT without fields",
+                    hint="Leave the column out: name the wanted ones in the feed's `columns`.",
+                )
+            return pa.struct([pa.field(name, arrow_type(inner)) for name, inner in fields])
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Give the Arrow schema of a response, every field nullable.
+
+    Raises:
+        SchemaError: Names the column whose type cannot be stored.
+    """
+    fields = []
+    for column in schema:
+        try:
+            fields.append(pa.field(column.name, arrow_type(column.type)))
+        except SchemaError as error:
+            raise error.at(column=column.name) from None
+    return pa.schema(fields)

@@ -1,0 +1,109 @@
+"""The environment, read once: where the server, the lake and the feeds are.
+
+Nothing else in ksql-lake reads environment variables. Secrets exist only here and in the client: they are
+never accepted from feed files and never rendered (`repr` shows asterisks).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ksql_lake.errors import SettingsError
+
+
+def _variable(name: str) -> AliasChoices:
+    return AliasChoices(name)
+
+
+class Settings(BaseSettings):
+    """Everything the environment may say; times are seconds.
+
+    Attributes:
+        ksqldb_url: The server, `http://host:port` or `https://host:port`, without a path.
+        ksqldb_user: Basic-auth user or API key; together with `ksqldb_password`.
+        ksqldb_token: Bearer token; not together with a user.
+        ksqldb_ca_file: PEM file of the authority that signed the server's certificate.
+        ksqldb_cert_file: PEM client certificate for mutual TLS; `ksqldb_key_file` is its key.
+        connect_timeout: How long a connection may take to open.
+        read_timeout: How long the server may stay silent inside a response.
+        attempts: How many times a retryable request or export is tried in all.
+        lake_root: Folder of the lake.
+        feeds_root: Folder with `active/` and `archived/`.
+        dagster_home: Dagster's own folder, None when Dagster is not in use.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    ksqldb_url: str = Field("http://localhost:8088", validation_alias=_variable("KSQLDB_URL"))
+    ksqldb_user: str | None = Field(None, validation_alias=_variable("KSQLDB_USER"))
+    ksqldb_password: SecretStr | None = Field(None, validation_alias=_variable("KSQLDB_PASSWORD"))
+    ksqldb_token: SecretStr | None = Field(None, validation_alias=_variable("KSQLDB_TOKEN"))
+    ksqldb_ca_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_CA_FILE"))
+    ksqldb_cert_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_CERT_FILE"))
+    ksqldb_key_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_KEY_FILE"))
+    connect_timeout: float = Field(10.0, gt=0, validation_alias=_variable("KSQLDB_CONNECT_TIMEOUT"))
+    read_timeout: float = Field(120.0, gt=0, validation_alias=_variable("KSQLDB_READ_TIMEOUT"))
+    attempts: int = Field(4, ge=1, le=20, validation_alias=_variable("KSQLDB_ATTEMPTS"))
+    lake_root: str = Field("data_lake", min_length=1, validation_alias=_variable("KSQL_LAKE_ROOT"))
+    feeds_root: Path = Field(Path("feeds"), validation_alias=_variable("KSQL_LAKE_FEEDS"))
+    dagster_home: Path | None = Field(None, validation_alias=_variable("DAGSTER_HOME"))
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: object, info: object) -> object:
+        # `KSQLDB_USER=` in an env file means "no user", not "a user with an empty name".
+        if isinstance(value, str) and not value.strip():
+            field = cls.model_fields[info.field_name]  # type: ignore[attr-defined]
+            return field.default
+        return value
+
+    @field_validator("ksqldb_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        url = value.strip().rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        authority = url.split("://", 1)[1]
+        if "@" in authority:
+            raise ValueError("must not hold credentials; use KSQLDB_USER and KSQLDB_PASSWORD")
+        if not authority or any(mark in authority for mark in "?# "):
+            raise ValueError("must be http(s)://host:port")
+        return url
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> Self:
+        if self.ksqldb_token and self.ksqldb_user:
+            raise ValueError("KSQLDB_TOKEN and KSQLDB_USER exclude each other; set one of them")
+        if (self.ksqldb_user is None) != (self.ksqldb_password is None):
+            raise ValueError("KSQLDB_USER and KSQLDB_PASSWORD go together; set both or neither")
+        if self.ksqldb_key_file and not self.ksqldb_cert_file:
+            raise ValueError("KSQLDB_KEY_FILE needs KSQLDB_CERT_FILE beside it")
+        for name in ("ksqldb_ca_file", "ksqldb_cert_file", "ksqldb_key_file"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name.upper()}: no such file: {path}")
+        return self
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; `overrides` win over it.
+
+    Raises:
+        SettingsError: A variable holds something unusable; the text names every such variable and never
+            shows a secret's value.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = [
+            ": ".join([*(str(key) for key in detail["loc"]), detail["msg"].removeprefix("Value error, ")])
+            for detail in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError(
+            "the environment cannot be used: " + "; ".join(problems),
+            hint="Correct the variable, or unset it to use its default.",
+        ) from None
