@@ -1,0 +1,98 @@
+"""What happens to a dataset's columns when the source's change: pure.
+
+Added columns are NULL in older files, removed ones NULL in newer files, widened numbers read as the wider type.
+Everything else is refused with the way out: no value is ever cast to a type that could change it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ksql_lake.errors import SchemaChangeError
+from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Schema, Struct
+
+Policy = Literal["evolve", "freeze"]
+
+
+def widened(old: KsqlType, new: KsqlType) -> KsqlType | None:
+    """Give the one type both can be read as without changing a value, or None when there is none."""
+    match old, new:
+        case _ if old == new:
+            return old
+        case (Primitive.INTEGER, Primitive.BIGINT) | (Primitive.BIGINT, Primitive.INTEGER):
+            return Primitive.BIGINT
+        case Decimal(), Decimal() if old.scale == new.scale:
+            return Decimal(max(old.precision, new.precision), old.scale)
+        case Array(), Array() if element := widened(old.element, new.element):
+            return Array(element)
+        case Map(), Map() if old.key == new.key and (value := widened(old.value, new.value)):
+            return Map(old.key, value)
+        case Struct(), Struct():
+            return _widened_struct(old, new)
+    return None
+
+
+def _widened_struct(old: Struct, new: Struct) -> Struct | None:
+    known = dict(new.fields)
+    fields: list[tuple[str, KsqlType]] = []
+    for name, kind in old.fields:
+        both = widened(kind, known.pop(name, kind))
+        if both is None:
+            return None
+        fields.append((name, both))
+    return Struct((*fields, *known.items()))
+
+
+def unify(old: Schema, new: Schema) -> Schema:
+    """Give the columns that can hold the rows of both: the old ones in their order, then the added.
+
+    Raises:
+        SchemaChangeError: Names the column whose types cannot be read as one.
+    """
+    incoming = {column.name: column for column in new}
+    columns: list[Column] = []
+    for column in old:
+        other = incoming.pop(column.name, column)
+        both = widened(column.type, other.type)
+        if both is None:
+            raise SchemaChangeError(
+                f"the source now sends {other.type.text}, but the lake holds {column.type.text}",
+                hint="Rename the new column with the feed's `rename`, leave it out with `columns`, or archive "
+                "this feed and add one with another name for the new shape.",
+                column=column.name,
+            )
+        columns.append(Column(column.name, both, key=column.key))
+    return Schema((*columns, *incoming.values()))
+
+
+def evolved(old: Schema | None, new: Schema, policy: Policy) -> Schema:
+    """Give the dataset's columns after rows of `new` land, or refuse as the policy says.
+
+    Raises:
+        SchemaChangeError: The change is not allowed; names each column that changed.
+    """
+    if old is None:
+        return new
+    unified = unify(old, new)
+    if policy == "freeze":
+        changes = _differences(old, new)
+        if changes:
+            raise SchemaChangeError(
+                "the source's columns changed and the feed says on_schema_change: freeze: "
+                + "; ".join(changes),
+                hint="Set `on_schema_change` to evolve to accept this, or name the old columns in `columns`.",
+            )
+    return unified
+
+
+def _differences(old: Schema, new: Schema) -> list[str]:
+    before = {column.name: column.type.text for column in old}
+    after = {column.name: column.type.text for column in new}
+    added = [f"{name} {kind} is new" for name, kind in after.items() if name not in before]
+    removed = [f"{name} is gone" for name in before if name not in after]
+    changed = [
+        f"{name} was {kind}, now {after[name]}"
+        for name, kind in before.items()
+        if name in after and after[name] != kind
+    ]
+    return added + removed + changed

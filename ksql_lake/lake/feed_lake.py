@@ -1,0 +1,176 @@
+"""The lake of one feed, and the lake of all: the two objects other rooms hold.
+
+Opening either touches nothing. Everything that writes goes through `stage` and its commit, or through a commit
+of retention; reading never waits for writers.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow.dataset as ds
+from filelock import FileLock, Timeout
+
+from ksql_lake.errors import ConflictError
+from ksql_lake.feeds.model import Feed, TableFeed
+from ksql_lake.lake import reader
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.log import CommitLog, StepHook, no_step
+from ksql_lake.lake.manifest import Manifest, ReadFacts
+from ksql_lake.lake.retention import RetentionPlan, plan_retention
+from ksql_lake.lake.staging import MAX_CONFLICTS, Staging
+from ksql_lake.lake.state import FeedState
+from ksql_lake.lake.storage import LocalStorage, Storage
+from ksql_lake.schema import Schema
+
+LOCK_SECONDS = 600.0
+"""How long an export waits for another one of the same feed before it goes ahead without the lock."""
+
+_log = logging.getLogger(__name__)
+
+
+class FeedLake:
+    """Everything the lake holds of one feed.
+
+    Args:
+        storage: Where the lake's bytes are.
+        feed: The feed.
+        on_step: Called before each step of the commit protocol (tests interrupt there).
+    """
+
+    def __init__(self, storage: Storage, feed: Feed, *, on_step: StepHook = no_step) -> None:
+        self.feed = feed
+        self.storage = storage
+        self.layout = FeedLayout(feed.kind, feed.name)
+        self.log = CommitLog(storage, self.layout, source=feed.source, on_step=on_step)
+
+    @property
+    def dataset_path(self) -> str:
+        """Where the feed's Parquet files are, for any reader."""
+        return self.storage.uri(self.layout.dataset)
+
+    def state(self) -> FeedState:
+        """Give what is committed; changes nothing.
+
+        Raises:
+            CorruptLakeError: A manifest is missing or unreadable.
+        """
+        return self.log.load()
+
+    def recover(self) -> FeedState:
+        """Finish what a killed export left behind, and give what is committed.
+
+        Raises:
+            CorruptLakeError: A manifest or a committed file is missing.
+            WriteError: Finishing needs a write that fails.
+        """
+        return self.log.recover()
+
+    @contextmanager
+    def exclusive(self, *, wait: float = LOCK_SECONDS) -> Iterator[None]:
+        """Keep other exports of this feed on this machine waiting, to save work; correctness never needs it."""
+        path = self.storage.local_file(self.layout.lock)
+        lock = FileLock(path, timeout=wait)
+        try:
+            lock.acquire()
+        except (Timeout, OSError, NotImplementedError) as error:
+            _log.warning("exporting %s without the lock %s: %s", self.feed.name, path, error)
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def stage(self, schema: Schema, *, read: ReadFacts, days: tuple[date, date] | None = None) -> Staging:
+        """Begin an export; use the result as a context manager and `commit` it inside.
+
+        Args:
+            schema: Columns of the rows in the lake's names.
+            read: How the rows are read.
+            days: First and last day of the window (streams).
+
+        Raises:
+            CorruptLakeError: A manifest or a committed file is missing.
+            WriteError: The lake cannot be written to.
+        """
+        return Staging(self.log, self.feed, schema, read=read, days=days)
+
+    def plan_retention(self) -> RetentionPlan:
+        """List the versions the feed's retention would remove now."""
+        return plan_retention(self.state(), _keep(self.feed))
+
+    def apply_retention(self) -> RetentionPlan:
+        """Remove the versions beyond the feed's retention, as one commit; nothing happens when there are none.
+
+        Raises:
+            ConflictError: Other runs won the commit number over and over.
+            WriteError: The commit could not be written; no file was removed.
+        """
+        for _ in range(MAX_CONFLICTS):
+            state = self.log.recover()
+            plan = plan_retention(state, _keep(self.feed))
+            if not plan.remove:
+                return plan
+            manifest = Manifest(
+                sequence=state.sequence + 1,
+                attempt=uuid.uuid4().hex[:8],
+                feed=self.feed.name,
+                kind=self.feed.kind,
+                operation="retention",
+                committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                removed=list(plan.files),
+            )
+            self.storage.local_file(f"{self.layout.attempt(manifest.sequence, manifest.attempt)}/manifest.tmp")
+            if self.log.commit(manifest):
+                self.log.finish()
+                return plan
+        raise ConflictError(
+            f"lost the commit number {MAX_CONFLICTS} times in a row to other runs of this feed",
+            hint="Run fewer exports of the same feed at once.",
+            feed=self.feed.name,
+        )
+
+    def dataset(self, *, partitions: Collection[str] | None = None) -> ds.Dataset:
+        """Give a lazy pyarrow dataset over committed rows; `partitions` None means all."""
+        return reader.dataset(self.storage, self.layout, self.state(), partitions=partitions)
+
+    def relation(
+        self, connection: duckdb.DuckDBPyConnection, *, partitions: Collection[str] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Give a lazy DuckDB relation over committed rows; `partitions` None means all."""
+        return reader.relation(connection, self.storage, self.layout, self.state(), partitions=partitions)
+
+
+class Lake:
+    """The lake of all feeds.
+
+    Args:
+        root: Its folder; made on the first write.
+        on_step: Called before each step of the commit protocol (tests interrupt there).
+    """
+
+    def __init__(self, root: str | Path, *, on_step: StepHook = no_step) -> None:
+        self.storage: Storage = LocalStorage(root)
+        self.on_step = on_step
+
+    @property
+    def root(self) -> str:
+        """Where the lake is."""
+        return self.storage.uri("").rstrip("/")
+
+    def feed(self, feed: Feed) -> FeedLake:
+        """Give the lake of one feed; touches nothing."""
+        return FeedLake(self.storage, feed, on_step=self.on_step)
+
+
+def _keep(feed: Feed) -> int:
+    if not isinstance(feed, TableFeed):
+        raise TypeError(f"{feed.name} is a stream; only table versions are ever removed")
+    return feed.retention

@@ -1,0 +1,268 @@
+"""Row identity: which of the staged rows the lake does not hold yet.
+
+The committed files of a day are the memory. `row` is a multiset difference over all columns (two truly
+identical events stay two), `key` and `offset` compare the named columns. NULL and NaN equal themselves, -0.0
+and 0.0 differ, MAP entries compare in any order. DuckDB does the comparing and spills to disk when a day is
+larger than memory; it only names the new rows, which are then copied from the staged file unchanged. Nothing is
+ever decided by a hash.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import LakeError
+from ksql_lake.schema import Array, Column, KsqlType, Map, Primitive, Schema, Struct
+
+MEMORY_LIMIT = "256MB"
+THREADS = 2
+_CHUNK_RECORDS = 4_000_000
+"""How many staged rows one comparison covers; days are compared together up to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A committed file: its path and its own columns (older files may lack newer ones)."""
+
+    path: str
+    columns: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A staged file and the committed files of its partition."""
+
+    partition: str
+    path: str
+    records: int
+    held: tuple[Held, ...]
+
+
+def new_rows(
+    candidates: Sequence[Candidate], schema: Schema, *, key: Sequence[str] = (), spill: Path
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Give, per partition, the sorted row numbers in its staged file that the lake does not hold yet.
+
+    Args:
+        candidates: What to compare; a partition without committed files is compared with itself only.
+        schema: Columns of the staged files.
+        key: The columns that identify a row; empty means all of them, with multiplicity.
+        spill: Folder for DuckDB's temporary files.
+
+    Raises:
+        LakeError: The files cannot be read or compared.
+    """
+    found: dict[str, npt.NDArray[np.int64]] = {}
+    for chunk in _chunks(candidates):
+        try:
+            with _connection(spill) as connection:
+                found.update(_compare(connection, chunk, schema, key))
+        except duckdb.IOException as error:
+            raise LakeError(
+                f"a file needed to compare rows cannot be read: {error}",
+                hint="Run `ksql-lake doctor` to see which committed files are missing or damaged.",
+            ) from error
+        except duckdb.OutOfMemoryException as error:
+            raise LakeError(
+                f"comparing the day's rows needs more room than there is: {error}",
+                hint=f"DuckDB spills to {spill}; free some space there, then run it again.",
+            ) from error
+    return found
+
+
+def copy_rows(source: Path, rows: npt.NDArray[np.int64]) -> Iterable[pa.RecordBatch]:
+    """Give the numbered rows of a Parquet file as batches, in their order, values untouched."""
+    start = 0
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches():
+            low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+            if high > low:
+                yield batch.take(pa.array(rows[low:high] - start))
+            start += batch.num_rows
+
+
+def _connection(spill: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    connection.execute(f"SET threads = {THREADS}")
+    connection.execute(f"SET temp_directory = {_text(str(spill))}")
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _chunks(candidates: Sequence[Candidate]) -> Iterable[list[Candidate]]:
+    chunk: list[Candidate] = []
+    records = 0
+    for candidate in candidates:
+        if chunk and records + candidate.records > _CHUNK_RECORDS:
+            yield chunk
+            chunk, records = [], 0
+        chunk.append(candidate)
+        records += candidate.records
+    if chunk:
+        yield chunk
+
+
+def _compare(
+    connection: duckdb.DuckDBPyConnection, chunk: list[Candidate], schema: Schema, key: Sequence[str]
+) -> Mapping[str, npt.NDArray[np.int64]]:
+    connection.execute(f"CREATE TEMP TABLE left_over AS {_staged_rows(chunk)}")
+    paths = [(candidate.path, number) for number, candidate in enumerate(chunk)]
+    paths += [(held.path, number) for number, candidate in enumerate(chunk) for held in candidate.held]
+    connection.execute("CREATE TEMP TABLE owner (path VARCHAR, part INTEGER)")
+    connection.executemany("INSERT INTO owner VALUES (?, ?)", paths)
+    # Files of different shape are compared one shape after another, each on the columns it has: an event that
+    # was exported before a column existed is still the same event.
+    shapes: defaultdict[frozenset[str], list[tuple[int, str]]] = defaultdict(list)
+    for number, candidate in enumerate(chunk):
+        for held in candidate.held:
+            shapes[held.columns].append((number, held.path))
+    for columns, files in shapes.items():
+        compared = [column for column in schema if column.name in columns and (not key or column.name in key)]
+        staged = [chunk[number].path for number in sorted({number for number, _ in files})]
+        _drop_matches(connection, staged, [path for _, path in files], compared, unique=bool(key))
+    if key:
+        identifying = [column for column in schema if column.name in key]
+        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying)
+    result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
+    parts, rows = (result.column(name).to_numpy() for name in ("part", "row"))
+    return {
+        candidate.partition: rows[np.searchsorted(parts, number) : np.searchsorted(parts, number, side="right")]
+        for number, candidate in enumerate(chunk)
+    }
+
+
+def _staged_rows(chunk: list[Candidate]) -> str:
+    parts = [
+        f"SELECT {number}::INTEGER AS part, range AS row FROM range({candidate.records})"
+        for number, candidate in enumerate(chunk)
+    ]
+    return " UNION ALL ".join(parts)
+
+
+def _drop_matches(
+    connection: duckdb.DuckDBPyConnection,
+    staged: list[str],
+    held: list[str],
+    columns: list[Column],
+    *,
+    unique: bool,
+) -> None:
+    names, terms = _listed(columns)
+    taken = "count(*)" if unique else "least(count(s_row), count(*) - count(s_row))"
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE matched AS
+        SELECT part, unnest(list_slice(s_rows, 1, taken)) AS row FROM (
+            SELECT part, list(s_row) FILTER (s_row IS NOT NULL) AS s_rows, {taken} AS taken
+            FROM (
+                SELECT staged.* FROM ({_rows(staged, terms, "file_row_number")}) AS staged
+                SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
+                UNION ALL
+                {_rows(held, terms, "NULL")}
+            )
+            GROUP BY part, {names}
+            HAVING count(s_row) > 0 AND count(*) > count(s_row)
+        )
+        """
+    )
+    connection.execute(
+        "DELETE FROM left_over USING matched "
+        "WHERE left_over.part = matched.part AND left_over.row = matched.row"
+    )
+
+
+def _drop_repeats(connection: duckdb.DuckDBPyConnection, staged: list[str], columns: list[Column]) -> None:
+    names, terms = _listed(columns)
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE left_over AS
+        SELECT staged.part, min(s_row) AS row FROM ({_rows(staged, terms, "file_row_number")}) AS staged
+        SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
+        GROUP BY staged.part, {names}
+        """
+    )
+
+
+def _rows(paths: list[str], terms: str, row: str) -> str:
+    """Select part, row number and compared values from Parquet files of one shape."""
+    files = ", ".join(_text(path) for path in paths)
+    return (
+        f"SELECT owner.part, {row} AS s_row, {terms} FROM read_parquet([{files}], union_by_name = true, "
+        "hive_partitioning = false, filename = 's_path', file_row_number = true) AS data "
+        "JOIN owner ON data.s_path = owner.path"
+    )
+
+
+def _listed(columns: list[Column]) -> tuple[str, str]:
+    """Give the names of the compared values and the expressions that make them."""
+    terms = _terms(columns)
+    names = [f"t{index}" for index in range(len(terms))]
+    return ", ".join(names), ", ".join(f"{term} AS {name}" for term, name in zip(terms, names, strict=True))
+
+
+def _terms(columns: Iterable[Column]) -> list[str]:
+    terms = []
+    for column in columns:
+        terms.append(_canonical(f"data.{_name(column.name)}", column.type))
+        if column.type is Primitive.DOUBLE:
+            terms.append(f"signbit(data.{_name(column.name)})")
+    return terms
+
+
+def _canonical(value: str, kind: KsqlType, depth: int = 0) -> str:
+    """Rewrite a value so that equal events compare equal and different ones do not."""
+    if not _needs_rewriting(kind):
+        return value
+    inner = f"x{depth}"
+    match kind:
+        case Array(element):
+            return f"list_transform({value}, lambda {inner}: {_element(inner, element, depth)})"
+        case Map(key, content):
+            name = _element(f"{inner}.key", key, depth)
+            pair = f"{{'k': {name}, 'v': {_element(f'{inner}.value', content, depth)}}}"
+            return f"list_sort(list_transform(map_entries({value}), lambda {inner}: {pair}))"
+        case Struct(fields):
+            parts = ", ".join(
+                f"{_text(f'f{index}')}: {_element(f'struct_extract({value}, {_text(name)})', field, depth)}"
+                for index, (name, field) in enumerate(fields)
+            )
+            return f"CASE WHEN {value} IS NULL THEN NULL ELSE {{{parts}}} END"
+        case _:
+            return value
+
+
+def _element(value: str, kind: KsqlType, depth: int) -> str:
+    if kind is Primitive.DOUBLE:
+        return f"{{'d': {value}, 's': signbit({value})}}"
+    return _canonical(value, kind, depth + 1)
+
+
+def _needs_rewriting(kind: KsqlType, *, nested: bool = False) -> bool:
+    match kind:
+        case Array(element):
+            return _needs_rewriting(element, nested=True)
+        case Map():
+            return True
+        case Struct(fields):
+            return any(_needs_rewriting(field, nested=True) for _, field in fields)
+        case _:
+            return nested and kind is Primitive.DOUBLE
+
+
+def _name(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

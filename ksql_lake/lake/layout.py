@@ -1,0 +1,141 @@
+"""Feed and partition to path, and back: pure text, no file is touched.
+
+Keys are relative to the lake's root and use `/`. Data folders hold Parquet and nothing else; manifests, staging
+and `_metadata.json` live beside them under `metadata/`, because readers that glob read everything they find.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Literal
+
+Kind = Literal["stream", "table"]
+
+_DAY = re.compile(r"^year=(\d{4})/month=(\d{2})/day=(\d{2})$")
+_VERSION = re.compile(r"^version=v([1-9]\d*)$")
+_VERSION_KEY = re.compile(r"^v([1-9]\d*)$")
+_FILE = re.compile(r"^(data|snapshot)_(\d{8}_\d{6})_(\d{6,20})\.parquet$")
+_SEQUENCE_DIGITS = 20
+
+
+def partition_folder(kind: Kind, partition: str) -> str:
+    """Give the folder of a partition inside its dataset, e.g. `year=2025/month=01/day=15` or `version=v4`."""
+    if kind == "table":
+        return f"version=v{version_number(partition)}"
+    day = date.fromisoformat(partition)
+    return f"year={day.year:04d}/month={day.month:02d}/day={day.day:02d}"
+
+
+def partition_of(kind: Kind, folder: str) -> str | None:
+    """Give the partition whose folder this is, or None when it is no partition's folder."""
+    if kind == "table":
+        match = _VERSION.match(folder)
+        return f"v{match.group(1)}" if match else None
+    match = _DAY.match(folder)
+    if match is None:
+        return None
+    try:
+        return date(*(int(part) for part in match.groups())).isoformat()
+    except ValueError:
+        return None
+
+
+def version_number(key: str) -> int:
+    """Give the number of a version key: 10 for `v10`.
+
+    Raises:
+        ValueError: The key is not `v` and a positive number.
+    """
+    match = _VERSION_KEY.match(key)
+    if match is None:
+        raise ValueError(f"{key!r} is not a version key such as v1")
+    return int(match.group(1))
+
+
+def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str:
+    """Give the path of a commit's file for a partition, relative to the dataset folder.
+
+    UTC time and commit number are in the name, so no two commits can name the same file.
+    """
+    stem = "snapshot" if kind == "table" else "data"
+    stamp = at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")
+    return f"{partition_folder(kind, partition)}/{stem}_{stamp}_{sequence:06d}.parquet"
+
+
+def file_sequence(path: str) -> int | None:
+    """Give the commit number in a data file's name, or None when the name is not one of ours."""
+    match = _FILE.match(path.rsplit("/", 1)[-1])
+    return int(match.group(3)) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLayout:
+    """Where everything of one feed lives, as keys relative to the lake's root."""
+
+    kind: Kind
+    name: str
+
+    @property
+    def dataset(self) -> str:
+        """Folder that holds the feed's Parquet and nothing else."""
+        return f"{self.kind}s/{self.name}"
+
+    @property
+    def metadata(self) -> str:
+        """Folder of everything about the feed that is not data."""
+        return f"metadata/{self.kind}s/{self.name}"
+
+    @property
+    def summary(self) -> str:
+        """The derived `_metadata.json`."""
+        return f"{self.metadata}/_metadata.json"
+
+    @property
+    def checkpoint(self) -> str:
+        """The derived state file that makes opening a feed cheap."""
+        return f"{self.metadata}/checkpoint.json"
+
+    @property
+    def commits(self) -> str:
+        """Folder of the manifests."""
+        return f"{self.metadata}/commits"
+
+    @property
+    def staging(self) -> str:
+        """Folder of files that are not committed yet."""
+        return f"{self.metadata}/staging"
+
+    @property
+    def lock(self) -> str:
+        """The file lock that saves two exports of one feed from doing the same work."""
+        return f"{self.metadata}/lock"
+
+    def manifest(self, sequence: int) -> str:
+        """The manifest of one commit."""
+        return f"{self.commits}/{sequence:0{_SEQUENCE_DIGITS}d}.json"
+
+    def attempt(self, sequence: int, attempt: str) -> str:
+        """The staging folder of one attempt at a commit number."""
+        return f"{self.staging}/{sequence:0{_SEQUENCE_DIGITS}d}-{attempt}"
+
+    def data(self, path: str) -> str:
+        """The key of a file given relative to the dataset folder."""
+        return f"{self.dataset}/{path}"
+
+
+def manifest_sequence(name: str) -> int | None:
+    """Give the commit number of a manifest's file name, or None when it is no manifest."""
+    stem = name.removesuffix(".json")
+    if stem == name or len(stem) != _SEQUENCE_DIGITS or not stem.isdecimal():
+        return None
+    return int(stem)
+
+
+def attempt_parts(name: str) -> tuple[int, str] | None:
+    """Split a staging folder's name into commit number and attempt id, or None when it is none of ours."""
+    sequence, _, attempt = name.partition("-")
+    if len(sequence) != _SEQUENCE_DIGITS or not sequence.isdecimal() or not attempt:
+        return None
+    return int(sequence), attempt

@@ -1,0 +1,191 @@
+"""The commit log of one feed: manifests in order, and the steps that follow from them.
+
+A commit is the exclusive creation of manifest N. Everything else (publishing its files, `_metadata.json`, the
+checkpoint, clearing staging) can be done by anyone, any number of times, and is finished by whoever opens the
+feed next. It refuses to guess: a gap in the numbers or a file that is nowhere is an error that names it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from ksql_lake.errors import CorruptLakeError
+from ksql_lake.lake.layout import FeedLayout, attempt_parts, manifest_sequence
+from ksql_lake.lake.manifest import Manifest, decode_manifest
+from ksql_lake.lake.metadata import encode_summary, published_through
+from ksql_lake.lake.state import FeedState, decode_checkpoint, encode_checkpoint
+from ksql_lake.lake.storage import Storage
+
+CHECKPOINT_EVERY = 32
+"""Commits between two checkpoints: the most manifests an opening has to read."""
+
+StepHook = Callable[[str], None]
+
+
+def no_step(_name: str) -> None:
+    """Let every step of the protocol pass."""
+
+
+class CommitLog:
+    """Manifests of one feed, and what follows from them.
+
+    Args:
+        storage: Where the lake's bytes are.
+        layout: Where this feed's are.
+        source: Name of the ksqlDB source, for `_metadata.json`.
+        on_step: Called with the name of each step before it is taken; a place to interrupt a test's process.
+    """
+
+    def __init__(
+        self, storage: Storage, layout: FeedLayout, *, source: str, on_step: StepHook = no_step
+    ) -> None:
+        self.storage = storage
+        self.layout = layout
+        self.source = source
+        self.on_step = on_step
+
+    def load(self) -> FeedState:
+        """Fold the manifests into the feed's state; changes nothing.
+
+        Raises:
+            CorruptLakeError: A manifest is missing or unreadable.
+        """
+        # The checkpoint first: were it read after the listing, it could be newer than the listed head.
+        checkpoint = decode_checkpoint(self.storage.read(self.layout.checkpoint))
+        numbers = self._numbers()
+        head = numbers[-1] if numbers else 0
+        if len(numbers) != head:
+            raise self._gap(numbers, head)
+        if checkpoint is not None and checkpoint.sequence > head:
+            raise self._gap(numbers, checkpoint.sequence)
+        state = checkpoint or FeedState(kind=self.layout.kind)
+        for sequence in range(state.sequence + 1, head + 1):
+            state.apply(self.manifest(sequence))
+        return state
+
+    def manifest(self, sequence: int) -> Manifest:
+        """Read one manifest.
+
+        Raises:
+            CorruptLakeError: It is missing or unreadable.
+        """
+        key = self.layout.manifest(sequence)
+        data = self.storage.read(key)
+        if data is None:
+            raise self._gap([], sequence)
+        return decode_manifest(data, path=self.storage.uri(key))
+
+    def recover(self) -> FeedState:
+        """Finish what a killed process left behind, and give the state after the last commit.
+
+        Raises:
+            CorruptLakeError: A manifest or a live file is missing.
+            WriteError: Finishing needs a write that fails.
+        """
+        state = self.load()
+        through = published_through(self.storage.read(self.layout.summary))
+        if through == state.sequence:
+            return state
+        first = 1 if through > state.sequence else through + 1
+        for sequence in range(first, state.sequence + 1):
+            self._publish(self.manifest(sequence))
+        return self._derive(state)
+
+    def commit(self, manifest: Manifest) -> bool:
+        """Create the manifest exclusively: the one moment that makes an export happen.
+
+        Returns:
+            False when another attempt has the number.
+
+        Raises:
+            ConflictError: This attempt's staging is gone.
+            WriteError: The manifest could not be written; nothing happened.
+        """
+        key = self.layout.manifest(manifest.sequence)
+        folder = self.layout.attempt(manifest.sequence, manifest.attempt)
+        self.on_step("commit")
+        if self.storage.create(key, manifest.encode(), temporary=f"{folder}/manifest.tmp"):
+            self.on_step("committed")
+            return True
+        # A create that succeeded, but whose answer was lost and which was then retried, looks like a conflict.
+        return self.manifest(manifest.sequence).attempt == manifest.attempt
+
+    def finish(self) -> FeedState:
+        """Publish, derive and clear after a commit; the same as recovery, because it is recovery."""
+        return self.recover()
+
+    def clear_staging(self, sequence: int) -> None:
+        """Remove staging folders whose number is taken, by themselves or another attempt; needs no clock."""
+        for name in self.storage.names(self.layout.staging):
+            parts = attempt_parts(name)
+            if parts is not None and parts[0] <= sequence:
+                self.storage.remove_folder(f"{self.layout.staging}/{name}")
+
+    def _numbers(self) -> list[int]:
+        names = self.storage.names(self.layout.commits)
+        return [number for number in map(manifest_sequence, names) if number is not None]
+
+    def _gap(self, numbers: list[int], head: int) -> CorruptLakeError:
+        missing = sorted(set(range(1, head + 1)) - set(numbers)) if numbers else [head]
+        shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        return CorruptLakeError(
+            f"manifest {shown} is missing",
+            hint="Manifests are never deleted. Restore the file from a backup, or run `ksql-lake doctor`.",
+            path=self.storage.uri(self.layout.commits),
+        )
+
+    def _publish(self, manifest: Manifest) -> None:
+        staging = self.layout.attempt(manifest.sequence, manifest.attempt)
+        folders: set[str] = set()
+        missing: list[str] = []
+        for entry in manifest.added:
+            self.on_step("publish")
+            target = self.layout.data(entry.path)
+            if self.storage.publish(f"{staging}/{entry.staged}", target):
+                folders.add(target.rsplit("/", 1)[0])
+            elif self.storage.size(target) is None:
+                missing.append(entry.path)
+        if folders:
+            self.storage.sync(folders)
+        for path in manifest.removed:
+            self.on_step("remove")
+            self.storage.remove(self.layout.data(path))
+        if missing:
+            self._check_missing(manifest.sequence, missing)
+
+    def _check_missing(self, sequence: int, paths: list[str]) -> None:
+        # Neither staged nor in place: fine if a later commit removed it, whoever it was that published it.
+        state = self.load()
+        live = {file.path for file in state.files()}
+        for path in paths:
+            if path in live and self.storage.size(self.layout.data(path)) is None:
+                raise CorruptLakeError(
+                    f"commit {sequence} holds this file, but it is neither in place nor staged",
+                    hint="Run `ksql-lake doctor` to see everything that is missing.",
+                    path=self.storage.uri(self.layout.data(path)),
+                )
+
+    def _derive(self, state: FeedState) -> FeedState:
+        while True:
+            scratch = self.layout.attempt(state.sequence, uuid.uuid4().hex[:8])
+            self.on_step("derive")
+            self.storage.replace(
+                self.layout.summary,
+                encode_summary(self.layout.name, self.source, state),
+                temporary=f"{scratch}/metadata.tmp",
+            )
+            if state.sequence % CHECKPOINT_EVERY == 0:
+                self.storage.replace(
+                    self.layout.checkpoint, encode_checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
+                )
+            self.on_step("clear")
+            self.clear_staging(state.sequence)
+            numbers = self._numbers()
+            if not numbers or numbers[-1] <= state.sequence:
+                return state
+            # Someone committed meanwhile and may have derived before us: ours must not be the last word.
+            for sequence in range(state.sequence + 1, numbers[-1] + 1):
+                manifest = self.manifest(sequence)
+                self._publish(manifest)
+                state.apply(manifest)

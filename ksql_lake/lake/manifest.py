@@ -1,0 +1,138 @@
+"""The commit's JSON file: what one export added or removed, and everything needed to prove it.
+
+A manifest is written once and never changed. Reading is strict: a manifest that does not have this shape is
+reported, not repaired by guessing. Unknown keys are ignored, so that an older release can read a newer lake.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ksql_lake.errors import CorruptLakeError
+
+FORMAT = 1
+Operation = Literal["append", "overwrite", "look", "retention"]
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One Parquet file of a commit.
+
+    Attributes:
+        path: Relative to the dataset folder.
+        partition: `2025-01-15` or `v4`.
+        staged: Name inside the commit's staging folder before it was published.
+        records: Rows.
+        bytes: Size of the file.
+        sha256: Of the file's bytes, hexadecimal.
+        min_event: Smallest event time, epoch ms; None without one.
+        max_event: Largest event time, epoch ms.
+    """
+
+    path: str
+    partition: str
+    staged: str
+    records: int
+    bytes: int
+    sha256: str
+    min_event: int | None = None
+    max_event: int | None = None
+
+
+class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export did in one partition: rows read, new, already there, and late among the new."""
+
+    partition: str
+    read: int
+    new: int
+    already_there: int
+    late: int = 0
+
+
+class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the rows were read.
+
+    Attributes:
+        source: The ksqlDB stream or table.
+        statement: The query as sent.
+        query_id: As the server named it.
+        server_version: As `/info` told.
+        read_at: When the reading began, ISO 8601 UTC; everything before it that the server had is included.
+        first_day: First day asked for (streams).
+        last_day: Last day asked for (streams).
+        rows: Rows received.
+        response_bytes: Bytes received.
+    """
+
+    source: str
+    statement: str
+    read_at: str
+    query_id: str | None = None
+    server_version: str | None = None
+    first_day: str | None = None
+    last_day: str | None = None
+    rows: int = 0
+    response_bytes: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One commit of one feed.
+
+    Attributes:
+        format: Version of this shape.
+        sequence: Commit number, 1 for the first.
+        attempt: Random id of the attempt that won the number; also names its staging folder.
+        feed: Name of the feed.
+        kind: `stream` or `table`.
+        operation: `append`, `overwrite`, `look` (read, nothing new) or `retention`.
+        committed_at: ISO 8601 UTC.
+        schema: The commit's columns as ksqlDB schema text in the lake's names; empty when no rows were read.
+        read: How the rows were read; None for retention.
+        added: New files.
+        removed: Paths that stop existing with this commit, relative to the dataset folder.
+        counts: Per partition.
+    """
+
+    format: int = FORMAT
+    sequence: int
+    attempt: str
+    feed: str
+    kind: Literal["stream", "table"]
+    operation: Operation
+    committed_at: str
+    schema: str = ""
+    read: ReadFacts | None = None
+    added: list[FileEntry] = []
+    removed: list[str] = []
+    counts: list[PartitionCount] = []
+
+    def encode(self) -> bytes:
+        """The manifest as indented JSON, because people read these files when something is wrong."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
+def decode_manifest(data: bytes, *, path: str) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        CorruptLakeError: The bytes are not a manifest, or one of a newer format.
+    """
+    try:
+        manifest = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptLakeError(
+            f"this manifest cannot be read: {error}",
+            hint="A manifest is never edited. Restore the file from a backup, or run `ksql-lake doctor`.",
+            path=path,
+        ) from None
+    if manifest.format > FORMAT:
+        raise CorruptLakeError(
+            f"this manifest has format {manifest.format}, but this release reads up to {FORMAT}",
+            hint="A newer ksql-lake wrote it; upgrade this one.",
+            path=path,
+        )
+    return manifest

@@ -1,0 +1,294 @@
+"""One attempt at a commit: rows in, staged files, row identity, manifest.
+
+An attempt is a context manager: left without a commit, its staged files are removed and nothing was visible.
+Row identity runs at commit time against the newest state, and again whenever another writer wins the number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ksql_lake.errors import ConflictError, LakeError, VersionError
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake.days import DaySplitter, event_times
+from ksql_lake.lake.evolution import evolved
+from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
+from ksql_lake.lake.layout import data_file
+from ksql_lake.lake.log import CommitLog
+from ksql_lake.lake.manifest import FileEntry, Manifest, Operation, PartitionCount, ReadFacts
+from ksql_lake.lake.state import FeedState
+from ksql_lake.lake.storage import staging_cleared
+from ksql_lake.lake.writer import PartitionWriter, StagedFile
+from ksql_lake.schema import Schema, arrow_schema
+
+MAX_CONFLICTS = 50
+"""How often one attempt plans again before it gives up; each time some other export of the feed succeeded."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit did: its number, its manifest, and the feed's state after it."""
+
+    manifest: Manifest
+    state: FeedState
+
+    @property
+    def sequence(self) -> int:
+        """The commit number."""
+        return self.manifest.sequence
+
+
+class Staging:
+    """Rows of one export on their way into the lake.
+
+    Args:
+        log: The feed's commit log.
+        feed: The feed.
+        schema: Columns of the rows, in the lake's names.
+        read: How the rows are read; `rows` and `response_bytes` are filled in by `commit`.
+        days: First and last day of the window (streams).
+    """
+
+    def __init__(
+        self,
+        log: CommitLog,
+        feed: Feed,
+        schema: Schema,
+        *,
+        read: ReadFacts,
+        days: tuple[date, date] | None = None,
+    ) -> None:
+        self.log = log
+        self.feed = feed
+        self.schema = schema
+        self.read = read
+        self.rows = 0
+        self.attempt = uuid.uuid4().hex[:8]
+        self.sequence = log.recover().sequence + 1
+        self._arrow = arrow_schema(schema)
+        self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
+        self._closed: list[StagedFile] | None = None
+        self._writer = self._new_writer("tmp")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._closed is None:
+            self._writer.abandon()
+        self.log.storage.remove_folder(self.folder)
+
+    @property
+    def folder(self) -> str:
+        """This attempt's staging folder."""
+        return self.log.layout.attempt(self.sequence, self.attempt)
+
+    def path(self, name: str) -> Path:
+        """Give the local path of a staged file."""
+        return self.log.storage.local_file(f"{self.folder}/{name}")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn what the operating system says while a staged file is written into a `WriteError`."""
+        with self.log.storage.writing(self.folder):
+            yield
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Stage a batch of rows, split by day for a stream.
+
+        Raises:
+            LakeError: A row lies outside the window.
+            WriteError: The disk or its permissions are in the way.
+        """
+        self.rows += batch.num_rows
+        if isinstance(self.feed, StreamFeed) and self._splitter is not None:
+            events = event_times(batch, self.feed.lake_name(self.feed.event_time))
+            for part in self._splitter.split(batch, events):
+                self._writer.write(part.day, part.batch, events=(part.min_event, part.max_event))
+        else:
+            self._writer.write("snapshot", batch)
+
+    def commit(self, *, response_bytes: int = 0, version: int | None = None) -> Commit:
+        """Make the export happen: identity, manifest, publish, `_metadata.json`.
+
+        Args:
+            response_bytes: Bytes the server sent.
+            version: The version a table's snapshot must become; None takes the open one.
+
+        Raises:
+            ConflictError: Staging was cleared by another run; read again.
+            SchemaChangeError: The columns do not fit the lake's.
+            VersionError: `version` is not the open one.
+            WriteError: Nothing became visible; the error says what was in the way.
+        """
+        self.read = msgspec.structs.replace(self.read, rows=self.rows, response_bytes=response_bytes)
+        if not isinstance(self.feed, StreamFeed):
+            self._writer.touch("snapshot")
+        self._closed = self._writer.close()
+        for _ in range(MAX_CONFLICTS):
+            state = self.log.recover()
+            self._move_to(state.sequence + 1)
+            manifest = self._plan(state, version)
+            self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added])
+            if self.log.commit(manifest):
+                return Commit(manifest, self.log.finish())
+            _log.info("commit %d of %s went to another run; planning again", self.sequence, self.feed.name)
+        raise ConflictError(
+            f"lost the commit number {MAX_CONFLICTS} times in a row to other runs of this feed",
+            hint="Run fewer exports of the same feed at once.",
+            feed=self.feed.name,
+        )
+
+    def _move_to(self, sequence: int) -> None:
+        if sequence == self.sequence:
+            return
+        old, self.sequence = self.folder, sequence
+        # Under its old number the folder counts as lost and anyone may clear it.
+        if self._closed and not self.log.storage.rename_folder(old, self.folder):
+            raise staging_cleared(self.log.storage.uri(old))
+
+    def _plan(self, state: FeedState, version: int | None) -> Manifest:
+        now = datetime.now(UTC)
+        if isinstance(self.feed, StreamFeed):
+            return self._plan_append(state, self.feed, now)
+        return self._plan_overwrite(state, now, version)
+
+    def _plan_append(self, state: FeedState, feed: StreamFeed, now: datetime) -> Manifest:
+        staged = self._closed or []
+        if staged:
+            evolved(state.columns, self.schema, feed.on_schema_change)
+        fresh = self._drop_held(state, feed, staged)
+        added = [self._entry(file, file.partition, now) for file in fresh.values() if file.records]
+        received = {file.partition: file.records for file in staged}
+        counts = []
+        for day in self._splitter.days if self._splitter else []:
+            read = received.get(day, 0)
+            new = fresh[day].records if day in fresh else 0
+            # A day that was read before and lies behind the newest one can only grow by rows that came late.
+            late = new if day in state.looked and day < state.newest_day else 0
+            counts.append(
+                PartitionCount(partition=day, read=read, new=new, already_there=read - new, late=late)
+            )
+        return self._manifest("append" if added else "look", now, added, counts)
+
+    def _plan_overwrite(self, state: FeedState, now: datetime, version: int | None) -> Manifest:
+        if version is not None and version != state.next_version:
+            raise VersionError(
+                f"version v{version} cannot be written: the open version is v{state.next_version}",
+                hint=f"Export v{state.next_version}; a snapshot that exists is never written again.",
+                feed=self.feed.name,
+            )
+        key = f"v{state.next_version}"
+        (staged,) = self._closed or []
+        entry = self._entry(staged, key, now)
+        count = PartitionCount(partition=key, read=entry.records, new=entry.records, already_there=0)
+        return self._manifest("overwrite", now, [entry], [count])
+
+    def _manifest(
+        self, operation: Operation, now: datetime, added: list[FileEntry], counts: list[PartitionCount]
+    ) -> Manifest:
+        return Manifest(
+            sequence=self.sequence,
+            attempt=self.attempt,
+            feed=self.feed.name,
+            kind=self.feed.kind,
+            operation=operation,
+            committed_at=now.isoformat(timespec="milliseconds"),
+            schema=self.schema.text if added else "",
+            read=self.read,
+            added=added,
+            counts=counts,
+        )
+
+    def _drop_held(self, state: FeedState, feed: StreamFeed, staged: list[StagedFile]) -> dict[str, StagedFile]:
+        """Give, per day, the staged file with only what the lake does not hold."""
+        result = {file.partition: file for file in staged}
+        key = tuple(feed.lake_name(column) for column in feed.identity.columns)
+        candidates = [
+            candidate
+            for candidate in (self._candidate(state, file) for file in staged)
+            if candidate.held or key
+        ]
+        if not candidates:
+            return result
+        try:
+            rows = new_rows(candidates, self.schema, key=key, spill=self.path("spill"))
+            for day, numbers in rows.items():
+                if len(numbers) < result[day].records:
+                    result[day] = self._copy(feed, result[day], numbers)
+        except (FileNotFoundError, LakeError) as error:
+            if not self.path(candidates[0].path.rsplit("/", 1)[-1]).exists():
+                raise staging_cleared(self.folder) from error
+            raise
+        return result
+
+    def _candidate(self, state: FeedState, file: StagedFile) -> Candidate:
+        partition = state.partitions.get(file.partition)
+        held = tuple(
+            Held(self.log.storage.uri(self.log.layout.data(entry.path)), frozenset(state.shape(entry).names))
+            for entry in (partition.files if partition else [])
+        )
+        return Candidate(file.partition, str(self.path(file.name)), file.records, held)
+
+    def _copy(self, feed: StreamFeed, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
+        writer = self._new_writer(f"{self.sequence}.new.tmp")
+        event_time = feed.lake_name(feed.event_time)
+        for batch in copy_rows(self.path(file.name), rows):
+            events = event_times(batch, event_time)
+            writer.write(file.partition, batch, events=(int(events.min()), int(events.max())))
+        copied = writer.close()
+        return copied[0] if copied else StagedFile("", file.partition, 0)
+
+    def _entry(self, file: StagedFile, partition: str, now: datetime) -> FileEntry:
+        path = self.path(file.name)
+        try:
+            with path.open("rb") as data:
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise staging_cleared(str(path.parent)) from error
+        return FileEntry(
+            path=data_file(self.feed.kind, partition, at=now, sequence=self.sequence),
+            partition=partition,
+            staged=file.name,
+            records=file.records,
+            bytes=size,
+            sha256=digest,
+            min_event=file.min_event,
+            max_event=file.max_event,
+        )
+
+    def _new_writer(self, suffix: str) -> PartitionWriter:
+        facts = {
+            "feed": self.feed.name,
+            "kind": self.feed.kind,
+            "source": self.read.source,
+            "statement": self.read.statement,
+            "read_at": self.read.read_at,
+            "window": f"{self.read.first_day}/{self.read.last_day}" if self.read.first_day else "",
+            "server_version": self.read.server_version or "",
+            "schema": self.schema.text,
+            "attempt": self.attempt,
+        }
+        metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if value}
+        return PartitionWriter(
+            self, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix
+        )

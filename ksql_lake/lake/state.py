@@ -1,0 +1,197 @@
+"""What a feed's lake holds after a commit: a fold over manifests, pure.
+
+State is only ever computed from manifests. A checkpoint is a saved fold that makes opening cheap; one that does
+not prove itself by its digest is ignored, never trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterator
+
+import msgspec
+
+from ksql_lake.lake.evolution import unify
+from ksql_lake.lake.layout import Kind, file_sequence, version_number
+from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts
+from ksql_lake.schema import Schema, parse_schema
+
+
+class PartitionState(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One partition's committed files.
+
+    Attributes:
+        files: Live files, oldest first.
+        committed_at: When the last of them was committed, ISO 8601 UTC.
+        schema: Columns of a table version as ksqlDB schema text (versions may differ).
+    """
+
+    files: list[FileEntry] = []
+    committed_at: str = ""
+    schema: str = ""
+
+    @property
+    def records(self) -> int:
+        """Rows in all files."""
+        return sum(file.records for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def min_event(self) -> int | None:
+        """Smallest event time, epoch ms."""
+        return min((file.min_event for file in self.files if file.min_event is not None), default=None)
+
+    @property
+    def max_event(self) -> int | None:
+        """Largest event time, epoch ms."""
+        return max((file.max_event for file in self.files if file.max_event is not None), default=None)
+
+
+class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Everything committed for a feed.
+
+    Attributes:
+        kind: `stream` or `table`.
+        sequence: Number of the last commit; 0 before the first.
+        partitions: Committed partitions by key.
+        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams).
+        schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
+        shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
+        last_read: How the last export read its rows.
+        last_export: When the last export was committed, ISO 8601 UTC.
+        latest_version: Number of the newest version ever committed (tables); 0 before the first.
+    """
+
+    kind: Kind
+    sequence: int = 0
+    partitions: dict[str, PartitionState] = {}
+    looked: dict[str, str] = {}
+    schema: str = ""
+    shapes: list[tuple[int, str]] = []
+    last_read: ReadFacts | None = None
+    last_export: str = ""
+    latest_version: int = 0
+
+    @property
+    def next_version(self) -> int:
+        """The open version (tables)."""
+        return self.latest_version + 1
+
+    @property
+    def columns(self) -> Schema | None:
+        """The unified columns, or None before the first rows."""
+        return parse_schema(self.schema) if self.schema else None
+
+    @property
+    def newest_day(self) -> str:
+        """The newest day with rows; empty before the first."""
+        return max((key for key, part in self.partitions.items() if part.files), default="")
+
+    @property
+    def records(self) -> int:
+        """Rows in all partitions."""
+        return sum(part.records for part in self.partitions.values())
+
+    @property
+    def bytes(self) -> int:
+        """Size of all partitions."""
+        return sum(part.bytes for part in self.partitions.values())
+
+    def keys(self) -> list[str]:
+        """Partition keys in order: days by date, versions by number (v10 after v9)."""
+        return sorted(self.partitions, key=version_number if self.kind == "table" else str)
+
+    def files(self) -> Iterator[FileEntry]:
+        """Every live file, partition by partition."""
+        for key in self.keys():
+            yield from self.partitions[key].files
+
+    def shape(self, file: FileEntry) -> Schema:
+        """Give the columns a live file itself has, without those that came after it.
+
+        Raises:
+            KeyError: The file's name carries no commit number with columns; cannot happen for files we wrote.
+        """
+        if self.kind == "table":
+            return parse_schema(self.partitions[file.partition].schema)
+        sequence = file_sequence(file.path) or 0
+        position = bisect_right(self.shapes, sequence, key=lambda shape: shape[0]) - 1
+        if position < 0:
+            raise KeyError(file.path)
+        return parse_schema(self.shapes[position][1])
+
+    def apply(self, manifest: Manifest) -> None:
+        """Fold in the next commit.
+
+        Raises:
+            SchemaChangeError: The manifest's columns do not fit; cannot happen for manifests we wrote.
+        """
+        self.sequence = manifest.sequence
+        for entry in manifest.added:
+            partition = self.partitions.setdefault(entry.partition, PartitionState())
+            partition.files = [*partition.files, entry]
+            partition.committed_at = manifest.committed_at
+            if self.kind == "table":
+                partition.schema = manifest.schema
+                self.latest_version = max(self.latest_version, version_number(entry.partition))
+        if manifest.removed:
+            self._remove(set(manifest.removed))
+        if manifest.schema:
+            self._widen(manifest)
+        if manifest.read is not None:
+            self.last_read, self.last_export = manifest.read, manifest.committed_at
+            for count in manifest.counts:
+                if self.kind == "stream":
+                    self.looked[count.partition] = manifest.read.read_at
+
+    def _remove(self, paths: set[str]) -> None:
+        for key in list(self.partitions):
+            partition = self.partitions[key]
+            partition.files = [file for file in partition.files if file.path not in paths]
+            if not partition.files:
+                del self.partitions[key]
+
+    def _widen(self, manifest: Manifest) -> None:
+        text = manifest.schema
+        if self.kind == "table":
+            self.schema = text
+            return
+        if not self.shapes or self.shapes[-1][1] != text:
+            self.shapes = [*self.shapes, (manifest.sequence, text)]
+            self.schema = unify(parse_schema(self.schema), parse_schema(text)).text if self.schema else text
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """A saved state with the digest that proves it."""
+
+    digest: str
+    state: msgspec.Raw
+
+
+_STATE = msgspec.json.Decoder(FeedState)
+_CHECKPOINT = msgspec.json.Decoder(Checkpoint)
+
+
+def encode_checkpoint(state: FeedState) -> bytes:
+    """Save a state with its digest."""
+    body = msgspec.json.encode(state)
+    return msgspec.json.encode(Checkpoint(hashlib.sha256(body).hexdigest(), msgspec.Raw(body)))
+
+
+def decode_checkpoint(data: bytes | None) -> FeedState | None:
+    """Read a saved state back, or None when it is absent, torn, edited or of another shape."""
+    if data is None:
+        return None
+    try:
+        checkpoint = _CHECKPOINT.decode(data)
+        body = bytes(checkpoint.state)
+        if hashlib.sha256(body).hexdigest() != checkpoint.digest:
+            return None
+        return _STATE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,288 @@
+"""The one boundary between the lake and where its bytes live.
+
+`Storage` is what the commit protocol needs and nothing more; an object store can offer the same promises. Every
+write is durable when its call returns, and a file is whole or absent, never half visible. `LocalStorage` keeps
+these promises on a POSIX filesystem. Nothing here knows about feeds, Parquet or manifests.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from ksql_lake.errors import ConflictError, WriteError
+
+
+class Storage(Protocol):
+    """What the commit protocol asks of a place for bytes; keys are relative and use `/`."""
+
+    def read(self, key: str) -> bytes | None:
+        """Give an object's bytes, or None when there is none."""
+
+    def create(self, key: str, data: bytes, *, temporary: str) -> bool:
+        """Create an object whole and durably; False when the key is taken, which changes nothing."""
+
+    def replace(self, key: str, data: bytes, *, temporary: str) -> None:
+        """Put an object in place of whatever was there, whole and durably."""
+
+    def names(self, folder: str) -> list[str]:
+        """Give the sorted names directly inside a folder; empty when there is no such folder."""
+
+    def size(self, key: str) -> int | None:
+        """Give an object's size in bytes, or None when there is none."""
+
+    def local_file(self, key: str) -> Path:
+        """Give a local path where a staged object may be written before `stage` makes it durable."""
+
+    def stage(self, folder: str, names: list[str]) -> None:
+        """Make the named local files of a staging folder durable."""
+
+    def publish(self, source: str, target: str) -> bool:
+        """Move a staged object into place; False when the source is gone."""
+
+    def sync(self, folders: set[str]) -> None:
+        """Make what was published into these folders durable."""
+
+    def remove(self, key: str) -> None:
+        """Remove an object; nothing happens when it is gone already. Folders left empty go too."""
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a staging folder with all it holds."""
+
+    def rename_folder(self, source: str, target: str) -> bool:
+        """Rename a staging folder; False when it is gone."""
+
+    def uri(self, key: str) -> str:
+        """Give the address under which a reader finds the key."""
+
+    def writing(self, key: str) -> AbstractContextManager[None]:
+        """Turn what the operating system says while a key is written into a `WriteError`."""
+
+
+class LocalStorage:
+    """A folder on a POSIX filesystem with atomic rename and hard links.
+
+    Args:
+        root: The lake's folder; made on the first write.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def _path(self, key: str) -> Path:
+        return self.root / key
+
+    def read(self, key: str) -> bytes | None:
+        """Give a file's bytes, or None when there is none."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def create(self, key: str, data: bytes, *, temporary: str) -> bool:
+        """Write and sync a temporary file, then hard-link it to its name: whole, durable, exclusive.
+
+        Raises:
+            ConflictError: The folder of `temporary` is gone: someone cleared this attempt's staging.
+            WriteError: The disk or its permissions are in the way.
+        """
+        source, target = self._path(temporary), self._path(key)
+        with self.writing(key):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_synced(source, data)
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            except FileNotFoundError as error:
+                raise staging_cleared(str(source.parent)) from error
+            _sync(target.parent)
+        with suppress(FileNotFoundError):
+            source.unlink()
+        return True
+
+    def replace(self, key: str, data: bytes, *, temporary: str) -> None:
+        """Write and sync a temporary file, then rename it over its name.
+
+        Raises:
+            WriteError: The disk or its permissions are in the way; the old content stays.
+        """
+        source, target = self._path(temporary), self._path(key)
+        with self.writing(key):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.parent.mkdir(parents=True, exist_ok=True)
+                _write_synced(source, data)
+                source.replace(target)
+            finally:
+                source.unlink(missing_ok=True)
+            _sync(target.parent)
+
+    def names(self, folder: str) -> list[str]:
+        """Give the sorted names directly inside a folder; empty when there is no such folder."""
+        try:
+            return sorted(os.listdir(self._path(folder)))  # noqa: PTH208 - names only, no Path objects
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def size(self, key: str) -> int | None:
+        """Give a file's size in bytes, or None when there is none."""
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def local_file(self, key: str) -> Path:
+        """Give the staged file's own path: on a filesystem staging is already where it belongs.
+
+        Raises:
+            WriteError: Its folder cannot be made.
+        """
+        path = self._path(key)
+        with self.writing(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def stage(self, folder: str, names: list[str]) -> None:
+        """Sync the named files and their folder.
+
+        Raises:
+            ConflictError: The folder is gone: someone cleared this attempt's staging.
+            WriteError: A sync failed; the data may not be on disk.
+        """
+        path = self._path(folder)
+        with self.writing(folder):
+            try:
+                for name in names:
+                    _sync(path / name)
+                _sync(path)
+                _sync(path.parent)
+            except FileNotFoundError as error:
+                raise staging_cleared(str(path)) from error
+
+    def publish(self, source: str, target: str) -> bool:
+        """Rename a staged file into place.
+
+        Raises:
+            WriteError: The rename failed for another reason than a missing source.
+        """
+        origin, destination = self._path(source), self._path(target)
+        with self.writing(target):
+            while True:
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    origin.rename(destination)
+                except FileNotFoundError:
+                    # Either the source is gone, or a concurrent retention removed the empty folder in between.
+                    if not origin.exists():
+                        return False
+                else:
+                    return True
+
+    def sync(self, folders: set[str]) -> None:
+        """Sync the folders and those above them, up to the root."""
+        above = {self._path(folder) for folder in folders}
+        for folder in list(above):
+            above.update(parent for parent in folder.parents if parent.is_relative_to(self.root))
+        for path in sorted(above, reverse=True):
+            with self.writing(str(path)), suppress(FileNotFoundError):
+                _sync(path)
+
+    def remove(self, key: str) -> None:
+        """Remove a file, and the folders above it that are empty then.
+
+        Raises:
+            WriteError: It is there and cannot be removed.
+        """
+        path = self._path(key)
+        with self.writing(key):
+            path.unlink(missing_ok=True)
+            for parent in path.parents:
+                # The feed's own folder stays: a reader of an emptied feed should find it.
+                if len(parent.relative_to(self.root).parts) <= 2:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder with all it holds; nothing happens when it is gone already."""
+        with self.writing(folder), suppress(FileNotFoundError):
+            shutil.rmtree(self._path(folder))
+
+    def rename_folder(self, source: str, target: str) -> bool:
+        """Rename a folder; False when it is gone."""
+        with self.writing(target):
+            try:
+                self._path(source).rename(self._path(target))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def uri(self, key: str) -> str:
+        """Give the absolute path."""
+        return str(self._path(key))
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[None]:
+        """Turn what the operating system says while a key is written into a `WriteError`."""
+        try:
+            yield
+        except OSError as error:
+            raise self.write_error(key, error) from error
+
+    def write_error(self, key: str, error: OSError) -> WriteError:
+        """Say what was in the way of writing a key, how much was free, and what to do."""
+        path = self._path(key)
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        hint = {
+            errno.ENOSPC: "Free some space (or move the lake with KSQL_LAKE_ROOT), then run it again.",
+            errno.EDQUOT: "Your quota on this disk is used up; raise it or free some space, then run it again.",
+            errno.EFBIG: "A file-size limit (ulimit -f) is set for this process; raise it, then run it again.",
+            errno.EACCES: "Give this user write permission on it, or set KSQL_LAKE_ROOT to a folder it owns.",
+            errno.EPERM: "The filesystem refuses this operation; the lake needs rename and hard links.",
+            errno.ENOTSUP: "The lake needs a filesystem with hard links; set KSQL_LAKE_ROOT to one.",
+            errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
+            errno.ENOTDIR: "A file stands where the lake needs a folder; move it away.",
+        }.get(error.errno or 0, "Nothing became visible in the lake; fix the cause, then run it again.")
+        return WriteError(f"could not be written: {reason}{_free_space(path)}", hint=hint, path=str(path))
+
+
+def staging_cleared(path: str) -> ConflictError:
+    """The error of an attempt that finds its staged files gone."""
+    return ConflictError(
+        "this attempt's staging folder was cleared by another run",
+        hint="Another export of the same feed went ahead; the export is planned again.",
+        path=path,
+    )
+
+
+def _free_space(path: Path) -> str:
+    for folder in path.parents:
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError:
+            continue
+        return f" ({free / 1e6:,.0f} MB free on its disk)"
+    return ""
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
