@@ -1,14 +1,17 @@
 """What a feed file may say: two kinds, every key checked, unknown keys refused.
 
 Pure data. It refuses to know about servers, lakes or Dagster; it only makes sure that what it lets through can
-become a path, a Dagster asset and a SQL view without escaping. Secrets have no place here.
+become a path, a Dagster asset and a SQL view without escaping. Secrets have no place here. Column names are the
+source's own, exact case, everywhere but in the targets of `rename`.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Literal
+from functools import cache
+from keyword import iskeyword
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -20,29 +23,48 @@ from pydantic import (
     TypeAdapter,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
+
+from ksql_lake.feeds.columns import column_problems
+from ksql_lake.feeds.cron import check_cron
+from ksql_lake.feeds.suggestion import did_you_mean
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,99}$"
 SOURCE_PATTERN = r"^[a-zA-Z0-9_-]{1,249}$"
-HIVE_COLUMNS = {"stream": ("year", "month", "day"), "table": ("version",)}
-"""Partition columns that come from the path; no column of a file may have one of these names in any case."""
+COMPRESSION_PATTERN = r"^(snappy|lz4|none|zstd(:([1-9]|1\d|2[0-2]))?)$"
 
-_CRON_FIELD = r"[0-9A-Za-z*/,\-#?]+"
-_CRON = re.compile(
-    rf"^(@(hourly|daily|weekly|monthly|yearly|annually|midnight)|{_CRON_FIELD}( {_CRON_FIELD}){{4}})$"
-)
+COLUMN_PROBLEMS = "feed_columns"
+"""Type of the pydantic error that stands for what `column_problems` found."""
+
 _OWNER = re.compile(r"^(team:[A-Za-z0-9_\-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")
 _TAG = re.compile(r"^[A-Za-z0-9_.\-]{0,63}$")
+# Dagster refuses these as names, and with the name the whole code location.
+_RESERVED_NAMES = frozenset(
+    {"arg_dict", "input_arg_dict", "output_arg_dict", "input", "output", "context", "conf", "config", "meta"}
+    | {"bool", "dict", "float", "int", "str", "type"}
+)
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset({"UTC"} | available_timezones())
 
 
 def _known_timezone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError(f"{value!r} is not an IANA time zone, e.g. UTC or Europe/Berlin")
+    if value not in _timezones():
+        hint = did_you_mean(value, _timezones()) or "Examples: UTC, Europe/Berlin."
+        raise ValueError(f"{value!r} is not an IANA time zone. {hint}")
+    return value
+
+
+def _free_name(value: str) -> str:
+    if iskeyword(value) or value in _RESERVED_NAMES:
+        raise ValueError(f"{value!r} is a reserved word in Dagster; choose another, e.g. {value + '_feed'!r}")
     return value
 
 
 def _cron(value: str) -> str:
-    if not _CRON.match(value):
-        raise ValueError(f"{value!r} is not a cron expression of five fields, e.g. '0 * * * *'")
+    check_cron(value)
     return value
 
 
@@ -59,83 +81,98 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+FeedName = Annotated[str, StringConstraints(pattern=NAME_PATTERN), AfterValidator(_free_name)]
 ColumnName = Annotated[str, StringConstraints(min_length=1)]
-Compression = Annotated[str, StringConstraints(pattern=r"^(snappy|lz4|none|zstd(:([1-9]|1\d|2[0-2]))?)$")]
+Compression = Annotated[str, StringConstraints(pattern=COMPRESSION_PATTERN)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
 
 
 class Identity(_Strict):
-    """What makes two rows of a day the same event.
-
-    Attributes:
-        by: `row` compares whole rows with multiplicity, `key` and `offset` compare the named columns.
-        columns: For `key` the columns that are unique per event; for `offset` exactly the partition column and
-            the offset column, in this order.
-    """
+    """What makes two rows of a day the same event."""
 
     by: Literal["row", "key", "offset"] = "row"
+    """`row` compares whole rows with multiplicity; `key` and `offset` compare the named columns."""
+
     columns: tuple[ColumnName, ...] = ()
+    """For `key` the columns that are unique per event; for `offset` exactly two, Kafka partition and offset."""
 
     @model_validator(mode="after")
-    def _columns_fit(self) -> Identity:
+    def _columns_fit(self) -> Self:
         if self.by == "row" and self.columns:
-            raise ValueError("identity by row takes no columns")
+            raise ValueError("by 'row' takes no `columns`; leave them out, or say by 'key'")
         if self.by == "key" and not self.columns:
-            raise ValueError("identity by key needs `columns`, the names that are unique per event")
+            raise ValueError("by 'key' needs `columns`: the names that are unique per event")
         if self.by == "offset" and len(self.columns) != 2:
-            raise ValueError("identity by offset needs two `columns`: Kafka partition, then offset")
+            raise ValueError("by 'offset' needs two `columns`: Kafka partition, then offset")
         return self
 
 
 class Checks(_Strict):
-    """What must hold after an export.
-
-    Attributes:
-        min_records: Fewest records a partition or version should have.
-        max_age_hours: Oldest acceptable last export.
-        not_null: Columns without NULL.
-        unique: Columns whose values together are unique in a partition or version.
-    """
+    """The conditions of `checks`; absent ones are not checked."""
 
     min_records: int | None = Field(None, ge=0)
+    """Fewest records a partition or version should have."""
+
     max_age_hours: float | None = Field(None, gt=0)
+    """Oldest acceptable last export."""
+
     not_null: tuple[ColumnName, ...] = ()
+    """Columns without NULL."""
+
     unique: tuple[ColumnName, ...] = ()
+    """Columns whose values together are unique in a partition or version."""
 
 
 class _FeedBase(_Strict):
-    """The keys both kinds share.
+    """The keys both kinds share."""
 
-    Attributes:
-        name: The feed's name: path, Dagster asset key and SQL view.
-        source: The ksqlDB stream or table, exact case.
-        description: One sentence for people.
-        enabled: False leaves the feed out of `--all`, schedules and Dagster.
-        columns: The columns to export, in this order; None means all of the source's.
-        rename: Source column -> column in the lake.
-        compression: `zstd` (level 1), `zstd:N`, `snappy`, `lz4` or `none`.
-        on_schema_change: What a changed source schema does: `evolve`, `freeze` or `new_version`.
-        schedule: Cron expression; None means the kind's default.
-        checks: What must hold after an export.
-        owners: E-mail addresses or `team:name`.
-        tags: Shown in Dagster.
-    """
+    name: FeedName
+    """The feed's name: file name, lake folder, Dagster asset key and SQL view."""
 
-    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     source: Annotated[str, StringConstraints(pattern=SOURCE_PATTERN)]
+    """The ksqlDB stream or table, exact case."""
+
     description: str = ""
+    """One sentence for people."""
+
     enabled: bool = True
+    """False leaves the feed out of exports, schedules and Dagster; its data stays."""
+
     columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
+    """The columns to export, in this order; null means all of the source's."""
+
     rename: dict[ColumnName, ColumnName] = Field(default_factory=dict)
+    """Source column to column in the lake."""
+
     compression: Compression = "zstd"
-    on_schema_change: Literal["evolve", "freeze", "new_version"] = "evolve"
+    """`zstd` (level 1), `zstd:N` (1-22), `snappy`, `lz4` or `none`."""
+
+    on_schema_change: Literal["evolve", "freeze"] = "evolve"
+    """What a changed source schema does."""
+
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
+    """Cron expression of five fields; null means the kind's default."""
+
     checks: Checks = Checks()
+    """What must hold after an export."""
+
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
+    """E-mail addresses or `team:name`."""
+
     tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(default_factory=dict)
+    """Shown in Dagster."""
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        problems = column_problems(self.model_dump())
+        if problems:
+            raise PydanticCustomError(
+                COLUMN_PROBLEMS, "{problems}", {"problems": "; ".join(str(problem) for problem in problems)}
+            )
+        return self
 
     def lake_name(self, column: str) -> str:
         """The name a source column has in the lake."""
@@ -143,23 +180,26 @@ class _FeedBase(_Strict):
 
 
 class StreamFeed(_FeedBase):
-    """A stream, exported by day and appended.
-
-    Attributes:
-        start_date: First day there is; nothing before it is ever asked for.
-        timezone: IANA zone whose calendar days are the partitions.
-        event_time: `ROWTIME`, or the BIGINT (epoch ms) or TIMESTAMP column that decides a row's day; where that
-            column is NULL the row's ROWTIME decides.
-        identity: What makes two rows the same event.
-        lookback_days: How many already exported days an export without a date reads again for late rows.
-    """
+    """A stream, exported by day and appended."""
 
     kind: Literal["stream"]
-    start_date: date
+    """`stream`"""
+
+    start_date: date = Field(ge=date(1970, 1, 1), le=date(2200, 1, 1))
+    """First day there is; nothing before it is ever asked for."""
+
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
+    """IANA zone whose calendar days are the partitions."""
+
     event_time: ColumnName = "ROWTIME"
+    """`ROWTIME`, or the BIGINT (epoch ms) or TIMESTAMP column that decides a row's day; where it is NULL, the
+    row's ROWTIME decides."""
+
     identity: Identity = Identity()
+    """What makes two rows the same event."""
+
     lookback_days: int = Field(1, ge=0, le=366)
+    """How many already exported days an export without a date reads again for late rows."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -168,17 +208,16 @@ class StreamFeed(_FeedBase):
 
 
 class TableFeed(_FeedBase):
-    """A table, exported as full snapshots.
-
-    Attributes:
-        retention: How many of the newest versions are kept.
-        min_ratio_to_previous: A snapshot with fewer rows than this share of the version before it is refused;
-            0 accepts anything.
-    """
+    """A table, exported as full snapshots."""
 
     kind: Literal["table"]
+    """`table`"""
+
     retention: int = Field(7, ge=1)
+    """How many of the newest versions are kept."""
+
     min_ratio_to_previous: float = Field(0.5, ge=0, le=1)
+    """A snapshot with fewer rows than this share of the version before it is refused; 0 accepts anything."""
 
     @property
     def versions_name(self) -> str:
@@ -188,3 +227,28 @@ class TableFeed(_FeedBase):
 
 Feed = StreamFeed | TableFeed
 FEED_ADAPTER: TypeAdapter[StreamFeed | TableFeed] = TypeAdapter(Annotated[Feed, Field(discriminator="kind")])
+
+KEY_ORDER = (
+    "$schema",
+    "name",
+    "kind",
+    "source",
+    "description",
+    "enabled",
+    "start_date",
+    "timezone",
+    "event_time",
+    "columns",
+    "rename",
+    "identity",
+    "lookback_days",
+    "retention",
+    "min_ratio_to_previous",
+    "compression",
+    "on_schema_change",
+    "schedule",
+    "checks",
+    "owners",
+    "tags",
+)
+"""The order in which ksql-lake writes a feed file's keys."""

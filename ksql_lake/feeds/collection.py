@@ -1,0 +1,99 @@
+"""All feed files of one moment: the usable ones, and the quarantined with their problems.
+
+Plain values. It refuses to read or change files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ksql_lake.errors import FeedError, UnknownFeedError
+from ksql_lake.feeds.model import Feed
+from ksql_lake.feeds.suggestion import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFile:
+    """A feed and the file it came from."""
+
+    path: Path
+    feed: Feed
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedFile:
+    """A feed file that cannot be used.
+
+    Attributes:
+        path: The file.
+        name: The feed's name as far as one can tell: the file's own, without `.json`.
+        error: All its problems.
+        archived: It lies in `archived/`.
+    """
+
+    path: Path
+    name: str
+    error: FeedError
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """Everything in the folder at one moment, sorted by name, active before archived."""
+
+    files: tuple[FeedFile, ...]
+    quarantined: tuple[QuarantinedFile, ...]
+
+    @property
+    def active(self) -> tuple[Feed, ...]:
+        """The usable feeds in `active/`, disabled ones included."""
+        return tuple(file.feed for file in self.files if not file.archived)
+
+    @property
+    def enabled(self) -> tuple[Feed, ...]:
+        """The feeds that exports, schedules and Dagster take: active and enabled."""
+        return tuple(feed for feed in self.active if feed.enabled)
+
+    @property
+    def archived(self) -> tuple[Feed, ...]:
+        """The usable feeds in `archived/`."""
+        return tuple(file.feed for file in self.files if file.archived)
+
+    def get(self, name: str) -> Feed:
+        """Give an active feed by name.
+
+        Raises:
+            UnknownFeedError: There is none; says whether it is archived, or what the name may have meant.
+            FeedError: Its file is quarantined.
+        """
+        file = self.file(name)
+        if file.archived:
+            raise UnknownFeedError(
+                f"feed {name!r} is archived", hint=f"Bring it back with: ksql-lake feeds restore {name}"
+            )
+        return file.feed
+
+    def file(self, name: str) -> FeedFile:
+        """Give a feed by name, archived or not, with its file.
+
+        Raises:
+            UnknownFeedError: There is none.
+            FeedError: Its file is quarantined.
+        """
+        for file in self.files:
+            if file.feed.name == name:
+                return file
+        for broken in self.quarantined:
+            if broken.name == name:
+                raise broken.error
+        raise UnknownFeedError(f"there is no feed named {name!r}", hint=self._hint(name))
+
+    def _hint(self, name: str) -> str:
+        by_source = [feed.name for feed in self.active if feed.source == name]
+        if by_source:
+            return f"{name} is the source of feed {', '.join(by_source)}: name the feed."
+        known = [file.feed.name for file in self.files] + [broken.name for broken in self.quarantined]
+        meant = did_you_mean(name, known)
+        return f"{meant} All of them: ksql-lake feeds list".strip() if known else "Add one: ksql-lake feeds add"

@@ -1,0 +1,154 @@
+"""Whether the columns a feed names fit together and fit the lake.
+
+Works on the plain keys of a feed file, well-typed or not, so that a file with other mistakes still hears about
+these. It refuses to know the source's real columns: those are compared at export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ksql_lake.feeds.suggestion import did_you_mean
+
+HIVE_COLUMNS: Mapping[str, tuple[str, ...]] = {"stream": ("year", "month", "day"), "table": ("version",)}
+"""Partition columns that come from the path; no column of a file may have one of these names in any case."""
+
+ROWTIME = "ROWTIME"
+FORBIDDEN_IN_PULLS = ("ROWPARTITION", "ROWOFFSET")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a feed file.
+
+    Attributes:
+        key: Where, as a path of keys (`checks.min_records`, `columns[2]`); empty for the whole file.
+        text: What is wrong, to be read after the key and a colon.
+    """
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}" if self.key else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """Every column name in a feed file, by the key it stands under; ill-typed parts are left out."""
+
+    kind: str
+    columns: tuple[str, ...] | None
+    rename: Mapping[str, str]
+    mentioned: Mapping[str, tuple[str, ...]]
+
+    @property
+    def lake_names(self) -> list[tuple[str, str, str]]:
+        """Each (key path, source column, lake column) the file itself decides."""
+        kept = [
+            (f"columns[{at}]", name, name)
+            for at, name in enumerate(self.columns or ())
+            if name not in self.rename
+        ]
+        return kept + [(f"rename.{source}", source, target) for source, target in self.rename.items()]
+
+
+def column_problems(raw: Mapping[str, object]) -> list[Problem]:
+    """Find everything wrong between the column names of one feed."""
+    use = _read(raw)
+    finders = (_twice, _unreadable, _missing, _reserved, _clashing)
+    return [problem for find in finders for problem in find(use)]
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
+
+
+def _mapping(value: object) -> Mapping[object, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _read(raw: Mapping[str, object]) -> _Use:
+    checks = _mapping(raw.get("checks"))
+    event_time = raw.get("event_time")
+    return _Use(
+        kind=str(raw.get("kind")),
+        columns=_texts(raw["columns"]) if raw.get("columns") is not None else None,
+        rename={
+            source: target
+            for source, target in _mapping(raw.get("rename")).items()
+            if isinstance(source, str) and isinstance(target, str)
+        },
+        mentioned={
+            "event_time": (event_time,) if isinstance(event_time, str) else (),
+            "identity.columns": _texts(_mapping(raw.get("identity")).get("columns")),
+            "checks.not_null": _texts(checks.get("not_null")),
+            "checks.unique": _texts(checks.get("unique")),
+        },
+    )
+
+
+def _twice(use: _Use) -> Iterator[Problem]:
+    lists = {"columns": use.columns or (), **use.mentioned}
+    for key, names in lists.items():
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            yield Problem(key, f"{name!r} is named {names.count(name)} times")
+
+
+def _unreadable(use: _Use) -> Iterator[Problem]:
+    for key, names in {"columns": use.columns or (), "rename": tuple(use.rename), **use.mentioned}.items():
+        for name in dict.fromkeys(names):
+            if name in FORBIDDEN_IN_PULLS:
+                yield Problem(
+                    key,
+                    f"ksqlDB cannot give {name} to a pull query; derive a stream that copies it "
+                    f"(CREATE STREAM ... AS SELECT *, ROWPARTITION AS RP, ROWOFFSET AS RO FROM ...), "
+                    f"and export that one",
+                )
+    if use.kind == "stream" and ROWTIME in (use.columns or ()):
+        yield Problem("columns", "ROWTIME is always exported; leave it out")
+
+
+def _missing(use: _Use) -> Iterator[Problem]:
+    if use.columns is None:
+        return
+    known = (*use.columns, ROWTIME) if use.kind == "stream" else use.columns
+    for key, names in {"rename": tuple(use.rename), **use.mentioned}.items():
+        for name in dict.fromkeys(names):
+            if name not in known and name not in FORBIDDEN_IN_PULLS:
+                hint = did_you_mean(name, use.columns) or "Add it to `columns`."
+                yield Problem(key, f"{name!r} is not among `columns`. {hint}")
+
+
+def _reserved(use: _Use) -> Iterator[Problem]:
+    if use.kind == "stream" and ROWTIME in use.rename:
+        yield Problem("rename.ROWTIME", "ROWTIME is always exported under its own name")
+    hive = HIVE_COLUMNS.get(use.kind, ())
+    for key, source, target in use.lake_names:
+        way_out = "choose another name" if source in use.rename else f"rename it, e.g. to {source + '_'!r}"
+        if target.casefold() in hive:
+            names = ", ".join(hive)
+            yield Problem(
+                key, f"{target!r} is a partition column of the lake ({names}, in any case); {way_out}"
+            )
+        elif target.casefold() == ROWTIME.casefold() and source != ROWTIME:
+            yield Problem(key, f"{target!r} is the name of ksqlDB's own time column (in any case); {way_out}")
+
+
+def _clashing(use: _Use) -> Iterator[Problem]:
+    seen: dict[str, tuple[str, str]] = {}
+    for key, source, target in use.lake_names:
+        first = seen.setdefault(target.casefold(), (source, target))
+        if first[0] == source:
+            continue
+        if first[1] == target:
+            yield Problem(
+                key, f"{source!r} and {first[0]!r} would both be called {target!r}; rename one of them"
+            )
+        else:
+            yield Problem(
+                key,
+                f"{target!r} and {first[1]!r} differ only in case, which DuckDB and Spark cannot tell apart; "
+                f"rename one of them",
+            )

@@ -1,0 +1,84 @@
+"""Atomic changes to small text files: create without overwriting, replace, move without overwriting.
+
+It refuses to leave half a file behind: a reader sees the old text, the new text or none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ksql_lake.errors import FeedError
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise FeedError(
+            "this file exists already and is not overwritten",
+            hint="Move it away or choose another name.",
+            file=path,
+        ) from None
+    except OSError as error:
+        raise FeedError(
+            f"cannot be written: {(error.strerror or str(error)).lower()}",
+            hint="Nothing was changed. Check permissions and free space of its folder.",
+            file=path,
+        ) from error
+
+
+@contextmanager
+def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
+    """A complete, synced, hidden file beside the target; gone afterwards unless it was renamed."""
+    path = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Make a new file and the folders above it.
+
+    Raises:
+        FeedError: It exists, or cannot be written.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path.parent, data) as temporary:
+            os.link(temporary, path)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give an existing file new content, keeping its mode; a symbolic link stays one.
+
+    Raises:
+        FeedError: It cannot be written.
+    """
+    with _explained(path):
+        target = path.resolve(strict=True)
+        with _temporary(target.parent, data) as temporary:
+            temporary.chmod(target.stat().st_mode & 0o7777)
+            temporary.replace(target)
+
+
+def move_file(path: Path, target: Path) -> Path:
+    """Move a file inside one filesystem and give its new path.
+
+    Raises:
+        FeedError: The target exists, or cannot be written.
+    """
+    with _explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target, follow_symlinks=False)
+        path.unlink()
+    return target

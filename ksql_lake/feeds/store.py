@@ -1,0 +1,190 @@
+"""The folder of feed files: `active/` and `archived/`, one JSON file per feed.
+
+A file that cannot be used is set aside with its problems and never hides the others. Files change atomically
+and are never overwritten: whoever reads beside us sees the old or the new text. It refuses to touch the lake:
+the data of an archived feed stays where it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
+from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
+from ksql_lake.feeds.document import parse_document
+from ksql_lake.feeds.files import create_file, move_file, replace_file
+from ksql_lake.feeds.model import KEY_ORDER, Feed
+from ksql_lake.feeds.reading import parse_feed
+
+SCHEMA_FILE = "feed.schema.json"
+"""Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
+
+_ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
+
+
+class FeedStore:
+    """Reads and changes the feed files under one folder.
+
+    Args:
+        root: The folder that holds `active/` and `archived/`; `add` makes them when they are missing.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def load(self) -> Feeds:
+        """Read every feed file; files that cannot be used are quarantined.
+
+        Raises:
+            ConfigError: The folder itself does not exist or cannot be read.
+        """
+        if not self.root.is_dir():
+            raise ConfigError(
+                f"there is no feeds folder at {self.root}",
+                hint="Run from the project's folder, set KSQL_LAKE_FEEDS, or add a feed: ksql-lake feeds add",
+            )
+        files: list[FeedFile] = []
+        quarantined: list[QuarantinedFile] = []
+        for folder in ("active", "archived"):
+            for path in self._paths(folder):
+                found = self._read(path, archived=folder == "archived")
+                active_twin = self.root / "active" / path.name
+                if isinstance(found, FeedFile) and found.archived and active_twin.exists():
+                    found = _twin(found, active_twin)
+                (files if isinstance(found, FeedFile) else quarantined).append(found)  # type: ignore[arg-type]
+        return Feeds(tuple(files), tuple(quarantined))
+
+    def get(self, name: str) -> Feed:
+        """Give an active feed by name; see `Feeds.get`."""
+        return self.load().get(name)
+
+    def validate(self, paths: Iterable[str | Path] = ()) -> tuple[QuarantinedFile, ...]:
+        """Find every problem of every file.
+
+        Args:
+            paths: Files, or folders of files, inside the store or not; none means the whole store.
+        """
+        wanted = [Path(path) for path in paths]
+        if not wanted:
+            return self.load().quarantined
+        known = {
+            broken.path.resolve(): broken for broken in (self.load().quarantined if self.root.is_dir() else ())
+        }
+        files = [file for path in wanted for file in (_feed_paths(path) if path.is_dir() else [path])]
+        checked = (known.get(path.resolve()) or self._read(path, archived=False) for path in files)
+        return tuple(found for found in checked if isinstance(found, QuarantinedFile))
+
+    def add(self, feed: Feed) -> Path:
+        """Write a new feed file into `active/` and give its path.
+
+        Raises:
+            FeedError: The name is taken by an active, archived or quarantined file, or the folder cannot be
+                written.
+        """
+        for folder in ("active", "archived"):
+            for path in self._paths(folder):
+                if path.stem.casefold() == feed.name.casefold():
+                    hint = f"It is archived; bring it back with: ksql-lake feeds restore {feed.name}"
+                    raise FeedError(
+                        f"there is already a feed file named {feed.name!r}",
+                        hint=hint if folder == "archived" else "Choose another name, or edit that file.",
+                        file=path,
+                    )
+        path = self.root / "active" / f"{feed.name}.json"
+        create_file(path, self.text(feed).encode())
+        return path
+
+    def text(self, feed: Feed) -> str:
+        """Give the file `add` would write: stable key order, defaults left out unless people look for them."""
+        stated = feed.model_dump(mode="json", exclude_defaults=True)
+        full = feed.model_dump(mode="json")
+        document: dict[str, Any] = {key: full[key] for key in _ALWAYS_WRITTEN if key in full} | stated
+        if (self.root / SCHEMA_FILE).exists():
+            document["$schema"] = f"../{SCHEMA_FILE}"
+        ordered = {key: document[key] for key in KEY_ORDER if key in document}
+        return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
+
+    def enable(self, name: str) -> Path:
+        """Set `enabled` to true, keep the rest of the file as it is, and give its path.
+
+        Raises:
+            UnknownFeedError: No active feed has this name.
+            FeedError: Its file is quarantined, or cannot be written.
+        """
+        return self._switch(name, enabled=True)
+
+    def disable(self, name: str) -> Path:
+        """Set `enabled` to false; see `enable`."""
+        return self._switch(name, enabled=False)
+
+    def archive(self, name: str) -> Path:
+        """Disable a feed, move its file to `archived/` and give the new path; the data in the lake stays.
+
+        Raises:
+            UnknownFeedError: No active feed has this name.
+            FeedError: Its file is quarantined or cannot be moved, or a file of that name is archived already.
+        """
+        path = self._switch(name, enabled=False)
+        return move_file(path, self.root / "archived" / path.name)
+
+    def restore(self, name: str) -> Path:
+        """Move an archived feed's file back to `active/`, enable it and give the new path.
+
+        Raises:
+            UnknownFeedError: No archived feed has this name.
+            FeedError: Its file is quarantined or cannot be moved.
+        """
+        file = self.load().file(name)
+        if not file.archived:
+            raise UnknownFeedError(f"feed {name!r} is not archived", hint=f"It is active: {file.path}")
+        move_file(file.path, self.root / "active" / file.path.name)
+        return self._switch(name, enabled=True)
+
+    def _switch(self, name: str, *, enabled: bool) -> Path:
+        feeds = self.load()
+        if feeds.get(name).enabled != enabled:
+            path = feeds.file(name).path
+            document = parse_document(path.read_bytes())
+            behind = KEY_ORDER[: KEY_ORDER.index("enabled")]
+            replace_file(path, document.with_key("enabled", enabled, after=behind).data)
+        return feeds.file(name).path
+
+    def _paths(self, folder: str) -> list[Path]:
+        path = self.root / folder
+        try:
+            return _feed_paths(path) if path.is_dir() else []
+        except OSError as error:
+            raise ConfigError(f"the folder cannot be read: {_reason(error)}", path=path) from error
+
+    def _read(self, path: Path, *, archived: bool) -> FeedFile | QuarantinedFile:
+        try:
+            data = path.read_bytes()
+            others = frozenset(other.name for other in path.parent.glob("*.json")) - {path.name}
+            return FeedFile(path, parse_feed(data, file_name=path.name, others=others), archived)
+        except OSError as error:
+            reason = FeedError("this feed file cannot be read", problems=[_reason(error)])
+        except FeedError as error:
+            reason = error
+        return QuarantinedFile(path, path.stem, reason.at(file=path), archived)
+
+
+def _feed_paths(folder: Path) -> list[Path]:
+    """The feed files of a folder; hidden files (editors' and our own temporary ones) are none."""
+    paths = (path for path in folder.iterdir() if path.suffix.lower() == ".json")
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _twin(found: FeedFile, active: Path) -> QuarantinedFile:
+    error = FeedError(
+        "1 problem in this feed file",
+        problems=[f"name: {active} is active under the same name; delete or rename one of the two files"],
+        file=found.path,
+    )
+    return QuarantinedFile(found.path, found.path.stem, error, found.archived)

@@ -1,0 +1,23 @@
+"""Close matches for a mistyped word: the end of most error texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def close_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+    """Give the known words that `word` may have meant, best first; letter case does not count."""
+    by_folded: dict[str, str] = {}
+    for name in known:
+        by_folded.setdefault(name.casefold(), name)
+    return [by_folded[match] for match in get_close_matches(word.casefold(), by_folded, n=most, cutoff=0.65)]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Give `Did you mean 'a' or 'b'?`, or nothing when no known word comes close."""
+    matches = [repr(match) for match in close_matches(word, known)]
+    if not matches:
+        return ""
+    *front, last = matches
+    return f"Did you mean {', '.join(front) + ' or ' if front else ''}{last}?"

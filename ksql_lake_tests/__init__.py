@@ -1,0 +1,1 @@
+"""Tests, room by room: fakes on the wire, real files, no mocks."""
