@@ -55,7 +55,8 @@ def new_rows(
     Args:
         candidates: What to compare; a partition without committed files is compared with itself only.
         schema: Columns of the staged files.
-        key: The columns that identify a row; empty means all of them, with multiplicity.
+        key: The columns that identify a row; empty means all of them, with multiplicity. Of several staged rows
+            with the same key the last one stays.
         spill: Folder for DuckDB's temporary files.
 
     Raises:
@@ -187,7 +188,7 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, staged: list[str], colu
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE left_over AS
-        SELECT staged.part, min(s_row) AS row FROM ({_rows(staged, terms, "file_row_number")}) AS staged
+        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, "file_row_number")}) AS staged
         SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
         GROUP BY staged.part, {names}
         """

@@ -198,9 +198,27 @@ class Staging:
             )
         key = f"v{state.next_version}"
         (staged,) = self._closed or []
-        entry = self._entry(staged, key, now)
-        count = PartitionCount(partition=key, read=entry.records, new=entry.records, already_there=0)
+        unique = self._drop_repeats(staged)
+        entry = self._entry(unique, key, now)
+        count = PartitionCount(
+            partition=key,
+            read=staged.records,
+            new=entry.records,
+            already_there=staged.records - entry.records,
+        )
         return self._manifest("overwrite", now, [entry], [count])
+
+    def _drop_repeats(self, staged: StagedFile) -> StagedFile:
+        """Keep one row per key: a server that retries on a standby sends a partition's rows again (`HARouting` in ksqlDB's source)."""
+        key = [column.name for column in self.schema if column.key]
+        if not key or not staged.records:
+            return staged
+        candidate = Candidate(staged.partition, str(self.path(staged.name)), staged.records, ())
+        rows = new_rows([candidate], self.schema, key=key, spill=self.path("spill"))[staged.partition]
+        if len(rows) == staged.records:
+            return staged
+        _log.warning("%s: %d rows repeated a key", self.feed.name, staged.records - len(rows))
+        return self._copy(staged, rows)
 
     def _manifest(
         self, operation: Operation, now: datetime, added: list[FileEntry], counts: list[PartitionCount]
@@ -233,7 +251,7 @@ class Staging:
             rows = new_rows(candidates, self.schema, key=key, spill=self.path("spill"))
             for day, numbers in rows.items():
                 if len(numbers) < result[day].records:
-                    result[day] = self._copy(feed, result[day], numbers)
+                    result[day] = self._copy(result[day], numbers)
         except (FileNotFoundError, LakeError) as error:
             if not self.path(candidates[0].path.rsplit("/", 1)[-1]).exists():
                 raise staging_cleared(self.folder) from error
@@ -248,14 +266,19 @@ class Staging:
         )
         return Candidate(file.partition, str(self.path(file.name)), file.records, held)
 
-    def _copy(self, feed: StreamFeed, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
+    def _copy(self, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
+        """Write the numbered rows of a staged file to another one; no rows, no file."""
         writer = self._new_writer(f"{self.sequence}.new.tmp")
-        event_time = feed.lake_name(feed.event_time)
         for batch in copy_rows(self.path(file.name), rows):
-            events = event_times(batch, event_time)
-            writer.write(file.partition, batch, events=(int(events.min()), int(events.max())))
+            writer.write(file.partition, batch, events=self._event_range(batch))
         copied = writer.close()
         return copied[0] if copied else StagedFile("", file.partition, 0)
+
+    def _event_range(self, batch: pa.RecordBatch) -> tuple[int, int] | None:
+        if not isinstance(self.feed, StreamFeed):
+            return None
+        events = event_times(batch, self.feed.lake_name(self.feed.event_time))
+        return int(events.min()), int(events.max())
 
     def _entry(self, file: StagedFile, partition: str, now: datetime) -> FileEntry:
         path = self.path(file.name)

@@ -1,0 +1,19 @@
+"""The use case: plan what to read, read it, land it. Both doors, shell and Dagster, call this."""
+
+from ksql_lake.export.extraction import Extraction, extract
+from ksql_lake.export.landing import export_feed, land
+from ksql_lake.export.plan import Days, ExportPlan, plan_export
+from ksql_lake.export.result import ExportResult, PartitionResult, Progress
+
+__all__ = [
+    "Days",
+    "ExportPlan",
+    "ExportResult",
+    "Extraction",
+    "PartitionResult",
+    "Progress",
+    "export_feed",
+    "extract",
+    "land",
+    "plan_export",
+]

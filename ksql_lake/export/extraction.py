@@ -1,0 +1,182 @@
+"""Reading a feed's window: a lazy, re-openable description, and the reading itself.
+
+Nothing is sent before `open`. Each opening is a fresh query, which is what a retry needs: rows of two readings
+are never mixed. Types come from the response's header, and the header must name exactly the columns that were
+asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+import pyarrow as pa
+
+from ksql_lake.decode import RowDecoder
+from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError
+from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.statement import (
+    PSEUDO_COLUMNS,
+    WINDOW_BOUNDS,
+    lake_names,
+    stream_statement,
+    table_statement,
+    wanted_columns,
+)
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, SourceDescription, describe
+from ksql_lake.schema import Column, Primitive, Schema, arrow_schema, parse_schema
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The query of an extraction: its text, kind, and the source columns it selects."""
+
+    statement: str
+    kind: QueryKind
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+class Reading:
+    """One running query: iterate it for record batches in the lake's columns.
+
+    Attributes:
+        schema: Columns in the lake's names; pseudo columns are timestamps.
+        read_at: When the query was sent (UTC).
+    """
+
+    def __init__(self, response: QueryResponse, question: Question, *, read_at: datetime) -> None:
+        received = parse_schema(response.header.schema_text)
+        if received.names != question.columns:
+            raise ProtocolError(
+                f"the response has the columns {', '.join(received.names)}, "
+                f"but {', '.join(question.columns)} were asked for",
+                hint="Is there a proxy in between that rewrites queries?",
+            )
+        self.response = response
+        self.read_at = read_at
+        self.rows = 0
+        self._decoder = RowDecoder(received)
+        self.schema = Schema(
+            tuple(
+                Column(name, Primitive.TIMESTAMP if column.name in PSEUDO_COLUMNS else column.type, column.key)
+                for name, column in zip(question.names, received, strict=True)
+            )
+        )
+        self._arrow = arrow_schema(self.schema)
+
+    @property
+    def query_id(self) -> str | None:
+        """The query's name on the server."""
+        return self.response.header.query_id
+
+    @property
+    def bytes_read(self) -> int:
+        """Response bytes so far."""
+        return self.response.bytes_read
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Give the rows; ends normally only when the response was proven complete.
+
+        Raises:
+            DecodeError: A value does not fit its column.
+            KsqlError: The response broke off or reported an error.
+        """
+        for block in self.response:
+            batch = self._decoder.decode(block.data, count=block.count, first_row=block.first_row)
+            self.rows += batch.num_rows
+            columns = [
+                column.cast(kind.type) if column.type != kind.type else column
+                for column, kind in zip(batch.columns, self._arrow, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=self._arrow)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is to be read, from where; opened as often as needed.
+
+    Attributes:
+        plan: The plan.
+        client: The server.
+    """
+
+    plan: ExportPlan
+    client: KsqlClient = field(repr=False)
+
+    @property
+    def feed(self) -> Feed:
+        """The feed."""
+        return self.plan.feed
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to read at all."""
+        return self.plan.days is None and self.plan.version is None
+
+    @cached_property
+    def question(self) -> Question:
+        """The query, written after asking the server what the source looks like.
+
+        Raises:
+            ConfigError: The feed names a kind or columns the source does not have.
+            NotQueryableError: No pull query can read the source.
+            KsqlError: The server does not know the source, or cannot be reached.
+        """
+        source = describe(self.client, self.feed.source)
+        _check_kind(self.feed, source)
+        available = [column.name for column in source.columns]
+        if source.window_type and source.kind == "table":
+            available = [*_keys(source), *WINDOW_BOUNDS, *_values(source)]
+        columns = wanted_columns(self.feed, available)
+        names = lake_names(self.feed, columns)
+        if isinstance(self.feed, StreamFeed):
+            if self.plan.days is None:
+                raise ConfigError(f"nothing to read: {self.plan.reason}", feed=self.feed.name)
+            types = {column.name: column.type for column in source.columns}
+            statement = stream_statement(
+                self.feed, columns, self.plan.days, event_type=types.get(self.feed.event_time, "BIGINT")
+            )
+            return Question(statement, QueryKind.PULL_STREAM, tuple(columns), tuple(names))
+        return Question(table_statement(self.feed, columns), QueryKind.PULL_TABLE, tuple(columns), tuple(names))
+
+    @contextmanager
+    def open(self) -> Iterator[Reading]:
+        """Send the query; leaving early closes it on the server.
+
+        Raises:
+            KsqlError: The server refused, or could not be reached.
+            ProtocolError: The response's columns are not those asked for.
+        """
+        question = self.question
+        read_at = datetime.now(UTC)
+        with self.client.query(question.statement, kind=question.kind) as response:
+            yield Reading(response, question, read_at=read_at)
+
+
+def _check_kind(feed: Feed, source: SourceDescription) -> None:
+    if source.kind != feed.kind:
+        raise ConfigError(
+            f"{feed.source} is a {source.kind} on the server, but the feed says {feed.kind}",
+            hint=f'Set "kind": "{source.kind}" in the feed file.',
+            feed=feed.name,
+        )
+    if not source.queryable:
+        raise NotQueryableError(source.reason, hint=source.fix, feed=feed.name)
+
+
+def _keys(source: SourceDescription) -> list[str]:
+    return [column.name for column in source.columns if column.key]
+
+
+def _values(source: SourceDescription) -> list[str]:
+    return [column.name for column in source.columns if not column.key]
+
+
+def extract(plan: ExportPlan, client: KsqlClient) -> Extraction:
+    """Describe the reading of a plan; nothing is sent until it is opened."""
+    return Extraction(plan, client)

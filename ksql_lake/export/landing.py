@@ -1,0 +1,229 @@
+"""Landing a reading in the lake: retries, the snapshot guard, the commit, retention.
+
+Every attempt is a fresh query and a fresh staging; rows of a reading that did not prove itself complete are
+thrown away. It refuses to replace a good table snapshot by a suspiciously small one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from ksql_lake.errors import KsqlLakeError, Recovery, SnapshotRefusedError
+from ksql_lake.export.extraction import Extraction, Reading
+from ksql_lake.export.plan import Days, plan_export
+from ksql_lake.export.result import ExportResult, PartitionResult, Progress
+from ksql_lake.feeds.model import Feed, TableFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.layout import partition_folder
+
+ProgressHook = Callable[[Progress], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Landing:
+    """What one attempt needs and leaves behind."""
+
+    extraction: Extraction
+    lake: FeedLake
+    on_progress: ProgressHook | None
+    attempt: int = 1
+    suspicious: int | None = None
+
+    def once(self) -> tuple[Commit, Reading]:
+        """Read everything, stage it, commit it."""
+        plan = self.extraction.plan
+        with self.extraction.open() as reading:
+            facts = self._facts(reading)
+            window = (plan.days.first, plan.days.last) if plan.days else None
+            with self.lake.stage(reading.schema, read=facts, days=window) as staging:
+                for batch in reading:
+                    staging.write(batch)
+                    self._tell(reading)
+                self._tell(reading)
+                self._guard(staging)
+                pinned = plan.version if plan.pinned else None
+                return staging.commit(response_bytes=reading.bytes_read, version=pinned), reading
+
+    def _facts(self, reading: Reading) -> ReadFacts:
+        plan = self.extraction.plan
+        return ReadFacts(
+            source=plan.feed.source,
+            statement=self.extraction.question.statement,
+            read_at=reading.read_at.isoformat(timespec="milliseconds"),
+            query_id=reading.query_id,
+            server_version=self.extraction.client.server_info().version,
+            first_day=plan.days.first.isoformat() if plan.days else None,
+            last_day=plan.days.last.isoformat() if plan.days else None,
+        )
+
+    def _tell(self, reading: Reading) -> None:
+        if self.on_progress is not None:
+            feed = self.extraction.feed.name
+            self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
+
+    def _guard(self, staging: Staging) -> None:
+        """Refuse a snapshot much smaller than the last one, after it was seen twice."""
+        feed = self.extraction.feed
+        if not isinstance(feed, TableFeed):
+            return
+        state = self.lake.state()
+        previous = state.partitions[f"v{state.latest_version}"].records if state.latest_version else 0
+        floor = previous * feed.min_ratio_to_previous
+        if staging.rows >= max(floor, 1) or (feed.min_ratio_to_previous == 0 and previous):
+            return
+        if self.suspicious is None:
+            self.suspicious = staging.rows
+            raise _SmallSnapshotError(f"{staging.rows} rows after {previous} in v{state.latest_version}")
+        if previous == 0:
+            return
+        raise SnapshotRefusedError(
+            f"the snapshot has {staging.rows} rows, v{state.latest_version} has {previous}: less than "
+            f"{feed.min_ratio_to_previous:.0%}, read twice",
+            hint="A restarting server answers like this. If the table really shrank, set a lower "
+            "`min_ratio_to_previous` in the feed file (0 accepts anything) and export again.",
+            feed=feed.name,
+        )
+
+
+class _SmallSnapshotError(Exception):
+    """A snapshot is suspiciously small for the first time; it is read once more."""
+
+
+def land(
+    extraction: Extraction,
+    lake: Lake,
+    *,
+    on_progress: ProgressHook | None = None,
+    attempts: int | None = None,
+) -> ExportResult:
+    """Read an extraction and land it, exactly once whatever happens on the way.
+
+    Args:
+        extraction: What to read.
+        lake: Where it lands.
+        on_progress: Called after every block; an exception it raises ends the export with nothing landed.
+        attempts: How often a retryable failure is tried in all; None takes the client's setting.
+
+    Raises:
+        KsqlLakeError: The export failed; the lake shows what it showed before.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    feed = extraction.feed
+    result = ExportResult(feed, extraction.plan, started)
+    if extraction.empty:
+        return result
+    feed_lake = lake.feed(feed)
+    landing = _Landing(extraction, feed_lake, on_progress)
+    try:
+        with feed_lake.exclusive():
+            commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
+            removed = _retain(feed, feed_lake)
+    except KsqlLakeError as error:
+        raise error.at(feed=feed.name) from error.__cause__
+    return replace(
+        result,
+        commit=commit.sequence,
+        partitions=_partitions(feed_lake, commit),
+        removed=removed,
+        statement=extraction.question.statement,
+        query_id=reading.query_id,
+        schema=reading.schema,
+        seconds=time.monotonic() - clock,
+        bytes_read=reading.bytes_read,
+        attempts=landing.attempt,
+        open_version=commit.state.next_version if isinstance(feed, TableFeed) else None,
+    )
+
+
+def export_feed(
+    feed: Feed,
+    client: KsqlClient,
+    lake: Lake,
+    *,
+    days: Days | None = None,
+    version: int | None = None,
+    on_progress: ProgressHook | None = None,
+) -> ExportResult:
+    """Plan, read and land one feed.
+
+    Args:
+        feed: The feed.
+        client: The server.
+        lake: Where it lands.
+        days: Days of a stream; None means what is due.
+        version: Version of a table; None means the open one.
+        on_progress: Called after every block.
+
+    Raises:
+        KsqlLakeError: The export failed; the lake shows what it showed before.
+    """
+    try:
+        plan = plan_export(feed, lake, days=days, version=version)
+    except KsqlLakeError as error:
+        raise error.at(feed=feed.name) from error.__cause__
+    return land(Extraction(plan, client), lake, on_progress=on_progress)
+
+
+def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
+    retrying = Retrying(
+        retry=retry_if_exception(_retryable),
+        stop=stop_after_attempt(attempts),
+        wait=wait_exponential_jitter(initial=0.5, max=20, jitter=1),
+        before_sleep=_note,
+        reraise=True,
+    )
+    for attempt in retrying:
+        with attempt:
+            landing.attempt = attempt.retry_state.attempt_number
+            try:
+                return landing.once()
+            except _SmallSnapshotError as small:
+                _log.warning("%s: %s; reading once more", landing.extraction.feed.name, small)
+                return landing.once()
+    raise AssertionError("tenacity re-raises the last error")
+
+
+def _retryable(error: BaseException) -> bool:
+    return isinstance(error, KsqlLakeError) and error.recovery is Recovery.RETRY
+
+
+def _note(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    wait = state.next_action.sleep if state.next_action else 0
+    _log.warning("attempt %d failed, next one in %.1f s: %s", state.attempt_number, wait, error)
+
+
+def _retain(feed: Feed, lake: FeedLake) -> tuple[str, ...]:
+    return lake.apply_retention().remove if isinstance(feed, TableFeed) else ()
+
+
+def _partitions(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:
+    added: dict[str, list[str]] = {}
+    for entry in commit.manifest.added:
+        added.setdefault(entry.partition, []).append(lake.storage.uri(lake.layout.data(entry.path)))
+    results = []
+    for count in commit.manifest.counts:
+        held = commit.state.partitions.get(count.partition)
+        results.append(
+            PartitionResult(
+                partition=count.partition,
+                read=count.read,
+                new=count.new,
+                already_there=count.already_there,
+                late=count.late,
+                records=held.records if held else 0,
+                bytes=held.bytes if held else 0,
+                files=tuple(added.get(count.partition, ())),
+                path=lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, count.partition))),
+            )
+        )
+    return tuple(results)

@@ -1,0 +1,154 @@
+"""What an export would read, decided before anything is sent: which days of a stream, which version of a table.
+
+Pure but for reading the feed's state. A day counts as closed when it was read after it had ended; an export
+without dates begins at the first day that is not closed, so no day is ever skipped because some other one was
+exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from ksql_lake.errors import ConfigError, VersionError
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.lake import FeedState, Lake
+from ksql_lake.lake.days import day_of, day_start
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """A range of days, both ends included."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise ConfigError(
+                f"the range {self.first} to {self.last} ends before it begins",
+                hint="Give the earlier day first.",
+            )
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __str__(self) -> str:
+        return self.first.isoformat() if self.first == self.last else f"{self.first} to {self.last}"
+
+    def keys(self) -> list[str]:
+        """The partition keys of the days, in order."""
+        return [(self.first + timedelta(days=offset)).isoformat() for offset in range(len(self))]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """What one export reads.
+
+    Attributes:
+        feed: The feed.
+        days: The days to read (streams); None when there is nothing to read, e.g. all before `start_date`.
+        version: Number of the version to write (tables).
+        pinned: Whether the caller named the version, so that no other may be written instead.
+        reason: Why exactly this, one phrase.
+    """
+
+    feed: Feed
+    days: Days | None = None
+    version: int | None = None
+    pinned: bool = False
+    reason: str = ""
+
+    @property
+    def partitions(self) -> list[str]:
+        """The partition keys the export covers."""
+        if self.version is not None:
+            return [f"v{self.version}"]
+        return self.days.keys() if self.days else []
+
+
+def plan_export(
+    feed: Feed,
+    lake: Lake,
+    *,
+    days: Days | None = None,
+    version: int | None = None,
+    now: datetime | None = None,
+) -> ExportPlan:
+    """Decide what to read.
+
+    Args:
+        feed: The feed.
+        lake: Where it lands.
+        days: Days of a stream; None means every day that is not closed, and `lookback_days` more.
+        version: Version of a table; None means the open one.
+        now: The present; for tests.
+
+    Raises:
+        ConfigError: The days lie in the future, or days were given for a table.
+        VersionError: The version is not the open one.
+        CorruptLakeError: The feed's manifests cannot be read.
+    """
+    state = lake.feed(feed).state()
+    if isinstance(feed, TableFeed):
+        return _plan_table(feed, state, days, version)
+    if version is not None:
+        raise ConfigError("a stream has days, not versions", hint="Give a date instead.", feed=feed.name)
+    return _plan_stream(feed, state, days, now or datetime.now(UTC))
+
+
+def _plan_table(feed: TableFeed, state: FeedState, days: Days | None, version: int | None) -> ExportPlan:
+    if days is not None:
+        raise ConfigError(
+            "a table is exported as a whole, not by day", hint="Leave the dates out.", feed=feed.name
+        )
+    if version is not None and version != state.next_version:
+        done = f"v{version} exists already" if version < state.next_version else f"v{version} is not open yet"
+        raise VersionError(
+            f"{done}: a snapshot shows the table as it is now, so only the open version "
+            f"v{state.next_version} can be written",
+            hint=f"Materialise v{state.next_version} instead.",
+            feed=feed.name,
+        )
+    reason = "first snapshot" if state.latest_version == 0 else f"after v{state.latest_version}"
+    return ExportPlan(feed, version=state.next_version, pinned=version is not None, reason=reason)
+
+
+def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: datetime) -> ExportPlan:
+    today = day_of(now, feed.zone)
+    if days is not None:
+        if days.last > today:
+            raise ConfigError(
+                f"{days.last} has not begun yet (today is {today} in {feed.timezone})",
+                hint=f"Give days up to {today}.",
+                feed=feed.name,
+            )
+        if days.last < feed.start_date:
+            return ExportPlan(feed, reason=f"all of {days} is before start_date {feed.start_date}")
+        return ExportPlan(feed, days=Days(max(days.first, feed.start_date), days.last), reason="as asked")
+    if today < feed.start_date:
+        return ExportPlan(feed, reason=f"start_date {feed.start_date} is still to come")
+    if not state.looked:
+        return ExportPlan(feed, days=Days(feed.start_date, today), reason="first export, from start_date")
+    open_day = _first_open_day(feed, state, today)
+    last_read = datetime.fromisoformat(state.last_read.read_at) if state.last_read else now
+    lookback = day_of(last_read, feed.zone) - timedelta(days=feed.lookback_days)
+    first = max(feed.start_date, min(open_day, lookback, today))
+    reason = (
+        f"{open_day} is the first day not read to its end; {feed.lookback_days} day(s) of lookback before "
+        f"the last export on {day_of(last_read, feed.zone)}"
+    )
+    return ExportPlan(feed, days=Days(first, today), reason=reason)
+
+
+def _first_open_day(feed: StreamFeed, state: FeedState, today: date) -> date:
+    day = feed.start_date
+    while day < today:
+        read_at = state.looked.get(day.isoformat())
+        if read_at is None:
+            return day
+        ended = day_start(day + timedelta(days=1), feed.zone)
+        if datetime.fromisoformat(read_at).timestamp() * 1000 < ended:
+            return day
+        day += timedelta(days=1)
+    return today

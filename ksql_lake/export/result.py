@@ -1,0 +1,136 @@
+"""What an export did, as plain data for every door: shell, Dagster, tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ksql_lake.export.plan import ExportPlan
+from ksql_lake.feeds.model import Feed
+from ksql_lake.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running export is: rows and response bytes received so far; `attempt` counts from 1."""
+
+    feed: str
+    rows: int
+    bytes: int
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionResult:
+    """What happened in one partition.
+
+    Attributes:
+        partition: `2025-01-15` or `v4`.
+        read: Rows received for it.
+        new: Rows that were added.
+        already_there: Rows the lake held before.
+        late: New rows of a day that had been read before and lies behind the newest one.
+        records: Rows the lake now holds in it.
+        bytes: Size of its files now.
+        files: Paths this export added, absolute.
+        path: Folder of the partition, absolute.
+    """
+
+    partition: str
+    read: int
+    new: int
+    already_there: int
+    late: int
+    records: int
+    bytes: int
+    files: tuple[str, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What one export did.
+
+    Attributes:
+        feed: The feed.
+        plan: What was to be read.
+        commit: Number of the commit; None when there was nothing to read.
+        partitions: One entry per day of the window, or the one version.
+        removed: Versions that retention removed afterwards.
+        statement: The query as sent.
+        query_id: As the server named it.
+        schema: Columns of the rows in the lake's names; None when nothing was read.
+        started_at: When it began (UTC).
+        seconds: How long it took.
+        bytes_read: Response bytes.
+        attempts: How many readings it took.
+        open_version: Number of the version that is open now (tables).
+    """
+
+    feed: Feed
+    plan: ExportPlan
+    started_at: datetime
+    commit: int | None = None
+    partitions: tuple[PartitionResult, ...] = ()
+    removed: tuple[str, ...] = ()
+    statement: str = ""
+    query_id: str | None = None
+    schema: Schema | None = None
+    seconds: float = 0.0
+    bytes_read: int = 0
+    attempts: int = 1
+    open_version: int | None = None
+
+    @property
+    def read(self) -> int:
+        """Rows received."""
+        return sum(part.read for part in self.partitions)
+
+    @property
+    def new(self) -> int:
+        """Rows added."""
+        return sum(part.new for part in self.partitions)
+
+    @property
+    def already_there(self) -> int:
+        """Rows the lake held before."""
+        return sum(part.already_there for part in self.partitions)
+
+    @property
+    def late(self) -> int:
+        """New rows that came late."""
+        return sum(part.late for part in self.partitions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready data; times ISO 8601 UTC."""
+        return {
+            "feed": self.feed.name,
+            "kind": self.feed.kind,
+            "source": self.feed.source,
+            "commit": self.commit,
+            "read": self.read,
+            "new": self.new,
+            "already_there": self.already_there,
+            "late": self.late,
+            "partitions": [
+                {
+                    "partition": part.partition,
+                    "read": part.read,
+                    "new": part.new,
+                    "already_there": part.already_there,
+                    "late": part.late,
+                    "records": part.records,
+                    "bytes": part.bytes,
+                    "files": list(part.files),
+                }
+                for part in self.partitions
+            ],
+            "removed_versions": list(self.removed),
+            "statement": self.statement,
+            "query_id": self.query_id,
+            "started_at": self.started_at.isoformat(timespec="milliseconds"),
+            "seconds": round(self.seconds, 3),
+            "bytes_read": self.bytes_read,
+            "attempts": self.attempts,
+        }

@@ -1,0 +1,138 @@
+"""The query of an export: explicit columns, half-open window, everything quoted. Pure.
+
+Never `SELECT *`: on tables with header columns the server sends such rows in another order than their header.
+Where a feed's event time may be NULL the row's ROWTIME decides, in the query exactly as in the lake, so no row
+is lost between two windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+
+from ksql_lake.errors import ConfigError, SchemaError
+from ksql_lake.export.plan import Days
+from ksql_lake.feeds.model import HIVE_COLUMNS, Feed, StreamFeed
+from ksql_lake.ksqldb import quote_identifier, quote_literal
+from ksql_lake.lake.days import day_start
+
+ROWTIME = "ROWTIME"
+WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
+PSEUDO_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
+"""Columns the server adds: BIGINT epoch milliseconds on the wire, timestamps in the lake."""
+
+
+def wanted_columns(feed: Feed, available: Sequence[str]) -> list[str]:
+    """Give the source columns an export selects, in order.
+
+    A stream's ROWTIME comes first, always; its event-time column is added when `columns` leaves it out. A
+    windowed table's bounds are part of its key and never left out.
+
+    Raises:
+        ConfigError: `columns`, `rename`, `event_time` or `identity` names a column the source does not have.
+    """
+    needed = {
+        "columns": feed.columns or (),
+        "rename": tuple(feed.rename),
+        "event_time": (feed.event_time,) if isinstance(feed, StreamFeed) else (),
+        "identity": feed.identity.columns if isinstance(feed, StreamFeed) else (),
+    }
+    known = [*available, ROWTIME]
+    for key, names in needed.items():
+        for name in names:
+            if name not in known:
+                raise _unknown_column(feed, key, name, known)
+    chosen = list(feed.columns) if feed.columns is not None else list(available)
+    if isinstance(feed, StreamFeed):
+        extra = [name for name in (feed.event_time, *feed.identity.columns) if name not in (*chosen, ROWTIME)]
+        return [ROWTIME, *(name for name in chosen if name != ROWTIME), *extra]
+    bounds = [name for name in WINDOW_BOUNDS if name in available and name not in chosen]
+    return [*bounds, *chosen]
+
+
+def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
+    """Give the names the columns have in the lake.
+
+    Raises:
+        SchemaError: Two names differ by nothing but case, or one is a partition column's; DuckDB and Spark
+        would
+            mix them up.
+    """
+    taken = dict.fromkeys(HIVE_COLUMNS[feed.kind], "a partition column of the lake")
+    names = []
+    for column in columns:
+        name = feed.lake_name(column)
+        if name.casefold() in taken:
+            raise SchemaError(
+                f"its name in the lake would be {name!r}, but that is {taken[name.casefold()]} "
+                "(readers ignore case)",
+                hint=f'Give it another one in the feed file: "rename": {{"{column}": "{name}_"}}',
+                feed=feed.name,
+                column=column,
+            )
+        taken[name.casefold()] = f"also the name of column {column!r}"
+        names.append(name)
+    return names
+
+
+def stream_statement(feed: StreamFeed, columns: Sequence[str], days: Days, *, event_type: str) -> str:
+    """Write the pull query that reads a stream's days.
+
+    Args:
+        feed: The feed.
+        columns: Source columns in order.
+        days: The window.
+        event_type: ksqlDB type of the event-time column.
+
+    Raises:
+        ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
+    """
+    start = day_start(days.first, feed.zone)
+    end = day_start(datetime.fromordinal(days.last.toordinal() + 1).date(), feed.zone)
+    within_rowtime = _between(ROWTIME, str(start), str(end))
+    if feed.event_time == ROWTIME:
+        where = within_rowtime
+    else:
+        column = quote_identifier(feed.event_time)
+        if event_type == "TIMESTAMP":
+            low, high = (quote_literal(_timestamp(edge)) for edge in (start, end))
+        elif event_type == "BIGINT":
+            low, high = str(start), str(end)
+        else:
+            raise ConfigError(
+                f"event_time {feed.event_time!r} is {event_type}; it must be BIGINT (epoch ms) or TIMESTAMP",
+                hint="Name another column in `event_time`, or use ROWTIME.",
+                feed=feed.name,
+            )
+        inside = _between(column, low, high)
+        where = f"({inside}) OR ({column} IS NULL AND {within_rowtime})"
+    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)} WHERE {where};"
+
+
+def table_statement(feed: Feed, columns: Sequence[str]) -> str:
+    """Write the pull query that reads a whole table."""
+    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)};"
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(name if name in PSEUDO_COLUMNS else quote_identifier(name) for name in columns)
+
+
+def _between(column: str, low: str, high: str) -> str:
+    return f"{column} >= {low} AND {column} < {high}"
+
+
+def _timestamp(milliseconds: int) -> str:
+    text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00")
+
+
+def _unknown_column(feed: Feed, key: str, name: str, known: Sequence[str]) -> ConfigError:
+    close = get_close_matches(name.casefold(), [other.casefold() for other in known], n=1)
+    meant = next((other for other in known if close and other.casefold() == close[0]), None)
+    return ConfigError(
+        f"`{key}` names the column {name!r}, which {feed.source} does not have",
+        hint=f"Did you mean {meant!r}?" if meant else f"It has: {', '.join(known)}",
+        feed=feed.name,
+    )
