@@ -142,9 +142,13 @@ class FeedLake:
         return reader.dataset(self.storage, self.layout, self.state(), partitions=partitions)
 
     def relation(
-        self, connection: duckdb.DuckDBPyConnection, *, partitions: Collection[str] | None = None
+        self, connection: duckdb.DuckDBPyConnection | None = None, *, partitions: Collection[str] | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """Give a lazy DuckDB relation over committed rows; `partitions` None means all."""
+        """Give a lazy DuckDB relation over committed rows; `partitions` None means all.
+
+        Without a connection it lives in one of its own, in memory.
+        """
+        connection = connection or duckdb.connect()
         return reader.relation(connection, self.storage, self.layout, self.state(), partitions=partitions)
 
 

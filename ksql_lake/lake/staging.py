@@ -209,7 +209,8 @@ class Staging:
         return self._manifest("overwrite", now, [entry], [count])
 
     def _drop_repeats(self, staged: StagedFile) -> StagedFile:
-        """Keep one row per key: a server that retries on a standby sends a partition's rows again (`HARouting` in ksqlDB's source)."""
+        """Keep one row per key: a server that falls back to a standby sends a partition's rows twice."""
+        # Seen in ksqlDB's HARouting: the forward to the next replica starts from the partition's first row.
         key = [column.name for column in self.schema if column.key]
         if not key or not staged.records:
             return staged
