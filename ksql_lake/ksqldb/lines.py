@@ -1,0 +1,60 @@
+"""Bytes into lines, whatever the sizes they arrive in.
+
+Splits on byte 0x0A only: JSON escapes every newline inside a string, and other line ends mean nothing here. It
+keeps the unfinished line and nothing else, and refuses a line that outgrows its limit.
+"""
+
+from __future__ import annotations
+
+from ksql_lake.errors import ProtocolError
+
+MAX_LINE = 256 * 1024 * 1024
+"""How long one line may grow, in bytes, before it is taken for something other than a row."""
+
+
+class LineSplitter:
+    """Collects chunks and gives back whole lines.
+
+    Args:
+        max_line: Longest line in bytes.
+    """
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max_line = max_line
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes, *, row: int) -> bytes | None:
+        """Take a chunk; return every line it completes, without the last newline, or None if it completes none.
+
+        Raises:
+            ProtocolError: A line is longer than the limit; names row `row` + 1 as the first it may be.
+        """
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            self._parts.append(chunk)
+            self._size += len(chunk)
+            self._check(self._size, row)
+            return None
+        lines = b"".join((*self._parts, chunk[:end])) if self._parts else chunk[:end]
+        self._parts = [chunk[end + 1 :]]
+        self._size = len(self._parts[0])
+        # No line of a block can be too long while the whole block is not.
+        if len(lines) > self._max_line:
+            self._check(max(map(len, lines.split(b"\n"))), row)
+        self._check(self._size, row)
+        return lines
+
+    def rest(self) -> bytes:
+        """The line that no newline has ended; taken out."""
+        line = b"".join(self._parts)
+        self._parts, self._size = [], 0
+        return line
+
+    def _check(self, size: int, row: int) -> None:
+        if size > self._max_line:
+            raise ProtocolError(
+                f"a line of the response is longer than {self._max_line:,} bytes",
+                hint="No row is expected to be that large; is this the address of a ksqlDB server?",
+                row=row + 1,
+            )

@@ -1,0 +1,110 @@
+"""The JSON objects that stand between the rows of a response, read strictly.
+
+An object of a kind we do not know stops the read: skipping it could mean skipping rows.
+"""
+
+from __future__ import annotations
+
+from typing import Never
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from ksql_lake.errors import ProtocolError
+from ksql_lake.ksqldb.events import ErrorMessage, Header, Token
+
+_NOT_KSQLDB = "This is not what a ksqlDB server sends; check KSQLDB_URL and any proxy in between."
+
+
+class ErrorBody(msgspec.Struct):
+    """ksqlDB's error object, in refusals and inside answers."""
+
+    message: str | None = None
+    error_code: int | None = None
+
+    def event(self) -> ErrorMessage:
+        """The error as an event of the response."""
+        return ErrorMessage(self.error_code, self.message or "no message")
+
+
+class HeaderBody(msgspec.Struct):
+    """The header of a v1 response."""
+
+    schema: str
+    query_id: str | None = msgspec.field(default=None, name="queryId")
+
+    def event(self) -> Header:
+        """The header as an event of the response."""
+        return Header(self.query_id, self.schema)
+
+
+class RowBody(msgspec.Struct):
+    """A row of a v1 response, its values left as they were sent."""
+
+    columns: Raw
+    tombstone: bool = False
+
+
+class V1Line(msgspec.Struct):
+    """One line of a v1 response; exactly one of its keys is set."""
+
+    header: HeaderBody | None = None
+    row: RowBody | None = None
+    error: ErrorBody | None = msgspec.field(default=None, name="errorMessage")
+    final: str | None = msgspec.field(default=None, name="finalMessage")
+    continuation: dict[str, str] | None = msgspec.field(default=None, name="continuationToken")
+    consistency: dict[str, str] | None = msgspec.field(default=None, name="consistencyToken")
+
+
+class Metadata(msgspec.Struct):
+    """The first element of a delimited or JSON array response."""
+
+    names: list[str] = msgspec.field(name="columnNames")
+    types: list[str] = msgspec.field(name="columnTypes")
+    query_id: str | None = msgspec.field(default=None, name="queryId")
+
+    def event(self) -> Header:
+        """The metadata as an event of the response, its columns as the schema text v1 would have sent."""
+        if len(self.names) != len(self.types):
+            raise ProtocolError(
+                f"the response names {len(self.names)} columns and {len(self.types)} types", hint=_NOT_KSQLDB
+            )
+        columns = zip(self.names, self.types, strict=True)
+        return Header(self.query_id, ", ".join(f"`{name}` {kind}" for name, kind in columns))
+
+
+class Aside(msgspec.Struct):
+    """An object between the rows of a delimited or JSON array response."""
+
+    message: str | UnsetType | None = UNSET
+    error_code: int | None = None
+    continuation: str | None = msgspec.field(default=None, name="continuationToken")
+    consistency: str | None = msgspec.field(default=None, name="consistencyToken")
+
+    def event(self) -> Token | ErrorMessage | None:
+        """The object as an event of the response; None if it is of no known kind."""
+        if self.continuation is not None:
+            return Token("continuation", self.continuation)
+        if self.consistency is not None:
+            return Token("consistency", self.consistency)
+        if self.message is not UNSET or self.error_code is not None:
+            return ErrorBody(self.message or None, self.error_code).event()
+        return None
+
+
+V1_LINE = msgspec.json.Decoder(V1Line)
+METADATA = msgspec.json.Decoder(Metadata)
+ASIDE = msgspec.json.Decoder(Aside)
+ARRAY = msgspec.json.Decoder(list[Raw])
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What the decoders raise for text that is not the JSON they expect."""
+
+
+def foreign(text: bytes, *, row: int, why: str) -> Never:
+    """Refuse bytes that no ksqlDB server sends, showing where they begin.
+
+    Raises:
+        ProtocolError: Always.
+    """
+    start = " ".join(text[:120].decode("utf-8", errors="replace").split())
+    raise ProtocolError(f"{why}: {start[:80]!r}", hint=_NOT_KSQLDB, row=row + 1)

@@ -1,0 +1,167 @@
+"""v1 responses (`application/vnd.ksql.v1+json`): bytes to events, at the speed of a byte search.
+
+The body is not one JSON document (some writers end it with a comma, some never close it), so it is read line
+by line. A block whose every line boundary is the one between two plain rows is recognised with two counts and
+passed on as it is; everything else goes line by line. Nothing is ever skipped: a line is a row, a known message,
+or an error. Holds the unfinished line and no more.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ksql_lake.ksqldb.completeness import Evidence, judge_rows
+from ksql_lake.ksqldb.events import Event, FinalMessage, Outcome, QueryKind, Token
+from ksql_lake.ksqldb.gathering import Gathering
+from ksql_lake.ksqldb.lines import MAX_LINE, LineSplitter
+from ksql_lake.ksqldb.messages import UNREADABLE, V1_LINE, ErrorBody, HeaderBody, RowBody, V1Line, foreign
+from ksql_lake.ksqldb.version import ServerVersion
+
+_START = b'{"row":{"columns":['
+_END = b"]}},"
+_BOUNDARY = _END + b"\n" + _START
+_UNKNOWN_KIND = "a line of the response is of no known kind"
+
+
+class RowsParser:
+    """Reads one v1 response: `feed` every chunk, `finish`, then ask for the `outcome`.
+
+    Args:
+        kind: What was asked.
+        max_line: Longest line in bytes.
+    """
+
+    def __init__(self, kind: QueryKind, *, max_line: int = MAX_LINE) -> None:
+        self._kind = kind
+        self._lines = LineSplitter(max_line)
+        self._seen = Evidence()
+        self._opened = False
+        self._found = Gathering()
+
+    @property
+    def rows(self) -> int:
+        """How many rows have been seen so far, tombstones included."""
+        return self._found.rows
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Take the next bytes of the body and return what they complete.
+
+        Raises:
+            ProtocolError: The bytes are not a v1 response; names the row.
+        """
+        lines = self._lines.feed(chunk, row=self.rows)
+        if lines is not None:
+            self._take(lines)
+        return self._found.take()
+
+    def finish(self) -> list[Event]:
+        """Say that the body has ended, and return what its last line holds.
+
+        A last line that was cut yields nothing and rules out completeness.
+
+        Raises:
+            ProtocolError: The bytes are not a v1 response; names the row.
+        """
+        self._line(self._lines.rest(), last=True)
+        return self._found.take()
+
+    def outcome(self, *, clean: bool = True, version: ServerVersion | None = None) -> Outcome:
+        """Decide how the response ended.
+
+        Args:
+            clean: Whether the HTTP body came to its proper end.
+            version: The server's version; None applies the newest and strictest rules.
+        """
+        return judge_rows(self._kind, self._seen, clean=clean, version=version)
+
+    def _take(self, lines: bytes) -> None:
+        while not self._seen.header:
+            line, newline, lines = lines.partition(b"\n")
+            self._line(line)
+            if not newline:
+                return
+        count = _plain_rows(lines)
+        if count and self._flowing:
+            self._found.block(lines[:-1], count)
+            return
+        for line in lines.split(b"\n"):
+            if line.startswith(_START) and line.endswith(_END) and self._flowing:
+                self._found.row(line[:-1])
+            else:
+                self._line(line)
+
+    def _line(self, line: bytes, *, last: bool = False) -> None:
+        text = line.strip()
+        if not text:
+            return
+        if not self._opened:
+            if not text.startswith(b"["):
+                foreign(text, row=self.rows, why="the response does not begin as a ksqlDB query response")
+            text = text[1:]
+            self._opened = True
+        if self._seen.bracket:
+            foreign(text, row=self.rows, why="the response goes on after its end")
+        # An object cut in the middle may end in "]" too; it then fails to decode and ends nothing.
+        closing = text.endswith(b"]")
+        text = text.removesuffix(b"]").rstrip().removesuffix(b",").rstrip()
+        if text:
+            try:
+                message = V1_LINE.decode(text)
+            except UNREADABLE:
+                if not last:
+                    foreign(text, row=self.rows, why="a line of the response is not a ksqlDB row or message")
+                self._seen.cut = True
+                return
+            self._message(message, text)
+        self._seen.bracket = closing
+
+    def _message(self, line: V1Line, text: bytes) -> None:
+        if sum(part is not None for part in msgspec.structs.astuple(line)) != 1:
+            foreign(text, row=self.rows, why=_UNKNOWN_KIND)
+        match line:
+            case V1Line(row=RowBody() as row):
+                self._row(row, text)
+            case V1Line(error=ErrorBody() as error):
+                self._found.event(error.event())
+                self._seen.error = True
+            case V1Line(final=str(final)):
+                self._found.event(FinalMessage(final))
+                self._seen.final = final
+            case V1Line(header=HeaderBody() as header) if not self._seen.header:
+                self._found.event(header.event())
+                self._seen.header = True
+            case V1Line(continuation={"continuationToken": value}):
+                self._found.event(Token("continuation", value))
+            case V1Line(consistency={"consistencyToken": value}):
+                self._found.event(Token("consistency", value))
+            case _:
+                foreign(text, row=self.rows, why=_UNKNOWN_KIND)
+
+    def _row(self, row: RowBody, text: bytes) -> None:
+        if not self._seen.header:
+            # ksqlDB before 0.6 sent no header; its rows cannot be typed.
+            foreign(text, row=self.rows, why="the response has a row before its header")
+        if not self._flowing:
+            foreign(text, row=self.rows, why="the response has a row after its final message")
+        if not bytes(row.columns).startswith(b"["):
+            foreign(text, row=self.rows, why="a row of the response has no list of columns")
+        # Written anew without what may stand beside the values (`sourceHost`); the values stay as sent.
+        plain = b"".join((_START[:-1], row.columns, _END[1:-1]))
+        if row.tombstone:
+            self._found.tombstone(plain)
+        else:
+            self._found.row(plain)
+
+    @property
+    def _flowing(self) -> bool:
+        return self._seen.final is None and not self._seen.bracket
+
+
+def _plain_rows(lines: bytes) -> int:
+    """Count the rows of a block that holds plain rows and nothing else; 0 for any other block."""
+    if not (lines.startswith(_START) and lines.endswith(_END)):
+        return 0
+    boundaries = lines.count(_BOUNDARY)
+    # CPython 3.11 deletes a byte four times faster than it counts one.
+    newlines = len(lines) - len(lines.replace(b"\n", b""))
+    return boundaries + 1 if boundaries == newlines else 0

@@ -1,0 +1,53 @@
+"""What can be said about a statement before it is sent: that it is one, and whether it only reads.
+
+This is no SQL parser. It knows quotes and comments, so that a `;` inside them counts for nothing, and refuses
+to know more.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ksql_lake.errors import StatementError
+
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
+)
+_READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
+
+
+def statement_ends(sql: str) -> list[int]:
+    """Positions of the semicolons outside quotes and comments."""
+    return [match.start() for match in _TOKEN.finditer(sql) if match.group() == ";"]
+
+
+def one_statement(sql: str) -> str:
+    """Return the statement with its `;`, which is added if missing.
+
+    Raises:
+        StatementError: There is no statement, or something follows the first one.
+    """
+    text = sql.strip()
+    ends = statement_ends(text)
+    if text in ("", ";"):
+        raise StatementError("the statement is empty", hint="Give one ksqlDB statement.")
+    if ends and ends[0] != len(text) - 1:
+        raise StatementError(
+            "more than one statement where one is expected",
+            hint="Send them one by one; a name or value that holds ';' must be quoted.",
+            statement=shortened(text),
+        )
+    return text if ends else f"{text};"
+
+
+def only_reads(sql: str) -> bool:
+    """Whether sending the text twice cannot do anything twice; doubtful texts count as writing."""
+    text = sql.strip()
+    ends = statement_ends(text)
+    return bool(_READS.match(text)) and all(end == len(text) - 1 for end in ends)
+
+
+def shortened(sql: str, *, width: int = 200) -> str:
+    """The statement on one line, cut to `width` characters, for messages."""
+    line = " ".join(sql.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."

@@ -1,0 +1,57 @@
+"""What a server's version text means for reading its answers.
+
+ksqlDB calls itself 0.29.0, Confluent Platform calls the same code 7.5.1. Everything we ask of a version is
+asked in ksqlDB's own numbers. A text we cannot read counts as the newest server: its rules are the strictest.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NUMBERS = re.compile(r"v?(\d+)\.(\d+)")
+# Where a platform release lies between two of ksqlDB's, the older one stands here.
+_PLATFORM: dict[tuple[int, int], tuple[int, int]] = {
+    (5, 4): (0, 6),
+    (5, 5): (0, 7),
+    (6, 0): (0, 10),
+    (6, 1): (0, 14),
+    (6, 2): (0, 17),
+    (7, 0): (0, 21),
+    (7, 1): (0, 23),
+    (7, 2): (0, 26),
+    (7, 3): (0, 28),
+    (7, 4): (0, 28),
+}
+_NEWEST = (0, 29)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVersion:
+    """A server's version.
+
+    Attributes:
+        text: As the server says it, e.g. `7.5.1`.
+        release: The ksqlDB release it has at least, e.g. `(0, 29)`; None when the text tells nothing.
+    """
+
+    text: str
+    release: tuple[int, int] | None
+
+    @property
+    def stream_pulls_say_completed(self) -> bool:
+        """Whether a stream pull ends with a final message; before 0.25 a closing bracket was all there was."""
+        return self.release is None or self.release >= (0, 25)
+
+
+def parse_version(text: str) -> ServerVersion:
+    """Read a version text; never fails."""
+    match = _NUMBERS.match(text)
+    if match is None:
+        return ServerVersion(text, None)
+    major, minor = int(match.group(1)), int(match.group(2))
+    if major == 0:
+        return ServerVersion(text, (major, minor))
+    if (major, minor) >= (7, 5):
+        return ServerVersion(text, _NEWEST)
+    return ServerVersion(text, _PLATFORM.get((major, minor)))
