@@ -1,0 +1,150 @@
+"""One asset per feed, one external asset per source, one visible entry per quarantined feed file.
+
+An asset's body only decides what to read and hands that on; the IO manager lands it. A run that names no
+partition (a schedule, `dagster job execute`) does what `ksql-lake export` does without a date: every day that
+is not closed yet, or the open version. Which partitions that were only the export knows, so such a run tells
+Dagster itself instead of yielding an output.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake.defs.events import events
+from ksql_lake.defs.partitions import version_partitions
+from ksql_lake.defs.resources import LakeResource
+from ksql_lake.errors import VersionError
+from ksql_lake.export import Days, ExportPlan, Extraction, extract, plan_export
+from ksql_lake.feeds import Feed, FeedFile, QuarantinedFile, StreamFeed, TableFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake.layout import version_number
+
+POOL = "ksqldb"
+"""Every step that reads from the server holds a slot of this pool."""
+
+Rows = dg.Output[Extraction]
+
+
+def source_key(source: str) -> dg.AssetKey:
+    """Give the key of the external asset that stands for a ksqlDB stream or table."""
+    return dg.AssetKey(["ksqldb", source])
+
+
+def stream_asset(
+    file: FeedFile, feed: StreamFeed, lake: FeedLake, days: dg.DailyPartitionsDefinition
+) -> dg.AssetsDefinition:
+    """Give the asset of a stream: partitioned by day, a range of days is one run and one query."""
+    with warnings.catch_warnings():
+        # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        decorate = dg.multi_asset(
+            **_shared(file, feed, lake), partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run()
+        )
+
+    def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
+        if not _partitioned(context):
+            return plan_export(feed, lake)
+        asked = context.partition_key_range
+        return plan_export(
+            feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
+        )
+
+    return decorate(_body(plan))
+
+
+def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDefinition:
+    """Give the asset of a table: partitioned by version, and only the open version can be written."""
+    decorate = dg.multi_asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
+
+    def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
+        if not _partitioned(context):
+            return plan_export(feed, lake)
+        asked = context.partition_key_range
+        if asked.start != asked.end:
+            raise VersionError(
+                f"{asked.start} to {asked.end} are several versions, but a run writes the open one",
+                feed=feed.name,
+            )
+        return plan_export(feed, lake, version=_version(feed, asked.start))
+
+    return decorate(_body(plan))
+
+
+def source_asset(source: str, feeds: list[Feed], server: str) -> dg.AssetSpec:
+    """Give the external asset of a ksqlDB stream or table, upstream of the feeds that read it."""
+    kind = feeds[0].kind
+    return dg.AssetSpec(
+        source_key(source),
+        description=f"The ksqlDB {kind} `{source}`, read by {', '.join(feed.name for feed in feeds)}.",
+        group_name="ksqldb",
+        kinds={"ksqldb"},
+        metadata={"server": server, "source_kind": kind},
+    )
+
+
+def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:
+    """Give the entry that shows a feed file that cannot be used, with everything that is wrong with it."""
+    return dg.AssetSpec(
+        dg.AssetKey(["quarantine", file.name]),
+        description=f"**This feed file cannot be used, so nothing is exported.**\n\n```text\n{file.error}\n```",
+        group_name="quarantine",
+        kinds={"json"},
+        metadata={"file": dg.MetadataValue.path(str(file.path)), "error": str(file.error)},
+    )
+
+
+def _shared(file: FeedFile, feed: Feed, lake: FeedLake) -> dict[str, Any]:
+    # Op and output have names of their own: a feed may be called `config` or `class`, an op may not.
+    spec = dg.AssetSpec(
+        dg.AssetKey([feed.name]),
+        description=feed.description or f"The ksqlDB {feed.kind} `{feed.source}` as Parquet.",
+        group_name=f"{feed.kind}s",
+        kinds={"ksqldb", "parquet"},
+        owners=list(feed.owners),
+        tags=feed.tags,
+        metadata={
+            "source": feed.source,
+            "dataset": dg.MetadataValue.path(lake.dataset_path),
+            "feed_file": dg.MetadataValue.path(str(file.path)),
+            "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
+        },
+    )
+    return {
+        "name": f"export_{feed.name}",
+        "outs": {"rows": dg.AssetOut.from_spec(spec, is_required=False, io_manager_key="lake_io_manager")},
+        "deps": [source_key(feed.source)],
+        "pool": POOL,
+    }
+
+
+def _body(
+    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan],
+) -> Callable[..., Iterator[Rows]]:
+    def export(
+        context: dg.AssetExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
+    ) -> Iterator[Rows]:
+        with lake.failures(context.retry_number):
+            extraction = extract(plan(context, lake.lake), ksqldb)
+        if _partitioned(context):
+            yield dg.Output(extraction, output_name="rows")
+            return
+        result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
+        for event in events(result):
+            context.log_event(event)
+
+    return export
+
+
+def _partitioned(context: dg.AssetExecutionContext) -> bool:
+    return bool(context.has_partition_key or context.has_partition_key_range)
+
+
+def _version(feed: TableFeed, key: str) -> int:
+    try:
+        return version_number(key)
+    except ValueError as error:
+        raise VersionError(f"{error}", hint="Take the open version.", feed=feed.name) from None

@@ -1,0 +1,42 @@
+"""Our errors in Dagster's terms: retried when that can help, stopped at once when it cannot.
+
+There is no RetryPolicy on the assets on purpose: Dagster applies one to interruptions too, so that a run which
+somebody cancelled would begin again. Here only an error that says so itself (`Recovery.RETRY`) asks for another
+attempt.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from ksql_lake.errors import KsqlLakeError, Recovery
+
+
+@contextmanager
+def dagster_failures(*, attempt: int, retries: int, wait: float) -> Iterator[None]:
+    """Turn an error of ours into what Dagster acts on.
+
+    Args:
+        attempt: How often this step was tried before; 0 the first time.
+        retries: How often a step may be tried again.
+        wait: Seconds before the next attempt.
+
+    Raises:
+        dagster.RetryRequested: The error may pass by itself and attempts are left.
+        dagster.Failure: Anything else of ours; shows message, location and hint, and is not retried.
+    """
+    try:
+        yield
+    except KsqlLakeError as error:
+        if error.recovery is Recovery.RETRY and attempt < retries:
+            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=wait) from error
+        raise failure(error) from error
+
+
+def failure(error: KsqlLakeError) -> dg.Failure:
+    """Give the Dagster failure that says what the error says."""
+    facts = {name: str(value) for name, value in error.where.items()}
+    if error.hint:
+        facts["what to do"] = error.hint
+    return dg.Failure(str(error), metadata={**facts, "error": type(error).__name__}, allow_retries=False)

@@ -1,0 +1,43 @@
+"""Between Dagster and the lake: an asset's extraction is landed, a downstream input is loaded.
+
+Not a UPathIOManager: that one refuses ranges of partitions, and here a range is one query and one commit.
+"""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from ksql_lake.defs.events import partition_metadata
+from ksql_lake.defs.loading import load
+from ksql_lake.defs.resources import LakeResource
+from ksql_lake.errors import ConfigError
+from ksql_lake.export import Extraction
+from ksql_lake.feeds import FeedStore
+
+
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Lands what a feed's asset wants to read, and loads feeds into the assets below them."""
+
+    lake: LakeResource
+    feeds_root: str = Field(description="Folder with the feed files.")
+
+    def handle_output(self, context: dg.OutputContext, obj: Extraction) -> None:
+        """Read the source, commit its rows, and describe every partition of the run."""
+        step = context.step_context
+        if not isinstance(obj, Extraction):
+            with self.lake.failures(0):
+                raise ConfigError(
+                    f"the lake's IO manager got {type(obj).__name__} from {context.asset_key.to_user_string()}",
+                    hint="It writes feeds only; give your own assets another io_manager_key.",
+                )
+        result = self.lake.land(obj, step.instance, attempt=step.previous_attempt_count, log=context.log)
+        for key in context.asset_partition_keys:
+            step.add_asset_metadata(partition_metadata(result, key), partition_key=key)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Give a feed's committed rows as the type the input is annotated with."""
+        partitions = context.asset_partition_keys if context.has_asset_partitions else None
+        with self.lake.failures(0):
+            feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
+            return load(self.lake.lake.feed(feed), context.dagster_type.typing_type, partitions=partitions)

@@ -1,0 +1,70 @@
+"""All definitions of a project folder: one asset per enabled feed, and everything around them.
+
+Reads feed files and nothing else: neither the server nor the Dagster instance is asked, so the code location
+loads while both are down. A feed file that cannot be used is shown as quarantined and never hides the others.
+"""
+
+from collections import defaultdict
+
+import dagster as dg
+
+from ksql_lake.defs.assets import quarantine_asset, source_asset, stream_asset, table_asset
+from ksql_lake.defs.automation import automation
+from ksql_lake.defs.io_manager import LakeIOManager
+from ksql_lake.defs.partitions import daily_partitions
+from ksql_lake.defs.resources import KsqldbResource, LakeResource
+from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
+from ksql_lake.lake import Lake
+from ksql_lake.settings import Settings
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Give the definitions of the feeds folder.
+
+    Raises:
+        ConfigError: There is no feeds folder.
+    """
+    store = FeedStore(settings.feeds_root).load()
+    files = [file for file in store.files if not file.archived and file.feed.enabled]
+    lake = Lake(settings.lake_root)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake)]
+    assets += [source_asset(source, feeds, settings.ksqldb_url) for source, feeds in _sources(files).items()]
+    assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
+    resource = LakeResource(root=lake.root)
+    return dg.Definitions.merge(
+        dg.Definitions(
+            assets=assets,
+            resources={
+                "ksqldb": KsqldbResource(),
+                "lake": resource,
+                "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root)),
+            },
+            executor=dg.in_process_executor,
+        ),
+        automation(_streams(files), _tables(files), lake),
+    )
+
+
+def _feed_assets(files: list[FeedFile], lake: Lake) -> list[dg.AssetsDefinition]:
+    days = daily_partitions(_streams(files))
+    return [
+        stream_asset(file, file.feed, lake.feed(file.feed), days[file.feed.timezone])
+        if isinstance(file.feed, StreamFeed)
+        else table_asset(file, file.feed, lake.feed(file.feed))
+        for file in files
+    ]
+
+
+def _streams(files: list[FeedFile]) -> list[StreamFeed]:
+    return [file.feed for file in files if isinstance(file.feed, StreamFeed)]
+
+
+def _tables(files: list[FeedFile]) -> list[TableFeed]:
+    return [file.feed for file in files if isinstance(file.feed, TableFeed)]
+
+
+def _sources(files: list[FeedFile]) -> dict[str, list[Feed]]:
+    found: dict[str, list[Feed]] = defaultdict(list)
+    for file in files:
+        found[file.feed.source].append(file.feed)
+    return found

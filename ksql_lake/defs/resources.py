@@ -1,0 +1,83 @@
+"""What assets are given: the client, and the lake with the way to land in it.
+
+Neither carries a secret: Dagster shows a resource's configuration to everybody who can open the UI. Credentials
+come from the environment of the process that runs the step, through `ksql_lake.settings`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import dagster as dg
+from pydantic import Field
+
+from ksql_lake.defs.failures import dagster_failures
+from ksql_lake.export import ExportResult, Extraction, Progress, land
+from ksql_lake.export.facts import summary
+from ksql_lake.export.versions import keep_versions
+from ksql_lake.feeds import TableFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.settings import load_settings
+
+PROGRESS_SECONDS = 10.0
+"""How often a long export writes a line into the run's log."""
+
+
+class KsqldbResource(dg.ConfigurableResource[KsqlClient]):
+    """The ksqlDB server; everything about the connection comes from the environment (KSQLDB_URL, ...)."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[KsqlClient]:  # noqa: ARG002
+        """Give a client for the length of a run; nothing is sent until an asset asks."""
+        with KsqlClient(load_settings()) as client:
+            yield client
+
+
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Parquet lake, and how often landing in it is tried."""
+
+    root: str = Field(description="Folder of the lake.")
+    retries: int = Field(
+        default=2, ge=0, description="Further attempts of a step whose error may pass by itself."
+    )
+    retry_wait: float = Field(default=30.0, ge=0, description="Seconds before such a further attempt.")
+
+    @property
+    def lake(self) -> Lake:
+        """The lake itself."""
+        return Lake(self.root)
+
+    def failures(self, attempt: int) -> AbstractContextManager[None]:
+        """Give the context in which our errors become Dagster's; `attempt` is 0 the first time."""
+        return dagster_failures(attempt=attempt, retries=self.retries, wait=self.retry_wait)
+
+    def land(
+        self, extraction: Extraction, instance: dg.DagsterInstance, *, attempt: int, log: logging.Logger
+    ) -> ExportResult:
+        """Read the source, commit its rows, keep a table's version keys, and tell the run's log what happened.
+
+        Raises:
+            dagster.RetryRequested: The error may pass by itself and attempts are left.
+            dagster.Failure: Anything else of ours.
+        """
+        with self.failures(attempt):
+            result = land(extraction, self.lake, on_progress=_progress_lines(log))
+            if isinstance(result.feed, TableFeed):
+                keep_versions(result.feed.versions_name, self.lake.feed(result.feed), instance)
+        log.info(summary(result))
+        return result
+
+
+def _progress_lines(log: logging.Logger) -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def line(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_SECONDS:
+            last = now
+            log.info("%s: %d rows, %d bytes so far", progress.feed, progress.rows, progress.bytes)
+
+    return line
