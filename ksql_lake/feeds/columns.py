@@ -15,6 +15,8 @@ HIVE_COLUMNS: Mapping[str, tuple[str, ...]] = {"stream": ("year", "month", "day"
 """Partition columns that come from the path; no column of a file may have one of these names in any case."""
 
 ROWTIME = "ROWTIME"
+ADDED_BY_EXPORT = {"stream": (ROWTIME,), "table": ("WINDOWSTART", "WINDOWEND")}
+_SELECTED_ANYWAY = ("event_time", "identity.columns")
 FORBIDDEN_IN_PULLS = ("ROWPARTITION", "ROWOFFSET")
 
 
@@ -106,15 +108,16 @@ def _unreadable(use: _Use) -> Iterator[Problem]:
                     f"(CREATE STREAM ... AS SELECT *, ROWPARTITION AS RP, ROWOFFSET AS RO FROM ...), "
                     f"and export that one",
                 )
-    if use.kind == "stream" and ROWTIME in (use.columns or ()):
-        yield Problem("columns", "ROWTIME is always exported; leave it out")
 
 
 def _missing(use: _Use) -> Iterator[Problem]:
     if use.columns is None:
         return
-    known = (*use.columns, ROWTIME) if use.kind == "stream" else use.columns
-    for key, names in {"rename": tuple(use.rename), **use.mentioned}.items():
+    # What an export adds by itself: its own time and identity columns, a windowed table's bounds.
+    known = {*use.columns, *ADDED_BY_EXPORT.get(use.kind, ())}
+    known.update(*(use.mentioned[key] for key in _SELECTED_ANYWAY))
+    wanted = {key: names for key, names in use.mentioned.items() if key not in _SELECTED_ANYWAY}
+    for key, names in {"rename": tuple(use.rename), **wanted}.items():
         for name in dict.fromkeys(names):
             if name not in known and name not in FORBIDDEN_IN_PULLS:
                 hint = did_you_mean(name, use.columns) or "Add it to `columns`."

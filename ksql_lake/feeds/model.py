@@ -57,8 +57,13 @@ def _known_timezone(value: str) -> str:
     return value
 
 
+def is_reserved(name: str) -> bool:
+    """Tell whether Dagster refuses this name."""
+    return iskeyword(name) or name in _RESERVED_NAMES
+
+
 def _free_name(value: str) -> str:
-    if iskeyword(value) or value in _RESERVED_NAMES:
+    if is_reserved(value):
         raise ValueError(f"{value!r} is a reserved word in Dagster; choose another, e.g. {value + '_feed'!r}")
     return value
 

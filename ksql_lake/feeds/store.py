@@ -16,6 +16,7 @@ from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.document import parse_document
 from ksql_lake.feeds.files import create_file, move_file, replace_file
+from ksql_lake.feeds.jsonschema import feed_json_schema
 from ksql_lake.feeds.model import KEY_ORDER, Feed
 from ksql_lake.feeds.reading import parse_feed
 
@@ -106,6 +107,17 @@ class FeedStore:
             document["$schema"] = f"../{SCHEMA_FILE}"
         ordered = {key: document[key] for key in KEY_ORDER if key in document}
         return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
+
+    def write_schema(self) -> Path:
+        """Write the JSON Schema for editors beside `active/` and give its path; an older one is replaced.
+
+        Raises:
+            FeedError: It cannot be written.
+        """
+        path = self.root / SCHEMA_FILE
+        write = replace_file if path.exists() else create_file
+        write(path, (json.dumps(feed_json_schema(), indent=2) + "\n").encode())
+        return path
 
     def enable(self, name: str) -> Path:
         """Set `enabled` to true, keep the rest of the file as it is, and give its path.

@@ -102,9 +102,9 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, unique."
         ({"name": "Orders"}, f'name: {NAME_RULE}, not "Orders"'),
         (
             {"name": "output"},
-            "name: 'output' is a reserved word in Dagster; choose another, e.g. 'output_feed'",
+            f"name: 'output' {RESERVED}, e.g. 'output_feed'",
         ),
-        ({"name": "class"}, "name: 'class' is a reserved word in Dagster; choose another, e.g. 'class_feed'"),
+        ({"name": "class"}, f"name: 'class' {RESERVED}, e.g. 'class_feed'"),
         ({"source": "MY ORDERS"}, f'source: {SOURCE_RULE}, not "MY ORDERS"'),
         ({"timezone": "Europe/Berln"}, f"timezone: 'Europe/Berln' is not an IANA time zone. {ZONES}"),
         ({"timezone": "+99"}, "timezone: '+99' is not an IANA time zone. Examples: UTC, Europe/Berlin."),
