@@ -75,6 +75,7 @@ class FeedLake:
     @contextmanager
     def exclusive(self, *, wait: float = LOCK_SECONDS) -> Iterator[None]:
         """Keep other exports of this feed on this machine waiting, to save work; correctness never needs it."""
+        self.storage.begin(self.layout.metadata)
         path = self.storage.local_file(self.layout.lock)
         lock = FileLock(path, timeout=wait)
         try:
@@ -127,7 +128,7 @@ class FeedLake:
                 committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 removed=list(plan.files),
             )
-            self.storage.local_file(f"{self.layout.attempt(manifest.sequence, manifest.attempt)}/manifest.tmp")
+            self.storage.begin(self.layout.attempt(manifest.sequence, manifest.attempt))
             if self.log.commit(manifest):
                 self.log.finish()
                 return plan

@@ -109,18 +109,27 @@ class CommitLog:
             self.on_step("committed")
             return True
         # A create that succeeded, but whose answer was lost and which was then retried, looks like a conflict.
-        return self.manifest(manifest.sequence).attempt == manifest.attempt
+        return self.holds(manifest.sequence, manifest.attempt)
 
     def finish(self) -> FeedState:
         """Publish, derive and clear after a commit; the same as recovery, because it is recovery."""
         return self.recover()
 
-    def clear_staging(self, sequence: int) -> None:
-        """Remove staging folders whose number is taken, by themselves or another attempt; needs no clock."""
+    def clear_staging(self, last: Manifest) -> None:
+        """Remove staging that nobody can commit any more, told by its number alone; needs no clock.
+
+        The losers of the last number stay until the next commit: they may be about to move to the next number,
+        and keeping their rows saves them from reading the source again.
+        """
         for name in self.storage.names(self.layout.staging):
             parts = attempt_parts(name)
-            if parts is not None and parts[0] <= sequence:
+            if parts is not None and (parts[0] < last.sequence or parts == (last.sequence, last.attempt)):
                 self.storage.remove_folder(f"{self.layout.staging}/{name}")
+
+    def holds(self, sequence: int, attempt: str) -> bool:
+        """Whether this attempt won its number."""
+        data = self.storage.read(self.layout.manifest(sequence))
+        return data is not None and self.manifest(sequence).attempt == attempt
 
     def _numbers(self) -> list[int]:
         names = self.storage.names(self.layout.commits)
@@ -170,6 +179,7 @@ class CommitLog:
         while True:
             scratch = self.layout.attempt(state.sequence, uuid.uuid4().hex[:8])
             self.on_step("derive")
+            self.storage.begin(scratch)
             self.storage.replace(
                 self.layout.summary,
                 encode_summary(self.layout.name, self.source, state),
@@ -179,8 +189,9 @@ class CommitLog:
                 self.storage.replace(
                     self.layout.checkpoint, encode_checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
                 )
+            self.storage.remove_folder(scratch)
             self.on_step("clear")
-            self.clear_staging(state.sequence)
+            self.clear_staging(self.manifest(state.sequence))
             numbers = self._numbers()
             if not numbers or numbers[-1] <= state.sequence:
                 return state

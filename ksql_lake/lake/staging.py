@@ -81,10 +81,12 @@ class Staging:
         self.rows = 0
         self.attempt = uuid.uuid4().hex[:8]
         self.sequence = log.recover().sequence + 1
+        self._committing = False
         self._arrow = arrow_schema(schema)
         self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
         self._closed: list[StagedFile] | None = None
         self._writer = self._new_writer("tmp")
+        log.storage.begin(self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +96,9 @@ class Staging:
     ) -> None:
         if self._closed is None:
             self._writer.abandon()
-        self.log.storage.remove_folder(self.folder)
+        # Once the manifest may exist its staged files are the data: whoever opens the feed next publishes them.
+        if not (self._committing and self.log.holds(self.sequence, self.attempt)):
+            self.log.storage.remove_folder(self.folder)
 
     @property
     def folder(self) -> str:
@@ -148,6 +152,7 @@ class Staging:
             self._move_to(state.sequence + 1)
             manifest = self._plan(state, version)
             self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added])
+            self._committing = True
             if self.log.commit(manifest):
                 return Commit(manifest, self.log.finish())
             _log.info("commit %d of %s went to another run; planning again", self.sequence, self.feed.name)

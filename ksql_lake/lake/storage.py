@@ -36,6 +36,9 @@ class Storage(Protocol):
     def size(self, key: str) -> int | None:
         """Give an object's size in bytes, or None when there is none."""
 
+    def begin(self, folder: str) -> None:
+        """Make a folder for staged objects."""
+
     def local_file(self, key: str) -> Path:
         """Give a local path where a staged object may be written before `stage` makes it durable."""
 
@@ -137,16 +140,18 @@ class LocalStorage:
         except FileNotFoundError:
             return None
 
-    def local_file(self, key: str) -> Path:
-        """Give the staged file's own path: on a filesystem staging is already where it belongs.
+    def begin(self, folder: str) -> None:
+        """Make a folder, and those above it.
 
         Raises:
-            WriteError: Its folder cannot be made.
+            WriteError: It cannot be made.
         """
-        path = self._path(key)
-        with self.writing(key):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        with self.writing(folder):
+            self._path(folder).mkdir(parents=True, exist_ok=True)
+
+    def local_file(self, key: str) -> Path:
+        """Give the staged file's own path: on a filesystem staging is already where it belongs."""
+        return self._path(key)
 
     def stage(self, folder: str, names: list[str]) -> None:
         """Sync the named files and their folder.
