@@ -41,7 +41,7 @@ def stream_asset(
     with warnings.catch_warnings():
         # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        decorate = dg.multi_asset(
+        decorate = dg.asset(
             **_shared(file, feed, lake), partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run()
         )
 
@@ -53,12 +53,13 @@ def stream_asset(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
         )
 
-    return decorate(_body(plan))
+    made: dg.AssetsDefinition = decorate(_body(plan))
+    return made
 
 
 def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDefinition:
     """Give the asset of a table: partitioned by version, and only the open version can be written."""
-    decorate = dg.multi_asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
+    decorate = dg.asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
@@ -71,7 +72,8 @@ def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDef
             )
         return plan_export(feed, lake, version=_version(feed, asked.start))
 
-    return decorate(_body(plan))
+    made: dg.AssetsDefinition = decorate(_body(plan))
+    return made
 
 
 def source_asset(source: str, feeds: list[Feed], server: str) -> dg.AssetSpec:
@@ -98,26 +100,23 @@ def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:
 
 
 def _shared(file: FeedFile, feed: Feed, lake: FeedLake) -> dict[str, Any]:
-    # Op and output have names of their own: a feed may be called `config` or `class`, an op may not.
-    spec = dg.AssetSpec(
-        dg.AssetKey([feed.name]),
-        description=feed.description or f"The ksqlDB {feed.kind} `{feed.source}` as Parquet.",
-        group_name=f"{feed.kind}s",
-        kinds={"ksqldb", "parquet"},
-        owners=list(feed.owners),
-        tags=feed.tags,
-        metadata={
+    return {
+        "key": dg.AssetKey([feed.name]),
+        "description": feed.description or f"The ksqlDB {feed.kind} `{feed.source}` as Parquet.",
+        "group_name": f"{feed.kind}s",
+        "kinds": {"ksqldb", "parquet"},
+        "owners": list(feed.owners),
+        "tags": feed.tags,
+        "metadata": {
             "source": feed.source,
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
-    )
-    return {
-        "name": f"export_{feed.name}",
-        "outs": {"rows": dg.AssetOut.from_spec(spec, is_required=False, io_manager_key="lake_io_manager")},
         "deps": [source_key(feed.source)],
         "pool": POOL,
+        "io_manager_key": "lake_io_manager",
+        "output_required": False,
     }
 
 
@@ -130,7 +129,7 @@ def _body(
         with lake.failures(context.retry_number):
             extraction = extract(plan(context, lake.lake), ksqldb)
         if _partitioned(context):
-            yield dg.Output(extraction, output_name="rows")
+            yield dg.Output(extraction)
             return
         result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
         for event in events(result):

@@ -37,7 +37,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             resources={
                 "ksqldb": KsqldbResource(),
                 "lake": resource,
-                "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root)),
+                "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
             executor=dg.in_process_executor,
         ),

@@ -1,0 +1,86 @@
+"""Telling the Dagster instance about exports made from a shell, so that its UI stays true.
+
+The one module of the command line that speaks to Dagster. It records what happened and starts nothing; an
+export that landed stays landed whether or not this works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    AssetObservation,
+    DagsterError,
+    DagsterInstance,
+    FloatMetadataValue,
+    TableColumn,
+    TableSchema,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from ksql_lake.errors import ConfigError
+from ksql_lake.export import ExportResult
+from ksql_lake.export.facts import column_records, partition_records
+from ksql_lake.export.versions import keep_versions
+from ksql_lake.feeds import TableFeed
+from ksql_lake.lake import Lake
+from ksql_lake.settings import Settings
+
+
+def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
+    """Record exports as materialisations without a run, and keep the version keys of tables.
+
+    Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed.
+
+    Raises:
+        ConfigError: The instance in DAGSTER_HOME cannot be used; the exports themselves are not affected.
+    """
+    home = settings.dagster_home
+    if home is None or not results:
+        return
+    if not home.is_dir():
+        raise _unusable(home, "there is no such folder")
+    try:
+        with DagsterInstance.from_config(str(home.resolve())) as instance:
+            for result in results:
+                for event in _events(result):
+                    instance.report_runless_asset_event(event)
+                if isinstance(result.feed, TableFeed):
+                    lake = Lake(settings.lake_root).feed(result.feed)
+                    keep_versions(result.feed.versions_name, lake, instance)
+    except (DagsterError, SQLAlchemyError, OSError) as error:
+        raise _unusable(home, str(error)) from error
+
+
+def _unusable(home: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"the exports landed, but Dagster could not be told: {reason}",
+        hint="Correct DAGSTER_HOME, or unset it if Dagster is not in use.",
+        dagster_home=home,
+    )
+
+
+def _events(result: ExportResult) -> Iterator[AssetMaterialization | AssetObservation]:
+    columns = [
+        TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
+    ]
+    schema = {"dagster/column_schema": TableSchema(columns)} if columns else {}
+    for each in partition_records(result):
+        kind = AssetMaterialization if each.closed else AssetObservation
+        yield kind(result.feed.name, partition=each.partition, metadata={**each.facts, **schema})
+
+
+def export_seconds(names: Sequence[str], *, home: Path) -> dict[str, float]:
+    """Give how long the last export of each feed took, as the Dagster instance remembers it."""
+    seconds = {}
+    with DagsterInstance.from_config(str(home.resolve())) as instance:
+        for name in names:
+            event = instance.get_latest_materialization_event(AssetKey([name]))
+            found = event.asset_materialization if event is not None else None
+            fact = found.metadata.get("export_seconds") if found is not None else None
+            if isinstance(fact, FloatMetadataValue) and fact.value is not None:
+                seconds[name] = fact.value
+    return seconds
