@@ -129,13 +129,8 @@ def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: P
     old, new = parse_schema("`A` BIGINT"), parse_schema("`A` BIGINT, `B` STRING")
     before = Held(write(tmp_path / "old.parquet", [{"A": 1}, {"A": 1}, {"A": 2}], old), frozenset("A"))
     after = Held(write(tmp_path / "new.parquet", [{"A": 3, "B": "x"}], new), frozenset("AB"))
-    staged = [
-        {"A": 1, "B": "y"},
-        {"A": 1, "B": "y"},
-        {"A": 2, "B": None},
-        {"A": 3, "B": "x"},
-        {"A": 3, "B": "z"},
-    ]
+    pairs = [(1, "y"), (1, "y"), (2, None), (3, "x"), (3, "z")]
+    staged: list[dict[str, Any]] = [{"A": number, "B": text} for number, text in pairs]
     candidate = Candidate("d", write(tmp_path / "s.tmp", staged, new), 5, (before, after))
 
     found = new_rows([candidate], new, spill=tmp_path / "spill")["d"]
