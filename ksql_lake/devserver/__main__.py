@@ -1,0 +1,57 @@
+"""`python -m ksql_lake.devserver`: the stand-in alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ksql_lake.devserver.faults import parse_fault
+from ksql_lake.devserver.options import Options
+from ksql_lake.devserver.version import CURRENT
+from ksql_lake.errors import KsqlLakeError
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", default=8088, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of NAME.sql and data files.",
+)
+@click.option("--sample", is_flag=True, help="Serve the payments sample (8 sources, 2025-01-06 on).")
+@click.option("--sample-rows", default=100_000, type=click.IntRange(1), help="Rows of its largest stream.")
+@click.option("--sample-days", default=14, type=click.IntRange(1, 366), help="Days they spread over.")
+@click.option("--server-version", default=CURRENT, help="Release to play, e.g. 0.24.0 or 7.1.0.")
+@click.option(
+    "--fault", "faults", multiple=True, help="A fault, e.g. cut_row:after_rows=100,times=1; repeatable."
+)
+@click.option("--user", help="Demand basic auth: NAME:PASSWORD.")
+@click.option("--token", help="Demand this bearer token.")
+@click.option(
+    "--tls-cert", type=click.Path(exists=True, path_type=Path), help="Serve https with this certificate."
+)
+@click.option("--tls-key", type=click.Path(exists=True, path_type=Path), help="Its key.")
+@click.option(
+    "--tls-client-ca", type=click.Path(exists=True, path_type=Path), help="Demand client certificates."
+)
+@click.option("--row-chunks", is_flag=True, help="One HTTP chunk per row, as the real server sends streams.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Written with the URL once it answers.")
+@click.option("--memory-limit", help="DuckDB's memory limit, e.g. 2GB.")
+def main(faults: tuple[str, ...], user: str | None, **options: object) -> None:
+    """Run the embedded ksqlDB stand-in until Ctrl-C or SIGTERM."""
+    from ksql_lake.devserver.server import serve  # noqa: PLC0415 - keeps --help fast
+
+    try:
+        pair = None
+        if user is not None:
+            name, _, password = user.partition(":")
+            pair = (name, password)
+        serve(Options(faults=tuple(parse_fault(text) for text in faults), user=pair, **options))  # type: ignore[arg-type]
+    except KsqlLakeError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m ksql_lake.devserver")

@@ -1,0 +1,193 @@
+"""One query's HTTP answer: head, rows, end, and whatever fault the query has to suffer.
+
+Rows go from DuckDB's buffer to the socket. The answer ends when the rows do, at the limit, when it is told to
+stop, or when the client leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import duckdb
+from starlette.types import Receive, Scope, Send
+
+from ksql_lake.devserver.body import Body
+from ksql_lake.devserver.faults import STOPPING, Fault
+from ksql_lake.devserver.framing import Framing
+from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
+from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
+
+KEEPALIVE_SECONDS = 1.0
+SLOW_STEP_SECONDS = 0.05
+
+
+class _FaultStruckError(Exception):
+    """The answer ends here, as the fault said."""
+
+
+@dataclass(eq=False)
+class QueryAnswer:
+    """An ASGI application that writes the answer of one running query.
+
+    Attributes:
+        earliest: A push query starts with the rows that exist.
+        final_message: Stream pulls announce their end (since 0.25).
+        row_chunks: One HTTP chunk per row, as the real server sends streams; else large chunks.
+    """
+
+    query: RunningQuery
+    queries: RunningQueries
+    framing: Framing
+    earliest: bool
+    final_message: bool
+    row_chunks: bool
+    faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._sent = 0
+        self._left = self.query.plan.limit
+        self._stopper = next((fault for fault in self.faults if fault.kind in STOPPING), None)
+        self._slow = next((fault for fault in self.faults if fault.kind == "slow"), None)
+        self._duplicate = next((fault for fault in self.faults if fault.kind == "duplicate"), None)
+        self._endless = any(fault.kind == "endless" for fault in self.faults)
+        self._tail: tuple[RowBatch, int] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the whole answer."""
+        body = Body(scope, send, framed=self.row_chunks)
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            await body.start(self.framing.content_type)
+            await body.text(self.framing.head)
+            await self._run(body)
+        finally:
+            watcher.cancel()
+            self.queries.remove(self.query)
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.query.leave()
+
+    async def _run(self, body: Body) -> None:
+        try:
+            await self._rows(body)
+            if self._stopper is not None and self._stopper.after_rows is None and not self.query.over:
+                await self._strike(body, self._stopper, b"")
+        except _FaultStruckError:
+            return
+        except (duckdb.Error, OSError) as error:
+            refusal = RefusedError(str(error).splitlines()[0], code=SERVER_ERROR, statement=None)
+            await body.text(self.framing.error(refusal.body()))
+        else:
+            await body.text(self._end())
+        await body.end()
+
+    def _end(self) -> str:
+        kind = self.query.plan.kind
+        if self._left == 0 and kind != "pull_table":
+            return self.framing.final("Limit Reached")
+        if kind == "push" or (kind == "pull_stream" and self.final_message):
+            return self.framing.final("Query Completed")
+        return self.framing.end
+
+    async def _rows(self, body: Body) -> None:
+        source = self._pushed(body) if self.query.plan.kind == "push" else self._pulled()
+        async with aclosing(source) as batches:
+            async for batch in batches:
+                count = batch.count if self._left is None else min(batch.count, self._left)
+                await self._send(body, batch, count)
+                if self._left is not None:
+                    self._left -= count
+                if self._left == 0:
+                    break
+        if self._duplicate is not None and self._tail is not None:
+            last, count = self._tail
+            await body.rows(last.rows(max(0, count - self._duplicate.rows), count))
+
+    async def _pulled(self) -> AsyncIterator[RowBatch]:
+        if self._left == 0:
+            return
+        sql = rows_sql(self.query.plan, self.framing, span=None, chunked=self.row_chunks)
+        async with aclosing(self.queries.batches(self.query, sql)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _pushed(self, body: Body) -> AsyncIterator[RowBatch]:
+        source = self.query.plan.source
+        since = 0 if self.earliest else source.rows
+        while not self.query.over:
+            self.query.arrived.clear()
+            until = source.rows
+            if until > since:
+                sql = rows_sql(self.query.plan, self.framing, span=(since, until), chunked=self.row_chunks)
+                async with aclosing(self.queries.batches(self.query, sql)) as batches:
+                    async for batch in batches:
+                        yield batch
+                since = 0 if self._endless else until
+            elif self.query.over:
+                return
+            else:
+                await self._idle(body)
+
+    async def _idle(self, body: Body) -> None:
+        """Wait for rows; the legacy writer shows every second that it is alive."""
+        try:
+            async with asyncio.timeout(KEEPALIVE_SECONDS if self.framing.keepalive else None):
+                await self.query.arrived.wait()
+        except TimeoutError:
+            await body.text(self.framing.keepalive)
+
+    async def _send(self, body: Body, batch: RowBatch, count: int) -> None:
+        stop_at = self._stopper.after_rows if self._stopper is not None else None
+        struck = stop_at is not None and self._sent + count > stop_at
+        whole = (stop_at or 0) - self._sent if struck else count
+        if self._slow is not None:
+            await self._send_slowly(body, batch, whole, self._slow.rows_per_second)
+        elif whole:
+            await body.rows(batch.rows(0, whole))
+        self._sent += whole
+        self._tail = (batch, count)
+        if struck and self._stopper is not None:
+            row = bytes(batch.rows(whole, whole + 1))
+            await self._strike(body, self._stopper, row[: len(row) // 2])
+
+    async def _send_slowly(self, body: Body, batch: RowBatch, count: int, speed: float) -> None:
+        step = max(1, int(speed * SLOW_STEP_SECONDS))
+        for first in range(0, count, step):
+            if self.query.over:
+                return
+            last = min(first + step, count)
+            await body.rows(batch.rows(first, last))
+            await self.query.pause((last - first) / speed)
+
+    async def _strike(self, body: Body, fault: Fault, half_row: bytes) -> None:
+        """End the answer as the fault says; `half_row` is the beginning of the row that would come next."""
+        match fault.kind:
+            case "cut_row":
+                if half_row:
+                    await body.rows(half_row)
+                await body.cut(self.query.gone)
+            case "cut_chunk":
+                await body.cut(self.query.gone)
+            case "reset":
+                await body.cut(self.query.gone, reset=True)
+            case "hang":
+                await self.query.pause(None)
+                await body.cut(self.query.gone)
+            case "error":
+                refusal = RefusedError(fault.message, code=fault.code, statement=None)
+                await body.text(self.framing.error(refusal.body()))
+                await body.end()
+            case "no_final":
+                await body.text(self.framing.end)
+                await body.end()
+            case "no_bracket":
+                await body.end()
+            case _:  # short
+                await body.text(self._end())
+                await body.end()
+        raise _FaultStruckError

@@ -1,0 +1,246 @@
+"""What exists on the server: sources, persistent queries, and the one lock around changing them.
+
+It answers "which source is this" and carries DDL out; SELECTs read the same DuckDB database through cursors of
+their own, so a running query sees the rows of the moment it began.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import duckdb
+
+from ksql_lake.devserver import storage
+from ksql_lake.devserver.columns import PSEUDO, WINDOW_BOUNDS, Source, SourceColumn
+from ksql_lake.devserver.derivation import Derivation, derive
+from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.statements import Create, Drop, Terminate
+from ksql_lake.devserver.wire import MACROS
+
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PersistentQuery:
+    """A running CREATE ... AS SELECT."""
+
+    id: str
+    statement: str
+    source: str
+    sink: str
+    derivation: Derivation
+
+
+class Catalog:
+    """Sources and persistent queries over one DuckDB database.
+
+    Args:
+        memory_limit: DuckDB's, e.g. `2GB`; None leaves its default.
+    """
+
+    def __init__(self, memory_limit: str | None = None) -> None:
+        config: dict[str, str] = {"memory_limit": memory_limit} if memory_limit else {}
+        self.database = duckdb.connect(":memory:", config=config)  # type: ignore[arg-type]
+        for macro in MACROS:
+            self.database.execute(macro)
+        self.sources: dict[str, Source] = {}
+        self.queries: dict[str, PersistentQuery] = {}
+        self.lock = threading.RLock()
+        self.commands = 0
+        self.on_append: Callable[[str], None] = lambda _name: None
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the same database."""
+        return self.database.cursor()
+
+    def find(self, name: str) -> Source:
+        """The source a SELECT names.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        source = self.sources.get(name)
+        if source is None:
+            raise RefusedError(
+                f"Exception while preparing statement: {name} does not exist.{self._similar(name)}"
+            )
+        return source
+
+    def describe(self, name: str) -> Source:
+        """The source a DESCRIBE names.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        source = self.sources.get(name)
+        if source is None:
+            raise RefusedError(f"Could not find STREAM/TABLE '{name}' in the Metastore{self._similar(name)}")
+        return source
+
+    def _similar(self, name: str) -> str:
+        twins = [other for other in self.sources if other.lower() == name.lower() and other != name]
+        return f"\nDid you mean {' or '.join(f'`{twin}`' for twin in twins)}?" if twins else ""
+
+    def writers(self, name: str) -> list[PersistentQuery]:
+        """Queries that write into the source."""
+        return [query for query in self.queries.values() if query.sink == name]
+
+    def readers(self, name: str) -> list[PersistentQuery]:
+        """Queries that read the source."""
+        return [query for query in self.queries.values() if query.source == name]
+
+    def create(self, statement: Create) -> PersistentQuery | Source | None:
+        """Carry out a CREATE; None when IF NOT EXISTS found the source.
+
+        Raises:
+            RefusedError: The name is taken or impossible, or the definition is.
+        """
+        with self.lock:
+            existing = self.sources.get(statement.name)
+            if existing is not None and statement.if_not_exists:
+                return None
+            if existing is not None and not statement.or_replace:
+                raise RefusedError(
+                    f"Cannot add {statement.kind.lower()} '{statement.name}': A {existing.kind.lower()} with the "
+                    "same name already exists",
+                    statement=statement.text,
+                )
+            if not _SOURCE_NAME.fullmatch(statement.name):
+                raise RefusedError(f"Illegal argument at Syntax Error. Source names use letters, digits, _ and -: "
+                              f"{statement.name!r}", statement=statement.text)  # fmt: skip
+            self.commands += 1
+            made = self._derived(statement) if statement.select else self._plain(statement)
+            if existing is not None:
+                storage.drop(existing, self.database)
+            return made
+
+    def _plain(self, statement: Create) -> Source:
+        if not statement.columns:
+            raise RefusedError("The statement does not define any columns.", statement=statement.text)
+        columns = tuple(
+            SourceColumn(item.name, item.type, f"c{number}", item.role, item.header_key)
+            for number, item in enumerate(statement.columns)
+        )
+        self._check_columns(columns, statement)
+        source = self._source(statement, columns, statement.properties.get("WINDOW_TYPE", "").upper() or None)
+        source.derived = statement.readonly
+        storage.create(source, self.database)
+        self.sources[source.name] = source
+        return source
+
+    def _check_columns(self, columns: tuple[SourceColumn, ...], statement: Create) -> None:
+        names = [item.name for item in columns]
+        for name in names:
+            if names.count(name) > 1:
+                raise RefusedError(f"Duplicate column names: {name}", statement=statement.text)
+            if name in PSEUDO or name in WINDOW_BOUNDS:
+                raise RefusedError(f"'{name}' is a reserved column name.", statement=statement.text)
+        if statement.kind == "TABLE" and not any(item.role == "KEY" for item in columns):
+            raise RefusedError(
+                "Tables require a PRIMARY KEY. Please define the PRIMARY KEY.", statement=statement.text
+            )
+
+    def _source(self, statement: Create, columns: tuple[SourceColumn, ...], window: str | None) -> Source:
+        properties = statement.properties
+        both = properties.get("FORMAT", "").upper()
+        return Source(
+            name=statement.name,
+            kind=statement.kind,
+            columns=columns,
+            storage=f"s{self.commands}",
+            topic=properties.get("KAFKA_TOPIC", statement.name),
+            statement=statement.text,
+            key_format=properties.get("KEY_FORMAT", both or "KAFKA").upper(),
+            value_format=properties.get("VALUE_FORMAT", both or "JSON").upper(),
+            partitions=max(1, int(properties.get("PARTITIONS", "4"))),
+            window_type=window,
+            timestamp=properties.get("TIMESTAMP", "").strip("`"),
+            properties=properties,
+        )
+
+    def _derived(self, statement: Create) -> PersistentQuery:
+        assert statement.select is not None  # noqa: S101 - told apart by create()
+        source = self.find(statement.select.source)
+        derivation = derive(statement.kind, statement.select, source, self.cursor())
+        self._check_columns(derivation.columns, statement)
+        prefix = "CSAS" if statement.kind == "STREAM" else "CTAS"
+        sink = self._source(statement, derivation.columns, derivation.window_type)
+        sink.partitions = int(statement.properties.get("PARTITIONS", source.partitions))
+        sink.value_format = statement.properties.get("VALUE_FORMAT", source.value_format).upper()
+        sink.derived = True
+        query = PersistentQuery(
+            f"{prefix}_{sink.name}_{self.commands}", statement.text, source.name, sink.name, derivation
+        )
+        storage.create(sink, self.database)
+        storage.append(sink, derivation.over(source), self.database)
+        for old in self.writers(sink.name):
+            del self.queries[old.id]
+        self.sources[sink.name] = sink
+        self.queries[query.id] = query
+        return query
+
+    def append(self, source: Source, arrivals: str) -> int:
+        """Add rows (see `storage.append`) and let every derived source follow; returns how many were added."""
+        with self.lock:
+            before = source.rows
+            added = storage.append(source, arrivals, self.database)
+            self._follow(source, before)
+            return added
+
+    def _follow(self, source: Source, before: int) -> None:
+        self.on_append(source.name)
+        for query in self.readers(source.name):
+            sink = self.sources[query.sink]
+            sink_before = sink.rows
+            if query.derivation.incremental:
+                storage.append(sink, query.derivation.over(source, before), self.database)
+            else:
+                storage.replace_state(sink, query.derivation.over(source), self.database)
+            if sink.rows > sink_before:
+                self._follow(sink, sink_before)
+
+    def drop(self, statement: Drop) -> bool:
+        """Remove a source and the query that writes it; False when IF EXISTS found nothing.
+
+        Raises:
+            RefusedError: It does not exist, is of the other kind, or something reads it.
+        """
+        with self.lock:
+            source = self.sources.get(statement.name)
+            if source is None:
+                if statement.if_exists:
+                    return False
+                raise RefusedError(f"Source {statement.name} does not exist.", statement=statement.text)
+            if source.kind != statement.kind:
+                raise RefusedError(f"Incompatible data source type is {source.kind}, but statement was DROP "
+                              f"{statement.kind}", statement=statement.text)  # fmt: skip
+            readers = ", ".join(query.id for query in self.readers(source.name))
+            if readers:
+                raise RefusedError(
+                    f"Cannot drop {source.name}.\nThe following queries read from this source: [{readers}].\n"
+                    f"You need to terminate them before dropping {source.name}.",
+                    statement=statement.text,
+                )
+            self.commands += 1
+            for query in self.writers(source.name):
+                del self.queries[query.id]
+            del self.sources[source.name]
+            storage.drop(source, self.database)
+            return True
+
+    def terminate(self, statement: Terminate) -> None:
+        """Stop a persistent query, or all; the sink keeps its rows and is no longer queryable if a table.
+
+        Raises:
+            RefusedError: No such query.
+        """
+        with self.lock:
+            if statement.query_id != "ALL" and statement.query_id not in self.queries:
+                raise RefusedError(f"Unknown queryId: {statement.query_id}", statement=statement.text)
+            wanted = list(self.queries) if statement.query_id == "ALL" else [statement.query_id]
+            self.commands += 1
+            for query_id in wanted:
+                self.sources[self.queries.pop(query_id).sink].derived = False

@@ -1,0 +1,154 @@
+"""Faults as switches: what goes wrong, for which source, after how many rows, how often.
+
+A board holds the faults that are on. Each query takes what applies to it when it starts; a fault with `times`
+switches itself off after that many queries (or requests).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
+
+RequestFault = Literal["not_ready", "busy", "drop"]
+QueryFault = Literal[
+    "cut_row",
+    "cut_chunk",
+    "reset",
+    "error",
+    "no_final",
+    "no_bracket",
+    "short",
+    "duplicate",
+    "hang",
+    "slow",
+    "endless",
+]
+REQUEST_FAULTS = ("not_ready", "busy", "drop")
+STOPPING = ("cut_row", "cut_chunk", "reset", "error", "hang", "short", "no_final", "no_bracket")
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One switch.
+
+    Kinds that concern a request: `not_ready` (every route but /chc answers 503), `busy` (queries get 429),
+    `drop` (queries: the connection closes without an answer). Kinds that concern a query, all after
+    `after_rows` whole rows (None: after the last): `cut_row` (TCP closes in the middle of the next row),
+    `cut_chunk` (TCP closes between two rows and two HTTP chunks), `reset` (TCP reset), `error` (errorMessage),
+    `no_final` (clean end with `]` but without finalMessage), `no_bracket` (clean HTTP end, no `]` either),
+    `short` (clean and complete-looking end), `hang` (silence). And for whole queries: `duplicate` (the last
+    `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of rows).
+
+    Attributes:
+        after_rows: Whole rows before the fault; None means all of them.
+        source: Only queries of this source; None means any.
+        times: For how many queries or requests; None means until switched off.
+        message: Text of `error`.
+        code: Error code of `error`.
+        rows: How many rows `duplicate` repeats.
+        rows_per_second: Speed of `slow`.
+    """
+
+    kind: RequestFault | QueryFault
+    after_rows: int | None = None
+    source: str | None = None
+    times: int | None = None
+    message: str = "java.lang.RuntimeException: boom"
+    code: int = 50000
+    rows: int = 1
+    rows_per_second: float = 100.0
+
+
+class FaultBoard:
+    """The faults that are on; may be changed while queries run, which keep what they took."""
+
+    def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
+        self._lock = threading.Lock()
+        self._left: list[tuple[Fault, int | None]] = []
+        self.set(faults)
+
+    def set(self, faults: tuple[Fault, ...]) -> None:
+        """Replace all switches."""
+        with self._lock:
+            self._left = [(fault, fault.times) for fault in faults]
+
+    def current(self) -> list[Fault]:
+        """What is on now, `times` showing what is left."""
+        with self._lock:
+            return [
+                fault if left is None else msgspec.structs.replace(fault, times=left)
+                for fault, left in self._left
+            ]
+
+    def take_for_query(self, source: str) -> tuple[Fault, ...]:
+        """The faults the query that starts now has to suffer."""
+        return self._take(lambda fault: fault.kind not in REQUEST_FAULTS and fault.source in (None, source))
+
+    def take_for_request(self, *, query: bool, probe: bool) -> Fault | None:
+        """The fault the request that arrives now has to suffer.
+
+        Args:
+            query: It is a /query or /query-stream.
+            probe: It is a /chc route, which answers even when the server is not ready.
+        """
+        kinds = (() if probe else ("not_ready",)) + (("busy", "drop") if query else ())
+        taken = self._take(lambda fault: fault.kind in kinds, most=1)
+        return taken[0] if taken else None
+
+    def _take(self, applies: Callable[[Fault], bool], most: int | None = None) -> tuple[Fault, ...]:
+        taken: list[Fault] = []
+        kept: list[tuple[Fault, int | None]] = []
+        with self._lock:
+            for fault, left in self._left:
+                wanted = applies(fault) and (most is None or len(taken) < most)
+                if wanted:
+                    taken.append(fault)
+                remaining = left - 1 if wanted and left is not None else left
+                if remaining is None or remaining > 0:
+                    kept.append((fault, remaining))
+            self._left = kept
+        return tuple(taken)
+
+
+def refusal_of(fault: Fault) -> RefusedError:
+    """The answer a request gets from a `not_ready` or `busy` fault."""
+    if fault.kind == "not_ready":
+        return RefusedError(
+            "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
+        )
+    return RefusedError(
+        "Host is at rate limit for pull queries. Currently set to 1.0 qps.",
+        status=429,
+        code=TOO_MANY_REQUESTS,
+        statement=None,
+    )
+
+
+def parse_faults(body: bytes) -> tuple[Fault, ...]:
+    """Read a JSON array of faults.
+
+    Raises:
+        RefusedError: It is no such array; names the key.
+    """
+    try:
+        return tuple(msgspec.json.decode(body, type=list[Fault]))
+    except msgspec.DecodeError as error:
+        raise bad_request(f"Not a list of faults: {error}") from None
+
+
+def parse_fault(text: str) -> Fault:
+    """Read a command-line fault such as `cut_row:after_rows=100,times=1`.
+
+    Raises:
+        RefusedError: It is no such text; names the key.
+    """
+    kind, _, rest = text.partition(":")
+    pairs = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    try:
+        return msgspec.convert({"kind": kind, **pairs}, Fault, strict=False)
+    except msgspec.ValidationError as error:
+        raise bad_request(f"{text!r} is not a fault: {error}") from None

@@ -1,0 +1,102 @@
+"""`--data DIR`: each NAME.sql creates a source, the data file beside it fills it.
+
+`NAME.sql` holds one CREATE STREAM or TABLE (or several statements; the file's data goes to the first). Data files:
+`.parquet`, `.csv`, `.csv.gz`, `.csv.zip`, `.jsonl`. Headers match columns in any case; in CSV an empty field and
+`NA` are NULL. Files are read in the order of their names, so `20_x.sql` may select from what `10_y.sql` made.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import duckdb
+
+from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, literal, quoted, stored_type
+from ksql_lake.devserver.intake import append_json_lines, row_time
+from ksql_lake.devserver.statements import Create, parse_statements
+from ksql_lake.errors import ConfigError
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".jsonl")
+
+
+def load_folder(folder: Path, catalog: Catalog) -> None:
+    """Create and fill every source the folder describes.
+
+    Raises:
+        ConfigError: No such folder, nothing in it, or a file that does not fit its statement.
+        RefusedError: A statement is wrong.
+    """
+    files = sorted(folder.glob("*.sql"))
+    if not files:
+        raise ConfigError(f"{folder}: no NAME.sql file there", hint="One CREATE STREAM or TABLE per file.")
+    for file in files:
+        creates = [item for item in parse_statements(file.read_text("utf-8")) if isinstance(item, Create)]
+        if not creates:
+            raise ConfigError("no CREATE STREAM or CREATE TABLE in it", path=file)
+        for statement in creates:
+            catalog.create(statement)
+        for suffix in SUFFIXES:
+            data = file.with_name(file.stem + suffix)
+            if data.is_file():
+                load_file(catalog.sources[creates[0].name], data, catalog)
+
+
+def load_file(source: Source, path: Path, catalog: Catalog) -> int:
+    """Append a file's rows; returns how many.
+
+    Raises:
+        ConfigError: The file lacks a column, or a value does not fit.
+    """
+    if path.suffix == ".jsonl":
+        return append_json_lines(source.name, path.read_bytes(), catalog)
+    if path.suffix != ".zip":
+        return _load_table(source, path, path, catalog)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+        if len(members) != 1:
+            raise ConfigError("a .csv.zip must hold exactly one .csv", path=path)
+        return _load_table(source, Path(archive.extract(members[0], folder)), path, catalog)
+
+
+def _load_table(source: Source, data: Path, shown: Path, catalog: Catalog) -> int:
+    if data.suffix == ".parquet":
+        reader = f"read_parquet({literal(str(data))})"
+    else:
+        reader = f"read_csv({literal(str(data))}, header = true, all_varchar = true, nullstr = ['', 'NA'])"
+    try:
+        names = [str(row[0]) for row in catalog.cursor().execute(f"DESCRIBE FROM {reader}").fetchall()]
+        return catalog.append(source, _arrivals(source, reader, names, shown))
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"the rows do not fit {source.name}: {str(error).splitlines()[0]}", path=shown
+        ) from None
+
+
+def _arrivals(source: Source, reader: str, names: list[str], shown: Path) -> str:
+    found = {name.lower(): name for name in reversed(names)} | {name: name for name in names}
+    columns = []
+    for item in source.columns:
+        name = found.get(item.name) or found.get(item.name.lower())
+        if name is None:
+            raise ConfigError(f"no column {item.name} in it, only {', '.join(names)}", path=shown)
+        columns.append(f"CAST({quoted(name)} AS {stored_type(item.type)}) AS {quoted(item.stored_as)}")
+    bounds = WINDOW_BOUNDS if source.window_type else ()
+    columns += [f"CAST({quoted(found[name.lower()])} AS BIGINT) AS {name}" for name in bounds]
+    given = found.get("rowtime")
+    clock = str(int(time.time() * 1000))
+    fallback = row_time(source, fallback=clock)
+    moment = (
+        f"coalesce(CAST({quoted(given)} AS BIGINT), {fallback})" if given else f"coalesce({fallback}, {clock})"
+    )
+    if given:
+        columns.append(f"{quoted(given)}")
+    tombstone = "FALSE AS __TOMBSTONE, " if source.kind == "TABLE" else ""
+    kept = ", ".join([*bounds, *(quoted(item.stored_as) for item in source.columns)])
+    return (
+        f"SELECT {moment} AS ROWTIME, NULL::INTEGER AS ROWPARTITION, {tombstone}{kept} "
+        f"FROM (SELECT {', '.join(columns)} FROM {reader})"
+    )

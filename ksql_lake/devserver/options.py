@@ -1,0 +1,44 @@
+"""How a server is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ksql_lake.devserver.faults import Fault
+from ksql_lake.devserver.version import CURRENT
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything a server can be told.
+
+    Attributes:
+        port: 0 takes a free one.
+        data: Folder of `NAME.sql` and data files.
+        sample: Serve the payments sample.
+        sample_rows: Rows of the sample's largest stream; the others follow in proportion.
+        sample_days: Days of the sample, from 2025-01-06 on.
+        user: Name and password every request must show (basic), or None.
+        token: Bearer token every request must show, or None.
+        row_chunks: One HTTP chunk per row instead of large ones.
+        ready_file: Written with the URL once the server answers.
+        memory_limit: DuckDB's, e.g. `2GB`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8088
+    data: Path | None = None
+    sample: bool = False
+    sample_rows: int = 100_000
+    sample_days: int = 14
+    server_version: str = CURRENT
+    faults: tuple[Fault, ...] = field(default=())
+    user: tuple[str, str] | None = None
+    token: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    row_chunks: bool = False
+    ready_file: Path | None = None
+    memory_limit: str | None = None

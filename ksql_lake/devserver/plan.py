@@ -1,0 +1,219 @@
+"""From a SELECT statement to what DuckDB must compute: columns, types, condition, kind of query.
+
+Here live the rules about what may be asked: which sources answer pull queries, which columns and clauses they
+take. It runs nothing; DuckDB is asked only for the type of an expression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+from sqlglot import exp
+
+from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, ksql_type, quoted
+from ksql_lake.devserver.dialect import parse_expressions
+from ksql_lake.devserver.expressions import Scope, column_name, identifier, translate, type_of
+from ksql_lake.devserver.refusals import RefusedError, not_implemented
+from ksql_lake.devserver.statements import Select
+from ksql_lake.devserver.version import ServerVersion
+from ksql_lake.schema import Column, Decimal, KsqlType, Primitive, Schema
+
+QueryKind = Literal["pull_table", "pull_stream", "push"]
+_PULL_HELP = (
+    "See https://cnfl.io/queries for more info.\nAdd EMIT CHANGES if you intended to issue a push query."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """One output column: its name, type, DuckDB expression, and the declared column it copies, if any."""
+
+    name: str
+    type: KsqlType
+    expression: str
+    copies: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """A SELECT that can run.
+
+    Attributes:
+        where: DuckDB condition, `TRUE` without one.
+    """
+
+    kind: QueryKind
+    source: Source
+    projections: tuple[Projection, ...]
+    where: str
+    limit: int | None
+    statement: str
+
+    def is_key(self, projection: Projection) -> bool:
+        """Whether the column belongs to the table's key."""
+        keys = {column.name for column in self.source.keys}
+        bounds = WINDOW_BOUNDS if self.source.window_type else ()
+        return projection.copies in keys or projection.copies in bounds
+
+    @property
+    def schema(self) -> Schema:
+        """The header's schema; only table pulls mark keys."""
+        mark = self.kind == "pull_table"
+        return Schema(
+            tuple(Column(item.name, item.type, key=mark and self.is_key(item)) for item in self.projections)
+        )
+
+
+def plan_query(
+    select: Select, source: Source, version: ServerVersion, cursor: duckdb.DuckDBPyConnection
+) -> QueryPlan:
+    """Check a transient query against its source and this version's rules.
+
+    Raises:
+        RefusedError: With ksqlDB's own words where those are known.
+    """
+    kind = _kind(select, source)
+    scope = Scope(source, select.alias)
+    projections = parse_expressions(select.projections)
+    condition = parse_expressions(select.where)[0] if select.where else None
+    if kind == "push":
+        _check_push(select)
+    else:
+        _check_pull(select, source, version)
+        _check_pull_columns(projections, condition, scope)
+    outputs = project(projections, scope, cursor)
+    where = translate(condition, scope) if condition is not None else "TRUE"
+    bind(f"SELECT 1 FROM {quoted(source.storage)} WHERE {where}", cursor)
+    return QueryPlan(kind, source, tuple(outputs), where, select.limit, select.text)
+
+
+def _kind(select: Select, source: Source) -> QueryKind:
+    if select.emit == "CHANGES":
+        return "push"
+    if select.emit:
+        raise RefusedError(f"EMIT {select.emit} is supported for windowed aggregates only.")
+    return "pull_stream" if source.kind == "STREAM" else "pull_table"
+
+
+def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
+    clauses = {
+        "JOIN": select.joins,
+        "WINDOW": select.window,
+        "GROUP BY": select.group_by,
+        "PARTITION BY": select.partition_by,
+        "HAVING": select.having,
+    }
+    for clause, present in clauses.items():
+        if present:
+            raise RefusedError(
+                f"Pull queries don't support {clause} clauses. {_PULL_HELP}", statement=select.text
+            )
+    if select.limit is not None and not version.pull_limit:
+        raise RefusedError(f"Pull queries don't support LIMIT clauses. {_PULL_HELP}", statement=select.text)
+    if source.kind == "STREAM" and not version.stream_pulls:
+        raise RefusedError(f"Pull queries are not supported on streams. {_PULL_HELP}", statement=select.text)
+    if source.kind == "TABLE" and not source.derived:
+        raise RefusedError(
+            f"The `{source.name}` table isn't queryable. To derive a queryable table, you can do 'CREATE TABLE "
+            f"QUERYABLE_{source.name} AS SELECT * FROM {source.name}'. {_PULL_HELP}",
+            statement=select.text,
+        )
+
+
+def _check_push(select: Select) -> None:
+    if select.joins or select.group_by or select.window or select.partition_by or select.having:
+        raise not_implemented("A push query with JOIN, WINDOW, GROUP BY, PARTITION BY or HAVING")
+
+
+def _check_pull_columns(
+    projections: list[exp.Expression], condition: exp.Expression | None, scope: Scope
+) -> None:
+    for clause, nodes in (("SELECT", projections), ("WHERE", [condition] if condition is not None else [])):
+        used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
+        forbidden = [name for name in ("ROWPARTITION", "ROWOFFSET") if name in used]
+        if forbidden:
+            names = ", ".join(f"`{name}`" for name in forbidden)
+            raise RefusedError(f"Pull queries don't support the following columns in {clause} clauses: {names}")
+
+
+def project(nodes: list[exp.Expression], scope: Scope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
+    """The output columns of a select list.
+
+    Raises:
+        RefusedError: A name cannot be resolved, two outputs have one name, or an expression does not fit its types.
+    """
+    outputs: list[Projection] = []
+    for node in nodes:
+        if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
+            outputs += star(scope.source)
+        else:
+            outputs.append(_output(node, scope, cursor, {item.name for item in outputs}))
+    names = [item.name for item in outputs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RefusedError(f"The projection contains a duplicate column: `{twice[0]}`")
+    return outputs
+
+
+def star(source: Source) -> list[Projection]:
+    """What `*` stands for: keys, window bounds, then the rest in declared order."""
+    bounds = WINDOW_BOUNDS if source.window_type else ()
+    keys = [Projection(item.name, item.type, quoted(item.stored_as), item.name) for item in source.keys]
+    windows = [Projection(name, Primitive.BIGINT, name, name) for name in bounds]
+    rest = [
+        Projection(item.name, item.type, quoted(item.stored_as), item.name)
+        for item in source.columns
+        if item.role != "KEY"
+    ]
+    return [*keys, *windows, *rest]
+
+
+def _output(
+    node: exp.Expression, scope: Scope, cursor: duckdb.DuckDBPyConnection, taken: set[str]
+) -> Projection:
+    value = node.this if isinstance(node, exp.Alias) else node
+    expression = translate(value, scope)
+    kind = type_of(value, scope)
+    if not isinstance(value, exp.Column | exp.Dot) or kind is None:
+        kind = _expression_type(expression, scope, cursor)
+        if isinstance(kind, Decimal):
+            expression = f"CAST({expression} AS DECIMAL({kind.precision},{kind.scale}))"
+        elif kind is Primitive.BIGINT:
+            expression = f"CAST({expression} AS BIGINT)"
+    copies = column_name(value, scope) if isinstance(value, exp.Column) else None
+    if isinstance(node, exp.Alias):
+        name = identifier(node.args["alias"])
+    elif isinstance(value, exp.Dot):
+        name = _free(identifier(value.expression.this), taken)
+    else:
+        name = copies or _generated(taken)
+    return Projection(name, kind, expression, copies)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    candidates = [name, *(f"{name}_{number}" for number in range(1, len(taken) + 2))]
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _generated(taken: set[str]) -> str:
+    return next(name for number in range(len(taken) + 1) if (name := f"KSQL_COL_{number}") not in taken)
+
+
+def _expression_type(expression: str, scope: Scope, cursor: duckdb.DuckDBPyConnection) -> KsqlType:
+    relation = bind(f"SELECT {expression} AS v FROM {quoted(scope.source.storage)}", cursor)
+    return ksql_type(relation.types[0])
+
+
+def bind(sql: str, cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    """Let DuckDB check a query without running it.
+
+    Raises:
+        RefusedError: It does not fit; the text is DuckDB's first line.
+    """
+    try:
+        return cursor.sql(sql)
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0]
+        raise RefusedError(f"Could not analyze the expression: {first}") from None

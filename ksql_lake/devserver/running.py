@@ -1,0 +1,225 @@
+"""Queries that run: their ids, how they are told to stop, and their rows as ready-made bytes.
+
+DuckDB works in threads, one batch at a time and one ahead, so a slow client slows the scan down instead of
+filling memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.columns import quoted
+from ksql_lake.devserver.framing import Framing
+from ksql_lake.devserver.plan import QueryPlan
+from ksql_lake.devserver.storage import LIVE
+from ksql_lake.devserver.wire import row_text
+
+T = TypeVar("T")
+
+BATCH_ROWS = 8192
+
+
+class RowBatch:
+    """Consecutive rows as one block of bytes, any run of which can be had without copying.
+
+    Args:
+        array: The rows' text.
+    """
+
+    def __init__(self, array: pa.StringArray) -> None:
+        _, offsets, data = array.buffers()
+        self._data = memoryview(data).cast("B") if data is not None else memoryview(b"")
+        self._offsets = memoryview(offsets).cast("B").cast("i")
+        self._first = array.offset
+        self.count = len(array)
+
+    def rows(self, first: int, last: int) -> memoryview:
+        """The bytes of rows `first` up to, not including, `last`."""
+        return self._data[self._offsets[self._first + first] : self._offsets[self._first + last]]
+
+
+@dataclass(eq=False)
+class RunningQuery:
+    """One query that is being answered.
+
+    Attributes:
+        stop: Set by /close-query, TERMINATE and the server's end.
+        gone: Set when the client has left; nothing more needs to be written.
+        arrived: Set when its source got rows.
+    """
+
+    id: str
+    plan: QueryPlan
+    started_ms: int
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        """Whether it should end as soon as it can."""
+        return self.stop.is_set() or self.gone.is_set()
+
+    def end(self) -> None:
+        """Tell it to end."""
+        self.stop.set()
+        self.arrived.set()
+
+    def leave(self) -> None:
+        """Tell it that nobody listens."""
+        self.gone.set()
+        self.arrived.set()
+
+    async def pause(self, seconds: float | None) -> None:
+        """Wait; return early when the query is over."""
+        waits = [asyncio.ensure_future(self.stop.wait()), asyncio.ensure_future(self.gone.wait())]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+class RunningQueries:
+    """All queries being answered, by id."""
+
+    def __init__(self, catalog: Catalog, threads: int = 16) -> None:
+        self._catalog = catalog
+        self._by_id: dict[str, RunningQuery] = {}
+        self._numbers = itertools.count(1)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="query")
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self) -> None:
+        """Bind to the running event loop and hear of new rows."""
+        self._loop = asyncio.get_running_loop()
+        self._catalog.on_append = self._appended
+
+    def _appended(self, source: str) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._notify, source)
+
+    def _notify(self, source: str) -> None:
+        for query in self._by_id.values():
+            if query.plan.source.name == source:
+                query.arrived.set()
+
+    def register(self, plan: QueryPlan) -> RunningQuery:
+        """Give a query its id; table pulls are named after the time, as on the real server."""
+        now, number = int(time.time() * 1000), next(self._numbers)
+        name = (
+            f"query_{now + number}"
+            if plan.kind == "pull_table"
+            else f"transient_{plan.source.name}_{now + number}"
+        )
+        query = RunningQuery(name, plan, now)
+        self._by_id[name] = query
+        return query
+
+    def remove(self, query: RunningQuery) -> None:
+        """Forget a query that has ended."""
+        self._by_id.pop(query.id, None)
+
+    def all(self) -> list[RunningQuery]:
+        """Every query being answered, oldest first."""
+        return list(self._by_id.values())
+
+    def pushes(self) -> list[RunningQuery]:
+        """Push queries being answered, oldest first."""
+        return [query for query in list(self._by_id.values()) if query.plan.kind == "push"]
+
+    def close(self, query_id: str) -> bool:
+        """Tell one query to end; False if there is none of this id."""
+        query = self._by_id.get(query_id)
+        if query is None:
+            return False
+        query.end()
+        return True
+
+    def close_from_thread(self, query_id: str) -> bool:
+        """The same for callers outside the event loop."""
+        if query_id not in self._by_id or self._loop is None:
+            return False
+        self._loop.call_soon_threadsafe(self.close, query_id)
+        return True
+
+    def close_all(self) -> None:
+        """Tell every query to end, as a server does that shuts down."""
+        for query in self._by_id.values():
+            query.end()
+
+    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run blocking work beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    async def batches(self, query: RunningQuery, sql: str) -> AsyncIterator[RowBatch]:
+        """Run DuckDB and hand its rows out, one batch being made while one is sent."""
+        cursor = self._catalog.cursor()
+        ahead: asyncio.Future[RowBatch | None] | None = None
+        try:
+            reader = await self.in_thread(_open, cursor, sql)
+            ahead = asyncio.ensure_future(self.in_thread(_next, reader))
+            while not query.over:
+                batch = await ahead
+                if batch is None:
+                    return
+                ahead = asyncio.ensure_future(self.in_thread(_next, reader))
+                yield batch
+        finally:
+            if ahead is not None and not ahead.done():
+                cursor.interrupt()
+                await asyncio.wait([ahead])
+            if ahead is not None and not ahead.cancelled():
+                ahead.exception()  # an interrupted scan is no news
+            cursor.close()
+
+
+def _open(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
+    return cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+
+
+def _next(reader: pa.RecordBatchReader) -> RowBatch | None:
+    try:
+        return RowBatch(reader.read_next_batch().column(0))
+    except StopIteration:
+        return None
+
+
+def rows_sql(plan: QueryPlan, framing: Framing, *, span: tuple[int, int] | None, chunked: bool) -> str:
+    """The query whose single column is the text of each row.
+
+    Args:
+        plan: What to compute.
+        framing: What stands around a row's values.
+        span: Arrival numbers from, up to (push queries); None reads a table's state or a whole stream.
+        chunked: Put each row into an HTTP chunk of its own.
+    """
+    values = [(item.type, item.expression) for item in plan.projections]
+    text = row_text(values, before=framing.before_row, after=framing.after_row)
+    where = plan.where
+    if plan.source.kind == "TABLE" and span is None:
+        where = f"{LIVE} AND ({where})"
+    elif plan.source.kind == "TABLE" and framing.after_tombstone is not None:
+        # A deleted key's row holds the key; everything else, pseudo columns included, is null.
+        kept = [(item.type, item.expression if plan.is_key(item) else "NULL") for item in plan.projections]
+        deleted = row_text(kept, before=framing.before_row, after=framing.after_tombstone)
+        text = f"CASE WHEN __TOMBSTONE THEN {deleted} ELSE {text} END"
+        where = f"(__TOMBSTONE OR ({where}))"
+    elif plan.source.kind == "TABLE":
+        where = f"NOT __TOMBSTONE AND ({where})"
+    if span is not None:
+        where = f"__SEQ >= {span[0]} AND __SEQ < {span[1]} AND ({where})"
+    limit = f" LIMIT {plan.limit}" if plan.limit is not None and span is None else ""
+    sql = f"SELECT {text} AS r FROM {quoted(plan.source.storage)} WHERE {where}{limit}"
+    if chunked:
+        line = "chr(13) || chr(10)"
+        sql = f"SELECT concat(lower(to_hex(strlen(r))), {line}, r, {line}) AS r FROM ({sql})"
+    return sql

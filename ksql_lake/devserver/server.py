@@ -1,0 +1,107 @@
+"""The server process: one socket, uvicorn, a ready line, a clean stop.
+
+`serve` blocks until SIGTERM or SIGINT; running queries are told to end first, as a ksqlDB server does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ksql_lake.devserver.app import build_app
+from ksql_lake.devserver.body import EXTENSION
+from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.loading import load_folder
+from ksql_lake.devserver.options import Options
+from ksql_lake.devserver.running import RunningQueries
+from ksql_lake.devserver.sample import load_sample
+from ksql_lake.errors import ConfigError
+
+GRACE_SECONDS = 2
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, which also shows itself to the application."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request; its scope gets the connection."""
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: {"transport": self.transport, "flow": self.flow}}
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, options: Options, url: str, running: RunningQueries) -> None:
+        super().__init__(config)
+        self._options, self._url, self._running = options, url, running
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        sys.stdout.write(f"ksql-lake devserver listening on {self._url}\n")
+        sys.stdout.flush()
+        if self._options.ready_file is not None:
+            self._options.ready_file.write_text(self._url, encoding="utf-8")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._running.close_all()
+        await super().shutdown(sockets=sockets)
+
+
+def serve(options: Options) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ConfigError: The address cannot be bound.
+        RefusedError: The data folder or the server version cannot be used.
+    """
+    listener = _listen(options)
+    scheme = "https" if options.tls_cert else "http"
+    url = f"{scheme}://{options.host}:{listener.getsockname()[1]}"
+    catalog = Catalog(options.memory_limit)
+    running = RunningQueries(catalog)
+    app = build_app(options, catalog, running)
+    if options.sample:
+        load_sample(catalog, rows=options.sample_rows, days=options.sample_days)
+    if options.data is not None:
+        load_folder(options.data, catalog)
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=60,
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
+        ssl_ca_certs=str(options.tls_client_ca) if options.tls_client_ca else None,
+        ssl_cert_reqs=2 if options.tls_client_ca else 0,
+    )
+    server = _Server(config, options, url, running)
+    # uvicorn raises the signal that stopped it again; a server told to stop has done nothing wrong.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    with contextlib.closing(listener):
+        server.run(sockets=[listener])
+
+
+def _listen(options: Options) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((options.host, options.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror}",
+            hint="Choose another --port; 0 takes a free one.",
+        ) from None
+    listener.listen(128)
+    return listener

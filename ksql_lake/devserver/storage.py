@@ -1,0 +1,115 @@
+"""Rows in DuckDB: arrival order, partitions and offsets, and what a newer row of a table key replaces.
+
+A source's rows are only ever added. A table's state is its rows that are not __DEAD, not tombstones; its
+changes are all rows in order of arrival. The caller holds the catalog's lock.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, quoted, stored_type
+
+LIVE = "NOT __DEAD AND NOT __TOMBSTONE"
+
+
+def create(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Make the source's empty table."""
+    columns = ["__SEQ BIGINT", "ROWTIME BIGINT", "ROWPARTITION INTEGER", "ROWOFFSET BIGINT"]
+    if source.kind == "TABLE":
+        columns += ["__DEAD BOOLEAN", "__TOMBSTONE BOOLEAN"]
+    if source.window_type:
+        columns += [f"{name} BIGINT" for name in WINDOW_BOUNDS]
+    columns += [f"{quoted(item.stored_as)} {stored_type(item.type)}" for item in source.columns]
+    cursor.execute(f"CREATE TABLE {quoted(source.storage)} ({', '.join(columns)})")
+
+
+def drop(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Remove the source's table."""
+    cursor.execute(f"DROP TABLE IF EXISTS {quoted(source.storage)}")
+
+
+def append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> int:
+    """Add rows in the order the query gives them; returns how many.
+
+    Args:
+        source: Where to.
+        arrivals: DuckDB query with the columns ROWTIME, ROWPARTITION (NULL lets the key decide), the window
+            bounds if the source has them, __TOMBSTONE if it is a table, and all stored columns, by name.
+        cursor: Any cursor of the server's database.
+    """
+    cursor.execute("BEGIN")
+    try:
+        added = _append(source, arrivals, cursor)
+        cursor.execute("COMMIT")
+    except duckdb.Error:
+        cursor.execute("ROLLBACK")
+        raise
+    source.rows += added
+    return added
+
+
+def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> int:
+    storage = quoted(source.storage)
+    stored = [quoted(item.stored_as) for item in source.columns]
+    bounds = list(WINDOW_BOUNDS) if source.window_type else []
+    keys = [*(quoted(item.stored_as) for item in source.keys), *bounds]
+    names = ["ROWTIME", *bounds, *stored, *(["__TOMBSTONE"] if source.kind == "TABLE" else [])]
+    # A table entry without a key is nothing ksqlDB can store.
+    present = " AND ".join(f"{key} IS NOT NULL" for key in keys) if source.kind == "TABLE" and keys else "TRUE"
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP TABLE arrivals AS SELECT row_number() OVER () - 1 + {source.rows} AS __SEQ, "
+        f"ROWPARTITION, {', '.join(names)} FROM ({arrivals}) WHERE {present}"
+    )
+    if keys:
+        hashed = f"hash({', '.join(key for key in keys if key not in bounds) or '0'})"
+        partition = f"coalesce(ROWPARTITION, ({hashed} % {source.partitions})::INTEGER)"
+        offset = (
+            f"row_number() OVER (PARTITION BY partition ORDER BY __SEQ) - 1 + coalesce((SELECT max(ROWOFFSET) + 1 "
+            f"FROM {storage} AS old WHERE old.ROWPARTITION = partition), 0)"
+        )
+    else:  # round robin, so that partition and offset follow from the arrival number
+        partition, offset = f"(__SEQ % {source.partitions})::INTEGER", f"__SEQ // {source.partitions}"
+    dead = ""
+    if source.kind == "TABLE":
+        dead = f", row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY __SEQ DESC) > 1 AS __DEAD"
+        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+        cursor.execute(f"UPDATE {storage} AS old SET __DEAD = TRUE FROM arrivals AS new WHERE {same}")
+    order = "ORDER BY __SEQ" if keys else ""
+    cursor.execute(
+        f"INSERT INTO {storage} BY NAME SELECT __SEQ, {', '.join(names)}, partition AS ROWPARTITION, "
+        f"{offset} AS ROWOFFSET{dead} FROM (SELECT * EXCLUDE (ROWPARTITION), {partition} AS partition FROM arrivals) "
+        f"{order}"
+    )
+    counted = cursor.execute("SELECT count(*) FROM arrivals").fetchone()
+    cursor.execute("DROP TABLE arrivals")
+    return int(counted[0]) if counted else 0
+
+
+def replace_state(source: Source, state: str, cursor: duckdb.DuckDBPyConnection) -> int:
+    """Make a table's state equal to a query's result: changed entries arrive, missing ones get a tombstone.
+
+    Args:
+        source: A table.
+        state: DuckDB query with the columns of `append`, __TOMBSTONE being FALSE throughout.
+        cursor: Any cursor of the server's database.
+    """
+    storage = quoted(source.storage)
+    stored = [quoted(item.stored_as) for item in source.columns]
+    bounds = list(WINDOW_BOUNDS) if source.window_type else []
+    keys = [*(quoted(item.stored_as) for item in source.keys), *bounds]
+    names = ", ".join([*bounds, *stored])
+    same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {state}")
+    values = [name for name in stored if name not in keys]
+    differs = " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in values) or "FALSE"
+    emptied = ", ".join([*bounds, *(name if name in keys else f"NULL AS {name}" for name in stored)])
+    arrivals = (
+        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {names} FROM wanted AS new WHERE "
+        f"NOT EXISTS (FROM {storage} AS old WHERE {LIVE} AND {same} AND NOT ({differs})) "
+        f"UNION ALL SELECT ROWTIME, NULL, TRUE, {emptied} FROM {storage} AS old WHERE {LIVE} AND NOT EXISTS "
+        f"(FROM wanted AS new WHERE {same})"
+    )
+    added = append(source, arrivals, cursor)
+    cursor.execute("DROP TABLE wanted")
+    return added

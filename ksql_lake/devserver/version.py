@@ -1,0 +1,72 @@
+"""Which ksqlDB release the server plays, and what that changes on the wire."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ksql_lake.devserver.refusals import bad_request
+
+CURRENT = "0.29.0"
+_CONFLUENT_PLATFORM = {
+    (5, 5): (0, 7), (6, 0): (0, 10), (6, 1): (0, 14), (6, 2): (0, 17), (7, 0): (0, 21),
+    (7, 1): (0, 23), (7, 2): (0, 26), (7, 3): (0, 28), (7, 4): (0, 28),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVersion:
+    """A release number as `/info` shows it, and the behaviour it stands for.
+
+    Attributes:
+        text: As given, e.g. `0.29.0` or Confluent Platform's `7.5.1`.
+        release: The stand-alone (major, minor) with the same behaviour.
+    """
+
+    text: str
+    release: tuple[int, int]
+
+    @property
+    def final_message(self) -> bool:
+        """Stream pulls end with `Query Completed`."""
+        return self.release >= (0, 25)
+
+    @property
+    def migrated(self) -> bool:
+        """`/query` is written by the `/query-stream` handler unless the request says otherwise."""
+        return self.release >= (0, 24)
+
+    @property
+    def http1_query_stream(self) -> bool:
+        """`/query-stream` answers over HTTP/1.1."""
+        return self.release >= (0, 24)
+
+    @property
+    def stream_pulls(self) -> bool:
+        """Pull queries on streams are on."""
+        return self.release >= (0, 23)
+
+    @property
+    def pull_limit(self) -> bool:
+        """Pull queries take LIMIT."""
+        return self.release >= (0, 24)
+
+    @property
+    def offsets(self) -> bool:
+        """ROWPARTITION and ROWOFFSET exist."""
+        return self.release >= (0, 23)
+
+
+def parse_version(text: str) -> ServerVersion:
+    """Read a release number; Confluent Platform numbers (5.5 to 8) are mapped to their ksqlDB release.
+
+    Raises:
+        RefusedError: The text does not start with two numbers.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)", text)
+    if match is None:
+        raise bad_request(f"{text!r} is not a server version such as {CURRENT}")
+    number = (int(match.group(1)), int(match.group(2)))
+    if number[0] == 0:
+        return ServerVersion(text, number)
+    return ServerVersion(text, _CONFLUENT_PLATFORM.get(number, (0, 29) if number >= (7, 5) else (0, 6)))
