@@ -6,6 +6,7 @@ reported, not repaired by guessing. Unknown keys are ignored, so that an older r
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import msgspec
@@ -108,27 +109,37 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: list[PartitionCount] = []
 
     def encode(self) -> bytes:
-        """The manifest as indented JSON, because people read these files when something is wrong."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        """The manifest as indented JSON (people read these files when something is wrong), with its digest."""
+        body = msgspec.json.format(msgspec.json.encode(self), indent=1)
+        digest = hashlib.sha256(body).hexdigest()
+        return b'{"digest": "' + digest.encode() + b'",\n"manifest": ' + body + b"}\n"
 
 
-_DECODER = msgspec.json.Decoder(Manifest)
+class _Envelope(msgspec.Struct, frozen=True):
+    """A manifest's bytes exactly as they stand in the file, and the digest that proves them."""
+
+    digest: str
+    manifest: msgspec.Raw
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_MANIFEST = msgspec.json.Decoder(Manifest)
 
 
 def decode_manifest(data: bytes, *, path: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        CorruptLakeError: The bytes are not a manifest, or one of a newer format.
+        CorruptLakeError: The bytes are not a manifest, were changed after writing, or are of a newer format.
     """
+    hint = "A manifest is never edited. Restore the file from a backup, or run `ksql-lake doctor`."
     try:
-        manifest = _DECODER.decode(data)
+        envelope = _ENVELOPE.decode(data)
+        manifest = _MANIFEST.decode(envelope.manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptLakeError(
-            f"this manifest cannot be read: {error}",
-            hint="A manifest is never edited. Restore the file from a backup, or run `ksql-lake doctor`.",
-            path=path,
-        ) from None
+        raise CorruptLakeError(f"this manifest cannot be read: {error}", hint=hint, path=path) from None
+    if hashlib.sha256(envelope.manifest).hexdigest() != envelope.digest:
+        raise CorruptLakeError("this manifest was changed after it was written", hint=hint, path=path)
     if manifest.format > FORMAT:
         raise CorruptLakeError(
             f"this manifest has format {manifest.format}, but this release reads up to {FORMAT}",

@@ -241,14 +241,23 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     assert "doctor" in str(caught.value)
 
 
-def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
-    """A hand-edited manifest that no longer parses is reported with its path."""
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b'"records": 1', b'"records": 2', "was changed after it was written"),
+        (b'"records": 1', b'"records": "one"', "cannot be read"),
+        (b"{", b"", "cannot be read"),
+    ],
+)
+def test_an_edited_manifest_is_named(tmp_path: Path, old: bytes, new: bytes, reason: str) -> None:
+    """A hand-edited manifest is reported with its path, even when it still looks like one."""
     lake, feed = Lake(tmp_path), stream_feed()
     land_rows(lake, feed, [event(1)])
     path = tmp_path / "metadata/streams/events/commits/00000000000000000001.json"
-    path.write_bytes(path.read_bytes().replace(b'"records": 1', b'"records": "one"'))
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
 
-    with pytest.raises(CorruptLakeError, match="cannot be read") as caught:
+    with pytest.raises(CorruptLakeError, match=reason) as caught:
         lake.feed(feed).state()
 
     assert str(path) in str(caught.value)
