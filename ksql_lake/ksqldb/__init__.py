@@ -1,1 +1,39 @@
 """Talking to ksqlDB: requests out, rows and facts back; nothing else in ksql-lake speaks HTTP."""
+
+from __future__ import annotations
+
+from ksql_lake.ksqldb.catalog import (
+    QueryInfo,
+    SourceColumn,
+    SourceDescription,
+    SourceSummary,
+    describe,
+    list_queries,
+    list_sources,
+)
+from ksql_lake.ksqldb.client import KsqlClient
+from ksql_lake.ksqldb.events import Header, Outcome, QueryKind, RowBlock
+from ksql_lake.ksqldb.identifier import quote_identifier, quote_literal, source_name
+from ksql_lake.ksqldb.response import QueryResponse
+from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+
+__all__ = [
+    "Header",
+    "KsqlClient",
+    "Outcome",
+    "QueryInfo",
+    "QueryKind",
+    "QueryResponse",
+    "RowBlock",
+    "ServerInfo",
+    "ServerVersion",
+    "SourceColumn",
+    "SourceDescription",
+    "SourceSummary",
+    "describe",
+    "list_queries",
+    "list_sources",
+    "quote_identifier",
+    "quote_literal",
+    "source_name",
+]

@@ -1,11 +1,11 @@
-"""The JSON objects that stand between the rows of a response, read strictly.
+"""The JSON objects of ksqlDB's answers, read strictly.
 
 An object of a kind we do not know stops the read: skipping it could mean skipping rows.
 """
 
 from __future__ import annotations
 
-from typing import Never
+from typing import Any, Never
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -92,6 +92,23 @@ class Aside(msgspec.Struct):
         return None
 
 
+class ServerInfoBody(msgspec.Struct, rename="camel"):
+    """What stands inside the answer of GET /info."""
+
+    version: str
+    kafka_cluster_id: str | None = None
+    ksql_service_id: str | None = None
+    server_status: str | None = None
+
+
+class InfoBody(msgspec.Struct):
+    """The answer of GET /info."""
+
+    info: ServerInfoBody = msgspec.field(name="KsqlServerInfo")
+
+
+INFO = msgspec.json.Decoder(InfoBody)
+ENTITIES = msgspec.json.Decoder(list[dict[str, Any]])
 V1_LINE = msgspec.json.Decoder(V1Line)
 METADATA = msgspec.json.Decoder(Metadata)
 ASIDE = msgspec.json.Decoder(Aside)

@@ -2,7 +2,7 @@
 
 The body is not one JSON document (some writers end it with a comma, some never close it), so it is read line
 by line. A block whose every line boundary is the one between two plain rows is recognised with two counts and
-passed on as it is; everything else goes line by line. Nothing is ever skipped: a line is a row, a known message,
+passed on as it is; everything else goes line by line. Nothing is ever skipped: a line is a row, a known message
 or an error. Holds the unfinished line and no more.
 """
 
@@ -42,6 +42,11 @@ class RowsParser:
     def rows(self) -> int:
         """How many rows have been seen so far, tombstones included."""
         return self._found.rows
+
+    @property
+    def over(self) -> bool:
+        """Whether the server has said that the query is over, for whatever reason."""
+        return self._seen.bracket or self._seen.error or self._seen.final is not None
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Take the next bytes of the body and return what they complete.

@@ -21,30 +21,39 @@ def statement_ends(sql: str) -> list[int]:
     return [match.start() for match in _TOKEN.finditer(sql) if match.group() == ";"]
 
 
+def terminated(sql: str) -> str:
+    """Return the statement, or statements, with a `;` at the end.
+
+    Raises:
+        StatementError: There is no statement.
+    """
+    text = sql.strip()
+    if text in ("", ";"):
+        raise StatementError("the statement is empty", hint="Give a ksqlDB statement.")
+    ends = statement_ends(text)
+    return text if ends and ends[-1] == len(text) - 1 else f"{text};"
+
+
 def one_statement(sql: str) -> str:
-    """Return the statement with its `;`, which is added if missing.
+    """Return the one statement with its `;`.
 
     Raises:
         StatementError: There is no statement, or something follows the first one.
     """
-    text = sql.strip()
-    ends = statement_ends(text)
-    if text in ("", ";"):
-        raise StatementError("the statement is empty", hint="Give one ksqlDB statement.")
-    if ends and ends[0] != len(text) - 1:
+    text = terminated(sql)
+    if len(statement_ends(text)) > 1:
         raise StatementError(
             "more than one statement where one is expected",
             hint="Send them one by one; a name or value that holds ';' must be quoted.",
             statement=shortened(text),
         )
-    return text if ends else f"{text};"
+    return text
 
 
 def only_reads(sql: str) -> bool:
     """Whether sending the text twice cannot do anything twice; doubtful texts count as writing."""
     text = sql.strip()
-    ends = statement_ends(text)
-    return bool(_READS.match(text)) and all(end == len(text) - 1 for end in ends)
+    return bool(_READS.match(text)) and all(end == len(text) - 1 for end in statement_ends(text))
 
 
 def shortened(sql: str, *, width: int = 200) -> str:

@@ -1,4 +1,4 @@
-"""What a server's version text means for reading its answers.
+"""What a server says about itself, and what its version means for reading its answers.
 
 ksqlDB calls itself 0.29.0, Confluent Platform calls the same code 7.5.1. Everything we ask of a version is
 asked in ksqlDB's own numbers. A text we cannot read counts as the newest server: its rules are the strictest.
@@ -55,3 +55,20 @@ def parse_version(text: str) -> ServerVersion:
     if (major, minor) >= (7, 5):
         return ServerVersion(text, _NEWEST)
     return ServerVersion(text, _PLATFORM.get((major, minor)))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says about itself.
+
+    Attributes:
+        version: Its version.
+        kafka_cluster_id: The Kafka cluster it works on.
+        service_id: Its ksqlDB cluster.
+        status: `RUNNING` or what else it says; None before 0.12.
+    """
+
+    version: ServerVersion
+    kafka_cluster_id: str | None
+    service_id: str | None
+    status: str | None

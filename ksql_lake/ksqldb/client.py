@@ -1,0 +1,217 @@
+"""The HTTP client for ksqlDB: ask what it is, run statements, stream one query.
+
+Synchronous, one session, usable from several threads. Retries only what can be repeated without harm; a query
+is one attempt, because only its caller knows how to begin anew. No exception of requests or urllib3 leaves it,
+and no secret stands in its errors, logs or `repr`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import requests
+
+from ksql_lake.errors import (
+    IncompleteResponseError,
+    KsqlError,
+    ProtocolError,
+    ServerUnavailableError,
+    StatementError,
+)
+from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
+from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure, request_failure
+from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
+from ksql_lake.ksqldb.refusals import excerpt, refusal
+from ksql_lake.ksqldb.response import QueryResponse
+from ksql_lake.ksqldb.retry import retrying
+from ksql_lake.ksqldb.session import open_session
+from ksql_lake.ksqldb.statement import only_reads, shortened, terminated
+from ksql_lake.ksqldb.transport import Body
+from ksql_lake.ksqldb.version import ServerInfo
+from ksql_lake.settings import Settings
+
+_CLOSE_TIMEOUT = 3.0
+"""How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
+_REFUSAL_BYTES = 64 * 1024
+"""How much of a refusal's body is read."""
+
+
+class KsqlClient:
+    """One ksqlDB server, or several behind one address. Opens no connection until asked something.
+
+    Args:
+        settings: Address, credentials, certificates, time-outs and attempts.
+        sleep: How to wait between attempts.
+
+    Raises:
+        SettingsError: Certificates or credentials cannot be used as they are.
+    """
+
+    def __init__(self, settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._url = settings.ksqldb_url
+        self._session = open_session(settings)
+        self._signed = settings.ksqldb_user is not None or settings.ksqldb_token is not None
+        self._verify: bool | str = str(settings.ksqldb_ca_file) if settings.ksqldb_ca_file else True
+        self._connect_timeout = settings.connect_timeout
+        self._read_timeout = settings.read_timeout
+        self._retrying = retrying(settings.attempts, sleep=sleep)
+        self._info: ServerInfo | None = None
+        self._info_lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"KsqlClient({self._url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._session.close()
+
+    def server_info(self) -> ServerInfo:
+        """Ask the server what it is, once; later calls give the first answer.
+
+        Raises:
+            ServerUnavailableError: It cannot be reached, or is not ready, after all attempts.
+            UnauthorizedError: It does not accept the credentials.
+            ProtocolError: What answers is no ksqlDB server.
+        """
+        with self._info_lock:
+            if self._info is None:
+                self._info = self._retrying(self._ask_info)
+            return self._info
+
+    def execute(
+        self, statement: str, *, properties: Mapping[str, object] | None = None
+    ) -> list[dict[str, Any]]:
+        """Run a statement, or several, that is no query; give one entity per statement.
+
+        Statements that only read (LIST, SHOW, DESCRIBE, EXPLAIN) are tried again; all others are sent once.
+
+        Raises:
+            StatementError: The server refused the statement.
+            ServerUnavailableError: It cannot be reached, or is not ready.
+            UnauthorizedError: It does not accept the credentials, or they do not allow this.
+            ProtocolError: The answer is not what ksqlDB says.
+        """
+        body: dict[str, object] = {"ksql": terminated(statement), "streamsProperties": dict(properties or {})}
+        if only_reads(statement):
+            return self._retrying(self._run, body)
+        try:
+            return self._run(body)
+        except (ServerUnavailableError, IncompleteResponseError) as error:
+            error.hint += " If the statement was sent it may have run: look before sending it again."
+            raise
+
+    def query(
+        self, sql: str, *, kind: QueryKind, properties: Mapping[str, object] | None = None
+    ) -> QueryResponse:
+        """Send one query and give its answer, read up to the header; one attempt.
+
+        Args:
+            sql: The SELECT statement.
+            kind: What it is; decides what proves the answer complete.
+            properties: Streams properties for this query.
+
+        Raises:
+            KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
+        """
+        with ExitStack() as unless_handed_out:
+            response = self._send("POST", "/query", query_body(sql, properties))
+            unless_handed_out.callback(response.close)
+            if response.status_code != 200:
+                raise self._refusal(response).at(server=self._url, statement=shortened(sql))
+            body = Body(response, url=self._url, read_timeout=self._read_timeout)
+            answer = QueryResponse(self, response, body, kind=kind).begin()
+            unless_handed_out.pop_all()
+            return answer
+
+    def close_query(self, query_id: str) -> None:
+        """End a push query or stream pull; quiet if it is over already.
+
+        Raises:
+            KsqlError: The server could not be reached in time, or refused.
+        """
+        # A 400 says that there is no such query any more, which is what was wanted.
+        with suppress(StatementError):
+            self._exchange("POST", "/close-query", {"queryId": query_id}, timeout=_CLOSE_TIMEOUT)
+
+    def _ask_info(self) -> ServerInfo:
+        content = self._exchange("GET", "/info")
+        try:
+            info = INFO.decode(content).info
+        except UNREADABLE as error:
+            raise self._not_ksqldb(content) from error
+        return ServerInfo(
+            parse_version(info.version), info.kafka_cluster_id, info.ksql_service_id, info.server_status
+        )
+
+    def _run(self, body: dict[str, object]) -> list[dict[str, Any]]:
+        content = self._exchange("POST", "/ksql", body)
+        try:
+            return ENTITIES.decode(content)
+        except UNREADABLE as error:
+            raise self._not_ksqldb(content) from error
+
+    def _exchange(
+        self, method: str, path: str, body: dict[str, object] | None = None, *, timeout: float | None = None
+    ) -> bytes:
+        """Send a request and read its whole answer."""
+        with self._send(method, path, body, timeout=timeout) as response:
+            if response.status_code != 200:
+                where = {"statement": shortened(str(body["ksql"]))} if body and "ksql" in body else {}
+                raise self._refusal(response).at(server=self._url, **where)
+            try:
+                return response.content
+            except NETWORK_ERRORS as error:
+                raise body_failure(error, url=self._url, read_timeout=timeout or self._read_timeout) from error
+
+    def _send(
+        self, method: str, path: str, body: dict[str, object] | None = None, *, timeout: float | None = None
+    ) -> requests.Response:
+        """Send a request and read its answer's head."""
+        connect, read = timeout or self._connect_timeout, timeout or self._read_timeout
+        try:
+            return self._session.request(
+                method,
+                f"{self._url}{path}",
+                data=None if body is None else orjson.dumps(body),
+                headers={"Accept": ACCEPT_ROWS, "Content-Type": "application/json"},
+                timeout=(connect, read),
+                # Given with each request: the session's own setting would yield to REQUESTS_CA_BUNDLE.
+                verify=self._verify,
+                allow_redirects=False,
+                stream=True,
+            )
+        except NETWORK_ERRORS as error:
+            raise request_failure(error, url=self._url, connect_timeout=connect, read_timeout=read) from error
+
+    def _refusal(self, response: requests.Response) -> KsqlError:
+        content = b""
+        # The status alone says enough if the body cannot be read.
+        with suppress(*NETWORK_ERRORS):
+            content = response.raw.read(_REFUSAL_BYTES, decode_content=True)
+        return refusal(response.status_code, content, reason=response.reason, signed=self._signed)
+
+    def _not_ksqldb(self, content: bytes) -> ProtocolError:
+        return ProtocolError(
+            f"the answer is not what a ksqlDB server says: {excerpt(content)}",
+            hint="Is KSQLDB_URL the address of a ksqlDB server, without a path?",
+            server=self._url,
+        )

@@ -1,0 +1,158 @@
+"""What the server says instead of an answer, or in the middle of one, as errors of ours.
+
+Looks at status, error code and text together, because some limits only speak in their text. Bodies that are not
+ksqlDB's JSON (a proxy's page) are shown in short, the server's own sentences on one line. Credentials are never
+part of anything here.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ksql_lake.errors import (
+    KsqlError,
+    NotQueryableError,
+    ProtocolError,
+    QueryFailedError,
+    ServerBusyError,
+    ServerUnavailableError,
+    StatementError,
+    UnauthorizedError,
+)
+from ksql_lake.ksqldb.events import ErrorMessage
+from ksql_lake.ksqldb.messages import UNREADABLE, ErrorBody
+
+_BUSY_CODES = (40003, 42900)
+_BUSY_TEXTS = ("at concurrency limit", "bandwidth rate limit", "configured limit")
+_PROPOSED = re.compile(r"you can do '(.+?)'\.?(?:\s|$)", re.DOTALL)
+_UNKNOWN_SOURCE = re.compile(r"Could not find STREAM/TABLE|does not exist", re.IGNORECASE)
+_TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_BODY = msgspec.json.Decoder(ErrorBody)
+
+SESSION_FIX = (
+    "Session windows cannot be scanned. Export the table's changes as a stream over its topic "
+    "(CREATE STREAM ... WITH (KAFKA_TOPIC=..., WINDOW_TYPE='SESSION', ...)), "
+    "or derive a table with a TUMBLING window."
+)
+
+
+def refusal(status: int, body: bytes, *, reason: str = "", signed: bool = False) -> KsqlError:
+    """Turn an HTTP answer other than 200 into an error.
+
+    Args:
+        status: HTTP status.
+        body: The answer's body or its beginning.
+        reason: HTTP reason phrase.
+        signed: Whether the request carried credentials.
+    """
+    told = _told(body)
+    head = f"{status} {reason}".strip()
+    text = f"{_one_line(told.message or '') or 'no message'}" if told else excerpt(body)
+    if status in (401, 403, 407):
+        return _unauthorized(status, f"{head}: {text}", signed=signed)
+    if told is not None and (status == 429 or _is_busy(told.error_code, text)):
+        return _busy(f"{head}: {text}")
+    if status == 429:
+        return _busy(f"{head}: {text}")
+    if told is not None and told.error_code is not None:
+        return _refused_by_ksqldb(status, told.error_code, text)
+    if status >= 500:
+        return ServerUnavailableError(
+            f"{head}: {text}",
+            hint="Something between here and ksqlDB, or ksqlDB itself, is not up; try again later.",
+        )
+    where_to = "Is KSQLDB_URL the address of a ksqlDB server, without a path?"
+    if 300 <= status < 400:
+        where_to = "The server redirects; set KSQLDB_URL to where it really is. Credentials follow no redirect."
+    return ProtocolError(f"{head}: {text}", hint=where_to)
+
+
+def failure(error: ErrorMessage) -> KsqlError:
+    """Turn an error that came inside an answer into one of ours."""
+    text = _one_line(error.message)
+    if _is_busy(error.code, text):
+        return _busy(text)
+    return _not_queryable(error.message) or QueryFailedError(
+        f"the server gave up in the middle of its answer: {text}",
+        hint="Nothing was kept; the export can be run again. If it repeats, the server's log says more.",
+    )
+
+
+def _refused_by_ksqldb(status: int, code: int, text: str) -> KsqlError:
+    if status == 503:
+        hint = "The server is starting, stopping or missing a node; try again in a moment."
+        return ServerUnavailableError(f"{text} ({code})", hint=hint)
+    if status >= 500:
+        # Also the concurrency limit of pull queries arrives as a 500 with a text that does not say so.
+        return QueryFailedError(f"the server failed: {text} ({code})", hint="The server's log says more.")
+    hint = "Correct the statement; the server's words are above."
+    if _UNKNOWN_SOURCE.search(text):
+        hint = "Names are case sensitive; `ksql-lake feeds discover` lists what the server has."
+    return _not_queryable(text) or StatementError(
+        f"the server refused the statement: {text} ({code})", hint=hint
+    )
+
+
+def _not_queryable(text: str) -> NotQueryableError | None:
+    if "isn't queryable" in text:
+        proposed = _PROPOSED.search(text)
+        fix = "Derive a table from it with CREATE TABLE ... AS SELECT, and export that one."
+        if proposed:
+            statement = _one_line(proposed.group(1)).rstrip(";")
+            fix = f"Create a queryable copy on the server, and export that one:\n{statement};"
+        return NotQueryableError(_one_line(text).split(" To derive", maxsplit=1)[0], hint=fix)
+    if "Table scan unsupported on session tables" in text:
+        return NotQueryableError(
+            "a table with SESSION windows cannot be read by a pull query", hint=SESSION_FIX
+        )
+    return None
+
+
+def _unauthorized(status: int, text: str, *, signed: bool) -> UnauthorizedError:
+    if status == 407:
+        return UnauthorizedError(
+            text, hint="The proxy wants credentials; put them into HTTP_PROXY or HTTPS_PROXY."
+        )
+    if not signed:
+        return UnauthorizedError(
+            text, hint="No credentials were sent; set KSQLDB_USER and KSQLDB_PASSWORD, or KSQLDB_TOKEN."
+        )
+    if status == 403:
+        return UnauthorizedError(
+            text, hint="The credentials are known but do not allow this; ask for the right."
+        )
+    return UnauthorizedError(text, hint="Check KSQLDB_USER and KSQLDB_PASSWORD, or KSQLDB_TOKEN.")
+
+
+def _busy(text: str) -> ServerBusyError:
+    return ServerBusyError(
+        f"the server is at one of its limits: {text}",
+        hint="Export fewer sources at once (`--workers`, the pool `ksqldb`), or raise the server's limit.",
+    )
+
+
+def _is_busy(code: int | None, text: str) -> bool:
+    return code in _BUSY_CODES or any(limit in text.lower() for limit in _BUSY_TEXTS)
+
+
+def _told(body: bytes) -> ErrorBody | None:
+    try:
+        told = _BODY.decode(body)
+    except UNREADABLE:
+        return None
+    return told if told.message is not None or told.error_code is not None else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def excerpt(body: bytes) -> str:
+    """Show the beginning of a body that was not understood; of a web page its title."""
+    text = body.decode("utf-8", errors="replace")
+    title = _TITLE.search(text)
+    if title:
+        return f"a web page titled {_one_line(title.group(1))[:80]!r}"
+    return repr(_one_line(text)[:120]) if text.strip() else "an empty body"

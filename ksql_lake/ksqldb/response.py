@@ -1,0 +1,217 @@
+"""One running query: rows as they arrive, and an end that is either proven or an error.
+
+Iterating stops normally only when the answer is known to be whole. It never retries: rows of two attempts must
+not be mixed, so a new attempt is a new query.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+import requests
+
+from ksql_lake.errors import IncompleteResponseError, KsqlLakeError, ProtocolError
+from ksql_lake.ksqldb.events import ErrorMessage, Event, Header, Outcome, QueryKind, RowBlock, Tombstone
+from ksql_lake.ksqldb.refusals import failure
+from ksql_lake.ksqldb.rows import RowsParser
+from ksql_lake.ksqldb.transport import Body
+from ksql_lake.ksqldb.version import ServerInfo
+
+logger = logging.getLogger(__name__)
+
+_GATHER = 64 * 1024
+"""How many bytes of a pull query are waited for, so that blocks are large; a push query waits for nothing."""
+
+
+class Server(Protocol):
+    """What a running query needs of the client that sent it."""
+
+    @property
+    def url(self) -> str:
+        """The server's address, for errors."""
+        ...
+
+    def server_info(self) -> ServerInfo:
+        """What the server says about itself; asked only if the answer's end leaves room for doubt."""
+        ...
+
+    def close_query(self, query_id: str) -> None:
+        """End a query on the server."""
+        ...
+
+
+class QueryResponse:
+    """The answer to one query; a context manager. Leaving it early ends the query on the server too.
+
+    Args:
+        server: The client that sent the query.
+        response: The HTTP response; its status is 200.
+        body: The response's body, not yet touched.
+        kind: What was asked.
+
+    Attributes:
+        kind: What was asked.
+        outcome: How the answer ended; None while it has not.
+    """
+
+    def __init__(self, server: Server, response: requests.Response, body: Body, *, kind: QueryKind) -> None:
+        self.kind = kind
+        self.outcome: Outcome | None = None
+        self._server = server
+        self._response = response
+        self._body = body
+        self._parser = RowsParser(kind)
+        self._header: Header | None = None
+        self._events: deque[Event] = deque()
+        self._ending: KsqlLakeError | None = None
+        self._failure: KsqlLakeError | None = None
+        self._closed = False
+
+    def begin(self) -> Self:
+        """Read up to the header; the client has done so before it hands the response out.
+
+        Raises:
+            KsqlError: The answer did not come as far as its header.
+        """
+        first = self._next()
+        if not isinstance(first, Header):
+            raise self._fail(ProtocolError("the response has no header", hint="Is the server older than 0.6?"))
+        self._header = first
+        return self
+
+    @property
+    def header(self) -> Header:
+        """Query id and schema text."""
+        if self._header is None:
+            raise ProtocolError("the response's header has not been read yet", hint="Call begin() first.")
+        return self._header
+
+    @property
+    def query_id(self) -> str | None:
+        """The query's name on the server."""
+        return self._header.query_id if self._header else None
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the body so far."""
+        return self._body.bytes_read
+
+    @property
+    def rows_read(self) -> int:
+        """Rows received so far, those not yet iterated included."""
+        return self._parser.rows
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        """Give the rows; stops only when the answer was proven complete.
+
+        Raises:
+            IncompleteResponseError: The answer ended without that proof.
+            QueryFailedError: The server reported an error after it had begun.
+            ServerBusyError: It reported one of its limits.
+            ServerUnavailableError: It fell silent.
+            ProtocolError: It sent something else than rows; also deleted keys, which only `events` can give.
+        """
+        for event in self.events():
+            if isinstance(event, RowBlock):
+                yield event
+            elif isinstance(event, Tombstone):
+                raise self._fail(
+                    ProtocolError(
+                        "the answer holds deleted keys, which are no rows",
+                        hint="Read a table's change feed with events().",
+                    )
+                )
+
+    def events(self) -> Iterator[Event]:
+        """Give rows, deleted keys, tokens and the final message in order; ends and fails as iterating does."""
+        while (event := self._next()) is not None:
+            yield event
+
+    def close(self) -> None:
+        """Let go of the connection, and of the query on the server if it may still run; never fails."""
+        if self._closed:
+            return
+        self._closed = True
+        self._response.close()
+        over = self._body.ended or self._parser.over
+        # Table pulls are scans without a handle: there is nothing on the server that could be closed by id.
+        if over or self.kind is QueryKind.PULL_TABLE or self.query_id is None:
+            return
+        try:
+            self._server.close_query(self.query_id)
+        except KsqlLakeError as error:
+            logger.warning("query %s may still run on the server: %s", self.query_id, error.message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _next(self) -> Event | None:
+        # Events wait here and not in a generator, so that an iteration broken off and begun anew loses none.
+        while not self._events:
+            if self._failure is not None:
+                raise self._failure
+            if self._ending is not None:
+                raise self._fail(self._ending)
+            if self.outcome is not None:
+                self.close()
+                return None
+            if self._closed:
+                raise self._fail(IncompleteResponseError("the response was closed before its end"))
+            self._advance()
+        event = self._events.popleft()
+        if isinstance(event, ErrorMessage):
+            raise self._fail(failure(event))
+        return event
+
+    def _advance(self) -> None:
+        patient = self.kind is not QueryKind.PUSH and self._header is not None
+        broken: KsqlLakeError | None = None
+        chunk = b""
+        try:
+            chunk = self._body.read(_GATHER if patient else 1)
+        except KsqlLakeError as error:
+            # What came before the break is still read: it may hold the server's reason, or even its last word.
+            broken = error
+        try:
+            self._events.extend(self._parser.feed(chunk) if chunk else self._parser.finish())
+            if not chunk:
+                self._conclude(broken)
+        except KsqlLakeError as error:
+            raise self._fail(error) from broken
+
+    def _conclude(self, broken: KsqlLakeError | None) -> None:
+        clean = broken is None
+        outcome = self._parser.outcome(clean=clean)
+        if outcome is Outcome.INCOMPLETE and self.kind is QueryKind.PULL_STREAM and clean and self._parser.over:
+            # An end without a final message: right from servers before 0.25, cut short from all others.
+            outcome = self._parser.outcome(version=self._server.server_info().version)
+        self.outcome = outcome
+        if not outcome.proven and outcome is not Outcome.ERROR:
+            self._ending = broken or _unproven(outcome, self._parser.rows)
+
+    def _fail(self, error: KsqlLakeError) -> KsqlLakeError:
+        self._failure = error.at(server=self._server.url, query=self.query_id, row=self._parser.rows + 1)
+        self._events.clear()
+        self.close()
+        return self._failure
+
+
+def _unproven(outcome: Outcome, rows: int) -> IncompleteResponseError:
+    if outcome is Outcome.CLOSED:
+        return IncompleteResponseError(
+            f"the server closed the query after {rows:,} rows",
+            hint="It was terminated, or the server shut down; what was read proves nothing about the rest.",
+        )
+    return IncompleteResponseError(
+        f"the answer ended after {rows:,} rows without the mark of a complete one",
+        hint="Nothing was kept; the export can be run again.",
+    )

@@ -1,0 +1,35 @@
+"""When a request is sent again: after errors that may pass by themselves, with back-off and jitter."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from ksql_lake.errors import KsqlLakeError, Recovery
+
+logger = logging.getLogger(__name__)
+
+
+def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> Retrying:
+    """Give a caller that tries a function up to `attempts` times in all; usable from several threads."""
+    return Retrying(
+        retry=retry_if_exception(_may_pass),
+        stop=stop_after_attempt(attempts),
+        wait=wait_exponential_jitter(initial=0.5, max=15, jitter=0.5),
+        before_sleep=_log_retry,
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, KsqlLakeError) and error.recovery is Recovery.RETRY
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    reason = str(error).split("\n", maxsplit=1)[0]
+    logger.warning("%s; attempt %d follows in %.1f s", reason, state.attempt_number + 1, state.upcoming_sleep)

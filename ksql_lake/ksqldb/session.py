@@ -1,0 +1,125 @@
+"""One HTTP session per client: credentials, TLS and proxies as the user set them, and nothing else.
+
+Credentials go out with the first request (ksqlDB may answer 401 without saying how to authenticate) and only to
+the configured server: redirects are never followed and `~/.netrc` is never read.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from ksql_lake.errors import SettingsError
+from ksql_lake.settings import Settings
+
+_CONNECTIONS = 32
+"""Idle connections kept for reuse; more threads than that open further ones."""
+
+
+class Authorization(AuthBase):
+    """Puts the credentials on a request; its `repr` shows none of them.
+
+    Being there even without credentials is what keeps requests from looking into `~/.netrc`.
+    """
+
+    def __init__(self, header: str | None) -> None:
+        self._header = header
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the `Authorization` header, if there are credentials."""
+        if self._header is not None:
+            request.headers["Authorization"] = self._header
+        return request
+
+    def __repr__(self) -> str:
+        return "Authorization(***)" if self._header else "Authorization(None)"
+
+
+def open_session(settings: Settings) -> requests.Session:
+    """Make a session; opens no connection.
+
+    Raises:
+        SettingsError: A certificate or key file cannot be used, or a credential holds characters no header can.
+    """
+    _check_tls_files(settings)
+    session = requests.Session()
+    # A careful user expects what curl does: HTTP(S)_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE count, because
+    # behind a company's proxy there is no other way out. A server on this very machine is never behind one.
+    session.trust_env = not _is_this_machine(settings.ksqldb_url)
+    session.auth = Authorization(_authorization(settings))
+    # Rows go straight from the socket to the parser; a proxy that compresses all the same is still understood.
+    session.headers.update({"User-Agent": user_agent(), "Accept-Encoding": "identity"})
+    if settings.ksqldb_cert_file:
+        key = settings.ksqldb_key_file or settings.ksqldb_cert_file
+        session.cert = (str(settings.ksqldb_cert_file), str(key))
+    adapter = HTTPAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+@cache
+def user_agent() -> str:
+    """How we introduce ourselves."""
+    try:
+        return f"ksql-lake/{version('ksql-lake')}"
+    except PackageNotFoundError:
+        return "ksql-lake"
+
+
+def _authorization(settings: Settings) -> str | None:
+    if settings.ksqldb_token:
+        token = settings.ksqldb_token.get_secret_value().strip()
+        if not (token.isascii() and token.isprintable() and " " not in token):
+            raise SettingsError(
+                "KSQLDB_TOKEN holds characters that no HTTP header can carry", hint="Copy it anew."
+            )
+        return f"Bearer {token}"
+    if settings.ksqldb_user is not None and settings.ksqldb_password is not None:
+        pair = f"{settings.ksqldb_user}:{settings.ksqldb_password.get_secret_value()}"
+        return f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
+    return None
+
+
+def _check_tls_files(settings: Settings) -> None:
+    """Load the files once, so that a wrong one is named here instead of failing somewhere in a handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if settings.ksqldb_ca_file:
+        try:
+            context.load_verify_locations(settings.ksqldb_ca_file)
+        except OSError as error:
+            raise SettingsError(
+                f"KSQLDB_CA_FILE: no certificates can be read from {settings.ksqldb_ca_file}",
+                hint="It must be readable and hold PEM certificates.",
+            ) from error
+    if settings.ksqldb_cert_file:
+        try:
+            # The empty password keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(settings.ksqldb_cert_file, settings.ksqldb_key_file, password="")
+        except OSError as error:
+            raise SettingsError(
+                f"KSQLDB_CERT_FILE, KSQLDB_KEY_FILE: no client certificate with its key can be read from "
+                f"{settings.ksqldb_cert_file} and {settings.ksqldb_key_file or 'the same file'}",
+                hint="Both must be readable PEM, belong together, and the key must not be encrypted.",
+            ) from error
+
+
+def _is_this_machine(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,156 @@
+"""The bytes of a response's body, as soon as they are there, and never an end that was not one.
+
+Two doors lead to the same bytes. ksqlDB sends one HTTP chunk per row, and the public door (urllib3) costs a few
+Python calls for each of them. The fast door reads the connection's own buffer and takes the chunks apart with
+httptools. It opens only when everything inside requests looks as expected; otherwise the public one does.
+Both raise when the connection ends before the body does. Decides nothing about what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import time
+from typing import Protocol
+
+import httptools
+import requests
+import urllib3
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
+
+_RECEIVE = 256 * 1024
+_PATIENCE = 1.0
+"""How long, in seconds, arrived bytes may wait for more of them."""
+
+
+class Door(Protocol):
+    """A way to a body's bytes."""
+
+    def read(self) -> bytes:
+        """Give some bytes as soon as there are any; none mean that the body has properly ended."""
+        ...
+
+
+class PublicDoor:
+    """Any body, through urllib3's documented interface."""
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
+        self._raw = raw
+        self._encoded = "content-encoding" in raw.headers
+
+    def read(self) -> bytes:
+        """Give some bytes; at most one HTTP chunk."""
+        return self._raw.read1(_RECEIVE, decode_content=self._encoded)
+
+
+class FastDoor:
+    """A chunked body, straight from the connection's buffered reader.
+
+    Args:
+        wire: The reader, at the first byte behind the response's head.
+    """
+
+    def __init__(self, wire: io.BufferedReader) -> None:
+        self._wire = wire
+        self._parts: list[bytes] = []
+        self._complete = False
+        self._broken: httptools.HttpParserError | None = None
+        self.on_body = self._parts.append  # called by the parser, once per HTTP chunk
+        self._parser = httptools.HttpResponseParser(self)
+        # The real head is read already; this one says as much of it as the body's framing needs. After `close`
+        # the parser refuses whatever might follow the body.
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+
+    def on_message_complete(self) -> None:
+        """Called by the parser when the last chunk and its trailer are there."""
+        self._complete = True
+
+    def read(self) -> bytes:
+        """Give some bytes; all that one receive brought."""
+        while not (self._parts or self._complete or self._broken):
+            wire = self._wire.read1(_RECEIVE)
+            if not wire:
+                raise http.client.IncompleteRead(b"")
+            try:
+                self._parser.feed_data(wire)
+            except httptools.HttpParserError as error:
+                self._broken = error
+        data = b"".join(self._parts)
+        self._parts.clear()
+        if not data and self._broken and not self._complete:
+            raise self._broken
+        return data
+
+
+def open_door(response: requests.Response) -> Door:
+    """Choose the way to a response's body: the fast door where it surely fits, the public one elsewhere."""
+    wire = _wire(response.raw)
+    return FastDoor(wire) if wire is not None else PublicDoor(response.raw)
+
+
+def _wire(raw: urllib3.BaseHTTPResponse) -> io.BufferedReader | None:
+    # `_fp` is urllib3's private name for the standard library's response, whose `fp` is the socket's reader.
+    head = getattr(raw, "_fp", None)
+    reader = getattr(head, "fp", None)
+    plain_chunks = (
+        isinstance(head, http.client.HTTPResponse)
+        and raw.headers.get("transfer-encoding", "").lower() == "chunked"
+        and "content-encoding" not in raw.headers
+        and getattr(head, "chunk_left", 0) is None
+    )
+    return reader if plain_chunks and type(reader) is io.BufferedReader else None
+
+
+class Body:
+    """A response's body, in pieces of a useful size.
+
+    Args:
+        response: The response, its body not yet touched.
+        url: The server, for errors.
+        read_timeout: The idle limit set on the connection, for errors.
+        door: The way to the bytes; chosen if not given.
+
+    Attributes:
+        bytes_read: How many bytes of the body have been given out.
+        ended: Whether the body came to its proper end.
+    """
+
+    def __init__(
+        self, response: requests.Response, *, url: str, read_timeout: float, door: Door | None = None
+    ) -> None:
+        self.bytes_read = 0
+        self.ended = False
+        self._door = door or open_door(response)
+        self._url = url
+        self._read_timeout = read_timeout
+        self._failure: KsqlLakeError | None = None
+
+    def read(self, minimum: int = 1) -> bytes:
+        """Give at least `minimum` bytes, or fewer if the body ends or they are slow; none at its proper end.
+
+        Raises:
+            IncompleteResponseError: The connection ended before the body did; what came was given out before.
+            ServerUnavailableError: The server stayed silent too long.
+        """
+        if self._failure is not None:
+            raise self._failure
+        parts: list[bytes] = []
+        size = 0
+        began = time.monotonic()
+        while size < minimum and not self.ended:
+            try:
+                data = self._door.read()
+            except NETWORK_ERRORS as error:
+                self._failure = body_failure(error, url=self._url, read_timeout=self._read_timeout)
+                if not parts:
+                    raise self._failure from error
+                break
+            self.ended = not data
+            parts.append(data)
+            size += len(data)
+            if time.monotonic() - began > _PATIENCE:
+                break
+        self.bytes_read += size
+        return b"".join(parts)
