@@ -48,7 +48,7 @@ def feed_error(problems: Iterable[Problem]) -> FeedError:
     """Make one error of all problems of a file."""
     lines = list(dict.fromkeys(str(found) for found in problems))
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    return FeedError(f"{count} in this feed file", problems=lines)
+    return FeedError(f"{count} found", problems=lines)
 
 
 def _schema_key_problems(document: Document) -> Iterator[Problem]:

@@ -195,7 +195,7 @@ def _reason(error: OSError) -> str:
 
 def _twin(found: FeedFile, active: Path) -> QuarantinedFile:
     error = FeedError(
-        "1 problem in this feed file",
+        "1 problem found",
         problems=[f"name: {active} is active under the same name; delete or rename one of the two files"],
         file=found.path,
     )

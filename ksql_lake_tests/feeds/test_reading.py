@@ -155,7 +155,7 @@ def test_reports_all_problems_of_a_file_at_once() -> None:
         ["lookback_days", "source", "soruce", "start_date", "rename", "columns[0]", "rename.B", "name"]
     )
     assert str(caught.value).startswith(
-        "8 problems in this feed file\n  lookback_days: this key stands more than once"
+        "8 problems found\n  lookback_days: this key stands more than once"
     )
 
 

@@ -1,0 +1,84 @@
+"""The tree of commands. Nothing is imported here but click; each command's module loads when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from ksql_lake.cli.lazy import Lazy, LazyGroup
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_HELP = """Export ksqlDB streams and tables into a plain Parquet lake, exactly once.
+
+\b
+Examples:
+  ksql-lake demo                         see everything, no server needed
+  ksql-lake feeds discover               what the server has and no feed exports
+  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
+  ksql-lake plan --all                   what an export would read
+  ksql-lake export --all                 every enabled feed, what is due
+  ksql-lake export --stream orders --from 2025-01-01 --to 2025-01-31
+
+\b
+Environment (default):
+  KSQLDB_URL       the server (http://localhost:8088)
+  KSQLDB_USER, KSQLDB_PASSWORD, KSQLDB_TOKEN, KSQLDB_CA_FILE, ...
+  KSQL_LAKE_ROOT   the lake's folder (data_lake)
+  KSQL_LAKE_FEEDS  the folder of feed files (feeds)
+  DAGSTER_HOME     when set, exports are told to this Dagster instance
+
+Exit codes: 0 done, 1 at least one feed failed, 2 usage or configuration, 130 interrupted.
+"""
+
+_FEEDS_HELP = """The feed files: what to export, how and when.
+
+\b
+Examples:
+  ksql-lake feeds list
+  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
+  ksql-lake feeds validate && echo all fine
+  ksql-lake feeds archive orders         out of the way; its data stays
+"""
+
+feeds = LazyGroup(
+    name="feeds",
+    help=_FEEDS_HELP,
+    context_settings=_CONTEXT,
+    lazy={
+        "list": Lazy("ksql_lake.cli.feed_listing:list_feeds", "All feeds and the state they are in."),
+        "show": Lazy("ksql_lake.cli.feed_listing:show", "One feed with every key, defaults included."),
+        "validate": Lazy("ksql_lake.cli.feed_listing:validate", "All problems of all feed files."),
+        "add": Lazy("ksql_lake.cli.feed_adding:add", "Write a new feed file."),
+        "discover": Lazy("ksql_lake.cli.feed_adding:discover", "Sources of the server that no feed exports."),
+        "enable": Lazy("ksql_lake.cli.feed_changing:enable", "Let exports, schedules and Dagster take a feed."),
+        "disable": Lazy("ksql_lake.cli.feed_changing:disable", "Leave a feed out; file and data stay."),
+        "archive": Lazy("ksql_lake.cli.feed_changing:archive", "Disable a feed and put its file away."),
+        "restore": Lazy("ksql_lake.cli.feed_changing:restore", "Bring an archived feed back, enabled."),
+        "schema": Lazy("ksql_lake.cli.feed_listing:schema", "The JSON Schema of a feed file, for editors."),
+    },
+)
+
+
+class _Root(LazyGroup):
+    """The root also holds the group `feeds`, which is light enough to be there at once."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return feeds if cmd_name == "feeds" else super().get_command(ctx, cmd_name)
+
+
+app = _Root(
+    name="ksql-lake",
+    help=_HELP,
+    context_settings=_CONTEXT,
+    lazy={
+        "demo": Lazy("ksql_lake.cli.demo:demo", "Everything once, on the embedded server and sample feeds."),
+        "devserver": Lazy("ksql_lake.devserver.__main__:main", "The embedded ksqlDB stand-in alone."),
+        "feeds": Lazy("ksql_lake.cli.app:feeds", "Add, list, check and archive feed files."),
+        "plan": Lazy("ksql_lake.cli.planning:plan", "What an export would read; sends nothing."),
+        "export": Lazy("ksql_lake.cli.exporting:export", "Read feeds and land them in the lake."),
+    },
+)
+click.version_option(package_name="ksql-lake", message="%(package)s %(version)s")(app)
+click.option(
+    "--debug", is_flag=True, help="Show the traceback of an unexpected error (works behind any command)."
+)(app)

@@ -1,0 +1,176 @@
+"""`ksql-lake export`: read feeds and land them, several at once; one failing feed never stops the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ksql_lake.cli.output import error_console, note, print_json, print_table, size_text, waiting
+from ksql_lake.cli.planning import left_out_entries, plan_all, reads, tell_left_out
+from ksql_lake.cli.pool import Outcome, export_all
+from ksql_lake.cli.running import DEBUG, FAILED, INTERRUPTED, complain, complain_unexpected
+from ksql_lake.cli.selection import asked, select, selection_options
+from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
+from ksql_lake.export import ExportResult
+from ksql_lake.feeds import FeedStore
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.settings import Settings, load_settings
+
+_HELP = """Read feeds and land them in the lake, exactly once.
+
+Without dates: of a stream every day that is not closed (the first time from start_date), of a table the
+next version. Dates are for streams; tables always give their next version. What is already in the lake is
+not written again.
+
+\b
+Examples:
+  ksql-lake export --all
+  ksql-lake export --stream orders --table totals
+  ksql-lake export --stream orders --date 2025-01-31
+  ksql-lake export --all --json | jq .failed
+
+Exit codes: 0 done, 1 at least one feed failed (the others have landed), 2 usage or configuration,
+130 interrupted.
+"""
+
+
+@click.command(help=_HELP)
+@selection_options
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Feeds exported at once. ksqlDB suffers from many table scans at a time.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def export(context: click.Context, /, *, workers: int, as_json: bool, **options: Any) -> None:
+    """Export feeds."""
+    wanted = asked(options)
+    settings = load_settings()
+    selection = select(FeedStore(settings.feeds_root).load(), wanted)
+    planned = plan_all(selection, wanted, settings)
+    outcomes: list[Outcome] = []
+    if planned:
+        with KsqlClient(settings) as client:
+            _probe(client)
+            with _notes_from_log():
+                outcomes = export_all(planned, client, settings, workers=workers)
+    else:
+        note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
+    if as_json:
+        print_json(_document(outcomes) | {"left_out": left_out_entries(selection.broken)})
+    elif outcomes:
+        print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:])
+    tell_left_out(selection.broken)
+    _tell_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
+    _record([outcome.result for outcome in outcomes if outcome.result and outcome.result.commit], settings)
+    if any(outcome.interrupted for outcome in outcomes):
+        context.exit(INTERRUPTED)
+    context.exit(FAILED if selection.broken or any(outcome.error for outcome in outcomes) else 0)
+
+
+def _probe(client: KsqlClient) -> None:
+    """Ask the server for its version once, so that one line says what eight feeds would each say."""
+    try:
+        with waiting(f"asking {client.url}"):
+            client.server_info()
+    except ServerUnavailableError as error:
+        line = " ".join(str(error).split())
+        complain(line)
+        raise click.exceptions.Exit(FAILED) from None
+
+
+_HEADERS = ["Feed", "Partitions", "Read", "New", "Already there", "Late", "Size", "Seconds"]
+
+
+def _row(outcome: Outcome) -> list[str]:
+    result = outcome.result
+    if result is None:
+        return [outcome.feed.name, "interrupted" if outcome.interrupted else "failed", *["-"] * 6]
+    if result.commit is None:
+        return [outcome.feed.name, "nothing", *["-"] * 6]
+    counts = (result.read, result.new, result.already_there, result.late)
+    size = size_text(sum(part.bytes for part in result.partitions))
+    return [
+        outcome.feed.name,
+        _partitions(result),
+        *(f"{count:,}" for count in counts),
+        size,
+        f"{result.seconds:.1f}",
+    ]
+
+
+def _partitions(result: ExportResult) -> str:
+    if result.plan.days is None:
+        return ", ".join(part.partition for part in result.partitions)
+    return f"{len(result.plan.days)} days" if len(result.plan.days) > 1 else reads(result.plan)
+
+
+def _document(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    return {
+        "exports": [outcome.result.as_dict() for outcome in outcomes if outcome.result],
+        "failed": [
+            {
+                "feed": outcome.feed.name,
+                "type": type(outcome.error).__name__ if outcome.error else "Interrupted",
+                "error": str(outcome.error) if outcome.error else "interrupted",
+            }
+            for outcome in outcomes
+            if outcome.result is None
+        ],
+    }
+
+
+def _tell_failures(outcomes: Sequence[Outcome], *, debug: bool) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome.error, KsqlLakeError):
+            complain(str(outcome.error))
+        elif outcome.error is not None:
+            complain_unexpected(outcome.error, debug=debug)
+        elif outcome.result and outcome.result.commit is None:
+            note(f"{outcome.feed.name}: nothing to read: {outcome.result.plan.reason}")
+    if any(outcome.interrupted for outcome in outcomes):
+        complain("interrupted; what the table shows as landed is complete, the rest was not touched")
+
+
+def _record(results: Sequence[ExportResult], settings: Settings) -> None:
+    """Tell the Dagster instance about exports made from the shell; that failing never fails an export."""
+    if not results or settings.dagster_home is None:
+        return
+    try:
+        # Dagster takes seconds to import, and most shells have none.
+        from ksql_lake.cli.dagster_events import record  # noqa: PLC0415
+
+        record(results, settings=settings)
+    except KsqlLakeError as error:
+        note(str(error), label="warning")
+    except Exception as error:  # noqa: BLE001 - the rows have landed, whatever Dagster says
+        message = " ".join(str(error).split())
+        note(
+            f"the exports landed, but telling Dagster failed: {type(error).__name__}: {message}",
+            label="warning",
+        )
+
+
+class _NoteHandler(logging.Handler):
+    """Writes what the export says on the way (another attempt, a small snapshot) as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+
+
+@contextmanager
+def _notes_from_log() -> Iterator[None]:
+    log, handler = logging.getLogger("ksql_lake"), _NoteHandler(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

@@ -1,0 +1,202 @@
+"""`ksql-lake feeds add | discover`: new feed files, compared with what the server really has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+import click
+
+from ksql_lake.cli.output import count_of, note, print_json, print_table, waiting
+from ksql_lake.cli.selection import Day
+from ksql_lake.cli.source_check import SourceCheck, check_feed, find_source, reachable, unexported
+from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.settings import Settings, load_settings
+
+_ADD_HELP = """Write a new feed file into feeds/active.
+
+When the server can be reached, the source and its columns are looked up first; --kind may then be left out.
+Whatever has no option here is edited in the file: see `ksql-lake feeds schema`.
+
+\b
+Examples:
+  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
+  ksql-lake feeds add --source TOTALS --kind table --retention 30 --offline
+  ksql-lake feeds add --source ORDERS --start-date 2025-01-01 \\
+      --column ID --column AMOUNT --identity key --identity-column ID
+"""
+
+_TEXTS = {
+    "--name": "Name of the feed; default: the source's, in lower case.",
+    "--description": "One sentence for people.",
+    "--timezone": "Whose days are the partitions, e.g. Europe/Berlin; default: UTC.",
+    "--event-time": "Column that decides a row's day; default: ROWTIME.",
+    "--compression": "zstd, zstd:N, snappy, lz4 or none; default: zstd.",
+    "--schedule": "Cron expression, e.g. '0 * * * *'.",
+}
+_NUMBERS = {
+    "--lookback-days": "Days read again for late rows; default: 1.",
+    "--retention": "Versions of a table that are kept; default: 7.",
+}
+_LISTS = {
+    "--column": ("columns", "A column to export; repeatable. Default: all."),
+    "--owner": ("owners", "E-mail address or team:name; repeatable."),
+}
+_PAIRS = {
+    "--rename": "COLUMN=NAME in the lake; repeatable.",
+    "--tag": "KEY=VALUE, shown in Dagster; repeatable.",
+}
+
+
+def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option per key that is often set by hand."""
+    options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="What the source is.")]
+    options += [click.option(flag, help=text) for flag, text in _TEXTS.items()]
+    options += [click.option("--start-date", help="First day of a stream to export, YYYY-MM-DD.")]
+    options += [click.option(flag, type=int, help=text) for flag, text in _NUMBERS.items()]
+    options += [
+        click.option("--min-ratio-to-previous", type=float, help="Refuse smaller snapshots; default: 0.5.")
+    ]
+    options += [click.option(flag, key, multiple=True, help=text) for flag, (key, text) in _LISTS.items()]
+    options += [click.option(flag, multiple=True, help=text) for flag, text in _PAIRS.items()]
+    options += [
+        click.option("--identity", type=click.Choice(["row", "key", "offset"]), help="What makes rows equal."),
+        click.option("--identity-column", multiple=True, help="A column of that identity; repeatable."),
+        click.option("--on-schema-change", type=click.Choice(["evolve", "freeze", "new_version"])),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(help=_ADD_HELP)
+@click.option("--source", required=True, help="The ksqlDB stream or table, exact case.")
+@_feed_options
+@click.option("--disabled", is_flag=True, help="Write it disabled.")
+@click.option("--offline", is_flag=True, help="Do not ask the server.")
+@click.option("--dry-run", is_flag=True, help="Print the file, write nothing.")
+def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
+    """Write a new feed file."""
+    settings = load_settings()
+    raw = _document(options)
+    if offline:
+        feed = _parsed(raw)
+    else:
+        with KsqlClient(_impatient(settings)) as client:
+            feed = _checked(raw, client)
+    store = FeedStore(settings.feeds_root)
+    if dry_run:
+        click.echo(store.text(feed), nl=False)
+        return
+    click.echo(f"written: {store.add(feed)}")
+    if feed.enabled:
+        note(f"see what it would read with: ksql-lake plan --{feed.kind} {feed.name}", label="next")
+
+
+def _impatient(settings: Settings) -> Settings:
+    # Somebody waits at the prompt: an unreachable server is told at once.
+    return settings.model_copy(update={"attempts": 1})
+
+
+def _document(options: dict[str, Any]) -> dict[str, Any]:
+    """Make a feed file's object of the given options; what was not given is not in it."""
+    raw = {key: value for key, value in options.items() if value not in (None, (), False)}
+    raw["name"] = options["name"] or feed_name(options["source"])
+    if raw.pop("disabled", False):
+        raw["enabled"] = False
+    columns = raw.pop("identity_column", ())
+    if "identity" in raw or columns:
+        raw["identity"] = {"by": raw.get("identity", "row"), "columns": columns}
+    for flag, key in (("rename", "rename"), ("tag", "tags")):
+        if pairs := raw.pop(flag, ()):
+            raw[key] = dict(_pair(f"--{flag}", text) for text in pairs)
+    return raw
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"{flag} {text!r} must be written {flag} NAME=VALUE")
+    return left, right
+
+
+def _parsed(raw: dict[str, Any]) -> Feed:
+    if "kind" not in raw:
+        raise click.UsageError("without the server --kind is needed: stream or table")
+    return parse_feed(json.dumps(raw).encode())
+
+
+def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:
+    if not reachable(client):
+        note(f"{client.url} does not answer; {raw['source']} was not checked", label="warning")
+        return _parsed(raw)
+    found = find_source(client, raw["source"])
+    raw.setdefault("kind", found.kind)
+    feed = _parsed(raw)
+    check_feed(feed, client)
+    return feed
+
+
+_DISCOVER_HELP = """List the sources of the server that no feed exports, and whether they can be exported.
+
+With --write, a feed file is written for each that can: disabled, so that nothing starts to read before somebody
+has looked at it.
+
+\b
+Examples:
+  ksql-lake feeds discover
+  ksql-lake feeds discover --write --start-date 2025-01-01
+  ksql-lake feeds enable orders
+"""
+
+
+@click.command(help=_DISCOVER_HELP)
+@click.option("--write", is_flag=True, help="Write the feed files.")
+@click.option("--start-date", type=Day(), metavar="DAY", help="First day of the streams that are written.")
+@click.option("--enabled", is_flag=True, help="Write them enabled.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bool) -> None:
+    """List sources without a feed."""
+    settings = load_settings()
+    store = FeedStore(settings.feeds_root)
+    feeds = store.load() if settings.feeds_root.is_dir() else Feeds((), ())
+    with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
+        found = unexported(client, feeds)
+    if write and start_date is None and any(source.kind == "stream" and source.exportable for source in found):
+        raise click.UsageError("--write needs --start-date: the first day of the streams to export")
+    written = [
+        _write(store, source, start_date, enabled=enabled) for source in found if write and source.exportable
+    ]
+    if as_json:
+        print_json([source.as_dict() for source in found])
+    elif found:
+        print_table(["Source", "Kind", "Feed", "Exportable"], [_row(source) for source in found])
+    _tell(found, written, enabled=enabled)
+
+
+def _write(store: FeedStore, source: SourceCheck, start_date: date | None, *, enabled: bool) -> str:
+    raw: dict[str, Any] = {"name": source.feed, "kind": source.kind, "source": source.name, "enabled": enabled}
+    if source.kind == "stream" and start_date is not None:
+        raw["start_date"] = start_date.isoformat()
+    store.add(parse_feed(json.dumps(raw).encode()))
+    return source.feed
+
+
+def _row(source: SourceCheck) -> list[str]:
+    return [source.name, source.kind, source.feed, "yes" if source.exportable else "no"]
+
+
+def _tell(found: Sequence[SourceCheck], written: Sequence[str], *, enabled: bool) -> None:
+    if not found:
+        note("every source of the server has a feed")
+    for source in found:
+        if not source.exportable:
+            note(f"{source.name} cannot be exported: {source.reason}. {source.fix}")
+    if written:
+        state = "enabled" if enabled else "disabled; look at them, then: ksql-lake feeds enable NAME"
+        note(f"{count_of(len(written), 'feed file')} written, {state}")
+    elif any(source.exportable for source in found):
+        note("write feed files for them with: ksql-lake feeds discover --write --start-date DAY", label="next")

@@ -1,0 +1,132 @@
+"""`ksql-lake feeds list | show | validate | schema`: look at feed files, change none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ksql_lake.cli.output import count_of, note, print_json, print_table
+from ksql_lake.feeds import FeedFile, FeedStore, QuarantinedFile, feed_json_schema
+from ksql_lake.feeds.model import KEY_ORDER
+from ksql_lake.settings import load_settings
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _store() -> FeedStore:
+    return FeedStore(load_settings().feeds_root)
+
+
+def _state(file: FeedFile) -> str:
+    if file.archived:
+        return "archived"
+    return "active" if file.feed.enabled else "disabled"
+
+
+@click.command("list", help="List all feeds: active ones, archived ones, and files that cannot be used.")
+@_AS_JSON
+def list_feeds(*, as_json: bool) -> None:
+    """List all feeds."""
+    feeds = _store().load()
+    if as_json:
+        entries = [*map(_file_entry, feeds.files), *map(_broken_entry, feeds.quarantined)]
+        print_json(sorted(entries, key=lambda entry: str(entry["name"])))
+        return
+    rows = [
+        [
+            file.feed.name,
+            file.feed.kind,
+            file.feed.source,
+            "yes" if file.feed.enabled else "no",
+            file.feed.schedule or "-",
+            _state(file),
+        ]
+        for file in feeds.files
+    ]
+    rows += [[broken.name, "-", "-", "-", "-", "broken"] for broken in feeds.quarantined]
+    rows.sort()
+    if not rows:
+        note("there are no feeds yet; add one: ksql-lake feeds add")
+        return
+    print_table(["Name", "Kind", "Source", "Enabled", "Schedule", "State"], rows)
+    if feeds.quarantined:
+        note(f"{count_of(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
+
+
+def _file_entry(file: FeedFile) -> dict[str, object]:
+    return {
+        "name": file.feed.name,
+        "kind": file.feed.kind,
+        "source": file.feed.source,
+        "enabled": file.feed.enabled,
+        "schedule": file.feed.schedule,
+        "state": _state(file),
+        "path": file.path,
+    }
+
+
+def _broken_entry(broken: QuarantinedFile) -> dict[str, object]:
+    return {"name": broken.name, "state": "broken", "path": broken.path, "problems": broken.error.problems}
+
+
+@click.command(help="Show one feed with every key, those at their default included.")
+@click.argument("name")
+@_AS_JSON
+def show(*, name: str, as_json: bool) -> None:
+    """Show one feed."""
+    file = _store().load().file(name)
+    keys = file.feed.model_dump(mode="json")
+    ordered = {key: keys[key] for key in KEY_ORDER if key in keys}
+    values = {"path": str(file.path), "state": _state(file), **ordered}
+    if as_json:
+        print_json(values)
+        return
+    width = max(map(len, values))
+    for key, value in values.items():
+        click.echo(f"{key.ljust(width)}  {_readable(value)}".rstrip())
+
+
+def _readable(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(str, value)) or "-"
+        case dict():
+            inner = {key: _readable(part) for key, part in value.items()}
+            return ", ".join(f"{key}: {text}" for key, text in inner.items() if text != "-") or "-"
+    return str(value) or "-"
+
+
+@click.command(help="Check feed files and print every problem of every file. Without PATHS: all of them.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_AS_JSON
+@click.pass_context
+def validate(context: click.Context, *, paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check feed files."""
+    broken = _store().validate(paths)
+    if as_json:
+        print_json([{"path": file.path, "name": file.name, "problems": file.error.problems} for file in broken])
+    else:
+        for file in broken:
+            for problem in file.error.problems:
+                click.echo(f"{file.path}: {problem}")
+        problems = sum(len(file.error.problems) for file in broken)
+        told = f"{count_of(problems, 'problem')} in {count_of(len(broken), 'file')}"
+        click.echo(told if broken else "no problems found", err=True)
+    context.exit(2 if broken else 0)
+
+
+@click.command(help="Print the JSON Schema of a feed file, or write it where editors find it.")
+@click.option(
+    "--write", is_flag=True, help="Write feed.schema.json into the feeds folder; new feed files point at it."
+)
+def schema(*, write: bool) -> None:
+    """Print or write the JSON Schema."""
+    if not write:
+        print_json(feed_json_schema())
+        return
+    click.echo(f"written: {_store().write_schema()}")

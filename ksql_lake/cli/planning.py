@@ -1,0 +1,118 @@
+"""`ksql-lake plan`: what an export would read, decided without the server; `export` starts with the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from ksql_lake.cli.output import note, print_json, print_table
+from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, selection_options
+from ksql_lake.errors import ConfigError, KsqlLakeError
+from ksql_lake.export import ExportPlan, plan_export
+from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
+from ksql_lake.lake import Lake
+from ksql_lake.settings import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A feed with its plan, or with the error that kept it from being planned."""
+
+    feed: Feed
+    plan: ExportPlan | None = None
+    error: KsqlLakeError | None = None
+
+
+_HELP = """Show what `export` with the same options would read. Sends nothing to the server.
+
+\b
+Examples:
+  ksql-lake plan --all
+  ksql-lake plan --stream orders --from 2025-01-01 --to 2025-01-31
+"""
+
+
+@click.command(help=_HELP)
+@selection_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def plan(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
+    """Show what an export would read."""
+    wanted = asked(options)
+    settings = load_settings()
+    selection = select(FeedStore(settings.feeds_root).load(), wanted)
+    planned = plan_all(selection, wanted, settings)
+    if as_json:
+        print_json({"plans": [_entry(one) for one in planned], "left_out": left_out_entries(selection.broken)})
+    elif planned:
+        print_table(["Feed", "Kind", "Reads", "Why"], [_row(one) for one in planned])
+    if not planned:
+        note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
+    tell_left_out(selection.broken)
+    context.exit(1 if selection.broken or any(one.error for one in planned) else 0)
+
+
+def plan_all(selection: Selection, wanted: Asked, settings: Settings) -> list[Planned]:
+    """Plan every selected feed; a feed whose lake cannot be read is an entry with its error.
+
+    Raises:
+        ConfigError: The days cannot be meant: in the future, or all before a named feed's `start_date`.
+    """
+    lake = Lake(settings.lake_root)
+    return [_plan_one(feed, wanted, lake) for feed in selection.feeds]
+
+
+def _plan_one(feed: Feed, wanted: Asked, lake: Lake) -> Planned:
+    try:
+        found = plan_export(feed, lake, days=days_for(feed, wanted))
+    except ConfigError:
+        raise
+    except KsqlLakeError as error:
+        return Planned(feed, error=error.at(feed=feed.name))
+    if not found.partitions and wanted.dated and not wanted.everything:
+        raise ConfigError(
+            found.reason,
+            hint="Correct the date, or set an earlier start_date in the feed file.",
+            feed=feed.name,
+        )
+    return Planned(feed, plan=found)
+
+
+def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object]]:
+    """Give the left-out files for JSON."""
+    return [{"path": file.path, "feed": file.name, "problems": file.error.problems} for file in broken]
+
+
+def tell_left_out(broken: Sequence[QuarantinedFile]) -> None:
+    """Say on stderr which files were left out and why."""
+    for file in broken:
+        note(str(file.error), label="left out")
+
+
+def reads(found: ExportPlan) -> str:
+    """Give what a plan reads in a few words: its days, its version, or nothing."""
+    if found.days is not None:
+        return str(found.days)
+    return f"v{found.version}" if found.version is not None else "nothing"
+
+
+def _row(one: Planned) -> list[str]:
+    if one.plan is None:
+        return [one.feed.name, one.feed.kind, "failed", one.error.message if one.error else ""]
+    return [one.feed.name, one.feed.kind, reads(one.plan), one.plan.reason]
+
+
+def _entry(one: Planned) -> dict[str, object]:
+    entry: dict[str, object] = {"feed": one.feed.name, "kind": one.feed.kind, "source": one.feed.source}
+    if one.plan is None:
+        return entry | {"error": str(one.error)}
+    days = one.plan.days
+    return entry | {
+        "first_day": days.first if days else None,
+        "last_day": days.last if days else None,
+        "version": one.plan.version,
+        "reason": one.plan.reason,
+    }

@@ -1,0 +1,129 @@
+"""Several exports at once, one feed per worker thread, and a way to stop them all.
+
+The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
+files are removed, nothing half becomes visible. A second one, or an export that does not come to an end in
+`GRACE_SECONDS`, leaves the process at once; the next export clears what such an end leaves behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from ksql_lake.cli.output import note
+from ksql_lake.cli.planning import Planned
+from ksql_lake.cli.progress import ProgressBars, progress_bars
+from ksql_lake.cli.running import INTERRUPTED
+from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
+from ksql_lake.feeds import Feed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.settings import Settings
+
+GRACE_SECONDS = 10.0
+"""How long running exports get to come to an end after an interruption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a feed's export ended: with a result, an error, or neither when it was interrupted."""
+
+    feed: Feed
+    result: ExportResult | None = None
+    error: BaseException | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped, or never started, because of an interruption."""
+        return self.result is None and self.error is None
+
+
+class _StoppedError(Exception):
+    """Raised inside an export, between two blocks of rows, once everything is to stop."""
+
+
+def export_all(
+    planned: Sequence[Planned], client: KsqlClient, settings: Settings, *, workers: int
+) -> list[Outcome]:
+    """Export every planned feed and tell how each ended, in the order of the plans."""
+    lake, stop = Lake(settings.lake_root), threading.Event()
+    with progress_bars(len(planned)) as bars, _sigterm_interrupts():
+        pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="export")
+        futures: dict[str, Future[ExportResult]] = {}
+        try:
+            for one in planned:
+                if one.plan is not None:
+                    hook = _hook(stop, bars)
+                    futures[one.feed.name] = pool.submit(_export_one, one.plan, client, lake, hook=hook)
+            names = {future: name for name, future in futures.items()}
+            for future in as_completed(names):
+                bars.finished(names[future])
+        except KeyboardInterrupt:
+            stop.set()
+            _stop(list(futures.values()))
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [_outcome(one, futures.get(one.feed.name)) for one in planned]
+
+
+def _export_one(
+    plan: ExportPlan, client: KsqlClient, lake: Lake, *, hook: Callable[[Progress], None]
+) -> ExportResult:
+    hook(Progress(plan.feed.name, rows=0, bytes=0))
+    return land(extract(plan, client), lake, on_progress=hook)
+
+
+def _hook(stop: threading.Event, bars: ProgressBars) -> Callable[[Progress], None]:
+    def on_progress(progress: Progress) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        bars.show(progress)
+
+    return on_progress
+
+
+def _stop(futures: Sequence[Future[ExportResult]]) -> None:
+    """Wait for the running exports to end; leave the process if they do not."""
+    running = [future for future in futures if not future.done() and not future.cancel()]
+    try:
+        if running:
+            note(f"stopping {len(running)} running exports; Ctrl-C again leaves at once", label="interrupted")
+        _, late = wait(running, timeout=GRACE_SECONDS)
+    except KeyboardInterrupt:
+        late = set(running)
+    if late:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A thread that waits for a silent server cannot be ended otherwise; nothing it does is visible yet.
+        os._exit(INTERRUPTED)
+
+
+def _outcome(one: Planned, future: Future[ExportResult] | None) -> Outcome:
+    if future is None:
+        return Outcome(one.feed, error=one.error)
+    if future.cancelled():
+        return Outcome(one.feed)
+    error = future.exception()
+    if isinstance(error, _StoppedError):
+        return Outcome(one.feed)
+    return Outcome(one.feed, result=None if error else future.result(), error=error)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """While it lasts, SIGTERM stops like Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,104 @@
+"""From arguments to an exit code: every error that can leave a command becomes a paragraph here.
+
+A user's mistake never shows a traceback. An unexpected error shows its type and message, and the traceback only
+with `--debug`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from ksql_lake.cli.app import app
+from ksql_lake.errors import ConfigError, KsqlLakeError
+
+DEBUG = "debug"
+"""Key in click's context object: show tracebacks."""
+
+_SILENT = logging.NullHandler()
+
+_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+"""Packages that only an extra of ours installs."""
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> None:
+    """Run the command line and leave the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and give its exit code."""
+    # Anywhere on the line: who meets an unexpected error adds it at the end of the last command.
+    debug = "--debug" in arguments
+    # Attempts that fail and are repeated are nobody's business until a command says so.
+    logging.getLogger("ksql_lake").addHandler(_SILENT)
+    try:
+        rest = [word for word in arguments if word != "--debug"]
+        code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug})
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python flushes once more on the way out; let it do so into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        complain(usage_text(error))
+        return USAGE
+    except KsqlLakeError as error:
+        complain(str(error))
+        return USAGE if isinstance(error, ConfigError) else FAILED
+    except ModuleNotFoundError as error:
+        complain_missing(error, debug=debug)
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last line of defence; shown, not swallowed
+        complain_unexpected(error, debug=debug)
+        return FAILED
+    return code if isinstance(code, int) else DONE
+
+
+def complain(text: str) -> None:
+    """Write one error paragraph to stderr; on a terminal the lines wrap at words."""
+    from ksql_lake.cli.output import error_console  # noqa: PLC0415 - rich loads only when needed
+
+    error_console().print(f"[bold red]error:[/] {_escaped(text)}", markup=True)
+
+
+def complain_missing(error: ModuleNotFoundError, *, debug: bool) -> None:
+    """Say which package is not installed, and how to install it when it is one of our extras."""
+    package = (error.name or "").partition(".")[0]
+    if package in _EXTRAS:
+        complain(f"this needs the package {package!r}\nInstall it: pip install 'ksql-lake[{_EXTRAS[package]}]'")
+    else:
+        complain_unexpected(error, debug=debug)
+
+
+def complain_unexpected(error: BaseException, *, debug: bool) -> None:
+    """Write an unexpected error: one line, or the traceback."""
+    if debug:
+        traceback.print_exception(error)
+        return
+    message = " ".join(str(error).split()) or "no message"
+    complain(f"unexpected {type(error).__name__}: {message} (run again with --debug for the traceback)")
+
+
+def usage_text(error: click.ClickException) -> str:
+    """Give what was wrong with the arguments, and where to read on."""
+    text = error.format_message()
+    text = text[:1].lower() + text[1:]
+    context = getattr(error, "ctx", None)
+    return f"{text}\nHelp: {context.command_path} --help" if context is not None else text
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - rich loads only when needed
+
+    return escape(text)

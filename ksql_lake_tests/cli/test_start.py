@@ -1,0 +1,99 @@
+"""Starting up: fast, lazy, and helpful when mistyped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from ksql_lake.cli.app import app, feeds
+from ksql_lake.cli.lazy import LazyGroup
+from ksql_lake_tests.cli.conftest import Cli, Project
+
+HEAVY = ("pyarrow", "duckdb", "pandas", "dagster", "requests", "pydantic", "rich", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], ()),
+        (["feeds", "--help"], ()),
+        (["feeds", "list", "--help"], ("pydantic", "rich")),
+        (["devserver", "--help"], ("pydantic", "rich")),
+    ],
+)
+def test_help_imports_nothing_heavy(arguments: list[str], allowed: tuple[str, ...]) -> None:
+    """Help answers at once: the data libraries are only imported by commands that use them."""
+    code = (
+        "import sys; from ksql_lake.cli.running import run\n"
+        f"assert run({arguments!r}) == 0\n"
+        f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = done.stdout.rpartition("LOADED")[2].split()
+    assert set(loaded) <= set(allowed)
+
+
+@pytest.mark.parametrize("group", [app, feeds])
+def test_every_listed_command_exists_and_has_help(group: LazyGroup) -> None:
+    """Whatever the help lists can be imported and explains itself."""
+    context = click.Context(group)
+
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        assert command.help, name
+
+
+def test_help_shows_examples_and_environment(cli: Cli) -> None:
+    """The first page a newcomer sees has commands to copy and the variables that matter."""
+    said = cli("--help")
+
+    assert said.code == 0
+    for text in ("ksql-lake export --all", "KSQLDB_URL", "Exit codes: 0 done", "feeds", "export", "plan"):
+        assert text in said.out
+
+
+def test_version(cli: Cli) -> None:
+    """`--version` names the package and its version."""
+    said = cli("--version")
+
+    assert said.code == 0
+    assert said.out.startswith("ksql-lake 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["fedds"], "error: no such command 'fedds'. Did you mean 'feeds'?\nHelp: ksql-lake --help\n"),
+        (
+            ["feeds", "lst"],
+            "error: no such command 'lst'. Did you mean 'list'?\nHelp: ksql-lake feeds --help\n",
+        ),
+        (["feeds", "show"], "error: missing argument 'NAME'.\nHelp: ksql-lake feeds show --help\n"),
+        (["feeds", "list", "--jsn"], "error: no such option '--jsn'. Did you mean '--json'?\n"),
+    ],
+)
+def test_a_mistyped_command_line_is_answered_with_what_was_meant(
+    cli: Cli, arguments: list[str], text: str
+) -> None:
+    """Usage errors are one paragraph, exit code 2, and point at the help."""
+    said = cli(*arguments)
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(text)
+
+
+def test_a_broken_environment_names_the_variable(project: Project) -> None:
+    """A variable that cannot be used is named, without a traceback."""
+    said = project.process("feeds", "list", KSQLDB_URL="localhost:8088")
+
+    assert said.code == 2
+    assert said.err == (
+        "error: the environment cannot be used: KSQLDB_URL: must start with http:// or https://\n"
+        "Correct the variable, or unset it to use its default.\n"
+    )
