@@ -13,7 +13,8 @@ from difflib import get_close_matches
 
 from ksql_lake.errors import ConfigError, SchemaError
 from ksql_lake.export.plan import Days
-from ksql_lake.feeds.model import HIVE_COLUMNS, Feed, StreamFeed
+from ksql_lake.feeds.columns import HIVE_COLUMNS
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import quote_identifier, quote_literal
 from ksql_lake.lake.days import day_start
 
