@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
-
-from ksql_lake.errors import KsqlLakeError, Recovery, SnapshotRefusedError
+from ksql_lake.errors import KsqlLakeError, SnapshotRefusedError
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
 from ksql_lake.feeds.model import Feed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
 from ksql_lake.lake.layout import partition_folder
 
@@ -60,7 +59,7 @@ class _Landing:
             statement=self.extraction.question.statement,
             read_at=reading.read_at.isoformat(timespec="milliseconds"),
             query_id=reading.query_id,
-            server_version=self.extraction.client.server_info().version,
+            server_version=self.extraction.client.server_info().version.text,
             first_day=plan.days.first.isoformat() if plan.days else None,
             last_day=plan.days.last.isoformat() if plan.days else None,
         )
@@ -174,14 +173,7 @@ def export_feed(
 
 
 def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
-    retrying = Retrying(
-        retry=retry_if_exception(_retryable),
-        stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=0.5, max=20, jitter=1),
-        before_sleep=_note,
-        reraise=True,
-    )
-    for attempt in retrying:
+    for attempt in retrying(attempts):
         with attempt:
             landing.attempt = attempt.retry_state.attempt_number
             try:
@@ -190,16 +182,6 @@ def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
                 _log.warning("%s: %s; reading once more", landing.extraction.feed.name, small)
                 return landing.once()
     raise AssertionError("tenacity re-raises the last error")
-
-
-def _retryable(error: BaseException) -> bool:
-    return isinstance(error, KsqlLakeError) and error.recovery is Recovery.RETRY
-
-
-def _note(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    wait = state.next_action.sleep if state.next_action else 0
-    _log.warning("attempt %d failed, next one in %.1f s: %s", state.attempt_number, wait, error)
 
 
 def _retain(feed: Feed, lake: FeedLake) -> tuple[str, ...]:

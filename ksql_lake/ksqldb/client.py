@@ -60,6 +60,7 @@ class KsqlClient:
         self._verify: bool | str = str(settings.ksqldb_ca_file) if settings.ksqldb_ca_file else True
         self._connect_timeout = settings.connect_timeout
         self._read_timeout = settings.read_timeout
+        self._attempts = settings.attempts
         self._retrying = retrying(settings.attempts, sleep=sleep)
         self._info: ServerInfo | None = None
         self._info_lock = threading.Lock()
@@ -68,6 +69,11 @@ class KsqlClient:
     def url(self) -> str:
         """The server's address."""
         return self._url
+
+    @property
+    def attempts(self) -> int:
+        """How often a retryable request is tried in all."""
+        return self._attempts
 
     def __repr__(self) -> str:
         return f"KsqlClient({self._url!r})"
