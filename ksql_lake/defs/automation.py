@@ -13,7 +13,7 @@ from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 
-DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 0 * * *"}
+DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
 """When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
 
 SENSOR_SECONDS = 30

@@ -17,9 +17,15 @@ from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
 
+RETRY_SECONDS = 30.0
 
-def build_definitions(settings: Settings) -> dg.Definitions:
+
+def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) -> dg.Definitions:
     """Give the definitions of the feeds folder.
+
+    Args:
+        settings: Where feeds, lake and server are.
+        retry_wait: Seconds before a step whose error may pass by itself is tried again.
 
     Raises:
         ConfigError: There is no feeds folder.
@@ -30,7 +36,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake)]
     assets += [source_asset(source, feeds, settings.ksqldb_url) for source, feeds in _sources(files).items()]
     assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
-    resource = LakeResource(root=lake.root)
+    resource = LakeResource(root=lake.root, retry_wait=retry_wait)
     return dg.Definitions.merge(
         dg.Definitions(
             assets=assets,

@@ -42,7 +42,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     retries: int = Field(
         default=2, ge=0, description="Further attempts of a step whose error may pass by itself."
     )
-    retry_wait: float = Field(default=30.0, ge=0, description="Seconds before such a further attempt.")
+    retry_wait: float = Field(ge=0, description="Seconds before such a further attempt.")
 
     @property
     def lake(self) -> Lake:

@@ -93,7 +93,7 @@ def test_pandas_reads_a_month_of_it(folder: Path, first: str) -> None:  # noqa: 
 
 
 def test_the_ui_shows_it_and_can_materialise(folder: Path, first: str) -> None:  # noqa: ARG001
-    """`demo --ui` serves what landed, its GraphQL door materialises days and a version, it ends without a trace."""
+    """`demo --ui` serves what landed, materialises days and a version on request, and ends without a trace."""
     before = {name: _records(folder, "streams", name) for name in STREAMS}
     with _ui(folder) as door:
         shown = door.ask("{assetNodes{assetKey{path} partitionStats{numMaterialized}}}")["assetNodes"]
@@ -198,7 +198,7 @@ def _ui(folder: Path) -> Iterator[_Ui]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (folder / "ui.log").open("wb") as log:
-        command = [KSQL_LAKE, "demo", "--ui", "--port", str(port)]
+        command = [str(KSQL_LAKE), "demo", "--ui", "--port", str(port)]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         yield _wait_for(_Ui(port), process)

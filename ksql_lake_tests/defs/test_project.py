@@ -1,0 +1,166 @@
+"""What Dagster sees of a project folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from zoneinfo import available_timezones
+
+import dagster as dg
+import pytest
+
+from ksql_lake.defs import build_definitions
+from ksql_lake.defs.automation import stream_job
+from ksql_lake.defs.partitions import daily_partitions
+from ksql_lake.feeds import StreamFeed
+from ksql_lake.settings import load_settings
+from ksql_lake_tests.defs.project import Project
+
+REPOSITORY = Path(__file__).parents[2]
+
+SAMPLE_STREAMS = ("card_authorizations", "login_events", "transaction_flattened", "transaction_stream")
+SAMPLE_TABLES = ("daily_merchant_volume", "fx_rates", "merchants", "user_transaction_summary")
+
+
+def _node(defs: dg.Definitions, *path: str) -> dg.AssetSpec:
+    return next(spec for spec in defs.resolve_all_asset_specs() if list(spec.key.path) == list(path))
+
+
+def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, groups, partitions, jobs, schedules and sensors of the sample project change only on purpose."""
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(REPOSITORY / "feeds"))
+    defs = build_definitions(load_settings())
+    repository = defs.get_repository_def()
+
+    seen = {
+        spec.key.to_user_string(): (spec.group_name, str(spec.partitions_def))
+        for spec in defs.resolve_all_asset_specs()
+    }
+
+    days = "Daily, starting 2025-01-06 UTC."
+    sources = {f"ksqldb/{name.upper()}": ("ksqldb", "None") for name in (*SAMPLE_STREAMS, *SAMPLE_TABLES)}
+    assert seen == {
+        **dict.fromkeys(SAMPLE_STREAMS, ("streams", days)),
+        **{name: ("tables", f'Dynamic partitions: "{name}_versions"') for name in SAMPLE_TABLES},
+        **sources,
+    }
+    assert set(repository.job_names) == {"__ASSET_JOB", "streams", *(f"table_{name}" for name in SAMPLE_TABLES)}
+    assert {(schedule.name, schedule.cron_schedule) for schedule in repository.schedule_defs} == {
+        *((f"stream_{name}_schedule", "5 * * * *") for name in SAMPLE_STREAMS),
+        *((f"table_{name}_schedule", "30 1 * * *") for name in SAMPLE_TABLES),
+    }
+    assert [sensor.name for sensor in repository.sensor_defs] == ["open_versions"]
+
+
+def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Description, owners, tags, kinds and the source above it come from the feed file."""
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(REPOSITORY / "feeds"))
+
+    spec = _node(build_definitions(load_settings()), "transaction_stream")
+
+    assert spec.description
+    assert list(spec.owners) == ["team:payments"]
+    assert spec.tags["domain"] == "payments"
+    assert spec.kinds == {"ksqldb", "parquet"}
+    assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["ksqldb/TRANSACTION_STREAM"]
+
+
+def test_schedules_wait_for_a_person(project: Project) -> None:
+    """No schedule runs before somebody switches it on; the sensor, which asks no server, does."""
+    repository = project.definitions().get_repository_def()
+
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {
+        dg.DefaultScheduleStatus.STOPPED
+    }
+    assert [sensor.default_status for sensor in repository.sensor_defs] == [dg.DefaultSensorStatus.RUNNING]
+
+
+def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None:
+    """A file that is no JSON becomes an entry of the group `quarantine` that says where and what is wrong."""
+    broken = project.folder / "feeds" / "active" / "bro ken.json"
+    broken.write_text('{"name": "broken",')
+
+    defs = project.definitions()
+
+    names = {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+    assert {"payments", "refunds", "totals"} <= names
+    shown = _node(defs, "quarantine", "bro ken")
+    assert shown.group_name == "quarantine"
+    assert shown.description is not None
+    assert "bro ken.json" in shown.description
+    assert "line 1" in shown.description
+
+
+def test_disabled_and_archived_feeds_are_left_out(project: Project) -> None:
+    """Only what is active and enabled becomes an asset."""
+    project.write_feed("refunds", kind="stream", source="REFUNDS", start_date="2025-01-09", enabled=False)
+    archived = project.folder / "feeds" / "archived"
+    archived.mkdir()
+    (project.folder / "feeds" / "active" / "totals.json").rename(archived / "totals.json")
+
+    specs = project.definitions().resolve_all_asset_specs()
+
+    assert {spec.key.to_user_string() for spec in specs} == {"payments", "ksqldb/PAYMENTS"}
+
+
+def test_loading_writes_nothing_and_asks_no_server(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code location loads while the server is down, and leaves the lake and DAGSTER_HOME untouched."""
+    monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
+    before = sorted(project.folder.rglob("*"))
+
+    project.definitions().get_repository_def()
+
+    assert sorted(project.folder.rglob("*")) == before
+
+
+def test_feeds_of_one_source_share_its_external_asset(project: Project) -> None:
+    """Two feeds that read the same stream hang below one external asset."""
+    project.write_feed("payments_berlin", kind="stream", source="PAYMENTS", start_date="2025-01-01",
+                       timezone="Europe/Berlin")  # fmt: skip
+
+    shown = _node(project.definitions(), "ksqldb", "PAYMENTS")
+
+    assert shown.description == "The ksqlDB stream `PAYMENTS`, read by payments, payments_berlin."
+
+
+def test_streams_of_a_zone_share_one_daily_partitioning() -> None:
+    """The earliest start date of a zone's feeds begins its partitions, and the running day is none of them."""
+
+    def feed(name: str, start: str, timezone: str) -> StreamFeed:
+        return StreamFeed.model_validate(
+            {"name": name, "kind": "stream", "source": "S", "start_date": start, "timezone": timezone}
+        )
+
+    found = daily_partitions(
+        [
+            feed("a", "2025-03-05", "UTC"),
+            feed("b", "2025-03-01", "UTC"),
+            feed("c", "2025-03-29", "Europe/Berlin"),
+        ]
+    )
+
+    assert set(found) == {"UTC", "Europe/Berlin"}
+    assert found["UTC"].get_first_partition_key() == "2025-03-01"
+    assert found["UTC"].end_offset == 0
+    berlin = found["Europe/Berlin"]
+    assert berlin.get_first_partition_key() == "2025-03-29"
+    window = berlin.time_window_for_partition_key("2025-03-30")
+    assert window.end.timestamp() - window.start.timestamp() == 23 * 3600
+
+
+def test_every_zone_has_a_job_name_of_its_own() -> None:
+    """Every time zone gives a name that Dagster takes, and no two zones the same one."""
+    names = {stream_job(zone) for zone in available_timezones()}
+
+    assert len(names) == len(available_timezones())
+    assert all(name.isascii() and name.replace("_", "").isalnum() for name in names)
+
+
+def test_the_feeds_room_stays_free_of_dagster() -> None:
+    """Importing the export room loads no Dagster: the shell stays fast, and the edge stays an edge."""
+    code = "import sys, ksql_lake.export.facts, ksql_lake.export.versions; print('dagster' in sys.modules)"
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "False"
