@@ -1,0 +1,1 @@
+"""Tests of the export use case, against a real server process."""

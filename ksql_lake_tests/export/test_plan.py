@@ -1,0 +1,124 @@
+"""What an export would read."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from ksql_lake.errors import ConfigError, VersionError
+from ksql_lake.export import Days, plan_export
+from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake_tests.lake.landing import EVENTS, land_rows, stream_feed, table_feed
+
+NOW = datetime(2025, 1, 20, 10, 30, tzinfo=UTC)
+
+
+def look(lake: Lake, feed: StreamFeed, first: str, last: str, *, at: str) -> None:
+    """Record that these days were read at this time and held nothing."""
+    days = (date.fromisoformat(first), date.fromisoformat(last))
+    read = ReadFacts(source="EVENTS", statement="SELECT", read_at=f"{at}+00:00", first_day=first, last_day=last)
+    with lake.feed(feed).stage(EVENTS, read=read, days=days) as staging:
+        staging.commit()
+
+
+def test_the_first_export_begins_at_the_start_date(tmp_path: Path) -> None:
+    """Without a commit every day from start_date to today is read, in one window."""
+    plan = plan_export(stream_feed(), Lake(tmp_path), now=NOW)
+
+    assert plan.days == Days(date(2025, 1, 1), date(2025, 1, 20))
+    assert plan.reason == "first export, from start_date"
+
+
+def test_lookback_reads_closed_days_again(tmp_path: Path) -> None:
+    """After a complete export the window is today and the day before the last reading."""
+    lake = Lake(tmp_path)
+    look(lake, stream_feed(), "2025-01-01", "2025-01-20", at="2025-01-20T09:00:00")
+
+    assert plan_export(stream_feed(), lake, now=NOW).days == Days(date(2025, 1, 19), date(2025, 1, 20))
+    assert plan_export(stream_feed(lookback_days=5), lake, now=NOW).days == Days(
+        date(2025, 1, 15), date(2025, 1, 20)
+    )
+    assert plan_export(stream_feed(lookback_days=0), lake, now=NOW).days == Days(
+        date(2025, 1, 20), date(2025, 1, 20)
+    )
+
+
+def test_a_day_read_before_its_end_is_read_again(tmp_path: Path) -> None:
+    """A pause of a week begins with the day that was still open when it was last read."""
+    lake = Lake(tmp_path)
+    look(lake, stream_feed(), "2025-01-01", "2025-01-13", at="2025-01-13T23:59:59.999")
+
+    plan = plan_export(stream_feed(lookback_days=0), lake, now=NOW)
+
+    assert plan.days == Days(date(2025, 1, 13), date(2025, 1, 20))
+    assert plan.reason.startswith("2025-01-13 is the first day not read to its end")
+
+
+def test_one_day_exported_by_hand_hides_no_gap(tmp_path: Path) -> None:
+    """Days between that nobody has read are read, although a newer day is in the lake."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    look(lake, feed, "2025-01-01", "2025-01-05", at="2025-01-08T00:00:00")
+    look(lake, feed, "2025-01-17", "2025-01-17", at="2025-01-19T00:00:00")
+
+    assert plan_export(feed, lake, now=NOW).days == Days(date(2025, 1, 6), date(2025, 1, 20))
+
+
+def test_a_day_ends_where_its_time_zone_says(tmp_path: Path) -> None:
+    """A Berlin day read at 23:30 UTC was read after its end."""
+    feed = stream_feed(timezone="Europe/Berlin", lookback_days=0, start_date="2025-01-19")
+    lake = Lake(tmp_path)
+    look(lake, feed, "2025-01-19", "2025-01-19", at="2025-01-19T23:30:00")
+
+    assert plan_export(feed, lake, now=datetime(2025, 1, 19, 23, 45, tzinfo=UTC)).days == Days(
+        date(2025, 1, 20), date(2025, 1, 20)
+    )
+
+
+def test_asked_days_are_cut_at_the_start_date(tmp_path: Path) -> None:
+    """A range is read from the feed's first day on; one wholly before it reads nothing."""
+    lake, feed = Lake(tmp_path), stream_feed(start_date="2025-01-10")
+
+    assert plan_export(feed, lake, days=Days(date(2025, 1, 1), date(2025, 1, 12)), now=NOW).days == Days(
+        date(2025, 1, 10), date(2025, 1, 12)
+    )
+    nothing = plan_export(feed, lake, days=Days(date(2025, 1, 1), date(2025, 1, 2)), now=NOW)
+    assert nothing.days is None
+    assert nothing.partitions == []
+    assert nothing.reason == "all of 2025-01-01 to 2025-01-02 is before start_date 2025-01-10"
+
+
+def test_the_future_is_refused(tmp_path: Path) -> None:
+    """A day that has not begun cannot be exported; the text says what day it is there."""
+    with pytest.raises(ConfigError) as caught:
+        plan_export(stream_feed(), Lake(tmp_path), days=Days(date(2025, 1, 21), date(2025, 1, 21)), now=NOW)
+
+    assert str(caught.value) == (
+        "feed events: 2025-01-21 has not begun yet (today is 2025-01-20 in UTC)\nGive days up to 2025-01-20."
+    )
+    not_yet = plan_export(stream_feed(start_date="2025-02-01"), Lake(tmp_path), now=NOW)
+    assert not_yet.days is None
+
+
+def test_a_table_has_exactly_one_open_version(tmp_path: Path) -> None:
+    """Only the version after the newest one can be planned, and the refusal says which that is."""
+    lake, feed = Lake(tmp_path), table_feed()
+    land_rows(lake, feed, [{"ID": 1, "NAME": "a"}])
+
+    assert plan_export(feed, lake).partitions == ["v2"]
+    assert plan_export(feed, lake, version=2).pinned
+    with pytest.raises(VersionError, match="v1 exists already") as old:
+        plan_export(feed, lake, version=1)
+    assert "Materialise v2 instead" in str(old.value)
+    with pytest.raises(VersionError, match="v7 is not open yet"):
+        plan_export(feed, lake, version=7)
+    with pytest.raises(ConfigError, match="a table is exported as a whole"):
+        plan_export(feed, lake, days=Days(date(2025, 1, 1), date(2025, 1, 1)))
+
+
+def test_a_reversed_range_is_refused() -> None:
+    """A range that ends before it begins is a mistake, not an empty range."""
+    with pytest.raises(ConfigError, match="ends before it begins"):
+        Days(date(2025, 1, 2), date(2025, 1, 1))
