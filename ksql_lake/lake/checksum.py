@@ -25,6 +25,10 @@ _CANONICAL_NAN = np.uint64(0x7FF8000000000000)
 _MASK = (1 << 64) - 1
 
 
+EMPTY = "0" * 32
+"""The checksum of no rows."""
+
+
 class RowChecksum:
     """The running checksum of any number of batches; 128 bits, written as 32 hexadecimal digits."""
 

@@ -27,6 +27,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         records: Rows.
         bytes: Size of the file.
         sha256: Of the file's bytes, hexadecimal.
+        checksum: Of its rows, in any order (see `checksum.py`).
         min_event: Smallest event time, epoch ms; None without one.
         max_event: Largest event time, epoch ms.
     """
@@ -37,6 +38,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     records: int
     bytes: int
     sha256: str
+    checksum: str = ""
     min_event: int | None = None
     max_event: int | None = None
 
@@ -49,6 +51,29 @@ class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):
     new: int
     already_there: int
     late: int = 0
+
+
+class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the lake held of a closed day right after an export that read it whole.
+
+    How and when it was read stands in the manifest's `read`; the day had ended by then. `rows` exceeds `read`
+    by the rows that the server no longer had.
+
+    Attributes:
+        partition: The day.
+        read: Rows the server sent for it.
+        rows: Rows the lake holds for it.
+        checksum: Of those rows, in any order.
+        min_event: Smallest event time, epoch ms; None without rows.
+        max_event: Largest event time, epoch ms.
+    """
+
+    partition: str
+    read: int
+    rows: int
+    checksum: str
+    min_event: int | None = None
+    max_event: int | None = None
 
 
 class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,6 +118,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         added: New files.
         removed: Paths that stop existing with this commit, relative to the dataset folder.
         counts: Per partition.
+        certificates: For each day of the window that had ended when it was read.
     """
 
     format: int = FORMAT
@@ -107,6 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     added: list[FileEntry] = []
     removed: list[str] = []
     counts: list[PartitionCount] = []
+    certificates: list[DayCertificate] = []
 
     def encode(self) -> bytes:
         """The manifest as indented JSON (people read these files when something is wrong), with its digest."""

@@ -24,12 +24,13 @@ import pyarrow as pa
 
 from ksql_lake.errors import ConflictError, LakeError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.evolution import evolved
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.layout import data_file
 from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.manifest import FileEntry, Manifest, Operation, PartitionCount, ReadFacts
+from ksql_lake.lake.manifest import DayCertificate, FileEntry, Manifest, Operation, PartitionCount, ReadFacts
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import staging_cleared
 from ksql_lake.lake.writer import PartitionWriter, StagedFile
@@ -192,7 +193,33 @@ class Staging:
             counts.append(
                 PartitionCount(partition=day, read=read, new=new, already_there=read - new, late=late)
             )
-        return self._manifest("append" if added else "look", now, added, counts)
+        manifest = self._manifest("append" if added else "look", now, added, counts)
+        return msgspec.structs.replace(manifest, certificates=self._certificates(state, fresh, received))
+
+    def _certificates(
+        self, state: FeedState, fresh: dict[str, StagedFile], received: dict[str, int]
+    ) -> list[DayCertificate]:
+        """Certify the days that had ended when they were read."""
+        read_at = datetime.fromisoformat(self.read.read_at).timestamp() * 1000
+        certificates = []
+        for day, end in self._splitter.ends() if self._splitter else ():
+            if end > read_at:
+                break
+            parts: list[FileEntry | StagedFile] = [*state.files_of(day)]
+            if day in fresh:
+                parts.append(fresh[day])
+            events = [edge for part in parts for edge in (part.min_event, part.max_event) if edge is not None]
+            certificates.append(
+                DayCertificate(
+                    partition=day,
+                    read=received.get(day, 0),
+                    rows=sum(part.records for part in parts),
+                    checksum=combined(part.checksum for part in parts),
+                    min_event=min(events, default=None),
+                    max_event=max(events, default=None),
+                )
+            )
+        return certificates
 
     def _plan_overwrite(self, state: FeedState, now: datetime, version: int | None) -> Manifest:
         if version is not None and version != state.next_version:
@@ -265,10 +292,9 @@ class Staging:
         return result
 
     def _candidate(self, state: FeedState, file: StagedFile) -> Candidate:
-        partition = state.partitions.get(file.partition)
         held = tuple(
             Held(self.log.storage.uri(self.log.layout.data(entry.path)), frozenset(state.shape(entry).names))
-            for entry in (partition.files if partition else [])
+            for entry in state.files_of(file.partition)
         )
         return Candidate(file.partition, str(self.path(file.name)), file.records, held)
 
@@ -301,6 +327,7 @@ class Staging:
             records=file.records,
             bytes=size,
             sha256=digest,
+            checksum=file.checksum,
             min_event=file.min_event,
             max_event=file.max_event,
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
 from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts
@@ -42,6 +43,11 @@ class PartitionState(msgspec.Struct, kw_only=True, omit_defaults=True):
         return sum(file.bytes for file in self.files)
 
     @property
+    def checksum(self) -> str:
+        """The checksum of all rows, in any order."""
+        return combined(file.checksum for file in self.files)
+
+    @property
     def min_event(self) -> int | None:
         """Smallest event time, epoch ms."""
         return min((file.min_event for file in self.files if file.min_event is not None), default=None)
@@ -62,6 +68,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams).
         schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
         shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
+        certified: Day -> number of the commit that holds its newest certificate (streams).
         last_read: How the last export read its rows.
         last_export: When the last export was committed, ISO 8601 UTC.
         latest_version: Number of the newest version ever committed (tables); 0 before the first.
@@ -73,6 +80,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
     looked: dict[str, str] = {}
     schema: str = ""
     shapes: list[tuple[int, str]] = []
+    certified: dict[str, int] = {}
     last_read: ReadFacts | None = None
     last_export: str = ""
     latest_version: int = 0
@@ -111,6 +119,10 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         for key in self.keys():
             yield from self.partitions[key].files
 
+    def files_of(self, partition: str) -> list[FileEntry]:
+        """One partition's live files; none when it has none."""
+        return self.partitions[partition].files if partition in self.partitions else []
+
     def shape(self, file: FileEntry) -> Schema:
         """Give the columns a live file itself has, without those that came after it.
 
@@ -143,6 +155,8 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             self._remove(set(manifest.removed))
         if manifest.schema:
             self._widen(manifest)
+        for certificate in manifest.certificates:
+            self.certified[certificate.partition] = manifest.sequence
         if manifest.read is not None:
             self.last_read, self.last_export = manifest.read, manifest.committed_at
             for count in manifest.counts:

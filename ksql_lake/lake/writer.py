@@ -18,9 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ksql_lake.lake.checksum import EMPTY, RowChecksum
+
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
 BUFFERED_BYTES = 128_000_000
+_CHECKSUM_ROWS = 16_384
+"""Rows hashed at once: as many as stay in the processor's cache."""
 _SAMPLE_ROWS = 20_000
 _DICTIONARY_SHARE = 0.25
 
@@ -37,11 +41,12 @@ class StagingArea(Protocol):
 
 @dataclass(slots=True)
 class StagedFile:
-    """A finished staged file: rows, and the range of event times in epoch ms."""
+    """A finished staged file: rows, their checksum, and the range of event times in epoch ms."""
 
     name: str
     partition: str
     records: int
+    checksum: str = EMPTY
     min_event: int | None = None
     max_event: int | None = None
 
@@ -53,6 +58,7 @@ class _Partition:
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     size: int = 0
+    checksum: RowChecksum = field(default_factory=RowChecksum)
 
     def saw(self, low: int | None, high: int | None) -> None:
         if low is not None and high is not None:
@@ -119,6 +125,7 @@ class PartitionWriter:
         """
         for part in self._partitions.values():
             self._flush(part)
+            part.file.checksum = part.checksum.text
             with self.area.writing():
                 writer = self._writer(part)
                 writer.add_key_value_metadata({**self.metadata, "ksql_lake.partition": part.file.partition})
@@ -143,6 +150,8 @@ class PartitionWriter:
         if not part.batches:
             return
         table = pa.Table.from_batches(part.batches, schema=self.schema)
+        for batch in table.combine_chunks().to_batches(max_chunksize=_CHECKSUM_ROWS):
+            part.checksum.add(batch)
         with self.area.writing():
             self._writer(part, sample=table).write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._buffered -= part.size
