@@ -73,6 +73,18 @@ def _events(result: ExportResult) -> Iterator[AssetMaterialization | AssetObserv
         yield kind(result.feed.name, partition=each.partition, metadata={**each.facts, **schema})
 
 
+def create_databases(home: Path) -> None:
+    """Create the databases of a new Dagster home, in one process before several use it.
+
+    Two processes that meet in an empty home both stamp Dagster's schema version, and from then on no process can
+    open it.
+    """
+    with DagsterInstance.from_config(str(home.resolve())) as instance:
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+        instance.all_instigator_state()
+
+
 def export_seconds(names: Sequence[str], *, home: Path) -> dict[str, float]:
     """Give how long the last export of each feed took, as the Dagster instance remembers it."""
     seconds = {}

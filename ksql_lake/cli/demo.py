@@ -18,6 +18,7 @@ from types import FrameType
 
 import click
 
+from ksql_lake.cli.dagster_events import create_databases, export_seconds
 from ksql_lake.cli.dagster_process import DagsterProject, stop, what_failed
 from ksql_lake.cli.output import count_of, note, print_table, size_text
 from ksql_lake.devserver.process import DevServer
@@ -80,6 +81,7 @@ def demo(*, ui: bool, port: int) -> int:
 
 def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> int:
     began = time.monotonic()
+    create_databases(project.home)
     logs = project.home / "demo"
     logs.mkdir(exist_ok=True)
 
@@ -138,8 +140,6 @@ def _tasks(feeds: Iterable[Feed]) -> list[_Task]:
 
 
 def _print_landed(project: DagsterProject, lake: Lake, feeds: Iterable[Feed]) -> None:
-    from ksql_lake.cli.dagster_events import export_seconds  # noqa: PLC0415 - Dagster loads while it is needed
-
     names = [feed.name for feed in feeds]
     seconds = export_seconds(names, home=project.home)
     rows = []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ksql_lake.cli.dagster_events import create_databases
 from ksql_lake_tests.defs.project import DAYS, ROWS_PER_DAY, Project
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,6 +49,7 @@ def test_version_one_works_in_a_fresh_home(project: Project) -> None:
 
 def test_two_runs_of_the_same_days_at_once_double_nothing(project: Project) -> None:
     """A range and a single day of the same feed, in two processes at the same time, leave each row once."""
+    create_databases(project.folder / "home")
     command = ("asset", "materialize", *MODULE, "--select", "payments")
     runs = [
         _dagster(*command, "--partition-range", f"{DAYS[0]}...{DAYS[-1]}", cwd=project.folder),
