@@ -7,7 +7,7 @@ stop, or when the client leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -77,6 +77,8 @@ class QueryAnswer:
             await self._rows(body)
             if self._stopper is not None and self._stopper.after_rows is None and not self.query.over:
                 await self._strike(body, self._stopper, b"")
+            if self.query.broken:
+                await body.cut(self.query.gone)
         except _FaultStruckError:
             return
         except (duckdb.Error, OSError) as error:
@@ -90,6 +92,8 @@ class QueryAnswer:
         kind = self.query.plan.kind
         if self._left == 0 and kind != "pull_table":
             return self.framing.final("Limit Reached")
+        if self.query.stop.is_set() and self.framing.keepalive:
+            return self.framing.end  # the legacy writer says nothing when a push query stops
         if kind == "push" or (kind == "pull_stream" and self.final_message):
             return self.framing.final("Query Completed")
         return self.framing.end
@@ -108,7 +112,7 @@ class QueryAnswer:
             last, count = self._tail
             await body.rows(last.rows(max(0, count - self._duplicate.rows), count))
 
-    async def _pulled(self) -> AsyncIterator[RowBatch]:
+    async def _pulled(self) -> AsyncGenerator[RowBatch, None]:
         if self._left == 0:
             return
         sql = rows_sql(self.query.plan, self.framing, span=None, chunked=self.row_chunks)
@@ -116,7 +120,7 @@ class QueryAnswer:
             async for batch in batches:
                 yield batch
 
-    async def _pushed(self, body: Body) -> AsyncIterator[RowBatch]:
+    async def _pushed(self, body: Body) -> AsyncGenerator[RowBatch, None]:
         source = self.query.plan.source
         since = 0 if self.earliest else source.rows
         while not self.query.over:

@@ -104,13 +104,15 @@ class Catalog:
                 return None
             if existing is not None and not statement.or_replace:
                 raise RefusedError(
-                    f"Cannot add {statement.kind.lower()} '{statement.name}': A {existing.kind.lower()} with the "
-                    "same name already exists",
+                    f"Cannot add {statement.kind.lower()} '{statement.name}': A {existing.kind.lower()} with "
+                    "the same name already exists",
                     statement=statement.text,
                 )
             if not _SOURCE_NAME.fullmatch(statement.name):
-                raise RefusedError(f"Illegal argument at Syntax Error. Source names use letters, digits, _ and -: "
-                              f"{statement.name!r}", statement=statement.text)  # fmt: skip
+                raise RefusedError(
+                    f"Illegal argument: source names use letters, digits, _ and -, not {statement.name!r}",
+                    statement=statement.text,
+                )
             self.commands += 1
             made = self._derived(statement) if statement.select else self._plain(statement)
             if existing is not None:
@@ -215,8 +217,10 @@ class Catalog:
                     return False
                 raise RefusedError(f"Source {statement.name} does not exist.", statement=statement.text)
             if source.kind != statement.kind:
-                raise RefusedError(f"Incompatible data source type is {source.kind}, but statement was DROP "
-                              f"{statement.kind}", statement=statement.text)  # fmt: skip
+                raise RefusedError(
+                    f"Incompatible data source type is {source.kind}, but statement was DROP {statement.kind}",
+                    statement=statement.text,
+                )
             readers = ", ".join(query.id for query in self.readers(source.name))
             if readers:
                 raise RefusedError(

@@ -9,7 +9,7 @@ from ksql_lake.devserver import entities, intake
 from ksql_lake.devserver.catalog import Catalog, PersistentQuery
 from ksql_lake.devserver.entities import Entity
 from ksql_lake.devserver.plan import plan_query
-from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError, not_implemented
+from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.statements import (
     Create,
@@ -84,7 +84,7 @@ class Commands:
         if statement.what in ("STREAMS", "TABLES"):
             chosen = [item for item in self.catalog.sources.values() if f"{item.kind}S" == statement.what]
             chosen.sort(key=lambda item: item.name)
-            if statement.extended or statement.text.lstrip()[:8].upper() == "DESCRIBE":
+            if statement.extended or statement.described:
                 described = [
                     entities.description(item, self.catalog, extended=statement.extended) for item in chosen
                 ]
@@ -107,14 +107,7 @@ class Commands:
                 for item in self.catalog.sources.values()
             ]
             return {"@type": "kafka_topics", "topics": topics}
-        if statement.what == "PROPERTIES":
-            return {
-                "@type": "properties",
-                "properties": [],
-                "overwrittenProperties": [],
-                "defaultProperties": [],
-            }
-        raise not_implemented(f"LIST {statement.what}")
+        return {"@type": "properties", "properties": [], "overwrittenProperties": [], "defaultProperties": []}
 
     def _create(self, statement: Create) -> Entity:
         made = self.catalog.create(statement)
@@ -143,31 +136,15 @@ class Commands:
         if statement.select is not None:
             source = self.catalog.find(statement.select.source)
             plan = plan_query(statement.select, source, self.version, self.catalog.cursor())
-            described: Entity = {
-                "id": f"transient_{source.name}_{int(time.time() * 1000)}",
-                "statementText": statement.select.text,
-                "windowType": source.window_type,
-                "fields": [
-                    {"name": item.name, "schema": entities.type_info(item.type)} for item in plan.projections
-                ],
-                "sources": [source.name],
-                "sinks": [],
-                "topology": "",
-                "executionPlan": "",
-                "overriddenProperties": {},
-                "ksqlHostQueryStatus": {},
-                "queryType": "PUSH" if plan.kind == "push" else "PULL",
-                "queryErrors": [],
-                "tasksMetadata": [],
-                "consumerGroupId": None,
-                "state": None,
-            }
+            described = entities.plan_description(plan, f"transient_{source.name}_{int(time.time() * 1000)}")
+        elif statement.query_id in self.catalog.queries:
+            described = entities.query_description(self.catalog.queries[statement.query_id], self.catalog)
         else:
-            query = self.catalog.queries.get(statement.query_id)
-            if query is None:
-                raise RefusedError(f"Query with id:{statement.query_id} does not exist, use SHOW QUERIES to view the "
-                              "full set of queries.", statement=statement.text)  # fmt: skip
-            described = entities.query_description(query, self.catalog)
+            raise RefusedError(
+                f"Query with id:{statement.query_id} does not exist, use SHOW QUERIES to view the full set of "
+                "queries.",
+                statement=statement.text,
+            )
         return {
             "@type": "queryDescription",
             "statementText": statement.text,

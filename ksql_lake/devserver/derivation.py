@@ -14,7 +14,8 @@ from sqlglot import exp
 
 from ksql_lake.devserver.columns import WINDOW_BOUNDS, Kind, Source, SourceColumn, quoted
 from ksql_lake.devserver.dialect import parse_expressions
-from ksql_lake.devserver.expressions import Scope, translate
+from ksql_lake.devserver.expressions import translate
+from ksql_lake.devserver.inference import Scope
 from ksql_lake.devserver.plan import Projection, project
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statements import Select
@@ -88,12 +89,15 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
 
 def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: str) -> Derivation:
     groups = _expressions(select.group_by, scope)
-    window_type, rows = _windowed(select, scope, groups, where)
+    window_type, rows = _windowed(select, groups, where)
     real = [item for item in outputs if item.copies not in WINDOW_BOUNDS]
     pairs = [(item, item.expression in groups) for item in real]
     if not any(is_key for _, is_key in pairs):
-        raise RefusedError("Key missing from projection. The query used to build the table must include the grouping "
-                      f"expression {select.group_by} in its projection.")  # fmt: skip
+        raise RefusedError(
+            "Key missing from projection. The query used to build the table must include the grouping "
+            f"expression {select.group_by} in its projection.",
+            statement=select.text,
+        )
     columns = _columns(pairs)
     bounds = "WINDOWSTART, WINDOWEND, " if window_type else ""
     query = (
@@ -122,13 +126,14 @@ def _values(columns: tuple[SourceColumn, ...], outputs: list[Projection]) -> str
     return ", ".join(f"{by_name[column.name]} AS {quoted(column.stored_as)}" for column in columns)
 
 
-def _windowed(select: Select, scope: Scope, groups: list[str], where: str) -> tuple[str | None, str]:
+def _windowed(select: Select, groups: list[str], where: str) -> tuple[str | None, str]:
     """The window's type and the rows with their window bounds."""
     rows = f"(FROM {{rows}} WHERE {where})"
     if not select.window:
         return None, rows
-    kind, *rest = select.window
-    sizes = [_milliseconds(amount, unit) for amount, unit in re.findall(r"(\d+) ([A-Z]+)", " ".join(rest))]
+    kind, _, rest = select.window.upper().partition("(")
+    kind = kind.strip()
+    sizes = [_milliseconds(amount, unit) for amount, unit in re.findall(r"(\d+)\s+([A-Z]+)", rest)]
     if not sizes:
         raise RefusedError(f"WINDOW {kind} needs a size such as (SIZE 1 DAY).")
     if kind == "TUMBLING":
@@ -138,13 +143,11 @@ def _windowed(select: Select, scope: Scope, groups: list[str], where: str) -> tu
         size, advance = sizes[0], sizes[1]
         first = f"greatest(0, (ROWTIME - {size} + {advance}) // {advance} * {advance})"
         starts = f"unnest(range({first}, ROWTIME + 1, {advance}))"
-        return (
-            kind,
-            f"(SELECT *, WINDOWSTART + {size} AS WINDOWEND FROM (SELECT *, {starts} AS WINDOWSTART FROM {rows}))",
-        )
+        started = f"(SELECT *, {starts} AS WINDOWSTART FROM {rows})"
+        return kind, f"(SELECT *, WINDOWSTART + {size} AS WINDOWEND FROM {started})"
     if kind == "SESSION":
         return kind, _sessions(rows, ", ".join(groups), sizes[0])
-    raise RefusedError(f"The ksql-lake devserver does not know the window {' '.join(select.window)}.")
+    raise RefusedError(f"The ksql-lake devserver does not know the window {select.window}.")
 
 
 def _sessions(rows: str, groups: str, gap: int) -> str:
@@ -152,7 +155,8 @@ def _sessions(rows: str, groups: str, gap: int) -> str:
     opened = f"(SELECT *, coalesce(ROWTIME - lag(ROWTIME) OVER ({by_key}) > {gap}, TRUE) AS opens FROM {rows})"
     numbered = f"(SELECT *, sum(opens::INTEGER) OVER ({by_key}) AS session FROM {opened})"
     in_session = f"OVER (PARTITION BY {groups}, session)"
-    return f"(SELECT *, min(ROWTIME) {in_session} AS WINDOWSTART, max(ROWTIME) {in_session} AS WINDOWEND FROM {numbered})"
+    start, end = f"min(ROWTIME) {in_session} AS WINDOWSTART", f"max(ROWTIME) {in_session} AS WINDOWEND"
+    return f"(SELECT *, {start}, {end} FROM {numbered})"
 
 
 def _milliseconds(amount: str, unit: str) -> int:

@@ -1,41 +1,43 @@
 """ksqlDB's lexical rules on top of sqlglot: tokens and expressions.
 
-It reads expressions only. ksqlDB's statements (EMIT, WINDOW, WITH, LIST, ...) are read in `statements` from the
+It reads expressions only. ksqlDB's statements (EMIT, WINDOW, WITH, LIST, ...) are read in `parsing` from the
 tokens, because no SQL dialect of sqlglot knows them.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlglot import exp
+from sqlglot import Token, TokenType, exp, parser, tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.parser import Parser
-from sqlglot.tokens import Token, Tokenizer, TokenType
 
 from ksql_lake.devserver.refusals import RefusedError
 
 
-class _Ksql(Dialect):
-    class Tokenizer(Tokenizer):
-        IDENTIFIERS: ClassVar = ["`", '"']
-        QUOTES: ClassVar = ["'"]
-        STRING_ESCAPES: ClassVar = ["'"]
-        COMMENTS: ClassVar = ["--", ("/*", "*/")]
-        COMMANDS: ClassVar = set()
-        # `GROUP BY` as two tokens, so that clauses are found whatever the white space between.
-        KEYWORDS: ClassVar = {word: kind for word, kind in Tokenizer.KEYWORDS.items() if " " not in word}
+def _field_of(reader: Any, this: exp.Expr, field: exp.Expr) -> exp.Expr:
+    dot: exp.Expr = reader.expression(exp.Dot(this=this, expression=field))
+    return dot
 
-    class Parser(Parser):
-        # No function is known here, so each arrives by name and `functions` decides about it.
-        FUNCTIONS: ClassVar = {}
-        FUNCTION_PARSERS: ClassVar = {"CAST": Parser.FUNCTION_PARSERS["CAST"]}
-        NO_PAREN_FUNCTIONS: ClassVar = {}
-        COLUMN_OPERATORS: ClassVar = {
-            **Parser.COLUMN_OPERATORS,
-            TokenType.ARROW: lambda self, this, to: self.expression(exp.Dot(this=this, expression=to)),
+
+class _Ksql(Dialect):
+    class Tokenizer(tokens.Tokenizer):
+        IDENTIFIERS: ClassVar[Any] = ["`", '"']
+        QUOTES: ClassVar[Any] = ["'"]
+        STRING_ESCAPES: ClassVar[Any] = ["'"]
+        COMMENTS: ClassVar[Any] = ["--", ("/*", "*/")]
+        COMMANDS: ClassVar[Any] = set()
+        # `GROUP BY` as two tokens, so that clauses are found whatever the white space between.
+        KEYWORDS: ClassVar[Any] = {
+            word: kind for word, kind in tokens.Tokenizer.KEYWORDS.items() if " " not in word
         }
+
+    class Parser(parser.Parser):
+        # No function is known here, so each arrives by name and `functions` decides about it.
+        FUNCTIONS: ClassVar[Any] = {}
+        FUNCTION_PARSERS: ClassVar[Any] = {"CAST": parser.Parser.FUNCTION_PARSERS["CAST"]}
+        NO_PAREN_FUNCTIONS: ClassVar[Any] = {}
+        COLUMN_OPERATORS: ClassVar[Any] = {**parser.Parser.COLUMN_OPERATORS, TokenType.ARROW: _field_of}
 
 
 _DIALECT = _Ksql()
@@ -53,8 +55,8 @@ def tokenize(text: str) -> list[Token]:
         raise RefusedError(f"line 1:1: Syntax Error\n{error}", statement=text) from None
 
 
-def parse_expressions(text: str) -> list[exp.Expression]:
-    """Read a select list, or one condition.
+def parse_expressions(text: str) -> list[exp.Expr]:
+    """Read a list of expressions: a select list, or one condition.
 
     Raises:
         RefusedError: The text is no expression.
@@ -62,13 +64,13 @@ def parse_expressions(text: str) -> list[exp.Expression]:
     try:
         trees = _DIALECT.parse(f"SELECT {text}")
     except (ParseError, TokenError) as error:
-        raise RefusedError(f"line 1:1: Syntax Error\n{_plain(error)} in {text!r}") from None
+        raise RefusedError(f"line 1:1: Syntax Error\n{_first_problem(error)} in {text!r}") from None
     select = trees[0] if len(trees) == 1 else None
     if not isinstance(select, exp.Select) or not select.expressions:
         raise RefusedError(f"line 1:1: Syntax Error\nExpecting an expression, found {text!r}")
     return list(select.expressions)
 
 
-def _plain(error: Exception) -> str:
+def _first_problem(error: Exception) -> str:
     details = getattr(error, "errors", None)
     return str(details[0]["description"]) if details else str(error)

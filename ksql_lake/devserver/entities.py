@@ -6,10 +6,20 @@ from typing import Any
 
 from ksql_lake.devserver.catalog import Catalog, PersistentQuery
 from ksql_lake.devserver.columns import Source, SourceColumn
+from ksql_lake.devserver.plan import QueryPlan
 from ksql_lake.devserver.running import RunningQuery
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Struct
 
 Entity = dict[str, Any]
+
+_UNKNOWN_TO_US: Entity = {
+    "topology": "",
+    "executionPlan": "",
+    "overriddenProperties": {},
+    "queryErrors": [],
+    "tasksMetadata": [],
+}
+"""What a description has and DuckDB has nothing to say about."""
 
 
 def source_info(source: Source) -> Entity:
@@ -147,19 +157,32 @@ def query_description(query: PersistentQuery, catalog: Catalog) -> Entity:
     """What EXPLAIN tells about a persistent query."""
     sink = catalog.sources[query.sink]
     return {
+        **_UNKNOWN_TO_US,
         "id": query.id,
         "statementText": query.statement,
         "windowType": query.derivation.window_type,
         "fields": [field_info(column) for column in sink.columns],
         "sources": [query.source],
         "sinks": [query.sink],
-        "topology": "",
-        "executionPlan": "",
-        "overriddenProperties": {},
         "ksqlHostQueryStatus": {"127.0.0.1:8088": "RUNNING"},
         "queryType": "PERSISTENT",
-        "queryErrors": [],
-        "tasksMetadata": [],
         "consumerGroupId": f"_confluent-ksql-default_query_{query.id}",
         "state": "RUNNING",
+    }
+
+
+def plan_description(plan: QueryPlan, query_id: str) -> Entity:
+    """What EXPLAIN tells about a SELECT."""
+    return {
+        **_UNKNOWN_TO_US,
+        "id": query_id,
+        "statementText": plan.statement,
+        "windowType": plan.source.window_type,
+        "fields": [{"name": item.name, "schema": type_info(item.type)} for item in plan.projections],
+        "sources": [plan.source.name],
+        "sinks": [],
+        "ksqlHostQueryStatus": {},
+        "queryType": "PUSH" if plan.kind == "push" else "PULL",
+        "consumerGroupId": None,
+        "state": None,
     }

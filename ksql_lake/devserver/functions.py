@@ -45,8 +45,9 @@ SCALAR = {
     "UNIX_DATE": "date_diff('day', DATE '1970-01-01', {0})::INTEGER",
     "UNIX_TIMESTAMP": "epoch_ms({0})",
 }
+# Ordered wherever the order can show in the result: doubles do not add up the same in every order.
 AGGREGATE = {
-    "AVG": "avg({0})",
+    "AVG": "avg({0} ORDER BY __SEQ)",
     "COLLECT_LIST": "list({0} ORDER BY __SEQ)",
     "COLLECT_SET": "list_sort(list(DISTINCT {0}))",
     "COUNT": "count({0})",
@@ -55,7 +56,7 @@ AGGREGATE = {
     "LATEST_BY_OFFSET": "arg_max({0}, __SEQ)",
     "MAX": "max({0})",
     "MIN": "min({0})",
-    "SUM": "sum({0})",
+    "SUM": "sum({0} ORDER BY __SEQ)",
 }
 _VARIADIC_BY_COUNT = {
     ("SUBSTRING", 2): "substring({0}, {1})",

@@ -1,23 +1,25 @@
 """`--data DIR`: each NAME.sql creates a source, the data file beside it fills it.
 
-`NAME.sql` holds one CREATE STREAM or TABLE (or several statements; the file's data goes to the first). Data files:
-`.parquet`, `.csv`, `.csv.gz`, `.csv.zip`, `.jsonl`. Headers match columns in any case; in CSV an empty field and
-`NA` are NULL. Files are read in the order of their names, so `20_x.sql` may select from what `10_y.sql` made.
+`NAME.sql` holds one CREATE STREAM or TABLE (or several statements; the file's data goes to the first). Data
+files: `.parquet`, `.csv`, `.csv.gz`, `.csv.zip`, `.jsonl`. Headers match columns in any case; in CSV an empty
+field and `NA` are NULL. `TIMESTAMP='COLUMN'` in WITH decides ROWTIME. Files are read in the order of their
+names, so `20_x.sql` may select from what `10_y.sql` made.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
 import duckdb
 
+from ksql_lake.devserver.arrivals import arrivals, row_time
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, literal, quoted, stored_type
-from ksql_lake.devserver.intake import append_json_lines, row_time
-from ksql_lake.devserver.statements import Create, parse_statements
+from ksql_lake.devserver.intake import append_json_lines
+from ksql_lake.devserver.parsing import parse_statements
+from ksql_lake.devserver.statements import Create
 from ksql_lake.errors import ConfigError
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".jsonl")
@@ -69,34 +71,28 @@ def _load_table(source: Source, data: Path, shown: Path, catalog: Catalog) -> in
         reader = f"read_csv({literal(str(data))}, header = true, all_varchar = true, nullstr = ['', 'NA'])"
     try:
         names = [str(row[0]) for row in catalog.cursor().execute(f"DESCRIBE FROM {reader}").fetchall()]
-        return catalog.append(source, _arrivals(source, reader, names, shown))
+        return catalog.append(source, _rows(source, reader, names, shown))
     except duckdb.Error as error:
         raise ConfigError(
             f"the rows do not fit {source.name}: {str(error).splitlines()[0]}", path=shown
         ) from None
 
 
-def _arrivals(source: Source, reader: str, names: list[str], shown: Path) -> str:
-    found = {name.lower(): name for name in reversed(names)} | {name: name for name in names}
-    columns = []
-    for item in source.columns:
-        name = found.get(item.name) or found.get(item.name.lower())
-        if name is None:
-            raise ConfigError(f"no column {item.name} in it, only {', '.join(names)}", path=shown)
-        columns.append(f"CAST({quoted(name)} AS {stored_type(item.type)}) AS {quoted(item.stored_as)}")
-    bounds = WINDOW_BOUNDS if source.window_type else ()
-    columns += [f"CAST({quoted(found[name.lower()])} AS BIGINT) AS {name}" for name in bounds]
-    given = found.get("rowtime")
-    clock = str(int(time.time() * 1000))
-    fallback = row_time(source, fallback=clock)
-    moment = (
-        f"coalesce(CAST({quoted(given)} AS BIGINT), {fallback})" if given else f"coalesce({fallback}, {clock})"
-    )
-    if given:
-        columns.append(f"{quoted(given)}")
-    tombstone = "FALSE AS __TOMBSTONE, " if source.kind == "TABLE" else ""
-    kept = ", ".join([*bounds, *(quoted(item.stored_as) for item in source.columns)])
-    return (
-        f"SELECT {moment} AS ROWTIME, NULL::INTEGER AS ROWPARTITION, {tombstone}{kept} "
-        f"FROM (SELECT {', '.join(columns)} FROM {reader})"
-    )
+def _rows(source: Source, reader: str, names: list[str], shown: Path) -> str:
+    folded = {name.lower(): name for name in reversed(names)}
+
+    def cast(name: str, stored: str) -> str:
+        found = name if name in names else folded.get(name.lower())
+        if found is None:
+            raise ConfigError(f"no column {name} in it, only {', '.join(names)}", path=shown)
+        return f"CAST({quoted(found)} AS {stored})"
+
+    columns = [
+        f"{cast(item.name, stored_type(item.type))} AS {quoted(item.stored_as)}" for item in source.columns
+    ]
+    columns += [f"{cast(name, 'BIGINT')} AS {name}" for name in (WINDOW_BOUNDS if source.window_type else ())]
+    given = "NULL"
+    if "rowtime" in folded:
+        columns.append(f"{cast('ROWTIME', 'BIGINT')} AS given_time")
+        given = "given_time"
+    return arrivals(source, f"SELECT {', '.join(columns)} FROM {reader}", moment=row_time(source, given))

@@ -11,9 +11,10 @@ from ksql_lake.devserver.refusals import RefusedError, bad_request
 from ksql_lake.devserver.version import ServerVersion
 
 _PROPERTY_PREFIXES = (
-    "ksql.", "auto.", "cache.", "commit.", "processing.", "consumer.", "producer.", "max.", "fetch.", "isolation.",
-    "num.", "statestore.", "request.", "session.", "topology.", "buffered.", "metadata.", "default.", "state.",
-    "enable.", "client.", "group.", "linger.", "acks", "compression.", "receive.", "send.", "retries", "security.",
+    "ksql.", "acks", "auto.", "buffered.", "cache.", "client.", "commit.", "compression.", "consumer.",
+    "default.", "enable.", "fetch.", "group.", "isolation.", "linger.", "max.", "metadata.", "num.",
+    "processing.", "producer.", "receive.", "request.", "retries", "security.", "send.", "session.", "state.",
+    "statestore.", "topology.",
 )  # fmt: skip
 MIGRATE = "ksql.endpoint.migrate.query"
 

@@ -12,9 +12,10 @@ from typing import Literal
 import duckdb
 from sqlglot import exp
 
-from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, ksql_type, quoted
+from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, ksql_type, quoted, stored_type
 from ksql_lake.devserver.dialect import parse_expressions
-from ksql_lake.devserver.expressions import Scope, column_name, identifier, translate, type_of
+from ksql_lake.devserver.expressions import translate
+from ksql_lake.devserver.inference import Scope, column_name, identifier, type_of
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statements import Select
 from ksql_lake.devserver.version import ServerVersion
@@ -113,7 +114,11 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
     if select.limit is not None and not version.pull_limit:
         raise RefusedError(f"Pull queries don't support LIMIT clauses. {_PULL_HELP}", statement=select.text)
     if source.kind == "STREAM" and not version.stream_pulls:
-        raise RefusedError(f"Pull queries are not supported on streams. {_PULL_HELP}", statement=select.text)
+        raise RefusedError(
+            "Pull queries on streams are disabled. To create a push query on the stream, add EMIT CHANGES to the "
+            "end. To enable pull queries on streams, set the ksql.query.pull.stream.enabled config to 'true'.",
+            statement=select.text,
+        )
     if source.kind == "TABLE" and not source.derived:
         raise RefusedError(
             f"The `{source.name}` table isn't queryable. To derive a queryable table, you can do 'CREATE TABLE "
@@ -127,9 +132,7 @@ def _check_push(select: Select) -> None:
         raise not_implemented("A push query with JOIN, WINDOW, GROUP BY, PARTITION BY or HAVING")
 
 
-def _check_pull_columns(
-    projections: list[exp.Expression], condition: exp.Expression | None, scope: Scope
-) -> None:
+def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope) -> None:
     for clause, nodes in (("SELECT", projections), ("WHERE", [condition] if condition is not None else [])):
         used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
         forbidden = [name for name in ("ROWPARTITION", "ROWOFFSET") if name in used]
@@ -138,11 +141,11 @@ def _check_pull_columns(
             raise RefusedError(f"Pull queries don't support the following columns in {clause} clauses: {names}")
 
 
-def project(nodes: list[exp.Expression], scope: Scope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
+def project(nodes: list[exp.Expr], scope: Scope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
     """The output columns of a select list.
 
     Raises:
-        RefusedError: A name cannot be resolved, two outputs have one name, or an expression does not fit its types.
+        RefusedError: A name cannot be resolved, two outputs have one name, or types do not fit.
     """
     outputs: list[Projection] = []
     for node in nodes:
@@ -170,18 +173,15 @@ def star(source: Source) -> list[Projection]:
     return [*keys, *windows, *rest]
 
 
-def _output(
-    node: exp.Expression, scope: Scope, cursor: duckdb.DuckDBPyConnection, taken: set[str]
-) -> Projection:
+def _output(node: exp.Expr, scope: Scope, cursor: duckdb.DuckDBPyConnection, taken: set[str]) -> Projection:
     value = node.this if isinstance(node, exp.Alias) else node
     expression = translate(value, scope)
     kind = type_of(value, scope)
     if not isinstance(value, exp.Column | exp.Dot) or kind is None:
-        kind = _expression_type(expression, scope, cursor)
-        if isinstance(kind, Decimal):
-            expression = f"CAST({expression} AS DECIMAL({kind.precision},{kind.scale}))"
-        elif kind is Primitive.BIGINT:
-            expression = f"CAST({expression} AS BIGINT)"
+        found = _expression_type(expression, scope, cursor)
+        kind = kind if isinstance(value, exp.Anonymous) and kind is not None else found
+        if isinstance(kind, Primitive | Decimal):
+            expression = f"CAST({expression} AS {stored_type(kind)})"
     copies = column_name(value, scope) if isinstance(value, exp.Column) else None
     if isinstance(node, exp.Alias):
         name = identifier(node.args["alias"])

@@ -3,8 +3,8 @@
     with DevServer.start(sample=True) as server:
         requests.get(server.url + "/info")
 
-Starting waits until the server answers; leaving the block stops it by its process id. This module imports nothing
-heavy, so a test run pays for the server only where one is started.
+Starting waits until the server answers; leaving the block stops it by its process id. This module imports
+nothing heavy, so a test run pays for the server only where one is started.
 """
 
 from __future__ import annotations

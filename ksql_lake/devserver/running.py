@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -54,6 +54,7 @@ class RunningQuery:
 
     Attributes:
         stop: Set by /close-query, TERMINATE and the server's end.
+        broken: What was asked for will not come whole: the connection is cut, not ended.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
     """
@@ -61,6 +62,7 @@ class RunningQuery:
     id: str
     plan: QueryPlan
     started_ms: int
+    broken: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,8 +72,10 @@ class RunningQuery:
         """Whether it should end as soon as it can."""
         return self.stop.is_set() or self.gone.is_set()
 
-    def end(self) -> None:
-        """Tell it to end."""
+    def end(self, *, shutdown: bool = False) -> None:
+        """Tell it to end; a push query, or a stream pull that is closed, ends as if it were complete."""
+        kind = self.plan.kind
+        self.broken = kind == "pull_table" or (kind == "pull_stream" and shutdown)
         self.stop.set()
         self.arrived.set()
 
@@ -154,13 +158,13 @@ class RunningQueries:
     def close_all(self) -> None:
         """Tell every query to end, as a server does that shuts down."""
         for query in self._by_id.values():
-            query.end()
+            query.end(shutdown=True)
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run blocking work beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
-    async def batches(self, query: RunningQuery, sql: str) -> AsyncIterator[RowBatch]:
+    async def batches(self, query: RunningQuery, sql: str) -> AsyncGenerator[RowBatch, None]:
         """Run DuckDB and hand its rows out, one batch being made while one is sent."""
         cursor = self._catalog.cursor()
         ahead: asyncio.Future[RowBatch | None] | None = None

@@ -51,39 +51,52 @@ def append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> 
 
 def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> int:
     storage = quoted(source.storage)
-    stored = [quoted(item.stored_as) for item in source.columns]
     bounds = list(WINDOW_BOUNDS) if source.window_type else []
     keys = [*(quoted(item.stored_as) for item in source.keys), *bounds]
-    names = ["ROWTIME", *bounds, *stored, *(["__TOMBSTONE"] if source.kind == "TABLE" else [])]
+    table = source.kind == "TABLE"
+    names = ["ROWTIME", *bounds, *(quoted(item.stored_as) for item in source.columns)]
+    names += ["__TOMBSTONE"] if table else []
     # A table entry without a key is nothing ksqlDB can store.
-    present = " AND ".join(f"{key} IS NOT NULL" for key in keys) if source.kind == "TABLE" and keys else "TRUE"
+    present = " AND ".join(f"{key} IS NOT NULL" for key in keys) if table else "TRUE"
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE arrivals AS SELECT row_number() OVER () - 1 + {source.rows} AS __SEQ, "
-        f"ROWPARTITION, {', '.join(names)} FROM ({arrivals}) WHERE {present}"
+        f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT ROWPARTITION AS given, {', '.join(names)} "
+        f"FROM ({arrivals}) WHERE {present}"
     )
-    if keys:
-        hashed = f"hash({', '.join(key for key in keys if key not in bounds) or '0'})"
-        partition = f"coalesce(ROWPARTITION, ({hashed} % {source.partitions})::INTEGER)"
-        offset = (
-            f"row_number() OVER (PARTITION BY partition ORDER BY __SEQ) - 1 + coalesce((SELECT max(ROWOFFSET) + 1 "
-            f"FROM {storage} AS old WHERE old.ROWPARTITION = partition), 0)"
-        )
-    else:  # round robin, so that partition and offset follow from the arrival number
-        partition, offset = f"(__SEQ % {source.partitions})::INTEGER", f"__SEQ // {source.partitions}"
+    # Numbered by their place in the table: a running number would keep DuckDB to one thread.
+    cursor.execute(
+        "CREATE OR REPLACE TEMP VIEW arrivals AS "
+        f"SELECT rowid - (SELECT min(rowid) FROM arrived) + {source.rows} AS __SEQ, * FROM arrived"
+    )
+    if table:
+        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+        cursor.execute(f"UPDATE {storage} AS old SET __DEAD = TRUE FROM arrivals AS new WHERE {same}")
+    # Places are worked out over narrow rows and put beside the wide ones, which never need to be sorted.
+    cursor.execute(
+        f"INSERT INTO {storage} BY NAME SELECT __SEQ, {', '.join(names)}, places.* "
+        f"FROM arrivals POSITIONAL JOIN ({_places(source, keys)}) AS places"
+    )
+    counted = cursor.execute("SELECT count(*) FROM arrivals").fetchone()
+    cursor.execute("DROP VIEW arrivals")
+    cursor.execute("DROP TABLE arrived")
+    return int(counted[0]) if counted else 0
+
+
+def _places(source: Source, keys: list[str]) -> str:
+    """The query for partition, offset and (tables) __DEAD of each arrival, in order of arrival."""
+    count = source.partitions
+    hashed = ", ".join(quoted(item.stored_as) for item in source.keys)
+    chosen = f"hash({hashed}) % {count}" if hashed else f"__SEQ % {count}"
     dead = ""
     if source.kind == "TABLE":
         dead = f", row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY __SEQ DESC) > 1 AS __DEAD"
-        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
-        cursor.execute(f"UPDATE {storage} AS old SET __DEAD = TRUE FROM arrivals AS new WHERE {same}")
-    order = "ORDER BY __SEQ" if keys else ""
-    cursor.execute(
-        f"INSERT INTO {storage} BY NAME SELECT __SEQ, {', '.join(names)}, partition AS ROWPARTITION, "
-        f"{offset} AS ROWOFFSET{dead} FROM (SELECT * EXCLUDE (ROWPARTITION), {partition} AS partition FROM arrivals) "
-        f"{order}"
+    return (
+        "SELECT placed.ROWPARTITION, "
+        "row_number() OVER (PARTITION BY placed.ROWPARTITION ORDER BY __SEQ) - 1 + coalesce(used.rows, 0) "
+        f"AS ROWOFFSET{dead} "
+        f"FROM (SELECT *, coalesce(given, ({chosen})::INTEGER) AS ROWPARTITION FROM arrivals) AS placed "
+        f"LEFT JOIN (SELECT ROWPARTITION, max(ROWOFFSET) + 1 AS rows FROM {quoted(source.storage)} "
+        "GROUP BY ALL) AS used ON used.ROWPARTITION = placed.ROWPARTITION ORDER BY __SEQ"
     )
-    counted = cursor.execute("SELECT count(*) FROM arrivals").fetchone()
-    cursor.execute("DROP TABLE arrivals")
-    return int(counted[0]) if counted else 0
 
 
 def replace_state(source: Source, state: str, cursor: duckdb.DuckDBPyConnection) -> int:
@@ -105,8 +118,8 @@ def replace_state(source: Source, state: str, cursor: duckdb.DuckDBPyConnection)
     differs = " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in values) or "FALSE"
     emptied = ", ".join([*bounds, *(name if name in keys else f"NULL AS {name}" for name in stored)])
     arrivals = (
-        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {names} FROM wanted AS new WHERE "
-        f"NOT EXISTS (FROM {storage} AS old WHERE {LIVE} AND {same} AND NOT ({differs})) "
+        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {names} FROM wanted AS new "
+        f"WHERE NOT EXISTS (FROM {storage} AS old WHERE {LIVE} AND {same} AND NOT ({differs})) "
         f"UNION ALL SELECT ROWTIME, NULL, TRUE, {emptied} FROM {storage} AS old WHERE {LIVE} AND NOT EXISTS "
         f"(FROM wanted AS new WHERE {same})"
     )

@@ -24,9 +24,9 @@ MACROS = (
     """CREATE OR REPLACE MACRO java_far(x, s) AS concat(CASE WHEN x < 0 THEN '-' ELSE '' END,
          CASE WHEN abs(x) = 5e-324::DOUBLE THEN '4.9E-324'
               WHEN contains(s, 'e') THEN java_exponent(s)
-              WHEN abs(x) >= 1 THEN java_digits(rtrim(replace(s, '.', ''), '0'), length(split_part(s, '.', 1)) - 1)
-              ELSE java_digits(ltrim(split_part(s, '.', 2), '0'),
-                               length(ltrim(split_part(s, '.', 2), '0')) - length(split_part(s, '.', 2)) - 1) END)""",
+              WHEN abs(x) >= 1
+                THEN java_digits(rtrim(replace(s, '.', ''), '0'), length(split_part(s, '.', 1)) - 1)
+              ELSE java_digits(ltrim(s, '0.'), length(ltrim(s, '0.')) - length(s) + 1) END)""",
     """CREATE OR REPLACE MACRO java_double(x) AS CASE
          WHEN (abs(x) >= 1e-3 AND abs(x) < 1e7) OR x = 0 THEN x::VARCHAR
          WHEN x IS NULL THEN NULL

@@ -1,0 +1,55 @@
+"""The server's own routes under /devserver: append rows, switch faults, see what it is.
+
+No ksqlDB server has them; a client that uses them is a test or a demo.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.faults import FaultBoard, parse_faults
+from ksql_lake.devserver.intake import append_json_lines
+from ksql_lake.devserver.replies import entity_response
+from ksql_lake.devserver.running import RunningQueries
+from ksql_lake.devserver.version import ServerVersion
+
+
+@dataclass(eq=False)
+class Switches:
+    """The endpoints over one server's inside."""
+
+    catalog: Catalog
+    running: RunningQueries
+    faults: FaultBoard
+    version: ServerVersion
+
+    async def append_rows(self, request: Request) -> Response:
+        """POST /devserver/sources/NAME/rows: JSON lines."""
+        body = await request.body()
+        name = request.path_params["name"]
+        added = await self.running.in_thread(append_json_lines, name, body, self.catalog)
+        return entity_response({"added": added})
+
+    async def fault_switches(self, request: Request) -> Response:
+        """GET, PUT and DELETE /devserver/faults: a JSON array of `faults.Fault`."""
+        if request.method == "PUT":
+            self.faults.set(parse_faults(await request.body()))
+        elif request.method == "DELETE":
+            self.faults.set(())
+        return Response(msgspec.json.encode(self.faults.current()), media_type="application/json")
+
+    async def about(self, _request: Request) -> Response:
+        """GET /devserver: what this is, what is in it, what is running."""
+        return entity_response(
+            {
+                "server": "ksql-lake devserver: a stand-in for tests and demos, not ksqlDB",
+                "plays": self.version.text,
+                "rows": {source.name: source.rows for source in list(self.catalog.sources.values())},
+                "queries": [query.id for query in self.running.all()],
+            }
+        )

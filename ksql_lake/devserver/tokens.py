@@ -1,0 +1,142 @@
+"""A cursor over the tokens of one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import Token, TokenType
+
+from ksql_lake.devserver.refusals import RefusedError
+
+_QUOTED = (TokenType.STRING, TokenType.IDENTIFIER)
+
+
+class TokenCursor:
+    """Takes tokens one after the other.
+
+    Args:
+        source: The request's whole text.
+        tokens: The statement's tokens, without its `;`.
+
+    Attributes:
+        text: The statement as written, with its `;`.
+    """
+
+    def __init__(self, source: str, tokens: Sequence[Token]) -> None:
+        self._source = source
+        self._tokens = tokens
+        self._at = 0
+        self.text = self.between(0, len(tokens)) + ";"
+
+    @property
+    def at(self) -> int:
+        """How many tokens are taken."""
+        return self._at
+
+    @property
+    def left(self) -> int:
+        """How many tokens are not yet taken."""
+        return len(self._tokens) - self._at
+
+    def between(self, first: int, last: int) -> str:
+        """The text of tokens `first` up to, not including, `last`."""
+        if first >= last:
+            return ""
+        return self._source[self._tokens[first].start : self._tokens[last - 1].end + 1]
+
+    def word(self, ahead: int = 0) -> str:
+        """The keyword, name or mark here, upper-cased; "" for strings, quoted names and the end."""
+        if self.left <= ahead:
+            return ""
+        token = self._tokens[self._at + ahead]
+        return "" if token.token_type in _QUOTED else token.text.upper()
+
+    def take(self, *words: str) -> bool:
+        """Take these words if they stand here."""
+        if all(self.word(ahead) == word for ahead, word in enumerate(words)):
+            self._at += len(words)
+            return True
+        return False
+
+    def need(self, *words: str) -> None:
+        """Take these words.
+
+        Raises:
+            RefusedError: Something else stands here.
+        """
+        if not self.take(*words):
+            raise self.unexpected(" ".join(words))
+
+    def unexpected(self, expected: str) -> RefusedError:
+        """The error for what stands here instead of `expected`."""
+        token = self._tokens[min(self._at, len(self._tokens) - 1)]
+        found = repr(token.text) if self.left else "'<EOF>'"
+        return RefusedError(
+            f"line {token.line}:{token.col}: Syntax Error\nmismatched input {found} expecting {expected}",
+            statement=self.text,
+        )
+
+    def name(self) -> str:
+        """Take a name: quoted ones keep their case, others are upper-cased.
+
+        Raises:
+            RefusedError: No name stands here.
+        """
+        token = self._tokens[self._at] if self.left else None
+        if token is None or token.token_type == TokenType.STRING:
+            raise self.unexpected("a name")
+        plain = token.text[:1].isalpha() or token.text[:1] in ("_", "@")
+        if token.token_type != TokenType.IDENTIFIER and not plain:
+            raise self.unexpected("a name")
+        self._at += 1
+        return token.text if token.token_type == TokenType.IDENTIFIER else token.text.upper()
+
+    def number(self) -> int:
+        """Take a whole number.
+
+        Raises:
+            RefusedError: None stands here.
+        """
+        word = self.word()
+        if not word.isdigit():
+            raise self.unexpected("a number")
+        self._at += 1
+        return int(word)
+
+    def string(self) -> str:
+        """Take a string literal.
+
+        Raises:
+            RefusedError: None stands here.
+        """
+        if not self.left or self._tokens[self._at].token_type != TokenType.STRING:
+            raise self.unexpected("a string")
+        return self.value()
+
+    def value(self) -> str:
+        """Take one token of any sort: a property's value.
+
+        Raises:
+            RefusedError: The statement ends here.
+        """
+        if not self.left:
+            raise self.unexpected("a value")
+        self._at += 1
+        return self._tokens[self._at - 1].text
+
+    def text_until(self, *words: str) -> str:
+        """Take everything up to one of the words outside parentheses, or to the end."""
+        start, depth = self._at, 0
+        while self.left and not (depth == 0 and self.word() in words):
+            depth += (self.word() in ("(", "[")) - (self.word() in (")", "]"))
+            self._at += 1
+        return self.between(start, self._at)
+
+    def end(self) -> None:
+        """Make sure nothing is left.
+
+        Raises:
+            RefusedError: Something is.
+        """
+        if self.left:
+            raise self.unexpected("';'")
