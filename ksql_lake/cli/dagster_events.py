@@ -7,8 +7,10 @@ export that landed stays landed whether or not this works.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from alembic.util import CommandError
 from dagster import (
     AssetKey,
     AssetMaterialization,
@@ -19,6 +21,7 @@ from dagster import (
     TableColumn,
     TableSchema,
 )
+from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ksql_lake.errors import ConfigError
@@ -44,14 +47,14 @@ def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
     if not home.is_dir():
         raise _unusable(home, "there is no such folder")
     try:
-        with DagsterInstance.from_config(str(home.resolve())) as instance:
+        with _alone(home) as instance:
             for result in results:
                 for event in _events(result):
                     instance.report_runless_asset_event(event)
                 if isinstance(result.feed, TableFeed):
                     lake = Lake(settings.lake_root).feed(result.feed)
                     keep_versions(result.feed.versions_name, lake, instance)
-    except (DagsterError, SQLAlchemyError, OSError) as error:
+    except (DagsterError, SQLAlchemyError, CommandError, OSError) as error:
         raise _unusable(home, str(error)) from error
 
 
@@ -74,15 +77,21 @@ def _events(result: ExportResult) -> Iterator[AssetMaterialization | AssetObserv
 
 
 def create_databases(home: Path) -> None:
-    """Create the databases of a new Dagster home, in one process before several use it.
-
-    Two processes that meet in an empty home both stamp Dagster's schema version, and from then on no process can
-    open it.
-    """
-    with DagsterInstance.from_config(str(home.resolve())) as instance:
+    """Create the databases of a new Dagster home, in one process before several use it."""
+    with _alone(home) as instance:
         instance.get_runs(limit=1)
         instance.all_asset_keys()
         instance.all_instigator_state()
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[DagsterInstance]:
+    """Open the instance while no other process of ours does.
+
+    Two processes that meet in an empty home both stamp Dagster's schema version; after that none can open it.
+    """
+    with FileLock(home / ".ksql-lake.lock"), DagsterInstance.from_config(str(home.resolve())) as instance:
+        yield instance
 
 
 def export_seconds(names: Sequence[str], *, home: Path) -> dict[str, float]:

@@ -156,6 +156,17 @@ def test_a_feed_without_an_export_says_so(project: Project, instance: dg.Dagster
     assert "nothing was exported yet" in failure_text(result)
 
 
+def test_a_notebook_loads_a_feed_by_its_key(project: Project, instance: dg.DagsterInstance) -> None:
+    """Outside a run, one day and everything can be had from the definitions alone."""
+    defs, key = project.definitions(), dg.AssetKey(["payments"])
+
+    day: Any = defs.load_asset_value(key, python_type=pa.Table, instance=instance, partition_key="2025-01-07")
+    everything: Any = defs.load_asset_value(key, python_type=pd.DataFrame, instance=instance)
+
+    assert day.num_rows == 2
+    assert len(everything) == 8
+
+
 def test_only_feeds_can_be_written(project: Project, instance: dg.DagsterInstance) -> None:
     """An asset that returns something else to the lake's IO manager is told so."""
 

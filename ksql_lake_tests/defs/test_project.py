@@ -76,6 +76,22 @@ def test_schedules_wait_for_a_person(project: Project) -> None:
     assert [sensor.default_status for sensor in repository.sensor_defs] == [dg.DefaultSensorStatus.RUNNING]
 
 
+def test_a_tick_asks_for_what_is_due(project: Project) -> None:
+    """A schedule starts its own feed only, and names no partition: a late tick catches up by itself."""
+    repository = project.definitions().get_repository_def()
+    context = dg.build_schedule_context()
+
+    stream = repository.get_schedule_def("stream_payments_schedule").evaluate_tick(context).run_requests
+    table = repository.get_schedule_def("table_totals_schedule").evaluate_tick(context).run_requests
+
+    assert stream is not None
+    assert [(request.partition_key, request.asset_selection) for request in stream] == [
+        (None, [dg.AssetKey(["payments"])])
+    ]
+    assert table is not None
+    assert [request.partition_key for request in table] == [None]
+
+
 def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None:
     """A file that is no JSON becomes an entry of the group `quarantine` that says where and what is wrong."""
     broken = project.folder / "feeds" / "active" / "bro ken.json"
