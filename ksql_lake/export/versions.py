@@ -30,7 +30,7 @@ class KeyRegistry(Protocol):
 
 def version_keys(state: FeedState) -> tuple[str, ...]:
     """Give a table's offered keys in order, the open one last."""
-    return (*state.keys(), open_version(state))
+    return (*state.partition_keys(), open_version(state))
 
 
 def open_version(state: FeedState) -> str:

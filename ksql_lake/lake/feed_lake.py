@@ -7,7 +7,6 @@ of retention; reading never waits for writers.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -17,14 +16,15 @@ import duckdb
 import pyarrow.dataset as ds
 from filelock import FileLock, Timeout
 
-from ksql_lake.errors import ConflictError
-from ksql_lake.feeds.model import Feed, TableFeed
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import reader
+from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import Manifest, ReadFacts
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
-from ksql_lake.lake.staging import MAX_CONFLICTS, Staging
+from ksql_lake.lake.staging import Staging
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import LocalStorage, Storage
 from ksql_lake.schema import Schema
@@ -48,7 +48,7 @@ class FeedLake:
         self.feed = feed
         self.storage = storage
         self.layout = FeedLayout(feed.kind, feed.name)
-        self.log = CommitLog(storage, self.layout, source=feed.source, on_step=on_step)
+        self.log = CommitLog(storage, self.layout, on_step=on_step)
 
     @property
     def dataset_path(self) -> str:
@@ -114,29 +114,47 @@ class FeedLake:
             ConflictError: Other runs won the commit number over and over.
             WriteError: The commit could not be written; no file was removed.
         """
-        for _ in range(MAX_CONFLICTS):
-            state = self.log.recover()
-            plan = plan_retention(state, _keep(self.feed))
-            if not plan.remove:
-                return plan
-            manifest = Manifest(
-                sequence=state.sequence + 1,
-                attempt=uuid.uuid4().hex[:8],
-                feed=self.feed.name,
-                kind=self.feed.kind,
-                operation="retention",
-                committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                removed=list(plan.files),
-            )
-            self.storage.begin(self.layout.attempt(manifest.sequence, manifest.attempt))
-            if self.log.commit(manifest):
-                self.log.finish()
-                return plan
-        raise ConflictError(
-            f"lost the commit number {MAX_CONFLICTS} times in a row to other runs of this feed",
-            hint="Run fewer exports of the same feed at once.",
-            feed=self.feed.name,
-        )
+        with Attempt(self.log) as attempt:
+            for state in attempt.states():
+                plan = plan_retention(state, _keep(self.feed))
+                if not plan.remove:
+                    return plan
+                manifest = Manifest(
+                    sequence=attempt.sequence,
+                    attempt=attempt.id,
+                    feed=self.feed.name,
+                    kind=self.feed.kind,
+                    operation="retention",
+                    committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    removed=list(plan.files),
+                )
+                if attempt.commit(manifest):
+                    self.log.finish()
+                    return plan
+        raise AssertionError("states() ends with an error")
+
+    def plan_compaction(self, *, older_than: int = 1, now: datetime | None = None) -> CompactionPlan:
+        """List the closed days whose files could be merged; nothing for a table."""
+        if not isinstance(self.feed, StreamFeed):
+            return CompactionPlan((), 0, 0)
+        return plan_compaction(self.feed, self.state(), older_than=older_than, now=now or datetime.now(UTC))
+
+    def compact(self, *, older_than: int = 1, now: datetime | None = None) -> Iterator[CompactedDay]:
+        """Merge the files of each closed day, a commit per day; gives each day as it is done.
+
+        Args:
+            older_than: Full days between the end of a day and today.
+            now: The present; for tests.
+
+        Raises:
+            CorruptLakeError: A file does not hold what its manifest says.
+            WriteError: The disk or its permissions are in the way; days already done stay done.
+        """
+        if isinstance(self.feed, StreamFeed):
+            for day in self.plan_compaction(older_than=older_than, now=now).days:
+                done = compact_day(self.log, self.feed, day)
+                if done is not None:
+                    yield done
 
     def dataset(self, *, partitions: Collection[str] | None = None) -> ds.Dataset:
         """Give a lazy pyarrow dataset over committed rows; `partitions` None means all."""

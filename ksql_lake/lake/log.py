@@ -33,16 +33,12 @@ class CommitLog:
     Args:
         storage: Where the lake's bytes are.
         layout: Where this feed's are.
-        source: Name of the ksqlDB source, for `_metadata.json`.
         on_step: Called with the name of each step before it is taken; a place to interrupt a test's process.
     """
 
-    def __init__(
-        self, storage: Storage, layout: FeedLayout, *, source: str, on_step: StepHook = no_step
-    ) -> None:
+    def __init__(self, storage: Storage, layout: FeedLayout, *, on_step: StepHook = no_step) -> None:
         self.storage = storage
         self.layout = layout
-        self.source = source
         self.on_step = on_step
 
     def load(self) -> FeedState:
@@ -146,22 +142,34 @@ class CommitLog:
 
     def _publish(self, manifest: Manifest) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
+        # What replaces other files stays staged until the end: should power fail after the old files went, the
+        # new one is still there to be published again, and no sync is needed between the two.
+        replacing = bool(manifest.added and manifest.removed)
         folders: set[str] = set()
         missing: list[str] = []
         for entry in manifest.added:
             self.on_step("publish")
             target = self.layout.data(entry.path)
-            if self.storage.publish(f"{staging}/{entry.staged}", target):
+            if self.storage.publish(f"{staging}/{entry.staged}", target, keep=replacing):
                 folders.add(target.rsplit("/", 1)[0])
             elif self.storage.size(target) is None:
                 missing.append(entry.path)
-        if folders:
-            self.storage.sync(folders)
         for path in manifest.removed:
             self.on_step("remove")
             self.storage.remove(self.layout.data(path))
+        if folders:
+            self.storage.sync(folders)
         if missing:
             self._check_missing(manifest.sequence, missing)
+        if replacing and folders:
+            self._withdraw_dead(manifest)
+
+    def _withdraw_dead(self, manifest: Manifest) -> None:
+        # A process that slept through later commits may just have put back a file that one of them removed.
+        live = {file.path for file in self.load().files()}
+        for entry in manifest.added:
+            if entry.path not in live:
+                self.storage.remove(self.layout.data(entry.path))
 
     def _check_missing(self, sequence: int, paths: list[str]) -> None:
         # Neither staged nor in place: fine if a later commit removed it, whoever it was that published it.
@@ -182,7 +190,7 @@ class CommitLog:
             self.storage.begin(scratch)
             self.storage.replace(
                 self.layout.summary,
-                encode_summary(self.layout.name, self.source, state),
+                encode_summary(self.layout.name, state),
                 temporary=f"{scratch}/metadata.tmp",
             )
             if state.sequence % CHECKPOINT_EVERY == 0:

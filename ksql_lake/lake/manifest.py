@@ -14,7 +14,7 @@ import msgspec
 from ksql_lake.errors import CorruptLakeError
 
 FORMAT = 1
-Operation = Literal["append", "overwrite", "look", "retention"]
+Operation = Literal["append", "overwrite", "look", "retention", "compact", "forget", "rebuilt"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -111,7 +111,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         attempt: Random id of the attempt that won the number; also names its staging folder.
         feed: Name of the feed.
         kind: `stream` or `table`.
-        operation: `append`, `overwrite`, `look` (read, nothing new) or `retention`.
+        operation: `append`, `overwrite`, `look` (read, nothing new), `retention`, `compact` (same rows, fewer
+            files), `forget` (lost files) or `rebuilt` (stands for a lost manifest that added nothing).
         committed_at: ISO 8601 UTC.
         schema: The commit's columns as ksqlDB schema text in the lake's names; empty when no rows were read.
         read: How the rows were read; None for retention.

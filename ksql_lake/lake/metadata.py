@@ -17,10 +17,10 @@ from ksql_lake.lake.state import FeedState
 _MEGABYTE = 1_000_000
 
 
-def summary(feed: str, source: str, state: FeedState) -> dict[str, Any]:
+def summary(feed: str, state: FeedState) -> dict[str, Any]:
     """Describe a feed's lake; sizes in MB of 1,000,000 bytes, times ISO 8601 UTC."""
     partitions = []
-    for key in state.keys():  # noqa: SIM118 - FeedState.keys sorts versions as numbers
+    for key in state.partition_keys():
         part = state.partitions[key]
         partitions.append(
             {
@@ -38,7 +38,7 @@ def summary(feed: str, source: str, state: FeedState) -> dict[str, Any]:
     return {
         "feed": feed,
         "kind": state.kind,
-        "source": source,
+        "source": state.last_read.source if state.last_read else None,
         "last_export": state.last_export or None,
         "total_records": state.records,
         "total_size_mb": _megabytes(state.bytes),
@@ -52,9 +52,9 @@ def summary(feed: str, source: str, state: FeedState) -> dict[str, Any]:
     }
 
 
-def encode_summary(feed: str, source: str, state: FeedState) -> bytes:
+def encode_summary(feed: str, state: FeedState) -> bytes:
     """Give `_metadata.json` as it is written."""
-    return orjson.dumps(summary(feed, source, state), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(summary(feed, state), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def published_through(data: bytes | None) -> int:

@@ -6,14 +6,9 @@ Row identity runs at commit time against the newest state, and again whenever an
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,22 +17,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ksql_lake.errors import ConflictError, LakeError, VersionError
+from ksql_lake.errors import LakeError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.evolution import evolved
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
-from ksql_lake.lake.layout import data_file
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import DayCertificate, FileEntry, Manifest, Operation, PartitionCount, ReadFacts
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import staging_cleared
 from ksql_lake.lake.writer import PartitionWriter, StagedFile
 from ksql_lake.schema import Schema, arrow_schema
-
-MAX_CONFLICTS = 50
-"""How often one attempt plans again before it gives up; each time some other export of the feed succeeded."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,19 +67,15 @@ class Staging:
         read: ReadFacts,
         days: tuple[date, date] | None = None,
     ) -> None:
-        self.log = log
         self.feed = feed
         self.schema = schema
         self.read = read
         self.rows = 0
-        self.attempt = uuid.uuid4().hex[:8]
-        self.sequence = log.recover().sequence + 1
-        self._committing = False
+        self.attempt = Attempt(log)
         self._arrow = arrow_schema(schema)
         self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
         self._closed: list[StagedFile] | None = None
         self._writer = self._new_writer("tmp")
-        log.storage.begin(self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -97,24 +85,7 @@ class Staging:
     ) -> None:
         if self._closed is None:
             self._writer.abandon()
-        # Once the manifest may exist its staged files are the data: whoever opens the feed next publishes them.
-        if not (self._committing and self.log.holds(self.sequence, self.attempt)):
-            self.log.storage.remove_folder(self.folder)
-
-    @property
-    def folder(self) -> str:
-        """This attempt's staging folder."""
-        return self.log.layout.attempt(self.sequence, self.attempt)
-
-    def path(self, name: str) -> Path:
-        """Give the local path of a staged file."""
-        return self.log.storage.local_file(f"{self.folder}/{name}")
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Turn what the operating system says while a staged file is written into a `WriteError`."""
-        with self.log.storage.writing(self.folder):
-            yield
+        self.attempt.close()
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Stage a batch of rows, split by day for a stream.
@@ -148,28 +119,12 @@ class Staging:
         if not isinstance(self.feed, StreamFeed):
             self._writer.touch("snapshot")
         self._closed = self._writer.close()
-        for _ in range(MAX_CONFLICTS):
-            state = self.log.recover()
-            self._move_to(state.sequence + 1)
+        for state in self.attempt.states():
             manifest = self._plan(state, version)
-            self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added])
-            self._committing = True
-            if self.log.commit(manifest):
-                return Commit(manifest, self.log.finish())
-            _log.info("commit %d of %s went to another run; planning again", self.sequence, self.feed.name)
-        raise ConflictError(
-            f"lost the commit number {MAX_CONFLICTS} times in a row to other runs of this feed",
-            hint="Run fewer exports of the same feed at once.",
-            feed=self.feed.name,
-        )
-
-    def _move_to(self, sequence: int) -> None:
-        if sequence == self.sequence:
-            return
-        old, self.sequence = self.folder, sequence
-        # Under its old number the folder counts as lost and anyone may clear it.
-        if self._closed and not self.log.storage.rename_folder(old, self.folder):
-            raise staging_cleared(self.log.storage.uri(old))
+            if self.attempt.commit(manifest):
+                return Commit(manifest, self.attempt.log.finish())
+            _log.info("commit %d of %s went to another run", self.attempt.sequence, self.feed.name)
+        raise AssertionError("states() ends with an error")
 
     def _plan(self, state: FeedState, version: int | None) -> Manifest:
         now = datetime.now(UTC)
@@ -182,7 +137,7 @@ class Staging:
         if staged:
             evolved(state.columns, self.schema, feed.on_schema_change)
         fresh = self._drop_held(state, feed, staged)
-        added = [self._entry(file, file.partition, now) for file in fresh.values() if file.records]
+        added = [self.attempt.entry(file, file.partition, at=now) for file in fresh.values() if file.records]
         received = {file.partition: file.records for file in staged}
         counts = []
         for day in self._splitter.days if self._splitter else []:
@@ -231,7 +186,7 @@ class Staging:
         key = f"v{state.next_version}"
         (staged,) = self._closed or []
         unique = self._drop_repeats(staged)
-        entry = self._entry(unique, key, now)
+        entry = self.attempt.entry(unique, key, at=now)
         count = PartitionCount(
             partition=key,
             read=staged.records,
@@ -246,8 +201,8 @@ class Staging:
         key = [column.name for column in self.schema if column.key]
         if not key or not staged.records:
             return staged
-        candidate = Candidate(staged.partition, str(self.path(staged.name)), staged.records, ())
-        rows = new_rows([candidate], self.schema, key=key, spill=self.path("spill"))[staged.partition]
+        candidate = Candidate(staged.partition, str(self.attempt.path(staged.name)), staged.records, ())
+        rows = new_rows([candidate], self.schema, key=key, spill=self.attempt.path("spill"))[staged.partition]
         if len(rows) == staged.records:
             return staged
         _log.warning("%s: %d rows repeated a key", self.feed.name, staged.records - len(rows))
@@ -257,8 +212,8 @@ class Staging:
         self, operation: Operation, now: datetime, added: list[FileEntry], counts: list[PartitionCount]
     ) -> Manifest:
         return Manifest(
-            sequence=self.sequence,
-            attempt=self.attempt,
+            sequence=self.attempt.sequence,
+            attempt=self.attempt.id,
             feed=self.feed.name,
             kind=self.feed.kind,
             operation=operation,
@@ -281,27 +236,30 @@ class Staging:
         if not candidates:
             return result
         try:
-            rows = new_rows(candidates, self.schema, key=key, spill=self.path("spill"))
+            rows = new_rows(candidates, self.schema, key=key, spill=self.attempt.path("spill"))
             for day, numbers in rows.items():
                 if len(numbers) < result[day].records:
                     result[day] = self._copy(result[day], numbers)
         except (FileNotFoundError, LakeError) as error:
-            if not self.path(candidates[0].path.rsplit("/", 1)[-1]).exists():
-                raise staging_cleared(self.folder) from error
+            if not self.attempt.path(candidates[0].path.rsplit("/", 1)[-1]).exists():
+                raise staging_cleared(self.attempt.folder) from error
             raise
         return result
 
     def _candidate(self, state: FeedState, file: StagedFile) -> Candidate:
         held = tuple(
-            Held(self.log.storage.uri(self.log.layout.data(entry.path)), frozenset(state.shape(entry).names))
+            Held(
+                self.attempt.log.storage.uri(self.attempt.log.layout.data(entry.path)),
+                frozenset(state.shape(entry).names),
+            )
             for entry in state.files_of(file.partition)
         )
-        return Candidate(file.partition, str(self.path(file.name)), file.records, held)
+        return Candidate(file.partition, str(self.attempt.path(file.name)), file.records, held)
 
     def _copy(self, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
         """Write the numbered rows of a staged file to another one; no rows, no file."""
-        writer = self._new_writer(f"{self.sequence}.new.tmp")
-        for batch in copy_rows(self.path(file.name), rows):
+        writer = self._new_writer(f"{self.attempt.sequence}.new.tmp")
+        for batch in copy_rows(self.attempt.path(file.name), rows):
             writer.write(file.partition, batch, events=self._event_range(batch))
         copied = writer.close()
         return copied[0] if copied else StagedFile("", file.partition, 0)
@@ -311,26 +269,6 @@ class Staging:
             return None
         events = event_times(batch, self.feed.lake_name(self.feed.event_time))
         return int(events.min()), int(events.max())
-
-    def _entry(self, file: StagedFile, partition: str, now: datetime) -> FileEntry:
-        path = self.path(file.name)
-        try:
-            with path.open("rb") as data:
-                digest = hashlib.file_digest(data, "sha256").hexdigest()
-            size = path.stat().st_size
-        except FileNotFoundError as error:
-            raise staging_cleared(str(path.parent)) from error
-        return FileEntry(
-            path=data_file(self.feed.kind, partition, at=now, sequence=self.sequence),
-            partition=partition,
-            staged=file.name,
-            records=file.records,
-            bytes=size,
-            sha256=digest,
-            checksum=file.checksum,
-            min_event=file.min_event,
-            max_event=file.max_event,
-        )
 
     def _new_writer(self, suffix: str) -> PartitionWriter:
         facts = {
@@ -342,9 +280,12 @@ class Staging:
             "window": f"{self.read.first_day}/{self.read.last_day}" if self.read.first_day else "",
             "server_version": self.read.server_version or "",
             "schema": self.schema.text,
-            "attempt": self.attempt,
+            "attempt": self.attempt.id,
         }
+        if isinstance(self.feed, StreamFeed):
+            facts["timezone"] = self.feed.timezone
+            facts["event_time"] = self.feed.lake_name(self.feed.event_time)
         metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if value}
         return PartitionWriter(
-            self, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix
+            self.attempt, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix
         )

@@ -110,13 +110,13 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Size of all partitions."""
         return sum(part.bytes for part in self.partitions.values())
 
-    def keys(self) -> list[str]:
+    def partition_keys(self) -> list[str]:
         """Partition keys in order: days by date, versions by number (v10 after v9)."""
         return sorted(self.partitions, key=version_number if self.kind == "table" else str)
 
     def files(self) -> Iterator[FileEntry]:
         """Every live file, partition by partition."""
-        for key in self.keys():
+        for key in self.partition_keys():
             yield from self.partitions[key].files
 
     def files_of(self, partition: str) -> list[FileEntry]:

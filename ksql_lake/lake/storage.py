@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ksql_lake.errors import ConflictError, WriteError
 
@@ -33,6 +33,12 @@ class Storage(Protocol):
     def names(self, folder: str) -> list[str]:
         """Give the sorted names directly inside a folder; empty when there is no such folder."""
 
+    def walk(self, folder: str) -> Iterator[str]:
+        """Give the keys of all objects below a folder, sorted."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for reading; the caller closes it."""
+
     def size(self, key: str) -> int | None:
         """Give an object's size in bytes, or None when there is none."""
 
@@ -45,8 +51,8 @@ class Storage(Protocol):
     def stage(self, folder: str, names: list[str]) -> None:
         """Make the named local files of a staging folder durable."""
 
-    def publish(self, source: str, target: str) -> bool:
-        """Move a staged object into place; False when the source is gone."""
+    def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
+        """Move a staged object into place, or also keep it staged; False when the source is gone."""
 
     def sync(self, folders: set[str]) -> None:
         """Make what was published into these folders durable."""
@@ -133,6 +139,16 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def walk(self, folder: str) -> Iterator[str]:
+        """Give the keys of all files below a folder, sorted."""
+        for path in sorted(self._path(folder).rglob("*")):
+            if not path.is_dir():
+                yield path.relative_to(self.root).as_posix()
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a file for reading; the caller closes it."""
+        return self._path(key).open("rb")
+
     def size(self, key: str) -> int | None:
         """Give a file's size in bytes, or None when there is none."""
         try:
@@ -170,8 +186,8 @@ class LocalStorage:
             except FileNotFoundError as error:
                 raise staging_cleared(str(path)) from error
 
-    def publish(self, source: str, target: str) -> bool:
-        """Rename a staged file into place.
+    def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
+        """Rename a staged file into place, or hard-link it there.
 
         Raises:
             WriteError: The rename failed for another reason than a missing source.
@@ -181,7 +197,12 @@ class LocalStorage:
             while True:
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    origin.rename(destination)
+                    if keep:
+                        os.link(origin, destination)
+                    else:
+                        origin.rename(destination)
+                except FileExistsError:
+                    return True
                 except FileNotFoundError:
                     # Either the source is gone, or a concurrent retention removed the empty folder in between.
                     if not origin.exists():

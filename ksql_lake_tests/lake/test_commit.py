@@ -303,7 +303,7 @@ def test_table_versions_follow_one_another(tmp_path: Path) -> None:
     land_rows(lake, feed, [{"ID": 1, "NAME": "a"}])
     commit = land_rows(lake, feed, [{"ID": 1, "NAME": "b"}, {"ID": 2, "NAME": "c"}], version=2)
 
-    assert commit.state.keys() == ["v1", "v2"]
+    assert commit.state.partition_keys() == ["v1", "v2"]
     with pytest.raises(VersionError, match="version v2 cannot be written: the open version is v3"):
         land_rows(lake, feed, [{"ID": 1, "NAME": "x"}], version=2)
     assert lake.feed(feed).state().latest_version == 2
@@ -344,7 +344,7 @@ def test_retention_keeps_the_newest_seven(tmp_path: Path) -> None:
 
     assert applied == plan
     kept = [f"v{number}" for number in range(3, 10)]
-    assert lake.feed(feed).state().keys() == kept
+    assert lake.feed(feed).state().partition_keys() == kept
     assert sorted(path.name for path in (tmp_path / "tables/users").iterdir()) == [f"version={v}" for v in kept]
     assert lake.feed(feed).apply_retention().remove == ()
     assert land_rows(lake, feed, [{"ID": 1, "NAME": "z"}]).state.latest_version == 10

@@ -1,0 +1,160 @@
+"""Merging a closed day's many small files into one: the same rows, fewer files, one commit.
+
+Files are merged with those of the same columns only: what a row did not have when it was exported is part of
+what row identity compares later. The merged file's checksum must be that of the files it replaces, or nothing
+happens. What a glob reader can see meanwhile is said in `docs/reliability.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import CorruptLakeError
+from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.checksum import combined
+from ksql_lake.lake.days import day_of, event_times
+from ksql_lake.lake.log import CommitLog
+from ksql_lake.lake.manifest import FileEntry, Manifest
+from ksql_lake.lake.state import FeedState
+from ksql_lake.lake.writer import PartitionWriter, StagedFile
+from ksql_lake.schema import Schema, arrow_schema
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionPlan:
+    """The days that would be merged, and how many files and bytes they have now."""
+
+    days: tuple[str, ...]
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedDay:
+    """What merging one day did: the commit, and files and bytes before and after."""
+
+    day: str
+    commit: int
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+def plan_compaction(feed: StreamFeed, state: FeedState, *, older_than: int, now: datetime) -> CompactionPlan:
+    """List the days with files to merge that ended at least `older_than` days ago.
+
+    Args:
+        feed: The feed.
+        state: Its state.
+        older_than: Full days between the end of a day and today; 0 takes every day before today.
+        now: The present.
+    """
+    newest = day_of(now, feed.zone) - timedelta(days=older_than)
+    days = [
+        day for day in state.partition_keys() if date.fromisoformat(day) < newest and _mergeable(state, day)
+    ]
+    files = [file for day in days for file in state.files_of(day)]
+    return CompactionPlan(tuple(days), len(files), sum(file.bytes for file in files))
+
+
+def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | None:
+    """Merge a day's files of the same columns; None when there is nothing to merge (any more).
+
+    Raises:
+        ConflictError: Other runs won the commit number over and over.
+        CorruptLakeError: A file does not hold what its manifest says; nothing was changed.
+        WriteError: The disk or its permissions are in the way; nothing was changed.
+    """
+    with Attempt(log) as attempt:
+        for state in attempt.states():
+            group = _mergeable(state, day)
+            if not group:
+                return None
+            before, schema, now = state.files_of(day), state.shape(group[0]), datetime.now(UTC)
+            merged = _merge(attempt, feed, schema, group)
+            manifest = Manifest(
+                sequence=attempt.sequence,
+                attempt=attempt.id,
+                feed=feed.name,
+                kind=feed.kind,
+                operation="compact",
+                committed_at=now.isoformat(timespec="milliseconds"),
+                schema=schema.text,
+                added=[attempt.entry(merged, day, at=now)],
+                removed=[file.path for file in group],
+            )
+            if attempt.commit(manifest):
+                after = log.finish().files_of(day)
+                return CompactedDay(
+                    day, manifest.sequence, len(before), len(after), _size(before), _size(after)
+                )
+    raise AssertionError("states() ends with an error")
+
+
+def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
+    """Give the day's largest group of two and more files with the same columns; none when there is none."""
+    groups: dict[str, list[FileEntry]] = {}
+    for file in state.files_of(day):
+        groups.setdefault(state.shape(file).text, []).append(file)
+    largest = max(groups.values(), key=len, default=[])
+    return largest if len(largest) > 1 else []
+
+
+def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileEntry]) -> StagedFile:
+    log, day = attempt.log, files[0].partition
+    metadata: dict[str, str] = {}
+    suffix = f"{attempt.sequence}.merged.tmp"
+    writer: PartitionWriter | None = None
+    for file in files:
+        with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
+            if writer is None:
+                metadata = _footer(parquet)
+                metadata |= {"ksql_lake.attempt": attempt.id, "ksql_lake.merged": str(len(files))}
+                writer = PartitionWriter(
+                    attempt,
+                    arrow_schema(schema),
+                    compression=feed.compression,
+                    metadata=metadata,
+                    suffix=suffix,
+                )
+            for batch in _batches(parquet, writer.schema):
+                events = event_times(batch, metadata.get("ksql_lake.event_time", "ROWTIME"))
+                writer.write(day, batch, events=(int(events.min()), int(events.max())))
+    assert writer is not None  # noqa: S101 - a group has files
+    (merged,) = writer.close()
+    expected = combined(file.checksum for file in files)
+    if merged.records != sum(file.records for file in files) or merged.checksum != expected:
+        raise CorruptLakeError(
+            f"its files hold {merged.records} rows with checksum {merged.checksum}, their manifests say "
+            f"{sum(file.records for file in files)} with {expected}; nothing was merged",
+            hint="Run `ksql-lake doctor` to see which file is damaged.",
+            feed=feed.name,
+            partition=files[0].partition,
+        )
+    return merged
+
+
+def _batches(parquet: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in parquet.iter_batches():
+        if batch.num_rows:
+            yield batch.cast(schema) if batch.schema != schema else batch
+
+
+def _footer(parquet: pq.ParquetFile) -> dict[str, str]:
+    pairs = parquet.metadata.metadata or {}
+    return {
+        key.decode(): value.decode()
+        for key, value in pairs.items()
+        if key.startswith(b"ksql_lake.") and key != b"ksql_lake.partition"
+    }
+
+
+def _size(files: list[FileEntry]) -> int:
+    return sum(file.bytes for file in files)
