@@ -12,7 +12,7 @@ import click
 from ksql_lake.cli.output import error_console, note, print_json, print_table, size_text, waiting
 from ksql_lake.cli.planning import left_out_entries, plan_all, reads, tell_left_out
 from ksql_lake.cli.pool import Outcome, export_all
-from ksql_lake.cli.running import DEBUG, FAILED, INTERRUPTED, complain, complain_unexpected
+from ksql_lake.cli.running import DEBUG, FAILED, INTERRUPTED, complain, complain_unexpected, unexpected_text
 from ksql_lake.cli.selection import asked, select, selection_options
 from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
 from ksql_lake.export import ExportResult
@@ -66,7 +66,7 @@ def export(context: click.Context, /, *, workers: int, as_json: bool, **options:
     if as_json:
         print_json(_document(outcomes) | {"left_out": left_out_entries(selection.broken)})
     elif outcomes:
-        print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:])
+        print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:], flexible=("Feed",))
     tell_left_out(selection.broken)
     _tell_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
     _record([outcome.result for outcome in outcomes if outcome.result and outcome.result.commit], settings)
@@ -81,12 +81,11 @@ def _probe(client: KsqlClient) -> None:
         with waiting(f"asking {client.url}"):
             client.server_info()
     except ServerUnavailableError as error:
-        line = " ".join(str(error).split())
-        complain(line)
+        complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
         raise click.exceptions.Exit(FAILED) from None
 
 
-_HEADERS = ["Feed", "Partitions", "Read", "New", "Already there", "Late", "Size", "Seconds"]
+_HEADERS = ["Feed", "Partitions", "Read", "New", "Already\nthere", "Late", "Size", "Seconds"]
 
 
 def _row(outcome: Outcome) -> list[str]:
@@ -109,7 +108,10 @@ def _row(outcome: Outcome) -> list[str]:
 def _partitions(result: ExportResult) -> str:
     if result.plan.days is None:
         return ", ".join(part.partition for part in result.partitions)
-    return f"{len(result.plan.days)} days" if len(result.plan.days) > 1 else reads(result.plan)
+    if len(result.plan.days) == 1:
+        return reads(result.plan)
+    filled = sum(part.read > 0 for part in result.partitions)
+    return f"{filled} of {len(result.plan.days)} days"
 
 
 def _document(outcomes: Sequence[Outcome]) -> dict[str, object]:
@@ -128,15 +130,25 @@ def _document(outcomes: Sequence[Outcome]) -> dict[str, object]:
 
 
 def _tell_failures(outcomes: Sequence[Outcome], *, debug: bool) -> None:
+    told: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        if isinstance(outcome.error, KsqlLakeError):
-            complain(str(outcome.error))
-        elif outcome.error is not None:
-            complain_unexpected(outcome.error, debug=debug)
+        name, error = outcome.feed.name, outcome.error
+        if isinstance(error, KsqlLakeError):
+            told.setdefault(f"{error.message}\n{error.hint}", []).append(outcome)
+        elif error is not None and debug:
+            complain_unexpected(error, debug=True)
+        elif error is not None:
+            complain(f"feed {name}: {unexpected_text(error)}")
         elif outcome.result and outcome.result.commit is None:
-            note(f"{outcome.feed.name}: nothing to read: {outcome.result.plan.reason}")
+            note(f"{name}: nothing to read: {outcome.result.plan.reason}")
+    for text, alike in told.items():
+        # Where eight feeds fail for one reason, it is said once, without the places that are each one's own.
+        names = ", ".join(outcome.feed.name for outcome in alike)
+        complain(str(alike[0].error) if len(alike) == 1 else f"feeds {names}: {text.strip()}")
     if any(outcome.interrupted for outcome in outcomes):
-        complain("interrupted; what the table shows as landed is complete, the rest was not touched")
+        complain(
+            "interrupted; what the table shows as landed is complete, run the same line again for the rest"
+        )
 
 
 def _record(results: Sequence[ExportResult], settings: Settings) -> None:

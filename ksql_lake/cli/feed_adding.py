@@ -103,7 +103,10 @@ def _impatient(settings: Settings) -> Settings:
 
 def _document(options: dict[str, Any]) -> dict[str, Any]:
     """Make a feed file's object of the given options; what was not given is not in it."""
-    raw = {key: value for key, value in options.items() if value not in (None, (), False)}
+    # 0 is a value; None, an empty tuple and an absent flag are not.
+    raw = {
+        key: value for key, value in options.items() if value is not None and value != () and value is not False
+    }
     raw["name"] = options["name"] or feed_name(options["source"])
     if raw.pop("disabled", False):
         raw["enabled"] = False
@@ -173,7 +176,11 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
     if as_json:
         print_json([source.as_dict() for source in found])
     elif found:
-        print_table(["Source", "Kind", "Feed", "Exportable"], [_row(source) for source in found])
+        print_table(
+            ["Source", "Kind", "Feed", "Exportable"],
+            [_row(source) for source in found],
+            flexible=("Source", "Feed"),
+        )
     _tell(found, written, enabled=enabled)
 
 

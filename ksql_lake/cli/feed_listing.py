@@ -49,9 +49,12 @@ def list_feeds(*, as_json: bool) -> None:
     if not rows:
         note("there are no feeds yet; add one: ksql-lake feeds add")
         return
-    print_table(["Name", "Kind", "Source", "Enabled", "Schedule", "State"], rows)
+    print_table(_HEADERS, rows, flexible=("Name", "Source"))
     if feeds.quarantined:
         note(f"{count_of(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
+
+
+_HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
 
 
 def _file_entry(file: FeedFile) -> dict[str, object]:

@@ -13,8 +13,8 @@ from datetime import date
 from pathlib import Path
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -40,26 +40,57 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
-    """Write a table to stdout.
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    flexible: Collection[str] = (),
+) -> None:
+    """Write a table to stdout; where a terminal is too narrow for one, each row becomes a short paragraph.
 
     Args:
-        headers: Column titles.
-        rows: Cells as text.
+        headers: Column titles; a line break in one is used on terminals.
+        rows: Cells as text; the first names the row.
         right: Titles of the columns that align right, as numbers do.
+        flexible: Titles of the columns that may become narrower than their text.
     """
     if not sys.stdout.isatty():
-        for line in plain_lines(
-            [[header.upper() for header in headers], *rows], right_at=_places(headers, right)
-        ):
+        titles = [" ".join(header.split()).upper() for header in headers]
+        right_at = {at for at, header in enumerate(headers) if header in right}
+        for line in plain_lines([titles, *rows], right_at=right_at):
             click.echo(line)
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    console = Console(highlight=False)
+    widths = [
+        max(len(text) for text in (*header.split("\n"), *(row[at] for row in rows)))
+        for at, header in enumerate(headers)
+    ]
+    least = [
+        min(width, _FLEXIBLE) if header in flexible else width
+        for header, width in zip(headers, widths, strict=True)
+    ]
+    gaps = len(headers) - 1
+    if sum(least) + gaps > console.width:
+        _print_paragraphs(console, headers, rows)
+        return
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2 if sum(widths) + 2 * gaps <= console.width else 1, 0, 0),
+        header_style="bold",
+    )
     for header in headers:
-        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
+        table.add_column(
+            header,
+            justify="right" if header in right else "left",
+            no_wrap=header not in flexible,
+            min_width=_FLEXIBLE if header in flexible else None,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 _STYLES = {
@@ -69,6 +100,20 @@ _STYLES = {
     "disabled": "yellow",
     "archived": "dim",
 }
+_FLEXIBLE = 16
+"""Columns of this width are still read with pleasure."""
+
+
+def _print_paragraphs(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    titles = [" ".join(header.split()).lower() for header in headers]
+    for row in rows:
+        console.print(Text(row[0], style="bold"))
+        told = Text(", ").join(
+            Text.assemble(f"{title} ", (cell, _STYLES.get(cell, "")))
+            for title, cell in zip(titles[1:], row[1:], strict=True)
+            if cell != "-"
+        )
+        console.print(Padding(told, (0, 0, 0, 2)))
 
 
 def plain_lines(rows: Sequence[Sequence[str]], *, right_at: Collection[int] = ()) -> list[str]:
@@ -95,10 +140,6 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def _places(headers: Sequence[str], chosen: Collection[str]) -> set[int]:
-    return {at for at, header in enumerate(headers) if header in chosen}
 
 
 def _plain(value: object) -> object:

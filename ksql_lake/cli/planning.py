@@ -10,7 +10,7 @@ import click
 
 from ksql_lake.cli.output import note, print_json, print_table
 from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, selection_options
-from ksql_lake.errors import ConfigError, KsqlLakeError
+from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError
 from ksql_lake.export import ExportPlan, plan_export
 from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
 from ksql_lake.lake import Lake
@@ -48,7 +48,7 @@ def plan(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"plans": [_entry(one) for one in planned], "left_out": left_out_entries(selection.broken)})
     elif planned:
-        print_table(["Feed", "Kind", "Reads", "Why"], [_row(one) for one in planned])
+        print_table(["Feed", "Kind", "Reads", "Why"], [_row(one) for one in planned], flexible=("Feed", "Why"))
     if not planned:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
     tell_left_out(selection.broken)
@@ -61,17 +61,20 @@ def plan_all(selection: Selection, wanted: Asked, settings: Settings) -> list[Pl
     Raises:
         ConfigError: The days cannot be meant: in the future, or all before a named feed's `start_date`.
     """
-    lake = Lake(settings.lake_root)
-    return [_plan_one(feed, wanted, lake) for feed in selection.feeds]
+    return [_plan_one(feed, wanted, settings.lake_root) for feed in selection.feeds]
 
 
-def _plan_one(feed: Feed, wanted: Asked, lake: Lake) -> Planned:
+def _plan_one(feed: Feed, wanted: Asked, root: str) -> Planned:
     try:
-        found = plan_export(feed, lake, days=days_for(feed, wanted))
+        found = plan_export(feed, Lake(root), days=days_for(feed, wanted))
     except ConfigError:
         raise
     except KsqlLakeError as error:
         return Planned(feed, error=error.at(feed=feed.name))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        unreadable = LakeError(f"the lake at {root} cannot be read: {reason}", feed=feed.name)
+        return Planned(feed, error=unreadable)
     if not found.partitions and wanted.dated and not wanted.everything:
         raise ConfigError(
             found.reason,

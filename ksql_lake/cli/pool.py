@@ -1,33 +1,30 @@
 """Several exports at once, one feed per worker thread, and a way to stop them all.
 
 The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
-files are removed, nothing half becomes visible. A second one, or an export that does not come to an end in
-`GRACE_SECONDS`, leaves the process at once; the next export clears what such an end leaves behind.
+files are removed, nothing half becomes visible. After a second one, or when an export does not come to an end
+in `GRACE_SECONDS`, they are not waited for; the next export clears what such an end leaves behind.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ksql_lake.cli.output import note
+from ksql_lake.cli.output import count_of, note
 from ksql_lake.cli.planning import Planned
 from ksql_lake.cli.progress import ProgressBars, progress_bars
-from ksql_lake.cli.running import INTERRUPTED
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.feeds import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
 """How long running exports get to come to an end after an interruption."""
 
 
@@ -61,22 +58,25 @@ def export_all(
             for one in planned:
                 if one.plan is not None:
                     hook = _hook(stop, bars)
-                    futures[one.feed.name] = pool.submit(_export_one, one.plan, client, lake, hook=hook)
+                    futures[one.feed.name] = pool.submit(
+                        _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
+                    )
             names = {future: name for name, future in futures.items()}
             for future in as_completed(names):
                 bars.finished(names[future])
         except KeyboardInterrupt:
             stop.set()
-            _stop(list(futures.values()))
-        pool.shutdown(wait=True, cancel_futures=True)
+            _wait_for_end(list(futures.values()))
+        # What still runs now waits for a silent server; the end of the process is its end.
+        pool.shutdown(wait=False, cancel_futures=True)
     return [_outcome(one, futures.get(one.feed.name)) for one in planned]
 
 
 def _export_one(
-    plan: ExportPlan, client: KsqlClient, lake: Lake, *, hook: Callable[[Progress], None]
+    plan: ExportPlan, client: KsqlClient, lake: Lake, *, hook: Callable[[Progress], None], attempts: int
 ) -> ExportResult:
     hook(Progress(plan.feed.name, rows=0, bytes=0))
-    return land(extract(plan, client), lake, on_progress=hook)
+    return land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
 
 
 def _hook(stop: threading.Event, bars: ProgressBars) -> Callable[[Progress], None]:
@@ -88,26 +88,20 @@ def _hook(stop: threading.Event, bars: ProgressBars) -> Callable[[Progress], Non
     return on_progress
 
 
-def _stop(futures: Sequence[Future[ExportResult]]) -> None:
-    """Wait for the running exports to end; leave the process if they do not."""
-    running = [future for future in futures if not future.done() and not future.cancel()]
-    try:
+def _wait_for_end(futures: Sequence[Future[ExportResult]]) -> None:
+    """Start no further export, and give the running ones time to end."""
+    # A second interruption only ends the waiting.
+    with suppress(KeyboardInterrupt):
+        running = [future for future in futures if not future.done() and not future.cancel()]
         if running:
-            note(f"stopping {len(running)} running exports; Ctrl-C again leaves at once", label="interrupted")
-        _, late = wait(running, timeout=GRACE_SECONDS)
-    except KeyboardInterrupt:
-        late = set(running)
-    if late:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A thread that waits for a silent server cannot be ended otherwise; nothing it does is visible yet.
-        os._exit(INTERRUPTED)
+            note(f"ending {count_of(len(running), 'export')}; Ctrl-C again does not wait", label="interrupted")
+            wait(running, timeout=GRACE_SECONDS)
 
 
 def _outcome(one: Planned, future: Future[ExportResult] | None) -> Outcome:
     if future is None:
         return Outcome(one.feed, error=one.error)
-    if future.cancelled():
+    if future.cancelled() or not future.done():
         return Outcome(one.feed)
     error = future.exception()
     if isinstance(error, _StoppedError):

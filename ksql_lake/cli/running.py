@@ -30,7 +30,14 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 def main() -> None:
     """Run the command line and leave the process."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        # A thread may still wait for a silent server, and Python would wait for it. Nothing it has read is
+        # visible yet, so it can be left behind.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -86,8 +93,13 @@ def complain_unexpected(error: BaseException, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
         return
+    complain(unexpected_text(error))
+
+
+def unexpected_text(error: BaseException) -> str:
+    """Give an unexpected error as one line."""
     message = " ".join(str(error).split()) or "no message"
-    complain(f"unexpected {type(error).__name__}: {message} (run again with --debug for the traceback)")
+    return f"unexpected {type(error).__name__}: {message} (run again with --debug for the traceback)"
 
 
 def usage_text(error: click.ClickException) -> str:

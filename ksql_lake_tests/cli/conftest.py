@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import requests
 
 from ksql_lake.cli.running import run
+from ksql_lake.devserver.process import DevServer
 
 COMMAND = (sys.executable, "-c", "from ksql_lake.cli import main; main()")
 """The console script, independent of where it was installed."""
@@ -54,29 +58,49 @@ class Project:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a command run as a process."""
-        dropped = ("KSQL", "DAGSTER", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
+        dropped = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
         kept = {name: value for name, value in _environ().items() if not name.startswith(dropped)}
         return kept | {"TERM": "xterm-256color"} | more
 
-    def process(self, *arguments: str, **environment: str) -> Said:
-        """Run a command as a process of its own."""
-        done = subprocess.run(
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command as a process of its own."""
+        return subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=self.root,
             env=self.environment(**environment),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
-            check=False,
         )
-        return Said(done.returncode, done.stdout, done.stderr)
+
+    def process(self, *arguments: str, **environment: str) -> Said:
+        """Run a command as a process of its own."""
+        return ended(self.start(*arguments, **environment))
+
+    def rows(self, feed: str) -> int:
+        """How many rows any glob reader finds for a feed; of a table the newest version's."""
+        (folder,) = self.root.glob(f"data_lake/*/{feed}")
+        if folder.parent.name == "tables":
+            folder = max(folder.iterdir(), key=lambda version: int(version.name.removeprefix("version=v")))
+        return sum(pq.read_metadata(path).num_rows for path in folder.rglob("*.parquet"))
+
+    @property
+    def parquet(self) -> list[Path]:
+        """Every Parquet file a reader could find."""
+        return sorted(self.root.rglob("*.parquet"))
+
+
+def ended(process: subprocess.Popen[str]) -> Said:
+    """Wait for a process."""
+    with process:
+        out, err = process.communicate(timeout=120)
+    return Said(process.returncode, out, err)
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project folder, made the current one."""
-    for name in [name for name in _environ() if name.startswith(("KSQL", "DAGSTER", "COLUMNS"))]:
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "feeds" / "active").mkdir(parents=True)
     return Project(tmp_path)
@@ -97,3 +121,64 @@ def cli(project: Project, capsys: pytest.CaptureFixture[str]) -> Cli:
         return Said(code, captured.out, captured.err)
 
     return command
+
+
+SAMPLE_ROWS = 300
+"""Rows of the sample's largest stream, spread over two days from 2025-01-06 on."""
+
+NOT_QUERYABLE = (
+    "CREATE TABLE PLAIN (ID BIGINT PRIMARY KEY, V STRING) WITH (KAFKA_TOPIC='p', VALUE_FORMAT='JSON');"
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A devserver with the sample, and its switches."""
+
+    url: str
+
+    def fault(self, **fault: object) -> None:
+        """Switch one fault on, and all others off."""
+        requests.put(f"{self.url}/devserver/faults", json=[fault], timeout=30).raise_for_status()
+
+    @property
+    def queries(self) -> list[str]:
+        """The queries that are running."""
+        return list(requests.get(f"{self.url}/devserver", timeout=30).json()["queries"])
+
+    def wait_for_queries(self, count: int) -> None:
+        """Wait until this many queries are running."""
+        for _ in range(3000):
+            if len(self.queries) >= count:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"never were {count} queries running")
+
+
+@pytest.fixture(scope="session")
+def devserver() -> Iterator[DevServer]:
+    """One devserver for all tests of the command line."""
+    arguments = ["--sample-rows", str(SAMPLE_ROWS), "--sample-days", "2"]
+    with DevServer.start(sample=True, arguments=arguments) as running:
+        statement = {"ksql": NOT_QUERYABLE, "streamsProperties": {}}
+        requests.post(f"{running.url}/ksql", json=statement, timeout=30).raise_for_status()
+        yield running
+
+
+@pytest.fixture
+def server(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The devserver as the one the environment names, without faults."""
+    monkeypatch.setenv("KSQLDB_URL", devserver.url)
+    yield Server(devserver.url)
+    requests.delete(f"{devserver.url}/devserver/faults", timeout=30).raise_for_status()
+
+
+@pytest.fixture
+def sample(project: Project, server: Server) -> Project:
+    """A project with two stream feeds and one table feed on the sample."""
+    assert server.url
+    dated = {"kind": "stream", "start_date": "2025-01-06"}
+    project.feed({"name": "transactions", "source": "TRANSACTION_STREAM", **dated})
+    project.feed({"name": "logins", "source": "LOGIN_EVENTS", **dated})
+    project.feed({"name": "merchants", "kind": "table", "source": "MERCHANTS"})
+    return project

@@ -19,11 +19,11 @@ def test_list_shows_every_feed_and_its_state(cli: Cli, project: Project) -> None
 
     assert said.code == 0
     assert said.out.splitlines() == [
-        "NAME    KIND    SOURCE  ENABLED  SCHEDULE   STATE",
-        "broken  -       -       -        -          broken",
-        "old     table   TOTALS  yes      -          archived",
-        "orders  stream  ORDERS  yes      0 * * * *  active",
-        "totals  table   TOTALS  no       -          disabled",
+        "NAME    KIND    SOURCE  ON   SCHEDULE   STATE",
+        "broken  -       -       -    -          broken",
+        "old     table   TOTALS  yes  -          archived",
+        "orders  stream  ORDERS  yes  0 * * * *  active",
+        "totals  table   TOTALS  no   -          disabled",
     ]
     assert said.err == "note: 1 file cannot be used; see: ksql-lake feeds validate\n"
 

@@ -1,0 +1,225 @@
+"""`ksql-lake feeds add | discover`, with and without a server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ksql_lake_tests.cli.conftest import Cli, Project, Server
+
+
+def written(project: Project, name: str) -> dict[str, object]:
+    """The object in a feed file."""
+    content: dict[str, object] = json.loads((project.root / "feeds" / "active" / f"{name}.json").read_text())
+    return content
+
+
+def test_the_server_says_what_a_source_is(cli: Cli, project: Project, server: Server) -> None:
+    """With a server, the source is enough for a table and a first day for a stream; the rest is looked up."""
+    assert server.url
+
+    table = cli("feeds", "add", "--source", "MERCHANTS")
+    stream = cli("feeds", "add", "--source", "LOGIN_EVENTS", "--start-date", "2025-01-06", "--name", "logins")
+
+    assert (table.code, table.out) == (0, "written: feeds/active/merchants.json\n")
+    assert table.err == "next: see what it would read with: ksql-lake plan --table merchants\n"
+    assert written(project, "merchants")["kind"] == "table"
+    assert (stream.code, stream.out) == (0, "written: feeds/active/logins.json\n")
+    assert written(project, "logins") == {
+        "name": "logins",
+        "kind": "stream",
+        "source": "LOGIN_EVENTS",
+        "enabled": True,
+        "start_date": "2025-01-06",
+        "timezone": "UTC",
+        "schedule": None,
+    }
+    assert cli("feeds", "validate").code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ("--source MERCHANT", 2, "the server has no stream or table 'MERCHANT'\nDid you mean 'MERCHANTS'?"),
+        ("--source merchants", 2, "the server has no stream or table 'merchants'\nDid you mean 'MERCHANTS'?"),
+        ("--source ZZZ", 2, "'ZZZ'\nSee what it has: ksql-lake feeds discover"),
+        ("--source MERCHANTS --kind stream --start-date 2025-01-01", 2, "MERCHANTS is a table on the server"),
+        ("--source LOGIN_EVENTS", 2, 'start_date: is missing; the first day to export, e.g. "2025-01-31"'),
+        ("--source LOGIN_EVENTS --start-date 6.1.25", 2, 'start_date: must be a day written "YYYY-MM-DD"'),
+        ("--source LOGIN_EVENTS --start-date 2025-01-06 --column USERID", 2, "Did you mean 'USER_ID'?"),
+        (
+            "--source LOGIN_EVENTS --start-date 2025-01-06 --event-time IP",
+            2,
+            "event_time 'IP' is STRING; it must be BIGINT (epoch ms) or TIMESTAMP",
+        ),
+        ("--source PLAIN", 1, "CREATE TABLE"),
+    ],
+)
+def test_what_does_not_fit_the_server_is_not_written(
+    cli: Cli, project: Project, server: Server, line: str, code: int, text: str
+) -> None:
+    """A source, kind or column that the server does not have is told, and no file is written."""
+    assert server.url
+
+    said = cli("feeds", "add", *line.split())
+
+    assert (code, "") == (said.code, said.out)
+    assert text in said.err
+    assert list((project.root / "feeds" / "active").iterdir()) == []
+
+
+def test_without_the_server_the_feed_is_written_unchecked(cli: Cli, project: Project) -> None:
+    """An unreachable server is a warning; with `--offline` it is not even asked."""
+    unreached = cli("feeds", "add", "--source", "TOTALS", "--kind", "table")
+    offline = cli(
+        "feeds", "add", "--source", "ORDERS", "--kind", "stream", "--start-date", "2025-01-01", "--offline"
+    )
+    kindless = cli("feeds", "add", "--source", "X", "--offline")
+
+    assert unreached.code == 0
+    assert unreached.err.startswith("warning: http://127.0.0.1:9 does not answer; TOTALS was not checked\n")
+    assert offline.code == 0
+    assert "warning" not in offline.err
+    assert (
+        kindless.code,
+        kindless.err.partition("Help")[0],
+    ) == (2, "error: without the server --kind is needed: stream or table\n")
+    assert sorted(path.name for path in (project.root / "feeds" / "active").iterdir()) == [
+        "orders.json",
+        "totals.json",
+    ]
+
+
+def test_every_option_arrives_in_the_file(cli: Cli, project: Project) -> None:
+    """What is given on the line stands in the file under its key, in stable order."""
+    said = cli(
+        "feeds", "add", "--offline", "--kind", "stream", "--source", "ORDERS", "--start-date", "2025-01-01",
+        "--description", "Orders as they come", "--timezone", "Europe/Berlin", "--event-time", "TS",
+        "--column", "ID", "--column", "TS", "--rename", "ID=order_id", "--identity", "key",
+        "--identity-column", "ID", "--lookback-days", "2", "--compression", "zstd:3", "--on-schema-change",
+        "freeze", "--schedule", "5 * * * *", "--owner", "team:payments", "--tag", "domain=payments",
+        "--disabled",
+    )  # fmt: skip
+
+    assert said.code == 0, said.err
+    assert said.err == ""
+    assert list(written(project, "orders").items()) == [
+        ("name", "orders"),
+        ("kind", "stream"),
+        ("source", "ORDERS"),
+        ("description", "Orders as they come"),
+        ("enabled", False),
+        ("start_date", "2025-01-01"),
+        ("timezone", "Europe/Berlin"),
+        ("event_time", "TS"),
+        ("columns", ["ID", "TS"]),
+        ("rename", {"ID": "order_id"}),
+        ("identity", {"by": "key", "columns": ["ID"]}),
+        ("lookback_days", 2),
+        ("compression", "zstd:3"),
+        ("on_schema_change", "freeze"),
+        ("schedule", "5 * * * *"),
+        ("owners", ["team:payments"]),
+        ("tags", {"domain": "payments"}),
+    ]
+
+
+def test_numbers_given_as_zero_arrive_too(cli: Cli, project: Project) -> None:
+    """0 is a value, not an absent option."""
+    line = "feeds add --offline --kind table --source T --min-ratio-to-previous 0 --retention 1"
+    said = cli(*line.split())
+
+    assert said.code == 0, said.err
+    assert written(project, "t")["min_ratio_to_previous"] == 0.0
+    line = "feeds add --offline --kind stream --source S --start-date 2025-01-01 --lookback-days 0"
+    assert cli(*line.split()).code == 0
+    assert written(project, "s")["lookback_days"] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--kind table --source T --rename A", "error: --rename 'A' must be written --rename NAME=VALUE"),
+        (
+            "--kind tabel --source T",
+            "error: invalid value for '--kind': 'tabel' is not one of 'stream', 'table'.",
+        ),
+        ("--kind table --source T --lookback-days 1", "lookback_days: is a key of stream feeds only"),
+        ("--kind table --source T --name Bad", "name: must start with a lower-case letter"),
+        ("--kind table", "error: missing option '--source'."),
+    ],
+)
+def test_a_wrong_option_is_told(cli: Cli, line: str, text: str) -> None:
+    """Options are held to the same rules as feed files, in the same words."""
+    said = cli("feeds", "add", "--offline", *line.split())
+
+    assert (said.code, said.out) == (2, "")
+    assert text in said.err
+
+
+def test_dry_run_prints_the_file_and_writes_nothing(cli: Cli, project: Project) -> None:
+    """What would be written can be seen first."""
+    said = cli("feeds", "add", "--offline", "--kind", "table", "--source", "T", "--dry-run")
+
+    assert json.loads(said.out)["name"] == "t"
+    assert list((project.root / "feeds" / "active").iterdir()) == []
+
+
+def test_a_taken_name_is_refused(cli: Cli, project: Project) -> None:
+    """Nothing is ever overwritten; an archived feed says how to bring it back."""
+    project.feed({"name": "t", "kind": "table", "source": "T"}, folder="archived")
+
+    said = cli("feeds", "add", "--offline", "--kind", "table", "--source", "T")
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "error: file feeds/archived/t.json: there is already a feed file named 't'\n"
+        "It is archived; bring it back with: ksql-lake feeds restore t\n"
+    )
+
+
+def test_discover_lists_what_no_feed_exports(cli: Cli, project: Project, server: Server) -> None:
+    """Sources of active and archived feeds are left out; those that cannot be exported say why."""
+    assert server.url
+    project.feed({"name": "m", "kind": "table", "source": "MERCHANTS"})
+    project.feed({"name": "fx", "kind": "table", "source": "FX_RATES"}, folder="archived")
+    project.feed("{", file="login_events.json")
+
+    said = cli("feeds", "discover")
+    as_json = json.loads(cli("feeds", "discover", "--json").out)
+
+    assert said.code == 0
+    lines = [line.split() for line in said.out.splitlines()]
+    assert lines[0] == ["SOURCE", "KIND", "FEED", "EXPORTABLE"]
+    assert ["LOGIN_EVENTS", "stream", "login_events_2", "yes"] in lines
+    assert ["PLAIN", "table", "plain", "no"] in lines
+    assert not {"MERCHANTS", "FX_RATES"} & {line[0] for line in lines}
+    assert "note: PLAIN cannot be exported: " in said.err
+    assert {source["name"]: source["exportable"] for source in as_json}["PLAIN"] is False
+
+
+def test_discover_writes_disabled_feeds(cli: Cli, project: Project, server: Server) -> None:
+    """`--write` proposes a file for each exportable source and enables none; afterwards nothing is left."""
+    assert server.url
+
+    dateless = cli("feeds", "discover", "--write")
+    said = cli("feeds", "discover", "--write", "--start-date", "2025-01-06")
+    again = cli("feeds", "discover")
+
+    assert dateless.code == 2
+    assert "--write needs --start-date" in dateless.err
+    assert said.code == 0
+    assert "note: 8 feed files written, disabled; look at them, then: ksql-lake feeds enable NAME\n" in said.err
+    assert written(project, "login_events")["enabled"] is False
+    assert cli("feeds", "validate").code == 0
+    assert [line.split()[0] for line in again.out.splitlines()] == ["SOURCE", "PLAIN"]
+
+
+def test_discover_of_an_unreachable_server_is_one_paragraph(project: Project) -> None:
+    """Without a server there is nothing to discover, which is told in one line and its hint."""
+    said = project.process("feeds", "discover", KSQLDB_ATTEMPTS="1")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: server http://127.0.0.1:9: cannot connect: connection refused")
+    assert "Traceback" not in said.err
