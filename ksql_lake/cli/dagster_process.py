@@ -13,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +24,31 @@ from ksql_lake.errors import ConfigError
 HOME = ".dagster_home"
 STOP_SECONDS = 30
 
+_POLL_SECONDS = 0.05
+
 _SERVER_VARIABLES = "KSQLDB_"
 _SAID = re.compile(
     r"^dagster\._core\.definitions\.events\.Failure: (.*?)^\s*Stack Trace:", re.DOTALL | re.MULTILINE
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One Dagster command: a name for its log, what it does in words, what follows `dagster`."""
+
+    name: str
+    what: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a task ended."""
+
+    task: Task
+    success: bool
+    seconds: float
+    log: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +101,44 @@ class DagsterProject:
             "DAGSTER_HOME": str(self.home),
         }
 
-    def run(self, arguments: Sequence[str], *, log: Path) -> int:
-        """Run `dagster ARGUMENTS` to its end, its output into a file, and give the exit code."""
-        with log.open("wb") as output:
-            done = subprocess.run(  # noqa: S603 - our own interpreter
+    def start(self, arguments: Sequence[str], *, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start `dagster ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
+
+        Args:
+            arguments: What follows `dagster`.
+            log: File for everything it says; None lets it speak on our terminal.
+        """
+        with contextlib.ExitStack() as files:
+            output = files.enter_context(log.open("wb")) if log else None
+            return subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, "-m", "dagster", *arguments],
                 cwd=self.folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
+                stderr=subprocess.STDOUT if output else None,
+                start_new_session=True,
             )
-        return done.returncode
 
-    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start `dagster ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on."""
-        return subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "dagster", *arguments],
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def run(self, tasks: Iterable[Task], *, at_once: int, logs: Path) -> Iterator[Done]:
+        """Run tasks, so many at once, and give each as it ends; leaving early ends those that still run."""
+        waiting, running = deque(tasks), dict[Task, tuple[subprocess.Popen[bytes], float]]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    task = waiting.popleft()
+                    process = self.start(task.arguments, log=logs / f"{task.name}.log")
+                    running[task] = (process, time.monotonic())
+                time.sleep(_POLL_SECONDS)
+                for task, (process, started) in list(running.items()):
+                    code = process.poll()
+                    if code is not None:
+                        del running[task]
+                        log = logs / f"{task.name}.log"
+                        yield Done(task, code == 0, time.monotonic() - started, log)
+        finally:
+            for process, _ in running.values():
+                stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

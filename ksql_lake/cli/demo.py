@@ -11,15 +11,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from ksql_lake.cli.dagster_events import create_databases, export_seconds
-from ksql_lake.cli.dagster_process import DagsterProject, stop, what_failed
+from ksql_lake.cli.dagster_process import DagsterProject, Task, stop, what_failed
 from ksql_lake.cli.output import count_of, note, print_table, size_text
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
@@ -46,15 +44,6 @@ Examples:
   ksql-lake demo
   ksql-lake demo --ui       Dagster's UI on that data, with the server running, until Ctrl-C
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One Dagster process of the demo."""
-
-    name: str
-    what: str
-    arguments: tuple[str, ...]
 
 
 @click.command(help=_HELP)
@@ -84,30 +73,21 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> int:
     create_databases(project.home)
     logs = project.home / "demo"
     logs.mkdir(exist_ok=True)
-
-    def run(task: _Task) -> bool:
-        started, log = time.monotonic(), logs / f"{task.name}.log"
-        done = project.run(task.arguments, log=log) == 0
-        took = f"{time.monotonic() - started:.1f} s"
-        if done:
-            note(f"{task.what} ({took})", label="done")
+    success = True
+    for done in project.run(_tasks(feeds), at_once=PROCESSES, logs=logs):
+        told = f"{done.task.what} ({done.seconds:.1f} s)"
+        if done.success:
+            note(told, label="done")
         else:
-            note(f"{task.what} ({took}): {what_failed(log)}\nThe whole log: {log}", label="failed")
-        return done
-
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        try:
-            outcomes = list(pool.map(run, _tasks(feeds)))
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            success = False
+            note(f"{told}: {what_failed(done.log)}\nThe whole log: {done.log}", label="failed")
     _print_landed(project, lake, feeds)
     click.echo(f"\n{time.monotonic() - began:.1f} s. The lake is in {lake.root}")
     click.echo(f"See it in Dagster's UI:  {_ui_command(project.folder)}")
-    return 0 if all(outcomes) else 1
+    return 0 if success else 1
 
 
-def _tasks(feeds: Iterable[Feed]) -> list[_Task]:
+def _tasks(feeds: Iterable[Feed]) -> list[Task]:
     """Streams first: they take longest. One run per time zone, because a run has one partitioning."""
     by_zone: dict[str, list[str]] = {}
     tables = []
@@ -117,24 +97,17 @@ def _tasks(feeds: Iterable[Feed]) -> list[_Task]:
         else:
             tables.append(feed.name)
     module, (first, last) = ("-m", "ksql_lake.definitions"), DAYS
-    streams = [
-        _Task(
+    range_run = ("asset", "materialize", *module, "--partition-range", f"{first}...{last}", "--select")
+    tasks = [
+        Task(
             f"streams-{number}",
             f"{count_of(len(names), 'stream')}, {first} to {last}, one run",
-            (
-                "asset",
-                "materialize",
-                *module,
-                "--select",
-                ",".join(names),
-                "--partition-range",
-                f"{first}...{last}",
-            ),
+            (*range_run, ",".join(names)),
         )
         for number, names in enumerate(by_zone.values(), start=1)
     ]
-    return streams + [
-        _Task(f"table-{name}", f"{name}, next version", ("job", "execute", *module, "-j", f"table_{name}"))
+    return tasks + [
+        Task(f"table-{name}", f"{name}, next version", ("job", "execute", *module, "-j", f"table_{name}"))
         for name in tables
     ]
 
@@ -145,7 +118,7 @@ def _print_landed(project: DagsterProject, lake: Lake, feeds: Iterable[Feed]) ->
     rows = []
     for feed in feeds:
         state = lake.feed(feed).state()
-        keys = state.keys()
+        keys = state.partition_keys()
         span = f"{keys[0]} .. {keys[-1]}" if len(keys) > 1 else "".join(keys)
         took = f"{seconds[feed.name]:.2f}" if feed.name in seconds else ""
         rows.append([feed.name, f"{len(keys)}", span, f"{state.records:,}", size_text(state.bytes), took])

@@ -44,7 +44,7 @@ def test_version_one_works_in_a_fresh_home(project: Project) -> None:
     assert "v1 exists already" in _said(again)
     assert again.returncode != 0
 
-    assert project.lake("totals").state().keys() == ["v1"]
+    assert project.lake("totals").state().partition_keys() == ["v1"]
 
 
 def test_two_runs_of_the_same_days_at_once_double_nothing(project: Project) -> None:
