@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -116,7 +117,8 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
         with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
             if writer is None:
                 metadata = _footer(parquet)
-                metadata |= {"ksql_lake.attempt": attempt.id, "ksql_lake.merged": str(len(files))}
+                replaced = orjson.dumps([old.path for old in files]).decode()
+                metadata |= {"ksql_lake.attempt": attempt.id, "ksql_lake.replaces": replaced}
                 writer = PartitionWriter(
                     attempt,
                     arrow_schema(schema),

@@ -72,8 +72,11 @@ class CommitLog:
             raise self._gap([], sequence)
         return decode_manifest(data, path=self.storage.uri(key))
 
-    def recover(self) -> FeedState:
+    def recover(self, *, strict: bool = True) -> FeedState:
         """Finish what a killed process left behind, and give the state after the last commit.
+
+        Args:
+            strict: Whether a live file that is nowhere is an error; doctor mends what can be mended around it.
 
         Raises:
             CorruptLakeError: A manifest or a live file is missing.
@@ -85,7 +88,7 @@ class CommitLog:
             return state
         first = 1 if through > state.sequence else through + 1
         for sequence in range(first, state.sequence + 1):
-            self._publish(self.manifest(sequence))
+            self._publish(self.manifest(sequence), strict=strict)
         return self._derive(state)
 
     def commit(self, manifest: Manifest) -> bool:
@@ -140,7 +143,7 @@ class CommitLog:
             path=self.storage.uri(self.layout.commits),
         )
 
-    def _publish(self, manifest: Manifest) -> None:
+    def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
         # What replaces other files stays staged until the end: should power fail after the old files went, the
         # new one is still there to be published again, and no sync is needed between the two.
@@ -159,7 +162,7 @@ class CommitLog:
             self.storage.remove(self.layout.data(path))
         if folders:
             self.storage.sync(folders)
-        if missing:
+        if missing and strict:
             self._check_missing(manifest.sequence, missing)
         if replacing and folders:
             self._withdraw_dead(manifest)

@@ -12,8 +12,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from ksql_lake.errors import ConflictError, WriteError
 
@@ -36,7 +37,7 @@ class Storage(Protocol):
     def walk(self, folder: str) -> Iterator[str]:
         """Give the keys of all objects below a folder, sorted."""
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str) -> BufferedReader:
         """Open an object for reading; the caller closes it."""
 
     def size(self, key: str) -> int | None:
@@ -145,7 +146,7 @@ class LocalStorage:
             if not path.is_dir():
                 yield path.relative_to(self.root).as_posix()
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str) -> BufferedReader:
         """Open a file for reading; the caller closes it."""
         return self._path(key).open("rb")
 

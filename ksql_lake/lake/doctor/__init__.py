@@ -1,0 +1,7 @@
+"""Doctor: is the lake what its manifests say, and if not, what can be done about it."""
+
+from ksql_lake.lake.doctor.examine import Examination, examine, feeds_in
+from ksql_lake.lake.doctor.findings import Finding, Problem, Remedy
+from ksql_lake.lake.doctor.repair import repair
+
+__all__ = ["Examination", "Finding", "Problem", "Remedy", "examine", "feeds_in", "repair"]

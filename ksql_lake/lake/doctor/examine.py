@@ -1,0 +1,243 @@
+"""Checking a feed's lake against its own files: manifests, footers, checksums, days, strays, leftovers.
+
+It only reads, and it takes nothing on trust: the state is folded from manifests one by one, without the
+checkpoint. A feed that is exported meanwhile may show findings that are gone a moment later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import CorruptLakeError, SchemaChangeError
+from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.doctor.findings import Finding, Problem
+from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
+from ksql_lake.lake.manifest import FileEntry, Manifest, decode_manifest
+from ksql_lake.lake.metadata import encode_summary
+from ksql_lake.lake.state import FeedState, decode_checkpoint
+from ksql_lake.lake.storage import Storage
+
+_PREFIX = b"ksql_lake."
+
+
+@dataclass(slots=True)
+class Examination:
+    """What was found in one feed's lake.
+
+    Attributes:
+        layout: The feed's layout.
+        findings: Everything wrong, in the order it was met.
+        state: What the readable manifests say.
+        manifests: The readable manifests by number.
+        files: How many committed files were checked.
+        bytes: Their size.
+    """
+
+    layout: FeedLayout
+    findings: list[Finding] = field(default_factory=list)
+    state: FeedState = field(default_factory=lambda: FeedState(kind="stream"))
+    manifests: dict[int, Manifest] = field(default_factory=dict)
+    files: int = 0
+    bytes: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def of(self, *problems: Problem) -> list[Finding]:
+        """The findings of some kinds."""
+        return [finding for finding in self.findings if finding.problem in problems]
+
+
+def examine(storage: Storage, layout: FeedLayout, *, contents: bool = True) -> Examination:
+    """Check everything of one feed.
+
+    Args:
+        storage: The lake's storage.
+        layout: The feed's layout.
+        contents: Also read every file's bytes and event times; without it sizes and footers must do.
+    """
+    result = Examination(layout, state=FeedState(kind=layout.kind))
+    result.findings += _manifests(storage, result)
+    result.findings += _files(storage, result, contents=contents)
+    result.findings += _strays(storage, result)
+    result.findings += _derived(storage, result)
+    return result
+
+
+def feeds_in(storage: Storage) -> list[FeedLayout]:
+    """Every feed the lake holds anything of, whether or not a feed file for it exists."""
+    found = {
+        FeedLayout(kind, name)
+        for kind in ("stream", "table")
+        for folder in (f"{kind}s", f"metadata/{kind}s")
+        for name in storage.names(folder)
+        if not name.startswith(".")
+    }
+    return sorted(found, key=lambda layout: (layout.kind, layout.name))
+
+
+def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
+    """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
+    pairs: dict[bytes, bytes] = parquet.metadata.metadata or {}
+    return {
+        key.removeprefix(_PREFIX).decode(): value.decode()
+        for key, value in pairs.items()
+        if key.startswith(_PREFIX)
+    }
+
+
+def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
+    layout = result.layout
+    numbers: set[int] = set()
+    for name in storage.names(layout.commits):
+        number = manifest_sequence(name)
+        key = f"{layout.commits}/{name}"
+        if number is None:
+            yield Finding(Problem.FILE_FOREIGN, key, "not a manifest")
+            continue
+        numbers.add(number)
+        try:
+            manifest = decode_manifest(storage.read(key) or b"", path=key)
+        except CorruptLakeError as error:
+            yield Finding(Problem.MANIFEST_DAMAGED, key, error.message, number)
+            continue
+        if (manifest.sequence, manifest.feed) != (number, layout.name):
+            detail = f"it says it is commit {manifest.sequence} of {manifest.feed}"
+            yield Finding(Problem.MANIFEST_DAMAGED, key, detail, number)
+            continue
+        result.manifests[number] = manifest
+    head = max([*numbers, *_sequences(storage, layout)], default=0)
+    for number in sorted(set(range(1, head + 1)) - numbers):
+        yield Finding(Problem.MANIFEST_MISSING, layout.manifest(number), "there are later commits", number)
+    for number in sorted(result.manifests):
+        try:
+            result.state.apply(result.manifests[number])
+        except SchemaChangeError as error:
+            yield Finding(Problem.MANIFEST_DAMAGED, layout.manifest(number), error.message, number)
+
+
+def _sequences(storage: Storage, layout: FeedLayout) -> Iterator[int]:
+    for key in storage.walk(layout.dataset):
+        number = file_sequence(key)
+        if number is not None:
+            yield number
+
+
+def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator[Finding]:
+    layout = result.layout
+    attempts = {number: manifest.attempt for number, manifest in result.manifests.items()}
+    for entry in result.state.files():
+        key, number = layout.data(entry.path), file_sequence(entry.path)
+        size = storage.size(key)
+        if size is None:
+            staged = f"{layout.attempt(number or 0, attempts.get(number or 0, ''))}/{entry.staged}"
+            if storage.size(staged) is not None:
+                yield Finding(Problem.FILE_UNPUBLISHED, key, "committed, still staged", number)
+            else:
+                yield Finding(Problem.FILE_MISSING, key, f"{entry.records} rows of {entry.partition}", number)
+            continue
+        result.files += 1
+        result.bytes += size
+        damage = _damage(storage, key, entry, size, contents=contents)
+        if damage:
+            yield Finding(Problem.FILE_DAMAGED, key, damage, number)
+            continue
+        yield from _content(storage, result, entry, contents=contents)
+
+
+def _damage(storage: Storage, key: str, entry: FileEntry, size: int, *, contents: bool) -> str:
+    if size != entry.bytes:
+        return f"{size} bytes, its manifest says {entry.bytes}"
+    if contents:
+        with storage.open(key) as data:
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
+        if digest != entry.sha256:
+            return "its bytes are not those that were written (sha256 differs)"
+    return ""
+
+
+def _content(storage: Storage, result: Examination, entry: FileEntry, *, contents: bool) -> Iterator[Finding]:
+    layout = result.layout
+    key, number = layout.data(entry.path), file_sequence(entry.path)
+    try:
+        with storage.open(key) as data, pq.ParquetFile(data) as parquet:
+            facts = footer_facts(parquet)
+            if parquet.metadata.num_rows != entry.records or facts.get("feed") != layout.name:
+                detail = f"{parquet.metadata.num_rows} rows of feed {facts.get('feed')}"
+                yield Finding(Problem.FOOTER_DIFFERS, key, f"{detail}; manifest: {entry.records}", number)
+            elif layout.kind == "stream" and contents:
+                yield from _outside(parquet, facts, entry, key)
+    except (pa.ArrowException, OSError) as error:
+        yield Finding(Problem.FILE_DAMAGED, key, f"cannot be read as Parquet: {error}", number)
+
+
+def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, key: str) -> Iterator[Finding]:
+    zone, event_time = ZoneInfo(facts.get("timezone", "UTC")), facts.get("event_time", "ROWTIME")
+    day = date.fromisoformat(entry.partition)
+    low, high = day_start(day, zone), day_start(day + timedelta(days=1), zone)
+    for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time})):
+        events = event_times(batch, event_time)
+        strays = events[(events < low) | (events >= high)]
+        if len(strays):
+            detail = f"{len(strays)} rows, e.g. event time {strays[0]} (epoch ms)"
+            yield Finding(Problem.ROW_OUTSIDE_DAY, key, detail, file_sequence(entry.path))
+            return
+
+
+def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
+    layout = result.layout
+    live = {layout.data(file.path) for file in result.state.files()}
+    removed = {
+        layout.data(path): number for number, manifest in result.manifests.items() for path in manifest.removed
+    }
+    lost = {finding.sequence for finding in result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)}
+    for key in storage.walk(layout.dataset):
+        if key in live:
+            continue
+        number = file_sequence(key)
+        if key in removed:
+            yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {removed[key]}", removed[key])
+        elif number is None or number not in lost:
+            yield Finding(Problem.FILE_FOREIGN, key, "no commit knows it")
+
+
+def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
+    layout, state = result.layout, result.state
+    for name in storage.names(layout.staging):
+        parts = attempt_parts(name)
+        if parts is None:
+            yield Finding(Problem.FILE_FOREIGN, f"{layout.staging}/{name}", "no export made it")
+        elif parts[0] <= state.sequence and not _unpublished(result, *parts):
+            yield Finding(Problem.STAGING_LEFT, f"{layout.staging}/{name}", f"meant for commit {parts[0]}")
+    if result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
+        return  # what they should say is not known yet
+    if state.sequence and storage.read(layout.summary) != encode_summary(layout.name, state):
+        yield Finding(Problem.SUMMARY_STALE, layout.summary, "it does not say what the manifests say")
+    data = storage.read(layout.checkpoint)
+    if data is not None and not _checkpoint_fits(data, result):
+        yield Finding(Problem.CHECKPOINT_DAMAGED, layout.checkpoint, "it does not say what the manifests say")
+
+
+def _unpublished(result: Examination, number: int, attempt: str) -> bool:
+    manifest = result.manifests.get(number)
+    unpublished = {finding.sequence for finding in result.of(Problem.FILE_UNPUBLISHED)}
+    return manifest is not None and manifest.attempt == attempt and number in unpublished
+
+
+def _checkpoint_fits(data: bytes, result: Examination) -> bool:
+    saved = decode_checkpoint(data)
+    if saved is None or saved.sequence > result.state.sequence:
+        return False
+    folded = FeedState(kind=result.layout.kind)
+    for number in range(1, saved.sequence + 1):
+        folded.apply(result.manifests[number])
+    return folded == saved

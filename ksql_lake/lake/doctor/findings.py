@@ -1,0 +1,106 @@
+"""What doctor can find wrong, and what may be done about each kind of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Problem(StrEnum):
+    """A kind of finding."""
+
+    MANIFEST_MISSING = "manifest missing"
+    MANIFEST_DAMAGED = "manifest damaged"
+    FILE_MISSING = "file missing"
+    FILE_DAMAGED = "file damaged"
+    FILE_FOREIGN = "foreign file"
+    FILE_UNPUBLISHED = "file not published"
+    FILE_NOT_REMOVED = "file not removed"
+    FOOTER_DIFFERS = "footer differs"
+    ROW_OUTSIDE_DAY = "row outside its day"
+    SUMMARY_STALE = "summary stale"
+    CHECKPOINT_DAMAGED = "checkpoint damaged"
+    STAGING_LEFT = "staging left over"
+
+
+class Remedy(StrEnum):
+    """What mends a finding.
+
+    `REPAIR` derives what is missing from what is there and loses nothing. `APPLY` takes a file out of the lake
+    (it is moved to the feed's quarantine folder, never deleted), so it needs to be asked for. `MANUAL` needs a
+    person.
+    """
+
+    REPAIR = "repair"
+    APPLY = "apply"
+    MANUAL = "manual"
+
+
+REMEDIES: dict[Problem, Remedy] = {
+    Problem.MANIFEST_MISSING: Remedy.REPAIR,
+    Problem.MANIFEST_DAMAGED: Remedy.REPAIR,
+    Problem.FILE_MISSING: Remedy.APPLY,
+    Problem.FILE_DAMAGED: Remedy.APPLY,
+    Problem.FILE_FOREIGN: Remedy.APPLY,
+    Problem.FILE_UNPUBLISHED: Remedy.REPAIR,
+    Problem.FILE_NOT_REMOVED: Remedy.REPAIR,
+    Problem.FOOTER_DIFFERS: Remedy.MANUAL,
+    Problem.ROW_OUTSIDE_DAY: Remedy.MANUAL,
+    Problem.SUMMARY_STALE: Remedy.REPAIR,
+    Problem.CHECKPOINT_DAMAGED: Remedy.REPAIR,
+    Problem.STAGING_LEFT: Remedy.REPAIR,
+}
+
+ACTIONS: dict[Problem, str] = {
+    Problem.MANIFEST_MISSING: "write it anew from the Parquet footers",
+    Problem.MANIFEST_DAMAGED: "write it anew from the Parquet footers; the damaged one goes to quarantine",
+    Problem.FILE_MISSING: "forget it; an export of its day reads the rows again",
+    Problem.FILE_DAMAGED: "move it to quarantine and forget it; an export of its day reads the rows again",
+    Problem.FILE_FOREIGN: "move it to quarantine",
+    Problem.FILE_UNPUBLISHED: "publish it",
+    Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",
+    Problem.FOOTER_DIFFERS: "none; please report this",
+    Problem.ROW_OUTSIDE_DAY: "none; was the feed's time zone or event time changed?",
+    Problem.SUMMARY_STALE: "write it anew",
+    Problem.CHECKPOINT_DAMAGED: "write it anew",
+    Problem.STAGING_LEFT: "remove it; nothing in it was committed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        problem: Its kind.
+        key: The file or folder, relative to the lake's root.
+        detail: What exactly, one phrase.
+        sequence: The commit it concerns, if one.
+    """
+
+    problem: Problem
+    key: str
+    detail: str
+    sequence: int | None = None
+
+    @property
+    def remedy(self) -> Remedy:
+        """What mends it."""
+        return REMEDIES[self.problem]
+
+    @property
+    def action(self) -> str:
+        """The remedy in words."""
+        return ACTIONS[self.problem]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as JSON-ready data."""
+        return {
+            "problem": self.problem.value,
+            "path": self.key,
+            "detail": self.detail,
+            "commit": self.sequence,
+            "remedy": self.remedy.value,
+            "action": self.action,
+        }

@@ -1,0 +1,122 @@
+"""Manifests from Parquet footers: what a lost `metadata/` folder said, as far as the data still knows it.
+
+A data file's name carries its commit number and its footer how it was read, so commits come back under their
+own numbers. What left no file behind (a day that was read and empty, a retention) comes back as a `rebuilt`
+manifest that adds nothing. Rows are never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+
+import orjson
+import pyarrow.parquet as pq
+
+from ksql_lake.lake.checksum import RowChecksum
+from ksql_lake.lake.days import event_times
+from ksql_lake.lake.doctor.examine import footer_facts
+from ksql_lake.lake.layout import FeedLayout, file_sequence, partition_of
+from ksql_lake.lake.manifest import FileEntry, Manifest, PartitionCount, ReadFacts
+from ksql_lake.lake.storage import Storage
+
+_CHECKSUM_ROWS = 16_384
+
+
+def rebuilt_manifests(storage: Storage, layout: FeedLayout, numbers: list[int]) -> list[Manifest]:
+    """Write down the manifests of the given numbers anew, from the data files that carry these numbers."""
+    files: defaultdict[int, list[tuple[FileEntry, dict[str, str]]]] = defaultdict(list)
+    for key in storage.walk(layout.dataset):
+        number = file_sequence(key)
+        if number in numbers:
+            found = _entry(storage, layout, key)
+            if found is not None:
+                files[number].append(found)
+    return [_manifest(layout, number, files.get(number, [])) for number in numbers]
+
+
+def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, dict[str, str]] | None:
+    path = key.removeprefix(f"{layout.dataset}/")
+    partition = partition_of(layout.kind, path.rsplit("/", 1)[0])
+    with storage.open(key) as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+        with pq.ParquetFile(data) as parquet:
+            facts = footer_facts(parquet)
+            if partition is None or facts.get("feed") != layout.name:
+                return None
+            checksum, events = RowChecksum(), []
+            for batch in parquet.iter_batches(batch_size=_CHECKSUM_ROWS):
+                checksum.add(batch)
+                if layout.kind == "stream" and batch.num_rows:
+                    times = event_times(batch, facts.get("event_time", "ROWTIME"))
+                    events += [int(times.min()), int(times.max())]
+            entry = FileEntry(
+                path=path,
+                partition=partition,
+                staged=f"{partition}.tmp",
+                records=parquet.metadata.num_rows,
+                bytes=storage.size(key) or 0,
+                sha256=digest,
+                checksum=checksum.text,
+                min_event=min(events, default=None),
+                max_event=max(events, default=None),
+            )
+    return entry, facts
+
+
+def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]) -> Manifest:
+    if not files:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Manifest(
+            sequence=number,
+            attempt="rebuilt",
+            feed=layout.name,
+            kind=layout.kind,
+            operation="rebuilt",
+            committed_at=now,
+        )
+    entries = sorted((entry for entry, _ in files), key=lambda entry: entry.path)
+    facts = files[0][1]
+    first, _, last = facts.get("window", "").partition("/")
+    read = ReadFacts(
+        source=facts.get("source", ""),
+        statement=facts.get("statement", ""),
+        read_at=facts.get("read_at", ""),
+        server_version=facts.get("server_version"),
+        first_day=first or None,
+        last_day=last or None,
+        rows=sum(entry.records for entry in entries),
+    )
+    replaced: list[str] = orjson.loads(facts.get("replaces", "[]"))
+    return Manifest(
+        sequence=number,
+        attempt=facts.get("attempt", "rebuilt"),
+        feed=layout.name,
+        kind=layout.kind,
+        operation="compact" if replaced else "overwrite" if layout.kind == "table" else "append",
+        committed_at=_committed_at(entries[0].path),
+        schema=facts.get("schema", ""),
+        read=read,
+        added=entries,
+        removed=replaced,
+        counts=_counts(entries, first, last),
+    )
+
+
+def _counts(entries: list[FileEntry], first: str, last: str) -> list[PartitionCount]:
+    # How many rows were read and already there is lost; that each day of the window was looked at is not.
+    records = {entry.partition: entry.records for entry in entries}
+    days = list(records)
+    if first and last:
+        start, end = date.fromisoformat(first), date.fromisoformat(last)
+        days = [(start + timedelta(days=offset)).isoformat() for offset in range((end - start).days + 1)]
+    return [
+        PartitionCount(partition=day, read=records.get(day, 0), new=records.get(day, 0), already_there=0)
+        for day in days
+    ]
+
+
+def _committed_at(path: str) -> str:
+    stamp = path.rsplit("/", 1)[-1].split("_", 1)[1].rsplit("_", 1)[0]
+    return datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=UTC).isoformat(timespec="milliseconds")

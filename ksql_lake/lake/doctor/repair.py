@@ -1,0 +1,112 @@
+"""Mending what an examination found: first what can be derived, then, only when asked, what takes files away.
+
+Nothing is ever deleted but staging that no commit owns: a file that has to leave the lake is moved to the
+feed's quarantine folder and forgotten by a commit, so that the next export of its day reads its rows again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from ksql_lake.errors import ConflictError
+from ksql_lake.lake.doctor.examine import Examination, examine
+from ksql_lake.lake.doctor.findings import Finding, Problem
+from ksql_lake.lake.doctor.rebuild import rebuilt_manifests
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.log import CommitLog
+from ksql_lake.lake.manifest import Manifest
+from ksql_lake.lake.storage import Storage
+
+
+def repair(storage: Storage, examination: Examination, *, apply: bool = False) -> Iterator[Finding]:
+    """Mend an examination's findings, and give each as it is mended.
+
+    Args:
+        storage: The lake's storage.
+        examination: What was found, and shown to whoever asks for this.
+        apply: Also take files out of the lake (findings whose remedy is `apply`).
+
+    Raises:
+        ConflictError: Another run committed to the feed meanwhile.
+        CorruptLakeError: The manifests contradict one another in a way only a person can mend.
+        WriteError: The disk or its permissions are in the way.
+    """
+    layout = examination.layout
+    lost = examination.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)
+    yield from _restore_manifests(storage, layout, lost)
+    # With the manifests back, the rest may look different.
+    now = examine(storage, layout) if lost else examination
+    if apply:
+        yield from _forget(storage, now)
+        yield from _quarantine_foreign(storage, now)
+    for finding in now.of(Problem.SUMMARY_STALE, Problem.CHECKPOINT_DAMAGED):
+        storage.remove(finding.key)
+        yield finding
+    for finding in now.of(Problem.STAGING_LEFT):
+        storage.remove_folder(finding.key)
+        yield finding
+    if storage.names(layout.commits):
+        # Without its summary the feed is published and derived from the first manifest on.
+        storage.remove(layout.summary)
+        CommitLog(storage, layout).recover(strict=False)
+    yield from now.of(Problem.FILE_UNPUBLISHED, Problem.FILE_NOT_REMOVED)
+
+
+def _restore_manifests(storage: Storage, layout: FeedLayout, lost: list[Finding]) -> Iterator[Finding]:
+    numbers = [finding.sequence for finding in lost if finding.sequence is not None]
+    for finding in lost:
+        if finding.problem is Problem.MANIFEST_DAMAGED:
+            _quarantine(storage, layout, finding.key)
+    scratch = f"{layout.metadata}/doctor"
+    if numbers:
+        storage.begin(scratch)
+    for manifest, finding in zip(rebuilt_manifests(storage, layout, numbers), lost, strict=True):
+        storage.create(
+            layout.manifest(manifest.sequence), manifest.encode(), temporary=f"{scratch}/manifest.tmp"
+        )
+        yield finding
+    if numbers:
+        storage.remove_folder(scratch)
+
+
+def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
+    findings = examination.of(Problem.FILE_MISSING, Problem.FILE_DAMAGED)
+    if not findings:
+        return
+    layout = examination.layout
+    log = CommitLog(storage, layout)
+    for finding in findings:
+        if finding.problem is Problem.FILE_DAMAGED:
+            _quarantine(storage, layout, finding.key)
+    # Not an ordinary attempt: that would first want to publish what is missing.
+    sequence, attempt = log.load().sequence + 1, uuid.uuid4().hex[:8]
+    storage.begin(layout.attempt(sequence, attempt))
+    manifest = Manifest(
+        sequence=sequence,
+        attempt=attempt,
+        feed=layout.name,
+        kind=layout.kind,
+        operation="forget",
+        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        removed=[finding.key.removeprefix(f"{layout.dataset}/") for finding in findings],
+    )
+    if not log.commit(manifest):
+        raise ConflictError(
+            "another run committed to the feed meanwhile", hint="Run doctor again.", feed=layout.name
+        )
+    yield from findings
+
+
+def _quarantine_foreign(storage: Storage, examination: Examination) -> Iterator[Finding]:
+    for finding in examination.of(Problem.FILE_FOREIGN):
+        _quarantine(storage, examination.layout, finding.key)
+        yield finding
+
+
+def _quarantine(storage: Storage, layout: FeedLayout, key: str) -> None:
+    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
+    target = f"{layout.metadata}/quarantine/{stamp}/{key.removeprefix(layout.metadata).lstrip('/')}"
+    storage.publish(key, target)
+    storage.remove(key)

@@ -1,0 +1,261 @@
+"""Doctor: everything that is wrong is named, everything that can be derived is mended, nothing is deleted."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from msgspec.structs import replace
+
+from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor import Problem, Remedy, examine, feeds_in, repair
+from ksql_lake.lake.doctor.examine import Examination
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake_tests.lake.landing import event, held_rows, land_rows, stream_feed, table_feed
+
+STREAM = FeedLayout("stream", "events")
+TABLE = FeedLayout("table", "users")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A lake with a stream of three exports over three days and a table of three versions, one retired."""
+    lake = Lake(tmp_path)
+    land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
+    land_rows(lake, stream_feed(), [event(100, day=1)])
+    land_rows(lake, stream_feed(), [event(200, day=2), event(201, day=2)])
+    for number in range(3):
+        land_rows(lake, table_feed(), [{"ID": row, "NAME": "x"} for row in range(5 + number)])
+    lake.feed(table_feed(retention=2)).apply_retention()
+    return lake
+
+
+def found(lake: Lake, layout: FeedLayout = STREAM, *, contents: bool = True) -> list[tuple[Problem, str]]:
+    """What doctor says of a feed."""
+    findings = examine(lake.storage, layout, contents=contents).findings
+    return [(finding.problem, Path(finding.key).name) for finding in findings]
+
+
+def mend(lake: Lake, layout: FeedLayout = STREAM, *, apply: bool = False) -> Examination:
+    """Repair, and look again."""
+    list(repair(lake.storage, examine(lake.storage, layout), apply=apply))
+    return examine(lake.storage, layout)
+
+
+def timeless(summary: dict[str, Any]) -> dict[str, Any]:
+    """A `_metadata.json` without the commit times, of which file names know only the second."""
+    parts = [{**part, "committed_at": ""} for part in summary["partitions"]]
+    return {**summary, "partitions": parts, "last_export": ""}
+
+
+def quarantined(lake: Lake, name: str) -> list[bytes]:
+    """What quarantine holds under a name."""
+    return [path.read_bytes() for path in Path(lake.root).rglob(f"*quarantine*/**/{name}")]
+
+
+def parquet(lake: Lake, folder: str = "streams/events") -> list[Path]:
+    """The feed's Parquet files."""
+    return sorted(Path(lake.root, folder).rglob("*.parquet"))
+
+
+def test_a_sound_lake_is_sound(lake: Lake) -> None:
+    """Nothing is found where nothing is wrong, and every file was looked at."""
+    assert feeds_in(lake.storage) == [STREAM, TABLE]
+    for layout, files in ((STREAM, 5), (TABLE, 2)):
+        result = examine(lake.storage, layout)
+        assert result.sound, result.findings
+        assert result.files == files
+
+
+def test_a_flipped_byte_is_named(lake: Lake) -> None:
+    """Any changed byte in any Parquet file is noticed, and the file leaves the lake only when asked."""
+    victim = parquet(lake)[0]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 3] ^= 1
+    victim.write_bytes(data)
+    rows = held_rows(lake, stream_feed())
+
+    assert found(lake) == [(Problem.FILE_DAMAGED, victim.name)]
+    assert found(lake, contents=False) in ([], [(Problem.FILE_DAMAGED, victim.name)])
+    assert not mend(lake).sound
+    assert victim.read_bytes() == bytes(data)
+    assert mend(lake, apply=True).sound
+    assert not victim.exists()
+    assert [path.read_bytes() for path in Path(lake.root).rglob(f"*quarantine*/**/{victim.name}")] == [
+        bytes(data)
+    ]
+    assert sum(held_rows(lake, stream_feed()).values()) == sum(rows.values()) - 10
+    again = land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
+    assert again.manifest.counts[0].new == 10
+
+
+def test_a_deleted_file_is_named_and_can_be_forgotten(lake: Lake) -> None:
+    """A lost file is not repaired away silently; once forgotten, the next export brings its rows back."""
+    victim = parquet(lake)[0]
+    victim.unlink()
+
+    assert found(lake) == [(Problem.FILE_MISSING, victim.name)]
+    assert [finding.problem for finding in mend(lake).findings] == [Problem.FILE_MISSING]
+    assert mend(lake, apply=True).sound
+    commit = land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
+    assert [count.new for count in commit.manifest.counts] == [10, 0, 0]
+    assert examine(lake.storage, STREAM).sound
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "streams/events/_SUCCESS",
+        "streams/events/year=2025/month=01/day=15/part-0.parquet",
+        "streams/events/a/b.csv",
+    ],
+)
+def test_a_foreign_file_is_named_and_kept_aside(lake: Lake, name: str) -> None:
+    """A file no commit knows is named, and moved to quarantine only when asked."""
+    path = Path(lake.root, "streams/events", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"PAR1 not ours")
+
+    assert found(lake) == [(Problem.FILE_FOREIGN, path.name)]
+    mend(lake)
+    assert path.exists()
+    assert mend(lake, apply=True).sound
+    assert not path.exists()
+    assert [kept.read_bytes() for kept in Path(lake.root).rglob(f"*quarantine*/**/{path.name}")] == [
+        b"PAR1 not ours"
+    ]
+
+
+@pytest.mark.parametrize("edit", [(b'"records": 1', b'"records": 4'), (b"{", b""), (b'"append"', b'"look"')])
+def test_an_edited_manifest_is_named_and_rebuilt(lake: Lake, edit: tuple[bytes, bytes]) -> None:
+    """A hand-edited manifest is found and written anew from the footers; totals are as before."""
+    path = Path(lake.root, STREAM.manifest(2))
+    before = orjson.loads(Path(lake.root, STREAM.summary).read_bytes())
+    assert edit[0] in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(*edit, 1))
+
+    assert (Problem.MANIFEST_DAMAGED, path.name) in found(lake)
+    assert mend(lake).sound
+    after = orjson.loads(Path(lake.root, STREAM.summary).read_bytes())
+    assert timeless(after) == timeless(before)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_missing_manifest_is_named_and_rebuilt(lake: Lake, number: int) -> None:
+    """A deleted manifest is found, wherever it stood, and written anew."""
+    Path(lake.root, STREAM.manifest(number)).unlink()
+    Path(lake.root, STREAM.checkpoint).unlink(missing_ok=True)
+
+    assert found(lake)[0] == (Problem.MANIFEST_MISSING, f"{number:020d}.json")
+    assert mend(lake).sound
+    assert sum(held_rows(lake, stream_feed()).values()) == 33
+
+
+def test_all_metadata_comes_back_from_the_footers(lake: Lake) -> None:
+    """With `metadata/` deleted, repair brings back the same totals, partitions, versions and identity."""
+    totals = {}
+    for layout in (STREAM, TABLE):
+        totals[layout] = orjson.loads(Path(lake.root, layout.summary).read_bytes())
+    shutil.rmtree(Path(lake.root, "metadata"))
+    assert found(lake)[0][0] is Problem.MANIFEST_MISSING
+
+    for layout in (STREAM, TABLE):
+        assert mend(lake, layout).sound
+        after = orjson.loads(Path(lake.root, layout.summary).read_bytes())
+        for name in ("source", "total_records", "total_bytes", "total_size_mb", "schema", "latest_version"):
+            assert after[name] == totals[layout][name], name
+        assert timeless(after)["partitions"] == timeless(totals[layout])["partitions"]
+    again = land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
+    assert again.manifest.operation == "look"
+    assert land_rows(lake, table_feed(), [{"ID": 1, "NAME": "z"}]).state.latest_version == 4
+
+
+def test_metadata_comes_back_after_compaction(lake: Lake) -> None:
+    """A merged file knows what it replaced, so a lost compaction commit comes back as one."""
+    list(lake.feed(stream_feed()).compact(now=datetime(2025, 3, 1, tzinfo=UTC)))
+    rows = held_rows(lake, stream_feed())
+    state = lake.feed(stream_feed()).state()
+
+    Path(lake.root, STREAM.manifest(state.sequence)).unlink()
+    assert mend(lake).sound
+    assert held_rows(lake, stream_feed()) == rows
+    shutil.rmtree(Path(lake.root, "metadata"))
+    assert mend(lake).sound
+    assert held_rows(lake, stream_feed()) == rows
+
+
+def test_unfinished_work_is_finished(lake: Lake) -> None:
+    """Committed but unpublished files are published, and removals that were cut short are finished."""
+
+    def stop(name: str) -> None:
+        if name == "publish":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        land_rows(Lake(lake.root, on_step=stop), stream_feed(), [event(300)])
+
+    assert [problem for problem, _ in found(lake)] == [Problem.FILE_UNPUBLISHED, Problem.SUMMARY_STALE]
+    assert mend(lake).sound
+    assert sum(held_rows(lake, stream_feed()).values()) == 34
+
+
+def test_stale_and_damaged_derived_files_are_written_anew(lake: Lake) -> None:
+    """An edited `_metadata.json` or checkpoint is named and derived again."""
+    Path(lake.root, STREAM.summary).write_bytes(b'{"total_records": 1000000, "commit": 3}')
+    Path(lake.root, STREAM.checkpoint).write_bytes(b"{}")
+
+    assert found(lake) == [
+        (Problem.SUMMARY_STALE, "_metadata.json"),
+        (Problem.CHECKPOINT_DAMAGED, "checkpoint.json"),
+    ]
+    assert mend(lake).sound
+
+
+def test_staging_of_dead_exports_is_named(lake: Lake) -> None:
+    """What a killed export left is shown, and removed by a repair."""
+    left = Path(lake.root, STREAM.attempt(2, "deadbeef"))
+    left.mkdir(parents=True)
+    (left / "2025-01-15.tmp").write_bytes(b"half a file")
+
+    assert found(lake) == [(Problem.STAGING_LEFT, left.name)]
+    assert left.exists()
+    assert mend(lake).sound
+    assert not left.exists()
+
+
+def test_rows_outside_their_day_are_named(lake: Lake) -> None:
+    """A file in the wrong day's folder is noticed by the event times inside."""
+    state = lake.feed(stream_feed()).state()
+    entry = state.files_of("2025-01-16")[0]
+    manifest = lake.feed(stream_feed()).log.manifest(1)
+    wrong = [
+        replace(file, partition="2025-02-01") if file.path == entry.path else file for file in manifest.added
+    ]
+    Path(lake.root, STREAM.manifest(1)).write_bytes(replace(manifest, added=wrong).encode())
+    Path(lake.root, STREAM.checkpoint).unlink(missing_ok=True)
+
+    problems = dict(found(lake))
+
+    assert Problem.ROW_OUTSIDE_DAY in problems
+    (finding,) = examine(lake.storage, STREAM).of(Problem.ROW_OUTSIDE_DAY)
+    assert "10 rows, e.g. event time" in finding.detail
+    assert finding.remedy is Remedy.MANUAL
+
+
+def test_findings_are_ready_for_scripts(lake: Lake) -> None:
+    """A finding says path, problem, detail, commit, remedy and action as plain data."""
+    parquet(lake)[0].unlink()
+    (finding,) = examine(lake.storage, STREAM).findings
+
+    assert finding.as_dict() == {
+        "problem": "file missing",
+        "path": finding.key,
+        "detail": "10 rows of 2025-01-15",
+        "commit": 1,
+        "remedy": "apply",
+        "action": "forget it; an export of its day reads the rows again",
+    }
