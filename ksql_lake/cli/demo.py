@@ -53,7 +53,10 @@ def demo(*, ui: bool, port: int) -> int:
     """Run the demo and give the exit code."""
     settings = load_settings()
     folder = Path.cwd()
-    feeds = FeedStore(settings.feeds_root).load().enabled
+    files = FeedStore(settings.feeds_root).load()
+    feeds, broken = files.enabled, [file for file in files.quarantined if not file.archived]
+    for file in broken:
+        note(str(file.error), label="broken")
     if not feeds:
         raise ConfigError(f"no feed in {settings.feeds_root} is enabled", hint="ksql-lake feeds list")
     lake = Lake(settings.lake_root)
@@ -65,10 +68,12 @@ def demo(*, ui: bool, port: int) -> int:
         )
         project.prepare()
         note(f"the embedded ksqlDB server answers at {server.url}", label="server")
-        return _show(project, port) if ui else _export(project, lake, feeds)
+        if ui:
+            return _show(project, port)
+        return 0 if _export(project, lake, feeds) and not broken else 1
 
 
-def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> int:
+def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> bool:
     began = time.monotonic()
     create_databases(project.home)
     logs = project.home / "demo"
@@ -84,7 +89,7 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> int:
     _print_landed(project, lake, feeds)
     click.echo(f"\n{time.monotonic() - began:.1f} s. The lake is in {lake.root}")
     click.echo(f"See it in Dagster's UI:  {_ui_command(project.folder)}")
-    return 0 if success else 1
+    return success
 
 
 def _tasks(feeds: Iterable[Feed]) -> list[Task]:

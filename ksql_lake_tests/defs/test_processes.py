@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
+
 from ksql_lake.cli.dagster_events import create_databases
 from ksql_lake_tests.defs.project import DAYS, ROWS_PER_DAY, Project
 
@@ -45,6 +47,20 @@ def test_version_one_works_in_a_fresh_home(project: Project) -> None:
     assert again.returncode != 0
 
     assert project.lake("totals").state().partition_keys() == ["v1"]
+
+
+def test_the_demo_leaves_a_real_lake_alone(project: Project) -> None:
+    """Where a feed was exported from another server the demo refuses, and names a way to run it elsewhere."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        project.materialize(instance, "payments", partition=DAYS[0])
+
+    command = [str(Path(sys.executable).with_name("ksql-lake")), "demo"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "data_lake holds payments from a server 0.29.0, not from the demo" in done.stderr
+    assert "KSQL_LAKE_ROOT=demo_lake" in done.stderr
+    assert project.lake("payments").state().sequence == 1
 
 
 def test_two_runs_of_the_same_days_at_once_double_nothing(project: Project) -> None:
