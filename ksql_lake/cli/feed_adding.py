@@ -12,6 +12,7 @@ import click
 from ksql_lake.cli.output import count_of, note, print_json, print_table, waiting
 from ksql_lake.cli.selection import Day
 from ksql_lake.cli.source_check import SourceCheck, check_feed, find_source, reachable, unexported
+from ksql_lake.errors import FeedError
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import Settings, load_settings
@@ -129,7 +130,10 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
 def _parsed(raw: dict[str, Any]) -> Feed:
     if "kind" not in raw:
         raise click.UsageError("without the server --kind is needed: stream or table")
-    return parse_feed(json.dumps(raw).encode())
+    try:
+        return parse_feed(json.dumps(raw).encode())
+    except FeedError as error:
+        raise error.at(feed=raw["name"]) from None
 
 
 def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:

@@ -19,11 +19,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise FeedError(
-            "this file exists already and is not overwritten",
-            hint="Move it away or choose another name.",
-            file=path,
-        ) from None
+        raise _exists(path) from None
     except OSError as error:
         raise FeedError(
             f"cannot be written: {(error.strerror or str(error)).lower()}",
@@ -69,6 +65,24 @@ def replace_file(path: Path, data: bytes) -> None:
         with _temporary(target.parent, data) as temporary:
             temporary.chmod(target.stat().st_mode & 0o7777)
             temporary.replace(target)
+
+
+def _exists(path: Path) -> FeedError:
+    return FeedError(
+        "this file exists already and is not overwritten",
+        hint="Move it away or choose another name.",
+        file=path,
+    )
+
+
+def check_free(path: Path) -> None:
+    """Refuse early where a file is in the way; the change itself refuses again.
+
+    Raises:
+        FeedError: The path is taken.
+    """
+    if path.exists():
+        raise _exists(path)
 
 
 def move_file(path: Path, target: Path) -> Path:

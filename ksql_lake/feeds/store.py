@@ -15,7 +15,7 @@ from typing import Any
 from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.document import parse_document
-from ksql_lake.feeds.files import create_file, move_file, replace_file
+from ksql_lake.feeds.files import check_free, create_file, move_file, replace_file
 from ksql_lake.feeds.jsonschema import feed_json_schema
 from ksql_lake.feeds.model import KEY_ORDER, Feed
 from ksql_lake.feeds.reading import parse_feed
@@ -139,8 +139,10 @@ class FeedStore:
             UnknownFeedError: No active feed has this name.
             FeedError: Its file is quarantined or cannot be moved, or a file of that name is archived already.
         """
-        path = self._switch(name, enabled=False)
-        return move_file(path, self.root / "archived" / path.name)
+        target = self.root / "archived" / f"{name}.json"
+        self.load().get(name)
+        check_free(target)
+        return move_file(self._switch(name, enabled=False), target)
 
     def restore(self, name: str) -> Path:
         """Move an archived feed's file back to `active/`, enable it and give the new path.

@@ -64,11 +64,14 @@ def test_an_unreachable_server_is_one_line(sample: Project) -> None:
     assert not (sample.root / "data_lake").exists()
 
 
-def test_one_failing_feed_never_stops_the_others(sample: Project, server: Server) -> None:
+def test_one_failing_feed_never_stops_the_others(
+    cli: Cli, sample: Project, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The failing feed is named with its error, the others have landed, and the exit code is 1."""
     server.fault(kind="error", source="LOGIN_EVENTS", after_rows=3)
+    monkeypatch.setenv("KSQLDB_ATTEMPTS", "1")
 
-    said = sample.process("export", "--all", KSQLDB_ATTEMPTS="1")
+    said = cli("export", "--all")
 
     assert said.code == 1
     assert "logins        failed" in said.out
@@ -80,22 +83,26 @@ def test_one_failing_feed_never_stops_the_others(sample: Project, server: Server
     assert not list(sample.root.glob("data_lake/streams/logins"))
 
 
-def test_the_same_failure_of_several_feeds_is_told_once(sample: Project, server: Server) -> None:
+@pytest.mark.usefixtures("sample")
+def test_the_same_failure_of_several_feeds_is_told_once(
+    cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where several feeds fail for one reason, one paragraph names them all."""
     server.fault(kind="busy")
+    monkeypatch.setenv("KSQLDB_ATTEMPTS", "1")
 
-    said = sample.process("export", "--all", KSQLDB_ATTEMPTS="1")
+    said = cli("export", "--all")
 
     assert said.code == 1
     assert said.err.count("error:") == 1, said.err
     assert "error: feeds logins, merchants, transactions: " in said.err
 
 
-def test_a_cut_answer_is_read_again(sample: Project, server: Server) -> None:
+def test_a_cut_answer_is_read_again(cli: Cli, sample: Project, server: Server) -> None:
     """An answer that breaks off is told on stderr and read anew; what lands is whole and not doubled."""
     server.fault(kind="cut_row", source="TRANSACTION_STREAM", after_rows=100, times=1)
 
-    said = sample.process("export", "--stream", "transactions")
+    said = cli("export", "--stream", "transactions")
 
     assert said.code == 0
     assert said.err.startswith("warning: ")
@@ -118,7 +125,9 @@ def test_two_exports_at_once_double_nothing(sample: Project) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_leaves_nothing_half(sample: Project, server: Server, sent: signal.Signals) -> None:
+def test_an_interruption_leaves_nothing_half(
+    cli: Cli, sample: Project, server: Server, sent: signal.Signals
+) -> None:
     """Ctrl-C ends the queries on the server and leaves no visible file; the next export lands everything."""
     server.fault(kind="slow", rows_per_second=50)
     process = sample.start("export", "--all", "--workers", "2")
@@ -136,7 +145,7 @@ def test_an_interruption_leaves_nothing_half(sample: Project, server: Server, se
     assert sample.parquet == []
     assert server.queries == []
     server.fault(kind="slow", rows_per_second=1e9)
-    assert sample.process("export", "--all").code == 0
+    assert cli("export", "--all").code == 0
     assert sample.rows("transactions") == SAMPLE_ROWS
 
 
@@ -191,10 +200,10 @@ def test_a_stream_that_starts_later_has_nothing_to_read(cli: Cli, sample: Projec
     assert said.err == "note: later: nothing to read: start_date 2199-01-01 is still to come\n"
 
 
-def test_progress_is_drawn_on_terminals_only(sample: Project) -> None:
+def test_progress_is_drawn_on_terminals_only(cli: Cli, sample: Project) -> None:
     """A terminal sees feeds and rows go by and then the table; a pipe sees the table alone."""
     seen = without_styles(on_a_terminal(sample, "export", "--all", COLUMNS="100"))
-    piped = sample.process("export", "--all")
+    piped = cli("export", "--all")
 
     assert "of 3" in seen
     assert f"{SAMPLE_ROWS} " in seen

@@ -154,9 +154,7 @@ def test_reports_all_problems_of_a_file_at_once() -> None:
     assert sorted(keys) == sorted(
         ["lookback_days", "source", "soruce", "start_date", "rename", "columns[0]", "rename.B", "name"]
     )
-    assert str(caught.value).startswith(
-        "8 problems found\n  lookback_days: this key stands more than once"
-    )
+    assert str(caught.value).startswith("8 problems found\n  lookback_days: this key stands more than once")
 
 
 def test_without_a_kind_the_rest_is_still_checked() -> None:

@@ -234,6 +234,7 @@ def test_archive_and_restore_overwrite_nothing(store: FeedStore, put: Put) -> No
         store.archive("orders")
 
     assert {"active/orders.json", "archived/orders.json"} == files(store)
+    assert store.get("orders").enabled
     assert (store.root / "archived" / "orders.json").read_text() == "{ mine"
     with pytest.raises(UnknownFeedError, match="is not archived"):
         store.restore("orders")
