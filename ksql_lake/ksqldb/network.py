@@ -138,7 +138,7 @@ def _tls(causes: list[BaseException]) -> KsqlLakeError | None:
     broken = _first(causes, ssl.SSLError)
     if not isinstance(broken, ssl.SSLError):
         return None
-    reason = broken.reason or ""
+    reason = _tls_reason(broken)
     if any(word in reason for word in _NOT_TLS):
         return SettingsError(
             "the server does not speak TLS on this port", hint="KSQLDB_URL should begin with http://."
@@ -148,7 +148,10 @@ def _tls(causes: list[BaseException]) -> KsqlLakeError | None:
             "the server wants a client certificate that it trusts",
             hint="Set KSQLDB_CERT_FILE and KSQLDB_KEY_FILE to one that it accepts.",
         )
-    return ServerUnavailableError(f"TLS failed: {_reason([broken])}", hint=_START_IT)
+    return ServerUnavailableError(
+        f"TLS failed: {_reason([broken])}",
+        hint="If the server does not use TLS, KSQLDB_URL should begin with http://.",
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -173,10 +176,15 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, http.client.RemoteDisconnected):
             return "the server hung up"
-        if isinstance(cause, ssl.SSLError) and cause.reason:
-            return cause.reason.replace("_", " ").lower()
+        if isinstance(cause, ssl.SSLError):
+            return _tls_reason(cause).replace("_", " ").lower() or "TLS failed"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror[0].lower() + cause.strerror[1:]
         if isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"):
             return str(cause)[0].lower() + str(cause)[1:]
     return type(causes[-1]).__name__
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """OpenSSL's own word; errors that Python makes itself have none."""
+    return getattr(error, "reason", None) or ""

@@ -19,7 +19,7 @@ from ksql_lake.ksqldb.events import ErrorMessage, Event, Header, Outcome, QueryK
 from ksql_lake.ksqldb.refusals import failure
 from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.transport import Body
-from ksql_lake.ksqldb.version import ServerInfo
+from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
 
 logger = logging.getLogger(__name__)
 
@@ -193,10 +193,17 @@ class QueryResponse:
         outcome = self._parser.outcome(clean=clean)
         if outcome is Outcome.INCOMPLETE and self.kind is QueryKind.PULL_STREAM and clean and self._parser.over:
             # An end without a final message: right from servers before 0.25, cut short from all others.
-            outcome = self._parser.outcome(version=self._server.server_info().version)
+            outcome = self._parser.outcome(version=self._version())
         self.outcome = outcome
         if not outcome.proven and outcome is not Outcome.ERROR:
             self._ending = broken or _unproven(outcome, self._parser.rows)
+
+    def _version(self) -> ServerVersion | None:
+        try:
+            return self._server.server_info().version
+        except KsqlLakeError as error:
+            logger.warning("the server's version is unknown, the strictest rule applies: %s", error.message)
+            return None
 
     def _fail(self, error: KsqlLakeError) -> KsqlLakeError:
         self._failure = error.at(server=self._server.url, query=self.query_id, row=self._parser.rows + 1)

@@ -6,7 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from ksql_lake.errors import KsqlLakeError, Recovery
 
@@ -18,7 +25,7 @@ def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> R
     return Retrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=0.5, max=15, jitter=0.5),
+        wait=wait_exponential(multiplier=0.5, max=15) + wait_random(0, 0.5),
         before_sleep=_log_retry,
         sleep=sleep,
         reraise=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ksql_lake.errors import ProtocolError
 from ksql_lake.ksqldb.completeness import Evidence, judge_rows
 from ksql_lake.ksqldb.events import Event, FinalMessage, Outcome, QueryKind, Token
 from ksql_lake.ksqldb.gathering import Gathering
@@ -37,6 +38,7 @@ class RowsParser:
         self._seen = Evidence()
         self._opened = False
         self._found = Gathering()
+        self._refused: ProtocolError | None = None
 
     @property
     def rows(self) -> int:
@@ -52,12 +54,19 @@ class RowsParser:
         """Take the next bytes of the body and return what they complete.
 
         Raises:
-            ProtocolError: The bytes are not a v1 response; names the row.
+            ProtocolError: The bytes are not a v1 response; names the row. What came before was returned before.
         """
-        lines = self._lines.feed(chunk, row=self.rows)
-        if lines is not None:
-            self._take(lines)
-        return self._found.take()
+        if self._refused is None:
+            try:
+                lines = self._lines.feed(chunk, row=self.rows)
+                if lines is not None:
+                    self._take(lines)
+            except ProtocolError as error:
+                self._refused = error
+        events = self._found.take()
+        if self._refused is not None and not events:
+            raise self._refused
+        return events
 
     def finish(self) -> list[Event]:
         """Say that the body has ended, and return what its last line holds.
@@ -67,6 +76,8 @@ class RowsParser:
         Raises:
             ProtocolError: The bytes are not a v1 response; names the row.
         """
+        if self._refused is not None:
+            raise self._refused
         self._line(self._lines.rest(), last=True)
         return self._found.take()
 

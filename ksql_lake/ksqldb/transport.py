@@ -122,6 +122,7 @@ class Body:
     ) -> None:
         self.bytes_read = 0
         self.ended = False
+        self._response = response  # closes its connection when nobody holds it any more
         self._door = door or open_door(response)
         self._url = url
         self._read_timeout = read_timeout
@@ -142,7 +143,7 @@ class Body:
         while size < minimum and not self.ended:
             try:
                 data = self._door.read()
-            except NETWORK_ERRORS as error:
+            except (*NETWORK_ERRORS, ValueError) as error:  # ValueError: closed meanwhile, by another thread
                 self._failure = body_failure(error, url=self._url, read_timeout=self._read_timeout)
                 if not parts:
                     raise self._failure from error

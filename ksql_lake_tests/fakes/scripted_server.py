@@ -176,7 +176,11 @@ class ScriptedServer:
             return
         with connection, connection.makefile("rb") as reader:
             try:
-                while self._wait_readable(connection) and (request := _read_request(reader)) is not None:
+                while self._wait_readable(connection):
+                    request = _read_request(reader)
+                    if request is None:
+                        connection.sendall(head(400, Connection="close"))
+                        break
                     with self._lock:
                         self.requests.append(request)
                         script = self._next_script(request.path)
@@ -222,9 +226,9 @@ class ScriptedServer:
 
 
 def _read_request(reader: io.BufferedReader) -> Request | None:
+    if not reader.peek(1)[:1].isalpha():
+        return None  # hung up, or speaks TLS to a plain server
     line = reader.readline().decode("latin-1").split()
-    if len(line) != 3:
-        return None
     headers: dict[str, str] = {}
     while (raw := reader.readline().strip()) != b"":
         name, _, value = raw.decode("latin-1").partition(":")

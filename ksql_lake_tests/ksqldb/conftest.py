@@ -1,0 +1,64 @@
+"""A scripted server and clients towards it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Protocol
+
+import pytest
+
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.settings import Settings
+from ksql_lake_tests.fakes.scripted_server import ScriptedServer
+
+HEADER = b'[{"header":{"queryId":"transient_S_1","schema":"`A` BIGINT"}},\n'
+ROW = b'{"row":{"columns":[1]}},\n'
+DONE = b'{"finalMessage":"Query Completed"}]'
+BOOM = b'{"errorMessage":{"@type":"generic_error","error_code":50000,"message":"RuntimeException: boom"}},\n]'
+
+
+def info(version: str = "0.29.0") -> bytes:
+    """The answer of GET /info."""
+    inner = f'"version":"{version}","kafkaClusterId":"k1","ksqlServiceId":"default_","serverStatus":"RUNNING"'
+    return f'{{"KsqlServerInfo":{{{inner}}}}}'.encode()
+
+
+class MakeClient(Protocol):
+    """Makes clients whose pauses between attempts are noted instead of waited."""
+
+    waits: list[float]
+
+    def __call__(self, url: str, **settings: object) -> KsqlClient:
+        """A client for the address; other settings as in `Settings`."""
+        ...
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A scripted server without a script."""
+    with ScriptedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    """Clients that are closed when the test is over."""
+    with ExitStack() as clients:
+
+        class Maker:
+            def __init__(self) -> None:
+                self.waits: list[float] = []
+
+            def __call__(self, url: str, **settings: object) -> KsqlClient:
+                quick = {"connect_timeout": 5.0, "read_timeout": 10.0, **settings}
+                client = KsqlClient(Settings(ksqldb_url=url, **quick), sleep=self.waits.append)  # type: ignore[arg-type]
+                return clients.enter_context(client)
+
+        yield Maker()
+
+
+@pytest.fixture
+def client(server: ScriptedServer, make_client: MakeClient) -> KsqlClient:
+    """A client of the scripted server."""
+    return make_client(server.url)

@@ -1,0 +1,406 @@
+"""Promises of the client apart from streaming: what it sends, what it repeats, how it reads refusals."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import pickle
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ksql_lake.errors import (
+    KsqlError,
+    KsqlLakeError,
+    NotQueryableError,
+    ProtocolError,
+    QueryFailedError,
+    Recovery,
+    ServerBusyError,
+    ServerUnavailableError,
+    SettingsError,
+    StatementError,
+    UnauthorizedError,
+)
+from ksql_lake.ksqldb import KsqlClient, QueryKind
+from ksql_lake_tests.fakes.scripted_server import RESET, SILENCE, Script, ScriptedServer, answer, head
+from ksql_lake_tests.ksqldb.conftest import MakeClient, info
+
+SECRET = "hush-ü"  # noqa: S105 - it must not show anywhere
+NOT_READY = b'{"@type":"generic_error","error_code":50302,"message":"KSQL is not yet ready to serve requests."}'
+
+
+def generic(code: int, message: str) -> bytes:
+    """An error body of ksqlDB."""
+    return json.dumps({"@type": "generic_error", "error_code": code, "message": message}).encode()
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def test_constructing_a_client_asks_nothing(server: ScriptedServer, client: KsqlClient) -> None:
+    """No request is made until one is needed, and `repr` names the server."""
+    assert repr(client) == f"KsqlClient('{server.url}')"
+    assert server.requests == []
+
+
+def test_requests_carry_the_exact_form(server: ScriptedServer, client: KsqlClient) -> None:
+    """Accept and User-Agent are explicit, nothing compressed is asked for, and bodies have ksqlDB's keys."""
+    server.script("/ksql", answer(b'[{"@type":"streams","streams":[]}]'))
+    assert client.execute("LIST STREAMS", properties={"a": 1}) == [{"@type": "streams", "streams": []}]
+    (request,) = server.requests
+    assert request.method == "POST"
+    assert request.json == {"ksql": "LIST STREAMS;", "streamsProperties": {"a": 1}}
+    assert request.headers["accept"] == "application/vnd.ksql.v1+json"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["user-agent"].startswith("ksql-lake/")
+    assert "authorization" not in request.headers
+
+
+def test_server_info_is_asked_once(server: ScriptedServer, client: KsqlClient) -> None:
+    """The answer is kept, also when several threads ask at the same time."""
+    server.script("/info", answer(info("7.5.1")))
+    with ThreadPoolExecutor(8) as threads:
+        answers = {future.result() for future in [threads.submit(client.server_info) for _ in range(16)]}
+    (found,) = answers
+    assert (found.version.text, found.version.release) == ("7.5.1", (0, 29))
+    assert (found.kafka_cluster_id, found.service_id, found.status) == ("k1", "default_", "RUNNING")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "script", [answer(NOT_READY, 503), Script([RESET]), Script([])], ids=["503", "reset", "hang-up"]
+)
+def test_server_info_is_tried_again_with_growing_pauses(
+    server: ScriptedServer, make_client: MakeClient, script: Script
+) -> None:
+    """A server that is starting is waited for, up to the number of attempts."""
+    client = make_client(server.url, attempts=4)
+    server.script("/info", script, script, script, answer(info()))
+    assert client.server_info().status == "RUNNING"
+    assert len(server.requests) == 4
+    assert len(make_client.waits) == 3
+    assert 0.5 <= make_client.waits[0] < 1.5 <= make_client.waits[2]
+
+
+def test_attempts_come_to_an_end(
+    server: ScriptedServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the last attempt the server's own words are the error; each earlier one left a line in the log."""
+    client = make_client(server.url, attempts=2)
+    server.script("/info", answer(NOT_READY, 503))
+    with caplog.at_level(logging.WARNING), pytest.raises(ServerUnavailableError) as caught:
+        client.server_info()
+    assert str(caught.value) == (
+        f"server {server.url}: KSQL is not yet ready to serve requests. (50302)\n"
+        "The server is starting, stopping or missing a node; try again in a moment."
+    )
+    assert len(server.requests) == 2
+    (line,) = caplog.messages
+    assert line.startswith(
+        f"server {server.url}: KSQL is not yet ready to serve requests. (50302); attempt 2 follows"
+    )
+
+
+def test_only_reading_statements_are_repeated(server: ScriptedServer, make_client: MakeClient) -> None:
+    """LIST is tried again after a 503, CREATE is sent once and the error says that it may have run."""
+    client = make_client(server.url, attempts=3)
+    server.script("/ksql", answer(NOT_READY, 503))
+    with pytest.raises(ServerUnavailableError) as read:
+        client.execute("SHOW TABLES;")
+    assert len(server.requests) == 3
+    assert "may have run" not in read.value.hint
+    with pytest.raises(ServerUnavailableError) as write:
+        client.execute("CREATE STREAM A AS SELECT * FROM B;")
+    assert len(server.requests) == 4
+    assert write.value.hint.endswith("If the statement was sent it may have run: look before sending it again.")
+
+
+def test_a_refusal_that_will_not_pass_is_not_repeated(server: ScriptedServer, make_client: MakeClient) -> None:
+    """A statement error is final at the first answer."""
+    client = make_client(server.url, attempts=3)
+    server.script("/ksql", answer(generic(40001, "Could not find STREAM/TABLE 'X' in the Metastore"), 400))
+    with pytest.raises(StatementError) as caught:
+        client.execute("DESCRIBE `X`;")
+    assert len(server.requests) == 1
+    assert str(caught.value) == (
+        f"server {server.url}, statement DESCRIBE `X`;: the server refused the statement: "
+        "Could not find STREAM/TABLE 'X' in the Metastore (40001)\n"
+        "Names are case sensitive; `ksql-lake feeds discover` lists what the server has."
+    )
+
+
+def test_a_refused_connection_is_one_clear_line_with_the_address(make_client: MakeClient) -> None:
+    """Nobody listening reads as one sentence that names the URL, and a second one that says what to do."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ServerUnavailableError) as caught:
+        make_client(url, attempts=1).server_info()
+    assert str(caught.value) == (
+        f"server {url}: cannot connect: connection refused\n"
+        "Is ksqlDB running there? Start it, or set KSQLDB_URL to its address."
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "text"),
+    [
+        (
+            Script([RESET]),
+            ServerUnavailableError,
+            "the connection was closed without an answer: connection reset by peer",
+        ),
+        (Script([]), ServerUnavailableError, "the connection was closed without an answer: the server hung up"),
+        (Script([SILENCE]), ServerUnavailableError, "connected, but no answer within 0.2 s"),
+        (
+            Script([b"\x15\x03\x03\x00\x02\x02\x50\r\n\r\n"]),
+            ProtocolError,
+            "what answers there does not speak HTTP",
+        ),
+        (answer(b"<html>", content_type="text/html"), ProtocolError, "not what a ksqlDB server says: '<html>'"),
+        (answer(b'{"other":1}'), ProtocolError, "not what a ksqlDB server says: '{\"other\":1}'"),
+        (answer(b""), ProtocolError, "not what a ksqlDB server says: an empty body"),
+        (Script([head(Content_Length="100"), b"{"]), KsqlError, "the answer was cut off"),
+        (Script([head(Content_Length="100"), b"{", SILENCE]), ServerUnavailableError, "fell silent for 0.2 s"),
+        (Script([head(Transfer_Encoding="chunked"), b"5\r\n{"]), KsqlError, "the answer was cut off"),
+        (
+            Script([head(Transfer_Encoding="chunked"), b"zz\r\n{}\r\n"]),
+            KsqlError,
+            "framing is damaged|was cut off",
+        ),
+        (
+            Script([head(Content_Encoding="gzip", Content_Length="4"), b"nope"]),
+            KsqlError,
+            "compression is damaged",
+        ),
+    ],
+)
+def test_every_way_an_answer_can_fail_is_an_error_of_ours(
+    server: ScriptedServer, make_client: MakeClient, script: Script, kind: type[KsqlError], text: str
+) -> None:
+    """Broken, silent and foreign servers are told apart, and no library's exception comes through."""
+    client = make_client(server.url, attempts=1, read_timeout=0.2)
+    server.script("/info", script)
+    with pytest.raises(kind, match=text) as caught:
+        client.server_info()
+    assert f"server {server.url}" in str(caught.value)
+    assert caught.value.hint
+
+
+REFUSALS = [
+    (401, generic(40100, "Unauthorized"), UnauthorizedError, "No credentials were sent; set KSQLDB_USER"),
+    (403, generic(40300, "Forbidden"), UnauthorizedError, "403 Forbidden: Forbidden"),
+    (407, b"", UnauthorizedError, "The proxy wants credentials"),
+    (404, b"<html><title>404 Not\n Found</title></html>", ProtocolError, "a web page titled '404 Not Found'"),
+    (
+        404,
+        b"Not Found",
+        ProtocolError,
+        "404 Not Found: 'Not Found'\nIs KSQLDB_URL the address of a ksqlDB server",
+    ),
+    (302, b"", ProtocolError, "The server redirects; set KSQLDB_URL to where it really is."),
+    (429, generic(42900, "rate limited"), ServerBusyError, "at one of its limits"),
+    (429, b"slow down", ServerBusyError, "'slow down'"),
+    (
+        400,
+        generic(40000, "Host is at bandwidth rate limit for pull queries."),
+        ServerBusyError,
+        "bandwidth rate",
+    ),
+    (400, generic(40001, "... exceed the configured limit of 100"), ServerBusyError, "configured limit"),
+    (400, generic(40003, "too many push queries"), ServerBusyError, "Export fewer sources at once"),
+    (
+        500,
+        generic(50000, "Host is at concurrency limit for pull queries."),
+        ServerBusyError,
+        "concurrency limit",
+    ),
+    (
+        500,
+        generic(50000, "Something went wrong"),
+        QueryFailedError,
+        "the server failed: Something went wrong (50000)",
+    ),
+    (
+        503,
+        generic(50000, "Unable to execute pull query."),
+        ServerUnavailableError,
+        "Unable to execute pull query.",
+    ),
+    (
+        502,
+        b"<html><title>502 Bad Gateway</title>",
+        ServerUnavailableError,
+        "a web page titled '502 Bad Gateway'",
+    ),
+    (503, b"", ServerUnavailableError, "an empty body"),
+    (400, generic(40001, "line 1:8:\n Syntax Error"), StatementError, "line 1:8: Syntax Error (40001)"),
+    (
+        400,
+        b"The plain HTTP request was sent to HTTPS port",
+        ProtocolError,
+        "400 Bad Request: 'The plain HTTP request",
+    ),
+    (421, generic(42100, "SNI mismatch"), StatementError, "SNI mismatch"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "text"), REFUSALS)
+def test_every_refusal_of_a_query_has_its_type_and_words(
+    server: ScriptedServer, client: KsqlClient, status: int, body: bytes, kind: type[KsqlError], text: str
+) -> None:
+    """Status, code and text together decide who must act; JSON and other bodies alike; one attempt."""
+    server.script("/query", answer(body, status))
+    with pytest.raises(KsqlError) as caught:
+        client.query("SELECT `A` FROM `S`", kind=QueryKind.PULL_STREAM)
+    assert type(caught.value) is kind
+    assert text in str(caught.value)
+    assert str(caught.value).startswith(f"server {server.url}, statement SELECT `A` FROM `S`: ")
+    assert caught.value.hint
+    assert [request.path for request in server.requests] == ["/query"]
+
+
+def test_a_refusal_whose_body_breaks_off_still_counts(server: ScriptedServer, client: KsqlClient) -> None:
+    """The status decides even if the words never arrive."""
+    server.script("/query", Script([head(401, Transfer_Encoding="chunked"), b"ff\r\n{", RESET]))
+    with pytest.raises(UnauthorizedError, match="401 Unauthorized: an empty body"):
+        client.query("SELECT 1", kind=QueryKind.PUSH)
+
+
+def test_a_plain_table_is_refused_with_the_statement_that_helps(
+    server: ScriptedServer, client: KsqlClient
+) -> None:
+    """The server's own proposal is the hint, ready to be run."""
+    text = (
+        "The `USERS` table isn't queryable. To derive a queryable table, you can do "
+        "'CREATE TABLE QUERYABLE_USERS AS SELECT * FROM USERS'. See https://cnfl.io/queries for more info.\n"
+        "Add EMIT CHANGES if you intended to issue a push query."
+    )
+    server.script("/query", answer(generic(40001, text), 400))
+    with pytest.raises(NotQueryableError) as caught:
+        client.query("SELECT * FROM USERS;", kind=QueryKind.PULL_TABLE)
+    assert str(caught.value) == (
+        f"server {server.url}, statement SELECT * FROM USERS;: The `USERS` table isn't queryable.\n"
+        "Create a queryable copy on the server, and export that one:\n"
+        "CREATE TABLE QUERYABLE_USERS AS SELECT * FROM USERS;"
+    )
+    assert caught.value.recovery is Recovery.FIX
+
+
+def test_redirects_are_not_followed(server: ScriptedServer, make_client: MakeClient) -> None:
+    """Credentials never travel to an address that a server names."""
+    with ScriptedServer() as other:
+        server.script("/info", Script([head(307, Location=f"{other.url}/info", Content_Length="0")]))
+        client = make_client(server.url, ksqldb_user="u", ksqldb_password=SECRET)
+        with pytest.raises(ProtocolError, match="Credentials follow no redirect"):
+            client.server_info()
+        assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    ("credentials", "header"),
+    [
+        (
+            {"ksqldb_user": "ada", "ksqldb_password": SECRET},
+            "Basic " + base64.b64encode(f"ada:{SECRET}".encode()).decode(),
+        ),
+        ({"ksqldb_token": "t0k3n.abc"}, "Bearer t0k3n.abc"),
+    ],
+)
+def test_credentials_go_out_with_the_first_request_and_show_nowhere(
+    server: ScriptedServer,
+    make_client: MakeClient,
+    caplog: pytest.LogCaptureFixture,
+    credentials: dict[str, str],
+    header: str,
+) -> None:
+    """The server gets them without asking; errors, logs, pickles and `repr` never hold them in any form."""
+    client = make_client(server.url, attempts=2, **credentials)
+    server.script("/info", answer(NOT_READY, 503), answer(generic(40100, "Unauthorized"), 401))
+    with caplog.at_level(logging.DEBUG), pytest.raises(UnauthorizedError) as caught:
+        client.server_info()
+    assert [request.headers["authorization"] for request in server.requests] == [header, header]
+    assert "Check KSQLDB_USER and KSQLDB_PASSWORD, or KSQLDB_TOKEN." in str(caught.value)
+    shown = "\n".join(
+        [
+            *caplog.messages,
+            str(caught.value),
+            repr(caught.value),
+            repr(vars(client)),
+            repr(vars(client._session)),
+            pickle.dumps(caught.value).decode("latin-1"),
+        ]
+    )
+    for secret in (SECRET, "t0k3n", header.split()[1]):
+        assert secret not in shown
+
+
+def test_a_token_no_header_can_carry_is_refused_without_showing_it(make_client: MakeClient) -> None:
+    """A pasted token with a line break inside is a settings error that keeps it secret."""
+    with pytest.raises(SettingsError) as caught:
+        make_client("http://127.0.0.1:1", ksqldb_token=f"{SECRET}\n")
+    assert str(caught.value).startswith("KSQLDB_TOKEN holds characters that no HTTP header can carry")
+    assert SECRET not in str(caught.value)
+
+
+def test_netrc_is_never_read_and_proxies_do_not_stand_before_this_machine(
+    server: ScriptedServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Somebody's ~/.netrc and HTTP_PROXY change nothing about a request to 127.0.0.1."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    server.script("/info", answer(info()))
+    make_client(server.url).server_info()
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_a_proxy_of_the_environment_is_used_for_other_machines_and_its_password_is_not_shown(
+    server: ScriptedServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As with curl HTTP_PROXY counts, but not `~/.netrc`; a broken proxy is named without its password."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:  # noqa: TID251
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    server.script("http://ksqldb.invalid:8088/info", answer(info()))
+    make_client("http://ksqldb.invalid:8088").server_info()
+    (request,) = server.requests
+    assert "authorization" not in request.headers
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:{SECRET}@127.0.0.1:{free_port()}")
+    with pytest.raises(ServerUnavailableError) as caught:
+        make_client("http://ksqldb.invalid:8088", attempts=1).server_info()
+    assert str(caught.value) == (
+        "server http://ksqldb.invalid:8088: the proxy on the way there failed: connection refused\n"
+        "Check HTTP_PROXY and HTTPS_PROXY, or name the server's host in NO_PROXY."
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:99999", "http://" + "a" * 70 + ".invalid", "http://.x"]
+)
+def test_an_address_that_is_none_is_a_settings_error(make_client: MakeClient, url: str) -> None:
+    """Whatever stands in KSQLDB_URL, the answer is a sentence about KSQLDB_URL."""
+    with pytest.raises(KsqlLakeError) as caught:
+        make_client(url, attempts=1).server_info()
+    assert str(caught.value) == (
+        f"server {url}: this is not an address\nSet KSQLDB_URL to http://host:port or https://host:port."
+    )
+
+
+def test_one_client_serves_many_threads(server: ScriptedServer, client: KsqlClient) -> None:
+    """Statements from several threads each get their own answer."""
+    server.script("/ksql", answer(b'[{"@type":"streams","streams":[]}]'))
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(client.execute, [f"LIST STREAMS -- {number}\n" for number in range(40)]))
+    assert answers == [[{"@type": "streams", "streams": []}]] * 40
+    assert len(server.requests) == 40
