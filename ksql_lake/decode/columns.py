@@ -1,0 +1,170 @@
+"""Columns of parsed values to Arrow arrays, a whole column at a time, nested ones by their children.
+
+It refuses to name errors: where a column is not plainly right it raises ValueError or OverflowError, and the
+exact reader looks at the rows one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ksql_lake.decode import times
+from ksql_lake.decode.decimals import decimals
+from ksql_lake.decode.exact import converter
+from ksql_lake.decode.literals import Number, from_base64, key_token, scalar
+from ksql_lake.decode.wire import row_decoder
+from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Schema, Struct, arrow_type
+
+Values = Sequence[Any]
+Build = Callable[[Values], pa.Array]
+
+_COLUMNS = attrgetter("row.columns")
+
+
+class ColumnReader:
+    """Decodes lines of rows of any type column by column.
+
+    Args:
+        schema: The response's columns.
+        arrow: The same as Arrow has it.
+    """
+
+    def __init__(self, schema: Schema, arrow: pa.Schema) -> None:
+        self._arrow = arrow
+        self._decoder = row_decoder(schema)
+        self._builders = [builder(column.type, in_struct=False) for column in schema]
+
+    def read(self, lines: Sequence[bytes]) -> pa.RecordBatch:
+        """Decode lines of one row object each into a batch.
+
+        Raises:
+            ValueError: Not every value is plainly right (OverflowError, RecursionError likewise).
+        """
+        if self._decoder is None:
+            raise ValueError("a field name that msgspec cannot handle")
+        columns = zip(*map(_COLUMNS, map(self._decoder.decode, lines)), strict=True)
+        arrays = [build(values) for build, values in zip(self._builders, columns, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
+
+
+def builder(kind: KsqlType, *, in_struct: bool) -> Build:
+    """Give the function that turns parsed values of one type, None among them, into an array."""
+    arrow = arrow_type(kind)
+    match kind:
+        case Primitive.DOUBLE:
+            return _doubles
+        case Primitive.BYTES:
+            return _binaries
+        case Primitive.TIME if in_struct:
+            return _times_of_day
+        case Primitive.DATE | Primitive.TIMESTAMP if in_struct:
+            return partial(pa.array, type=arrow)
+        case Primitive.TIME:
+            return lambda values: times.times(pa.array(values, pa.string()))
+        case Primitive.DATE:
+            return lambda values: times.dates(pa.array(values, pa.string()))
+        case Primitive.TIMESTAMP:
+            return lambda values: times.timestamps(pa.array(values, pa.string()))
+        case Primitive():
+            return partial(pa.array, type=arrow)
+        case Decimal():
+            return partial(_decimals, kind=kind, arrow=arrow, rounded=in_struct)
+        case Array(element):
+            return partial(_lists, arrow=arrow, build=builder(element, in_struct=in_struct))
+        case Map(key, value):
+            keys = _keys(key, in_struct=in_struct)
+            return partial(_maps, arrow=arrow, keys=keys, items=builder(value, in_struct=in_struct))
+        case Struct(fields):
+            return partial(
+                _structs, arrow=arrow, builds=[builder(inner, in_struct=True) for _, inner in fields]
+            )
+
+
+def _doubles(values: Values) -> pa.Array:
+    if str in set(map(type, values)):
+        values = [float(value) if type(value) is str else value for value in values]
+    return pa.array(values, pa.float64())
+
+
+def _binaries(values: Values) -> pa.Array:
+    return pa.array([None if value is None else from_base64(value) for value in values], pa.binary())
+
+
+def _times_of_day(values: Values) -> pa.Array:
+    numbers = pa.array(values, pa.int32())
+    bounds = pc.min_max(numbers).as_py()
+    if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < times.DAY_MS:
+        raise ValueError("a TIME outside the day")
+    return numbers.cast(pa.time32("ms"))
+
+
+def _decimals(values: Values, *, kind: Decimal, arrow: pa.DataType, rounded: bool) -> pa.Array:
+    kinds = set(map(type, values))
+    if not kinds <= {bytes, int, type(None)}:
+        raise ValueError("a DECIMAL that is not a number")
+    if int in kinds:
+        values = [str(value).encode() if type(value) is int else value for value in values]
+    texts = pa.array(values, pa.binary()).cast(pa.string())
+    try:
+        return decimals(texts, kind)
+    except ValueError:
+        if not rounded:
+            raise
+    # What a double has made of the digits (1.2345678901234567E19, one more than there were) goes one by one.
+    convert = scalar(kind, in_struct=True)
+    return pa.array([None if text is None else convert(Number(text)) for text in texts.to_pylist()], arrow)
+
+
+def _lists(values: Values, *, arrow: pa.DataType, build: Build) -> pa.Array:
+    children = build(list(chain.from_iterable(value for value in values if value is not None)))
+    return pa.ListArray.from_arrays(_offsets(values), children, type=arrow, mask=_nulls(values))
+
+
+def _maps(values: Values, *, arrow: pa.DataType, keys: Build, items: Build) -> pa.Array:
+    present = [value for value in values if value is not None]
+    if present and type(present[0]) is dict:
+        names: Values = list(chain.from_iterable(present))
+        entries: Values = list(chain.from_iterable(value.values() for value in present))
+    else:
+        names, entries = zip(*chain.from_iterable(present), strict=True) if any(present) else ((), ())
+    return pa.MapArray.from_arrays(
+        _offsets(values), keys(names), items(entries), type=arrow, mask=_nulls(values)
+    )
+
+
+def _structs(values: Values, *, arrow: pa.DataType, builds: Sequence[Build]) -> pa.Array:
+    nothing = (None,) * len(builds)
+    as_tuple = msgspec.structs.astuple
+    rows = [nothing if value is None else as_tuple(value) for value in values]
+    columns = zip(*rows, strict=True) if rows else [()] * len(builds)
+    children = [build(column) for build, column in zip(builds, columns, strict=True)]
+    return pa.StructArray.from_arrays(children, fields=list(arrow), mask=_nulls(values))
+
+
+def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
+    """Give the builder of a MAP's keys, which are text at top level whatever their type."""
+    if in_struct or kind == Primitive.STRING:
+        return builder(kind, in_struct=in_struct)
+    convert = converter(kind, in_struct=False)
+    arrow = arrow_type(kind)
+    return lambda names: pa.array([convert(key_token(kind, name)) for name in names], arrow)
+
+
+def _offsets(values: Values) -> pa.Array:
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
+    return pa.array(offsets)
+
+
+def _nulls(values: Values) -> pa.Array | None:
+    missing = [value is None for value in values]
+    return pa.array(missing) if True in missing else None

@@ -1,0 +1,99 @@
+"""Every way of reading gives one outcome, however rows are tampered with and cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ksql_lake.decode import RowDecoder
+from ksql_lake.schema import Column, KsqlType, Schema, parse_type
+from ksql_lake_tests.decode.comparing import described, outcome
+from ksql_lake_tests.decode.strategies import HOSTILE_TOKENS, cuts, flat_types, hostile_blocks, types
+from ksql_lake_tests.decode.writing import frame
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """Give the rows of a block without the commas between them."""
+    return [line.removesuffix(b",") for line in data.split(b"\n")]
+
+
+def unless_it_steps_aside(read: Callable[[], pa.RecordBatch]) -> str | None:
+    """Describe what one of the faster readers returns; None where it does not vouch for the block."""
+    try:
+        batch = read()
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    return described(batch)
+
+
+def check(schema: Schema, data: bytes) -> str:
+    """Read a block in every way there is; give the one outcome."""
+    decoder = RowDecoder(schema)
+    lines = lines_of(data)
+    exact = outcome(lambda: decoder._exact.read(lines, first_row=0))
+    assert outcome(lambda: decoder.decode(data, count=len(lines), first_row=0)) == exact
+    assert unless_it_steps_aside(lambda: decoder._columns.read(lines)) in {None, exact}
+    if (flat := decoder._flat) is not None:
+        assert unless_it_steps_aside(lambda: flat.read(data.removesuffix(b","))) in {None, exact}
+    return exact
+
+
+def in_blocks(schema: Schema, blocks: list[list[bytes]]) -> str:
+    """Decode a response block by block, the rows numbered on."""
+    decoder = RowDecoder(schema)
+    first = 0
+
+    def read() -> pa.RecordBatch:
+        nonlocal first
+        batches = []
+        for block in blocks:
+            batches.append(decoder.decode(b",\n".join(block), count=len(block), first_row=first))
+            first += len(block)
+        return pa.concat_batches(batches)
+
+    return outcome(read)
+
+
+@settings(max_examples=1400, deadline=None, suppress_health_check=SLOW)
+@given(block=hostile_blocks(flat_types), data=st.data())
+def test_flat_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) -> None:
+    """Rows without nesting, tampered with, give one outcome from all three readers and from any blocks."""
+    schema, text = block
+
+    assert in_blocks(schema, data.draw(st.composite(cuts)(lines_of(text)))) == check(schema, text)
+
+
+@settings(max_examples=700, deadline=None, suppress_health_check=SLOW)
+@given(block=hostile_blocks(types), data=st.data())
+def test_nested_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) -> None:
+    """Rows with nesting, tampered with, give one outcome from both readers and from any blocks."""
+    schema, text = block
+
+    assert in_blocks(schema, data.draw(st.composite(cuts)(lines_of(text)))) == check(schema, text)
+
+
+KINDS = [
+    *("BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "STRING", "BYTES", "TIME", "DATE", "TIMESTAMP"),
+    *("DECIMAL(4, 2)", "DECIMAL(38, 0)", "DECIMAL(38, 38)", "ARRAY<STRING>", "ARRAY<DECIMAL(4, 2)>"),
+    *("MAP<STRING, INTEGER>", "MAP<INTEGER, DOUBLE>", "MAP<DOUBLE, STRING>", "STRUCT<`a` INTEGER>"),
+    *("STRUCT<`a` DECIMAL(4, 2), `b` DATE>", "STRUCT<`a` MAP<INTEGER, TIME>>", "ARRAY<STRUCT<`a` TIMESTAMP>>"),
+]
+
+
+@pytest.mark.parametrize("text", KINDS)
+def test_every_hostile_token_reads_alike_in_every_type(text: str) -> None:
+    """Each token of the corpus, alone, between values and swapped with another's place, has one outcome."""
+    kind: KsqlType = parse_type(text)
+    alone = Schema((Column("V", kind),))
+    between = Schema((Column("A", parse_type("STRING")), Column("V", kind), Column("B", parse_type("INTEGER"))))
+    for token in HOSTILE_TOKENS:
+        check(alone, frame(token))
+        check(alone, b",\n".join([frame("null"), frame(token), frame("null")]))
+        check(between, frame(f'"a",{token},1'))
+        check(between, frame(f'12,{token},"12"'))
