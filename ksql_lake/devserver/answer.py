@@ -52,6 +52,7 @@ class QueryAnswer:
         self._stopper = next((fault for fault in self.faults if fault.kind in STOPPING), None)
         self._slow = next((fault for fault in self.faults if fault.kind == "slow"), None)
         self._duplicate = next((fault for fault in self.faults if fault.kind == "duplicate"), None)
+        self._overshoots = any(fault.kind == "overshoot" for fault in self.faults)
         self._endless = any(fault.kind == "endless" for fault in self.faults)
         self._tail: tuple[RowBatch, int] | None = None
 
@@ -81,9 +82,11 @@ class QueryAnswer:
                 await body.cut(self.query.gone)
         except _FaultStruckError:
             return
-        except (duckdb.Error, OSError) as error:
-            refusal = RefusedError(str(error).splitlines()[0], code=SERVER_ERROR, statement=None)
+        except RefusedError as refusal:
             await body.text(self.framing.error(refusal.body()))
+        except (duckdb.Error, OSError) as error:
+            failure = RefusedError(str(error).splitlines()[0], code=SERVER_ERROR, statement=None)
+            await body.text(self.framing.error(failure.body()))
         else:
             await body.text(self._end())
         await body.end()
@@ -99,6 +102,9 @@ class QueryAnswer:
         return self.framing.end
 
     async def _rows(self, body: Body) -> None:
+        plan = self.query.plan
+        if plan.kind == "pull_table" and plan.source.window_type == "SESSION":
+            raise RefusedError("Table scan unsupported on session tables", code=SERVER_ERROR, statement=None)
         source = self._pushed(body) if self.query.plan.kind == "push" else self._pulled()
         async with aclosing(source) as batches:
             async for batch in batches:
@@ -115,7 +121,20 @@ class QueryAnswer:
     async def _pulled(self) -> AsyncGenerator[RowBatch, None]:
         if self._left == 0:
             return
-        sql = rows_sql(self.query.plan, self.framing, span=None, chunked=self.row_chunks)
+        source = self.query.plan.source
+        end = source.rows
+        async with aclosing(self._scan(0, end)) as batches:
+            async for batch in batches:
+                yield batch
+        if self._overshoots and source.rows > end:
+            async with aclosing(self._scan(end, source.rows, overshoot=True)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _scan(self, first: int, last: int, *, overshoot: bool = False) -> AsyncGenerator[RowBatch, None]:
+        sql = rows_sql(
+            self.query.plan, self.framing, span=(first, last), chunked=self.row_chunks, overshoot=overshoot
+        )
         async with aclosing(self.queries.batches(self.query, sql)) as batches:
             async for batch in batches:
                 yield batch
@@ -127,8 +146,7 @@ class QueryAnswer:
             self.query.arrived.clear()
             until = source.rows
             if until > since:
-                sql = rows_sql(self.query.plan, self.framing, span=(since, until), chunked=self.row_chunks)
-                async with aclosing(self.queries.batches(self.query, sql)) as batches:
+                async with aclosing(self._scan(since, until)) as batches:
                     async for batch in batches:
                         yield batch
                 since = 0 if self._endless else until

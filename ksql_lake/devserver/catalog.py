@@ -166,7 +166,7 @@ class Catalog:
     def _derived(self, statement: Create) -> PersistentQuery:
         assert statement.select is not None  # noqa: S101 - told apart by create()
         source = self.find(statement.select.source)
-        derivation = derive(statement.kind, statement.select, source, self.cursor())
+        derivation = derive(statement.kind, statement.select, source, self.database)
         self._check_columns(derivation.columns, statement)
         prefix = "CSAS" if statement.kind == "STREAM" else "CTAS"
         sink = self._source(statement, derivation.columns, derivation.window_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from ksql_lake.devserver import entities, intake
@@ -135,7 +136,8 @@ class Commands:
     def _explain(self, statement: Explain) -> Entity:
         if statement.select is not None:
             source = self.catalog.find(statement.select.source)
-            plan = plan_query(statement.select, source, self.version, self.catalog.cursor())
+            with closing(self.catalog.cursor()) as cursor:
+                plan = plan_query(statement.select, source, self.version, cursor)
             described = entities.plan_description(plan, f"transient_{source.name}_{int(time.time() * 1000)}")
         elif statement.query_id in self.catalog.queries:
             described = entities.query_description(self.catalog.queries[statement.query_id], self.catalog)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,26 +123,13 @@ class Doors:
         )
 
     def _plan(self, text: str) -> QueryPlan:
-        statements = parse_statements(text)
-        if len(statements) != 1:
-            raise RefusedError(
-                f"Expected exactly one KSQL statement; found {len(statements)} instead", statement=text
-            )
-        statement = statements[0]
-        if isinstance(statement, Print):
-            raise not_implemented("PRINT")
-        if not isinstance(statement, Select):
-            kind = type(statement).__name__
-            raise RefusedError(f"Statement type `{kind}` not supported for this resource", statement=text)
-        cursor = self.catalog.cursor()
-        try:
-            return plan_query(statement, self.catalog.find(statement.source), self.version, cursor)
-        except RefusedError as refusal:
-            if refusal.statement == "":
-                refusal.statement = text
-            raise
-        finally:
-            cursor.close()
+        with closing(self.catalog.cursor()) as cursor:
+            try:
+                select = _only_select(text)
+                return plan_query(select, self.catalog.find(select.source), self.version, cursor)
+            except RefusedError as refusal:
+                refusal.statement = refusal.statement or text
+                raise
 
     async def close_query(self, request: Request) -> Response:
         """POST /close-query."""
@@ -149,3 +137,15 @@ class Doors:
         if not self.running.close(asked.text):
             raise bad_request(f"No query with id {asked.text}")
         return Response(status_code=200)
+
+
+def _only_select(text: str) -> Select:
+    statements = parse_statements(text)
+    if len(statements) != 1:
+        raise RefusedError(f"Expected exactly one KSQL statement; found {len(statements)} instead")
+    statement = statements[0]
+    if isinstance(statement, Print):
+        raise not_implemented("PRINT")
+    if not isinstance(statement, Select):
+        raise RefusedError(f"Statement type `{type(statement).__name__}` not supported for this resource")
+    return statement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ksql_lake.devserver.catalog import Catalog, PersistentQuery
-from ksql_lake.devserver.columns import Source, SourceColumn
+from ksql_lake.devserver.columns import Source, SourceColumn, quoted
 from ksql_lake.devserver.plan import QueryPlan
 from ksql_lake.devserver.running import RunningQuery
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Struct
@@ -136,20 +136,17 @@ def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
 def _offsets(query: PersistentQuery, catalog: Catalog) -> Entity:
     """Where a writing query stands in the topic it reads: always at the end."""
     source = catalog.sources[query.source]
-    rows = catalog.cursor().execute(
-        f'SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM "{source.storage}" GROUP BY ALL ORDER BY ALL'
-    )
+    with catalog.lock:
+        ends = catalog.database.execute(
+            f"SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM {quoted(source.storage)} GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+    offsets = [
+        {"partition": partition, "logStartOffset": 0, "logEndOffset": end, "consumerOffset": end}
+        for partition, end in ends
+    ]
     return {
         "groupId": f"_confluent-ksql-default_query_{query.id}",
-        "topicSummaries": [
-            {
-                "kafkaTopic": source.topic,
-                "offsets": [
-                    {"partition": partition, "logStartOffset": 0, "logEndOffset": end, "consumerOffset": end}
-                    for partition, end in rows.fetchall()
-                ],
-            }
-        ],
+        "topicSummaries": [{"kafkaTopic": source.topic, "offsets": offsets}],
     }
 
 

@@ -27,6 +27,7 @@ QueryFault = Literal[
     "hang",
     "slow",
     "endless",
+    "overshoot",
 ]
 REQUEST_FAULTS = ("not_ready", "busy", "drop")
 STOPPING = ("cut_row", "cut_chunk", "reset", "error", "hang", "short", "no_final", "no_bracket")
@@ -41,7 +42,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `cut_chunk` (TCP closes between two rows and two HTTP chunks), `reset` (TCP reset), `error` (errorMessage),
     `no_final` (clean end with `]` but without finalMessage), `no_bracket` (clean HTTP end, no `]` either),
     `short` (clean and complete-looking end), `hang` (silence). And for whole queries: `duplicate` (the last
-    `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of rows).
+    `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of rows),
+    `overshoot` (a stream pull also sends rows that arrived after it began, at most one per partition).
 
     Attributes:
         after_rows: Whole rows before the fault; None means all of them.

@@ -1,6 +1,7 @@
 """Names and types of expressions, as far as their text and the source's columns tell.
 
-Where only DuckDB can know a type (most function calls), the answer is None and `plan` asks DuckDB.
+Where only DuckDB can know a type (most function calls), the answer is None and `plan` asks DuckDB; so the
+precision of DECIMAL arithmetic is DuckDB's, not ksqlDB's.
 """
 
 from __future__ import annotations

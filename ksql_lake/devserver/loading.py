@@ -70,7 +70,7 @@ def _load_table(source: Source, data: Path, shown: Path, catalog: Catalog) -> in
     else:
         reader = f"read_csv({literal(str(data))}, header = true, all_varchar = true, nullstr = ['', 'NA'])"
     try:
-        names = [str(row[0]) for row in catalog.cursor().execute(f"DESCRIBE FROM {reader}").fetchall()]
+        names = [str(row[0]) for row in catalog.database.execute(f"DESCRIBE FROM {reader}").fetchall()]
         return catalog.append(source, _rows(source, reader, names, shown))
     except duckdb.Error as error:
         raise ConfigError(

@@ -14,7 +14,7 @@ from sqlglot import TokenType
 from ksql_lake.devserver.columns import Kind
 from ksql_lake.devserver.definitions import read_columns, read_properties
 from ksql_lake.devserver.dialect import tokenize
-from ksql_lake.devserver.refusals import RefusedError, not_implemented
+from ksql_lake.devserver.refusals import not_implemented
 from ksql_lake.devserver.statements import (
     Create,
     Describe,
@@ -28,7 +28,7 @@ from ksql_lake.devserver.statements import (
     Statement,
     Terminate,
 )
-from ksql_lake.devserver.tokens import TokenCursor
+from ksql_lake.devserver.tokens import TokenCursor, syntax_error
 
 _CLAUSES = ("FROM", "WINDOW", "WHERE", "GROUP", "PARTITION", "HAVING", "ORDER", "EMIT", "LIMIT")
 _JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "FULL", "OUTER", ",")
@@ -49,10 +49,7 @@ def parse_statements(text: str) -> list[Statement]:
                 statements.append(_statement(TokenCursor(text, tokens[start:index])))
             start = index + 1
     if start < len(tokens):
-        last = tokens[-1]
-        raise RefusedError(
-            f"line {last.line}:{last.col}: Syntax Error\nmissing ';' at '<EOF>'", statement=text.strip()
-        )
+        raise syntax_error(text, tokens[-1].end + 1, "missing ';' at '<EOF>'", text.strip())
     return statements
 
 
@@ -157,13 +154,15 @@ def _explain(cursor: TokenCursor) -> Explain:
     cursor.need("EXPLAIN")
     if cursor.word() == "SELECT":
         return Explain(cursor.text, "", _select(cursor))
-    return Explain(cursor.text, cursor.name())
+    return Explain(cursor.text, cursor.exact_name())
 
 
 def _terminate(cursor: TokenCursor) -> Terminate:
     cursor.need("TERMINATE")
     cursor.take("QUERY")
-    return Terminate(cursor.text, cursor.name())
+    if cursor.take("ALL"):
+        return Terminate(cursor.text, "ALL")
+    return Terminate(cursor.text, cursor.exact_name())
 
 
 def _insert(cursor: TokenCursor) -> Insert:

@@ -84,6 +84,12 @@ def plan_query(
     else:
         _check_pull(select, source, version)
         _check_pull_columns(projections, condition, scope)
+        if (
+            kind == "pull_table"
+            and len(projections) > 1
+            and any(isinstance(item, exp.Star) for item in projections)
+        ):
+            raise RefusedError("Pull queries on tables cannot combine * with other columns.")
     outputs = project(projections, scope, cursor)
     where = translate(condition, scope) if condition is not None else "TRUE"
     bind(f"SELECT 1 FROM {quoted(source.storage)} WHERE {where}", cursor)
@@ -115,8 +121,9 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
         raise RefusedError(f"Pull queries don't support LIMIT clauses. {_PULL_HELP}", statement=select.text)
     if source.kind == "STREAM" and not version.stream_pulls:
         raise RefusedError(
-            "Pull queries on streams are disabled. To create a push query on the stream, add EMIT CHANGES to the "
-            "end. To enable pull queries on streams, set the ksql.query.pull.stream.enabled config to 'true'.",
+            "Pull queries on streams are disabled. To create a push query on the stream, add EMIT CHANGES "
+            "to the end. To enable pull queries on streams, set the ksql.query.pull.stream.enabled config to "
+            "'true'.",
             statement=select.text,
         )
     if source.kind == "TABLE" and not source.derived:

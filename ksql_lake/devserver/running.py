@@ -197,32 +197,38 @@ def _next(reader: pa.RecordBatchReader) -> RowBatch | None:
         return None
 
 
-def rows_sql(plan: QueryPlan, framing: Framing, *, span: tuple[int, int] | None, chunked: bool) -> str:
+def rows_sql(
+    plan: QueryPlan, framing: Framing, *, span: tuple[int, int], chunked: bool, overshoot: bool = False
+) -> str:
     """The query whose single column is the text of each row.
 
     Args:
         plan: What to compute.
         framing: What stands around a row's values.
-        span: Arrival numbers from, up to (push queries); None reads a table's state or a whole stream.
+        span: Arrival numbers from, up to; a table pull reads the table's state instead.
         chunked: Put each row into an HTTP chunk of its own.
+        overshoot: At most one row of each partition.
     """
     values = [(item.type, item.expression) for item in plan.projections]
     text = row_text(values, before=framing.before_row, after=framing.after_row)
-    where = plan.where
-    if plan.source.kind == "TABLE" and span is None:
-        where = f"{LIVE} AND ({where})"
+    where = f"({plan.where})"
+    if plan.kind == "pull_table":
+        where = f"{LIVE} AND {where}"
     elif plan.source.kind == "TABLE" and framing.after_tombstone is not None:
         # A deleted key's row holds the key; everything else, pseudo columns included, is null.
         kept = [(item.type, item.expression if plan.is_key(item) else "NULL") for item in plan.projections]
         deleted = row_text(kept, before=framing.before_row, after=framing.after_tombstone)
         text = f"CASE WHEN __TOMBSTONE THEN {deleted} ELSE {text} END"
-        where = f"(__TOMBSTONE OR ({where}))"
+        where = f"(__TOMBSTONE OR {where})"
     elif plan.source.kind == "TABLE":
-        where = f"NOT __TOMBSTONE AND ({where})"
-    if span is not None:
-        where = f"__SEQ >= {span[0]} AND __SEQ < {span[1]} AND ({where})"
-    limit = f" LIMIT {plan.limit}" if plan.limit is not None and span is None else ""
-    sql = f"SELECT {text} AS r FROM {quoted(plan.source.storage)} WHERE {where}{limit}"
+        where = f"NOT __TOMBSTONE AND {where}"
+    if plan.kind != "pull_table":
+        where = f"__SEQ >= {span[0]} AND __SEQ < {span[1]} AND {where}"
+    if overshoot:
+        where += " QUALIFY row_number() OVER (PARTITION BY ROWPARTITION ORDER BY __SEQ) = 1"
+    if plan.limit is not None and plan.kind != "push":
+        where += f" LIMIT {plan.limit}"
+    sql = f"SELECT {text} AS r FROM {quoted(plan.source.storage)} WHERE {where}"
     if chunked:
         line = "chr(13) || chr(10)"
         sql = f"SELECT concat(lower(to_hex(strlen(r))), {line}, r, {line}) AS r FROM ({sql})"

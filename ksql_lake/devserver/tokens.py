@@ -11,6 +11,13 @@ from ksql_lake.devserver.refusals import RefusedError
 _QUOTED = (TokenType.STRING, TokenType.IDENTIFIER)
 
 
+def syntax_error(source: str, at: int, what: str, statement: str) -> RefusedError:
+    """The error for something at character `at` of a request's text."""
+    before = source[:at]
+    line, column = before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1
+    return RefusedError(f"line {line}:{column}: Syntax Error\n{what}", statement=statement)
+
+
 class TokenCursor:
     """Takes tokens one after the other.
 
@@ -69,12 +76,9 @@ class TokenCursor:
 
     def unexpected(self, expected: str) -> RefusedError:
         """The error for what stands here instead of `expected`."""
-        token = self._tokens[min(self._at, len(self._tokens) - 1)]
-        found = repr(token.text) if self.left else "'<EOF>'"
-        return RefusedError(
-            f"line {token.line}:{token.col}: Syntax Error\nmismatched input {found} expecting {expected}",
-            statement=self.text,
-        )
+        found = repr(self._tokens[self._at].text) if self.left else "'<EOF>'"
+        at = self._tokens[self._at].start if self.left else self._tokens[-1].end + 1
+        return syntax_error(self._source, at, f"mismatched input {found} expecting {expected}", self.text)
 
     def name(self) -> str:
         """Take a name: quoted ones keep their case, others are upper-cased.
@@ -90,6 +94,15 @@ class TokenCursor:
             raise self.unexpected("a name")
         self._at += 1
         return token.text if token.token_type == TokenType.IDENTIFIER else token.text.upper()
+
+    def exact_name(self) -> str:
+        """Take a name as it is written: ids of queries are case-sensitive.
+
+        Raises:
+            RefusedError: No name stands here.
+        """
+        self.name()
+        return self._tokens[self._at - 1].text
 
     def number(self) -> int:
         """Take a whole number.
