@@ -155,7 +155,7 @@ class _FeedBase(_Strict):
     compression: Compression = "zstd"
     """`zstd` (level 1), `zstd:N` (1-22), `snappy`, `lz4` or `none`."""
 
-    on_schema_change: Literal["evolve", "freeze"] = "evolve"
+    on_schema_change: Literal["evolve", "freeze", "new_version"] = "evolve"
     """What a changed source schema does."""
 
     schedule: Annotated[str, AfterValidator(_cron)] | None = None

@@ -11,7 +11,7 @@ from typing import Literal
 from ksql_lake.errors import SchemaChangeError
 from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Schema, Struct
 
-Policy = Literal["evolve", "freeze"]
+Policy = Literal["evolve", "freeze", "new_version"]
 
 
 def widened(old: KsqlType, new: KsqlType) -> KsqlType | None:
@@ -57,12 +57,28 @@ def unify(old: Schema, new: Schema) -> Schema:
         if both is None:
             raise SchemaChangeError(
                 f"the source now sends {other.type.text}, but the lake holds {column.type.text}",
-                hint="Rename the new column with the feed's `rename`, leave it out with `columns`, or archive "
-                "this feed and add one with another name for the new shape.",
+                hint="Rename the new column with the feed's `rename`, leave it out with `columns`, or set "
+                "`on_schema_change` to new_version, which keeps both as columns of their own.",
                 column=column.name,
             )
         columns.append(Column(column.name, both, key=column.key))
     return Schema((*columns, *incoming.values()))
+
+
+def versioned_names(old: Schema | None, new: Schema) -> dict[str, str]:
+    """Name columns whose new type cannot be read as one with the old: `PRICE` becomes `PRICE_V2`, then `_V3`.
+
+    Gives received name -> name in the lake for every received column.
+    """
+    held = {column.name.casefold(): column for column in old or ()}
+    names: dict[str, str] = {}
+    for column in new:
+        name, number = column.name, 1
+        while name.casefold() in held and widened(held[name.casefold()].type, column.type) is None:
+            number += 1
+            name = f"{column.name}_V{number}"
+        names[column.name] = name
+    return names
 
 
 def evolved(old: Schema | None, new: Schema, policy: Policy) -> Schema:

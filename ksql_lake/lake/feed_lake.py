@@ -22,7 +22,7 @@ from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
-from ksql_lake.lake.manifest import Manifest, ReadFacts
+from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
 from ksql_lake.lake.staging import Staging
 from ksql_lake.lake.state import FeedState
@@ -102,6 +102,13 @@ class FeedLake:
             WriteError: The lake cannot be written to.
         """
         return Staging(self.log, self.feed, schema, read=read, days=days)
+
+    def certificate(self, day: str) -> DayCertificate | None:
+        """Give the newest certificate of a day; None when it was never read after its end."""
+        sequence = self.state().certified.get(day)
+        if sequence is None:
+            return None
+        return next(item for item in self.log.manifest(sequence).certificates if item.partition == day)
 
     def plan_retention(self) -> RetentionPlan:
         """List the versions the feed's retention would remove now."""

@@ -7,7 +7,7 @@ Row identity runs at commit time against the newest state, and again whenever an
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.days import DaySplitter, event_times
-from ksql_lake.lake.evolution import evolved
+from ksql_lake.lake.evolution import evolved, versioned_names
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import DayCertificate, FileEntry, Manifest, Operation, PartitionCount, ReadFacts
@@ -53,7 +53,7 @@ class Staging:
     Args:
         log: The feed's commit log.
         feed: The feed.
-        schema: Columns of the rows, in the lake's names.
+        schema: Columns of the rows, in the lake's names; a feed with `new_version` may add a number to one.
         read: How the rows are read; `rows` and `response_bytes` are filled in by `commit`.
         days: First and last day of the window (streams).
     """
@@ -68,11 +68,13 @@ class Staging:
         days: tuple[date, date] | None = None,
     ) -> None:
         self.feed = feed
-        self.schema = schema
         self.read = read
         self.rows = 0
         self.attempt = Attempt(log)
-        self._arrow = arrow_schema(schema)
+        known = log.load().columns if feed.on_schema_change == "new_version" and feed.kind == "stream" else None
+        self._names = versioned_names(known, schema)
+        self.schema = Schema(tuple(replace(column, name=self._names[column.name]) for column in schema))
+        self._arrow = arrow_schema(self.schema)
         self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
         self._closed: list[StagedFile] | None = None
         self._writer = self._new_writer("tmp")
@@ -97,7 +99,8 @@ class Staging:
         self.rows += batch.num_rows
         if isinstance(self.feed, StreamFeed) and self._splitter is not None:
             events = event_times(batch, self.feed.lake_name(self.feed.event_time))
-            for part in self._splitter.split(batch, events):
+            renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
+            for part in self._splitter.split(renamed, events):
                 self._writer.write(part.day, part.batch, events=(part.min_event, part.max_event))
         else:
             self._writer.write("snapshot", batch)
@@ -183,6 +186,8 @@ class Staging:
                 hint=f"Export v{state.next_version}; a snapshot that exists is never written again.",
                 feed=self.feed.name,
             )
+        if self.feed.on_schema_change == "freeze":
+            evolved(state.columns, self.schema, "freeze")
         key = f"v{state.next_version}"
         (staged,) = self._closed or []
         unique = self._drop_repeats(staged)
@@ -227,7 +232,7 @@ class Staging:
     def _drop_held(self, state: FeedState, feed: StreamFeed, staged: list[StagedFile]) -> dict[str, StagedFile]:
         """Give, per day, the staged file with only what the lake does not hold."""
         result = {file.partition: file for file in staged}
-        key = tuple(feed.lake_name(column) for column in feed.identity.columns)
+        key = tuple(self._names[feed.lake_name(column)] for column in feed.identity.columns)
         candidates = [
             candidate
             for candidate in (self._candidate(state, file) for file in staged)
@@ -267,7 +272,7 @@ class Staging:
     def _event_range(self, batch: pa.RecordBatch) -> tuple[int, int] | None:
         if not isinstance(self.feed, StreamFeed):
             return None
-        events = event_times(batch, self.feed.lake_name(self.feed.event_time))
+        events = event_times(batch, self._names[self.feed.lake_name(self.feed.event_time)])
         return int(events.min()), int(events.max())
 
     def _new_writer(self, suffix: str) -> PartitionWriter:
@@ -284,7 +289,7 @@ class Staging:
         }
         if isinstance(self.feed, StreamFeed):
             facts["timezone"] = self.feed.timezone
-            facts["event_time"] = self.feed.lake_name(self.feed.event_time)
+            facts["event_time"] = self._names[self.feed.lake_name(self.feed.event_time)]
         metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if value}
         return PartitionWriter(
             self.attempt, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix

@@ -9,9 +9,9 @@ import pytest
 
 from ksql_lake.errors import SchemaChangeError
 from ksql_lake.lake import Lake
-from ksql_lake.lake.evolution import evolved, unify
+from ksql_lake.lake.evolution import evolved, unify, versioned_names
 from ksql_lake.schema import parse_schema
-from ksql_lake_tests.lake.landing import EVENTS, event, land_rows, stream_feed
+from ksql_lake_tests.lake.landing import EVENTS, event, land_rows, stream_feed, table_feed
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,44 @@ def test_readers_give_one_typed_answer_across_a_change(tmp_path: Path) -> None:
     expected = [(1, None, 15), (2**40, "x", 16)]
     assert sorted(tuple(row.values()) for row in table) == expected
     assert sorted(rows) == expected
+
+
+def test_new_version_keeps_both_types_as_columns(tmp_path: Path) -> None:
+    """With `new_version` a column of an incompatible type gets a column of its own, and no row is doubled."""
+    lake, feed = Lake(tmp_path), stream_feed(on_schema_change="new_version")
+    text = parse_schema(EVENTS.text.replace("`ID` BIGINT", "`ID` STRING"))
+    land_rows(lake, feed, [event(1)])
+    rows = [{**event(1), "ID": "one"}, {**event(2), "ID": "two"}]
+
+    land_rows(lake, feed, rows, schema=text)
+    again = land_rows(lake, feed, rows, schema=text)
+    back = land_rows(lake, feed, [event(3)])
+
+    assert again.manifest.operation == "look"
+    assert back.manifest.operation == "append"
+    table = lake.feed(feed).dataset().to_table(columns=["ID", "ID_V2"]).to_pylist()
+    assert sorted(map(str, table)) == sorted(
+        map(str, [{"ID": 1, "ID_V2": None}, {"ID": None, "ID_V2": "two"}, {"ID": 3, "ID_V2": None}])
+    )
+
+
+def test_names_of_versions_count_up() -> None:
+    """Each further incompatible type gets the next number; a type seen before goes back to its column."""
+    held = parse_schema("`A` BIGINT, `A_V2` STRING")
+
+    assert versioned_names(held, parse_schema("`A` INTEGER")) == {"A": "A"}
+    assert versioned_names(held, parse_schema("`A` STRING")) == {"A": "A_V2"}
+    assert versioned_names(held, parse_schema("`A` BOOLEAN")) == {"A": "A_V3"}
+
+
+def test_a_frozen_table_refuses_new_columns(tmp_path: Path) -> None:
+    """A frozen table feed writes no version with other columns; one that evolves does."""
+    wide = parse_schema("`ID` BIGINT KEY, `NAME` STRING, `AGE` INTEGER")
+    row = {"ID": 1, "NAME": "a"}
+    lake = Lake(tmp_path)
+    land_rows(lake, table_feed(), [row])
+
+    with pytest.raises(SchemaChangeError, match="AGE INTEGER is new"):
+        land_rows(lake, table_feed(on_schema_change="freeze"), [{**row, "AGE": 5}], schema=wide)
+
+    assert land_rows(lake, table_feed(), [{**row, "AGE": 5}], schema=wide).state.latest_version == 2

@@ -1,0 +1,274 @@
+"""Is a day in the lake what the source has? Reads the day from the server again and compares, hour by hour.
+
+It changes nothing. Both sides are counted and checksummed in the order they come, so memory stays flat however
+large the day is. Rows are compared on the columns that the source and every file of the day have, since a row
+exported before a column existed cannot know its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ksql_lake.errors import ConfigError, KsqlLakeError
+from ksql_lake.export.extraction import Extraction
+from ksql_lake.export.plan import Days, ExportPlan
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb.retry import retrying
+from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake.checksum import EMPTY, RowChecksum
+from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.manifest import DayCertificate
+
+Hours = npt.NDArray[np.int64]
+_HOUR = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class HourDifference:
+    """An hour in which the two sides differ: its start (UTC) and each side's rows."""
+
+    start: datetime
+    source_rows: int
+    lake_rows: int
+
+    @property
+    def text(self) -> str:
+        """The difference as a phrase."""
+        more = self.source_rows - self.lake_rows
+        if more > 0:
+            what = f"{more} rows are missing in the lake"
+        elif more < 0:
+            what = f"{-more} rows are in the lake only (deleted by Kafka since, or changed)"
+        else:
+            what = "as many rows, but not the same ones"
+        return f"{self.start:%Y-%m-%d %H:%M} UTC: {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """What the lake holds of one Kafka partition on a day, for feeds that know offsets.
+
+    Gaps are normal (filters, transactions, compacted topics); they are reported, not condemned.
+    """
+
+    kafka_partition: int
+    first: int
+    last: int
+    rows: int
+    gaps: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certification:
+    """The outcome of comparing a day with its source.
+
+    Attributes:
+        feed: Name of the feed.
+        day: The day.
+        source_rows: Rows the source has now.
+        lake_rows: Rows the lake has.
+        source_checksum: Of the source's rows, in any order.
+        lake_checksum: Of the lake's rows on the same columns, in any order.
+        differences: The hours that differ; empty when the day is equal.
+        columns: The columns that were compared.
+        certificate: What the export that last read the closed day certified, if one did.
+        offsets: Per Kafka partition, for feeds with identity `offset`.
+        read_at: When the source was read (UTC).
+    """
+
+    feed: str
+    day: date
+    source_rows: int
+    lake_rows: int
+    source_checksum: str
+    lake_checksum: str
+    differences: tuple[HourDifference, ...]
+    columns: tuple[str, ...]
+    certificate: DayCertificate | None
+    offsets: tuple[OffsetRange, ...]
+    read_at: datetime
+
+    @property
+    def equal(self) -> bool:
+        """Whether the lake holds exactly the source's rows."""
+        return not self.differences
+
+    @property
+    def as_certified(self) -> bool | None:
+        """Whether the lake still holds what its certificate says; None without a certificate."""
+        if self.certificate is None:
+            return None
+        return self.certificate.rows == self.lake_rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as JSON-ready data."""
+        return {
+            "feed": self.feed,
+            "day": self.day.isoformat(),
+            "equal": self.equal,
+            "source_rows": self.source_rows,
+            "lake_rows": self.lake_rows,
+            "source_checksum": self.source_checksum,
+            "lake_checksum": self.lake_checksum,
+            "certified_rows": self.certificate.rows if self.certificate else None,
+            "certified_checksum": self.certificate.checksum if self.certificate else None,
+            "columns": list(self.columns),
+            "differences": [
+                {
+                    "hour": hour.start.isoformat(),
+                    "source_rows": hour.source_rows,
+                    "lake_rows": hour.lake_rows,
+                }
+                for hour in self.differences
+            ],
+            "offsets": [
+                {
+                    "kafka_partition": part.kafka_partition,
+                    "first": part.first,
+                    "last": part.last,
+                    "rows": part.rows,
+                    "gaps": part.gaps,
+                    "duplicates": part.duplicates,
+                }
+                for part in self.offsets
+            ],
+            "read_at": self.read_at.isoformat(timespec="milliseconds"),
+        }
+
+
+@dataclass(slots=True)
+class _Side:
+    """Rows and checksum of one side, by hour since the day began."""
+
+    rows: dict[int, int] = field(default_factory=dict)
+    sums: dict[int, RowChecksum] = field(default_factory=dict)
+    all: RowChecksum = field(default_factory=RowChecksum)
+
+    def add(self, batch: pa.RecordBatch, hours: Hours, columns: list[str]) -> None:
+        chosen = batch.select(columns)
+        self.all.add(chosen)
+        for hour in np.unique(hours):
+            part = chosen.filter(pa.array(hours == hour))
+            self.rows[int(hour)] = self.rows.get(int(hour), 0) + part.num_rows
+            self.sums.setdefault(int(hour), RowChecksum()).add(part)
+
+    def of(self, hour: int) -> tuple[int, str]:
+        return self.rows.get(hour, 0), self.sums[hour].text if hour in self.sums else EMPTY
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+
+def certify(
+    feed: Feed, day: date, client: KsqlClient, lake: Lake, *, now: datetime | None = None
+) -> Certification:
+    """Compare a closed day of a stream with its source.
+
+    Raises:
+        ConfigError: The feed is a table, or the day has not ended.
+        KsqlError: The source could not be read whole.
+        LakeError: The lake's files could not be read.
+    """
+    if not isinstance(feed, StreamFeed):
+        raise ConfigError("only days of streams can be certified", hint="Name a stream feed.", feed=feed.name)
+    start, end = day_start(day, feed.zone), day_start(day + timedelta(days=1), feed.zone)
+    moment = now or datetime.now(UTC)
+    if end > moment.timestamp() * 1000:
+        raise ConfigError(
+            f"{day} has not ended yet in {feed.timezone}",
+            hint="A day can be certified when no more events can belong to it.",
+            feed=feed.name,
+        )
+    feed_lake = lake.feed(feed)
+    extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client)
+    try:
+        columns = _compared(feed_lake, day, list(extraction.question.names))
+        source = retrying(client.attempts)(_read_source, extraction, feed, start, columns)
+    except KsqlLakeError as error:
+        raise error.at(feed=feed.name, partition=day) from error.__cause__
+    held = _Side()
+    for batch in _lake_batches(feed_lake, day):
+        held.add(batch, _hours(batch, feed, start), columns)
+    hours = [hour for hour in range((end - start + _HOUR - 1) // _HOUR) if source.of(hour) != held.of(hour)]
+    return Certification(
+        feed=feed.name,
+        day=day,
+        source_rows=source.total,
+        lake_rows=held.total,
+        source_checksum=source.all.text,
+        lake_checksum=held.all.text,
+        differences=tuple(
+            HourDifference(
+                datetime.fromtimestamp((start + hour * _HOUR) / 1000, UTC),
+                source.of(hour)[0],
+                held.of(hour)[0],
+            )
+            for hour in hours
+        ),
+        columns=tuple(columns),
+        certificate=feed_lake.certificate(day.isoformat()),
+        offsets=_offsets(feed_lake, feed, day),
+        read_at=moment,
+    )
+
+
+def _read_source(extraction: Extraction, feed: StreamFeed, start: int, columns: list[str]) -> _Side:
+    side = _Side()
+    with extraction.open() as reading:
+        for batch in reading:
+            side.add(batch, _hours(batch, feed, start), columns)
+    return side
+
+
+def _compared(lake: FeedLake, day: date, received: list[str]) -> list[str]:
+    state = lake.state()
+    shapes = [set(state.shape(file).names) for file in state.files_of(day.isoformat())]
+    return [name for name in received if all(name in shape for shape in shapes)]
+
+
+def _lake_batches(lake: FeedLake, day: date) -> Iterable[pa.RecordBatch]:
+    if not lake.state().files_of(day.isoformat()):
+        return
+    batches: Iterator[pa.RecordBatch] = lake.dataset(partitions=[day.isoformat()]).to_batches()
+    yield from (batch for batch in batches if batch.num_rows)
+
+
+def _hours(batch: pa.RecordBatch, feed: StreamFeed, start: int) -> Hours:
+    return (event_times(batch, feed.lake_name(feed.event_time)) - start) // _HOUR
+
+
+def _offsets(lake: FeedLake, feed: StreamFeed, day: date) -> tuple[OffsetRange, ...]:
+    if feed.identity.by != "offset":
+        return ()
+    names = [feed.lake_name(column) for column in feed.identity.columns]
+    parts: dict[int, list[Hours]] = {}
+    for batch in _lake_batches(lake, day):
+        kafka, offsets = (batch.column(name).cast(pa.int64()).to_numpy(zero_copy_only=False) for name in names)
+        for number in np.unique(kafka):
+            parts.setdefault(int(number), []).append(offsets[kafka == number])
+    ranges = []
+    for number in sorted(parts):
+        offsets = np.concatenate(parts[number])
+        unique = np.unique(offsets)
+        first, last = int(unique[0]), int(unique[-1])
+        ranges.append(
+            OffsetRange(
+                kafka_partition=number,
+                first=first,
+                last=last,
+                rows=len(offsets),
+                gaps=last - first + 1 - len(unique),
+                duplicates=len(offsets) - len(unique),
+            )
+        )
+    return tuple(ranges)
