@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -217,3 +218,20 @@ def test_tombstones_are_told_apart_from_rows_and_from_values_of_that_name() -> N
     block, tombstone = parser.feed(body)[1:]
     assert isinstance(block, RowBlock)
     assert tombstone == Tombstone(b'{"row":{"columns":["k",null]}}', 1)
+
+
+def test_memory_is_bounded_by_the_chunk_and_not_by_the_answer() -> None:
+    """Reading a long answer needs no more than a few of its chunks."""
+    line = row_line([1, "x" * 80]) + b",\n"
+    chunk = line * (256 * 1024 // len(line))
+    parser = RowsParser(QueryKind.PULL_STREAM)
+    parser.feed(HEADER)
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            parser.feed(chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parser.rows == 100 * chunk.count(b"\n")
+    assert peak < 8 * len(chunk)
