@@ -58,13 +58,13 @@ class DagsterProject:
     Attributes:
         folder: Where workspace.yaml is.
         url: The ksqlDB server.
-        lake_root: Folder of the lake.
+        lake_root: Where the lake is, absolute.
         feeds_root: Folder of the feed files.
     """
 
     folder: Path
     url: str
-    lake_root: Path
+    lake_root: str
     feeds_root: Path
 
     @property
@@ -96,7 +96,7 @@ class DagsterProject:
         return {
             **{name: value for name, value in ours.items() if not name.startswith(_SERVER_VARIABLES)},
             "KSQLDB_URL": self.url,
-            "KSQL_LAKE_ROOT": str(self.lake_root),
+            "KSQL_LAKE_ROOT": self.lake_root,
             "KSQL_LAKE_FEEDS": str(self.feeds_root),
             "DAGSTER_HOME": str(self.home),
         }

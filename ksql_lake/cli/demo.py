@@ -63,9 +63,7 @@ def demo(*, ui: bool, port: int) -> int:
     _refuse_foreign(lake, feeds)
     signal.signal(signal.SIGTERM, _interrupt)
     with DevServer.start(sample=True, arguments=["--server-version", SERVER_VERSION]) as server:
-        project = DagsterProject(
-            folder, server.url, Path(settings.lake_root).resolve(), settings.feeds_root.resolve()
-        )
+        project = DagsterProject(folder, server.url, lake.root, settings.feeds_root.resolve())
         project.prepare()
         note(f"the embedded ksqlDB server answers at {server.url}", label="server")
         if ui:
