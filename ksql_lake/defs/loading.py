@@ -69,7 +69,7 @@ def _loader(wanted: object) -> Callable[[FeedLake, Collection[str] | None], Any]
 
 def _versions(lake: FeedLake, partitions: Collection[str] | None) -> list[str]:
     state = lake.state()
-    committed = state.keys()
+    committed = state.partition_keys()
     wanted = committed if partitions is None else [key for key in committed if key in partitions]
     if not wanted and partitions and committed:
         raise VersionError(
