@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install test lint types contracts pytest format lock demo bench clean
+.PHONY: help install test lint types contracts pytest demo ui dev format lock
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,18 @@ contracts: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 pytest: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+demo: $(READY) ## export the sample feeds from the embedded server through Dagster
+	$(BIN)/ksql-lake demo
+
+ui: $(READY) ## open the Dagster UI on the demo's lake, with the embedded server running
+	$(BIN)/ksql-lake demo --ui
+
+dev: $(READY) ## the Dagster UI and daemon on your own feeds and server
+	mkdir -p .dagster_home
+	cp -n deploy/dagster.yaml .dagster_home/
+	DAGSTER_HOME=$(CURDIR)/.dagster_home $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
 
 format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
