@@ -21,6 +21,8 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct
 
 FLAT_PIECE = 1 << 20
 """Bytes per CSV parse: each costs a third of a millisecond to begin."""
+FLAT_LEAST = 1 << 17
+"""Bytes below which that beginning costs more than the CSV parser saves."""
 COLUMN_PIECE = 1 << 17
 """Bytes per JSON parse: more, and the Python objects no longer fit the cache."""
 _LONGEST_REST = 64
@@ -68,13 +70,13 @@ class RowDecoder:
                 hint="This is a defect of ksql-lake: please report it with the server's version.",
                 row=first_row + 1,
             )
+        if not data:
+            return self._exact.read((), first_row=first_row)
         batches: list[pa.RecordBatch] = []
         for piece in _pieces(data, FLAT_PIECE):
             for batch in self._piece(piece, first_row):
                 batches.append(batch)
                 first_row += batch.num_rows
-        if not batches:
-            return self._exact.read((), first_row=first_row)
         return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
     def _piece(self, data: bytes, first_row: int) -> Iterator[pa.RecordBatch]:
@@ -94,13 +96,13 @@ class RowDecoder:
             yield batch
 
     def _read_flat(self, data: bytes) -> pa.RecordBatch | None:
-        if self._flat is None:
+        if self._flat is None or len(data) < FLAT_LEAST:
             return None
         if self._resting:
             self._resting -= 1
             return None
         try:
-            batch = self._flat.read(data.removesuffix(b","))
+            batch = self._flat.read(data)
         except ValueError:
             # What one piece holds (`\u0001`, the year 10000) the next ones often hold too: try less and less.
             self._doubts += 1
@@ -113,17 +115,16 @@ class RowDecoder:
 def _pieces(data: bytes, size: int) -> Iterator[bytes]:
     """Cut a block at line ends into pieces that are not much longer than `size` bytes."""
     begin = 0
-    while begin < len(data):
-        end = data.find(b"\n", begin + size)
-        if end < 0:
-            end = len(data)
-        yield data[begin:end] if begin or end < len(data) else data
-        begin = end + 1
+    while (border := data.find(b"\n", begin + size)) >= 0:
+        yield data[begin:border].removesuffix(b",")
+        begin = border + 1
+    yield data[begin:] if begin else data
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """Give the rows of a block, each without the comma that may follow it."""
-    return [line.removesuffix(b",") for line in data.split(b"\n")]
+    """Give the rows of a block, each without the comma that may stand between it and the next."""
+    *lines, last = data.split(b"\n")
+    return [*(line.removesuffix(b",") for line in lines), last]
 
 
 def _is_flat(schema: Schema) -> bool:

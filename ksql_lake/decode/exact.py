@@ -62,7 +62,7 @@ class ExactReader:
         values = _values(line, row)
         if len(values) != len(self._names):
             raise DecodeError(
-                f"the row has {len(values)} values, but the schema has {len(self._names)} columns",
+                f"expected {len(self._names)} values, one for each column, found {len(values)}",
                 hint=MISMATCH,
                 row=row,
             )

@@ -305,6 +305,24 @@ def hostile_blocks(draw: st.DrawFn, of: st.SearchStrategy[KsqlType]) -> tuple[Sc
     return schema, draw(st.sampled_from([b",\n", b",\n", b",\n", b"\n"])).join(lines)
 
 
+@st.composite
+def near_misses(draw: st.DrawFn) -> tuple[Schema, bytes]:
+    """A schema of one flat column between two others, and one row whose value is nearly of its form."""
+    kind = draw(flat_types)
+    schema = Schema((Column("A", Primitive.STRING), Column("V", kind), Column("B", Primitive.INTEGER)))
+    if kind in _TEXT_FORMS:
+        text = draw(values(kind, null=False).map(lambda value: write(kind, value).strip('"')))
+        place = draw(st.integers(0, len(text)))
+        token = f'"{text[:place]}{draw(st.sampled_from(_NEAR))}{text[place + draw(st.integers(0, 1)) :]}"'
+    else:
+        token = draw(_numberish)
+    return schema, frame(f'"a",{token},1')
+
+
+_TEXT_FORMS = {Primitive.TIME, Primitive.DATE, Primitive.TIMESTAMP, Primitive.BYTES}
+_NEAR = [*"0123456789", *":-T.+ Z=/", "", "00", "+01", "Z"]
+
+
 def _tampered(draw: st.DrawFn, line: bytes) -> bytes:
     start = draw(st.integers(0, len(line)))
     end = min(len(line), start + draw(st.sampled_from([0, 0, 1, 1, 2, 5])))
