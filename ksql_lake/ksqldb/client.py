@@ -22,6 +22,7 @@ from ksql_lake.errors import (
     KsqlError,
     ProtocolError,
     ServerUnavailableError,
+    SettingsError,
     StatementError,
 )
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
@@ -144,7 +145,7 @@ class KsqlClient:
             if response.status_code != 200:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
-            answer = QueryResponse(self, response, body, kind=kind).begin()
+            answer = QueryResponse(self, response, body, kind=QueryKind(kind)).begin()
             unless_handed_out.pop_all()
             return answer
 
@@ -206,7 +207,9 @@ class KsqlClient:
                 stream=True,
             )
         except NETWORK_ERRORS as error:
-            raise request_failure(error, url=self._url, connect_timeout=connect, read_timeout=read) from error
+            failure = request_failure(error, url=self._url, connect_timeout=connect, read_timeout=read)
+            # Errors about an address repeat it, and a proxy's may hold a password.
+            raise failure from (None if isinstance(failure, SettingsError) else error)
 
     def _refusal(self, response: requests.Response) -> KsqlError:
         content = b""

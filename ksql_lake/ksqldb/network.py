@@ -50,7 +50,7 @@ def request_failure(
         read_timeout: How long the server was allowed to stay silent, in seconds.
     """
     causes = list(_causes(error))
-    for found in (_bad_address(causes), _proxy(causes), _tls(causes)):
+    for found in (_proxy(causes), _bad_address(causes), _tls(causes)):
         if found is not None:
             return found.at(server=url)
     # In this order: urllib3 calls every failed connection a connect time-out too.
@@ -114,7 +114,8 @@ def _bad_address(causes: list[BaseException]) -> KsqlLakeError | None:
     if _first(causes, *bad) is None:
         return None
     return SettingsError(
-        "this is not an address", hint="Set KSQLDB_URL to http://host:port or https://host:port."
+        "this address, or that of a proxy, cannot be used",
+        hint="Set KSQLDB_URL to http://host:port or https://host:port, and check HTTP_PROXY and HTTPS_PROXY.",
     )
 
 

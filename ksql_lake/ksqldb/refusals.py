@@ -49,12 +49,10 @@ def refusal(status: int, body: bytes, *, reason: str = "", signed: bool = False)
     """
     told = _told(body)
     head = f"{status} {reason}".strip()
-    text = f"{_one_line(told.message or '') or 'no message'}" if told else excerpt(body)
+    text = _one_line(told.message or "no message") if told else excerpt(body)
     if status in (401, 403, 407):
         return _unauthorized(status, f"{head}: {text}", signed=signed)
-    if told is not None and (status == 429 or _is_busy(told.error_code, text)):
-        return _busy(f"{head}: {text}")
-    if status == 429:
+    if status == 429 or (told is not None and _is_busy(told.error_code, text)):
         return _busy(f"{head}: {text}")
     if told is not None and told.error_code is not None:
         return _refused_by_ksqldb(status, told.error_code, text)

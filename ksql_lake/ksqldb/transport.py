@@ -140,23 +140,22 @@ class Body:
             IncompleteResponseError: The connection ended before the body did; what came was given out before.
             ServerUnavailableError: The server stayed silent too long.
         """
-        if self._failure is not None:
-            raise self._failure
         parts: list[bytes] = []
         size = 0
         began = time.monotonic()
-        while size < minimum and not self.ended:
+        while size < minimum and not self.ended and self._failure is None:
             try:
                 data = self._door.read()
             except (*NETWORK_ERRORS, ValueError) as error:  # ValueError: closed meanwhile, by another thread
                 self._failure = body_failure(error, url=self._url, read_timeout=self._read_timeout)
-                if not parts:
-                    raise self._failure from error
+                self._failure.__cause__ = error
                 break
             self.ended = not data
             parts.append(data)
             size += len(data)
             if time.monotonic() - began > _PATIENCE:
                 break
+        if self._failure is not None and not parts:
+            raise self._failure
         self.bytes_read += size
         return b"".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Protocol
@@ -12,6 +13,7 @@ from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import Settings
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer
 
+SECRET = "hush-ü"  # noqa: S105 - it must not show anywhere
 HEADER = b'[{"header":{"queryId":"transient_S_1","schema":"`A` BIGINT"}},\n'
 ROW = b'{"row":{"columns":[1]}},\n'
 DONE = b'{"finalMessage":"Query Completed"}]'
@@ -22,6 +24,11 @@ def info(version: str = "0.29.0") -> bytes:
     """The answer of GET /info."""
     inner = f'"version":"{version}","kafkaClusterId":"k1","ksqlServiceId":"default_","serverStatus":"RUNNING"'
     return f'{{"KsqlServerInfo":{{{inner}}}}}'.encode()
+
+
+def generic(code: int, message: str) -> bytes:
+    """An error body of ksqlDB."""
+    return json.dumps({"@type": "generic_error", "error_code": code, "message": message}).encode()
 
 
 class MakeClient(Protocol):
