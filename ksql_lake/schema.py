@@ -8,6 +8,7 @@ must never become a string column by accident. Grammar: `LogicalSchema` and `For
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,9 @@ from ksql_lake.errors import SchemaError
 
 MAX_DEPTH = 64
 """How deep types may nest; Parquet readers give up earlier than ksqlDB does."""
+MAX_DIGITS = 38
+"""Digits of the longest DECIMAL that fits decimal128."""
+_LEAVE_OUT = "Leave the column out: name the wanted ones in the feed's `columns`."
 
 
 class Primitive(StrEnum):
@@ -41,7 +45,7 @@ class Primitive(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decimal:
-    """DECIMAL(precision, scale), at most 38 digits."""
+    """DECIMAL(precision, scale); a lake file holds at most 38 digits."""
 
     precision: int
     scale: int
@@ -138,8 +142,8 @@ class Schema:
 _TYPE_WORDS = "BOOLEAN|INTEGER|BIGINT|DOUBLE|STRING|BYTES|TIMESTAMP|TIME|DATE|DECIMAL|ARRAY|MAP|STRUCT"
 _NAME = re.compile(rf"`(.*?)` (?=(?:{_TYPE_WORDS})\b)", re.DOTALL)
 _WORD = re.compile(r"[A-Z]+")
-_DECIMAL = re.compile(r"\((\d{1,3}), ?(\d{1,3})\)")
-_MARK = re.compile(r" (KEY|HEADERS|HEADER\('.*?'\))(?=, `|$)", re.DOTALL)
+_DECIMAL = re.compile(r"\(([0-9]{1,3}), ?([0-9]{1,3})\)")
+_MARK = re.compile(r" (KEY|HEADERS|HEADER\('.*?'\))(?=, `|\Z)", re.DOTALL)
 
 
 class _Reader:
@@ -176,7 +180,7 @@ class _Reader:
 
     def type(self, depth: int = 0) -> KsqlType:
         if depth > MAX_DEPTH:
-            raise SchemaError(f"types nest deeper than {MAX_DEPTH} levels")
+            raise SchemaError(f"types nest deeper than {MAX_DEPTH} levels", hint=_LEAVE_OUT)
         match = _WORD.match(self.text, self.at)
         word = match.group() if match else ""
         if word in Primitive.__members__:
@@ -198,8 +202,8 @@ class _Reader:
         if match is None:
             raise self.fail("(precision, scale)")
         precision, scale = int(match.group(1)), int(match.group(2))
-        if not (1 <= precision <= 38 and scale <= precision):
-            raise self.fail("a precision of 1 to 38 and a scale not above it")
+        if not (precision >= 1 and scale <= precision):
+            raise self.fail("a precision of at least 1 and a scale not above it")
         self.at = match.end()
         return Decimal(precision, scale)
 
@@ -225,6 +229,8 @@ class _Reader:
         while self.take(", "):
             fields.append((self.name(), self.type(depth)))
         self.need(">")
+        if twice := _twice([name for name, _ in fields]):
+            raise SchemaError(f"field {twice} stands twice in a STRUCT", hint=_LEAVE_OUT)
         return Struct(tuple(fields))
 
     def column(self) -> Column:
@@ -260,11 +266,17 @@ def parse_schema(text: str) -> Schema:
         columns.append(reader.column())
     if reader.at != len(text):
         raise reader.fail("the end of the schema")
-    names = [column.name for column in columns]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise SchemaError(f"column {', '.join(twice)} stands twice in the response's schema")
+    if twice := _twice([column.name for column in columns]):
+        raise SchemaError(
+            f"column {twice} stands twice in the response's schema",
+            hint="Name each column once in the feed's `columns`.",
+        )
     return Schema(tuple(columns))
+
+
+def _twice(names: list[str]) -> str:
+    """Name what stands in a list more than once; empty if nothing does."""
+    return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
 _ARROW: dict[Primitive, pa.DataType] = {
@@ -284,12 +296,17 @@ def arrow_type(kind: KsqlType) -> pa.DataType:
     """Give the one Arrow type a ksqlDB type is stored as.
 
     Raises:
-        SchemaError: The type holds a STRUCT without fields, which Parquet cannot store.
+        SchemaError: The type holds a STRUCT without fields or too long a DECIMAL, which Parquet cannot store.
     """
     match kind:
         case Primitive():
             return _ARROW[kind]
         case Decimal(precision, scale):
+            if precision > MAX_DIGITS:
+                raise SchemaError(
+                    f"{kind.text} has more than the {MAX_DIGITS} digits that Parquet readers agree on",
+                    hint=f"{_LEAVE_OUT} Or cast it to a shorter DECIMAL in a derived stream.",
+                )
             return pa.decimal128(precision, scale)
         case Array(element):
             return pa.list_(arrow_type(element))
@@ -299,7 +316,7 @@ def arrow_type(kind: KsqlType) -> pa.DataType:
             if not fields:
                 raise SchemaError(
                     "Parquet cannot store a STRUCT without fields",
-                    hint="Leave the column out: name the wanted ones in the feed's `columns`.",
+                    hint=_LEAVE_OUT,
                 )
             return pa.struct([pa.field(name, arrow_type(inner)) for name, inner in fields])
 
