@@ -22,8 +22,6 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
 _RECEIVE = 256 * 1024
-_PATIENCE = 1.0
-"""How long, in seconds, arrived bytes may wait for more of them."""
 
 
 class Door(Protocol):
@@ -116,6 +114,7 @@ class Body:
         url: The server, for errors.
         read_timeout: The idle limit set on the connection, for errors.
         door: The way to the bytes; chosen if not given.
+        patience: How long, in seconds, bytes that have arrived may wait for more of them.
 
     Attributes:
         bytes_read: How many bytes of the body have been given out.
@@ -123,13 +122,20 @@ class Body:
     """
 
     def __init__(
-        self, response: requests.Response, *, url: str, read_timeout: float, door: Door | None = None
+        self,
+        response: requests.Response,
+        *,
+        url: str,
+        read_timeout: float,
+        door: Door | None = None,
+        patience: float = 1.0,
     ) -> None:
         self.bytes_read = 0
         self.ended = False
         self._response = response  # closes its connection when nobody holds it any more
         self._door = door or open_door(response)
         self._url = url
+        self._patience = patience
         self._read_timeout = read_timeout
         self._failure: KsqlLakeError | None = None
 
@@ -153,7 +159,7 @@ class Body:
             self.ended = not data
             parts.append(data)
             size += len(data)
-            if time.monotonic() - began > _PATIENCE:
+            if time.monotonic() - began > self._patience:
                 break
         if self._failure is not None and not parts:
             raise self._failure

@@ -11,7 +11,7 @@ import pytest
 
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import Settings
-from ksql_lake_tests.fakes.scripted_server import ScriptedServer
+from ksql_lake_tests.fakes.scripted_server import SILENCE, Script, ScriptedServer
 
 SECRET = "hush-ü"  # noqa: S105 - it must not show anywhere
 HEADER = b'[{"header":{"queryId":"transient_S_1","schema":"`A` BIGINT"}},\n'
@@ -29,6 +29,11 @@ def info(version: str = "0.29.0") -> bytes:
 def generic(code: int, message: str) -> bytes:
     """An error body of ksqlDB."""
     return json.dumps({"@type": "generic_error", "error_code": code, "message": message}).encode()
+
+
+def idle_limit(script: Script) -> float:
+    """Short where a test waits for silence to be noticed, generous everywhere else."""
+    return 0.5 if SILENCE in script.steps else 10.0
 
 
 class MakeClient(Protocol):

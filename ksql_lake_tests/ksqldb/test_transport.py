@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import io
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from ksql_lake_tests.fakes.scripted_server import (
     Script,
     ScriptedServer,
     Step,
+    Wait,
     answer,
     chunk,
     chunked,
@@ -71,12 +73,14 @@ class Fetch:
         self._server = server
         self._opened = opened
 
-    def __call__(self, script: Script, door: str = "fast", *, timeout: float = 5.0) -> tuple[Body, Door]:
+    def __call__(
+        self, script: Script, door: str = "fast", *, timeout: float = 5.0, patience: float = 60.0
+    ) -> tuple[Body, Door]:
         """Fetch one body."""
         self._server.script("/", script)
         response = self._opened.enter_context(requests.get(self.url, stream=True, timeout=timeout))
         way = DOORS[door](response)
-        return Body(response, url=self.url, read_timeout=timeout, door=way), way
+        return Body(response, url=self.url, read_timeout=timeout, door=way, patience=patience), way
 
 
 @pytest.fixture
@@ -166,7 +170,7 @@ def test_a_length_that_is_not_reached_is_a_cut(fetch: Fetch, door: str) -> None:
 @pytest.mark.parametrize("door", DOORS)
 def test_silence_in_the_middle_of_a_chunk_ends_after_the_idle_limit(fetch: Fetch, door: str) -> None:
     """What came before the silence is given out first, and the error stays the same when asked again."""
-    body, _ = fetch(raw(chunk(b"row\n"), b"ff\r\nhalf a r", SILENCE), door, timeout=0.2)
+    body, _ = fetch(raw(chunk(b"row\n"), b"ff\r\nhalf a r", SILENCE), door, timeout=0.5)
     came = body.read(1000)
     assert came in (b"row\n", b"row\nhalf a r")
     for _ in range(2):
@@ -188,6 +192,17 @@ def test_small_pieces_are_gathered_up_to_the_minimum(fetch: Fetch) -> None:
     pieces = list(iter(lambda: body.read(8192), b""))
     assert b"".join(pieces) == b"".join(rows)
     assert all(len(piece) >= 8192 for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_slow_answer_is_given_out_before_the_minimum_is_reached(fetch: Fetch, door: str) -> None:
+    """Bytes that have arrived wait for more only as long as patience lasts."""
+    go_on = threading.Event()
+    body, _ = fetch(chunked(b"row\n", Wait(go_on), b"row\n"), door, patience=0.0)
+    assert body.read(1_000_000) == b"row\n"
+    go_on.set()
+    assert body.read(1_000_000) == b"row\n"
+    assert body.read() == b""
 
 
 class Trickle(io.RawIOBase):
