@@ -10,7 +10,7 @@ import click
 
 from ksql_lake.cli.output import note, print_json, print_table
 from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, selection_options
-from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError
+from ksql_lake.errors import ConfigError, KsqlLakeError
 from ksql_lake.export import ExportPlan, plan_export
 from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
 from ksql_lake.lake import Lake
@@ -71,10 +71,6 @@ def _plan_one(feed: Feed, wanted: Asked, root: str) -> Planned:
         raise
     except KsqlLakeError as error:
         return Planned(feed, error=error.at(feed=feed.name))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        unreadable = LakeError(f"the lake at {root} cannot be read: {reason}", feed=feed.name)
-        return Planned(feed, error=unreadable)
     if not found.partitions and wanted.dated and not wanted.everything:
         raise ConfigError(
             found.reason,

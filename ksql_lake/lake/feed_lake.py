@@ -6,21 +6,20 @@ of retention; reading never waits for writers.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow.dataset as ds
-from filelock import FileLock, Timeout
 
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import reader
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
 from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
@@ -29,10 +28,8 @@ from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import LocalStorage, Storage
 from ksql_lake.schema import Schema
 
-LOCK_SECONDS = 600.0
-"""How long an export waits for another one of the same feed before it goes ahead without the lock."""
-
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 class FeedLake:
@@ -72,22 +69,9 @@ class FeedLake:
         """
         return self.log.recover()
 
-    @contextmanager
-    def exclusive(self, *, wait: float = LOCK_SECONDS) -> Iterator[None]:
-        """Keep other exports of this feed on this machine waiting, to save work; correctness never needs it."""
-        self.storage.begin(self.layout.metadata)
-        path = self.storage.local_file(self.layout.lock)
-        lock = FileLock(path, timeout=wait)
-        try:
-            lock.acquire()
-        except (Timeout, OSError, NotImplementedError) as error:
-            _log.warning("exporting %s without the lock %s: %s", self.feed.name, path, error)
-            yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
+    def exclusive(self, *, wait: float = LOCK_SECONDS) -> AbstractContextManager[None]:
+        """Keep other exports of this feed on this machine waiting; see `locking.exclusive`."""
+        return exclusive(self.storage, self.layout, wait=wait)
 
     def stage(self, schema: Schema, *, read: ReadFacts, days: tuple[date, date] | None = None) -> Staging:
         """Begin an export; use the result as a context manager and `commit` it inside.

@@ -7,10 +7,10 @@ across files written before and after a schema change, and partition columns as 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from ksql_lake.errors import LakeError
 from ksql_lake.lake.layout import FeedLayout
@@ -18,6 +18,9 @@ from ksql_lake.lake.manifest import FileEntry
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import Storage
 from ksql_lake.schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 PARTITION_COLUMNS = {
     "stream": pa.schema([("year", pa.int32()), ("month", pa.int32()), ("day", pa.int32())]),
@@ -43,6 +46,9 @@ def dataset(
     Raises:
         LakeError: Nothing was ever exported, so there are no columns to give.
     """
+    # It brings pandas along, a good part of every command's start, and only whoever reads rows needs it.
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
     schema = _columns(layout, state)
     paths = [storage.uri(layout.data(file.path)) for file in _files(state, partitions)]
     hive = PARTITION_COLUMNS[layout.kind]

@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
-from ksql_lake.errors import ConflictError, WriteError
+from ksql_lake.errors import ConfigError, ConflictError, LakeError, WriteError
 
 
 class Storage(Protocol):
@@ -38,7 +38,7 @@ class Storage(Protocol):
         """Give the keys of all objects below a folder, sorted."""
 
     def open(self, key: str) -> BufferedReader:
-        """Open an object for reading; the caller closes it."""
+        """Open an object for reading; the caller closes it. One that cannot be opened is a `LakeError`."""
 
     def size(self, key: str) -> int | None:
         """Give an object's size in bytes, or None when there is none."""
@@ -88,11 +88,15 @@ class LocalStorage:
         return self.root / key
 
     def read(self, key: str) -> bytes | None:
-        """Give a file's bytes, or None when there is none."""
-        try:
+        """Give a file's bytes, or None when there is none.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: The file is there and cannot be read.
+        """
+        with self._reading(key), suppress(FileNotFoundError):
             return self._path(key).read_bytes()
-        except FileNotFoundError:
-            return None
+        return None
 
     def create(self, key: str, data: bytes, *, temporary: str) -> bool:
         """Write and sync a temporary file, then hard-link it to its name: whole, durable, exclusive.
@@ -134,11 +138,15 @@ class LocalStorage:
             _sync(target.parent)
 
     def names(self, folder: str) -> list[str]:
-        """Give the sorted names directly inside a folder; empty when there is no such folder."""
-        try:
+        """Give the sorted names directly inside a folder; empty when there is no such folder.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: The folder is there and cannot be listed.
+        """
+        with self._reading(folder), suppress(FileNotFoundError):
             return sorted(os.listdir(self._path(folder)))  # noqa: PTH208 - names only, no Path objects
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return []
 
     def walk(self, folder: str) -> Iterator[str]:
         """Give the keys of all files below a folder, sorted."""
@@ -147,15 +155,25 @@ class LocalStorage:
                 yield path.relative_to(self.root).as_posix()
 
     def open(self, key: str) -> BufferedReader:
-        """Open a file for reading; the caller closes it."""
-        return self._path(key).open("rb")
+        """Open a file for reading; the caller closes it.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: It is not there, or cannot be read.
+        """
+        with self._reading(key):
+            return self._path(key).open("rb")
 
     def size(self, key: str) -> int | None:
-        """Give a file's size in bytes, or None when there is none."""
-        try:
+        """Give a file's size in bytes, or None when there is none.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: One of the folders above it cannot be entered.
+        """
+        with self._reading(key), suppress(FileNotFoundError):
             return self._path(key).stat().st_size
-        except FileNotFoundError:
-            return None
+        return None
 
     def begin(self, folder: str) -> None:
         """Make a folder, and those above it.
@@ -255,6 +273,26 @@ class LocalStorage:
     def uri(self, key: str) -> str:
         """Give the absolute path."""
         return str(self._path(key))
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Turn what the operating system says while a key is read into an error of ours."""
+        try:
+            yield
+        except OSError as error:
+            raise self._read_error(key, error) from error
+
+    def _read_error(self, key: str, error: OSError) -> ConfigError | LakeError:
+        if self.root.exists() and not self.root.is_dir():
+            hint = "Move the file away, or set KSQL_LAKE_ROOT to another folder."
+            return ConfigError("the lake's folder is a file", hint=hint, path=str(self.root))
+        hint = {
+            errno.EACCES: "Give this user read permission on it and on the folders above it.",
+            errno.ENOENT: "Run `ksql-lake doctor` to see what else is missing.",
+            errno.ENOTDIR: "A file stands where the lake has a folder; move it away.",
+        }.get(error.errno or 0, "Is its disk still there and in order?")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return LakeError(f"cannot be read: {reason.lower()}", hint=hint, path=str(self._path(key)))
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:

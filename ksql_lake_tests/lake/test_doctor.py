@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
+from ksql_lake.errors import LakeError
 from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import Problem, Remedy, examine, feeds_in, repair
 from ksql_lake.lake.doctor.examine import Examination
 from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.storage import LocalStorage
 from ksql_lake_tests.lake.landing import event, held_rows, land_rows, stream_feed, table_feed
 
 STREAM = FeedLayout("stream", "events")
@@ -91,6 +94,63 @@ def test_a_flipped_byte_is_named(lake: Lake) -> None:
     assert sum(held_rows(lake, stream_feed()).values()) == sum(rows.values()) - 10
     again = land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
     assert again.manifest.counts[0].new == 10
+
+
+def test_a_file_that_cannot_be_read_is_left_to_a_person(lake: Lake) -> None:
+    """What the operating system refuses to read is named, and no repair touches it."""
+    victim = parquet(lake)[0]
+    victim.unlink()
+    victim.symlink_to(victim.name)
+
+    (finding,) = examine(lake.storage, STREAM).findings
+
+    assert (finding.problem, finding.remedy) == (Problem.FILE_UNREADABLE, Remedy.MANUAL)
+    assert finding.detail == "cannot be read: too many levels of symbolic links"
+    with pytest.raises(LakeError, match="too many levels"):
+        mend(lake, apply=True)
+    assert victim.is_symlink()
+
+
+class ExportedMeanwhile(LocalStorage):
+    """A lake to which someone commits as soon as its manifests have been read."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(lake.root)
+        self.lake = lake
+        self.walks = 0
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Commit before the second look at the data files."""
+        self.walks += 1
+        if self.walks == 2:
+            land_rows(self.lake, stream_feed(), [event(500)])
+        return super().walk(folder)
+
+
+def test_an_export_while_doctor_looks_is_no_foreign_file(lake: Lake) -> None:
+    """A file that is committed between two looks is never taken for one that no commit knows."""
+    storage = ExportedMeanwhile(lake)
+
+    problems = {finding.problem for finding in examine(storage, STREAM).findings}
+
+    assert storage.walks == 2
+    assert Problem.FILE_FOREIGN not in problems
+    assert examine(lake.storage, STREAM).sound
+
+
+def test_a_torn_file_does_not_keep_metadata_from_coming_back(lake: Lake) -> None:
+    """With `metadata/` gone and one file cut short, the rest comes back; that file is named and kept aside."""
+    before = held_rows(lake, stream_feed())
+    victim = parquet(lake)[-1]
+    victim.write_bytes(victim.read_bytes()[:-20])
+    shutil.rmtree(Path(lake.root, "metadata"))
+
+    assert [(one.problem, Path(one.key).name) for one in mend(lake).findings] == [
+        (Problem.FILE_FOREIGN, victim.name)
+    ]
+    assert sum(held_rows(lake, stream_feed()).values()) == sum(before.values()) - 2
+    assert mend(lake, apply=True).sound
+    assert quarantined(lake, victim.name)
 
 
 def test_a_deleted_file_is_named_and_can_be_forgotten(lake: Lake) -> None:

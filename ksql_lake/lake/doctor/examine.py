@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ksql_lake.errors import CorruptLakeError, SchemaChangeError
+from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.doctor.findings import Finding, Problem
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
@@ -133,24 +133,35 @@ def _sequences(storage: Storage, layout: FeedLayout) -> Iterator[int]:
 
 
 def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator[Finding]:
-    layout = result.layout
-    attempts = {number: manifest.attempt for number, manifest in result.manifests.items()}
     for entry in result.state.files():
-        key, number = layout.data(entry.path), file_sequence(entry.path)
-        size = storage.size(key)
-        if size is None:
-            staged = f"{layout.attempt(number or 0, attempts.get(number or 0, ''))}/{entry.staged}"
-            if storage.size(staged) is not None:
-                yield Finding(Problem.FILE_UNPUBLISHED, key, "committed, still staged", number)
-            else:
-                yield Finding(Problem.FILE_MISSING, key, f"{entry.records} rows of {entry.partition}", number)
-            continue
-        result.files += 1
-        result.bytes += size
-        damage = _damage(storage, key, entry, size, contents=contents)
-        if damage:
-            yield Finding(Problem.FILE_DAMAGED, key, damage, number)
-            continue
+        try:
+            found = list(_file(storage, result, entry, contents=contents))
+        except (LakeError, OSError) as error:
+            # Not its bytes are wrong but the way to them: nothing that a repair should act upon.
+            detail = error.message if isinstance(error, LakeError) else str(error)
+            key = result.layout.data(entry.path)
+            found = [Finding(Problem.FILE_UNREADABLE, key, detail, file_sequence(entry.path))]
+        yield from found
+
+
+def _file(storage: Storage, result: Examination, entry: FileEntry, *, contents: bool) -> Iterator[Finding]:
+    layout = result.layout
+    key, number = layout.data(entry.path), file_sequence(entry.path) or 0
+    size = storage.size(key)
+    if size is None:
+        manifest = result.manifests.get(number)
+        staged = f"{layout.attempt(number, manifest.attempt if manifest else '')}/{entry.staged}"
+        if storage.size(staged) is not None:
+            yield Finding(Problem.FILE_UNPUBLISHED, key, "committed, still staged", number)
+        else:
+            yield Finding(Problem.FILE_MISSING, key, f"{entry.records} rows of {entry.partition}", number)
+        return
+    result.files += 1
+    result.bytes += size
+    damage = _damage(storage, key, entry, size, contents=contents)
+    if damage:
+        yield Finding(Problem.FILE_DAMAGED, key, damage, number)
+    else:
         yield from _content(storage, result, entry, contents=contents)
 
 
@@ -177,6 +188,8 @@ def _content(storage: Storage, result: Examination, entry: FileEntry, *, content
             elif layout.kind == "stream" and contents:
                 yield from _outside(parquet, facts, entry, key)
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the operating system's word; Arrow's own errors carry no number
         yield Finding(Problem.FILE_DAMAGED, key, f"cannot be read as Parquet: {error}", number)
 
 
@@ -206,7 +219,8 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
         number = file_sequence(key)
         if key in removed:
             yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {removed[key]}", removed[key])
-        elif number is None or number not in lost:
+        elif number is None or (number not in lost and number <= result.state.sequence):
+            # A higher number belongs to a commit that was made while we looked.
             yield Finding(Problem.FILE_FOREIGN, key, "no commit knows it")
 
 

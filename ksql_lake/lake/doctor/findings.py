@@ -14,6 +14,7 @@ class Problem(StrEnum):
     MANIFEST_DAMAGED = "manifest damaged"
     FILE_MISSING = "file missing"
     FILE_DAMAGED = "file damaged"
+    FILE_UNREADABLE = "file unreadable"
     FILE_FOREIGN = "foreign file"
     FILE_UNPUBLISHED = "file not published"
     FILE_NOT_REMOVED = "file not removed"
@@ -42,6 +43,7 @@ REMEDIES: dict[Problem, Remedy] = {
     Problem.MANIFEST_DAMAGED: Remedy.REPAIR,
     Problem.FILE_MISSING: Remedy.APPLY,
     Problem.FILE_DAMAGED: Remedy.APPLY,
+    Problem.FILE_UNREADABLE: Remedy.MANUAL,
     Problem.FILE_FOREIGN: Remedy.APPLY,
     Problem.FILE_UNPUBLISHED: Remedy.REPAIR,
     Problem.FILE_NOT_REMOVED: Remedy.REPAIR,
@@ -57,6 +59,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.MANIFEST_DAMAGED: "write it anew from the Parquet footers; the damaged one goes to quarantine",
     Problem.FILE_MISSING: "forget it; an export of its day reads the rows again",
     Problem.FILE_DAMAGED: "move it to quarantine and forget it; an export of its day reads the rows again",
+    Problem.FILE_UNREADABLE: "none; look at its permissions, and at the disk",
     Problem.FILE_FOREIGN: "move it to quarantine",
     Problem.FILE_UNPUBLISHED: "publish it",
     Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",

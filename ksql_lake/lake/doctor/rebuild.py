@@ -12,6 +12,7 @@ from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.lake.checksum import RowChecksum
@@ -37,32 +38,47 @@ def rebuilt_manifests(storage: Storage, layout: FeedLayout, numbers: list[int]) 
 
 
 def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, dict[str, str]] | None:
+    """Describe a data file as its manifest did; None when it is damaged or not this feed's."""
     path = key.removeprefix(f"{layout.dataset}/")
     partition = partition_of(layout.kind, path.rsplit("/", 1)[0])
+    if partition is None:
+        return None
     with storage.open(key) as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
-        with pq.ParquetFile(data) as parquet:
-            facts = footer_facts(parquet)
-            if partition is None or facts.get("feed") != layout.name:
-                return None
-            checksum, events = RowChecksum(), []
-            for batch in parquet.iter_batches(batch_size=_CHECKSUM_ROWS):
-                checksum.add(batch)
-                if layout.kind == "stream" and batch.num_rows:
-                    times = event_times(batch, facts.get("event_time", "ROWTIME"))
-                    events += [int(times.min()), int(times.max())]
-            entry = FileEntry(
-                path=path,
-                partition=partition,
-                staged=f"{partition}.tmp",
-                records=parquet.metadata.num_rows,
-                bytes=storage.size(key) or 0,
-                sha256=digest,
-                checksum=checksum.text,
-                min_event=min(events, default=None),
-                max_event=max(events, default=None),
-            )
+        try:
+            with pq.ParquetFile(data) as parquet:
+                facts = footer_facts(parquet)
+                if facts.get("feed") != layout.name:
+                    return None
+                checksum, events = _rows(parquet, layout, facts)
+                records = parquet.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # the operating system's word; Arrow's own errors carry no number
+            return None
+    entry = FileEntry(
+        path=path,
+        partition=partition,
+        staged=f"{partition}.tmp",
+        records=records,
+        bytes=storage.size(key) or 0,
+        sha256=digest,
+        checksum=checksum,
+        min_event=min(events, default=None),
+        max_event=max(events, default=None),
+    )
     return entry, facts
+
+
+def _rows(parquet: pq.ParquetFile, layout: FeedLayout, facts: dict[str, str]) -> tuple[str, list[int]]:
+    """Give the checksum of a file's rows, and event times of which the extremes are the file's."""
+    checksum, events = RowChecksum(), []
+    for batch in parquet.iter_batches(batch_size=_CHECKSUM_ROWS):
+        checksum.add(batch)
+        if layout.kind == "stream" and batch.num_rows:
+            times = event_times(batch, facts.get("event_time", "ROWTIME"))
+            events += [int(times.min()), int(times.max())]
+    return checksum.text, events
 
 
 def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]) -> Manifest:

@@ -1,0 +1,52 @@
+"""The lock that saves work: others wait, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+from ksql_lake.lake import Lake
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.locking import exclusive
+from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
+
+LAYOUT = FeedLayout("stream", "events")
+
+
+def test_a_second_run_waits_for_the_first(tmp_path: Path) -> None:
+    """Two runs on one feed come one after the other, whether they hold the feed or only its layout."""
+    lake, seen, began = Lake(tmp_path), list[str](), threading.Event()
+
+    def second() -> None:
+        began.set()
+        with exclusive(lake.storage, LAYOUT):
+            seen.append("second")
+
+    thread = threading.Thread(target=second)
+    with lake.feed(stream_feed()).exclusive():
+        thread.start()
+        began.wait()
+        land_rows(lake, stream_feed(), [event(1)])
+        seen.append("first")
+    thread.join()
+
+    assert seen == ["first", "second"]
+
+
+def test_work_goes_ahead_without_the_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that has waited long enough goes ahead, and says that it does."""
+    lake = Lake(tmp_path)
+
+    with (
+        caplog.at_level(logging.WARNING, "ksql_lake"),
+        exclusive(lake.storage, LAYOUT),
+        exclusive(lake.storage, LAYOUT, wait=0),
+    ):
+        land_rows(lake, stream_feed(), [event(1)])
+
+    assert lake.feed(stream_feed()).state().records == 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"working on events without the lock {tmp_path}/metadata/")
