@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -109,7 +110,7 @@ def _times_of_day(values: Values) -> pa.Array:
 
 def _decimals(values: Values, *, kind: Decimal, arrow: pa.DataType, rounded: bool) -> pa.Array:
     kinds = set(map(type, values))
-    if not kinds <= {bytes, int, type(None)}:
+    if not kinds <= {bytes, int, NoneType}:
         raise ValueError("a DECIMAL that is not a number")
     if int in kinds:
         values = [str(value).encode() if type(value) is int else value for value in values]
@@ -125,29 +126,32 @@ def _decimals(values: Values, *, kind: Decimal, arrow: pa.DataType, rounded: boo
 
 
 def _lists(values: Values, *, arrow: pa.DataType, build: Build) -> pa.Array:
-    children = build(list(chain.from_iterable(value for value in values if value is not None)))
-    return pa.ListArray.from_arrays(_offsets(values), children, type=arrow, mask=_nulls(values))
+    present, missing = _present(values)
+    children = build(list(chain.from_iterable(present)))
+    return pa.ListArray.from_arrays(_offsets(values, missing), children, type=arrow, mask=missing)
 
 
 def _maps(values: Values, *, arrow: pa.DataType, keys: Build, items: Build) -> pa.Array:
-    present = [value for value in values if value is not None]
+    present, missing = _present(values)
     if present and type(present[0]) is dict:
         names: Values = list(chain.from_iterable(present))
-        entries: Values = list(chain.from_iterable(value.values() for value in present))
+        entries: Values = list(chain.from_iterable(map(dict.values, present)))
     else:
         names, entries = zip(*chain.from_iterable(present), strict=True) if any(present) else ((), ())
-    return pa.MapArray.from_arrays(
-        _offsets(values), keys(names), items(entries), type=arrow, mask=_nulls(values)
-    )
+    offsets = _offsets(values, missing)
+    return pa.MapArray.from_arrays(offsets, keys(names), items(entries), type=arrow, mask=missing)
 
 
 def _structs(values: Values, *, arrow: pa.DataType, builds: Sequence[Build]) -> pa.Array:
-    nothing = (None,) * len(builds)
-    as_tuple = msgspec.structs.astuple
-    rows = [nothing if value is None else as_tuple(value) for value in values]
+    _, missing = _present(values)
+    nothing, as_tuple = (None,) * len(builds), msgspec.structs.astuple
+    if missing is None:
+        rows = list(map(as_tuple, values))
+    else:
+        rows = [nothing if value is None else as_tuple(value) for value in values]
     columns = zip(*rows, strict=True) if rows else [()] * len(builds)
     children = [build(column) for build, column in zip(builds, columns, strict=True)]
-    return pa.StructArray.from_arrays(children, fields=list(arrow), mask=_nulls(values))
+    return pa.StructArray.from_arrays(children, fields=list(arrow), mask=missing)
 
 
 def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
@@ -159,12 +163,16 @@ def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
     return lambda names: pa.array([convert(key_token(kind, name)) for name in names], arrow)
 
 
-def _offsets(values: Values) -> pa.Array:
+def _present(values: Values) -> tuple[Values, pa.Array | None]:
+    """Give the values that are not None, and which are, or None if all are present."""
+    if NoneType not in set(map(type, values)):
+        return values, None
+    return [value for value in values if value is not None], pa.array([value is None for value in values])
+
+
+def _offsets(values: Values, missing: pa.Array | None) -> pa.Array:
+    """Give where the entries of each value begin among those of all."""
+    lengths = map(len, values) if missing is None else (0 if value is None else len(value) for value in values)
     offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
+    np.cumsum(np.fromiter(lengths, np.int32, len(values)), out=offsets[1:])
     return pa.array(offsets)
-
-
-def _nulls(values: Values) -> pa.Array | None:
-    missing = [value is None for value in values]
-    return pa.array(missing) if True in missing else None

@@ -21,10 +21,10 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct
 
 FLAT_PIECE = 1 << 20
 """Bytes per CSV parse: each costs a third of a millisecond to begin."""
-FLAT_LEAST = 1 << 17
+FLAT_LEAST = 100_000
 """Bytes below which that beginning costs more than the CSV parser saves."""
-COLUMN_PIECE = 1 << 17
-"""Bytes per JSON parse: more, and the Python objects no longer fit the cache."""
+COLUMN_PIECE = 1 << 19
+"""Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
 _LONGEST_REST = 64
 """Pieces the flat reader sits out at most after it had to step aside."""
 
@@ -98,7 +98,7 @@ class RowDecoder:
     def _read_flat(self, data: bytes) -> pa.RecordBatch | None:
         if self._flat is None or len(data) < FLAT_LEAST:
             return None
-        if self._resting:
+        if self._resting > 0:
             self._resting -= 1
             return None
         try:
