@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -23,10 +24,14 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import LakeError
 from ksql_lake.schema import Array, Column, KsqlType, Map, Primitive, Schema, Struct
 
-MEMORY_LIMIT = "256MB"
+MEMORY_LIMIT = "160MB"
 THREADS = 2
-_CHUNK_RECORDS = 4_000_000
-"""How many staged rows one comparison covers; days are compared together up to this."""
+_CHUNK_RECORDS = 1_000_000
+"""How many staged rows one comparison covers; small days are compared together up to this."""
+_VALUE_BYTES = 24
+"""What a value takes while it is compared, roughly."""
+PASS_BYTES = 96_000_000
+"""How many bytes of rows are compared at once; a larger day takes several passes over its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,9 @@ def _compare(
     for columns, files in shapes.items():
         compared = [column for column in schema if column.name in columns and (not key or column.name in key)]
         staged = [chunk[number].path for number in sorted({number for number, _ in files})]
-        _drop_matches(connection, staged, [path for _, path in files], compared, unique=bool(key))
+        older = [path for _, path in files]
+        for share in _shares(connection, [*staged, *older], compared):
+            _drop_matches(connection, staged, older, compared, unique=bool(key), share=share)
     if key:
         identifying = [column for column in schema if column.name in key]
         _drop_repeats(connection, [candidate.path for candidate in chunk], identifying)
@@ -158,6 +165,7 @@ def _drop_matches(
     columns: list[Column],
     *,
     unique: bool,
+    share: str,
 ) -> None:
     names, terms = _listed(columns)
     taken = "count(*)" if unique else "least(count(s_row), count(*) - count(s_row))"
@@ -167,11 +175,12 @@ def _drop_matches(
         SELECT part, unnest(list_slice(s_rows, 1, taken)) AS row FROM (
             SELECT part, list(s_row) FILTER (s_row IS NOT NULL) AS s_rows, {taken} AS taken
             FROM (
-                SELECT staged.* FROM ({_rows(staged, terms, "file_row_number")}) AS staged
+                SELECT staged.* FROM ({_rows(staged, terms, "file_row_number", share)}) AS staged
                 SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
                 UNION ALL
-                {_rows(held, terms, "NULL")}
+                {_rows(held, terms, "NULL", share)}
             )
+
             GROUP BY part, {names}
             HAVING count(s_row) > 0 AND count(*) > count(s_row)
         )
@@ -195,13 +204,39 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, staged: list[str], colu
     )
 
 
-def _rows(paths: list[str], terms: str, row: str) -> str:
+def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: list[Column]) -> list[str]:
+    """Divide the rows so that equal ones share a condition and each condition holds about PASS_BYTES of them.
+
+    Equal rows have equal ROWTIMEs, so ranges of it divide them, and most files are ordered enough that a range
+    touches few of their row groups. Without ROWTIME (identity by key) a hash divides; whether two rows
+    are equal is still seen by their values.
+    """
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    parts = 1 + rows * len(columns) * _VALUE_BYTES // PASS_BYTES
+    if parts == 1:
+        return ["true"]
+    if all(column.name != "ROWTIME" for column in columns):
+        listed = ", ".join(f"data.{_name(column.name)}" for column in columns)
+        return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
+    files = ", ".join(_text(path) for path in paths)
+    shares = ", ".join(str(number / parts) for number in range(1, parts))
+    found = connection.execute(
+        f"SELECT approx_quantile(epoch_ms(ROWTIME), [{shares}]) FROM "
+        f"read_parquet([{files}], hive_partitioning = false, union_by_name = true)"
+    ).fetchone()
+    edges = sorted(set(found[0])) if found else []
+    bounds = [f"make_timestamptz({edge * 1000})" for edge in edges]
+    inner = [f"data.ROWTIME >= {low} AND data.ROWTIME < {high}" for low, high in pairwise(bounds)]
+    return [f"data.ROWTIME < {bounds[0]}", *inner, f"data.ROWTIME >= {bounds[-1]} OR data.ROWTIME IS NULL"]
+
+
+def _rows(paths: list[str], terms: str, row: str, share: str = "true") -> str:
     """Select part, row number and compared values from Parquet files of one shape."""
     files = ", ".join(_text(path) for path in paths)
     return (
         f"SELECT owner.part, {row} AS s_row, {terms} FROM read_parquet([{files}], union_by_name = true, "
         "hive_partitioning = false, filename = 's_path', file_row_number = true) AS data "
-        "JOIN owner ON data.s_path = owner.path"
+        f"JOIN owner ON data.s_path = owner.path WHERE {share}"
     )
 
 
