@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ksql_lake.cli.output import error_console, note, print_json, print_table, size_text, waiting
-from ksql_lake.cli.planning import left_out_entries, plan_all, reads, tell_left_out
+from ksql_lake.cli.output import note, notes_from_log, print_json, print_table, size_text, waiting
+from ksql_lake.cli.planning import Planned, left_out_entries, plan_all, reads, tell_left_out
 from ksql_lake.cli.pool import Outcome, export_all
 from ksql_lake.cli.running import DEBUG, FAILED, INTERRUPTED, complain, complain_unexpected, unexpected_text
 from ksql_lake.cli.selection import asked, select, selection_options
+from ksql_lake.cli.telling import never_failing
 from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
 from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Read feeds and land them in the lake, exactly once.
@@ -58,8 +59,8 @@ def export(context: click.Context, /, *, workers: int, as_json: bool, **options:
     outcomes: list[Outcome] = []
     if planned:
         with KsqlClient(settings) as client:
-            _probe(client)
-            with _notes_from_log():
+            _probe(client, planned, settings)
+            with notes_from_log():
                 outcomes = export_all(planned, client, settings, workers=workers)
     else:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
@@ -75,12 +76,15 @@ def export(context: click.Context, /, *, workers: int, as_json: bool, **options:
     context.exit(FAILED if selection.broken or any(outcome.error for outcome in outcomes) else 0)
 
 
-def _probe(client: KsqlClient) -> None:
+def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> None:
     """Ask the server for its version once, so that one line says what eight feeds would each say."""
     try:
         with waiting(f"asking {client.url}"):
             client.server_info()
     except ServerUnavailableError as error:
+        if Path(settings.lake_root).is_dir():  # a lake that never was needs no note of it
+            for one in planned:
+                Lake(settings.lake_root).feed(one.feed).record_failure(error)
         complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
         raise click.exceptions.Exit(FAILED) from None
 
@@ -155,34 +159,8 @@ def _record(results: Sequence[ExportResult], settings: Settings) -> None:
     """Tell the Dagster instance about exports made from the shell; that failing never fails an export."""
     if not results or settings.dagster_home is None:
         return
-    try:
+    with never_failing("the exports landed"):
         # Dagster takes seconds to import, and most shells have none.
         from ksql_lake.cli.dagster_events import record  # noqa: PLC0415
 
         record(results, settings=settings)
-    except KsqlLakeError as error:
-        note(str(error), label="warning")
-    except Exception as error:  # noqa: BLE001 - the rows have landed, whatever Dagster says
-        message = " ".join(str(error).split())
-        note(
-            f"the exports landed, but telling Dagster failed: {type(error).__name__}: {message}",
-            label="warning",
-        )
-
-
-class _NoteHandler(logging.Handler):
-    """Writes what the export says on the way (another attempt, a small snapshot) as notes."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
-
-
-@contextmanager
-def _notes_from_log() -> Iterator[None]:
-    log, handler = logging.getLogger("ksql_lake"), _NoteHandler(logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)

@@ -126,8 +126,10 @@ def land(
         with feed_lake.exclusive():
             commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
             removed = _retain(feed, feed_lake)
+            feed_lake.clear_failures()
     except KsqlLakeError as error:
-        raise error.at(feed=feed.name) from error.__cause__
+        feed_lake.record_failure(error.at(feed=feed.name))
+        raise error from error.__cause__
     return replace(
         result,
         commit=commit.sequence,

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import reader
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
+from ksql_lake.lake.failures import Failures, clear_failures, read_failures, record_failure
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
@@ -86,6 +88,18 @@ class FeedLake:
             WriteError: The lake cannot be written to.
         """
         return Staging(self.log, self.feed, schema, read=read, days=days)
+
+    def failures(self) -> Failures:
+        """Give the failed exports since the last success."""
+        return read_failures(self.storage, self.layout)
+
+    def record_failure(self, error: KsqlLakeError) -> None:
+        """Note that an export failed, for the report; raises nothing."""
+        record_failure(self.storage, self.layout, error)
+
+    def clear_failures(self) -> None:
+        """Forget the failed exports after a success; raises nothing."""
+        clear_failures(self.storage, self.layout)
 
     def certificate(self, day: str) -> DayCertificate | None:
         """Give the newest certificate of a day; None when it was never read after its end."""

@@ -98,6 +98,11 @@ class FeedLayout:
         return f"{self.metadata}/checkpoint.json"
 
     @property
+    def failures(self) -> str:
+        """The note of failed exports since the last success."""
+        return f"{self.metadata}/failures.json"
+
+    @property
     def commits(self) -> str:
         """Folder of the manifests."""
         return f"{self.metadata}/commits"

@@ -64,6 +64,22 @@ def test_an_unreachable_server_is_one_line(sample: Project) -> None:
     assert not (sample.root / "data_lake").exists()
 
 
+def test_an_unreachable_server_is_noted_in_a_lake_that_is_there(
+    cli: Cli, sample: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export that fails because nobody answers is a failed export of every planned feed."""
+    assert cli("export", "--all").code == 0
+    assert not list(sample.root.rglob("failures.json"))
+    monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("KSQLDB_ATTEMPTS", "1")
+
+    assert cli("export", "--all").code == 1
+
+    notes = {path.parent.name: json.loads(path.read_bytes()) for path in sample.root.rglob("failures.json")}
+    assert sorted(notes) == ["logins", "merchants", "transactions"]
+    assert notes["logins"]["newest"][0]["error"] == "ServerUnavailableError"
+
+
 def test_one_failing_feed_never_stops_the_others(
     cli: Cli, sample: Project, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

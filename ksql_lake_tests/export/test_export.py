@@ -262,3 +262,21 @@ def test_a_table_that_no_pull_query_reads_is_refused_with_the_fix(url: str, tmp_
 
     assert "CREATE TABLE" in str(caught.value)
     assert "PLAIN" in str(caught.value)
+
+
+def test_a_failed_export_is_noted_until_the_next_success(url: str, tmp_path: Path) -> None:
+    """The note says what the raised error says; the next export that lands removes it."""
+    lake, feed = Lake(tmp_path), sample_feed("login_events")
+    faults(url, {"kind": "cut_row", "source": feed.source, "after_rows": 3})
+    with pytest.raises(IncompleteResponseError) as raised:
+        export(url, lake, feed)
+
+    failures = lake.feed(feed).failures()
+    assert failures.count == 1
+    assert failures.newest[0].error == "IncompleteResponseError"
+    assert failures.newest[0].message == raised.value.message
+    assert failures.newest[0].where["feed"] == feed.name
+
+    faults(url)
+    export(url, lake, feed)
+    assert lake.feed(feed).failures().count == 0
