@@ -72,7 +72,7 @@ def new_rows(
         try:
             with _connection(spill) as connection:
                 found.update(_compare(connection, chunk, schema, key))
-        except duckdb.IOException as error:
+        except (duckdb.IOException, OSError) as error:
             raise LakeError(
                 f"a file needed to compare rows cannot be read: {error}",
                 hint="Run `ksql-lake doctor` to see which committed files are missing or damaged.",
