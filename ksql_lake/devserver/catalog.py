@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import duckdb
 
 from ksql_lake.devserver import storage
-from ksql_lake.devserver.columns import PSEUDO, WINDOW_BOUNDS, Source, SourceColumn
+from ksql_lake.devserver.columns import PSEUDO, WINDOW_BOUNDS, Kind, Source, SourceColumn
 from ksql_lake.devserver.derivation import Derivation, derive
-from ksql_lake.devserver.refusals import RefusedError
-from ksql_lake.devserver.statements import Create, Drop, Terminate
+from ksql_lake.devserver.refusals import RefusedError, not_implemented
+from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate
 from ksql_lake.devserver.wire import MACROS
 
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -108,42 +108,49 @@ class Catalog:
                     "the same name already exists",
                     statement=statement.text,
                 )
+            if existing is not None and (self.readers(existing.name) or existing.kind != statement.kind):
+                raise not_implemented(
+                    f"Replacing {existing.name}, which queries read or which is of another kind,"
+                )
             if not _SOURCE_NAME.fullmatch(statement.name):
                 raise RefusedError(
                     f"Illegal argument: source names use letters, digits, _ and -, not {statement.name!r}",
                     statement=statement.text,
                 )
             self.commands += 1
-            made = self._derived(statement) if statement.select else self._plain(statement)
+            if statement.select is not None:
+                made: PersistentQuery | Source = self._derived(statement, statement.select)
+            else:
+                made = self._plain(statement, existing)
             if existing is not None:
                 storage.drop(existing, self.database)
             return made
 
-    def _plain(self, statement: Create) -> Source:
+    def _plain(self, statement: Create, existing: Source | None) -> Source:
         if not statement.columns:
             raise RefusedError("The statement does not define any columns.", statement=statement.text)
         columns = tuple(
             SourceColumn(item.name, item.type, f"c{number}", item.role, item.header_key)
             for number, item in enumerate(statement.columns)
         )
-        self._check_columns(columns, statement)
+        self._check_columns(columns, statement.kind, statement.text)
         source = self._source(statement, columns, statement.properties.get("WINDOW_TYPE", "").upper() or None)
         source.derived = statement.readonly
         storage.create(source, self.database)
+        if existing is not None:  # the topic stays, and with it every row
+            storage.take_over(source, existing, self.database)
         self.sources[source.name] = source
         return source
 
-    def _check_columns(self, columns: tuple[SourceColumn, ...], statement: Create) -> None:
+    def _check_columns(self, columns: tuple[SourceColumn, ...], kind: Kind, text: str) -> None:
         names = [item.name for item in columns]
         for name in names:
             if names.count(name) > 1:
-                raise RefusedError(f"Duplicate column names: {name}", statement=statement.text)
+                raise RefusedError(f"Duplicate column names: {name}", statement=text)
             if name in PSEUDO or name in WINDOW_BOUNDS:
-                raise RefusedError(f"'{name}' is a reserved column name.", statement=statement.text)
-        if statement.kind == "TABLE" and not any(item.role == "KEY" for item in columns):
-            raise RefusedError(
-                "Tables require a PRIMARY KEY. Please define the PRIMARY KEY.", statement=statement.text
-            )
+                raise RefusedError(f"'{name}' is a reserved column name.", statement=text)
+        if kind == "TABLE" and not any(item.role == "KEY" for item in columns):
+            raise RefusedError("Tables require a PRIMARY KEY. Please define the PRIMARY KEY.", statement=text)
 
     def _source(self, statement: Create, columns: tuple[SourceColumn, ...], window: str | None) -> Source:
         properties = statement.properties
@@ -163,11 +170,10 @@ class Catalog:
             properties=properties,
         )
 
-    def _derived(self, statement: Create) -> PersistentQuery:
-        assert statement.select is not None  # noqa: S101 - told apart by create()
-        source = self.find(statement.select.source)
-        derivation = derive(statement.kind, statement.select, source, self.database)
-        self._check_columns(derivation.columns, statement)
+    def _derived(self, statement: Create, select: Select) -> PersistentQuery:
+        source = self.find(select.source)
+        derivation = derive(statement.kind, select, source, self.database)
+        self._check_columns(derivation.columns, statement.kind, statement.text)
         prefix = "CSAS" if statement.kind == "STREAM" else "CTAS"
         sink = self._source(statement, derivation.columns, derivation.window_type)
         sink.partitions = int(statement.properties.get("PARTITIONS", source.partitions))
@@ -183,6 +189,27 @@ class Catalog:
         self.sources[sink.name] = sink
         self.queries[query.id] = query
         return query
+
+    def alter(self, statement: Alter) -> None:
+        """Add columns to a source; existing rows hold NULL there.
+
+        Raises:
+            RefusedError: There is no such source, it is derived, or it has such a column.
+        """
+        with self.lock:
+            source = self.describe(statement.name)
+            if self.writers(source.name):
+                raise RefusedError(
+                    "ALTER command is not supported for CREATE ... AS statements.", statement=statement.text
+                )
+            added = tuple(
+                SourceColumn(item.name, item.type, f"c{number}")
+                for number, item in enumerate(statement.columns, len(source.columns))
+            )
+            self._check_columns((*source.columns, *added), source.kind, statement.text)
+            self.commands += 1
+            storage.add_columns(source, added, self.database)
+            source.columns = (*source.columns, *added)
 
     def append(self, source: Source, arrivals: str) -> int:
         """Add rows (see `storage.append`) and let every derived source follow; returns how many were added."""

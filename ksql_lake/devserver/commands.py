@@ -13,6 +13,7 @@ from ksql_lake.devserver.plan import plan_query
 from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.statements import (
+    Alter,
     Create,
     Describe,
     Drop,
@@ -63,6 +64,11 @@ class Commands:
                 }
             case Create():
                 return self._create(statement)
+            case Alter():
+                self.catalog.alter(statement)
+                return self._status(
+                    statement.text, f"{statement.kind.lower()}/`{statement.name}`/alter", "Column added."
+                )
             case Drop():
                 done = self.catalog.drop(statement)
                 text = f"Source `{statement.name}` " + (

@@ -115,10 +115,11 @@ class Doors:
         return QueryAnswer(
             query,
             self.running,
-            framing(writer, plan.kind, query.id, plan.schema),
+            framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text),
             earliest=asked.earliest if asked.earliest is not None else plan.source.kind == "TABLE",
             final_message=self.version.final_message,
-            row_chunks=self.options.row_chunks,
+            # Clients of these two forms take a chunk for a row; v1 is read by lines, so large chunks do.
+            row_chunks=self.options.row_chunks or writer in ("delimited", "json_array"),
             faults=self.faults.take_for_query(plan.source.name),
         )
 

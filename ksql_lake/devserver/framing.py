@@ -61,11 +61,21 @@ class Framing:
         return self.error_before + compact(error) + self.error_after
 
 
-def framing(writer: Writer, kind: QueryKind, query_id: str, schema: Schema) -> Framing:
-    """How one response is framed."""
+def framing(
+    writer: Writer, kind: QueryKind, query_id: str, schema: Schema, *, schema_text: str | None = None
+) -> Framing:
+    """How one response is framed.
+
+    Args:
+        writer: The form.
+        kind: What is answered.
+        query_id: The query's id.
+        schema: Its columns.
+        schema_text: Text of the v1 header, where it differs from the columns' own.
+    """
     if writer in ("delimited", "json_array"):
         return _query_stream(writer, query_id, schema)
-    header = "[" + compact({"header": {"queryId": query_id, "schema": schema.text}})
+    header = "[" + compact({"header": {"queryId": query_id, "schema": schema_text or schema.text}})
     legacy = writer == "legacy"
     content_type = JSON if legacy else V1
     if kind == "pull_table":

@@ -21,8 +21,10 @@ class Options:
         sample_days: Days of the sample, from 2025-01-06 on.
         user: Name and password every request must show (basic), or None.
         token: Bearer token every request must show, or None.
-        row_chunks: One HTTP chunk per row instead of large ones.
+        row_chunks: One HTTP chunk per row also for v1 rows, as the real server sends streams; without it they
+            come in large chunks.
         ready_file: Written with the URL once the server answers.
+        until_stdin_closes: Stop when whoever holds the other end of standard input is gone.
         memory_limit: DuckDB's, e.g. `2GB`.
     """
 
@@ -41,4 +43,5 @@ class Options:
     tls_client_ca: Path | None = None
     row_chunks: bool = False
     ready_file: Path | None = None
+    until_stdin_closes: bool = False
     memory_limit: str | None = None

@@ -12,10 +12,12 @@ from typing import get_args
 from sqlglot import TokenType
 
 from ksql_lake.devserver.columns import Kind
-from ksql_lake.devserver.definitions import read_columns, read_properties
+from ksql_lake.devserver.definitions import read_columns, read_properties, read_type
 from ksql_lake.devserver.dialect import tokenize
 from ksql_lake.devserver.refusals import not_implemented
 from ksql_lake.devserver.statements import (
+    Alter,
+    ColumnDefinition,
     Create,
     Describe,
     Drop,
@@ -118,6 +120,20 @@ def _create(cursor: TokenCursor) -> Create:
     return Create(cursor.text, kind, name, columns, properties, select, or_replace, if_not_exists, readonly)
 
 
+def _alter(cursor: TokenCursor) -> Alter:
+    cursor.need("ALTER")
+    kind = _kind(cursor)
+    name = cursor.name()
+    columns = []
+    while cursor.take("ADD"):
+        cursor.take("COLUMN")
+        columns.append(ColumnDefinition(cursor.name(), read_type(cursor)))
+        cursor.take(",")
+    if not columns:
+        raise cursor.unexpected("ADD COLUMN")
+    return Alter(cursor.text, kind, name, tuple(columns))
+
+
 def _drop(cursor: TokenCursor) -> Drop:
     cursor.need("DROP")
     kind = _kind(cursor)
@@ -190,6 +206,7 @@ def _print(cursor: TokenCursor) -> Print:
 _READERS: dict[str, Callable[[TokenCursor], Statement]] = {
     "SELECT": _select,
     "CREATE": _create,
+    "ALTER": _alter,
     "DROP": _drop,
     "LIST": _listing,
     "SHOW": _listing,

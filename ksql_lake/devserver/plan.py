@@ -43,6 +43,7 @@ class QueryPlan:
 
     Attributes:
         where: DuckDB condition, `TRUE` without one.
+        star: The select list is `*`.
     """
 
     kind: QueryKind
@@ -51,6 +52,7 @@ class QueryPlan:
     where: str
     limit: int | None
     statement: str
+    star: bool = False
 
     def is_key(self, projection: Projection) -> bool:
         """Whether the column belongs to the table's key."""
@@ -60,11 +62,37 @@ class QueryPlan:
 
     @property
     def schema(self) -> Schema:
-        """The header's schema; only table pulls mark keys."""
-        mark = self.kind == "pull_table"
-        return Schema(
-            tuple(Column(item.name, item.type, key=mark and self.is_key(item)) for item in self.projections)
-        )
+        """The header's schema; only table pulls mark keys and headers.
+
+        For `*` over a table with HEADER columns its order is keys, headers, values, whatever the order of the
+        values in the rows: so it is on the real server.
+        """
+        marks = self.kind == "pull_table"
+        headers = {column.name for column in self.source.columns if column.role == "HEADER"}
+        columns = [
+            Column(
+                item.name,
+                item.type,
+                key=marks and self.is_key(item),
+                header=marks and item.copies in headers,
+            )
+            for item in self.projections
+        ]
+        if self.star and marks:
+            columns.sort(key=lambda column: (not column.key, not column.header))
+        return Schema(tuple(columns))
+
+    @property
+    def schema_text(self) -> str:
+        """The header's schema as text, HEADER marks included."""
+        texts = []
+        for column in self.schema:
+            declared = self.source.column(column.name)
+            mark = " KEY" if column.key else ""
+            if column.header and declared is not None:
+                mark = f" HEADER('{declared.header_key}')" if declared.header_key else " HEADERS"
+            texts.append(f"`{column.name}` {column.type.text}{mark}")
+        return ", ".join(texts)
 
 
 def plan_query(
@@ -93,7 +121,8 @@ def plan_query(
     outputs = project(projections, scope, cursor)
     where = translate(condition, scope) if condition is not None else "TRUE"
     bind(f"SELECT 1 FROM {quoted(source.storage)} WHERE {where}", cursor)
-    return QueryPlan(kind, source, tuple(outputs), where, select.limit, select.text)
+    star_only = len(projections) == 1 and isinstance(projections[0], exp.Star)
+    return QueryPlan(kind, source, tuple(outputs), where, select.limit, select.text, star_only)
 
 
 def _kind(select: Select, source: Source) -> QueryKind:

@@ -3,8 +3,9 @@
     with DevServer.start(sample=True) as server:
         requests.get(server.url + "/info")
 
-Starting waits until the server answers; leaving the block stops it by its process id. This module imports
-nothing heavy, so a test run pays for the server only where one is started.
+Starting waits until the server answers; leaving the block stops it by its process id, and if the parent itself
+is killed the server ends too. This module imports nothing heavy, so a test run pays for the server only where
+one is started.
 """
 
 from __future__ import annotations
@@ -55,19 +56,20 @@ class DevServer:
         Raises:
             ConfigError: It did not come up; the text is what it said.
         """
-        command = [sys.executable, "-m", "ksql_lake.devserver", "--port", str(port), *arguments]
+        command = [sys.executable, "-m", "ksql_lake.devserver", "--port", str(port), "--until-stdin-closes"]
+        command += arguments
         if sample:
             command.append("--sample")
         if data is not None:
             command += ["--data", str(data)]
         log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
-        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-        line = process.stdout.readline()
+        process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        line = process.stdout.readline() if process.stdout else ""
         if " listening on " not in line:
             process.kill()
-            process.wait()
-            process.stdout.close()
+            process.communicate()
             log.seek(0)
             said = log.read().decode(errors="replace").strip()
             log.close()
@@ -93,8 +95,9 @@ class DevServer:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
         return self._process.returncode
 
     def __enter__(self) -> Self:

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import signal
 import socket
+import ssl
 import sys
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ksql_lake.devserver.app import build_app
@@ -39,14 +43,26 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._options, self._url, self._running = options, url, running
 
+    def leave(self) -> None:
+        """Stop soon."""
+        self.should_exit = True
+
+    def _hear_stdin(self) -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            self.leave()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        if self._options.until_stdin_closes:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._hear_stdin)
         sys.stdout.write(f"ksql-lake devserver listening on {self._url}\n")
         sys.stdout.flush()
         if self._options.ready_file is not None:
             self._options.ready_file.write_text(self._url, encoding="utf-8")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._options.until_stdin_closes:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         self._running.close_all()
         await super().shutdown(sockets=sockets)
 
@@ -55,20 +71,29 @@ def serve(options: Options) -> None:
     """Serve until told to stop.
 
     Raises:
-        ConfigError: The address cannot be bound.
-        RefusedError: The data folder or the server version cannot be used.
+        ConfigError: The address cannot be bound, or the data folder cannot be used.
+        RefusedError: A statement in the data folder, or the server version, is wrong.
     """
-    listener = _listen(options)
-    scheme = "https" if options.tls_cert else "http"
-    url = f"{scheme}://{options.host}:{listener.getsockname()[1]}"
-    catalog = Catalog(options.memory_limit)
-    running = RunningQueries(catalog)
-    app = build_app(options, catalog, running)
-    if options.sample:
-        load_sample(catalog, rows=options.sample_rows, days=options.sample_days)
-    if options.data is not None:
-        load_folder(options.data, catalog)
-    config = uvicorn.Config(
+    # Bound first: who connects while data is still loading waits instead of being refused.
+    with contextlib.closing(_listen(options)) as listener:
+        catalog = Catalog(options.memory_limit)
+        running = RunningQueries(catalog)
+        app = build_app(options, catalog, running)
+        if options.sample:
+            load_sample(catalog, rows=options.sample_rows, days=options.sample_days)
+        if options.data is not None:
+            load_folder(options.data, catalog)
+        scheme = "https" if options.tls_cert else "http"
+        url = f"{scheme}://{options.host}:{listener.getsockname()[1]}"
+        server = _Server(_uvicorn_config(app, options), options, url, running)
+        # uvicorn raises the signal that stopped it again; a server told to stop has done nothing wrong.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: server.leave())
+        server.run(sockets=[listener])
+
+
+def _uvicorn_config(app: Starlette, options: Options) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=Connection,
         ws="none",
@@ -82,14 +107,8 @@ def serve(options: Options) -> None:
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
         ssl_ca_certs=str(options.tls_client_ca) if options.tls_client_ca else None,
-        ssl_cert_reqs=2 if options.tls_client_ca else 0,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if options.tls_client_ca else ssl.CERT_NONE,
     )
-    server = _Server(config, options, url, running)
-    # uvicorn raises the signal that stopped it again; a server told to stop has done nothing wrong.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    with contextlib.closing(listener):
-        server.run(sockets=[listener])
 
 
 def _listen(options: Options) -> socket.socket:

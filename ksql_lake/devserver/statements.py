@@ -55,6 +55,16 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
+class Alter:
+    """ALTER STREAM or TABLE ... ADD COLUMN."""
+
+    text: str
+    kind: Kind
+    name: str
+    columns: tuple[ColumnDefinition, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """DROP STREAM or TABLE."""
 
@@ -117,4 +127,4 @@ class Print:
     text: str
 
 
-Statement = Select | Create | Drop | Listing | Describe | Explain | Terminate | Insert | Print
+Statement = Select | Create | Alter | Drop | Listing | Describe | Explain | Terminate | Insert | Print

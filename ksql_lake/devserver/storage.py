@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import duckdb
 
-from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, quoted, stored_type
+from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, SourceColumn, quoted, stored_type
 
 LIVE = "NOT __DEAD AND NOT __TOMBSTONE"
 
@@ -27,6 +27,34 @@ def create(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
 def drop(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
     """Remove the source's table."""
     cursor.execute(f"DROP TABLE IF EXISTS {quoted(source.storage)}")
+
+
+def add_columns(source: Source, columns: tuple[SourceColumn, ...], cursor: duckdb.DuckDBPyConnection) -> None:
+    """Give the source's table more columns, NULL in the rows that exist."""
+    for item in columns:
+        cursor.execute(
+            f"ALTER TABLE {quoted(source.storage)} ADD COLUMN {quoted(item.stored_as)} {stored_type(item.type)}"
+        )
+
+
+def take_over(source: Source, former: Source, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Fill a new source's table from the one it replaces, as a new schema reads an old topic.
+
+    Columns keep their values by name; what does not fit the new type becomes NULL.
+    """
+    kept = ["__SEQ", "ROWTIME", "ROWPARTITION", "ROWOFFSET"]
+    kept += ["__DEAD", "__TOMBSTONE"] if source.kind == "TABLE" else []
+    kept += list(WINDOW_BOUNDS) if source.window_type and former.window_type else []
+    for item in source.columns:
+        old = former.column(item.name)
+        if old is not None:
+            value = f"TRY_CAST({quoted(old.stored_as)} AS {stored_type(item.type)})"
+            kept.append(f"{value} AS {quoted(item.stored_as)}")
+    cursor.execute(
+        f"INSERT INTO {quoted(source.storage)} BY NAME SELECT {', '.join(kept)} "
+        f"FROM {quoted(former.storage)} ORDER BY __SEQ"
+    )
+    source.rows = former.rows
 
 
 def append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> int:

@@ -79,7 +79,11 @@ class Client:
 
     def append(self, source: str, *rows: Mapping[str, object]) -> int:
         """Append rows through the server's own door."""
-        body = "\n".join(json.dumps(dict(row)) for row in rows).encode()
+        return self.append_text(source, "\n".join(json.dumps(dict(row)) for row in rows))
+
+    def append_text(self, source: str, lines: str) -> int:
+        """Append JSON lines as they are."""
+        body = lines.encode()
         answer = requests.post(f"{self.url}/devserver/sources/{source}/rows", data=body, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return int(answer.json()["added"])
@@ -148,12 +152,12 @@ class RawAnswer:
         return self.body.endswith(b"0\r\n\r\n")
 
 
-def raw_query(url: str, sql: str, *, version: str = "1.1", path: str = "/query") -> RawAnswer:
+def raw_query(url: str, sql: str, *, version: str = "1.1", path: str = "/query", accept: str = V1) -> RawAnswer:
     """One query over a plain socket, read to the connection's end."""
     address = urlsplit(url)
     body = json.dumps({"sql" if path == "/query-stream" else "ksql": sql}).encode()
     request = (
-        f"POST {path} HTTP/{version}\r\nHost: test\r\nAccept: {V1}\r\nConnection: close\r\n"
+        f"POST {path} HTTP/{version}\r\nHost: test\r\nAccept: {accept}\r\nConnection: close\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode()
     received, reset = bytearray(), False
