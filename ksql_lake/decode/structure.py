@@ -24,20 +24,16 @@ _PADDING = 64  # whole words of bits, and room to look beyond the end
 
 QUOTE, COMMA, NEWLINE, BACKSLASH, BRACE = b'",\n\\}'
 
-_ESCAPES = {
-    rb"\\": b"\\",
-    rb"\"": b'"',
-    rb"\n": b"\n",
-    rb"\r": b"\r",
-    rb"\t": b"\t",
-    rb"\b": b"\b",
-    rb"\f": b"\f",
-}
-"""Escape sequences and what they stand for; a double backslash first, so that the rest is unambiguous."""
+_ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+"""What stands behind the backslash of an escape sequence, and what the sequence means."""
+_STAND_INS = np.zeros(256, np.uint8)
+_STAND_INS[ord("/")] = ord("/")
+_GAP = 0x1F
 UNESCAPE = bytearray(range(256))
 """A translation table from the one-byte stand-ins of `without_escapes` to the characters they stand for."""
-for _code, _character in enumerate(_ESCAPES.values(), 1):
-    UNESCAPE[_code] = _character[0]
+for _code, (_behind, _meant) in enumerate(_ESCAPES.items(), 1):
+    _STAND_INS[ord(_behind)] = _code
+    UNESCAPE[_code] = ord(_meant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +65,23 @@ def without_escapes(data: bytes) -> bytes:
     """
     if BACKSLASH not in data:
         return data
-    codes = np.frombuffer(data, np.uint8)
-    if np.count_nonzero(codes < ord(" ")) != np.count_nonzero(codes == NEWLINE):
+    text = np.frombuffer(data, np.uint8).copy()
+    if np.count_nonzero(text < ord(" ")) != np.count_nonzero(text == NEWLINE):
         raise ValueError("a raw control character")
-    for code, sequence in enumerate(_ESCAPES, 1):
-        data = data.replace(sequence, bytes((code,)))
-    data = data.replace(rb"\/", b"/")
-    if BACKSLASH in data:
+    backslashes = np.flatnonzero(text == BACKSLASH)
+    # In a run of backslashes every other one begins a sequence.
+    number = np.arange(len(backslashes))
+    begins_run = np.diff(backslashes, prepend=-2) != 1
+    place = number - np.maximum.accumulate(np.where(begins_run, number, 0))
+    sequences = backslashes[place % 2 == 0]
+    if sequences[-1] == len(text) - 1:
+        raise ValueError("an escape that is cut")
+    codes = _STAND_INS[text[sequences + 1]]
+    if not codes.all():
         raise ValueError("an escape that has no stand-in")
-    return data
+    text[sequences] = codes
+    text[sequences + 1] = _GAP
+    return text.tobytes().replace(bytes((_GAP,)), b"")
 
 
 def layout(data: bytes, columns: int, *, controls: bool) -> Layout:

@@ -127,6 +127,7 @@ def test_what_csv_would_read_otherwise_is_left_alone(name: str) -> None:
         b'{"row":{"columns":[1]},"sourceHost":"a:1"}',
         b'{ "row":{"columns":[1]}}',
         b'{"row":{"columns":["abc]}}',
+        b'{"row":{"columns":["abc\\',
         b'{"row":{"columns":[1]}},\n{"row":{"columns":["abc]}}',
         b'{"row":{"columns":[1]}}\n{"row":{"columns":[2]}}',
         b'{"row":{"columns":[1]}},\n\n{"row":{"columns":[2]}}',
@@ -137,7 +138,7 @@ def test_what_csv_would_read_otherwise_is_left_alone(name: str) -> None:
         b"\n",
         b"",
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_other_frames_are_left_alone(data: bytes) -> None:
     """Lines that are not plain frames around one row each are not vouched for."""
