@@ -213,12 +213,13 @@ class QueryResponse:
 
 
 def _unproven(outcome: Outcome, rows: int) -> IncompleteResponseError:
+    count = "1 row" if rows == 1 else f"{rows:,} rows"
     if outcome is Outcome.CLOSED:
         return IncompleteResponseError(
-            f"the server closed the query after {rows:,} rows",
+            f"the server closed the query after {count}",
             hint="It was terminated, or the server shut down; what was read proves nothing about the rest.",
         )
     return IncompleteResponseError(
-        f"the answer ended after {rows:,} rows without the mark of a complete one",
+        f"the answer ended after {count} without the mark of a complete one",
         hint="Nothing was kept; the export can be run again.",
     )

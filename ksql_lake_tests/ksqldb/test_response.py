@@ -342,7 +342,7 @@ def test_a_push_query_that_the_server_closes_is_not_complete(
 ) -> None:
     """TERMINATE and a server's shutdown look like completion and prove nothing."""
     server.script("/query", chunked(HEADER, ROW, DONE))
-    with pytest.raises(IncompleteResponseError, match="the server closed the query after 1 rows"):
+    with pytest.raises(IncompleteResponseError, match="the server closed the query after 1 row"):
         rows(client, QueryKind.PUSH)
 
 
