@@ -47,7 +47,6 @@ class QueryAnswer:
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
-        self._sent = 0
         self._left = self.query.plan.limit
         self._stopper = next((fault for fault in self.faults if fault.kind in STOPPING), None)
         self._slow = next((fault for fault in self.faults if fault.kind == "slow"), None)
@@ -79,17 +78,22 @@ class QueryAnswer:
             if self._stopper is not None and self._stopper.after_rows is None and not self.query.over:
                 await self._strike(body, self._stopper, b"")
             if self.query.broken:
+                self.query.state = "stopped"
                 await body.cut(self.query.gone)
         except _FaultStruckError:
             return
         except RefusedError as refusal:
-            await body.text(self.framing.error(refusal.body()))
+            await self._fail(body, refusal)
         except (duckdb.Error, OSError) as error:
-            failure = RefusedError(str(error).splitlines()[0], code=SERVER_ERROR, statement=None)
-            await body.text(self.framing.error(failure.body()))
+            await self._fail(body, RefusedError(str(error).splitlines()[0], code=SERVER_ERROR, statement=None))
         else:
+            self.query.conclude()
             await body.text(self._end())
         await body.end()
+
+    async def _fail(self, body: Body, refusal: RefusedError) -> None:
+        self.query.state = "failed"
+        await body.text(self.framing.error(refusal.body()))
 
     def _end(self) -> str:
         kind = self.query.plan.kind
@@ -116,7 +120,7 @@ class QueryAnswer:
                     break
         if self._duplicate is not None and self._tail is not None:
             last, count = self._tail
-            await body.rows(last.rows(max(0, count - self._duplicate.rows), count))
+            await self._send_rows(body, last, max(0, count - self._duplicate.rows), count)
 
     async def _pulled(self) -> AsyncGenerator[RowBatch, None]:
         if self._left == 0:
@@ -165,17 +169,20 @@ class QueryAnswer:
 
     async def _send(self, body: Body, batch: RowBatch, count: int) -> None:
         stop_at = self._stopper.after_rows if self._stopper is not None else None
-        struck = stop_at is not None and self._sent + count > stop_at
-        whole = (stop_at or 0) - self._sent if struck else count
+        struck = stop_at is not None and self.query.rows + count > stop_at
+        whole = (stop_at or 0) - self.query.rows if struck else count
         if self._slow is not None:
             await self._send_slowly(body, batch, whole, self._slow.rows_per_second)
         elif whole:
-            await body.rows(batch.rows(0, whole))
-        self._sent += whole
+            await self._send_rows(body, batch, 0, whole)
         self._tail = (batch, count)
         if struck and self._stopper is not None:
             row = bytes(batch.rows(whole, whole + 1))
             await self._strike(body, self._stopper, row[: len(row) // 2])
+
+    async def _send_rows(self, body: Body, batch: RowBatch, first: int, last: int) -> None:
+        await body.rows(batch.rows(first, last))
+        self.query.rows += last - first
 
     async def _send_slowly(self, body: Body, batch: RowBatch, count: int, speed: float) -> None:
         step = max(1, int(speed * SLOW_STEP_SECONDS))
@@ -183,11 +190,12 @@ class QueryAnswer:
             if self.query.over:
                 return
             last = min(first + step, count)
-            await body.rows(batch.rows(first, last))
+            await self._send_rows(body, batch, first, last)
             await self.query.pause((last - first) / speed)
 
     async def _strike(self, body: Body, fault: Fault, half_row: bytes) -> None:
         """End the answer as the fault says; `half_row` is the beginning of the row that would come next."""
+        self.query.state = fault.kind
         match fault.kind:
             case "cut_row":
                 if half_row:

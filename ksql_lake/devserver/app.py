@@ -53,6 +53,7 @@ def build_app(options: Options, catalog: Catalog, running: RunningQueries) -> St
             Route("/close-query", doors.close_query, methods=["POST"]),
             Route("/inserts-stream", doors.inserts_stream, methods=["POST"]),
             Route("/devserver", switches.about),
+            Route("/devserver/queries", switches.queries),
             Route("/devserver/sources/{name}/rows", switches.append_rows, methods=["POST"]),
             Route("/devserver/faults", switches.fault_switches, methods=["GET", "PUT", "DELETE"]),
         ],

@@ -111,7 +111,7 @@ class Doors:
             version=self.version,
         )
         plan = await self.running.in_thread(self._plan, asked.text)
-        query = self.running.register(plan)
+        query = self.running.register(plan, asked.text)
         return QueryAnswer(
             query,
             self.running,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from ksql_lake.devserver.wire import row_text
 T = TypeVar("T")
 
 BATCH_ROWS = 8192
+HISTORY = 10_000
+"""How many queries are remembered for `GET /devserver/queries`."""
 
 
 class RowBatch:
@@ -53,6 +56,9 @@ class RunningQuery:
     """One query that is being answered.
 
     Attributes:
+        statement: As the client sent it.
+        rows: How many rows were sent so far.
+        state: `running`, then `completed`, `stopped`, `gone` (the client left), `failed` or the fault's kind.
         stop: Set by /close-query, TERMINATE and the server's end.
         broken: What was asked for will not come whole: the connection is cut, not ended.
         gone: Set when the client has left; nothing more needs to be written.
@@ -61,7 +67,9 @@ class RunningQuery:
 
     id: str
     plan: QueryPlan
-    started_ms: int
+    statement: str
+    rows: int = 0
+    state: str = "running"
     broken: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,6 +86,10 @@ class RunningQuery:
         self.broken = kind == "pull_table" or (kind == "pull_stream" and shutdown)
         self.stop.set()
         self.arrived.set()
+
+    def conclude(self) -> None:
+        """Note how it ended, when no fault or failure has ended it."""
+        self.state = "gone" if self.gone.is_set() else "stopped" if self.stop.is_set() else "completed"
 
     def leave(self) -> None:
         """Tell it that nobody listens."""
@@ -99,6 +111,7 @@ class RunningQueries:
         self._catalog = catalog
         self._by_id: dict[str, RunningQuery] = {}
         self._numbers = itertools.count(1)
+        self._history: deque[RunningQuery] = deque(maxlen=HISTORY)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="query")
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -116,7 +129,7 @@ class RunningQueries:
             if query.plan.source.name == source:
                 query.arrived.set()
 
-    def register(self, plan: QueryPlan) -> RunningQuery:
+    def register(self, plan: QueryPlan, statement: str) -> RunningQuery:
         """Give a query its id; table pulls are named after the time, as on the real server."""
         now, number = int(time.time() * 1000), next(self._numbers)
         name = (
@@ -124,13 +137,18 @@ class RunningQueries:
             if plan.kind == "pull_table"
             else f"transient_{plan.source.name}_{now + number}"
         )
-        query = RunningQuery(name, plan, now)
+        query = RunningQuery(name, plan, statement)
         self._by_id[name] = query
+        self._history.append(query)
         return query
 
     def remove(self, query: RunningQuery) -> None:
         """Forget a query that has ended."""
         self._by_id.pop(query.id, None)
+
+    def history(self) -> list[RunningQuery]:
+        """The latest queries, running ones included, in the order they began."""
+        return list(self._history)
 
     def all(self) -> list[RunningQuery]:
         """Every query being answered, oldest first."""

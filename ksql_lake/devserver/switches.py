@@ -1,4 +1,4 @@
-"""The server's own routes under /devserver: append rows, switch faults, see what it is.
+"""The server's own routes under /devserver: append rows, switch faults, see what was asked.
 
 No ksqlDB server has them; a client that uses them is a test or a demo.
 """
@@ -42,6 +42,21 @@ class Switches:
         elif request.method == "DELETE":
             self.faults.set(())
         return Response(msgspec.json.encode(self.faults.current()), media_type="application/json")
+
+    async def queries(self, _request: Request) -> Response:
+        """GET /devserver/queries: what was asked so far, and how it went."""
+        return entity_response(
+            [
+                {
+                    "id": query.id,
+                    "statement": query.statement,
+                    "kind": query.plan.kind,
+                    "rows": query.rows,
+                    "state": query.state,
+                }
+                for query in self.running.history()
+            ]
+        )
 
     async def about(self, _request: Request) -> Response:
         """GET /devserver: what this is, what is in it, what is running."""

@@ -97,6 +97,10 @@ class Client:
         """Ids of the queries being answered."""
         return list(requests.get(f"{self.url}/devserver", timeout=PATIENCE).json()["queries"])
 
+    def asked(self) -> list[dict[str, Any]]:
+        """What the server was asked so far, and how it went."""
+        return list(requests.get(f"{self.url}/devserver/queries", timeout=PATIENCE).json())
+
 
 def object_lines(text: str) -> list[str]:
     """The JSON objects of a v1 answer, as the official client takes them apart."""

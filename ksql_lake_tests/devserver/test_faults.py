@@ -267,3 +267,22 @@ def test_faults_hold_when_every_row_is_a_chunk() -> None:
         assert len([chunk for chunk in cut.chunks if chunk.startswith(b'{"row"')]) == 5
         assert not cut.ended
         assert b'{"row"' in cut.body[cut.body.rindex(b"\r\n") :] or not cut.body.endswith(b"\r\n")
+
+
+def test_the_server_remembers_what_it_was_asked(client: Client) -> None:
+    """Every query stands in the log with its statement as sent, its rows, and how it ended."""
+    before = len(client.asked())
+    client.rows(TABLE)
+    client.rows("SELECT USER_ID FROM LOGIN_EVENTS LIMIT 7;")
+    broken(client, STREAM, kind="cut_row", after_rows=3)
+    client.query("SELECT nope FROM MERCHANTS;")
+
+    asked = [
+        (query["statement"], query["kind"], query["rows"], query["state"]) for query in client.asked()[before:]
+    ]
+    assert asked == [
+        (TABLE, "pull_table", 500, "completed"),
+        ("SELECT USER_ID FROM LOGIN_EVENTS LIMIT 7;", "pull_stream", 7, "completed"),
+        (STREAM, "pull_stream", 3, "cut_row"),
+        (STREAM, "pull_stream", 2000, "completed"),
+    ]
