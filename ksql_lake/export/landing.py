@@ -123,6 +123,9 @@ def land(
     feed_lake = lake.feed(feed)
     landing = _Landing(extraction, feed_lake, on_progress)
     try:
+        # Asked once, with retries of its own: inside the loop below a server that is down would be asked attempts
+        # times attempts, and before the lock so that nothing is made on disk for it.
+        statement = extraction.question.statement
         with feed_lake.exclusive():
             commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
             removed = _retain(feed, feed_lake)
@@ -135,7 +138,7 @@ def land(
         commit=commit.sequence,
         partitions=_partitions(feed_lake, commit),
         removed=removed,
-        statement=extraction.question.statement,
+        statement=statement,
         query_id=reading.query_id,
         schema=reading.schema,
         seconds=time.monotonic() - clock,
