@@ -133,15 +133,18 @@ def _compare(
     for number, candidate in enumerate(chunk):
         for held in candidate.held:
             shapes[held.columns].append((number, held.path))
+    if key:
+        # First of all: of a row that came twice, only one may look for its match among the held ones.
+        identifying = [column for column in schema if column.name in key]
+        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying)
     for columns, files in shapes.items():
-        compared = [column for column in schema if column.name in columns and (not key or column.name in key)]
+        # A file from before the key's columns existed is compared like whole rows, on the columns it has.
+        keyed = bool(key) and columns.issuperset(key)
+        compared = [column for column in schema if column.name in (key if keyed else columns)]
         staged = [chunk[number].path for number in sorted({number for number, _ in files})]
         older = [path for _, path in files]
         for share in _shares(connection, [*staged, *older], compared):
-            _drop_matches(connection, staged, older, compared, unique=bool(key), share=share)
-    if key:
-        identifying = [column for column in schema if column.name in key]
-        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying)
+            _drop_matches(connection, staged, older, compared, unique=keyed, share=share)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
     parts, rows = (result.column(name).to_numpy() for name in ("part", "row"))
     return {

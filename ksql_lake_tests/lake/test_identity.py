@@ -84,6 +84,22 @@ def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: P
     assert found.tolist() == [4]
 
 
+def test_a_key_that_came_later_finds_the_rows_from_before_it(tmp_path: Path) -> None:
+    """Files without the key's columns are compared on what they have: nothing doubles, nothing is lost."""
+    old, new = parse_schema("`A` BIGINT"), parse_schema("`A` BIGINT, `RP` INTEGER, `RO` BIGINT")
+    before = Held(write(tmp_path / "old.parquet", [{"A": 1}, {"A": 2}], old), frozenset("A"))
+    known = [{"A": 3, "RP": 0, "RO": 7}]
+    after = Held(write(tmp_path / "new.parquet", known, new), frozenset(new.names))
+    triples = [(1, 0, 0), (1, 0, 0), (2, 0, 1), (2, 0, 2), (3, 0, 7), (9, 0, 8)]
+    staged = [dict(zip(new.names, triple, strict=True)) for triple in triples]
+    candidate = Candidate("d", write(tmp_path / "s.tmp", staged, new), len(staged), (before, after))
+
+    found = new_rows([candidate], new, key=["RP", "RO"], spill=tmp_path / "spill")["d"]
+
+    # One of the two events 2 is the one from before; the repeated event 1 is that one, twice received.
+    assert sorted(staged[number]["A"] for number in found) == [2, 9]
+
+
 def test_days_are_compared_apart(tmp_path: Path) -> None:
     """The same row in two partitions counts in each of them."""
     schema = parse_schema("`A` BIGINT")
