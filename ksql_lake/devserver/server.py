@@ -58,7 +58,10 @@ class _Server(uvicorn.Server):
         sys.stdout.write(f"ksql-lake devserver listening on {self._url}\n")
         sys.stdout.flush()
         if self._options.ready_file is not None:
-            self._options.ready_file.write_text(self._url, encoding="utf-8")
+            # Renamed into place, so that who waits for the file never reads half a URL.
+            beside = self._options.ready_file.with_suffix(".part")
+            beside.write_text(self._url, encoding="utf-8")
+            beside.replace(self._options.ready_file)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._options.until_stdin_closes:
