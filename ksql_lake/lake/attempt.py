@@ -64,9 +64,17 @@ class Attempt:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn what the operating system says while a staged file is written into a `WriteError`."""
+        """Turn what the operating system says while a staged file is written into a `WriteError`.
+
+        Raises:
+            ConflictError: The staging was cleared by another run.
+            WriteError: Anything else was in the way.
+        """
         with self.log.storage.writing(self.folder):
-            yield
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise staging_cleared(self.log.storage.uri(self.folder)) from error
 
     def states(self) -> Iterator[FeedState]:
         """Give the feed's newest state, again and again, each time with this attempt moved to the next number.
@@ -82,6 +90,10 @@ class Attempt:
             f"lost the commit number {MAX_CONFLICTS} times in a row to other runs of this feed",
             hint="Run fewer exports of the same feed at once.",
         )
+
+    def overtaken(self, state: FeedState) -> bool:
+        """Whether there are commits that this state does not know, so that files it names may be gone."""
+        return self.log.load().sequence > state.sequence
 
     def entry(self, file: StagedFile, partition: str, *, at: datetime) -> FileEntry:
         """Describe a finished staged file as it will stand in the manifest.

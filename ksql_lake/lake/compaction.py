@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ksql_lake.errors import CorruptLakeError
+from ksql_lake.errors import CorruptLakeError, LakeError
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.checksum import combined
@@ -79,7 +79,13 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | No
             if not group:
                 return None
             before, schema, now = state.files_of(day), state.shape(group[0]), datetime.now(UTC)
-            merged = _merge(attempt, feed, schema, group)
+            try:
+                merged = _merge(attempt, feed, schema, group)
+            except (LakeError, FileNotFoundError):
+                # Another merge may have removed what was just being read.
+                if not attempt.overtaken(state):
+                    raise
+                continue
             manifest = Manifest(
                 sequence=attempt.sequence,
                 attempt=attempt.id,

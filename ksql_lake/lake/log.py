@@ -114,16 +114,20 @@ class CommitLog:
         """Publish, derive and clear after a commit; the same as recovery, because it is recovery."""
         return self.recover()
 
-    def clear_staging(self, last: Manifest) -> None:
-        """Remove staging that nobody can commit any more, told by its number alone; needs no clock.
+    def clear_staging(self, sequence: int, *, attempt: str | None = None) -> None:
+        """Remove staging below a commit number, and that attempt's at it: told by number alone, without clocks.
 
         The losers of the last number stay until the next commit: they may be about to move to the next number,
         and keeping their rows saves them from reading the source again.
         """
         for name in self.storage.names(self.layout.staging):
             parts = attempt_parts(name)
-            if parts is not None and (parts[0] < last.sequence or parts == (last.sequence, last.attempt)):
-                self.storage.remove_folder(f"{self.layout.staging}/{name}")
+            if parts is not None and (parts[0] < sequence or parts == (sequence, attempt)):
+                # Its owner may be moving it to the next number this very moment and commit it there: only one
+                # of the two renames succeeds, and what is removed here can no longer be committed.
+                doomed = self.layout.attempt(0, uuid.uuid4().hex[:8])
+                if self.storage.rename_folder(f"{self.layout.staging}/{name}", doomed):
+                    self.storage.remove_folder(doomed)
 
     def holds(self, sequence: int, attempt: str) -> bool:
         """Whether this attempt won its number."""
@@ -145,6 +149,9 @@ class CommitLog:
 
     def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
+        if manifest.removed:
+            # A slow process may be about to publish once more what goes now; without its staged file it cannot.
+            self.clear_staging(manifest.sequence)
         # What replaces other files stays staged until the end: should power fail after the old files went, the
         # new one is still there to be published again, and no sync is needed between the two.
         replacing = bool(manifest.added and manifest.removed)
@@ -164,15 +171,6 @@ class CommitLog:
             self.storage.sync(folders)
         if missing and strict:
             self._check_missing(manifest.sequence, missing)
-        if replacing and folders:
-            self._withdraw_dead(manifest)
-
-    def _withdraw_dead(self, manifest: Manifest) -> None:
-        # A process that slept through later commits may just have put back a file that one of them removed.
-        live = {file.path for file in self.load().files()}
-        for entry in manifest.added:
-            if entry.path not in live:
-                self.storage.remove(self.layout.data(entry.path))
 
     def _check_missing(self, sequence: int, paths: list[str]) -> None:
         # Neither staged nor in place: fine if a later commit removed it, whoever it was that published it.
@@ -202,7 +200,7 @@ class CommitLog:
                 )
             self.storage.remove_folder(scratch)
             self.on_step("clear")
-            self.clear_staging(self.manifest(state.sequence))
+            self.clear_staging(state.sequence, attempt=self.manifest(state.sequence).attempt)
             numbers = self._numbers()
             if not numbers or numbers[-1] <= state.sequence:
                 return state

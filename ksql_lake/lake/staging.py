@@ -123,7 +123,13 @@ class Staging:
             self._writer.touch("snapshot")
         self._closed = self._writer.close()
         for state in self.attempt.states():
-            manifest = self._plan(state, version)
+            try:
+                manifest = self._plan(state, version)
+            except (LakeError, FileNotFoundError):
+                # A merge or a retention may have removed what was just being compared: plan against that.
+                if not self.attempt.overtaken(state):
+                    raise
+                continue
             if self.attempt.commit(manifest):
                 return Commit(manifest, self.attempt.log.finish())
             _log.info("commit %d of %s went to another run", self.attempt.sequence, self.feed.name)

@@ -18,6 +18,9 @@ from typing import Protocol
 
 from ksql_lake.errors import ConfigError, ConflictError, LakeError, WriteError
 
+_TIMES_CLEARED = 20
+"""How often a temporary file or a staging folder is tackled again when other runs work on it meanwhile."""
+
 
 class Storage(Protocol):
     """What the commit protocol asks of a place for bytes; keys are relative and use `/`."""
@@ -128,13 +131,19 @@ class LocalStorage:
         """
         source, target = self._path(temporary), self._path(key)
         with self.writing(key):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            for left in reversed(range(_TIMES_CLEARED)):
+                target.parent.mkdir(parents=True, exist_ok=True)
                 source.parent.mkdir(parents=True, exist_ok=True)
-                _write_synced(source, data)
-                source.replace(target)
-            finally:
-                source.unlink(missing_ok=True)
+                try:
+                    _write_synced(source, data)
+                    source.replace(target)
+                    break
+                except FileNotFoundError:
+                    # Another run cleared the folder of a slow process; what it held was only on its way.
+                    if not left:
+                        raise
+                finally:
+                    source.unlink(missing_ok=True)
             _sync(target.parent)
 
     def names(self, folder: str) -> list[str]:
@@ -214,7 +223,6 @@ class LocalStorage:
         origin, destination = self._path(source), self._path(target)
         with self.writing(target):
             while True:
-                destination.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     if keep:
                         os.link(origin, destination)
@@ -223,9 +231,10 @@ class LocalStorage:
                 except FileExistsError:
                     return True
                 except FileNotFoundError:
-                    # Either the source is gone, or a concurrent retention removed the empty folder in between.
+                    # Either the source is gone, or the folder is new, or a retention just removed it as empty.
                     if not origin.exists():
                         return False
+                    destination.parent.mkdir(parents=True, exist_ok=True)
                 else:
                     return True
 
@@ -258,8 +267,17 @@ class LocalStorage:
 
     def remove_folder(self, folder: str) -> None:
         """Remove a folder with all it holds; nothing happens when it is gone already."""
-        with self.writing(folder), suppress(FileNotFoundError):
-            shutil.rmtree(self._path(folder))
+        path = self._path(folder)
+        with self.writing(folder):
+            for left in reversed(range(_TIMES_CLEARED)):
+                try:
+                    shutil.rmtree(path)
+                except OSError as error:
+                    # Others clear it too, or the slow process it belongs to still adds to it.
+                    if error.errno not in {errno.ENOENT, errno.ENOTEMPTY} or not left:
+                        raise
+                if not path.exists():
+                    return
 
     def rename_folder(self, source: str, target: str) -> bool:
         """Rename a folder; False when it is gone."""
