@@ -43,10 +43,11 @@ class HourDifference:
     def text(self) -> str:
         """The difference as a phrase."""
         more = self.source_rows - self.lake_rows
+        rows = f"{abs(more):,} row is" if abs(more) == 1 else f"{abs(more):,} rows are"
         if more > 0:
-            what = f"{more} rows are missing in the lake"
+            what = f"{rows} missing in the lake"
         elif more < 0:
-            what = f"{-more} rows are in the lake only (deleted by Kafka since, or changed)"
+            what = f"{rows} in the lake only (deleted by Kafka since, or changed)"
         else:
             what = "as many rows, but not the same ones"
         return f"{self.start:%Y-%m-%d %H:%M} UTC: {what}"
@@ -253,7 +254,9 @@ def _offsets(lake: FeedLake, feed: StreamFeed, day: date) -> tuple[OffsetRange, 
     names = [feed.lake_name(column) for column in feed.identity.columns]
     parts: dict[int, list[Hours]] = {}
     for batch in _lake_batches(lake, day):
-        kafka, offsets = (batch.column(name).cast(pa.int64()).to_numpy(zero_copy_only=False) for name in names)
+        # Rows exported before the feed knew offsets have none.
+        placed = batch.select(names).drop_null()
+        kafka, offsets = (column.cast(pa.int64()).to_numpy() for column in placed.columns)
         for number in np.unique(kafka):
             parts.setdefault(int(number), []).append(offsets[kafka == number])
     ranges = []

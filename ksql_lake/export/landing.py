@@ -123,8 +123,8 @@ def land(
     feed_lake = lake.feed(feed)
     landing = _Landing(extraction, feed_lake, on_progress)
     try:
-        # Asked once, with retries of its own: inside the loop below a server that is down would be asked attempts
-        # times attempts, and before the lock so that nothing is made on disk for it.
+        # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock:
+        # for a server that is down nothing is made on disk.
         statement = extraction.question.statement
         with feed_lake.exclusive():
             commit, reading = _with_retries(landing, attempts or extraction.client.attempts)

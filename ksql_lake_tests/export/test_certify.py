@@ -100,8 +100,8 @@ def test_hours_that_differ_are_named(client: KsqlClient, tmp_path: Path) -> None
     assert not outcome.equal
     assert [hour.text for hour in outcome.differences] == [
         "2025-01-07 02:00 UTC: as many rows, but not the same ones",
-        "2025-01-07 05:00 UTC: 1 rows are missing in the lake",
-        "2025-01-07 08:00 UTC: 1 rows are missing in the lake",
+        "2025-01-07 05:00 UTC: 1 row is missing in the lake",
+        "2025-01-07 08:00 UTC: 1 row is missing in the lake",
     ]
 
 
