@@ -18,6 +18,7 @@ Examples:
   ksql-lake plan --all                   what an export would read
   ksql-lake export --all                 every enabled feed, what is due
   ksql-lake export --stream orders --from 2025-01-01 --to 2025-01-31
+  ksql-lake doctor                       is the lake what its own files say?
 
 \b
 Environment (default):
@@ -54,6 +55,7 @@ feeds = LazyGroup(
         "disable": Lazy("ksql_lake.cli.feed_changing:disable", "Leave a feed out; file and data stay."),
         "archive": Lazy("ksql_lake.cli.feed_changing:archive", "Disable a feed and put its file away."),
         "restore": Lazy("ksql_lake.cli.feed_changing:restore", "Bring an archived feed back, enabled."),
+        "prepare": Lazy("ksql_lake.cli.feed_preparing:prepare", "A stream that carries Kafka's offsets."),
         "schema": Lazy("ksql_lake.cli.feed_listing:schema", "The JSON Schema of a feed file, for editors."),
     },
 )
@@ -76,6 +78,10 @@ app = _Root(
         "feeds": Lazy("ksql_lake.cli.app:feeds", "Add, list, check and archive feed files."),
         "plan": Lazy("ksql_lake.cli.planning:plan", "What an export would read; sends nothing."),
         "export": Lazy("ksql_lake.cli.exporting:export", "Read feeds and land them in the lake."),
+        "certify": Lazy("ksql_lake.cli.certifying:certify", "Compare a day in the lake with its source."),
+        "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
+        "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
+        "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),
     },
 )
 click.version_option(package_name="ksql-lake", message="%(package)s %(version)s")(app)

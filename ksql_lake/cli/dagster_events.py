@@ -6,7 +6,7 @@ export that landed stays landed whether or not this works.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,26 +41,48 @@ def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
     Raises:
         ConfigError: The instance in DAGSTER_HOME cannot be used; the exports themselves are not affected.
     """
-    home = settings.dagster_home
-    if home is None or not results:
+    if settings.dagster_home is None or not results:
         return
+    with _told("the exports landed", settings.dagster_home) as instance:
+        for result in results:
+            for event in _events(result):
+                instance.report_runless_asset_event(event)
+            if isinstance(result.feed, TableFeed):
+                _keep(result.feed, instance, settings)
+
+
+def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None:
+    """Make the version keys of tables those that the lake has now; nothing happens without DAGSTER_HOME.
+
+    Raises:
+        ConfigError: The instance in DAGSTER_HOME cannot be used; the lake is not affected.
+    """
+    if settings.dagster_home is None:
+        return
+    with _told("the lake is as it should be", settings.dagster_home) as instance:
+        for feed in feeds:
+            _keep(feed, instance, settings)
+
+
+def _keep(feed: TableFeed, instance: DagsterInstance, settings: Settings) -> None:
+    keep_versions(feed.versions_name, Lake(settings.lake_root).feed(feed), instance)
+
+
+@contextmanager
+def _told(done: str, home: Path) -> Iterator[DagsterInstance]:
+    """Open the instance, and say what was done all the same when it cannot be used."""
     if not home.is_dir():
-        raise _unusable(home, "there is no such folder")
+        raise _unusable(home, done, "there is no such folder")
     try:
         with _alone(home) as instance:
-            for result in results:
-                for event in _events(result):
-                    instance.report_runless_asset_event(event)
-                if isinstance(result.feed, TableFeed):
-                    lake = Lake(settings.lake_root).feed(result.feed)
-                    keep_versions(result.feed.versions_name, lake, instance)
+            yield instance
     except (DagsterError, SQLAlchemyError, CommandError, OSError) as error:
-        raise _unusable(home, str(error)) from error
+        raise _unusable(home, done, str(error)) from error
 
 
-def _unusable(home: Path, reason: str) -> ConfigError:
+def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"the exports landed, but Dagster could not be told: {reason}",
+        f"{done}, but Dagster could not be told: {reason}",
         hint="Correct DAGSTER_HOME, or unset it if Dagster is not in use.",
         dagster_home=home,
     )

@@ -6,9 +6,10 @@ Results go to stdout, everything about them to stderr. In a pipe nothing is ever
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -33,6 +34,30 @@ def note(text: str, *, label: str = "note") -> None:
 def waiting(text: str) -> AbstractContextManager[object]:
     """Show on a terminal what is being waited for; the line goes away afterwards."""
     return error_console().status(text) if sys.stderr.isatty() else nullcontext()
+
+
+class _NoteHandler(logging.Handler):
+    """Writes what happens on the way (another attempt, a lock that others hold) as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+
+
+@contextmanager
+def notes_from_log() -> Iterator[None]:
+    """While it lasts, show our own warnings as notes."""
+    log, handler = logging.getLogger("ksql_lake"), _NoteHandler(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def print_line(*parts: str | tuple[str, str], err: bool = False) -> None:
+    """Write a line to stdout, or stderr; a part may be a text with its style."""
+    Console(stderr=err, highlight=False, soft_wrap=True).print(Text.assemble(*parts))
 
 
 def print_json(value: object) -> None:

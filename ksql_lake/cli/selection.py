@@ -6,7 +6,7 @@ or archived feed and a day in the future are errors, said before anything is sen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
@@ -15,10 +15,11 @@ import click
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days
-from ksql_lake.feeds import Feed, Feeds, QuarantinedFile, StreamFeed
+from ksql_lake.feeds import Feed, Feeds, QuarantinedFile, StreamFeed, TableFeed
 from ksql_lake.lake.days import day_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Feed = TypeVar("_Feed", StreamFeed, TableFeed)
 
 
 class Day(click.ParamType[date]):
@@ -133,6 +134,32 @@ def _named(feeds: Feeds, kind: str, name: str) -> Feed:
     if not feed.enabled:
         raise ConfigError(f"feed {name!r} is disabled", hint=f"Enable it first: ksql-lake feeds enable {name}")
     return feed
+
+
+def of_kind(feeds: Feeds, kind: type[_Feed], names: Sequence[str]) -> tuple[_Feed, ...]:
+    """Give the named feeds, disabled ones too, or without names every enabled one of a kind.
+
+    Raises:
+        UnknownFeedError: No feed has that name, or it is archived.
+        FeedError: A named feed's file is quarantined.
+        ConfigError: A named feed is of the other kind.
+    """
+    if not names:
+        return tuple(feed for feed in feeds.enabled if isinstance(feed, kind))
+    found = []
+    for name in dict.fromkeys(names):
+        feed = feeds.get(name)
+        if not isinstance(feed, kind):
+            wanted = "table" if feed.kind == "stream" else "stream"
+            raise ConfigError(f"feed {name!r} is a {feed.kind}; this is for {wanted}s", hint=_TELLS[feed.kind])
+        found.append(feed)
+    return tuple(found)
+
+
+_TELLS = {
+    "stream": "A stream has days, which are never removed, but can be merged: ksql-lake compact",
+    "table": "A table has versions, each in one file; old ones go with: ksql-lake retention",
+}
 
 
 def days_for(feed: Feed, wanted: Asked, *, now: datetime | None = None) -> Days | None:

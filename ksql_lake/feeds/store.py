@@ -8,7 +8,7 @@ the data of an archived feed stays where it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +157,30 @@ class FeedStore:
         move_file(file.path, self.root / "active" / file.path.name)
         return self._switch(name, enabled=True)
 
+    def change(self, name: str, keys: Mapping[str, object]) -> Path:
+        """Set keys of an active feed's file, keep the rest of it as it is, and give its path.
+
+        Raises:
+            UnknownFeedError: No active feed has this name.
+            FeedError: Its file is quarantined, would be with these keys, or cannot be written.
+        """
+        feeds = self.load()
+        feeds.get(name)
+        path = feeds.file(name).path
+        document = parse_document(path.read_bytes())
+        for key, value in keys.items():
+            document = document.with_key(key, value, after=KEY_ORDER[: KEY_ORDER.index(key)])
+        try:
+            parse_feed(document.data, file_name=path.name)
+        except FeedError as error:
+            raise error.at(file=path) from None
+        replace_file(path, document.data)
+        return path
+
     def _switch(self, name: str, *, enabled: bool) -> Path:
         feeds = self.load()
         if feeds.get(name).enabled != enabled:
-            path = feeds.file(name).path
-            document = parse_document(path.read_bytes())
-            behind = KEY_ORDER[: KEY_ORDER.index("enabled")]
-            replace_file(path, document.with_key("enabled", enabled, after=behind).data)
+            return self.change(name, {"enabled": enabled})
         return feeds.file(name).path
 
     def _paths(self, folder: str) -> list[Path]:

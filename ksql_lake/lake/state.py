@@ -152,7 +152,12 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 partition.schema = manifest.schema
                 self.latest_version = max(self.latest_version, version_number(entry.partition))
         if manifest.removed:
-            self._remove(set(manifest.removed))
+            touched = self._remove(set(manifest.removed))
+            if manifest.operation == "forget":
+                # Rows were lost: the days count as not read, so that the next export reads them again.
+                for day in touched:
+                    self.looked.pop(day, None)
+                    self.certified.pop(day, None)
         if manifest.schema:
             self._widen(manifest)
         for certificate in manifest.certificates:
@@ -163,12 +168,18 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 if self.kind == "stream":
                     self.looked[count.partition] = manifest.read.read_at
 
-    def _remove(self, paths: set[str]) -> None:
+    def _remove(self, paths: set[str]) -> list[str]:
+        """Drop files; gives the partitions that lost some."""
+        touched = []
         for key in list(self.partitions):
             partition = self.partitions[key]
-            partition.files = [file for file in partition.files if file.path not in paths]
-            if not partition.files:
+            left = [file for file in partition.files if file.path not in paths]
+            if len(left) < len(partition.files):
+                touched.append(key)
+                partition.files = left
+            if not left:
                 del self.partitions[key]
+        return touched
 
     def _widen(self, manifest: Manifest) -> None:
         text = manifest.schema

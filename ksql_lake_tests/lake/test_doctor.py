@@ -161,6 +161,9 @@ def test_a_deleted_file_is_named_and_can_be_forgotten(lake: Lake) -> None:
     assert found(lake) == [(Problem.FILE_MISSING, victim.name)]
     assert [finding.problem for finding in mend(lake).findings] == [Problem.FILE_MISSING]
     assert mend(lake, apply=True).sound
+    state = lake.feed(stream_feed()).state()
+    assert sorted(state.looked) == ["2025-01-16", "2025-01-17"]
+    assert sorted(state.certified) == ["2025-01-16", "2025-01-17"]
     commit = land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
     assert [count.new for count in commit.manifest.counts] == [10, 0, 0]
     assert examine(lake.storage, STREAM).sound
@@ -317,5 +320,5 @@ def test_findings_are_ready_for_scripts(lake: Lake) -> None:
         "detail": "10 rows of 2025-01-15",
         "commit": 1,
         "remedy": "apply",
-        "action": "forget it; an export of its day reads the rows again",
+        "action": "forget it; the next export of a stream reads its day again",
     }

@@ -1,0 +1,104 @@
+"""`ksql-lake certify`: a day in the lake against its source, read again; names the hours that differ.
+
+It changes nothing, neither in the lake nor in its certificates.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import click
+
+from ksql_lake.cli.output import count_of, note, notes_from_log, print_json, print_line, print_table, waiting
+from ksql_lake.cli.running import DONE, FAILED
+from ksql_lake.cli.selection import Day
+from ksql_lake.errors import ConfigError
+from ksql_lake.export.certify import Certification
+from ksql_lake.export.certify import certify as compare
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.settings import load_settings
+
+_HELP = """Read a closed day of a stream from the server again and compare it with the lake, hour by hour.
+
+Beside it stands what the export certified that last read the day after its end. Rows that Kafka has deleted
+since are in the lake only, and are told as such. For feeds with identity `offset` the offsets of each Kafka
+partition follow; gaps among them are normal (filters, transactions, compacted topics).
+
+\b
+Examples:
+  ksql-lake certify orders 2025-01-31
+  ksql-lake certify orders 2025-01-31 --json | jq .equal
+
+Exit codes: 0 equal, 1 different (or the day could not be read), 2 usage or configuration.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("name", metavar="FEED")
+@click.argument("day", type=Day(), metavar="DATE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def certify(context: click.Context, /, *, name: str, day: date, as_json: bool) -> None:
+    """Compare a day with its source."""
+    settings = load_settings()
+    feed = FeedStore(settings.feeds_root).load().get(name)
+    _refuse_before_start(feed, day)
+    with KsqlClient(settings) as client, notes_from_log(), waiting(f"reading {day} from {client.url}"):
+        found = compare(feed, day, client, Lake(settings.lake_root))
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        _print(found)
+    context.exit(DONE if found.equal else FAILED)
+
+
+def _refuse_before_start(feed: Feed, day: date) -> None:
+    if isinstance(feed, StreamFeed) and day < feed.start_date:
+        raise ConfigError(
+            f"{day} is before start_date {feed.start_date}, so it was never exported",
+            hint="Correct the date, or set an earlier start_date in the feed file and export the day.",
+            feed=feed.name,
+        )
+
+
+def _print(found: Certification) -> None:
+    verdict = ("equal", "green") if found.equal else ("different", "bold red")
+    hours = "" if found.equal else f" in {count_of(len(found.differences), 'hour')}"
+    print_line((found.feed, "bold"), f" {found.day}: ", verdict, hours)
+    for hour in found.differences:
+        print_line(f"  {hour.text}")
+    rows = [
+        ["source now", f"{found.source_rows:,}", found.source_checksum],
+        ["lake", f"{found.lake_rows:,}", found.lake_checksum],
+    ]
+    if found.certificate is not None:
+        rows.append(["lake as exported", f"{found.certificate.rows:,}", found.certificate.checksum])
+    print_line()
+    print_table(["Side", "Rows", "Checksum"], rows, right=("Rows",))
+    if found.offsets:
+        print_line()
+        print_table(_OFFSETS, _offset_rows(found), right=_OFFSETS)
+    _tell(found)
+
+
+_OFFSETS = ["Kafka\npartition", "First", "Last", "Rows", "Gaps", "Duplicates"]
+
+
+def _offset_rows(found: Certification) -> list[list[str]]:
+    return [
+        [str(number) for number in (part.kafka_partition, part.first, part.last)]
+        + [f"{count:,}" for count in (part.rows, part.gaps, part.duplicates)]
+        for part in found.offsets
+    ]
+
+
+def _tell(found: Certification) -> None:
+    if found.certificate is None:
+        note("no export has read this day after its end, so there is no certificate of it")
+    elif not found.as_certified:
+        note("the lake does not hold what the export certified; see: ksql-lake doctor", label="warning")
+    if any(hour.source_rows > hour.lake_rows for hour in found.differences):
+        again = f"ksql-lake export --stream {found.feed} --date {found.day}"
+        note(f"an export of the day adds what is missing: {again}", label="next")
