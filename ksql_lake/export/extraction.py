@@ -7,7 +7,7 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError
+from ksql_lake.export.pipeline import running_ahead
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.statement import (
     PSEUDO_COLUMNS,
@@ -27,8 +28,11 @@ from ksql_lake.export.statement import (
     wanted_columns,
 )
 from ksql_lake.feeds.model import Feed, StreamFeed
-from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, SourceDescription, describe
-from ksql_lake.schema import Column, Primitive, Schema, arrow_schema, parse_schema
+from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock, SourceDescription, describe
+from ksql_lake.schema import Column, Decimal, Primitive, Schema, arrow_schema, parse_schema
+
+BLOCKS_AHEAD = 4
+"""How many blocks a stage may be ahead of the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Reading:
         self.read_at = read_at
         self.rows = 0
         self._decoder = RowDecoder(received)
+        self._overlaps = all(isinstance(column.type, Primitive | Decimal) for column in received)
         self.schema = Schema(
             tuple(
                 Column(name, Primitive.TIMESTAMP if column.name in PSEUDO_COLUMNS else column.type, column.key)
@@ -86,7 +91,16 @@ class Reading:
             DecodeError: A value does not fit its column.
             KsqlError: The response broke off or reported an error.
         """
-        for block in self.response:
+        # The C++ behind flat columns lets go of Python's lock, so reading, decoding and writing overlap; nested
+        # columns are made of Python objects and would only wait for one another.
+        if not self._overlaps:
+            yield from self._batches(self.response)
+            return
+        blocks = running_ahead(self.response, depth=BLOCKS_AHEAD)
+        yield from running_ahead(self._batches(blocks), depth=BLOCKS_AHEAD)
+
+    def _batches(self, blocks: Iterable[RowBlock]) -> Iterator[pa.RecordBatch]:
+        for block in blocks:
             batch = self._decoder.decode(block.data, count=block.count, first_row=block.first_row)
             self.rows += batch.num_rows
             columns = [
