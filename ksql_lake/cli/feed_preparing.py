@@ -98,10 +98,13 @@ def _stream(feed: StreamFeed, client: KsqlClient) -> tuple[OffsetStream, bool]:
     if wanted.name not in {summary.name for summary in list_sources(client)}:
         _check_release(client)
         return wanted, False
-    found = recognised(describe(client, wanted.name))
-    if found is None or found.source != source.name:
+    derived = describe(client, wanted.name)
+    found = recognised(derived)
+    lacking = {column.name for column in source.columns} - {column.name for column in derived.columns}
+    if found is None or found.source != source.name or lacking:
+        what = f"it lacks {', '.join(sorted(lacking))}" if found and lacking else "it has not its offsets"
         raise ConfigError(
-            f"the server has a {wanted.name} already, and it is not {source.name} with its offsets",
+            f"the server has a {wanted.name} already, but as a copy of {source.name} {what}",
             hint=f"Drop it or give it another name; wanted is:\n{wanted.statement}",
             feed=feed.name,
             server=client.url,

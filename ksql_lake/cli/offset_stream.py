@@ -18,6 +18,7 @@ EARLIEST = {"auto.offset.reset": "earliest"}
 
 _NAME = r"(`(?:[^`]|``)+`|[A-Za-z_]\w*)"
 _FROM = re.compile(rf"\bFROM\s+{_NAME}", re.IGNORECASE)
+_QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'")
 _NARROWED = re.compile(r"\b(WHERE|JOIN|PARTITION\s+BY|GROUP\s+BY)\b", re.IGNORECASE)
 
 
@@ -71,7 +72,8 @@ def recognised(stream: SourceDescription) -> OffsetStream | None:
         source = _FROM.search(query.text)
         names = [_alias(pseudo, query.text) for pseudo in ("ROWPARTITION", "ROWOFFSET")]
         columns = {column.name for column in stream.columns}
-        if source and not _NARROWED.search(query.text) and all(name in columns for name in names):
+        narrowed = _NARROWED.search(_QUOTED.sub("", query.text))
+        if source and not narrowed and all(name in columns for name in names):
             partition, offset = names
             return OffsetStream(_unquoted(source.group(1)), stream.name, partition, offset)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -182,3 +184,61 @@ def sample(project: Project, server: Server) -> Project:
     project.feed({"name": "logins", "source": "LOGIN_EVENTS", **dated})
     project.feed({"name": "merchants", "kind": "table", "source": "MERCHANTS"})
     return project
+
+
+@dataclass(frozen=True)
+class Orders:
+    """A stream of its own on a running server, exported by the feed `orders`; rows are given by their hour."""
+
+    project: Project
+    url: str
+    source: str
+
+    def append(self, *hours: int, note: str = "n") -> None:
+        """Add a row at half past each hour since 2025-01-06 00:00 UTC."""
+        rows = [
+            {"ROWTIME": 1_736_121_600_000 + hour * 3_600_000 + 1_800_000, "ID": hour, "NOTE": note}
+            for hour in hours
+        ]
+        lines = "\n".join(map(json.dumps, rows))
+        address = f"{self.url}/devserver/sources/{self.source}/rows"
+        requests.post(address, data=lines, timeout=30).raise_for_status()
+
+    def run(self, statement: str) -> list[dict[str, Any]]:
+        """Run a statement on the server."""
+        body = {"ksql": statement, "streamsProperties": {}}
+        answer = requests.post(f"{self.url}/ksql", json=body, timeout=30)
+        answer.raise_for_status()
+        return list(answer.json())
+
+    def file(self, day: str) -> Path:
+        """The one Parquet file of a day."""
+        year, month, number = day.split("-")
+        (path,) = self.project.root.glob(
+            f"data_lake/streams/orders/year={year}/month={month}/day={number}/*.parquet"
+        )
+        return path
+
+
+_SOURCES = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def plain_server() -> Iterator[DevServer]:
+    """One devserver without the sample, for tests that bring streams of their own."""
+    with DevServer.start() as running:
+        yield running
+
+
+@pytest.fixture
+def orders(project: Project, plain_server: DevServer, monkeypatch: pytest.MonkeyPatch) -> Orders:
+    """A project with one stream feed, whose source has a row in every hour of two days."""
+    monkeypatch.setenv("KSQLDB_URL", plain_server.url)
+    found = Orders(project, plain_server.url, f"ORDERS_{next(_SOURCES)}")
+    found.run(
+        f"CREATE STREAM {found.source} (ID BIGINT, NOTE STRING) "
+        f"WITH (KAFKA_TOPIC='{found.source}', VALUE_FORMAT='JSON', PARTITIONS=2);"
+    )
+    found.append(*range(48))
+    project.feed({"name": "orders", "kind": "stream", "source": found.source, "start_date": "2025-01-06"})
+    return found

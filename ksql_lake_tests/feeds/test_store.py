@@ -284,3 +284,35 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
     assert str(tmp_path) in str(caught.value)
     assert [tmp_path / "feeds"] == list(tmp_path.iterdir())
+
+
+def test_keys_are_changed_and_everything_else_is_kept(store: FeedStore, put: Put) -> None:
+    """Changed keys stand where they stood, new ones behind their neighbours; every other character stays."""
+    path = put(
+        "orders.json",
+        '{\n  "name": "orders", "kind": "stream",\n  "source": "ORDERS",\n\n  "start_date": "2025-01-01"\n}\n',
+    )
+
+    changed = store.change(
+        "orders", {"source": "ORDERS_LAKE", "identity": {"by": "offset", "columns": ["RP", "RO"]}}
+    )
+
+    assert changed == path
+    assert path.read_text() == (
+        '{\n  "name": "orders", "kind": "stream",\n  "source": "ORDERS_LAKE",\n\n  "start_date": "2025-01-01",'
+        '\n\n  "identity": {"by": "offset", "columns": ["RP", "RO"]}\n}\n'
+    )
+    assert store.get("orders").source == "ORDERS_LAKE"
+
+
+def test_a_change_that_makes_no_feed_is_refused(store: FeedStore, put: Put) -> None:
+    """A file is never changed into one that cannot be used."""
+    path = put("orders.json", STREAM)
+    before = path.read_text()
+
+    with pytest.raises(FeedError, match="by 'offset' needs two `columns`"):
+        store.change("orders", {"identity": {"by": "offset"}})
+    with pytest.raises(UnknownFeedError):
+        store.change("order", {"source": "X"})
+
+    assert path.read_text() == before
