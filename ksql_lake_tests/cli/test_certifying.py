@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ksql_lake_tests.cli.conftest import Cli, Orders
+from ksql_lake_tests.cli.test_output import on_a_terminal, without_styles
 
 DAYS = ("--from", "2025-01-06", "--to", "2025-01-07")
 
@@ -120,6 +121,23 @@ def test_offsets_are_shown_per_kafka_partition(cli: Cli) -> None:
     assert [part["kafka_partition"] for part in document["offsets"]] == [0, 1]
     assert sum(part["rows"] for part in document["offsets"]) == 24
     assert {part["duplicates"] for part in document["offsets"]} == {0}
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_on_a_terminal_everything_fits(cli: Cli, orders: Orders, columns: str) -> None:
+    """At 80 columns both tables are whole, no line is wider, and no checksum is cut off."""
+    assert cli("feeds", "prepare", "orders", "--apply", "--write").code == 0
+    assert cli("export", "--stream", "orders", *DAYS).code == 0
+    document = json.loads(cli("certify", "orders", "2025-01-06", "--json").out)
+
+    said = without_styles(
+        on_a_terminal(orders.project, "certify", "orders", "2025-01-06", COLUMNS=columns, KSQLDB_URL=orders.url)
+    )
+
+    assert max(map(len, said.splitlines())) <= 80
+    for side in ("source", "lake", "certified"):
+        assert document[f"{side}_checksum"] in said
+    assert "Duplicates" in said
 
 
 @pytest.mark.parametrize(

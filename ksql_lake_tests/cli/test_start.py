@@ -38,6 +38,19 @@ def test_help_imports_nothing_heavy(arguments: list[str], allowed: tuple[str, ..
     assert set(loaded) <= set(allowed)
 
 
+COMMANDS = ("planning", "exporting", "certifying", "compacting", "retaining", "doctoring", "feed_preparing")
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_commands_start_without_what_they_do_not_need(module: str) -> None:
+    """No command that reads or writes the lake waits for pandas or Dagster to be imported."""
+    code = f"import sys, ksql_lake.cli.{module}; print(*{{'pandas', 'dagster'}} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("group", [app, feeds])
 def test_every_listed_command_exists_and_has_help(group: LazyGroup) -> None:
     """Whatever the help lists can be imported and explains itself."""
