@@ -6,9 +6,10 @@ where publishing may resume.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 
 from ksql_lake.lake.layout import partition_folder
@@ -19,34 +20,39 @@ _MEGABYTE = 1_000_000
 
 def summary(feed: str, state: FeedState) -> dict[str, Any]:
     """Describe a feed's lake; sizes in MB of 1,000,000 bytes, times ISO 8601 UTC."""
-    partitions = []
-    for key in state.partition_keys():
-        part = state.partitions[key]
-        partitions.append(
-            {
-                "path": partition_folder(state.kind, key),
-                "records": part.records,
-                "size_mb": _megabytes(part.bytes),
-                "bytes": part.bytes,
-                "files": len(part.files),
-                "min_event_time": iso_time(part.min_event),
-                "max_event_time": iso_time(part.max_event),
-                "committed_at": part.committed_at,
-            }
+    keys = state.partition_keys()
+    parts = [state.partitions[key] for key in keys]
+    low, high = ([getattr(part, name) for part in parts] for name in ("min_event", "max_event"))
+    sizes = [(part.records, part.bytes) for part in parts]
+    partitions = [
+        {
+            "path": partition_folder(state.kind, key),
+            "records": records,
+            "size_mb": _megabytes(size),
+            "bytes": size,
+            "files": len(part.files),
+            "min_event_time": first,
+            "max_event_time": last,
+            "committed_at": part.committed_at,
+        }
+        for key, part, (records, size), first, last in zip(
+            keys, parts, sizes, iso_times(low), iso_times(high), strict=True
         )
+    ]
+    total = sum(size for _, size in sizes)
     columns = state.columns
     return {
         "feed": feed,
         "kind": state.kind,
         "source": state.last_read.source if state.last_read else None,
         "last_export": state.last_export or None,
-        "total_records": state.records,
-        "total_size_mb": _megabytes(state.bytes),
-        "total_bytes": state.bytes,
+        "total_records": sum(records for records, _ in sizes),
+        "total_size_mb": _megabytes(total),
+        "total_bytes": total,
         "commit": state.sequence,
         "latest_version": f"v{state.latest_version}" if state.latest_version else None,
-        "min_event_time": iso_time(min(_events(state, "min_event"), default=None)),
-        "max_event_time": iso_time(max(_events(state, "max_event"), default=None)),
+        "min_event_time": iso_time(min((time for time in low if time is not None), default=None)),
+        "max_event_time": iso_time(max((time for time in high if time is not None), default=None)),
         "schema": [{"name": column.name, "type": column.type.text} for column in columns] if columns else [],
         "partitions": partitions,
     }
@@ -69,18 +75,15 @@ def published_through(data: bytes | None) -> int:
 
 
 def iso_time(milliseconds: int | None) -> str | None:
-    """Write epoch milliseconds as ISO 8601 UTC; None stays None, as does a time no calendar here can hold."""
-    if milliseconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-    except (OverflowError, ValueError, OSError):
-        return None
+    """Write epoch milliseconds as ISO 8601 UTC; None stays None."""
+    return iso_times([milliseconds])[0]
 
 
-def _events(state: FeedState, name: str) -> list[int]:
-    values = (getattr(part, name) for part in state.partitions.values())
-    return [value for value in values if value is not None]
+def iso_times(milliseconds: Sequence[int | None]) -> list[str | None]:
+    """Write epoch milliseconds as ISO 8601 UTC, all at once; None stays None."""
+    known = np.array([time or 0 for time in milliseconds], dtype="datetime64[ms]")
+    texts = np.datetime_as_string(known, unit="ms").tolist()
+    return [None if time is None else f"{text}+00:00" for time, text in zip(milliseconds, texts, strict=True)]
 
 
 def _megabytes(size: int) -> float:
