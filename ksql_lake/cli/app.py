@@ -82,6 +82,9 @@ app = _Root(
         "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
         "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
         "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),
+        "report": Lazy(
+            "ksql_lake.cli.reporting:report", "How every feed is: table, HTML, JSON, CSV, Prometheus."
+        ),
     },
 )
 click.version_option(package_name="ksql-lake", message="%(package)s %(version)s")(app)

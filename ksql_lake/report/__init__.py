@@ -1,1 +1,32 @@
-"""Monitoring: what the lake holds, how fresh it is, and what is missing."""
+"""Monitoring: what the lake's own metadata says about its feeds, for people and for programs.
+
+    report = MetadataAnalyzer(MetadataReader("data_lake"), FeedStore("feeds").load()).generate_report()
+    Path("report.html").write_text(render_html(report))
+
+It reads, and writes nothing into the lake.
+"""
+
+from __future__ import annotations
+
+from ksql_lake.report.analyzer import MetadataAnalyzer
+from ksql_lake.report.documents import json_schema, render_csv, render_json, render_prometheus, summary
+from ksql_lake.report.feed_model import FeedReport, Status
+from ksql_lake.report.html import render_html, render_markdown
+from ksql_lake.report.model import Report
+from ksql_lake.report.reader import FeedMetadata, MetadataReader
+
+__all__ = [
+    "FeedMetadata",
+    "FeedReport",
+    "MetadataAnalyzer",
+    "MetadataReader",
+    "Report",
+    "Status",
+    "json_schema",
+    "render_csv",
+    "render_html",
+    "render_json",
+    "render_markdown",
+    "render_prometheus",
+    "summary",
+]

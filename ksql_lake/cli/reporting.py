@@ -1,0 +1,122 @@
+"""`ksql-lake report`: how every feed is, as text, HTML, JSON, CSV or Prometheus metrics."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from ksql_lake.cli.output import note, plain_lines, print_table, waiting
+from ksql_lake.errors import ConfigError
+from ksql_lake.feeds import FeedStore
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.report import (
+    MetadataAnalyzer,
+    MetadataReader,
+    Report,
+    render_csv,
+    render_html,
+    render_json,
+    render_prometheus,
+)
+from ksql_lake.report.console import feed_table, headline, remarks
+from ksql_lake.settings import load_settings
+
+_RENDERERS = {"html": render_html, "json": render_json, "csv": render_csv, "prometheus": render_prometheus}
+_SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".prom": "prometheus"}
+
+_CONNECT_SECONDS = 5.0
+"""How long the server may take to be reached; the report does without its answer."""
+
+_HELP = """Tell how every feed is: what it holds, how fresh it is, which days are missing.
+
+Reads the lake's metadata and a sample of its files, and asks the server, if it can be reached, for sources
+without a feed and for days that Kafka can still deliver. Changes nothing.
+
+\b
+Examples:
+  ksql-lake report
+  ksql-lake report --output report.html      one file with plots, to open or to mail
+  ksql-lake report --format json | jq '.feeds[] | select(.status != "complete")'
+  ksql-lake report --offline --format prometheus --output /var/lib/node_exporter/ksql_lake.prom
+
+Statuses: complete, incomplete (days missing), stale (older than checks.max_age_hours), empty, never ran,
+failed, disabled.
+"""
+
+
+@click.command(help=_HELP)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["console", *_RENDERERS]),
+    help="Default: by the name of --output, else console.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option("--offline", is_flag=True, help="Do not ask the server.")
+def report(*, form: str | None, output: Path | None, offline: bool) -> None:
+    """Tell how every feed is."""
+    form = form or (_SUFFIXES.get(output.suffix.lower(), "console") if output else "console")
+    if form == "html" and output is None and sys.stdout.isatty():
+        raise click.UsageError("HTML is for a browser; say where to: --output report.html")
+    made = _made(offline=offline)
+    if output is not None:
+        _write(output, _console_text(made) if form == "console" else _RENDERERS[form](made))
+        note(f"{output}: {made.totals.feeds} feeds as {form}", label="written")
+    elif form == "console":
+        _print(made)
+    else:
+        click.echo(_RENDERERS[form](made), nl=False)
+
+
+def _made(*, offline: bool) -> Report:
+    settings = load_settings()
+    feeds = FeedStore(settings.feeds_root).load()
+    reader = MetadataReader(settings.lake_root)
+    if offline:
+        return MetadataAnalyzer(reader, feeds).generate_report()
+    # One attempt: a report at once, without the server's part, is worth more than one in a minute.
+    patience = min(settings.connect_timeout, _CONNECT_SECONDS)
+    asking = load_settings(attempts=1, connect_timeout=patience)
+    with KsqlClient(asking) as client, waiting(f"reading {reader.root}, asking {client.url}"):
+        return MetadataAnalyzer(reader, feeds, client=client).generate_report()
+
+
+def _print(made: Report) -> None:
+    click.echo(headline(made))
+    table = feed_table(made)
+    if table.rows:
+        click.echo()
+        print_table(table.headers, table.rows, right=table.right, flexible=("Feed",))
+    click.echo()
+    for line in remarks(made):
+        click.echo(line)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a scraper or a mail must never see half a report."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")  # a device or a pipe cannot be replaced
+            return
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(
+            f"the report cannot be written: {reason}", hint="Name another --output.", path=path
+        ) from error
+
+
+def _console_text(made: Report) -> str:
+    table = feed_table(made)
+    titles = [header.upper() for header in table.headers]
+    right_at = {at for at, header in enumerate(table.headers) if header in table.right}
+    lines = plain_lines([titles, *table.rows], right_at=right_at) if table.rows else []
+    return "\n".join([headline(made), "", *lines, "", *remarks(made)]) + "\n"

@@ -1,0 +1,165 @@
+"""Metadata held against what lies on disk: every `_metadata.json`, footers and sizes of a sample of files.
+
+A sample turns with the date, so that over the days every file has its turn. It refuses to call something wrong
+that an export changed while it was being looked at. A thorough look, with checksums, is `ksql-lake doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.lake import FeedState, FileEntry
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.log import CommitLog
+from ksql_lake.lake.storage import Storage
+from ksql_lake.report.footers import Footer, read_footers
+from ksql_lake.report.model import CrossCheck, Disagreement
+from ksql_lake.report.reader import FeedMetadata
+
+SAMPLE = 10
+"""Files of each feed whose footers are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The cross-check, and how many times smaller compression made the sampled files of each feed."""
+
+    check: CrossCheck
+    ratios: dict[FeedLayout, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    feed: FeedMetadata
+    entry: FileEntry
+    key: str
+    path: str
+    size: int | None
+
+
+def cross_check(
+    storage: Storage,
+    connection: duckdb.DuckDBPyConnection,
+    metadata: Sequence[FeedMetadata],
+    *,
+    per_feed: int = SAMPLE,
+    turn: int = 0,
+) -> Agreement:
+    """Compare metadata with files.
+
+    Args:
+        storage: The lake's storage.
+        connection: DuckDB to read footers with.
+        metadata: What the lake knows about its feeds.
+        per_feed: How many files of each feed are looked at.
+        turn: Which sample; the day's number.
+    """
+    readable = [feed for feed in metadata if feed.state is not None]
+    sample = [item for feed in readable for item in _sample(storage, feed, per_feed, turn)]
+    present = {item.path: item for item in sample if item.size is not None}
+    footers = read_footers(connection, list(present))
+    wrong = [
+        (item.feed, found) for item in sample for found in _file_disagreement(item, footers.get(item.path))
+    ]
+    for feed in readable:
+        wrong += [(feed, found) for found in _summary_disagreement(feed)]
+        damage = [Disagreement(feed.name, feed.layout.commits, told) for told in feed.history.damage]
+        wrong += [(feed, found) for found in damage]
+    check = CrossCheck(
+        files=sum(len(part.files) for feed in readable for part in _state(feed).partitions.values()),
+        sampled=len(sample),
+        summaries=sum(feed.summary is not None for feed in readable),
+        disagreements=tuple(_still_so(storage, wrong)),
+    )
+    return Agreement(check, _ratios(present, footers))
+
+
+def _state(feed: FeedMetadata) -> FeedState:
+    assert feed.state is not None  # noqa: S101 - only readable feeds come here
+    return feed.state
+
+
+def _sample(storage: Storage, feed: FeedMetadata, count: int, turn: int) -> Iterator[_Sampled]:
+    files = list(_state(feed).files())
+    if not files or count < 1:
+        return
+    step = -(-len(files) // count)
+    # The newest file is always looked at: it is the one most likely to be read next.
+    chosen = {entry.path: entry for entry in (*files[turn % step :: step], files[-1])}
+    for entry in chosen.values():
+        key = feed.layout.data(entry.path)
+        yield _Sampled(feed, entry, key, storage.uri(key), _size(storage, key))
+
+
+def _size(storage: Storage, key: str) -> int | None:
+    try:
+        return storage.size(key)
+    except KsqlLakeError:
+        return None
+
+
+def _file_disagreement(item: _Sampled, footer: Footer | None) -> Iterator[Disagreement]:
+    entry = item.entry
+    if item.size is None or footer is None:
+        what = f"the file is not there; its manifest says {entry.records:,} rows"
+    elif item.size != entry.bytes:
+        what = f"the file has {item.size:,} bytes, its manifest says {entry.bytes:,}"
+    elif footer.problem:
+        what = f"the footer cannot be read: {footer.problem}"
+    elif footer.rows != entry.records:
+        what = f"the footer says {footer.rows:,} rows, the manifest {entry.records:,}"
+    else:
+        return
+    yield Disagreement(item.feed.name, item.key, what)
+
+
+def _summary_disagreement(feed: FeedMetadata) -> Iterator[Disagreement]:
+    state, said = _state(feed), feed.summary
+    if state.sequence == 0:
+        return
+    if said is None:
+        what = "it is not there, or is no JSON; the next export writes it"
+    elif said.commit != state.sequence:
+        what = f"it tells of commit {said.commit}, the newest is {state.sequence}; the next export rewrites it"
+    elif (said.records, said.bytes) != (state.records, state.bytes):
+        what = (
+            f"it says {_number(said.records)} rows in {_number(said.bytes)} bytes, "
+            f"the manifests {state.records:,} in {state.bytes:,}"
+        )
+    else:
+        return
+    yield Disagreement(feed.name, feed.layout.summary, what)
+
+
+def _number(value: int | None) -> str:
+    return "no" if value is None else f"{value:,}"
+
+
+def _still_so(storage: Storage, found: Sequence[tuple[FeedMetadata, Disagreement]]) -> Iterator[Disagreement]:
+    """Leave out what an export that ran meanwhile explains: its feed is at another commit now."""
+    moved: dict[FeedLayout, bool] = {}
+    for feed, item in found:
+        if feed.layout not in moved:
+            moved[feed.layout] = _sequence(storage, feed) != _state(feed).sequence
+        if not moved[feed.layout]:
+            yield item
+
+
+def _sequence(storage: Storage, feed: FeedMetadata) -> int:
+    try:
+        return CommitLog(storage, feed.layout).load().sequence
+    except KsqlLakeError:
+        return _state(feed).sequence
+
+
+def _ratios(present: dict[str, _Sampled], footers: dict[str, Footer]) -> dict[FeedLayout, float]:
+    sizes: dict[FeedLayout, tuple[int, int]] = {}
+    for path, footer in footers.items():
+        layout = present[path].feed.layout
+        small, large = sizes.get(layout, (0, 0))
+        sizes[layout] = (small + footer.compressed, large + footer.uncompressed)
+    return {layout: large / small for layout, (small, large) in sizes.items() if small}

@@ -1,0 +1,251 @@
+"""From a lake's metadata and the feed files to a report: joins, judges and sums up.
+
+The server is asked only when a client is given, and whatever it answers, there is a report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+from ksql_lake.feeds import Feed, Feeds, StreamFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import FeedState
+from ksql_lake.report.agreement import SAMPLE, cross_check
+from ksql_lake.report.coverage import coverage, overdue_days
+from ksql_lake.report.feed_model import (
+    Coverage,
+    DayPoint,
+    FailureFacts,
+    FeedReport,
+    Freshness,
+    Status,
+    VersionPoint,
+)
+from ksql_lake.report.model import FORMAT, BrokenFeed, OtherData, Report, ServerSide, Totals
+from ksql_lake.report.reader import FeedMetadata, MetadataReader
+from ksql_lake.report.silence import ask_server
+from ksql_lake.report.status import current_records, judge, last_failure
+
+EXPORTS = 100
+"""How many of a feed's newest exports a report lists."""
+
+
+class MetadataAnalyzer:
+    """Makes reports of a lake.
+
+    Args:
+        reader: Reads the lake's metadata.
+        feeds: The feed files.
+        client: The server to ask; None leaves its part out.
+        sample: Files of each feed whose footers are held against the metadata; 0 for none.
+        now: The present; for tests.
+    """
+
+    def __init__(
+        self,
+        reader: MetadataReader,
+        feeds: Feeds,
+        *,
+        client: KsqlClient | None = None,
+        sample: int = SAMPLE,
+        now: datetime | None = None,
+    ) -> None:
+        self.reader = reader
+        self.feeds = feeds
+        self.client = client
+        self.sample = sample
+        self.now = now
+
+    def generate_report(self) -> Report:
+        """Read everything and give the report.
+
+        Raises:
+            LakeError: The lake's folder cannot be listed; a feed that cannot be read is part of the report.
+        """
+        now = self.now or datetime.now(UTC)
+        metadata = self.reader.list_all_metadata(now=now)
+        agreement = cross_check(
+            self.reader.storage,
+            self.reader.connection,
+            metadata,
+            per_feed=self.sample,
+            turn=now.toordinal(),
+        )
+        known = {(one.layout.kind, one.name): one for one in metadata}
+        reports = []
+        for feed in sorted(self.feeds.active, key=lambda feed: feed.name):
+            one = known.get((feed.kind, feed.name))
+            ratio = agreement.ratios.get(one.layout) if one is not None else None
+            reports.append(_feed_report(feed, one, ratio, now))
+        return Report(
+            format=FORMAT,
+            generated_at=now,
+            lake=self.reader.root,
+            totals=_totals(reports),
+            feeds=tuple(reports),
+            others=_others(self.feeds, metadata),
+            broken_feeds=tuple(
+                BrokenFeed(broken.name, str(broken.path), broken.error.problems)
+                for broken in self.feeds.quarantined
+                if not broken.archived
+            ),
+            cross_check=agreement.check,
+            server=self._ask_server(reports, now),
+        )
+
+    def _ask_server(self, reports: Sequence[FeedReport], now: datetime) -> ServerSide:
+        if self.client is None:
+            return ServerSide(asked=False)
+        return ask_server(self.client, self.feeds, reports, now=now)
+
+
+def _feed_report(
+    feed: Feed, metadata: FeedMetadata | None, parquet_ratio: float | None, now: datetime
+) -> FeedReport:
+    state = metadata.state if metadata is not None and metadata.state is not None else FeedState(kind=feed.kind)
+    history = metadata.history if metadata is not None else None
+    fresh = _freshness(feed, state, now)
+    covered, overdue = _coverage(feed, state, now)
+    judged = judge(feed, metadata, freshness=fresh, coverage=covered, overdue=overdue)
+    keys = state.partition_keys()
+    late = history.late if history is not None else {}
+    exports = history.exports if history is not None else []
+    return FeedReport(
+        name=feed.name,
+        kind=feed.kind,
+        source=feed.source,
+        description=feed.description,
+        enabled=feed.enabled,
+        status=judged.status,
+        reason=judged.reason,
+        next_step=judged.next_step,
+        running=metadata is not None and metadata.attempt is not None and metadata.attempt.alive,
+        records=state.records,
+        current_records=current_records(state),
+        bytes=state.bytes,
+        files=sum(len(part.files) for part in state.partitions.values()),
+        partitions=len(keys),
+        first_partition=keys[0] if keys else None,
+        last_partition=keys[-1] if keys else None,
+        min_event_time=_moment(min(_events(state, "min_event"), default=None)),
+        max_event_time=_moment(max(_events(state, "max_event"), default=None)),
+        last_export=exports[-1] if exports else None,
+        freshness=fresh,
+        failures=_failure_facts(metadata),
+        coverage=covered,
+        late_rows=history.late_rows if history is not None else 0,
+        parquet_ratio=parquet_ratio,
+        json_ratio=history.json_ratio if history is not None else None,
+        days=_days(state, late),
+        versions=_versions(state, metadata),
+        exports=tuple(exports[-EXPORTS:]),
+        history_from=history.first_at if history is not None else None,
+        remarks=_remarks(metadata),
+    )
+
+
+def _freshness(feed: Feed, state: FeedState, now: datetime) -> Freshness:
+    target = feed.checks.max_age_hours
+    if not state.last_export:
+        return Freshness(None, target, None)
+    age = (now - datetime.fromisoformat(state.last_export)).total_seconds() / 3600
+    return Freshness(age, target, None if target is None else age <= target)
+
+
+def _coverage(feed: Feed, state: FeedState, now: datetime) -> tuple[Coverage | None, list[date]]:
+    if not isinstance(feed, StreamFeed):
+        return None, []
+    found = coverage(feed, state.looked, now=now)
+    return found, overdue_days(found, feed, now=now)
+
+
+def _failure_facts(metadata: FeedMetadata | None) -> FailureFacts | None:
+    failure = last_failure(metadata) if metadata is not None else None
+    if metadata is None or failure is None:
+        return None
+    at = datetime.fromisoformat(failure.at).astimezone(UTC)
+    return FailureFacts(metadata.failures.count, at, failure.error, failure.message, failure.hint)
+
+
+def _days(state: FeedState, late: dict[str, int]) -> tuple[DayPoint, ...]:
+    if state.kind == "table":
+        return ()
+    parts = ((key, state.partitions[key]) for key in state.partition_keys())
+    return tuple(
+        DayPoint(date.fromisoformat(key), part.records, part.bytes, late.get(key, 0)) for key, part in parts
+    )
+
+
+def _versions(state: FeedState, metadata: FeedMetadata | None) -> tuple[VersionPoint, ...]:
+    if state.kind == "stream" or metadata is None:
+        return ()
+    points = {
+        number: VersionPoint(number, point.records, point.bytes, point.committed_at, kept=False)
+        for number, point in metadata.history.versions.items()
+    }
+    for key, part in state.partitions.items():
+        number = int(key.removeprefix("v"))
+        at = datetime.fromisoformat(part.committed_at)
+        points[number] = VersionPoint(number, part.records, part.bytes, at, kept=True)
+    return tuple(points[number] for number in sorted(points))
+
+
+def _remarks(metadata: FeedMetadata | None) -> tuple[str, ...]:
+    remarks = []
+    if metadata is not None and metadata.attempt is not None and metadata.attempt.alive:
+        remarks.append("an export is at work")
+    if metadata is not None and metadata.history.first > 1:
+        since = f"commit {metadata.history.first:,}"
+        remarks.append(f"late rows, removed versions and the ratio to JSON are counted from {since} on")
+    return tuple(remarks)
+
+
+def _totals(reports: Sequence[FeedReport]) -> Totals:
+    counted = Counter(report.status for report in reports)
+    covered = [report.coverage for report in reports if report.coverage is not None]
+    return Totals(
+        feeds=len(reports),
+        statuses={status: counted[status] for status in Status if counted[status]},
+        records=sum(report.records for report in reports),
+        bytes=sum(report.bytes for report in reports),
+        files=sum(report.files for report in reports),
+        partitions=sum(report.partitions for report in reports),
+        late_rows=sum(report.late_rows for report in reports),
+        complete_days=sum(one.complete for one in covered),
+        open_days=sum(one.open for one in covered),
+        missing_days=sum(one.missing for one in covered),
+    )
+
+
+def _others(feeds: Feeds, metadata: Sequence[FeedMetadata]) -> tuple[OtherData, ...]:
+    active = {(feed.kind, feed.name) for feed in feeds.active}
+    archived = {(feed.kind, feed.name) for feed in feeds.archived}
+    broken = {file.name for file in feeds.quarantined}
+    others = []
+    for one in metadata:
+        key = (one.layout.kind, one.name)
+        if key in active or one.state is None or one.state.sequence == 0:
+            continue
+        reason = "there is no feed file for it"
+        if key in archived:
+            reason = "its feed is archived"
+        elif one.name in broken:
+            reason = "its feed file cannot be used"
+        others.append(OtherData(one.name, one.layout.kind, one.state.records, one.state.bytes, reason))
+    return tuple(others)
+
+
+def _events(state: FeedState, name: str) -> list[int]:
+    values = (getattr(part, name) for part in state.partitions.values())
+    return [value for value in values if value is not None]
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    if milliseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None  # a time that no calendar here can hold

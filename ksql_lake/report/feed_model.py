@@ -1,0 +1,267 @@
+"""What a report says of one feed, as plain values that know no lake, no server and no format.
+
+Sizes are bytes, times are UTC, days are calendar days of the feed's own time zone. The JSON of a report is
+these classes, field by field, which is why their docstrings are its documentation (`docs/report.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Literal
+
+Kind = Literal["stream", "table"]
+
+
+class Status(StrEnum):
+    """How a feed is, in one word; of several that apply, the first of this list."""
+
+    DISABLED = "disabled"
+    """Its file says `enabled: false`; nothing is expected of it."""
+
+    FAILED = "failed"
+    """The newest attempt to export it failed or was killed, or its manifests cannot be read."""
+
+    NEVER_RAN = "never_ran"
+    """No export of it was ever tried."""
+
+    EMPTY = "empty"
+    """It was exported, and there are no rows: in the lake, or in a table's newest version."""
+
+    STALE = "stale"
+    """Its last export is older than its target, `checks.max_age_hours`."""
+
+    INCOMPLETE = "incomplete"
+    """Days are missing, or were over for more than 24 hours and never read to their end."""
+
+    COMPLETE = "complete"
+    """Exported, with rows, in time, without a day missing."""
+
+    @property
+    def label(self) -> str:
+        """The status for people."""
+        return self.value.replace("_", " ")
+
+    @property
+    def calm(self) -> bool:
+        """Whether nobody has to do anything."""
+        return self in (Status.COMPLETE, Status.DISABLED)
+
+
+@dataclass(frozen=True, slots=True)
+class DayRange:
+    """Days in a row, both ends included."""
+
+    first: date
+    last: date
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __iter__(self) -> Iterator[date]:
+        return (self.first + timedelta(days=offset) for offset in range(len(self)))
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+
+
+def day_ranges(days: Iterable[date]) -> tuple[DayRange, ...]:
+    """Gather ascending days into ranges."""
+    ranges: list[DayRange] = []
+    for day in days:
+        if ranges and day - ranges[-1].last == timedelta(days=1):
+            ranges[-1] = DayRange(ranges[-1].first, day)
+        else:
+            ranges.append(DayRange(day, day))
+    return tuple(ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which days of a stream the lake is sure of, from its `start_date` to today.
+
+    Attributes:
+        first: The feed's `start_date`.
+        last: Today in the feed's time zone; it is always open.
+        timezone: Whose days they are.
+        complete: How many days were read after they had ended, with rows or without.
+        open: How many days were read before they had ended, or have not ended yet.
+        missing: How many ended days were never read.
+        open_days: The open ones.
+        missing_days: The missing ones.
+    """
+
+    first: date
+    last: date
+    timezone: str
+    complete: int
+    open: int
+    missing: int
+    open_days: tuple[DayRange, ...]
+    missing_days: tuple[DayRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayPoint:
+    """A day that has rows.
+
+    Attributes:
+        day: The day.
+        records: Rows the lake holds for it.
+        bytes: Size of its files.
+        late: Rows of it that came after newer days had been read, as far as `history_from` goes back.
+    """
+
+    day: date
+    records: int
+    bytes: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPoint:
+    """A table version.
+
+    Attributes:
+        version: Its number.
+        records: Its rows.
+        bytes: Size of its file.
+        committed_at: When it landed.
+        kept: Whether the lake still holds it; retention removes old ones.
+    """
+
+    version: int
+    records: int
+    bytes: int
+    committed_at: datetime
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPoint:
+    """One export that landed, whether it brought new rows or not.
+
+    Attributes:
+        commit: Its commit number.
+        at: When it was committed.
+        seconds: From the start of the reading that landed to the commit, without failed readings before it.
+        read: Rows the server sent.
+        new: Rows that were added.
+        already_there: Rows the lake held before.
+        late: Rows among the new that came late.
+        response_bytes: Bytes the server sent.
+    """
+
+    commit: int
+    at: datetime
+    seconds: float | None
+    read: int
+    new: int
+    already_there: int
+    late: int
+    response_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Age of the last export against the feed's target.
+
+    Attributes:
+        age_hours: Hours since the last export was committed; null before the first.
+        target_hours: `checks.max_age_hours`; null without one.
+        met: Whether the age is within the target; null when one of them is.
+    """
+
+    age_hours: float | None
+    target_hours: float | None
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureFacts:
+    """Exports that failed since the last one that landed.
+
+    Attributes:
+        count: How many.
+        at: When the newest failed.
+        error: Its error's class.
+        message: What happened.
+        hint: What to do next; may be empty.
+    """
+
+    count: int
+    at: datetime
+    error: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedReport:
+    """Everything about one feed.
+
+    Attributes:
+        name: The feed.
+        kind: `stream` or `table`.
+        source: The ksqlDB stream or table.
+        description: The feed file's own words.
+        enabled: Whether exports take it.
+        status: How it is, in one word.
+        reason: Why, in a sentence.
+        next_step: What to do about it; empty when nothing has to be done.
+        running: Whether an export of it is at work right now.
+        records: Rows in the lake; of a table all kept versions together.
+        current_records: Rows a reader of the newest state sees: of a table its newest version, else `records`.
+        bytes: Size of all files.
+        files: How many files.
+        partitions: How many days or versions have files.
+        first_partition: The oldest of them; null without any.
+        last_partition: The newest of them.
+        min_event_time: Smallest event time of all rows; null for tables.
+        max_event_time: Largest one.
+        last_export: The last export that landed; null before the first.
+        freshness: Its age against the target.
+        failures: Failed exports since then; null when there are none.
+        coverage: Complete, open and missing days; null for tables.
+        late_rows: Rows that came late, as far as `history_from` goes back.
+        parquet_ratio: How many times smaller compression made the sampled files; null without any.
+        json_ratio: Bytes the server sent per byte in the lake; null when no export brought new rows only.
+        days: Days with rows, oldest first; empty for tables.
+        versions: Table versions, oldest first, removed ones too as far as the history goes; empty for streams.
+        exports: The newest exports that landed, oldest first.
+        history_from: The oldest commit that `late_rows`, `versions`, `json_ratio` and `exports` come from.
+        remarks: What else is odd, one sentence each.
+    """
+
+    name: str
+    kind: Kind
+    source: str
+    description: str
+    enabled: bool
+    status: Status
+    reason: str
+    next_step: str
+    running: bool
+    records: int
+    current_records: int
+    bytes: int
+    files: int
+    partitions: int
+    first_partition: str | None
+    last_partition: str | None
+    min_event_time: datetime | None
+    max_event_time: datetime | None
+    last_export: ExportPoint | None
+    freshness: Freshness
+    failures: FailureFacts | None
+    coverage: Coverage | None
+    late_rows: int
+    parquet_ratio: float | None
+    json_ratio: float | None
+    days: tuple[DayPoint, ...]
+    versions: tuple[VersionPoint, ...]
+    exports: tuple[ExportPoint, ...]
+    history_from: datetime | None
+    remarks: tuple[str, ...]

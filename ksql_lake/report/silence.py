@@ -1,0 +1,127 @@
+"""What the server has that nobody exports, what it no longer has, and which days Kafka can still deliver.
+
+Retention is known only from the source's own statement (`RETENTION_MS`): ksqlDB does not tell a topic's
+configuration, and Kafka tools may have changed it since. Where the statement is silent, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
+from ksql_lake.feeds import Feeds, StreamFeed
+from ksql_lake.ksqldb import KsqlClient, describe, list_sources
+from ksql_lake.lake.days import day_start
+from ksql_lake.report.feed_model import DayRange, FeedReport, day_ranges
+from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
+from ksql_lake.report.wording import age_text
+
+_RETENTION = re.compile(r"[(,]\s*RETENTION_MS\s*=\s*'?(-?\d{1,20})'?", re.IGNORECASE)
+_COMPACTED = re.compile(r"[(,]\s*CLEANUP_POLICY\s*=\s*'compact'", re.IGNORECASE)
+
+_FOR_GOOD = 1000 * 365 * 86_400_000
+"""Milliseconds that no calendar here can go back, and no Kafka has existed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a topic keeps records: for good, for a while, or nobody knows."""
+
+    hours: float | None
+    known: bool
+    text: str
+
+
+def ask_server(client: KsqlClient, feeds: Feeds, reports: Sequence[FeedReport], *, now: datetime) -> ServerSide:
+    """Hold feeds and sources against each other; a server that does not answer is part of the answer.
+
+    Args:
+        client: The server.
+        feeds: All feed files; an archived feed's source is not silent, somebody decided about it.
+        reports: The active feeds' reports.
+        now: The present.
+    """
+    try:
+        sources = {source.name: source for source in list_sources(client)}
+        named = {file.feed.source for file in feeds.files}
+        streams = {feed.name: feed for feed in feeds.enabled if isinstance(feed, StreamFeed)}
+        return ServerSide(
+            asked=True,
+            url=client.url,
+            sources_without_feed=tuple(
+                SourceWithoutFeed(source.name, source.kind)
+                for source in sources.values()
+                if source.name not in named
+            ),
+            feeds_without_source=tuple(
+                FeedWithoutSource(feed.name, feed.source)
+                for feed in sorted(feeds.enabled, key=lambda feed: feed.name)
+                if feed.source not in sources
+            ),
+            gaps=tuple(
+                _gaps(streams[report.name], wanted, _ask_retention(client, report.source, sources), now)
+                for report in reports
+                if report.name in streams and (wanted := _unsure_days(report))
+            ),
+        )
+    except KsqlError as error:
+        return ServerSide(asked=True, url=client.url, problem=_one_line(error))
+
+
+def retention_of(statement: str) -> Retention:
+    """Read how long a source's topic keeps records from the statement that made it."""
+    if _COMPACTED.search(statement):
+        return Retention(None, known=True, text="whatever its age: the topic is compacted")
+    found = _RETENTION.search(statement)
+    if found is None:
+        return Retention(
+            None, known=False, text="for an unknown time: the source's statement names no RETENTION_MS"
+        )
+    milliseconds = int(found.group(1))
+    if not 0 <= milliseconds <= _FOR_GOOD:
+        return Retention(None, known=True, text="without limit, by the source's statement")
+    hours = milliseconds / 3_600_000
+    return Retention(hours, known=True, text=f"for {age_text(hours)}, by the source's statement")
+
+
+def _ask_retention(client: KsqlClient, source: str, sources: Collection[str]) -> Retention:
+    if source not in sources:
+        return Retention(None, known=False, text="for an unknown time: the server has no such source")
+    try:
+        return retention_of(describe(client, source).statement)
+    except StatementError as error:
+        return Retention(None, known=False, text=f"for an unknown time: {error.message}")
+
+
+def _unsure_days(report: FeedReport) -> list[date]:
+    """Give the days that have ended and are not complete; today will be read anyway."""
+    if report.coverage is None:
+        return []
+    found = [*report.coverage.missing_days, *report.coverage.open_days]
+    return sorted(day for days in found for day in days if day < report.coverage.last)
+
+
+def _gaps(feed: StreamFeed, days: list[date], retention: Retention, now: datetime) -> KafkaGaps:
+    sorted_days: dict[str, list[date]] = {"deliverable": [], "fading": [], "lost": [], "unknown": []}
+    for day in days:
+        sorted_days[_fate(feed, day, retention, now)].append(day)
+    ranges: dict[str, tuple[DayRange, ...]] = {fate: day_ranges(found) for fate, found in sorted_days.items()}
+    return KafkaGaps(feed.name, feed.source, retention.hours, retention.text, **ranges)
+
+
+def _fate(feed: StreamFeed, day: date, retention: Retention, now: datetime) -> str:
+    if not retention.known:
+        return "unknown"
+    if retention.hours is None:
+        return "deliverable"
+    edge = (now - timedelta(hours=retention.hours)).astimezone(UTC).timestamp() * 1000
+    if day_start(day, feed.zone) >= edge:
+        return "deliverable"
+    return "fading" if day_start(day + timedelta(days=1), feed.zone) > edge else "lost"
+
+
+def _one_line(error: KsqlLakeError) -> str:
+    return " ".join(f"{error.location}: {error.message}".split()) if error.where else error.message

@@ -1,0 +1,126 @@
+"""How a feed is, in one word, and why: pure.
+
+Never ran, failed, empty, stale and complete are five different things; of several that apply, the one that
+comes first in `Status` is told, and the others stay visible in the numbers beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from ksql_lake.feeds import Feed
+from ksql_lake.lake import Failure, FeedState
+from ksql_lake.report.feed_model import Coverage, Freshness, Status, day_ranges
+from ksql_lake.report.reader import FeedMetadata
+from ksql_lake.report.wording import age_text, count_text, moment_text, ranges_text
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A status, why it is that one, and what to do about it."""
+
+    status: Status
+    reason: str
+    next_step: str = ""
+
+
+def judge(
+    feed: Feed,
+    metadata: FeedMetadata | None,
+    *,
+    freshness: Freshness,
+    coverage: Coverage | None,
+    overdue: list[date],
+) -> Judgement:
+    """Decide how a feed is.
+
+    Args:
+        feed: The feed.
+        metadata: What the lake knows about it; None when it knows nothing.
+        freshness: Age of the last export against the target.
+        coverage: Complete, open and missing days of a stream.
+        overdue: Open days that ended long enough ago to count.
+    """
+    export = f"ksql-lake export --{feed.kind} {feed.name}"
+    if not feed.enabled:
+        return Judgement(Status.DISABLED, "its file says enabled: false")
+    failed = _failed(metadata, export) if metadata is not None else None
+    if failed is not None:
+        return failed
+    if metadata is None or metadata.state is None or not metadata.state.last_export:
+        return _never_ran(metadata, export)
+    state = metadata.state
+    if current_records(state) == 0:
+        return Judgement(Status.EMPTY, _empty_reason(state), f"Does {feed.source} have rows at all?")
+    if freshness.met is False:
+        reason = f"last export {age_text(freshness.age_hours)} ago, target {age_text(freshness.target_hours)}"
+        return Judgement(Status.STALE, reason, f"Is its schedule on? By hand: {export}")
+    if coverage is not None and (coverage.missing or overdue):
+        return Judgement(Status.INCOMPLETE, _gap_reason(coverage, overdue), export)
+    return Judgement(Status.COMPLETE, _complete_reason(state, coverage))
+
+
+def current_records(state: FeedState) -> int:
+    """Give the rows of a table's newest version, or of all days of a stream."""
+    if state.kind == "stream":
+        return state.records
+    newest = state.partitions.get(f"v{state.latest_version}")
+    return newest.records if newest is not None else 0
+
+
+def last_failure(metadata: FeedMetadata) -> Failure | None:
+    """Give the newest failure, unless an export landed after it."""
+    failure = metadata.failures.last
+    if failure is None or metadata.state is None or not metadata.state.last_export:
+        return failure
+    # A success removes the note. Should that have failed, the times still tell.
+    landed = datetime.fromisoformat(metadata.state.last_export)
+    return failure if datetime.fromisoformat(failure.at) >= landed else None
+
+
+def _failed(metadata: FeedMetadata, export: str) -> Judgement | None:
+    if metadata.problem is not None:
+        return Judgement(Status.FAILED, metadata.problem.message, "ksql-lake doctor")
+    failure = last_failure(metadata)
+    attempt = metadata.attempt
+    if attempt is not None and not attempt.alive:
+        since = moment_text(attempt.written_at)
+        if failure is None or datetime.fromisoformat(failure.at) < attempt.written_at:
+            reason = f"an export was killed; its last sign of life is from {since}"
+            return Judgement(Status.FAILED, reason, f"{export}   (clears what it left)")
+    if failure is None:
+        return None
+    often = count_text(metadata.failures.count, "failed export")
+    when = moment_text(datetime.fromisoformat(failure.at).astimezone(UTC))
+    return Judgement(Status.FAILED, f"{often}, the last {when}: {failure.message}", failure.hint or export)
+
+
+def _never_ran(metadata: FeedMetadata | None, export: str) -> Judgement:
+    if metadata is not None and metadata.attempt is not None:
+        return Judgement(Status.NEVER_RAN, "its first export is running")
+    return Judgement(Status.NEVER_RAN, "no export was tried yet", export)
+
+
+def _empty_reason(state: FeedState) -> str:
+    if state.kind == "table" and state.latest_version:
+        return f"v{state.latest_version} has no rows"
+    return f"exported {moment_text(datetime.fromisoformat(state.last_export))}, and there was no row"
+
+
+def _gap_reason(coverage: Coverage, overdue: list[date]) -> str:
+    parts = []
+    if coverage.missing:
+        parts.append(f"{count_text(coverage.missing, 'day')} never read: {ranges_text(coverage.missing_days)}")
+    if overdue:
+        told = ranges_text(day_ranges(overdue))
+        parts.append(f"{count_text(len(overdue), 'day')} not read to the end: {told}")
+    return "; ".join(parts)
+
+
+def _complete_reason(state: FeedState, coverage: Coverage | None) -> str:
+    if coverage is None:
+        return f"v{state.latest_version} is the newest version"
+    if not coverage.complete:
+        return "no day has ended yet"
+    return f"{count_text(coverage.complete, 'day')} read after their end"

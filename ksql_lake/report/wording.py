@@ -1,0 +1,75 @@
+"""Numbers, sizes, times and days as people read them; one way for every format that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from ksql_lake.report.feed_model import DayRange
+
+_RANGES_SHOWN = 4
+
+
+def count_text(number: int, noun: str, plural: str = "") -> str:
+    """Give `1 day`, `2 days`, `10,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
+def size_text(size: float) -> str:
+    """Give a size in the unit that reads best, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def short_count(number: float) -> str:
+    """Give a count in few characters: 950, 12.3k, 4.1M."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    for unit in ("k", "M", "G"):
+        number /= 1000
+        if number < 999.5:
+            return f"{number:.1f}{unit}" if number < 99.95 else f"{number:.0f}{unit}"
+    return f"{number / 1000:.1f}T"
+
+
+def age_text(hours: float | None) -> str:
+    """Give an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
+    if hours is None:
+        return "never"
+    if hours < 1:
+        return f"{hours * 60:.0f} min" if hours >= 1 / 60 else "< 1 min"
+    return f"{hours:.1f} h".replace(".0 h", " h") if hours < 48 else f"{hours / 24:,.0f} d"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Give a duration: 0.04 s, 12.3 s, 4.0 min, 1.5 h."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Give a ratio as `3.4x`, a dash where there is none."""
+    return "-" if ratio is None else f"{ratio:.1f}x"
+
+
+def moment_text(moment: datetime | None) -> str:
+    """Give an instant to the minute, UTC."""
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def ranges_text(ranges: Sequence[DayRange]) -> str:
+    """Give ranges of days, the newest ones when there are many."""
+    shown = ", ".join(str(days) for days in ranges[-_RANGES_SHOWN:])
+    hidden = sum(len(days) for days in ranges[:-_RANGES_SHOWN])
+    return f"{shown} and {count_text(hidden, 'day')} before" if hidden else shown
+
+
+def days_in(ranges: Sequence[DayRange]) -> int:
+    """Count the days of ranges."""
+    return sum(len(days) for days in ranges)
