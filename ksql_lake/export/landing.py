@@ -75,17 +75,20 @@ class _Landing:
         if not isinstance(feed, TableFeed):
             return
         state = self.lake.state()
-        previous = state.partitions[f"v{state.latest_version}"].records if state.latest_version else 0
+        # Not always the latest there ever was: doctor may have taken that one out.
+        newest = (state.partition_keys() or [""])[-1]
+        previous = state.partitions[newest].records if newest else 0
         floor = previous * feed.min_ratio_to_previous
         if staging.rows >= max(floor, 1) or (feed.min_ratio_to_previous == 0 and previous):
             return
         if self.suspicious is None:
             self.suspicious = staging.rows
-            raise _SmallSnapshotError(f"{staging.rows} rows after {previous} in v{state.latest_version}")
+            before = f" after {previous} in {newest}" if newest else ""
+            raise _SmallSnapshotError(f"the snapshot has {staging.rows} rows{before}")
         if previous == 0:
             return
         raise SnapshotRefusedError(
-            f"the snapshot has {staging.rows} rows, v{state.latest_version} has {previous}: less than "
+            f"the snapshot has {staging.rows} rows, {newest} has {previous}: less than "
             f"{feed.min_ratio_to_previous:.0%}, read twice",
             hint="A restarting server answers like this. If the table really shrank, set a lower "
             "`min_ratio_to_previous` in the feed file (0 accepts anything) and export again.",

@@ -182,6 +182,24 @@ def test_rows_of_a_forgotten_file_come_back_with_the_next_export(cli: Cli, order
     assert cli("certify", "orders", "2025-01-06").code == 0
 
 
+def test_a_table_goes_on_after_its_newest_version_was_lost(cli: Cli, orders: Orders) -> None:
+    """A lost version stays lost, and keeps the next one from neither being written nor counting on."""
+    table = f"{orders.source}_NOTES"
+    orders.run(f"CREATE TABLE {table} AS SELECT NOTE, COUNT(*) AS N FROM {orders.source} GROUP BY NOTE;")
+    orders.project.feed({"name": "notes", "kind": "table", "source": table})
+    for _ in range(2):
+        assert cli("export", "--table", "notes").code == 0
+    (newest,) = orders.project.root.glob("data_lake/tables/notes/version=v2/*.parquet")
+    newest.unlink()
+
+    assert cli("doctor", "--repair", "--apply").code == 0
+    said = cli("export", "--table", "notes", "--json")
+
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["exports"][0]["partitions"][0]["partition"] == "v3"
+    assert cli("doctor").code == 0
+
+
 def test_quick_looks_at_sizes_and_footers_only(cli: Cli, lake: Lake) -> None:
     """A changed byte in a file's middle is left to the thorough look; a file that is cut is not."""
     first, second, *_ = files(lake)
