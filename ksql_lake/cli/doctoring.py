@@ -33,7 +33,7 @@ file, every byte of it, and whether each row lies in its day. --quick leaves the
 
 --repair mends what can be derived from what is there: manifests from the footers of the data files, all of
 `metadata/` if need be. What takes a file out of the lake is only listed; with --apply too, it is moved to the
-feed's quarantine folder (never deleted), and the next export of its day reads the rows again.
+feed's quarantine folder (never deleted), and the next export of a stream reads the file's day again.
 
 \b
 Examples:
@@ -43,7 +43,7 @@ Examples:
   ksql-lake doctor --repair --apply
   ksql-lake doctor --json | jq .sound
 
-Exit codes: 0 sound, 1 findings remain, 2 usage or configuration.
+Exit codes: 0 sound, 1 findings remain (or a feed could not be examined), 2 usage or configuration.
 """
 
 _OPTIONS = {Remedy.REPAIR: "--repair", Remedy.APPLY: "--repair --apply", Remedy.MANUAL: ""}
