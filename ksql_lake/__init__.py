@@ -1,4 +1,58 @@
 """ksql-lake: ksqlDB streams and tables as a plain Parquet lake, exactly once.
 
-The public names load on first use, so that `import ksql_lake` costs nothing.
+The public names load on first use, so that `import ksql_lake` costs nothing. Everything else is an inner room.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ksql_lake.devserver.process import DevServer
+    from ksql_lake.errors import KsqlLakeError, Recovery
+    from ksql_lake.export import Days, ExportResult, export_feed
+    from ksql_lake.feeds import FeedStore
+    from ksql_lake.ksqldb import KsqlClient
+    from ksql_lake.lake import Lake
+    from ksql_lake.settings import Settings, load_settings
+
+_HOMES = {
+    "Days": "ksql_lake.export",
+    "DevServer": "ksql_lake.devserver.process",
+    "ExportResult": "ksql_lake.export",
+    "FeedStore": "ksql_lake.feeds",
+    "KsqlClient": "ksql_lake.ksqldb",
+    "KsqlLakeError": "ksql_lake.errors",
+    "Lake": "ksql_lake.lake",
+    "Recovery": "ksql_lake.errors",
+    "Settings": "ksql_lake.settings",
+    "export_feed": "ksql_lake.export",
+    "load_settings": "ksql_lake.settings",
+}
+
+__all__ = [
+    "Days",
+    "DevServer",
+    "ExportResult",
+    "FeedStore",
+    "KsqlClient",
+    "KsqlLakeError",
+    "Lake",
+    "Recovery",
+    "Settings",
+    "export_feed",
+    "load_settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
