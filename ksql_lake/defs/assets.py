@@ -8,16 +8,18 @@ Dagster itself instead of yielding an output.
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
+from ksql_lake.defs.checks import check_results, check_specs
 from ksql_lake.defs.events import events
+from ksql_lake.defs.io_manager import Delivery
 from ksql_lake.defs.partitions import version_partitions
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.errors import VersionError
-from ksql_lake.export import Days, ExportPlan, Extraction, extract, plan_export
+from ksql_lake.export import Days, ExportPlan, extract, plan_export
 from ksql_lake.feeds import Feed, FeedFile, QuarantinedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedLake, Lake
@@ -26,7 +28,7 @@ from ksql_lake.lake.layout import version_number
 POOL = "ksqldb"
 """Every step that reads from the server holds a slot of this pool."""
 
-Rows = dg.Output[Extraction]
+Yielded = dg.Output[Delivery] | dg.AssetCheckResult
 
 
 def source_key(source: str) -> dg.AssetKey:
@@ -117,23 +119,37 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake) -> dict[str, Any]:
         "pool": POOL,
         "io_manager_key": "lake_io_manager",
         "output_required": False,
+        "check_specs": check_specs(feed),
+        "freshness_policy": _freshness(feed),
     }
+
+
+def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
+    """Dagster itself watches the clock: a check that runs after an export would always find it fresh."""
+    hours = feed.checks.max_age_hours
+    if hours is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=max(timedelta(hours=hours), timedelta(minutes=1)))
 
 
 def _body(
     plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan],
-) -> Callable[..., Iterator[Rows]]:
+) -> Callable[..., Iterator[Yielded]]:
     def export(
         context: dg.AssetExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
-    ) -> Iterator[Rows]:
+    ) -> Iterator[Yielded]:
         with lake.failures(context.retry_number):
             extraction = extract(plan(context, lake.lake), ksqldb)
         if _partitioned(context):
-            yield dg.Output(extraction)
-            return
-        result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
-        for event in events(result):
-            context.log_event(event)
+            delivery = Delivery(extraction)
+            yield dg.Output(delivery)
+            result = delivery.landed
+        else:
+            result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
+            for event in events(result):
+                context.log_event(event)
+        with lake.failures(context.retry_number):
+            yield from check_results(result, lake.lake)
 
     return export
 

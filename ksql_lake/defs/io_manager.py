@@ -3,6 +3,7 @@
 Not a UPathIOManager: that one refuses ranges of partitions, and here a range is one query and one commit.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -12,8 +13,30 @@ from ksql_lake.defs.events import partition_metadata
 from ksql_lake.defs.loading import load
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.errors import ConfigError
-from ksql_lake.export import Extraction
+from ksql_lake.export import ExportResult, Extraction
 from ksql_lake.feeds import FeedStore
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What an asset hands to the IO manager, and, once that has landed it, what happened."""
+
+    extraction: Extraction
+    result: ExportResult | None = None
+
+    @property
+    def landed(self) -> ExportResult:
+        """What landing it did.
+
+        Raises:
+            ConfigError: It was not given to the lake's IO manager.
+        """
+        if self.result is None:
+            raise ConfigError(
+                "a feed's output was not landed in the lake",
+                hint="Leave the resource `lake_io_manager` as ksql_lake.definitions gives it.",
+            )
+        return self.result
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
@@ -22,16 +45,19 @@ class LakeIOManager(dg.ConfigurableIOManager):
     lake: LakeResource
     feeds_root: str = Field(description="Folder with the feed files.")
 
-    def handle_output(self, context: dg.OutputContext, obj: Extraction) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: Delivery) -> None:
         """Read the source, commit its rows, and describe every partition of the run."""
         step = context.step_context
-        if not isinstance(obj, Extraction):
+        if not isinstance(obj, Delivery):
             with self.lake.failures(0):
                 raise ConfigError(
                     f"the lake's IO manager got {type(obj).__name__} from {context.asset_key.to_user_string()}",
                     hint="It writes feeds only; give your own assets another io_manager_key.",
                 )
-        result = self.lake.land(obj, step.instance, attempt=step.previous_attempt_count, log=context.log)
+        result = self.lake.land(
+            obj.extraction, step.instance, attempt=step.previous_attempt_count, log=context.log
+        )
+        obj.result = result
         for key in context.asset_partition_keys:
             step.add_asset_metadata(partition_metadata(result, key), partition_key=key)
 

@@ -62,7 +62,14 @@ def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
     newest = {part.partition for part in result.partitions[-EMPTY_DAYS:]}
     for part in result.partitions:
         if part.records or part.partition in newest:
-            yield PartitionRecord(part.partition, _closed(result, part.partition), _facts(result, part))
+            yield PartitionRecord(part.partition, is_closed(result, part.partition), _facts(result, part))
+
+
+def is_closed(result: ExportResult, partition: str) -> bool:
+    """Tell whether a partition was over when it was read; a version always is."""
+    if not isinstance(result.feed, StreamFeed):
+        return True
+    return date.fromisoformat(partition) < day_of(result.started_at, result.feed.zone)
 
 
 def column_records(result: ExportResult) -> tuple[ColumnRecord, ...]:
@@ -107,9 +114,3 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
     if result.query_id:
         facts["query_id"] = result.query_id
     return facts
-
-
-def _closed(result: ExportResult, partition: str) -> bool:
-    if not isinstance(result.feed, StreamFeed):
-        return True
-    return date.fromisoformat(partition) < day_of(result.started_at, result.feed.zone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,12 @@ from ksql_lake.settings import load_settings
 DAYS = ("2025-01-06", "2025-01-07", "2025-01-08", "2025-01-09", "2025-01-10")
 ROWS_PER_DAY = {"2025-01-06": 3, "2025-01-07": 2, "2025-01-08": 0, "2025-01-09": 1, "2025-01-10": 2}
 """What PAYMENTS holds; the eighth is a day without a row."""
+
+VISITS = {
+    datetime(2025, 2, 3, 12, tzinfo=UTC) + timedelta(weeks=week): count
+    for week, count in enumerate((20, 21, 19, 20, 22, 2))
+}
+"""Visits of six Mondays; the last one lost most of them."""
 
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -48,7 +54,17 @@ def write_source_files(folder: Path) -> None:
     )
     (folder / "3_totals.sql").write_text(
         "CREATE TABLE TOTALS AS SELECT NOTE, COUNT(*) AS N FROM PAYMENTS GROUP BY NOTE;\n"
+        "CREATE TABLE FEWER AS SELECT NOTE, COUNT(*) AS N FROM PAYMENTS WHERE AMOUNT < 8 GROUP BY NOTE;\n"
     )
+    (folder / "4_visits.sql").write_text(
+        "CREATE STREAM VISITS (ID BIGINT) WITH (KAFKA_TOPIC='visits', VALUE_FORMAT='JSON', PARTITIONS=1);\n"
+    )
+    visits = [
+        json.dumps({"ROWTIME": int(at.timestamp() * 1000) + number, "ID": number})
+        for at, count in VISITS.items()
+        for number in range(count)
+    ]
+    (folder / "4_visits.jsonl").write_text("\n".join(visits) + "\n")
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,12 @@ def materialized(result: dg.ExecuteInProcessResult, name: str) -> dict[str | Non
         for event in found
         if event.asset_key == dg.AssetKey([name])
     }
+
+
+def checked(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.AssetCheckEvaluation]:
+    """Give what the checks of a feed found in a run."""
+    found = result.get_asset_check_evaluations()
+    return {each.check_name: each for each in found if each.asset_key == dg.AssetKey([name])}
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:

@@ -1,0 +1,219 @@
+"""What must hold after an export, judged by the lake's state and the committed files.
+
+A check judges the partitions its export covered, all of their rows and not only the new ones, so that reading a
+day again without news does not hide what is wrong with it. It never undoes or fails an export: the rows have
+landed. It refuses to judge a volume without history, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from math import sqrt
+from statistics import median
+
+from ksql_lake.export.column_checks import ColumnFindings, column_findings
+from ksql_lake.export.facts import is_closed
+from ksql_lake.export.result import ExportResult, PartitionResult
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.days import day_start
+from ksql_lake.schema import Schema, parse_schema
+
+WEEKS = 8
+"""How many earlier days of the same weekday a day's volume is compared with, at most."""
+
+ENOUGH = 4
+"""... and at least."""
+
+SPREADS = 4.0
+"""How many spreads from the median a day's volume is an anomaly."""
+
+SHRINKAGE = 0.1
+"""The share of rows that a table may lose between two versions without a word."""
+
+_SHOWN = 5
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """What one check found.
+
+    Attributes:
+        name: The check.
+        passed: Whether it holds.
+        says: Why, for people; never empty.
+        wrong: Whether a failure means that data is wrong, not only unusual.
+    """
+
+    name: str
+    passed: bool
+    says: str
+    wrong: bool = False
+
+
+def check_names(feed: Feed) -> dict[str, str]:
+    """Give the checks of a feed with what each one asks, in order."""
+    asked, names = feed.checks, {}
+    if asked.min_records is not None:
+        names["min_records"] = f"Every closed partition has at least {asked.min_records:,} records."
+    if asked.not_null:
+        names["not_null"] = f"No NULL in {', '.join(asked.not_null)}."
+    if asked.unique:
+        names["unique"] = f"No two rows of a partition share {', '.join(asked.unique)}."
+    if isinstance(feed, StreamFeed):
+        names["day_boundaries"] = f"Every row lies in its own day of {feed.timezone}."
+        names["volume"] = f"A closed day has about as many records as that weekday in the {WEEKS} weeks before."
+    else:
+        names["shrinkage"] = f"A version has lost at most {SHRINKAGE:.0%} of the records of the one before."
+    names["schema_unchanged"] = "The columns are those of the export before."
+    names["files_match"] = "Every committed file is there and has its size."
+    return names
+
+
+def check_export(result: ExportResult, lake: FeedLake) -> list[CheckOutcome]:
+    """Judge the partitions an export covered; gives one outcome per name of `check_names`, in that order.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    state, names = lake.state(), check_names(result.feed)
+    findings = column_findings(result, lake, state)
+    outcomes = {outcome.name: outcome for outcome in _outcomes(result, lake, state, findings)}
+    return [outcomes[name] for name in names]
+
+
+def _outcomes(
+    result: ExportResult, lake: FeedLake, state: FeedState, findings: ColumnFindings
+) -> Iterator[CheckOutcome]:
+    feed = result.feed
+    closed = [part for part in result.partitions if is_closed(result, part.partition)]
+    yield _min_records(feed, closed)
+    yield _found("not_null", findings.nulls, f"No NULL among {findings.rows:,} rows.")
+    yield _found("unique", findings.doubles, f"All different among {findings.rows:,} rows.")
+    yield _found("day_boundaries", findings.strays, f"{findings.rows:,} rows lie in their days.")
+    if isinstance(feed, StreamFeed):
+        yield _volume(feed, closed, state)
+    else:
+        yield _shrinkage(result.partitions, state)
+    yield _schema(result, state)
+    yield _files(lake, state)
+
+
+def _found(name: str, problems: Sequence[str], calm: str) -> CheckOutcome:
+    return CheckOutcome(name, not problems, _listed(problems) or calm, wrong=True)
+
+
+def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
+    fewest = feed.checks.min_records or 0
+    few = [f"{part.partition} has {part.records:,}" for part in closed if part.records < fewest]
+    says = f"Fewer than {fewest:,} records: {_listed(few)}" if few else f"{len(closed)} partitions have enough."
+    return CheckOutcome("min_records", not few, says)
+
+
+def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
+    odd, judged = [], 0
+    for part in closed:
+        day = date.fromisoformat(part.partition)
+        before = [count for count in _weekdays_before(feed, day, state) if count is not None]
+        if len(before) < ENOUGH:
+            continue
+        judged += 1
+        usual, spread = _usual(before)
+        if abs(part.records - usual) > SPREADS * spread:
+            odd.append(
+                f"{day} has {part.records:,} records; the {len(before)} {day:%A}s before had {usual:,.0f}, "
+                f"give or take {spread:,.0f}"
+            )
+    if odd:
+        return CheckOutcome("volume", passed=False, says=_listed(odd))
+    if judged:
+        return CheckOutcome("volume", passed=True, says=f"{judged} of {len(closed)} days judged: all as usual.")
+    return CheckOutcome(
+        "volume", passed=True, says=f"Not judged: no day has {ENOUGH} exported days of its weekday before it."
+    )
+
+
+def _weekdays_before(feed: StreamFeed, day: date, state: FeedState) -> Iterator[int | None]:
+    """The counts of earlier days of the same weekday; None where the day was not read to its end."""
+    for week in range(1, WEEKS + 1):
+        earlier = day - timedelta(weeks=week)
+        key = earlier.isoformat()
+        read_at = state.looked.get(key)
+        ended = day_start(earlier + timedelta(days=1), feed.zone)
+        if read_at is None or datetime.fromisoformat(read_at).timestamp() * 1000 < ended:
+            yield None
+        else:
+            yield state.partitions[key].records if key in state.partitions else 0
+
+
+def _usual(counts: Sequence[int]) -> tuple[float, float]:
+    """Give the median and how far counts stray from it: never less than chance, or a twentieth, would."""
+    middle = median(counts)
+    deviation = _MAD_TO_SIGMA * median(abs(count - middle) for count in counts)
+    return middle, max(deviation, sqrt(middle), middle / 20, 1.0)
+
+
+def _shrinkage(parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
+    keys = state.partition_keys()
+    for part in parts:
+        earlier = keys[: keys.index(part.partition)] if part.partition in keys else []
+        if not earlier:
+            continue
+        before = state.partitions[earlier[-1]].records
+        change = f"{part.partition} has {part.records:,} records, {earlier[-1]} has {before:,}."
+        return CheckOutcome("shrinkage", part.records >= before * (1 - SHRINKAGE), change)
+    return CheckOutcome("shrinkage", passed=True, says="There is no earlier version to compare with.")
+
+
+def _schema(result: ExportResult, state: FeedState) -> CheckOutcome:
+    texts = _schemas(state, result)
+    if len(texts) < 2:
+        return CheckOutcome("schema_unchanged", passed=True, says="There is no earlier export to compare with.")
+    before, now = map(parse_schema, texts)
+    changes = list(_changes(before, now))
+    return CheckOutcome("schema_unchanged", not changes, _listed(changes) or f"{len(now)} columns as before.")
+
+
+def _schemas(state: FeedState, result: ExportResult) -> list[str]:
+    """Give the columns before an export and those it wrote; fewer than two when there is nothing before."""
+    if isinstance(result.feed, TableFeed):
+        return [state.partitions[key].schema for key in state.partition_keys()[-2:]]
+    up_to = [text for commit, text in state.shapes if commit <= (result.commit or state.sequence)]
+    brought = any(commit == result.commit for commit, _ in state.shapes)
+    # An export that brought no other columns wrote those of the one before it.
+    return up_to[-2:] if brought else up_to[-1:] * 2
+
+
+def _changes(before: Schema, now: Schema) -> Iterator[str]:
+    old = {column.name: column.type.text for column in before}
+    new = {column.name: column.type.text for column in now}
+    yield from (f"{name} {kind} is new" for name, kind in new.items() if name not in old)
+    yield from (f"{name} {kind} is gone" for name, kind in old.items() if name not in new)
+    for name, kind in new.items():
+        if old.get(name, kind) != kind:
+            yield f"{name} was {old[name]} and is {kind}"
+
+
+def _files(lake: FeedLake, state: FeedState) -> CheckOutcome:
+    problems, count = [], 0
+    for file in state.files():
+        count += 1
+        size = lake.storage.size(lake.layout.data(file.path))
+        if size is None:
+            problems.append(f"{file.path} is missing")
+        elif size != file.bytes:
+            problems.append(f"{file.path} has {size:,} bytes instead of {file.bytes:,}")
+    says = _listed(problems)
+    if problems:
+        says += "\nWhat to do: ksql-lake doctor"
+    return CheckOutcome("files_match", not problems, says or f"{count} files, all as committed.", wrong=True)
+
+
+def _listed(problems: Iterable[str]) -> str:
+    """Give problems as one text, the first few of them in full."""
+    found = list(problems)
+    more = f"\n... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return "\n".join(found[:_SHOWN]) + more
