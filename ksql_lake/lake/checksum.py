@@ -8,7 +8,8 @@ not meant to withstand someone who forges rows, and row identity never relies on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,10 @@ _BASE = 0x5851F42D4C957F2D
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
 _CANONICAL_NAN = np.uint64(0x7FF8000000000000)
 _MASK = (1 << 64) - 1
-
+_SHORT = 32
+"""Columns without longer strings are read word by word over all rows; a matter of speed only."""
+_KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
+"""Which bits of a word belong to a string of which only so many bytes are left."""
 
 EMPTY = "0" * 32
 """The checksum of no rows."""
@@ -59,16 +63,24 @@ def combined(checksums: Iterable[str]) -> str:
 
 def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
     """Give two independent 64-bit numbers per row; columns count by name, so their order does not."""
-    names = [_scramble(_name(name)) for name in batch.schema.names]
-    columns = list(zip(names, map(_values, batch.columns), strict=True))
-    with np.errstate(over="ignore"):
-        totals = []
-        for seed in _SEEDS:
-            row = np.zeros(batch.num_rows, dtype=np.uint64)
-            for name, values in columns:
-                row += _scramble(values ^ (name * seed))
-            totals.append(_scramble(row ^ seed))
-    return totals[0], totals[1]
+    totals = [np.zeros(batch.num_rows, dtype=np.uint64) for _ in _SEEDS]
+    part = np.empty(batch.num_rows, dtype=np.uint64)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = _values(column)
+        for total, factor in zip(totals, _factors(name), strict=True):
+            # Numbers of values are mixed already, so one factor for each column and sum is enough.
+            np.multiply(values, factor, out=part)
+            part += factor
+            np.add(total, part, out=total)
+    first, second = (_scramble(total ^ seed) for total, seed in zip(totals, _SEEDS, strict=True))
+    return first, second
+
+
+@lru_cache(maxsize=4096)
+def _factors(name: str) -> tuple[Words, Words]:
+    """Give an odd number of a column for each of the two sums."""
+    first, second = (_scramble(_name(name) ^ seed) | np.uint64(1) for seed in _SEEDS)
+    return first, second
 
 
 def _name(text: str) -> Words:
@@ -83,9 +95,9 @@ def _values(array: pa.Array) -> Words:
     if pa.types.is_struct(kind):
         words = _structs(array)
     elif pa.types.is_map(kind):
-        words = _lists(array.offsets, _pairs(array), ordered=False)
+        words = _lists(array.offsets, partial(_pairs, array), ordered=False)
     elif pa.types.is_list(kind):
-        words = _lists(array.offsets, _values(array.values), ordered=True)
+        words = _lists(array.offsets, partial(_elements, array), ordered=True)
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
         words = _strings(array)
     else:
@@ -108,63 +120,88 @@ def _numbers(array: pa.Array) -> Words:
         # 128-bit two's complement in two words; the scale is part of the type and cannot differ in a column.
         raw = np.frombuffer(array.buffers()[1], dtype=np.uint64).reshape(-1, 2)
         low, high = raw[array.offset : array.offset + len(array)].T
-        with np.errstate(over="ignore"):
-            return _scramble(low ^ _scramble(high ^ _SEEDS[1]))
+        return _mixed(low ^ _mixed(high ^ _SEEDS[1]))
     if pa.types.is_boolean(kind):
-        return _scramble(array.fill_null(False).to_numpy(zero_copy_only=False).astype(np.uint64))
+        return _mixed(array.fill_null(False).to_numpy(zero_copy_only=False).astype(np.uint64))
     if pa.types.is_floating(kind):
         floats = array.cast(pa.float64()).fill_null(0.0).to_numpy()
-        return _scramble(np.where(np.isnan(floats), _CANONICAL_NAN, floats.view(np.uint64)))
+        return _mixed(np.where(np.isnan(floats), _CANONICAL_NAN, floats.view(np.uint64)))
     if pa.types.is_temporal(kind):
         array = array.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
     integers = array.cast(pa.int64()).fill_null(0).to_numpy()
-    return _scramble(integers.view(np.uint64))
+    return _mixed(integers.view(np.uint64))
 
 
 def _strings(array: pa.Array) -> Words:
-    """Hash each string as a polynomial of its bytes, all at once through prefix sums over the shared buffer."""
+    """Hash each string by its length and its 8-byte words, the last one filled up with zeros."""
     narrow = np.frombuffer(array.buffers()[1], dtype=np.int32)
     offsets = narrow[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    begins, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    longest = int(lengths.max())
+    padded = np.zeros(int(offsets[-1] - offsets[0]) + longest + 8, dtype=np.uint8)
     data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]
-    return _polynomial(data.astype(np.uint64) + np.uint64(1), offsets - offsets[0])
+    padded[: len(data)] = data
+    anywhere = np.ndarray((len(padded) - 7,), "<u8", padded.data, strides=(1,))
+    words = lengths.astype(np.uint64)
+    words *= _EMPTY
+    words += _EMPTY
+    if longest <= _SHORT:
+        for place in range(0, longest, 8):
+            # Beyond a string's end nothing is kept, and nothing adds nothing.
+            part = _mixed(anywhere[begins + place] & _KEPT[np.clip(lengths - place, 0, 8)])
+            part *= np.uint64(pow(_BASE, place // 8, 1 << 64))
+            words += part
+        return _scramble(words)
+    bounds = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum((lengths + 7) >> 3, out=bounds[1:])
+    parts = anywhere[np.repeat(begins - 8 * bounds[:-1], np.diff(bounds)) + 8 * np.arange(bounds[-1])]
+    some = lengths > 0
+    parts[bounds[1:][some] - 1] &= _KEPT[(lengths[some] - 1) % 8 + 1]
+    return _scramble(words + _polynomial(_mixed(parts), bounds))
 
 
-def _lists(offsets: pa.Array, elements: Words, *, ordered: bool) -> Words:
+def _lists(offsets: pa.Array, elements: Callable[[int, int], Words], *, ordered: bool) -> Words:
     bounds = offsets.to_numpy().astype(np.int64)
-    inside = elements[bounds[0] : bounds[-1]]
+    inside = elements(int(bounds[0]), int(bounds[-1] - bounds[0]))
+    bounds -= bounds[0]
     if ordered:
-        return _polynomial(inside, bounds - bounds[0])
-    sums = np.concatenate(([np.uint64(0)], np.cumsum(inside, dtype=np.uint64)))
-    lengths = (bounds[1:] - bounds[:-1]).astype(np.uint64)
-    with np.errstate(over="ignore"):
-        slices = sums[bounds[1:] - bounds[0]] - sums[bounds[:-1] - bounds[0]]
-        return _scramble(slices + lengths * _EMPTY + _EMPTY)
+        slices = _polynomial(inside, bounds)
+    else:
+        sums = np.concatenate(([np.uint64(0)], np.cumsum(inside, dtype=np.uint64)))
+        slices = sums[bounds[1:]] - sums[bounds[:-1]]
+    return _scramble(slices + np.diff(bounds).astype(np.uint64) * _EMPTY + _EMPTY)
 
 
-def _pairs(array: pa.MapArray) -> Words:
-    with np.errstate(over="ignore"):
-        return _scramble(_scramble(_values(array.keys)) + _values(array.items))
+def _elements(array: pa.ListArray, begin: int, count: int) -> Words:
+    # `values` and the like show all that the whole array has, not only what a slice of it needs.
+    return _values(array.values.slice(begin, count))
+
+
+def _pairs(array: pa.MapArray, begin: int, count: int) -> Words:
+    keys, items = array.keys.slice(begin, count), array.items.slice(begin, count)
+    return _scramble(_scramble(_values(keys)) + _values(items))
 
 
 def _structs(array: pa.StructArray) -> Words:
     words = np.zeros(len(array), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for index in range(array.type.num_fields):
-            name = _scramble(_name(array.type.field(index).name))
-            # field() shows the children of NULL structs too; those words are replaced by NULL's own afterwards.
-            words += _scramble(_values(array.field(index)) ^ name)
-        return _scramble(words ^ _EMPTY)
+    for index in range(array.type.num_fields):
+        # field() shows the children of NULL structs too; those words are replaced by NULL's own afterwards.
+        factor, _ = _factors(array.type.field(index).name)
+        part = _values(array.field(index)) * factor
+        part += factor
+        words += part
+    return _scramble(words ^ _EMPTY)
 
 
 def _polynomial(values: Words, offsets: npt.NDArray[np.int64]) -> Words:
-    """Hash each slice of values as sum(value[i] * base**i), position counted inside the slice, modulo 2**64."""
+    """Give sum(value[i] * base**i) of each slice, position counted inside the slice, modulo 2**64."""
     if len(values) == 0:
-        return _scramble(np.full(len(offsets) - 1, _EMPTY))
-    with np.errstate(over="ignore"):
-        powers, inverses = _powers(_BASE, len(values)), _powers(_BASE_INVERSE, len(values) + 1)
-        sums = np.concatenate(([np.uint64(0)], np.cumsum(values * powers, dtype=np.uint64)))
-        slices = (sums[offsets[1:]] - sums[offsets[:-1]]) * inverses[offsets[:-1]]
-        return _scramble(slices + (offsets[1:] - offsets[:-1]).astype(np.uint64) * _EMPTY + _EMPTY)
+        return np.zeros(len(offsets) - 1, dtype=np.uint64)
+    powers, inverses = _powers(_BASE, len(values)), _powers(_BASE_INVERSE, len(values) + 1)
+    sums = np.zeros(len(values) + 1, dtype=np.uint64)
+    np.cumsum(values * powers, out=sums[1:])
+    slices: Words = (sums[offsets[1:]] - sums[offsets[:-1]]) * inverses[offsets[:-1]]
+    return slices
 
 
 _TABLES: dict[int, Words] = {}
@@ -175,17 +212,28 @@ def _powers(base: int, count: int) -> Words:
     table = _TABLES.get(base)
     if table is None or len(table) < count:
         size = 1 << max(count - 1, 1).bit_length()
-        with np.errstate(over="ignore"):
-            factors = np.full(size, base, dtype=np.uint64)
-            factors[0] = 1
-            table = factors.cumprod(dtype=np.uint64)
+        factors = np.full(size, base, dtype=np.uint64)
+        factors[0] = 1
+        table = factors.cumprod(dtype=np.uint64)
         _TABLES[base] = table
     return table[:count]
 
 
+def _mixed(words: Words) -> Words:
+    """Let every bit reach both halves: enough for numbers that are scrambled after they are summed."""
+    mixed: Words = words >> np.uint64(32)
+    mixed ^= words
+    mixed *= _SEEDS[0]
+    mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
 def _scramble(words: Words) -> Words:
     """Spread every bit over the whole word (the finaliser of splitmix64, public domain, Vigna 2015)."""
-    with np.errstate(over="ignore"):
-        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return words ^ (words >> np.uint64(31))
+    mixed: Words = words >> np.uint64(30)
+    mixed ^= words
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

@@ -88,4 +88,31 @@ def test_the_checksum_is_the_same_for_ever() -> None:
         "row": 2**40,
     }
 
-    assert checksum([row]) == "0b726d13d060ef5e147b770cce69a513"
+    assert checksum([row]) == "f8a9f21122a5e1945aa148585668dc87"
+
+
+def test_columns_without_and_with_long_strings_agree() -> None:
+    """A string's number does not depend on the length of its neighbours, which decides how it is computed."""
+    schema = pa.schema([("S", pa.string())])
+    texts = ["", "a", "12345678", "123456789", "\x00", "x" * 32, "é" * 16]
+    long = "y" * 33
+
+    apart = combined([checksum([{"S": text} for text in texts], schema), checksum([{"S": long}], schema)])
+
+    assert apart == checksum([{"S": text} for text in [*texts, long]], schema)
+
+
+def test_zeros_and_nulls_count_by_their_column() -> None:
+    """A column full of zeros is not a missing column, nor one of another name."""
+    zero, renamed, null = ({"A": 0}, {"B": 0}, {"A": None})
+    number, other = (pa.schema([(name, pa.int64())]) for name in "AB")
+    both = pa.schema([("A", pa.int64()), ("B", pa.int64())])
+
+    found = {
+        checksum([zero], number),
+        checksum([renamed], other),
+        checksum([null], number),
+        checksum([{**zero, **renamed}], both),
+    }
+
+    assert len(found) == 4
