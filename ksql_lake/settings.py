@@ -34,6 +34,7 @@ class Settings(BaseSettings):
         lake_root: Folder of the lake.
         feeds_root: Folder with `active/` and `archived/`.
         dagster_home: Dagster's own folder, None when Dagster is not in use.
+        dagster_url: Dagster's web server, which is asked to reload when feed files change.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     lake_root: str = Field("data_lake", min_length=1, validation_alias=_variable("KSQL_LAKE_ROOT"))
     feeds_root: Path = Field(Path("feeds"), validation_alias=_variable("KSQL_LAKE_FEEDS"))
     dagster_home: Path | None = Field(None, validation_alias=_variable("DAGSTER_HOME"))
+    dagster_url: str = Field(
+        "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
+    )
 
     @field_validator("*", mode="before")
     @classmethod

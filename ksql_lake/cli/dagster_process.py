@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,19 +101,22 @@ class DagsterProject:
             "DAGSTER_HOME": str(self.home),
         }
 
-    def start(self, arguments: Sequence[str], *, log: Path | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, arguments: Sequence[str], *, log: Path | None = None, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start `dagster ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
 
         Args:
             arguments: What follows `dagster`.
             log: File for everything it says; None lets it speak on our terminal.
+            variables: What its environment has besides.
         """
         with contextlib.ExitStack() as files:
             output = files.enter_context(log.open("wb")) if log else None
             return subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, "-m", "dagster", *arguments],
                 cwd=self.folder,
-                env=self.environment(),
+                env={**self.environment(), **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,

@@ -144,7 +144,10 @@ def _refuse_foreign(lake: Lake, feeds: Iterable[Feed]) -> None:
 
 def _show(project: DagsterProject, port: int) -> int:
     port = _free_port(port)
-    process = project.start(["dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)])
+    process = project.start(
+        ["dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+        variables={"KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}"},
+    )
     try:
         _wait_for(port, process)
         click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (Ctrl-C ends it and the server)")

@@ -12,6 +12,7 @@ from ksql_lake.defs.assets import quarantine_asset, source_asset, stream_asset, 
 from ksql_lake.defs.automation import automation
 from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.partitions import daily_partitions
+from ksql_lake.defs.reloading import feed_files_sensor, fingerprint
 from ksql_lake.defs.resources import KsqldbResource, LakeResource
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
@@ -30,6 +31,8 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     Raises:
         ConfigError: There is no feeds folder.
     """
+    # Before the files are read: what changes in between is then noticed as a change.
+    loaded = fingerprint(settings.feeds_root)
     store = FeedStore(settings.feeds_root).load()
     files = [file for file in store.files if not file.archived and file.feed.enabled]
     lake = Lake(settings.lake_root)
@@ -45,6 +48,7 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake": resource,
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
+            sensors=[feed_files_sensor(settings.feeds_root.resolve(), loaded, settings.dagster_url)],
             executor=dg.in_process_executor,
         ),
         automation(_streams(files), _tables(files), lake),

@@ -23,6 +23,7 @@ from ksql_lake.feeds.reading import parse_feed
 SCHEMA_FILE = "feed.schema.json"
 """Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
 
+_FOLDERS = ("active", "archived")
 _ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
 
 
@@ -49,7 +50,7 @@ class FeedStore:
             )
         files: list[FeedFile] = []
         quarantined: list[QuarantinedFile] = []
-        for folder in ("active", "archived"):
+        for folder in _FOLDERS:
             for path in self._paths(folder):
                 found = self._read(path, archived=folder == "archived")
                 active_twin = self.root / "active" / path.name
@@ -57,6 +58,14 @@ class FeedStore:
                     found = _twin(found, active_twin)
                 (files if isinstance(found, FeedFile) else quarantined).append(found)  # type: ignore[arg-type]
         return Feeds(tuple(files), tuple(quarantined))
+
+    def paths(self) -> list[Path]:
+        """Give the path of every feed file, active ones first.
+
+        Raises:
+            ConfigError: A folder cannot be read.
+        """
+        return [path for folder in _FOLDERS for path in self._paths(folder)]
 
     def get(self, name: str) -> Feed:
         """Give an active feed by name; see `Feeds.get`."""

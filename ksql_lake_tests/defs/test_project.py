@@ -50,7 +50,7 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         *((f"stream_{name}_schedule", "5 * * * *") for name in SAMPLE_STREAMS),
         *((f"table_{name}_schedule", "30 1 * * *") for name in SAMPLE_TABLES),
     }
-    assert [sensor.name for sensor in repository.sensor_defs] == ["open_versions"]
+    assert {sensor.name for sensor in repository.sensor_defs} == {"feed_files", "open_versions"}
 
 
 def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_schedules_wait_for_a_person(project: Project) -> None:
     assert {schedule.default_status for schedule in repository.schedule_defs} == {
         dg.DefaultScheduleStatus.STOPPED
     }
-    assert [sensor.default_status for sensor in repository.sensor_defs] == [dg.DefaultSensorStatus.RUNNING]
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
 
 
 def test_a_tick_asks_for_what_is_due(project: Project) -> None:

@@ -1,0 +1,91 @@
+"""A real `dagster dev`, web server and daemon, on a project of a test; ended with all its processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from ksql_lake.cli.dagster_process import stop
+from ksql_lake_tests.defs.project import Project
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 90
+"""Seconds after which what should have happened is taken for not happening."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DagsterDev:
+    """A running `dagster dev`."""
+
+    url: str
+    log: Path
+
+    def ask(self, query: str, **variables: object) -> dict[str, Any]:
+        """Ask GraphQL, as the UI does."""
+        asked = {"query": query, "variables": variables}
+        told = requests.post(f"{self.url}/graphql", json=asked, timeout=PATIENCE).json()
+        assert "errors" not in told, told["errors"]
+        data: dict[str, Any] = told["data"]
+        return data
+
+    def assets(self) -> dict[str, str | None]:
+        """Every asset node the UI shows with its description."""
+        nodes = self.ask("{assetNodes {assetKey {path} description}}")["assetNodes"]
+        return {"/".join(node["assetKey"]["path"]): node["description"] for node in nodes}
+
+    def until(self, what: Callable[[], T | None]) -> T:
+        """Wait for something to be there."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            found = what()
+            if found:
+                return found
+            time.sleep(0.3)
+        raise AssertionError(f"nothing came; dagster dev said:\n{self.log.read_text()[-5000:]}")
+
+
+@contextmanager
+def dagster_dev(project: Project) -> Iterator[DagsterDev]:
+    """Start `dagster dev` on a project, with the daemon, and wait until its code location is loaded."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url, log = f"http://127.0.0.1:{port}", project.folder / "dagster_dev.log"
+    (project.folder / "home" / "dagster.yaml").write_text((REPOSITORY / "deploy" / "dagster.yaml").read_text())
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            cwd=project.folder,
+            env={**os.environ, "KSQL_LAKE_DAGSTER_URL": url},  # noqa: TID251 - handed on, not read
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        server = DagsterDev(url, log)
+        server.until(lambda: _loaded(server, process))
+        yield server
+    finally:
+        stop(process)
+
+
+def _loaded(server: DagsterDev, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, server.log.read_text()
+    try:
+        return "payments" in server.assets()
+    except requests.ConnectionError:
+        return False
