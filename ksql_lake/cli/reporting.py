@@ -60,7 +60,7 @@ def report(*, form: str | None, output: Path | None, offline: bool) -> None:
     """Tell how every feed is."""
     form = form or (_SUFFIXES.get(output.suffix.lower(), "console") if output else "console")
     if form == "html" and output is None and sys.stdout.isatty():
-        raise click.UsageError("HTML is for a browser; say where to: --output report.html")
+        raise click.UsageError("a page is for a browser; say where to: --output report.html")
     made = _made(offline=offline)
     if output is not None:
         _write(output, _console_text(made) if form == "console" else _RENDERERS[form](made))

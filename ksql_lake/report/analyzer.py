@@ -150,7 +150,8 @@ def _freshness(feed: Feed, state: FeedState, now: datetime) -> Freshness:
     target = feed.checks.max_age_hours
     if not state.last_export:
         return Freshness(None, target, None)
-    age = (now - datetime.fromisoformat(state.last_export)).total_seconds() / 3600
+    # A clock that is behind the one that committed makes nothing younger than new.
+    age = max(0.0, (now - datetime.fromisoformat(state.last_export)).total_seconds() / 3600)
     return Freshness(age, target, None if target is None else age <= target)
 
 

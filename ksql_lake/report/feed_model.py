@@ -52,7 +52,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DayRange:
-    """Days in a row, both ends included."""
+    """Days in a row.
+
+    Attributes:
+        first: The first one.
+        last: The last one, included.
+    """
 
     first: date
     last: date

@@ -123,6 +123,7 @@ def _environment() -> Environment:
         autoescape=select_autoescape(["html.jinja", "css.jinja"]),
         undefined=StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )
     found.filters |= {

@@ -35,7 +35,13 @@ class OtherData:
 
 @dataclass(frozen=True, slots=True)
 class BrokenFeed:
-    """A feed file that cannot be used, and why."""
+    """A feed file that cannot be used.
+
+    Attributes:
+        name: Its name without `.json`.
+        path: The file.
+        problems: Everything wrong with it.
+    """
 
     name: str
     path: str
@@ -76,7 +82,12 @@ class CrossCheck:
 
 @dataclass(frozen=True, slots=True)
 class SourceWithoutFeed:
-    """A stream or table of the server that no feed file names."""
+    """A stream or table of the server that no feed file names.
+
+    Attributes:
+        name: Its name.
+        kind: `stream` or `table`.
+    """
 
     name: str
     kind: Kind
@@ -84,7 +95,12 @@ class SourceWithoutFeed:
 
 @dataclass(frozen=True, slots=True)
 class FeedWithoutSource:
-    """A feed whose source the server does not have."""
+    """A feed whose source the server does not have.
+
+    Attributes:
+        feed: The feed.
+        source: What it names.
+    """
 
     feed: str
     source: str

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ksql_lake.report.feed_model import DayPoint, FeedReport
+from ksql_lake.report.feed_model import Coverage, DayPoint, DayRange, FeedReport
 from ksql_lake.report.wording import count_text, seconds_text, short_count, size_text
 
 DAYS_SHOWN = 120
@@ -77,12 +77,11 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class CalendarCell:
-    """A day that is worth pointing at."""
+class CalendarRun:
+    """Days in a row that are worth pointing at: their state, their path, and what they say."""
 
-    x: int
-    y: int
     state: str
+    path: str
     title: str
 
 
@@ -96,7 +95,7 @@ class CalendarStrip:
         weeks: Columns there is room for.
         filled: Path of the complete days with rows.
         bare: Path of the complete days without rows.
-        cells: The other days of the feed.
+        runs: The open and the missing days.
         months: Names of months with their place in percent of the width.
     """
 
@@ -105,7 +104,7 @@ class CalendarStrip:
     weeks: int
     filled: str
     bare: str
-    cells: tuple[CalendarCell, ...]
+    runs: tuple[CalendarRun, ...]
     months: tuple[tuple[str, float], ...]
 
     @property
@@ -194,38 +193,46 @@ def calendar(feed: FeedReport) -> tuple[CalendarStrip, ...]:
     covered = feed.coverage
     if covered is None or covered.first > covered.last:
         return ()
-    states = dict.fromkeys((day for days in covered.open_days for day in days), "open")
-    states |= dict.fromkeys((day for days in covered.missing_days for day in days), "missing")
-    rows = {point.day: point.records for point in feed.days}
+    weeks = min(max((covered.last - covered.first).days // 7 + 2, FEWEST_WEEKS), WEEKS_SHOWN)
     strips: list[CalendarStrip] = []
     last = covered.last
-    weeks = (covered.last - covered.first).days // 7 + 2
-    width = min(max(weeks, FEWEST_WEEKS), WEEKS_SHOWN)
     while last >= covered.first and len(strips) < STRIPS_SHOWN:
         monday = last - timedelta(days=last.weekday(), weeks=WEEKS_SHOWN - 1)
-        strips.insert(0, _strip(max(covered.first, monday), last, width, states, rows))
+        strips.insert(0, _strip(feed, covered, max(covered.first, monday), last, weeks=weeks))
         last = monday - timedelta(days=1)
     return tuple(strips)
 
 
-def _strip(
-    first: date, last: date, weeks: int, states: dict[date, str], rows: dict[date, int]
-) -> CalendarStrip:
+def _strip(feed: FeedReport, covered: Coverage, first: date, last: date, *, weeks: int) -> CalendarStrip:
     monday = first - timedelta(days=first.weekday())
-    filled: list[str] = []
-    bare: list[str] = []
-    cells: list[CalendarCell] = []
-    for offset in range((last - first).days + 1):
-        day = first + timedelta(days=offset)
-        x, y = (day - monday).days // 7 * CELL, day.weekday() * CELL
-        state = states.get(day)
-        if state is not None:
-            held = f", {count_text(rows[day], 'row')} so far" if day in rows else ""
-            cells.append(CalendarCell(x, y, state, f"{day}: {state}{held}"))
-        else:
-            (filled if rows.get(day) else bare).append(f"M{x} {y}h{CELL - 1}v{CELL - 1}h-{CELL - 1}z")
-    months = tuple(_months(monday, last, weeks))
-    return CalendarStrip(monday, last, weeks, "".join(filled), "".join(bare), tuple(cells), months)
+    rows = {point.day: point.records for point in feed.days if first <= point.day <= last}
+    runs: list[CalendarRun] = []
+    unsure: set[date] = set()
+    for state, ranges in (("open", covered.open_days), ("missing", covered.missing_days)):
+        for days in ranges:
+            inside = [day for day in days if first <= day <= last]
+            if inside:
+                unsure.update(inside)
+                held = sum(rows.get(day, 0) for day in inside)
+                so_far = f", {count_text(held, 'row')} so far" if held else ""
+                runs.append(CalendarRun(state, _path(inside, monday), f"{days}: {state}{so_far}"))
+    sure = [day for day in DayRange(first, last) if day not in unsure]
+    return CalendarStrip(
+        first=monday,
+        last=last,
+        weeks=weeks,
+        filled=_path([day for day in sure if rows.get(day)], monday),
+        bare=_path([day for day in sure if not rows.get(day)], monday),
+        runs=tuple(runs),
+        months=tuple(_months(monday, last, weeks)),
+    )
+
+
+def _path(days: Sequence[date], monday: date) -> str:
+    side = CELL - 1
+    return "".join(
+        f"M{(day - monday).days // 7 * CELL} {day.weekday() * CELL}h{side}v{side}h-{side}z" for day in days
+    )
 
 
 def _months(monday: date, last: date, weeks: int) -> Iterator[tuple[str, float]]:

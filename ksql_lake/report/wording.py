@@ -39,8 +39,10 @@ def age_text(hours: float | None) -> str:
     """Give an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
     if hours is None:
         return "never"
-    if hours < 1:
-        return f"{hours * 60:.0f} min" if hours >= 1 / 60 else "< 1 min"
+    if hours < 1 / 60:
+        return "< 1 min"
+    if hours * 60 < 59.5:
+        return f"{hours * 60:.0f} min"
     return f"{hours:.1f} h".replace(".0 h", " h") if hours < 48 else f"{hours / 24:,.0f} d"
 
 
