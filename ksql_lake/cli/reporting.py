@@ -30,6 +30,9 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".
 _CONNECT_SECONDS = 5.0
 """How long the server may take to be reached; the report does without its answer."""
 
+_ANSWER_SECONDS = 30.0
+"""How long it may stay silent."""
+
 _HELP = """Tell how every feed is: what it holds, how fresh it is, which days are missing.
 
 Reads the lake's metadata and a sample of its files, and asks the server, if it can be reached, for sources
@@ -79,7 +82,9 @@ def _made(*, offline: bool) -> Report:
         return MetadataAnalyzer(reader, feeds).generate_report()
     # One attempt: a report at once, without the server's part, is worth more than one in a minute.
     patience = min(settings.connect_timeout, _CONNECT_SECONDS)
-    asking = load_settings(attempts=1, connect_timeout=patience)
+    asking = load_settings(
+        attempts=1, connect_timeout=patience, read_timeout=min(settings.read_timeout, _ANSWER_SECONDS)
+    )
     with KsqlClient(asking) as client, waiting(f"reading {reader.root}, asking {client.url}"):
         return MetadataAnalyzer(reader, feeds, client=client).generate_report()
 

@@ -90,10 +90,11 @@ def record_failure(
     # Number 0 is below every commit: should the process die in between, the next commit clears the folder.
     folder = layout.attempt(0, uuid.uuid4().hex[:8])
     try:
-        storage.replace(
-            layout.failures, msgspec.json.format(msgspec.json.encode(noted)), temporary=f"{folder}/failures.tmp"
-        )
-        storage.remove_folder(folder)
+        try:
+            text = msgspec.json.format(msgspec.json.encode(noted))
+            storage.replace(layout.failures, text, temporary=f"{folder}/failures.tmp")
+        finally:
+            storage.remove_folder(folder)
     except KsqlLakeError as unwritten:
         _log.warning("the failed export of %s could not be noted: %s", layout.name, unwritten.message)
 

@@ -109,5 +109,11 @@ class MetadataReader:
 
     def _summaries(self, layouts: Sequence[FeedLayout]) -> dict[str, Summary]:
         keys = {self.storage.uri(layout.summary): layout.summary for layout in layouts}
-        present = [path for path in keys if Path(path).is_file()]
+        present = [path for path, key in keys.items() if self._there(key)]
         return {keys[path]: summary for path, summary in read_summaries(self.connection, present).items()}
+
+    def _there(self, key: str) -> bool:
+        try:
+            return self.storage.size(key) is not None
+        except KsqlLakeError:
+            return False

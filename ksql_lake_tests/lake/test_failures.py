@@ -77,6 +77,18 @@ def test_a_failure_that_cannot_be_noted_is_a_warning(tmp_path: Path, caplog: pyt
     assert "the failed export of events could not be noted: could not be written" in caplog.text
 
 
+def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """When the note's own place is taken, nothing is left in staging for doctor to find."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    land_rows(lake, feed, [event(1)])
+    (tmp_path / NOTE / "in the way").mkdir(parents=True)
+
+    lake.feed(feed).record_failure(QueryFailedError("boom"))
+
+    assert lake.feed(feed).failures() == Failures()
+    assert examine(lake.storage, lake.feed(feed).layout).findings == []
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"count": "many"}', b"[]"])
 def test_a_damaged_note_counts_as_none(tmp_path: Path, content: bytes) -> None:
     """An edited or torn note is no failure and no error, and the next failure replaces it."""

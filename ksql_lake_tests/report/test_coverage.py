@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.lake.days import day_of, day_start
@@ -19,6 +19,7 @@ START = date(2024, 3, 1)
 moments = st.datetimes(datetime(2024, 2, 20), datetime(2024, 5, 20), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     now=moments,
@@ -56,6 +57,7 @@ def _state(day: date, today: date, read_at: datetime | None, end: int) -> str:
     return "complete" if cut.timestamp() * 1000 >= end else "open"
 
 
+@settings(deadline=None)
 @given(st.sets(st.dates(date(2024, 1, 1), date(2024, 3, 1))))
 def test_ranges_hold_the_days_and_nothing_else(days: set[date]) -> None:
     """Ranges are ascending, never touch each other, and give back exactly the days."""

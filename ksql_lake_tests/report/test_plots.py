@@ -66,6 +66,7 @@ def inside(plot: Bars | None, *, at_most: int) -> None:
         assert abs(bar.y + bar.height - plot.height) < 0.02
 
 
+@settings(deadline=None)
 @given(days=days, exports=exports, versions=versions)
 def test_bars_stay_in_their_box(
     days: tuple[DayPoint, ...], exports: tuple[ExportPoint, ...], versions: tuple[VersionPoint, ...]
