@@ -1,17 +1,17 @@
 """The facts of an export as Dagster's metadata and events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
 
 from ksql_lake.export import ExportResult
-from ksql_lake.export.facts import column_records, partition_facts, partition_records
+from ksql_lake.export.facts import ColumnRecord, column_records, partition_facts, partition_records
 
 
 def partition_metadata(result: ExportResult, partition: str) -> dict[str, Any]:
     """Give the metadata of one partition's materialisation."""
-    return {**partition_facts(result, partition), **_columns(result)}
+    return {**partition_facts(result, partition), **column_schema(column_records(result))}
 
 
 def events(result: ExportResult) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
@@ -21,12 +21,14 @@ def events(result: ExportResult) -> Iterator[dg.AssetMaterialization | dg.AssetO
     """
     for record in partition_records(result):
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
-        yield kind(result.feed.name, partition=record.partition, metadata={**record.facts, **_columns(result)})
+        yield kind(
+            result.feed.name,
+            partition=record.partition,
+            metadata={**record.facts, **column_schema(column_records(result))},
+        )
 
 
-def _columns(result: ExportResult) -> dict[str, dg.TableSchema]:
-    columns = [
-        dg.TableColumn(column.name, column.type, description=column.declared)
-        for column in column_records(result)
-    ]
+def column_schema(records: Iterable[ColumnRecord]) -> dict[str, dg.TableSchema]:
+    """Give the metadata that shows columns; nothing where there are none."""
+    columns = [dg.TableColumn(column.name, column.type, description=column.declared) for column in records]
     return {"dagster/column_schema": dg.TableSchema(columns)} if columns else {}

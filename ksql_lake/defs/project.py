@@ -14,6 +14,7 @@ from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.partitions import daily_partitions
 from ksql_lake.defs.reloading import feed_files_sensor, fingerprint
 from ksql_lake.defs.resources import KsqldbResource, LakeResource
+from ksql_lake.defs.sync import sync_job
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
@@ -48,6 +49,7 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake": resource,
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
+            jobs=[sync_job([file.feed for file in files], lake)],
             sensors=[feed_files_sensor(settings.feeds_root.resolve(), loaded, settings.dagster_url)],
             executor=dg.in_process_executor,
         ),

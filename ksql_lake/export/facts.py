@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 
 from ksql_lake.export.result import ExportResult, PartitionResult
 from ksql_lake.feeds.model import StreamFeed
-from ksql_lake.lake.days import day_of
-from ksql_lake.schema import arrow_type
+from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.days import day_of, day_start
+from ksql_lake.lake.layout import partition_folder
+from ksql_lake.schema import Schema, arrow_type
 
 EMPTY_DAYS = 31
 """How many of an export's newest days are recorded although they hold no rows."""
@@ -65,6 +67,32 @@ def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
             yield PartitionRecord(part.partition, is_closed(result, part.partition), _facts(result, part))
 
 
+def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
+    """Give what is worth recording of everything a lake holds: versions, and days that were read to their end.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    state = lake.state()
+    for key in (
+        _read_to_the_end(lake.feed, state) if isinstance(lake.feed, StreamFeed) else state.partition_keys()
+    ):
+        part = state.partitions.get(key)
+        facts: Facts = {
+            "dagster/row_count": part.records if part else 0,
+            "dagster/uri": lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, key))),
+            "bytes": part.bytes if part else 0,
+            "committed_at": (part.committed_at if part else "") or state.looked.get(key, ""),
+            "note": "recorded from the lake's metadata, not by an export",
+        }
+        yield PartitionRecord(key, closed=True, facts=facts)
+
+
+def lake_columns(lake: FeedLake) -> tuple[ColumnRecord, ...]:
+    """Give the columns a lake has; none before the first rows."""
+    return _column_records(lake.state().columns)
+
+
 def is_closed(result: ExportResult, partition: str) -> bool:
     """Tell whether a partition was over when it was read; a version always is."""
     if not isinstance(result.feed, StreamFeed):
@@ -74,10 +102,7 @@ def is_closed(result: ExportResult, partition: str) -> bool:
 
 def column_records(result: ExportResult) -> tuple[ColumnRecord, ...]:
     """Give the columns of the rows that were read; none when nothing was read."""
-    return tuple(
-        ColumnRecord(column.name, str(arrow_type(column.type)), column.type.text)
-        for column in result.schema or ()
-    )
+    return _column_records(result.schema)
 
 
 def summary(result: ExportResult) -> str:
@@ -95,6 +120,19 @@ def summary(result: ExportResult) -> str:
         f"{result.already_there:,} already there{late}; {result.seconds:.1f} s, {rate:,.0f} rows/s, "
         f"{result.bytes_read:,} response bytes, commit {result.commit}{gone}\n{result.statement}"
     )
+
+
+def _column_records(schema: Schema | None) -> tuple[ColumnRecord, ...]:
+    return tuple(
+        ColumnRecord(column.name, str(arrow_type(column.type)), column.type.text) for column in schema or ()
+    )
+
+
+def _read_to_the_end(feed: StreamFeed, state: FeedState) -> Iterator[str]:
+    for key, read_at in sorted(state.looked.items()):
+        ended = day_start(date.fromisoformat(key) + timedelta(days=1), feed.zone)
+        if datetime.fromisoformat(read_at).timestamp() * 1000 >= ended:
+            yield key
 
 
 def _facts(result: ExportResult, part: PartitionResult) -> Facts:

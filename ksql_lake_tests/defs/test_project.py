@@ -45,7 +45,12 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         **{name: ("tables", f'Dynamic partitions: "{name}_versions"') for name in SAMPLE_TABLES},
         **sources,
     }
-    assert set(repository.job_names) == {"__ASSET_JOB", "streams", *(f"table_{name}" for name in SAMPLE_TABLES)}
+    assert set(repository.job_names) == {
+        "__ASSET_JOB",
+        "streams",
+        "sync",
+        *(f"table_{name}" for name in SAMPLE_TABLES),
+    }
     assert {(schedule.name, schedule.cron_schedule) for schedule in repository.schedule_defs} == {
         *((f"stream_{name}_schedule", "5 * * * *") for name in SAMPLE_STREAMS),
         *((f"table_{name}_schedule", "30 1 * * *") for name in SAMPLE_TABLES),
