@@ -1,0 +1,109 @@
+"""Where a writer dies or falls asleep: a step of the commit protocol, or a system call just before or after it.
+
+A trap belongs to one process and is armed once. The process sends itself `SIGKILL` or `SIGSTOP`, so nothing
+after that point runs; the trap "in a write" lets the kernel do it in the middle of writing a file.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from ksql_lake.lake.log import StepHook
+
+STEPS = ("write", "commit", "committed", "publish", "remove", "derive", "clear")
+"""`write` is a writer's own, between two batches; the others are those of `ksql_lake.lake.log`."""
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "fsync": ("fsync",),
+    "link": ("link",),
+    "rename": ("rename", "replace"),
+    "unlink": ("unlink",),
+    "rmdir": ("rmdir",),
+    "mkdir": ("mkdir",),
+}
+"""System calls by the functions of `os` that make them; pathlib and shutil call these too."""
+
+IN_A_WRITE = "in a write"
+POINTS = (*STEPS, *(f"{side} {call}" for call in CALLS for side in ("before", "after")), IN_A_WRITE)
+
+_DEEP = {"fsync": 24, "mkdir": 8, "unlink": 6, "rename": 5, "rmdir": 3}
+_FILE_BYTES = 6_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """One armed point.
+
+    Attributes:
+        point: One of `POINTS`.
+        nth: How many times it is passed before; the file size in bytes for "in a write".
+        stop: Whether the process is only stopped there, until somebody continues it.
+    """
+
+    point: str
+    nth: int
+    stop: bool = False
+
+    def arm(self) -> StepHook:
+        """Set the trap in this process for good; give the hook to call with the name of each step."""
+        if self.point == IN_A_WRITE:
+            # Python ignores this signal; by default the kernel kills the process in the middle of the write.
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.nth, self.nth))
+        fatal = signal.SIGSTOP if self.stop else signal.SIGKILL
+        return set_trap(self.point, self.nth, lambda: os.kill(os.getpid(), fatal))
+
+
+@contextmanager
+def trap(point: str, nth: int, action: Callable[[], None]) -> Iterator[StepHook]:
+    """Set a trap while the block lasts."""
+    real = {name: getattr(os, name) for names in CALLS.values() for name in names}
+    try:
+        yield set_trap(point, nth, action)
+    finally:
+        for name, function in real.items():
+            setattr(os, name, function)
+
+
+def set_trap(point: str, nth: int, action: Callable[[], None]) -> StepHook:
+    """Do something once, when a point is passed for the nth time (from 0); give the hook for steps."""
+    left = nth
+
+    def touch() -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            action()
+
+    side, _, call = point.partition(" ")
+    for name in CALLS.get(call, ()):
+        setattr(os, name, _trapped(getattr(os, name), touch, before=side == "before"))
+    return lambda step: touch() if step == point else None
+
+
+def any_trap(random: Random, *, point: str | None = None, stop: bool = False) -> Trap:
+    """Choose a trap, at the given point or at any."""
+    point = point or random.choice(POINTS[:-1] if stop else POINTS)
+    if point == IN_A_WRITE:
+        return Trap(point, random.randrange(100, _FILE_BYTES))
+    deep = _DEEP.get(point.rsplit(" ", 1)[-1], 2)
+    return Trap(point, random.randrange(deep), stop)
+
+
+def _trapped(call: Callable[..., Any], touch: Callable[[], None], *, before: bool) -> Callable[..., Any]:
+    def trapped(*args: Any, **keys: Any) -> Any:
+        if before:
+            touch()
+        result = call(*args, **keys)
+        if not before:
+            touch()
+        return result
+
+    return trapped

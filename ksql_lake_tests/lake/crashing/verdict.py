@@ -1,0 +1,121 @@
+"""What a lake is held to when a crash run is over: nothing acknowledged is lost, nothing doubled, all is sound.
+
+The rows are counted by DuckDB from the Parquet files as they lie in the dataset folder, by no code of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.feeds.model import Feed
+from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.layout import version_number
+from ksql_lake_tests.lake.crashing.source import DAYS, Counts, Source, events, snapshot
+from ksql_lake_tests.lake.crashing.writers import FEEDS, USERS_FEED, export_days, export_table
+
+Finding = tuple[str, str]
+"""A kind of finding (`missing`, `double`, `unsound`) and what exactly."""
+
+
+def judge(root: Path, source: Source, acknowledged: list[dict[str, Any]], *, tick: int) -> Iterator[Finding]:
+    """Recover every feed, hold it against source and acknowledged commits, export the rest, examine it."""
+    for feed in FEEDS:
+        mine = [message for message in acknowledged if message["feed"] == feed.name]
+        try:
+            yield from _judge_feed(root, feed, source, mine, tick)
+        except (KsqlLakeError, duckdb.Error, OSError) as error:
+            yield "unsound", f"{feed.name}: {error}"
+
+
+def _judge_feed(
+    root: Path, feed: Feed, source: Source, acknowledged: list[dict[str, Any]], tick: int
+) -> Iterator[Finding]:
+    lake = Lake(root).feed(feed)
+    numbers = [message["commit"] for message in acknowledged]
+    if len(numbers) != len(set(numbers)):
+        yield "missing", f"{feed.name}: two writers were told that they have the same commit"
+    state = lake.recover()
+    if max(numbers, default=0) > state.sequence:
+        yield (
+            "missing",
+            f"{feed.name}: commit {max(numbers)} acknowledged, the last one is {state.sequence}",
+        )
+    # Everything is exported twice: the second commit clears what killed writers staged for the first's number.
+    if feed is USERS_FEED:
+        yield from _judge_versions(root, acknowledged)
+        for _ in range(2):
+            export_table(lake, tick)
+        lake.apply_retention()
+    else:
+        yield from _judge_promises(root, feed, source, acknowledged, tick)
+        for _ in range(2):
+            export_days(lake, source, tick, (0, DAYS - 1))
+        yield from differing_rows(root, feed, source, tick)
+    for finding in examine(lake.storage, lake.layout).findings:
+        yield "unsound", f"{feed.name}: {finding.key}: {finding.problem.value} ({finding.detail})"
+
+
+def _files(root: Path, feed: Feed) -> str:
+    folder = root / f"{feed.kind}s" / feed.name
+    return f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)"
+
+
+def _judge_promises(
+    root: Path, feed: Feed, source: Source, acknowledged: list[dict[str, Any]], tick: int
+) -> Iterator[Finding]:
+    """Before anything is exported again: all that was acknowledged is there, and nothing that is no row."""
+    promised: Counts = np.zeros_like(source.identity)
+    for message in acknowledged:
+        promised = np.maximum(promised, source.counts(message["tick"], *message["days"]))
+    there: Counts = np.zeros_like(source.identity)
+    if next((root / f"{feed.kind}s" / feed.name).rglob("*.parquet"), None) is not None:
+        found = duckdb.execute(f'SELECT "ID", count(*) FROM {_files(root, feed)} GROUP BY "ID"').fetchnumpy()
+        there[found["ID"]] = found["count_star()"]
+    yield from _differences(feed, "missing", promised > there)
+    yield from _differences(feed, "double", there > source.counts(tick))
+
+
+def _differences(feed: Feed, kind: str, wrong: Any) -> Iterator[Finding]:
+    if wrong.any():
+        yield kind, f"{feed.name}: {int(wrong.sum())} rows, e.g. ID {int(np.argmax(wrong))}"
+
+
+def differing_rows(root: Path, feed: Feed, source: Source, tick: int) -> Iterator[Finding]:
+    """Compare every column of every row, with multiplicity, with the source at a tick."""
+    counts = source.counts(tick)
+    expected = events(np.repeat(np.arange(len(counts)), counts), source.day)
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("expected", expected)
+    columns = '"ROWTIME", "ID", "NOTE"'
+    held = f"SELECT {columns} FROM {_files(root, feed)}"
+    wanted = f"SELECT {columns} FROM expected"
+    for kind, left, right in (("missing", wanted, held), ("double", held, wanted)):
+        (rows,) = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone() or (0,)
+        if rows:
+            yield kind, f"{feed.name}: {rows} rows after everything was exported"
+    connection.close()
+
+
+def _judge_versions(root: Path, acknowledged: list[dict[str, Any]]) -> Iterator[Finding]:
+    lake = Lake(root).feed(USERS_FEED)
+    state = lake.state()
+    there = [version_number(key) for key in state.partition_keys()]
+    if there and there != list(range(there[0], state.latest_version + 1)):
+        yield "missing", f"versions {there}, the newest is v{state.latest_version}"
+    told = {message["version"]: message["tick"] for message in acknowledged}
+    newest = max(map(version_number, told), default=0)
+    if len(told) < len(acknowledged) or newest > state.latest_version:
+        yield "missing", f"versions acknowledged: {sorted(told)}; the newest is v{state.latest_version}"
+    for number in there:
+        rows = lake.dataset(partitions=[f"v{number}"]).to_table(columns=["ID", "NAME"])
+        tick = told.get(f"v{number}", int(rows.column("NAME")[0].as_py().split()[1]))
+        if not rows.sort_by("ID").equals(snapshot(tick)):
+            yield "missing", f"version v{number} is not the table of tick {tick}"

@@ -1,0 +1,172 @@
+"""A writer of a crash run: exports windows of the source, merges days and removes versions until it is killed.
+
+It works on three feeds: `events`, which is only appended to; `merged`, whose days are also compacted; and the
+table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
+told is committed it tells the parent, who holds the lake to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+
+from ksql_lake.errors import ConflictError
+from ksql_lake.feeds.model import Feed
+from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.log import StepHook, no_step
+from ksql_lake_tests.lake.crashing.board import Board
+from ksql_lake_tests.lake.crashing.source import DAYS, Source, snapshot, window
+from ksql_lake_tests.lake.crashing.traps import Trap
+from ksql_lake_tests.lake.landing import EVENTS, USERS, stream_feed, table_feed
+
+EVENTS_FEED = stream_feed()
+MERGED_FEED = stream_feed(name="merged")
+USERS_FEED = table_feed(retention=3)
+FEEDS: tuple[Feed, ...] = (EVENTS_FEED, MERGED_FEED, USERS_FEED)
+
+Opening = Callable[[Path, Feed, StepHook], FeedLake]
+"""How a writer opens a feed: the product's way, or with one of its guards taken out."""
+
+_ROUNDS = 200
+_LOCK_SECONDS = 0.3
+_BATCH_ROWS = 200
+_LATER = datetime(2025, 2, 1, 12, tzinfo=UTC)
+_READ_AT = _LATER.isoformat(timespec="milliseconds")
+_CLEARING = {"remove", "before unlink", "after unlink", "before rmdir", "after rmdir"}
+
+
+def open_feed(root: Path, feed: Feed, on_step: StepHook) -> FeedLake:
+    """Open a feed's lake as everyone does."""
+    return Lake(root, on_step=on_step).feed(feed)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What every writer process of a run works with."""
+
+    root: Path
+    source: Source
+    board: Board
+    opening: Opening = open_feed
+
+    def work(self, seed: int, trap: Trap | None) -> None:
+        """Work until the run is over; a trap may spring at any moment."""
+        logging.disable()
+        random, steps = Random(seed), Counter[str]()
+        spring = trap.arm() if trap else no_step
+
+        def on_step(name: str) -> None:
+            steps[name] += 1
+            spring(name)
+
+        clearing = 0.6 if trap and trap.point in _CLEARING else 0.25
+        for _ in range(_ROUNDS):
+            if self.board.over:
+                return
+            (feed,) = random.choices(FEEDS, weights=(4, 4, 2))
+            lake = self.opening(self.root, feed, on_step)
+            try:
+                with self._lock(lake, random):
+                    if feed is EVENTS_FEED or random.random() > clearing:
+                        self._export(lake, random, on_step)
+                    else:
+                        self._clear(lake)
+            except ConflictError as error:
+                self.board.say(what="conflict", text=error.message)
+            except Exception:  # noqa: BLE001 - whatever else a writer meets is what the run is to find
+                self.board.say(what="failed", feed=feed.name, text=traceback.format_exc()[-3_000:])
+            self.board.say(what="numbers", lost=steps["commit"] - steps["committed"])
+            steps.clear()
+
+    def _lock(self, lake: FeedLake, random: Random) -> AbstractContextManager[None]:
+        return lake.exclusive(wait=_LOCK_SECONDS) if random.random() < 0.5 else nullcontext()
+
+    def _export(self, lake: FeedLake, random: Random, on_step: StepHook) -> None:
+        tick = self.board.tick
+        if lake.feed is USERS_FEED:
+            export_table(lake, tick, on_step=on_step, say=self.board.say)
+            return
+        first = random.randrange(DAYS)
+        days = first, min(first + random.randrange(DAYS), DAYS - 1)
+        export_days(lake, self.source, tick, days, on_step=on_step, say=self.board.say)
+
+    def _clear(self, lake: FeedLake) -> None:
+        if lake.feed is USERS_FEED:
+            lake.apply_retention()
+        else:
+            merge(lake)
+
+
+def no_word(**_message: object) -> None:
+    """Tell nobody."""
+
+
+def export_days(
+    lake: FeedLake,
+    source: Source,
+    tick: int,
+    days: tuple[int, int],
+    *,
+    on_step: StepHook = no_step,
+    say: Callable[..., None] = no_word,
+) -> None:
+    """Export days of the source as they are at a tick, and say so once it is committed."""
+    dates = window(*days)
+    facts = ReadFacts(
+        source="EVENTS",
+        statement="SELECT * FROM EVENTS;",
+        read_at=_READ_AT,
+        first_day=dates[0].isoformat(),
+        last_day=dates[1].isoformat(),
+    )
+    with lake.stage(EVENTS, read=facts, days=dates) as staging:
+        commit = _land(staging, source.rows(tick, *days), on_step)
+    say(what="export", feed=lake.feed.name, commit=commit.sequence, tick=tick, days=days)
+
+
+def export_table(
+    lake: FeedLake, tick: int, *, on_step: StepHook = no_step, say: Callable[..., None] = no_word
+) -> None:
+    """Export the table as it is at a tick as the next version, and say so once it is committed."""
+    facts = ReadFacts(source="USERS", statement="SELECT * FROM USERS;", read_at=_READ_AT)
+    with lake.stage(USERS, read=facts) as staging:
+        commit = _land(staging, snapshot(tick), on_step)
+    version = commit.manifest.added[0].partition
+    say(what="version", feed=lake.feed.name, commit=commit.sequence, version=version, tick=tick)
+
+
+def merge(lake: FeedLake) -> None:
+    """Merge the files of every day that has several."""
+    for _ in lake.compact(older_than=0, now=_LATER):
+        pass
+
+
+def _land(staging: Staging, rows: pa.Table, on_step: StepHook) -> Commit:
+    for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
+        staging.write(batch)
+        on_step("write")
+    return staging.commit()
+
+
+def fork(task: Callable[[], None]) -> int:
+    """Run a task in a process of its own and give its pid; the caller must not have threads."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        task()
+        status = 0
+    finally:
+        # Neither the parent's buffers nor its exit handlers are the child's business.
+        os._exit(status)
