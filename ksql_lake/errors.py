@@ -182,7 +182,7 @@ class LakeError(KsqlLakeError):
 
 
 class WriteError(LakeError):
-    """A file could not be written, synced or renamed; nothing became visible."""
+    """A file could not be written, synced or renamed; nothing is half visible."""
 
     recovery = Recovery.FIX
 

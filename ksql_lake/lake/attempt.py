@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ksql_lake.errors import ConflictError
+from ksql_lake.errors import ConflictError, LakeError
 from ksql_lake.lake.layout import data_file
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import FileEntry, Manifest
@@ -51,7 +51,7 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(after=error)
 
     @property
     def folder(self) -> str:
@@ -131,10 +131,22 @@ class Attempt:
         self._committing = True
         return self.log.commit(manifest)
 
-    def close(self) -> None:
-        """Remove the staging folder, unless it belongs to a commit."""
-        if not (self._committing and self.log.holds(self.sequence, self.id)):
-            self.log.storage.remove_folder(self.folder)
+    def close(self, *, after: BaseException | None = None) -> None:
+        """Remove the staging folder, unless it belongs to a commit.
+
+        Args:
+            after: The error that ended the attempt; it stays the one that is raised.
+
+        Raises:
+            WriteError: The folder cannot be removed.
+        """
+        try:
+            if not (self._committing and self.log.holds(self.sequence, self.id)):
+                self.log.storage.remove_folder(self.folder)
+        except LakeError:
+            # What stays staged is harmless, and the next commit clears it.
+            if after is None:
+                raise
 
     def _move_to(self, sequence: int) -> None:
         if sequence == self.sequence:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from ksql_lake.errors import CorruptLakeError
+from ksql_lake.errors import CorruptLakeError, WriteError
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, manifest_sequence
 from ksql_lake.lake.manifest import Manifest, decode_manifest
 from ksql_lake.lake.metadata import encode_summary, published_through
@@ -40,6 +40,7 @@ class CommitLog:
         self.storage = storage
         self.layout = layout
         self.on_step = on_step
+        self._durable = 0
 
     def load(self) -> FeedState:
         """Fold the manifests into the feed's state; changes nothing.
@@ -86,6 +87,7 @@ class CommitLog:
         through = published_through(self.storage.read(self.layout.summary))
         if through == state.sequence:
             return state
+        self._settle(state.sequence)
         first = 1 if through > state.sequence else through + 1
         for sequence in range(first, state.sequence + 1):
             self._publish(self.manifest(sequence), strict=strict)
@@ -105,14 +107,25 @@ class CommitLog:
         folder = self.layout.attempt(manifest.sequence, manifest.attempt)
         self.on_step("commit")
         if self.storage.create(key, manifest.encode(), temporary=f"{folder}/manifest.tmp"):
+            self._durable = manifest.sequence
             self.on_step("committed")
             return True
         # A create that succeeded, but whose answer was lost and which was then retried, looks like a conflict.
         return self.holds(manifest.sequence, manifest.attempt)
 
     def finish(self) -> FeedState:
-        """Publish, derive and clear after a commit; the same as recovery, because it is recovery."""
-        return self.recover()
+        """Publish, derive and clear after a commit; the same as recovery, because it is recovery.
+
+        Raises:
+            WriteError: As in `recover`; the commit is made, and the hint says so.
+        """
+        try:
+            return self.recover()
+        except WriteError as error:
+            error.hint = (
+                f"The commit is made; the next run of the feed finishes what is left of it. {error.hint}"
+            )
+            raise
 
     def clear_staging(self, sequence: int, *, attempt: str | None = None) -> None:
         """Remove staging below a commit number, and that attempt's at it: told by number alone, without clocks.
@@ -147,28 +160,35 @@ class CommitLog:
             path=self.storage.uri(self.layout.commits),
         )
 
+    def _settle(self, head: int) -> None:
+        # A manifest whose process was killed can be readable and not yet on disk; its rows must not be first.
+        if head > self._durable:
+            self.storage.sync({self.layout.commits})
+            self._durable = head
+
     def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
+        # Whoever publishes syncs before it clears the staging, and may be killed in between.
+        settled = staging.rsplit("/", 1)[1] not in self.storage.names(self.layout.staging)
         if manifest.removed:
             # A slow process may be about to publish once more what goes now; without its staged file it cannot.
             self.clear_staging(manifest.sequence)
         # What replaces other files stays staged until the end: should power fail after the old files went, the
         # new one is still there to be published again, and no sync is needed between the two.
         replacing = bool(manifest.added and manifest.removed)
-        folders: set[str] = set()
         missing: list[str] = []
         for entry in manifest.added:
             self.on_step("publish")
             target = self.layout.data(entry.path)
-            if self.storage.publish(f"{staging}/{entry.staged}", target, keep=replacing):
-                folders.add(target.rsplit("/", 1)[0])
-            elif self.storage.size(target) is None:
+            published = self.storage.publish(f"{staging}/{entry.staged}", target, keep=replacing)
+            if not published and self.storage.size(target) is None:
                 missing.append(entry.path)
         for path in manifest.removed:
             self.on_step("remove")
             self.storage.remove(self.layout.data(path))
-        if folders:
-            self.storage.sync(folders)
+        paths = [*(entry.path for entry in manifest.added), *manifest.removed]
+        if paths and not settled:
+            self.storage.sync({self.layout.data(path).rsplit("/", 1)[0] for path in paths})
         if missing and strict:
             self._check_missing(manifest.sequence, missing)
 
@@ -205,6 +225,7 @@ class CommitLog:
             if not numbers or numbers[-1] <= state.sequence:
                 return state
             # Someone committed meanwhile and may have derived before us: ours must not be the last word.
+            self._settle(numbers[-1])
             for sequence in range(state.sequence + 1, numbers[-1] + 1):
                 manifest = self.manifest(sequence)
                 self._publish(manifest)

@@ -87,7 +87,7 @@ class Staging:
     ) -> None:
         if self._closed is None:
             self._writer.abandon()
-        self.attempt.close()
+        self.attempt.close(after=error)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Stage a batch of rows, split by day for a stream.
@@ -116,7 +116,7 @@ class Staging:
             ConflictError: Staging was cleared by another run; read again.
             SchemaChangeError: The columns do not fit the lake's.
             VersionError: `version` is not the open one.
-            WriteError: Nothing became visible; the error says what was in the way.
+            WriteError: Nothing is half visible; the error says what was in the way.
         """
         self.read = msgspec.structs.replace(self.read, rows=self.rows, response_bytes=response_bytes)
         if not isinstance(self.feed, StreamFeed):

@@ -86,6 +86,7 @@ class LocalStorage:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
+        self._settled: set[Path] = set()
 
     def _path(self, key: str) -> Path:
         return self.root / key
@@ -118,9 +119,8 @@ class LocalStorage:
                 return False
             except FileNotFoundError as error:
                 raise staging_cleared(str(source.parent)) from error
-            _sync(target.parent)
-        with suppress(FileNotFoundError):
-            source.unlink()
+            self._settle(target.parent)
+            source.unlink(missing_ok=True)
         return True
 
     def replace(self, key: str, data: bytes, *, temporary: str) -> None:
@@ -144,7 +144,7 @@ class LocalStorage:
                         raise
                 finally:
                     source.unlink(missing_ok=True)
-            _sync(target.parent)
+            self._settle(target.parent)
 
     def names(self, folder: str) -> list[str]:
         """Give the sorted names directly inside a folder; empty when there is no such folder.
@@ -247,6 +247,14 @@ class LocalStorage:
             with self.writing(str(path)), suppress(FileNotFoundError):
                 _sync(path)
 
+    def _settle(self, folder: Path) -> None:
+        """Sync a folder, and the first time also those above it, which may be new."""
+        if folder in self._settled:
+            _sync(folder)
+        else:
+            self.sync({folder.relative_to(self.root).as_posix()})
+            self._settled.update((folder, *folder.parents))
+
     def remove(self, key: str) -> None:
         """Remove a file, and the folders above it that are empty then.
 
@@ -325,16 +333,17 @@ class LocalStorage:
         path = self._path(key)
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = {
-            errno.ENOSPC: "Free some space (or move the lake with KSQL_LAKE_ROOT), then run it again.",
+            errno.ENOSPC: "Free some space or inodes (or move the lake with KSQL_LAKE_ROOT) and run it again.",
             errno.EDQUOT: "Your quota on this disk is used up; raise it or free some space, then run it again.",
             errno.EFBIG: "A file-size limit (ulimit -f) is set for this process; raise it, then run it again.",
             errno.EACCES: "Give this user write permission on it, or set KSQL_LAKE_ROOT to a folder it owns.",
             errno.EPERM: "The filesystem refuses this operation; the lake needs rename and hard links.",
             errno.ENOTSUP: "The lake needs a filesystem with hard links; set KSQL_LAKE_ROOT to one.",
+            errno.EXDEV: "The lake renames and links between its folders; all of it must be on one filesystem.",
             errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
             errno.ENOTDIR: "A file stands where the lake needs a folder; move it away.",
-        }.get(error.errno or 0, "Nothing became visible in the lake; fix the cause, then run it again.")
-        return WriteError(f"could not be written: {reason}{_free_space(path)}", hint=hint, path=str(path))
+        }.get(error.errno or 0, "Look at the disk, then run it again; nothing in the lake is half visible.")
+        return WriteError(f"could not be written: {reason}{free_space(path)}", hint=hint, path=str(path))
 
 
 def staging_cleared(path: str) -> ConflictError:
@@ -346,13 +355,17 @@ def staging_cleared(path: str) -> ConflictError:
     )
 
 
-def _free_space(path: Path) -> str:
+def free_space(path: Path) -> str:
+    """Say how much is free on the disk of a path, in brackets; empty when that cannot be told."""
     for folder in path.parents:
         try:
-            free = shutil.disk_usage(folder).free
+            disk = os.statvfs(folder)
         except OSError:
             continue
-        return f" ({free / 1e6:,.0f} MB free on its disk)"
+        free = f"{disk.f_bavail * disk.f_frsize / 1e6:,.0f} MB free"
+        # A filesystem without a fixed number of inodes says that it has none at all.
+        inodes = ", no inodes free" if disk.f_files and not disk.f_favail else ""
+        return f" ({free}{inodes} on its disk)"
     return ""
 
 
