@@ -21,11 +21,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ksql_lake.errors import LakeError
+from ksql_lake.errors import LakeError, WriteError
+from ksql_lake.lake.storage import free_space
 from ksql_lake.schema import Array, Column, KsqlType, Map, Primitive, Schema, Struct
 
-MEMORY_LIMIT = "160MB"
-THREADS = 2
+MEMORY: tuple[tuple[str | None, int], ...] = (("160MB", 2), ("640MB", 1), (None, 1))
+"""DuckDB's memory limit and threads, tried in turn: rows of many KB each, which it cannot spill well, need more
+of it than rows usually do. None is DuckDB's own limit, 80 % of what the machine has."""
 _CHUNK_RECORDS = 1_000_000
 """How many staged rows one comparison covers; small days are compared together up to this."""
 _VALUE_BYTES = 24
@@ -65,23 +67,12 @@ def new_rows(
         spill: Folder for DuckDB's temporary files.
 
     Raises:
-        LakeError: The files cannot be read or compared.
+        LakeError: The files cannot be read.
+        WriteError: There is neither memory nor disk enough to compare them.
     """
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in _chunks(candidates):
-        try:
-            with _connection(spill) as connection:
-                found.update(_compare(connection, chunk, schema, key))
-        except (duckdb.IOException, OSError) as error:
-            raise LakeError(
-                f"a file needed to compare rows cannot be read: {error}",
-                hint="Run `ksql-lake doctor` to see which committed files are missing or damaged.",
-            ) from error
-        except duckdb.OutOfMemoryException as error:
-            raise LakeError(
-                f"comparing the day's rows needs more room than there is: {error}",
-                hint=f"DuckDB spills to {spill}; free some space there, then run it again.",
-            ) from error
+        found.update(_compare_somehow(chunk, schema, key, spill))
     return found
 
 
@@ -96,10 +87,38 @@ def copy_rows(source: Path, rows: npt.NDArray[np.int64]) -> Iterable[pa.RecordBa
             start += batch.num_rows
 
 
-def _connection(spill: Path) -> duckdb.DuckDBPyConnection:
+def _compare_somehow(
+    chunk: list[Candidate], schema: Schema, key: Sequence[str], spill: Path
+) -> Mapping[str, npt.NDArray[np.int64]]:
+    """Compare a chunk with as little memory as will do."""
+    full: Exception | None = None
+    for limit, threads in MEMORY:
+        try:
+            with _connection(spill, limit, threads) as connection:
+                return _compare(connection, chunk, schema, key)
+        except duckdb.OutOfMemoryException as error:
+            full = error
+        except (duckdb.IOException, OSError) as error:
+            if str(spill) in str(error):
+                full = error
+                break
+            raise LakeError(
+                f"a file needed to compare rows cannot be read: {error}",
+                hint="Run `ksql-lake doctor` to see which committed files are missing or damaged.",
+            ) from error
+    reason = str(full).partition("\n")[0]
+    raise WriteError(
+        f"neither memory nor disk are enough to compare the day's rows: {reason}{free_space(spill)}",
+        hint="Free some space there (DuckDB spills to it), or run it where there is more memory.",
+        path=str(spill),
+    ) from full
+
+
+def _connection(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
-    connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-    connection.execute(f"SET threads = {THREADS}")
+    if limit is not None:
+        connection.execute(f"SET memory_limit = '{limit}'")
+    connection.execute(f"SET threads = {threads}")
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
