@@ -21,7 +21,9 @@ from ksql_lake.cli.dagster_process import DagsterProject, Task, stop, what_faile
 from ksql_lake.cli.output import count_of, note, print_table, size_text
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
+from ksql_lake.export.topology import read_topology, save_topology
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed
+from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
 
@@ -66,6 +68,8 @@ def demo(*, ui: bool, port: int) -> int:
         project = DagsterProject(folder, server.url, lake.root, settings.feeds_root.resolve())
         project.prepare()
         note(f"the embedded ksqlDB server answers at {server.url}", label="server")
+        with KsqlClient(load_settings(ksqldb_url=server.url)) as client:
+            save_topology(read_topology(client), lake)
         if ui:
             return _show(project, port)
         return 0 if _export(project, lake, feeds) and not broken else 1

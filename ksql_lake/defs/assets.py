@@ -1,4 +1,4 @@
-"""One asset per feed, one external asset per source, one visible entry per quarantined feed file.
+"""One asset per feed, one visible entry per quarantined feed file.
 
 An asset's body only decides what to read and hands that on; the IO manager lands it. A run that names no
 partition (a schedule, `dagster job execute`) does what `ksql-lake export` does without a date: every day that
@@ -16,6 +16,7 @@ import dagster as dg
 from ksql_lake.defs.checks import check_results, check_specs
 from ksql_lake.defs.events import events
 from ksql_lake.defs.io_manager import Delivery
+from ksql_lake.defs.lineage import source_key
 from ksql_lake.defs.partitions import version_partitions
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.errors import VersionError
@@ -29,11 +30,6 @@ POOL = "ksqldb"
 """Every step that reads from the server holds a slot of this pool."""
 
 Yielded = dg.Output[Delivery] | dg.AssetCheckResult
-
-
-def source_key(source: str) -> dg.AssetKey:
-    """Give the key of the external asset that stands for a ksqlDB stream or table."""
-    return dg.AssetKey(["ksqldb", source])
 
 
 def stream_asset(
@@ -76,18 +72,6 @@ def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDef
 
     made: dg.AssetsDefinition = decorate(_body(plan))
     return made
-
-
-def source_asset(source: str, feeds: list[Feed], server: str) -> dg.AssetSpec:
-    """Give the external asset of a ksqlDB stream or table, upstream of the feeds that read it."""
-    kind = feeds[0].kind
-    return dg.AssetSpec(
-        source_key(source),
-        description=f"The ksqlDB {kind} `{source}`, read by {', '.join(feed.name for feed in feeds)}.",
-        group_name="ksqldb",
-        kinds={"ksqldb"},
-        metadata={"server": server, "source_kind": kind},
-    )
 
 
 def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:

@@ -1,20 +1,23 @@
 """All definitions of a project folder: one asset per enabled feed, and everything around them.
 
-Reads feed files and nothing else: neither the server nor the Dagster instance is asked, so the code location
-loads while both are down. A feed file that cannot be used is shown as quarantined and never hides the others.
+Reads feed files and what the lake keeps of the server's sources: neither the server nor the Dagster instance is
+asked, so the code location loads while both are down. A feed file that cannot be used is shown as quarantined
+and never hides the others.
 """
 
 from collections import defaultdict
 
 import dagster as dg
 
-from ksql_lake.defs.assets import quarantine_asset, source_asset, stream_asset, table_asset
+from ksql_lake.defs.assets import quarantine_asset, stream_asset, table_asset
 from ksql_lake.defs.automation import automation
 from ksql_lake.defs.io_manager import LakeIOManager
+from ksql_lake.defs.lineage import lineage_job, source_assets
 from ksql_lake.defs.partitions import daily_partitions
 from ksql_lake.defs.reloading import feed_files_sensor, fingerprint
 from ksql_lake.defs.resources import KsqldbResource, LakeResource
 from ksql_lake.defs.sync import sync_job
+from ksql_lake.export.topology import kept_topology
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
@@ -33,12 +36,12 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
         ConfigError: There is no feeds folder.
     """
     # Before the files are read: what changes in between is then noticed as a change.
-    loaded = fingerprint(settings.feeds_root)
+    lake = Lake(settings.lake_root)
+    loaded = fingerprint(settings.feeds_root, lake)
     store = FeedStore(settings.feeds_root).load()
     files = [file for file in store.files if not file.archived and file.feed.enabled]
-    lake = Lake(settings.lake_root)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake)]
-    assets += [source_asset(source, feeds, settings.ksqldb_url) for source, feeds in _sources(files).items()]
+    assets += source_assets(_sources(files), kept_topology(lake), settings.ksqldb_url)
     assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
     resource = LakeResource(root=lake.root, retry_wait=retry_wait)
     return dg.Definitions.merge(
@@ -49,8 +52,8 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake": resource,
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
-            jobs=[sync_job([file.feed for file in files], lake)],
-            sensors=[feed_files_sensor(settings.feeds_root.resolve(), loaded, settings.dagster_url)],
+            jobs=[sync_job([file.feed for file in files], lake), lineage_job()],
+            sensors=[feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url)],
             executor=dg.in_process_executor,
         ),
         automation(_streams(files), _tables(files), lake),

@@ -12,25 +12,28 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
+from ksql_lake.export.topology import KEY
 from ksql_lake.feeds.store import FeedStore
+from ksql_lake.lake import Lake
 
 SENSOR_SECONDS = 10
 
 
-def fingerprint(feeds_root: Path) -> str:
-    """Give a digest of every feed file's name and content; any change changes it."""
-    digest = hashlib.sha256()
+def fingerprint(feeds_root: Path, lake: Lake) -> str:
+    """Give a digest of every feed file's name and content, and of the topology that is kept in the lake."""
+    digest = hashlib.sha256(lake.storage.read(KEY) or b"")
     for name, content in _contents(FeedStore(feeds_root)):
         digest.update(f"{len(name)} {name} {len(content)} ".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
-def feed_files_sensor(feeds_root: Path, loaded: str, url: str) -> dg.SensorDefinition:
+def feed_files_sensor(feeds_root: Path, lake: Lake, loaded: str, url: str) -> dg.SensorDefinition:
     """Give the sensor.
 
     Args:
         feeds_root: Folder of the feed files.
+        lake: Keeps the topology.
         loaded: Fingerprint of what the definitions were made of.
         url: Dagster's web server.
     """
@@ -39,19 +42,19 @@ def feed_files_sensor(feeds_root: Path, loaded: str, url: str) -> dg.SensorDefin
         name="feed_files",
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Reloads the code location when a feed file was added, changed, archived or removed. "
-        "Starts no runs.",
+        description="Reloads the code location when a feed file was added, changed, archived or removed, or "
+        "what is known of ksqlDB's sources. Starts no runs.",
     )
     def feed_files(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        if fingerprint(feeds_root) == loaded:
-            return dg.SkipReason("The feed files are those that are loaded.")
+        if fingerprint(feeds_root, lake) == loaded:
+            return dg.SkipReason("What is loaded is as it should be.")
         origin = context.code_location_origin
         if origin is None:
             return dg.SkipReason(
-                "The feed files have changed; this process cannot tell which location to reload."
+                "Feed files or sources have changed; this process cannot tell which location to reload."
             )
         _reload(origin.location_name, url)
-        return dg.SkipReason(f"The feed files have changed: {origin.location_name} was reloaded.")
+        return dg.SkipReason(f"Feed files or sources have changed: {origin.location_name} was reloaded.")
 
     return feed_files
 
@@ -96,6 +99,6 @@ def _reload(location: str, url: str) -> None:
 
 def _failed(url: str, reason: str) -> dg.Failure:
     return dg.Failure(
-        f"The feed files have changed, but the web server at {url} did not reload them: {reason}\n"
+        f"Feed files or sources have changed, but the web server at {url} did not reload them: {reason}\n"
         "Set KSQL_LAKE_DAGSTER_URL to its address, or press Reload in the UI."
     )

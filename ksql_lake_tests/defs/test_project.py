@@ -49,6 +49,7 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         "__ASSET_JOB",
         "streams",
         "sync",
+        "ksqldb_sources",
         *(f"table_{name}" for name in SAMPLE_TABLES),
     }
     assert {(schedule.name, schedule.cron_schedule) for schedule in repository.schedule_defs} == {

@@ -7,6 +7,7 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
 from ksql_lake.defs.reloading import fingerprint
+from ksql_lake.lake import Lake
 from ksql_lake_tests.defs.project import Project
 
 HERE = RegisteredCodeLocationOrigin("ksql_lake")
@@ -26,31 +27,35 @@ def _tick(sensor: dg.SensorDefinition) -> str:
         return str(sensor.evaluate_tick(context).skip_message)
 
 
+def _now(project: Project) -> str:
+    return fingerprint(project.folder / "feeds", Lake(project.folder / "data_lake"))
+
+
 def test_any_change_of_a_feed_file_is_noticed(project: Project) -> None:
     """Adding, editing, archiving and removing change the fingerprint; what is no feed file does not."""
     feeds = project.folder / "feeds"
-    seen = [fingerprint(feeds)]
+    seen = [_now(project)]
     (feeds / "notes.txt").write_text("hello")
     (feeds / "active" / ".payments.json.swp").write_text("an editor's")
-    assert fingerprint(feeds) == seen[0]
+    assert _now(project) == seen[0]
 
     project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01")
-    seen.append(fingerprint(feeds))
+    seen.append(_now(project))
     project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-02")
-    seen.append(fingerprint(feeds))
+    seen.append(_now(project))
     (feeds / "archived").mkdir()
     (feeds / "active" / "visits.json").rename(feeds / "archived" / "visits.json")
-    seen.append(fingerprint(feeds))
+    seen.append(_now(project))
     assert len(set(seen)) == 4
     (feeds / "archived" / "visits.json").unlink()
-    assert fingerprint(feeds) == seen[0]
+    assert _now(project) == seen[0]
 
 
 def test_a_web_server_that_is_away_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing changed nobody is asked; a change fails the tick with the variable to set."""
     monkeypatch.setenv("KSQL_LAKE_DAGSTER_URL", "http://127.0.0.1:9")
     sensor = project.definitions().get_repository_def().get_sensor_def("feed_files")
-    assert _tick(sensor) == "The feed files are those that are loaded."
+    assert _tick(sensor) == "What is loaded is as it should be."
     project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01")
 
     with pytest.raises(Exception, match="KSQL_LAKE_DAGSTER_URL") as told:
