@@ -69,9 +69,12 @@ def small_filesystem(root: Path) -> Iterator[None]:
     if library.unshare(_NEW_NAMESPACE | (_NEW_USER if user else 0)):
         raise Missing(f"mounts of its own: {os.strerror(ctypes.get_errno())}")
     if user:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+        except OSError as error:
+            raise Missing(f"a user namespace of its own: {error}") from error
     mount("--make-rprivate", "/")
     mount("-t", "tmpfs", "-o", f"size={_SIZE},nr_inodes={_INODES}", "tmpfs", root)
     try:
@@ -117,7 +120,7 @@ def no_inodes(root: Path, spare: int = 0) -> Iterator[Disk]:
 def read_only(root: Path) -> Iterator[Disk]:
     """Give a disk that is mounted anew, read-only, when it is struck."""
     with small_filesystem(root):
-        yield Disk(lambda: mount("-o", "remount,ro", root), lambda: mount("-o", "remount,rw", root))
+        yield Disk(lambda: mount("-o", "remount,bind,ro", root), lambda: mount("-o", "remount,bind,rw", root))
 
 
 @contextmanager
