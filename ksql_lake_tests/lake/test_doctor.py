@@ -76,11 +76,11 @@ def test_a_sound_lake_is_sound(lake: Lake) -> None:
 
 def test_a_flipped_byte_is_named(lake: Lake) -> None:
     """Any changed byte in any Parquet file is noticed, and the file leaves the lake only when asked."""
+    rows = held_rows(lake, stream_feed())
     victim = parquet(lake)[0]
     data = bytearray(victim.read_bytes())
     data[len(data) // 3] ^= 1
     victim.write_bytes(data)
-    rows = held_rows(lake, stream_feed())
 
     assert found(lake) == [(Problem.FILE_DAMAGED, victim.name)]
     assert found(lake, contents=False) in ([], [(Problem.FILE_DAMAGED, victim.name)])
