@@ -48,9 +48,9 @@ def export_once(url: str) -> None:
             result = export_feed(FEED, client, Lake(folder), days=Days(DAY, DAY))
             seconds = time.perf_counter() - began
             print(
-                f"{what:20} {result.read:>10,} rows {result.new:>10,} new "
-                f"{result.bytes_read / 1e6:>6.0f} MB JSON {result.partitions[0].bytes / 1e6:>6.1f} MB Parquet {seconds:>6.1f} s "
-                f"peak {high_water_mark():>5.0f} MB",
+                f"{what:20} {result.read:>10,} rows {result.new:>10,} new",
+                f"{result.bytes_read / 1e6:>6.0f} MB JSON {result.partitions[0].bytes / 1e6:>6.1f} MB Parquet",
+                f"{seconds:>6.1f} s peak {high_water_mark():>5.0f} MB",
                 flush=True,
             )
 

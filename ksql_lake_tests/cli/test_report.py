@@ -123,7 +123,8 @@ def test_html_to_a_terminal_is_refused(exported: Project) -> None:
     """A page full of markup on a terminal helps nobody; the answer says what to write instead."""
     out = on_a_terminal(exported, "report", "--offline", "--format", "html")
 
-    assert "a page is for a browser; say where to: --output report.html" in " ".join(without_styles(out).split())
+    said = " ".join(without_styles(out).split())
+    assert "a page is for a browser; say where to: --output report.html" in said
 
 
 def test_a_file_that_cannot_be_written_is_told(cli: Cli, exported: Project) -> None:

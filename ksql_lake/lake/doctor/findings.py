@@ -58,7 +58,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.MANIFEST_MISSING: "write it anew from the Parquet footers",
     Problem.MANIFEST_DAMAGED: "write it anew from the Parquet footers; the damaged one goes to quarantine",
     Problem.FILE_MISSING: "forget it; the next export of a stream reads its day again",
-    Problem.FILE_DAMAGED: "move it to quarantine and forget it; the next export of a stream reads its day again",
+    Problem.FILE_DAMAGED: "quarantine and forget it; the next export of a stream reads its day again",
     Problem.FILE_UNREADABLE: "none; look at its permissions, and at the disk",
     Problem.FILE_FOREIGN: "move it to quarantine",
     Problem.FILE_UNPUBLISHED: "publish it",
