@@ -15,7 +15,7 @@ from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_fe
 
 STREAM = FeedLayout("stream", "events")
 TABLE = FeedLayout("table", "users")
-FORGET = "move it to quarantine and forget it; the next export of a stream reads its day again"
+FORGET = "quarantine and forget it; the next export of a stream reads its day again"
 
 
 @pytest.fixture
