@@ -5,10 +5,12 @@ clone must not do that to a production server by itself. What a schedule starts 
 after an outage catches up with everything that was missed.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 
 import dagster as dg
 
+from ksql_lake.defs.upkeep import compaction_job, retention_job
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import Lake
@@ -16,15 +18,25 @@ from ksql_lake.lake import Lake
 DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
 """When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
 
+CLOSE = "15 0 * * *"
+"""When a day is closed by those who export once a day; in the time zone of the streams."""
+
+UPKEEP_SCHEDULES = {"retention": "30 3 * * *", "compaction": "0 4 * * *", "ksqldb_sources": "45 0 * * *"}
+
 SENSOR_SECONDS = 30
 
 
 def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake: Lake) -> dg.Definitions:
-    """Give one job for the streams of a time zone, one per table, a schedule per feed, and the sensor."""
+    """Give the jobs and schedules of feeds and upkeep, and the sensor that keeps version keys.
+
+    One job for the streams of a time zone and one per table. Streams of a zone that are due together share one
+    schedule, and so one run.
+    """
+    names = {feed.name for feed in (*streams, *tables)}
     zones = sorted({feed.timezone for feed in streams})
     jobs = [
         dg.define_asset_job(
-            stream_job(zone),
+            stream_job(zone, names),
             selection=dg.AssetSelection.assets(*(feed.name for feed in streams if feed.timezone == zone)),
             description=f"Streams with days in {zone}: every day that is not closed yet, or the range given.",
         )
@@ -32,46 +44,116 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
     ]
     jobs += [
         dg.define_asset_job(
-            table_job(feed),
+            table_job(feed.name, names),
             selection=dg.AssetSelection.assets(feed.name),
             description=f"The next version of {feed.name}.",
         )
         for feed in tables
     ]
+    upkeep = [retention_job(tables, lake), compaction_job(streams, lake)]
     return dg.Definitions(
-        jobs=jobs,
-        schedules=[*map(_schedule, streams), *map(_schedule, tables)],
+        jobs=[*jobs, *upkeep],
+        schedules=[
+            *_stream_schedules(streams, names),
+            *(_table_schedule(feed, names) for feed in tables),
+            *(_plain_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
+        ],
         sensors=[_open_versions(tables, lake)] if tables else [],
     )
 
 
-def stream_job(zone: str) -> str:
-    """Give the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`."""
-    return "streams" if zone == "UTC" else f"streams_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
+def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
+    """Give the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`.
+
+    Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
+    """
+    name = "streams" if zone == "UTC" else f"streams_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
+    return _free(name, feeds)
 
 
-def table_job(feed: TableFeed) -> str:
-    """Give the name of a table's job."""
-    return f"table_{feed.name}"
+def table_job(table: str, feeds: Collection[str] = ()) -> str:
+    """Give the name of a table's job; see `stream_job`."""
+    return _free(f"table_{table}", feeds)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_job"
+    return name
+
+
+def stream_schedule(zone: str, cron: str) -> str:
+    """Give the name of the schedule of all streams of a zone with this cron expression.
+
+    `streams_hourly` for the default, else like `streams_at_0_6_every_every_MON`.
+    """
+    if cron == DEFAULT_SCHEDULES["stream"]:
+        return f"{stream_job(zone)}_hourly"
+    words = "_".join(cron.split()).translate(_CRON_WORDS)
+    return f"{stream_job(zone)}_at_{words}"
 
 
 _UNDERSCORES = str.maketrans("/-", "__")
+_CRON_WORDS = str.maketrans({"@": "", "*": "every", "/": "_per_", ",": "_and_", "-": "_to_"})
 
 
-def _schedule(feed: StreamFeed | TableFeed) -> dg.ScheduleDefinition:
-    stream = isinstance(feed, StreamFeed)
+def _stream_schedules(streams: Sequence[StreamFeed], feeds: Collection[str]) -> Iterator[dg.ScheduleDefinition]:
+    due: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for feed in streams:
+        due[feed.timezone, feed.schedule or DEFAULT_SCHEDULES["stream"]].append(feed.name)
+    for (zone, cron), names in due.items():
+        yield _schedule(
+            stream_schedule(zone, cron),
+            stream_job(zone, feeds),
+            cron,
+            zone=zone,
+            assets=names,
+            says=f"Exports {', '.join(names)}: every day that is not closed yet.",
+        )
+    for zone in sorted({feed.timezone for feed in streams}):
+        yield _schedule(
+            f"{stream_job(zone)}_close",
+            stream_job(zone, feeds),
+            CLOSE,
+            zone=zone,
+            says=f"Exports all streams of {zone} once, soon after their day has ended.",
+        )
+
+
+def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefinition:
+    return _schedule(
+        f"table_{feed.name}_schedule",
+        table_job(feed.name, feeds),
+        feed.schedule or DEFAULT_SCHEDULES["table"],
+        says=f"Exports {feed.name}: its next version.",
+    )
+
+
+def _plain_schedule(job: str, cron: str) -> dg.ScheduleDefinition:
+    return _schedule(f"{job}_schedule", job, cron, says=f"Runs the job {job}.")
+
+
+def _schedule(
+    name: str,
+    job: str,
+    cron: str,
+    *,
+    says: str,
+    zone: str = "UTC",
+    assets: Sequence[str] = (),
+) -> dg.ScheduleDefinition:
+    """A stopped schedule; `assets` names those of the job's that a tick is about, none means all."""
 
     @dg.schedule(
-        name=f"{feed.kind}_{feed.name}_schedule",
-        job_name=stream_job(feed.timezone) if isinstance(feed, StreamFeed) else table_job(feed),
-        cron_schedule=feed.schedule or DEFAULT_SCHEDULES[feed.kind],
-        execution_timezone=feed.timezone if isinstance(feed, StreamFeed) else "UTC",
+        name=name,
+        job_name=job,
+        cron_schedule=cron,
+        execution_timezone=zone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"Exports {feed.name}: "
-        + ("every day that is not closed yet." if stream else "its next version."),
+        description=says,
     )
     def tick() -> dg.RunRequest:
-        return dg.RunRequest(asset_selection=[dg.AssetKey([feed.name])] if stream else None)
+        return dg.RunRequest(asset_selection=[dg.AssetKey([each]) for each in assets] or None)
 
     return tick
 

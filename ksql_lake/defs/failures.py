@@ -5,12 +5,17 @@ somebody cancelled would begin again. Here only an error that says so itself (`R
 attempt.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import dagster as dg
 
 from ksql_lake.errors import KsqlLakeError, Recovery
+from ksql_lake.feeds import StreamFeed, TableFeed
+
+FeedT = TypeVar("FeedT", StreamFeed, TableFeed, StreamFeed | TableFeed)
 
 
 @contextmanager
@@ -32,6 +37,22 @@ def dagster_failures(*, attempt: int, retries: int, wait: float) -> Iterator[Non
         if error.recovery is Recovery.RETRY and attempt < retries:
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=wait) from error
         raise failure(error) from error
+
+
+def each_feed(feeds: Sequence[FeedT], work: Callable[[FeedT], str], log: logging.Logger) -> None:
+    """Do something for each feed and log what it tells; one that cannot be done does not stop the others.
+
+    Raises:
+        dagster.Failure: At least one feed failed; names each.
+    """
+    broken = []
+    for feed in feeds:
+        try:
+            log.info(work(feed))
+        except KsqlLakeError as error:
+            broken.append(str(error.at(feed=feed.name)))
+    if broken:
+        raise dg.Failure("\n".join(broken), allow_retries=False)
 
 
 def failure(error: KsqlLakeError) -> dg.Failure:

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from ksql_lake.defs.one_op import one_op_job
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.export.topology import KnownSource, Topology, read_topology, save_topology
 from ksql_lake.feeds import Feed
@@ -44,7 +45,10 @@ def source_assets(readers: Mapping[str, Sequence[Feed]], topology: Topology, ser
 def lineage_job() -> dg.JobDefinition:
     """Give the job that asks the server for its sources and keeps the answer in the lake."""
 
-    @dg.op(description="Asks for all streams, tables and queries; one statement per source.")
+    @dg.op(
+        name="_describe_sources",
+        description="Asks for all streams, tables and queries; one statement per source.",
+    )
     def describe_sources(
         context: dg.OpExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
     ) -> None:
@@ -54,15 +58,11 @@ def lineage_job() -> dg.JobDefinition:
         said = "the graph follows when the code location is reloaded" if changed else "nothing has changed"
         context.log.info("%d sources at %s; %s", len(topology.sources), topology.server, said)
 
-    @dg.job(
-        name="ksqldb_sources",
-        description="Refreshes what the asset graph shows of ksqlDB: statements, columns, topics, queries.",
-        executor_def=dg.in_process_executor,
+    return one_op_job(
+        "ksqldb_sources",
+        "Refreshes what the asset graph shows of ksqlDB: statements, columns, topics, queries.",
+        describe_sources,
     )
-    def ksqldb_sources() -> None:
-        describe_sources()
-
-    return ksqldb_sources
 
 
 def _unknown_asset(source: str, feeds: Sequence[Feed], server: str) -> dg.AssetSpec:

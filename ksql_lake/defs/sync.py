@@ -11,7 +11,8 @@ import dagster as dg
 from pydantic import Field
 
 from ksql_lake.defs.events import column_schema
-from ksql_lake.errors import KsqlLakeError
+from ksql_lake.defs.failures import each_feed
+from ksql_lake.defs.one_op import one_op_job
 from ksql_lake.export.facts import lake_columns, lake_records
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import Feed, TableFeed
@@ -30,27 +31,20 @@ class SyncConfig(dg.Config):
 def sync_job(feeds: Sequence[Feed], lake: Lake) -> dg.JobDefinition:
     """Give the job `sync` over all enabled feeds."""
 
-    @dg.op(description="Tells the instance what the lake holds and it does not know.")
+    @dg.op(name="_tell_dagster", description="Tells the instance what the lake holds and it does not know.")
     def tell_dagster(context: dg.OpExecutionContext, config: SyncConfig) -> None:
-        broken = []
-        for feed in feeds:
-            try:
-                context.log.info(sync_feed(lake.feed(feed), context.instance, limit=config.limit))
-            except KsqlLakeError as error:
-                broken.append(str(error.at(feed=feed.name)))
-        if broken:
-            raise dg.Failure("\n".join(broken), allow_retries=False)
+        each_feed(
+            feeds,
+            lambda feed: sync_feed(lake.feed(feed), context.instance, limit=config.limit),
+            context.log,
+        )
 
-    @dg.job(
-        name="sync",
-        description="Makes Dagster's partitions and materialisations agree with the lake. Run it after "
-        "DAGSTER_HOME was deleted, or after exports that Dagster was not told about.",
-        executor_def=dg.in_process_executor,
+    return one_op_job(
+        "sync",
+        "Makes Dagster's partitions and materialisations agree with the lake. Run it after DAGSTER_HOME was "
+        "deleted, or after exports that Dagster was not told about.",
+        tell_dagster,
     )
-    def sync() -> None:
-        tell_dagster()
-
-    return sync
 
 
 def sync_feed(lake: FeedLake, instance: dg.DagsterInstance, *, limit: int) -> str:

@@ -54,6 +54,7 @@ def write_source_files(folder: Path) -> None:
     )
     (folder / "3_totals.sql").write_text(
         "CREATE TABLE TOTALS AS SELECT NOTE, COUNT(*) AS N FROM PAYMENTS GROUP BY NOTE;\n"
+        "CREATE STREAM OTHER_PAYMENTS AS SELECT ID + 1000 AS ID FROM PAYMENTS;\n"
         "CREATE TABLE FEWER AS SELECT NOTE, COUNT(*) AS N FROM PAYMENTS WHERE AMOUNT < 8 GROUP BY NOTE;\n"
     )
     (folder / "4_visits.sql").write_text(

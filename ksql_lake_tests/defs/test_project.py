@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import available_timezones
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import cron_string_iterator
 
 from ksql_lake.defs import build_definitions
-from ksql_lake.defs.automation import stream_job
+from ksql_lake.defs.automation import stream_job, stream_schedule
 from ksql_lake.defs.partitions import daily_partitions
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.settings import load_settings
@@ -50,10 +52,16 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         "streams",
         "sync",
         "ksqldb_sources",
+        "retention",
+        "compaction",
         *(f"table_{name}" for name in SAMPLE_TABLES),
     }
     assert {(schedule.name, schedule.cron_schedule) for schedule in repository.schedule_defs} == {
-        *((f"stream_{name}_schedule", "5 * * * *") for name in SAMPLE_STREAMS),
+        ("streams_hourly", "5 * * * *"),
+        ("streams_close", "15 0 * * *"),
+        ("retention_schedule", "30 3 * * *"),
+        ("compaction_schedule", "0 4 * * *"),
+        ("ksqldb_sources_schedule", "45 0 * * *"),
         *((f"table_{name}_schedule", "30 1 * * *") for name in SAMPLE_TABLES),
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {"feed_files", "open_versions"}
@@ -83,19 +91,66 @@ def test_schedules_wait_for_a_person(project: Project) -> None:
 
 
 def test_a_tick_asks_for_what_is_due(project: Project) -> None:
-    """A schedule starts its own feed only, and names no partition: a late tick catches up by itself."""
+    """Streams due together are one run; no run names a partition: a late tick catches up by itself."""
+    project.write_feed(
+        "visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule="0 6-8 * * MON"
+    )
     repository = project.definitions().get_repository_def()
-    context = dg.build_schedule_context()
 
-    stream = repository.get_schedule_def("stream_payments_schedule").evaluate_tick(context).run_requests
-    table = repository.get_schedule_def("table_totals_schedule").evaluate_tick(context).run_requests
+    def asked(name: str) -> list[tuple[str | None, list[str] | None]]:
+        tick = repository.get_schedule_def(name).evaluate_tick(dg.build_schedule_context())
+        return [
+            (
+                run.partition_key,
+                [key.to_user_string() for key in run.asset_selection] if run.asset_selection else None,
+            )
+            for run in tick.run_requests or []
+        ]
 
-    assert stream is not None
-    assert [(request.partition_key, request.asset_selection) for request in stream] == [
-        (None, [dg.AssetKey(["payments"])])
+    assert asked("streams_hourly") == [(None, ["payments", "refunds"])]
+    assert asked("streams_at_0_6_to_8_every_every_MON") == [(None, ["visits"])]
+    assert asked("streams_close") == [(None, None)]
+    assert asked("table_totals_schedule") == [(None, None)]
+    assert asked("compaction_schedule") == [(None, None)]
+
+
+def test_a_schedule_runs_in_the_time_zone_of_its_days(project: Project) -> None:
+    """On the day the clock jumps a Berlin day still closes a quarter past local midnight."""
+    project.write_feed(
+        "berlin", kind="stream", source="VISITS", start_date="2025-02-01", timezone="Europe/Berlin"
+    )
+    schedule = project.definitions().get_repository_def().get_schedule_def("streams_Europe_Berlin_close")
+
+    ticks = schedule.cron_schedule, schedule.execution_timezone
+    times = cron_string_iterator(
+        datetime(2025, 3, 29, tzinfo=UTC).timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
+    )
+
+    assert ticks == ("15 0 * * *", "Europe/Berlin")
+    assert [next(times).astimezone(UTC).isoformat() for _ in range(3)] == [
+        "2025-03-29T23:15:00+00:00",
+        "2025-03-30T22:15:00+00:00",
+        "2025-03-31T22:15:00+00:00",
     ]
-    assert table is not None
-    assert [request.partition_key for request in table] == [None]
+
+
+def test_every_cron_expression_has_a_schedule_name_of_its_own() -> None:
+    """Crons that differ only in their marks give different names that Dagster takes."""
+    crons = [
+        "@daily",
+        "@hourly",
+        "*/5 * * * *",
+        "5 * * * *",
+        "1,2 * * * *",
+        "1-2 * * * *",
+        "0 1 2 * *",
+        "0 12 * * *",
+        "0 1-2 * * *",
+    ]
+    names = {stream_schedule("UTC", cron) for cron in crons}
+
+    assert len(names) == len(crons)
+    assert all(name.isascii() and name.replace("_", "").isalnum() for name in names)
 
 
 def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None:
@@ -177,6 +232,17 @@ def test_every_zone_has_a_job_name_of_its_own() -> None:
 
     assert len(names) == len(available_timezones())
     assert all(name.isascii() and name.replace("_", "").isalnum() for name in names)
+
+
+def test_no_name_of_a_feed_takes_the_location_down(project: Project) -> None:
+    """Feeds may be called like our own jobs and ops; Dagster has one namespace for all of them."""
+    for name in ("streams", "streams_job", "table_totals", "sync", "retention", "compaction", "ksqldb_sources"):
+        project.write_feed(name, kind="stream", source="VISITS", start_date="2025-02-01")
+
+    repository = project.definitions().get_repository_def()
+
+    repository.load_all_definitions()
+    assert {"streams_job_job", "table_totals_job", "sync", "retention"} <= set(repository.job_names)
 
 
 def test_the_feeds_room_stays_free_of_dagster() -> None:

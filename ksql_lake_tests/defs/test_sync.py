@@ -32,7 +32,7 @@ def exported(project: Project) -> Project:
 
 def _sync(project: Project, instance: dg.DagsterInstance, **config: object) -> None:
     job = project.definitions().get_job_def("sync")
-    run_config = {"ops": {"tell_dagster": {"config": config}}} if config else None
+    run_config = {"ops": {"_tell_dagster": {"config": config}}} if config else None
     assert job.execute_in_process(instance=instance, run_config=run_config).success
 
 

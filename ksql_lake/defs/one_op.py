@@ -1,0 +1,13 @@
+"""Jobs of a single op, whatever feeds are called.
+
+Dagster keeps assets, ops and graphs of a code location in one namespace, and one clash takes the whole location
+down. So graphs and ops of ours begin with an underscore, which no feed's name can.
+"""
+
+import dagster as dg
+
+
+def one_op_job(name: str, description: str, op: dg.OpDefinition) -> dg.JobDefinition:
+    """Give a job that runs one op in the run's own process; the op's name must begin with an underscore."""
+    graph = dg.GraphDefinition(f"_{name}", node_defs=[op])
+    return graph.to_job(name=name, description=description, executor_def=dg.in_process_executor)
