@@ -56,7 +56,7 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
         schedules=[
             *_stream_schedules(streams, names),
             *(_table_schedule(feed, names) for feed in tables),
-            *(_plain_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
+            *(stopped_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
         ],
         sensors=[_open_versions(tables, lake)] if tables else [],
     )
@@ -68,15 +68,16 @@ def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
     Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
     """
     name = "streams" if zone == "UTC" else f"streams_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
-    return _free(name, feeds)
+    return free_name(name, feeds)
 
 
 def table_job(table: str, feeds: Collection[str] = ()) -> str:
     """Give the name of a table's job; see `stream_job`."""
-    return _free(f"table_{table}", feeds)
+    return free_name(f"table_{table}", feeds)
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Give a job name that no feed has: this one, or with `_job` behind it."""
     while name in taken:
         name += "_job"
     return name
@@ -129,7 +130,8 @@ def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefin
     )
 
 
-def _plain_schedule(job: str, cron: str) -> dg.ScheduleDefinition:
+def stopped_schedule(job: str, cron: str) -> dg.ScheduleDefinition:
+    """Give the schedule of a job that is about no feed in particular; cron in UTC."""
     return _schedule(f"{job}_schedule", job, cron, says=f"Runs the job {job}.")
 
 

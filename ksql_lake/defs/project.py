@@ -15,6 +15,7 @@ from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.lineage import lineage_job, source_assets
 from ksql_lake.defs.partitions import daily_partitions
 from ksql_lake.defs.reloading import feed_files_sensor, fingerprint
+from ksql_lake.defs.report import report_definitions
 from ksql_lake.defs.resources import KsqldbResource, LakeResource
 from ksql_lake.defs.sync import sync_job
 from ksql_lake.export.topology import kept_topology
@@ -43,6 +44,7 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake)]
     assets += source_assets(_sources(files), kept_topology(lake), settings.ksqldb_url)
     assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
+    feeds = [file.feed for file in files]
     resource = LakeResource(root=lake.root, retry_wait=retry_wait)
     return dg.Definitions.merge(
         dg.Definitions(
@@ -52,11 +54,12 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake": resource,
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
-            jobs=[sync_job([file.feed for file in files], lake), lineage_job()],
+            jobs=[sync_job(feeds, lake), lineage_job()],
             sensors=[feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url)],
             executor=dg.in_process_executor,
         ),
         automation(_streams(files), _tables(files), lake),
+        report_definitions(feeds, settings.feeds_root.resolve()),
     )
 
 

@@ -46,6 +46,7 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         **dict.fromkeys(SAMPLE_STREAMS, ("streams", days)),
         **{name: ("tables", f'Dynamic partitions: "{name}_versions"') for name in SAMPLE_TABLES},
         **sources,
+        "monitoring_report": ("monitoring", "None"),
     }
     assert set(repository.job_names) == {
         "__ASSET_JOB",
@@ -54,6 +55,7 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         "ksqldb_sources",
         "retention",
         "compaction",
+        "report",
         *(f"table_{name}" for name in SAMPLE_TABLES),
     }
     assert {(schedule.name, schedule.cron_schedule) for schedule in repository.schedule_defs} == {
@@ -61,6 +63,7 @@ def test_the_sample_project_has_exactly_these_definitions(monkeypatch: pytest.Mo
         ("streams_close", "15 0 * * *"),
         ("retention_schedule", "30 3 * * *"),
         ("compaction_schedule", "0 4 * * *"),
+        ("report_schedule", "0 6 * * *"),
         ("ksqldb_sources_schedule", "45 0 * * *"),
         *((f"table_{name}_schedule", "30 1 * * *") for name in SAMPLE_TABLES),
     }
@@ -178,7 +181,11 @@ def test_disabled_and_archived_feeds_are_left_out(project: Project) -> None:
 
     specs = project.definitions().resolve_all_asset_specs()
 
-    assert {spec.key.to_user_string() for spec in specs} == {"payments", "ksqldb/PAYMENTS"}
+    assert {spec.key.to_user_string() for spec in specs} == {
+        "payments",
+        "ksqldb/PAYMENTS",
+        "monitoring_report",
+    }
 
 
 def test_loading_writes_nothing_and_asks_no_server(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +243,17 @@ def test_every_zone_has_a_job_name_of_its_own() -> None:
 
 def test_no_name_of_a_feed_takes_the_location_down(project: Project) -> None:
     """Feeds may be called like our own jobs and ops; Dagster has one namespace for all of them."""
-    for name in ("streams", "streams_job", "table_totals", "sync", "retention", "compaction", "ksqldb_sources"):
+    for name in (
+        "streams",
+        "streams_job",
+        "table_totals",
+        "sync",
+        "retention",
+        "compaction",
+        "ksqldb_sources",
+        "report",
+        "monitoring_report",
+    ):
         project.write_feed(name, kind="stream", source="VISITS", start_date="2025-02-01")
 
     repository = project.definitions().get_repository_def()
