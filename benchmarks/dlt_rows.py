@@ -1,0 +1,65 @@
+"""The same export with dlt: a generator of dict rows into its filesystem destination as Parquet.
+
+Run by `benchmarks/export.py --dlt PYTHON` with the Python of an environment that has `dlt[filesystem,parquet]`
+and requests; takes the same argument and prints the same line as `benchmarks/contestants.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pyarrow.parquet as pq
+import requests
+
+
+def rows(url: str, sql: str) -> Iterator[dict[str, Any]]:
+    """Give each row as a dict."""
+    body = {"ksql": sql, "streamsProperties": {}}
+    accept = {"Accept": "application/vnd.ksql.v1+json"}
+    with requests.post(f"{url}/query", json=body, headers=accept, stream=True, timeout=600) as response:
+        names: list[str] = []
+        for line in response.iter_lines(chunk_size=1 << 16):
+            if line.startswith(b'{"row"'):
+                yield dict(zip(names, json.loads(line.rstrip(b","))["row"]["columns"], strict=True))
+            elif not names:
+                names = re.findall(r"`(\w+)`", json.loads(line.lstrip(b"[").rstrip(b","))["header"]["schema"])
+
+
+def main() -> None:
+    """Run it and print the figures."""
+    task = json.loads(sys.argv[2])
+    folder = Path(task["folder"])
+    pipeline = dlt.pipeline(
+        "export",
+        pipelines_dir=str(folder / "state"),
+        destination=dlt.destinations.filesystem(bucket_url=(folder / "out").as_uri()),
+        dataset_name="lake",
+    )
+    began, busy = time.perf_counter(), time.process_time()
+    pipeline.run(rows(task["url"], task["sql"]), table_name="events", loader_file_format="parquet")
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
+    files = list((folder / "out").rglob("events/*.parquet"))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024 / 1e6
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "cpu": busy,
+                "peak": peak,
+                "rows": sum(pq.read_metadata(path).num_rows for path in files),
+                "parquet": sum(path.stat().st_size for path in files),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
