@@ -21,6 +21,8 @@ CHECKPOINT_EVERY = 32
 """Commits between two checkpoints: the most manifests an opening has to read."""
 
 StepHook = Callable[[str], None]
+"""Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
+`derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
 
 
 def no_step(_name: str) -> None:

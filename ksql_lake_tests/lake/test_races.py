@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ksql_lake.errors import ConflictError
@@ -25,6 +27,7 @@ from ksql_lake_tests.lake.test_commit import Interrupted, globbed
 
 LATER = datetime(2025, 2, 1, 12, tzinfo=UTC)
 FEED = stream_feed()
+REPLACES = b"ksql_lake.replaces"
 PATIENCE = 30.0
 """Upper bound, in seconds, of every wait; only a broken test gets there."""
 
@@ -209,6 +212,44 @@ def test_clearing_never_reaches_a_staging_that_moved_on(
         clearing.join(PATIENCE)
 
     assert_sound(tmp_path, Counter([2, 3]))
+
+
+def killed_while_removing(root: Path) -> None:
+    """Merge two exports, and be killed when the merged file is there and so are those that it replaces."""
+    for number in (1, 2):
+        land_rows(Lake(root), FEED, [event(number)])
+
+    def die(name: str) -> None:
+        if name == "remove":
+            raise Interrupted(name)
+
+    with pytest.raises(Interrupted):
+        list(Lake(root, on_step=die).feed(FEED).compact(now=LATER))
+    assert globbed(Lake(root)) == Counter({1: 2, 2: 2})
+
+
+def test_a_second_merge_finishes_a_killed_one(tmp_path: Path) -> None:
+    """Replaced files that a killed merge left visible go with the next merge, even if it has nothing to do."""
+    killed_while_removing(tmp_path)
+
+    assert list(Lake(tmp_path).feed(FEED).compact(now=LATER)) == []
+
+    assert_sound(tmp_path, Counter([1, 2]))
+
+
+def test_footers_tell_which_files_a_merge_replaces(tmp_path: Path) -> None:
+    """A reader without manifests that leaves out what footers call replaced sees every row once."""
+    killed_while_removing(tmp_path)
+    dataset = tmp_path / "streams" / "events"
+    files = {path.relative_to(dataset).as_posix(): pq.ParquetFile(path) for path in dataset.rglob("*.parquet")}
+
+    replaced = {
+        path for file in files.values() for path in json.loads(file.metadata.metadata.get(REPLACES, b"[]"))
+    }
+
+    assert len(files) == 3
+    left = [file.read(columns=["ID"]) for path, file in files.items() if path not in replaced]
+    assert sorted(pa.concat_tables(left).column("ID").to_pylist()) == [1, 2]
 
 
 def test_a_merged_file_never_comes_back(tmp_path: Path) -> None:

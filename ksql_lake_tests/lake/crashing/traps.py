@@ -34,7 +34,7 @@ IN_A_WRITE = "in a write"
 POINTS = (*STEPS, *(f"{side} {call}" for call in CALLS for side in ("before", "after")), IN_A_WRITE)
 
 _DEEP = {"fsync": 24, "mkdir": 8, "unlink": 6, "rename": 5, "rmdir": 3}
-_FILE_BYTES = 6_000
+_FILE_BYTES = 4_000
 
 
 @dataclass(frozen=True, slots=True)
