@@ -148,7 +148,9 @@ class Guard:
 
 GUARDS: dict[str, Guard] = {
     "the manifest comes before the files": Guard(
-        _with_log(_PublishingFirst), ("commit", "before link", "in a write"), frozenset({"unsound", "double"})
+        _with_log(_PublishingFirst),
+        ("commit", "before link", "in a write"),
+        frozenset({"unsound", "double", "torn"}),
     ),
     "a manifest is created exclusively": Guard(
         _with_storage(lambda root, _step: _Overwriting(root)), ("clear",), frozenset({"missing", "unsound"})
