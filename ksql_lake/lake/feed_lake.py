@@ -145,7 +145,7 @@ class FeedLake:
         return plan_compaction(self.feed, self.state(), older_than=older_than, now=now or datetime.now(UTC))
 
     def compact(self, *, older_than: int = 1, now: datetime | None = None) -> Iterator[CompactedDay]:
-        """Finish what a killed run left, then merge each closed day's files, one commit each; gives each day.
+        """Finish what a killed run left, then merge each closed day's files, a commit each; give each day.
 
         Args:
             older_than: Full days between the end of a day and today.
@@ -156,7 +156,7 @@ class FeedLake:
             WriteError: The disk or its permissions are in the way; days already done stay done.
         """
         if isinstance(self.feed, StreamFeed):
-            # A merge that was killed may have left replaced files where readers find them, and nothing to merge.
+            # A killed merge may have left replaced files where readers find them, and nothing more to merge.
             self.recover()
             for day in self.plan_compaction(older_than=older_than, now=now).days:
                 done = compact_day(self.log, self.feed, day)

@@ -19,9 +19,9 @@ LIMITED = "A file-size limit (ulimit -f) is set for this process; raise it, then
 ELSEWHERE = "The lake renames and links between its folders; all of it must be on one filesystem."
 BROKEN = "Look at the disk, then run it again; nothing in the lake is half visible."
 
-STAGING = "/metadata/streams/events/staging/00000000000000000003-"
+STAGING = "/metadata/streams/events/staging/00000000000000000002-"
 COMMITS = "metadata/streams/events/commits"
-COMMIT = f"/{COMMITS}/00000000000000000003.json: "
+COMMIT = f"/{COMMITS}/00000000000000000002.json: "
 DATA = "/streams/events/year=2025/month=01/day=15/data_"
 SUMMARY = "/metadata/streams/events/_metadata.json: "
 

@@ -23,7 +23,7 @@ from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.doctor.examine import examine
 from ksql_lake_tests.lake.crashing.faults import FAULTS, Disk, Missing
 from ksql_lake_tests.lake.crashing.guards import DISK_GUARDS
-from ksql_lake_tests.lake.crashing.source import DAYS, Source
+from ksql_lake_tests.lake.crashing.source import DAYS, NEVER, Source
 from ksql_lake_tests.lake.crashing.traps import set_trap
 from ksql_lake_tests.lake.crashing.verdict import differing_rows
 from ksql_lake_tests.lake.crashing.writers import EVENTS_FEED, export_days, open_feed
@@ -80,8 +80,7 @@ def play(
 
 def _play(root: Path, disk: Disk, point: str, nth: int, without: str | None) -> Outcome:
     source, outcome = Source(1, ticks=_AFTER + 1), Outcome()
-    for days in ((0, 1), (0, DAYS - 1)):
-        export_days(Lake(root).feed(EVENTS_FEED), source, _BEFORE, days)
+    export_days(Lake(root).feed(EVENTS_FEED), source, _BEFORE, (0, DAYS - 1))
     before, visible = Lake(root).feed(EVENTS_FEED).state(), _visible(root)
 
     def strike() -> None:
@@ -116,8 +115,8 @@ def _promises(
         lake = Lake(root).feed(EVENTS_FEED)
         outcome.committed = lake.state().sequence > before.sequence
         yield from _visible_promises(root, source, outcome, visible)
-        for _ in range(2):
-            export_days(Lake(root).feed(EVENTS_FEED), source, _AFTER, (0, DAYS - 1))
+        for tick in (_AFTER, NEVER):
+            export_days(Lake(root).feed(EVENTS_FEED), source, tick, (0, DAYS - 1))
         if outcome.committed:
             _, again = (lake.log.manifest(before.sequence + number) for number in (1, 2))
             if again.added:

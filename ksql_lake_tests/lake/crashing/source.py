@@ -17,6 +17,8 @@ from ksql_lake_tests.lake.landing import EVENTS, FIRST, USERS
 
 DAYS = 4
 PER_TICK = 6
+NEVER = -1
+"""The tick at which no row is born yet: an export of it only says that somebody looked."""
 _LATE = 0.15
 _TWIN = 0.15
 _SNAPSHOT_ROWS = 40
