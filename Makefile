@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install test lint types contracts pytest demo ui dev format lock
+.PHONY: help install test lint types contracts pytest demo ui dev format lock bench bench-guard
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,12 @@ dev: $(READY) ## the Dagster UI and daemon on your own feeds and server
 	mkdir -p .dagster_home
 	cp -n deploy/dagster.yaml .dagster_home/
 	DAGSTER_HOME=$(CURDIR)/.dagster_home $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
+
+bench: $(READY) ## whole exports against a naive script and the parts
+	$(BIN)/python benchmarks/export.py $(BENCH_ARGS)
+
+bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
+	$(BIN)/python benchmarks/export.py --guard
 
 format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
