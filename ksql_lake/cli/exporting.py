@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ksql_lake.cli.lean import ALONE, keep_pandas_out
 from ksql_lake.cli.output import note, notes_from_log, print_json, print_table, size_text, waiting
 from ksql_lake.cli.planning import Planned, left_out_entries, plan_all, reads, tell_left_out
 from ksql_lake.cli.pool import Outcome, export_all
@@ -52,6 +53,8 @@ Exit codes: 0 done, 1 at least one feed failed (the others have landed), 2 usage
 @click.pass_context
 def export(context: click.Context, /, *, workers: int, as_json: bool, **options: Any) -> None:
     """Export feeds."""
+    if (context.obj or {}).get(ALONE):
+        keep_pandas_out()
     wanted = asked(options)
     settings = load_settings()
     selection = select(FeedStore(settings.feeds_root).load(), wanted)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import click
 
 from ksql_lake.cli.app import app
+from ksql_lake.cli.lean import ALONE
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
 DEBUG = "debug"
@@ -30,7 +31,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 def main() -> None:
     """Run the command line and leave the process."""
-    code = run(sys.argv[1:])
+    code = run(sys.argv[1:], alone=True)
     if code == INTERRUPTED:
         # A thread may still wait for a silent server, and Python would wait for it. Nothing it has read is
         # visible yet, so it can be left behind.
@@ -40,15 +41,15 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command line and give its exit code."""
+def run(arguments: Sequence[str], *, alone: bool = False) -> int:
+    """Run the command line and give its exit code; `alone` says that the process does nothing else."""
     # Anywhere on the line: who meets an unexpected error adds it at the end of the last command.
     debug = "--debug" in arguments
     # Attempts that fail and are repeated are nobody's business until a command says so.
     logging.getLogger("ksql_lake").addHandler(_SILENT)
     try:
         rest = [word for word in arguments if word != "--debug"]
-        code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug})
+        code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone. Python flushes once more on the way out; let it do so into nothing.

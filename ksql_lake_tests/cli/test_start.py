@@ -51,6 +51,20 @@ def test_commands_start_without_what_they_do_not_need(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_an_export_of_its_own_process_does_without_pandas() -> None:
+    """Arrow is handed lists and imports no pandas for them; whoever imports it later still gets it."""
+    code = (
+        "import sys; from ksql_lake.cli.lean import keep_pandas_out; keep_pandas_out()\n"
+        "import pyarrow as pa; assert pa.array(['a', None]).to_pylist() == ['a', None]\n"
+        "assert 'pandas' not in sys.modules\n"
+        "import pandas; print(pandas.Series([1]).sum())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "1"
+
+
 @pytest.mark.parametrize("group", [app, feeds])
 def test_every_listed_command_exists_and_has_help(group: LazyGroup) -> None:
     """Whatever the help lists can be imported and explains itself."""
