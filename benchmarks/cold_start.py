@@ -2,7 +2,7 @@
 
     python benchmarks/cold_start.py [ROUNDS]
 
-Prints medians of seconds and CPU seconds, taken in turns, of `ksql-lake export --table user_transaction_summary`
+Prints medians of seconds and CPU seconds, in turns, of `ksql-lake export --table user_transaction_summary`
 (without Dagster) and of `python -c "import pyarrow.parquet, duckdb, requests"`, and the ratios. Run it in the
 project folder, where the sample's feed files are.
 """
@@ -39,7 +39,7 @@ def timed(command: list[str], environment: dict[str, str] | None = None) -> tupl
 def main(arguments: list[str]) -> None:
     """Measure and print."""
     imports, exports = list[tuple[float, float]](), list[tuple[float, float]]()
-    # The sample has one user per 20 rows of its stream. Each round writes the table's next version.
+    # One user per 20 rows of the stream; each round writes the table's next version.
     sample = ["--sample-rows", "20000", "--sample-days", "1"]
     with DevServer.start(sample=True, arguments=sample) as server, tempfile.TemporaryDirectory() as folder:
         environment = {"KSQLDB_URL": server.url, "KSQL_LAKE_ROOT": folder}
