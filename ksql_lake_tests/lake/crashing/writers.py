@@ -7,8 +7,10 @@ told is committed it tells the parent, who holds the lake to it.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -38,6 +40,7 @@ Opening = Callable[[Path, Feed, StepHook], FeedLake]
 """How a writer opens a feed: the product's way, or with one of its guards taken out."""
 
 _ROUNDS = 200
+_PARENT_DEATH_SIGNAL = 1
 _LOCK_SECONDS = 0.3
 _BATCH_ROWS = 200
 _LATER = datetime(2025, 2, 1, 12, tzinfo=UTC)
@@ -159,10 +162,11 @@ def _land(staging: Staging, rows: pa.Table, on_step: StepHook) -> Commit:
 
 
 def fork(task: Callable[[], None]) -> int:
-    """Run a task in a process of its own and give its pid; the caller must not have threads."""
+    """Run a task in a process of its own, which ends with this one, and give its pid; without threads only."""
     pid = os.fork()
     if pid:
         return pid
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     status = 1
     try:
         task()
