@@ -92,6 +92,9 @@ def _reload(location: str, url: str) -> None:
         told = client.reload_repository_location(location)
     except DagsterGraphQLClientError as error:
         raise _failed(url, str(error)) from error
+    except KeyError as error:
+        # Dagster's client asks no message of the one refusal it does not expect.
+        raise _failed(url, "it refuses; was it started with --read-only?") from error
     # A location that does not load says so itself, in the UI; a refusal nobody else would show.
     if told.status is not ReloadRepositoryLocationStatus.SUCCESS and told.failure_type != "PythonError":
         raise _failed(url, told.message or str(told.failure_type))
