@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
-from ksql_lake.errors import LakeError
+from ksql_lake.errors import LakeError, VersionError
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.manifest import FileEntry
 from ksql_lake.lake.state import FeedState
@@ -45,12 +45,13 @@ def dataset(
 
     Raises:
         LakeError: Nothing was ever exported, so there are no columns to give.
+        VersionError: A table's version is not there, e.g. because retention removed it.
     """
     # It brings pandas along, a good part of every command's start, and only whoever reads rows needs it.
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     schema = _columns(layout, state)
-    paths = [storage.uri(layout.data(file.path)) for file in _files(state, partitions)]
+    paths = [storage.uri(layout.data(file.path)) for file in _files(layout, state, partitions)]
     hive = PARTITION_COLUMNS[layout.kind]
     full = pa.schema([*schema, *hive])
     if not paths:
@@ -76,8 +77,9 @@ def relation(
 
     Raises:
         LakeError: Nothing was ever exported, so there are no columns to give.
+        VersionError: A table's version is not there, e.g. because retention removed it.
     """
-    paths = [storage.uri(layout.data(file.path)) for file in _files(state, partitions)]
+    paths = [storage.uri(layout.data(file.path)) for file in _files(layout, state, partitions)]
     if not paths:
         empty = dataset(storage, layout, state, partitions=()).to_table()
         return connection.from_arrow(empty)
@@ -100,6 +102,13 @@ def _columns(layout: FeedLayout, state: FeedState) -> pa.Schema:
     return arrow_schema(columns)
 
 
-def _files(state: FeedState, partitions: Collection[str] | None) -> list[FileEntry]:
+def _files(layout: FeedLayout, state: FeedState, partitions: Collection[str] | None) -> list[FileEntry]:
     wanted = None if partitions is None else set(partitions)
+    gone = sorted((wanted or set()) - set(state.partitions))
+    # A day without rows is an empty answer; a version that is not there would be a wrong one.
+    if gone and layout.kind == "table":
+        kept = ", ".join(state.partition_keys()) or "none"
+        raise VersionError(
+            f"version {', '.join(gone)} is not in the lake", hint=f"There are {kept}.", feed=layout.name
+        )
     return [file for file in state.files() if wanted is None or file.partition in wanted]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from ksql_lake.errors import SchemaChangeError
+from ksql_lake.errors import SchemaChangeError, VersionError
 from ksql_lake.lake import Lake
 from ksql_lake.lake.evolution import evolved, unify, versioned_names
 from ksql_lake.schema import parse_schema
@@ -121,3 +122,38 @@ def test_a_frozen_table_refuses_new_columns(tmp_path: Path) -> None:
         land_rows(lake, table_feed(on_schema_change="freeze"), [{**row, "AGE": 5}], schema=wide)
 
     assert land_rows(lake, table_feed(), [{**row, "AGE": 5}], schema=wide).state.latest_version == 2
+
+
+def test_readers_give_one_typed_answer_inside_nested_columns(tmp_path: Path) -> None:
+    """Added STRUCT fields and numbers widened inside ARRAY and MAP read as one type, and double nothing."""
+    narrow = "`S` STRUCT<`X` INTEGER>, `L` ARRAY<INTEGER>, `M` MAP<STRING, INTEGER>, `D` DECIMAL(10, 2)"
+    wide = "`S` STRUCT<`X` BIGINT, `Y` STRING>, `L` ARRAY<BIGINT>, `M` MAP<STRING, BIGINT>, `D` DECIMAL(12, 2)"
+    before, after = (parse_schema(f"{EVENTS.text}, {text}") for text in (narrow, wide))
+    old = {**event(1), "S": {"X": 1}, "L": [1], "M": [("a", 1)], "D": Decimal("1.50")}
+    new = {**event(2), "S": {"X": 2**40, "Y": "q"}, "L": [2**40], "M": [("a", 2**40)], "D": Decimal("1.60")}
+    lake, feed = Lake(tmp_path), stream_feed()
+    land_rows(lake, feed, [old], schema=before)
+
+    commit = land_rows(lake, feed, [{**old, "S": {"X": 1, "Y": None}}, new], schema=after)
+
+    assert commit.manifest.counts[0].new == 1
+    expected = [
+        (1, {"X": 1, "Y": None}, [1], {"a": 1}, Decimal("1.50")),
+        (2, {"X": 2**40, "Y": "q"}, [2**40], {"a": 2**40}, Decimal("1.60")),
+    ]
+    table = lake.feed(feed).dataset().to_table(columns=["ID", "S", "L", "M", "D"])
+    assert [tuple(row.values()) for row in table.to_pylist(maps_as_pydicts="strict")] == expected
+    assert lake.feed(feed).relation(duckdb.connect()).project("ID, S, L, M, D").fetchall() == expected
+
+
+def test_a_version_that_is_gone_says_so(tmp_path: Path) -> None:
+    """Asking for a version that retention removed, or that never was, names those there are."""
+    lake, feed = Lake(tmp_path), table_feed(retention=2)
+    for number in range(3):
+        land_rows(lake, feed, [{"ID": number, "NAME": "a"}])
+    lake.feed(feed).apply_retention()
+
+    for version in ("v1", "v9"):
+        with pytest.raises(VersionError) as caught:
+            lake.feed(feed).dataset(partitions=[version])
+        assert str(caught.value) == f"feed users: version {version} is not in the lake\nThere are v2, v3."
