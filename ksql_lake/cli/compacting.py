@@ -112,10 +112,14 @@ def _planned(feed: StreamFeed, lake: Lake, older_than: int, now: datetime) -> _C
 
 
 def _merge(case: _Case, lake: Lake, older_than: int, now: datetime) -> None:
-    if not case.planned or case.error is not None:
+    if case.error is not None:
         return
     feed_lake = lake.feed(case.feed)
     try:
+        if not case.planned:
+            # A merge that was killed shows its rows twice to plain readers until somebody opens the feed.
+            feed_lake.recover()
+            return
         told = f"merging {count_of(len(case.planned), 'day')} of {case.feed.name}"
         with feed_lake.exclusive(), waiting(told):
             for day in feed_lake.compact(older_than=older_than, now=now):

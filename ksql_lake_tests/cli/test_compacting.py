@@ -71,6 +71,24 @@ def test_days_are_merged_and_rows_stay(cli: Cli, project: Project) -> None:
     assert cli("doctor").code == 0
 
 
+def test_a_merge_that_was_killed_is_finished(cli: Cli, project: Project) -> None:
+    """Where a killed merge left both files, the next run removes the old ones, although it has nothing to merge."""
+
+    def stop(name: str) -> None:
+        if name == "remove":
+            raise KeyboardInterrupt
+
+    lake = fill(project, stream_feed(), days=1)
+    before = rows(project)
+    with pytest.raises(KeyboardInterrupt):
+        list(Lake(lake.root, on_step=stop).feed(stream_feed()).compact(now=datetime(2025, 3, 1, tzinfo=UTC)))
+    assert rows(project) != before
+
+    said = cli("compact", "events")
+
+    assert (said.code, rows(project)) == (0, before)
+
+
 def test_only_days_old_enough_are_merged(cli: Cli, project: Project) -> None:
     """`--older-than` counts the full days between a day's end and today."""
     fill(project, stream_feed())
