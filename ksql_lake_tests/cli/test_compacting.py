@@ -72,7 +72,7 @@ def test_days_are_merged_and_rows_stay(cli: Cli, project: Project) -> None:
 
 
 def test_a_merge_that_was_killed_is_finished(cli: Cli, project: Project) -> None:
-    """Where a killed merge left both files, the next run removes the old ones, although it has nothing to merge."""
+    """Where a killed merge left both files, the next run removes the old ones, with nothing else to merge."""
 
     def stop(name: str) -> None:
         if name == "remove":
