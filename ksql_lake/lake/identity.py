@@ -25,7 +25,7 @@ from ksql_lake.errors import LakeError, WriteError
 from ksql_lake.lake.storage import free_space
 from ksql_lake.schema import Array, Column, KsqlType, Map, Primitive, Schema, Struct
 
-MEMORY: tuple[tuple[str | None, int], ...] = (("160MB", 2), ("640MB", 1), (None, 1))
+MEMORY: tuple[tuple[str | None, int], ...] = (("128MB", 2), ("640MB", 1), (None, 1))
 """DuckDB's memory limit and threads, tried in turn: rows of many KB each, which it cannot spill well, need more
 of it than rows usually do. None is DuckDB's own limit, 80 % of what the machine has."""
 _CHUNK_RECORDS = 1_000_000
