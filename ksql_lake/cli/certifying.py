@@ -9,7 +9,7 @@ from datetime import date
 
 import click
 
-from ksql_lake.cli.output import count_of, note, notes_from_log, print_json, print_line, print_table, waiting
+from ksql_lake.cli.output import note, notes_from_log, print_json, print_line, print_table, waiting
 from ksql_lake.cli.running import DONE, FAILED
 from ksql_lake.cli.selection import Day
 from ksql_lake.errors import ConfigError
@@ -18,6 +18,7 @@ from ksql_lake.export.certify import certify as compare
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
 _HELP = """Read a closed day of a stream from the server again and compare it with the lake, hour by hour.
@@ -65,7 +66,7 @@ def _refuse_before_start(feed: Feed, day: date) -> None:
 
 def _print(found: Certification) -> None:
     verdict = ("equal", "green") if found.equal else ("different", "bold red")
-    hours = "" if found.equal else f" in {count_of(len(found.differences), 'hour')}"
+    hours = "" if found.equal else f" in {count_text(len(found.differences), 'hour')}"
     print_line((found.feed, "bold"), f" {found.day}: ", verdict, hours)
     for hour in found.differences:
         print_line(f"  {hour.text}")

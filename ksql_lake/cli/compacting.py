@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
-from ksql_lake.cli.output import count_of, note, notes_from_log, print_json, print_table, size_text, waiting
+from ksql_lake.cli.output import note, notes_from_log, print_json, print_table, waiting
 from ksql_lake.cli.planning import left_out_entries, tell_left_out
 from ksql_lake.cli.running import FAILED, complain
 from ksql_lake.cli.selection import of_kind
@@ -18,6 +18,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import FeedStore, StreamFeed
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import CompactedDay
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 
 _HELP = """Merge each closed day's many small files into one; the rows stay as they are.
@@ -120,7 +121,7 @@ def _merge(case: _Case, lake: Lake, older_than: int, now: datetime) -> None:
             # A merge that was killed shows its rows twice to plain readers until somebody opens the feed.
             feed_lake.recover()
             return
-        told = f"merging {count_of(len(case.planned), 'day')} of {case.feed.name}"
+        told = f"merging {count_text(len(case.planned), 'day')} of {case.feed.name}"
         with feed_lake.exclusive(), waiting(told):
             for day in feed_lake.compact(older_than=older_than, now=now):
                 case.done.append(day)

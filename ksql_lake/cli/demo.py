@@ -18,13 +18,14 @@ import click
 
 from ksql_lake.cli.dagster_events import create_databases, export_seconds
 from ksql_lake.cli.dagster_process import DagsterProject, Task, stop, what_failed
-from ksql_lake.cli.output import count_of, note, print_table, size_text
+from ksql_lake.cli.output import note, print_table
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
 from ksql_lake.export.topology import read_topology, save_topology
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 
 DAYS = ("2025-01-06", "2025-01-19")
@@ -108,7 +109,7 @@ def _tasks(feeds: Iterable[Feed]) -> list[Task]:
     tasks = [
         Task(
             f"streams-{number}",
-            f"{count_of(len(names), 'stream')}, {first} to {last}, one run",
+            f"{count_text(len(names), 'stream')}, {first} to {last}, one run",
             (*range_run, ",".join(names)),
         )
         for number, names in enumerate(by_zone.values(), start=1)

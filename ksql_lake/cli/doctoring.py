@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from ksql_lake.cli.output import count_of, note, notes_from_log, print_json, print_line, size_text, waiting
+from ksql_lake.cli.output import note, notes_from_log, print_json, print_line, waiting
 from ksql_lake.cli.running import FAILED, complain
 from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
 from ksql_lake.feeds.suggestion import did_you_mean
@@ -24,6 +24,7 @@ from ksql_lake.lake.doctor import Examination, Finding, Problem, Remedy, examine
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.locking import exclusive
 from ksql_lake.lake.storage import Storage
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 
 _HELP = """Check the lake against its own manifests, footers and checksums.
@@ -221,14 +222,14 @@ def _outcome(checkup: _Checkup, now: Examination) -> None:
 
 def _headline(examination: Examination) -> Iterator[str | tuple[str, str]]:
     layout = examination.layout
-    size = f"{count_of(examination.files, 'file')}, {size_text(examination.bytes)}"
+    size = f"{count_text(examination.files, 'file')}, {size_text(examination.bytes)}"
     yield from (f"{layout.kind} ", (layout.name, "bold"), f": {size}, ")
     yield from _verdict(examination)
 
 
 def _verdict(examination: Examination) -> Iterator[str | tuple[str, str]]:
     findings = examination.findings
-    yield (count_of(len(findings), "finding"), "bold red") if findings else ("sound", "green")
+    yield (count_text(len(findings), "finding"), "bold red") if findings else ("sound", "green")
 
 
 def _summarise(lake: Lake, checkups: Sequence[_Checkup], wish: _Wish) -> None:
@@ -238,10 +239,10 @@ def _summarise(lake: Lake, checkups: Sequence[_Checkup], wish: _Wish) -> None:
     looked = [checkup.now for checkup in checkups if checkup.now is not None]
     findings = [finding for examination in looked for finding in examination.findings]
     files, size = sum(item.files for item in looked), sum(item.bytes for item in looked)
-    told = f"{count_of(len(looked), 'feed')}, {count_of(files, 'file')}, {size_text(size)} examined"
+    told = f"{count_text(len(looked), 'feed')}, {count_text(files, 'file')}, {size_text(size)} examined"
     failed = sum(checkup.error is not None for checkup in checkups)
-    verdict = count_of(len(findings), "finding") if findings or failed else "sound"
-    print_line(f"{told}: {verdict}", f", {count_of(failed, 'failure')}" if failed else "")
+    verdict = count_text(len(findings), "finding") if findings or failed else "sound"
+    print_line(f"{told}: {verdict}", f", {count_text(failed, 'failure')}" if failed else "")
     remedies = {finding.remedy for finding in findings}
     if Remedy.REPAIR in remedies and not wish.repair:
         note("mend what can be derived with: ksql-lake doctor --repair", label="next")

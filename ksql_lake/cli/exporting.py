@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ksql_lake.cli.lean import ALONE, keep_pandas_out
-from ksql_lake.cli.output import note, notes_from_log, print_json, print_table, size_text, waiting
+from ksql_lake.cli.output import note, notes_from_log, print_json, print_table, waiting
 from ksql_lake.cli.planning import Planned, left_out_entries, plan_all, reads, tell_left_out
 from ksql_lake.cli.pool import Outcome, export_all
 from ksql_lake.cli.running import DEBUG, FAILED, INTERRUPTED, complain, complain_unexpected, unexpected_text
@@ -20,6 +20,7 @@ from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.quantities import size_text
 from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Read feeds and land them in the lake, exactly once.

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from ksql_lake.cli.output import count_of, note, print_json, print_table, waiting
+from ksql_lake.cli.output import note, print_json, print_table, waiting
 from ksql_lake.cli.selection import Day
 from ksql_lake.cli.source_check import SourceCheck, check_feed, find_source, reachable, unexported
 from ksql_lake.errors import FeedError
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.quantities import count_text
 from ksql_lake.settings import Settings, load_settings
 
 _ADD_HELP = """Write a new feed file into feeds/active.
@@ -208,6 +209,6 @@ def _tell(found: Sequence[SourceCheck], written: Sequence[str], *, enabled: bool
             note(f"{source.name} cannot be exported: {source.reason}. {source.fix}")
     if written:
         state = "enabled" if enabled else "disabled; look at them, then: ksql-lake feeds enable NAME"
-        note(f"{count_of(len(written), 'feed file')} written, {state}")
+        note(f"{count_text(len(written), 'feed file')} written, {state}")
     elif any(source.exportable for source in found):
         note("write feed files for them with: ksql-lake feeds discover --write --start-date DAY", label="next")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from ksql_lake.cli.output import count_of, note, print_json, print_table
+from ksql_lake.cli.output import note, print_json, print_table
 from ksql_lake.feeds import FeedFile, FeedStore, QuarantinedFile, feed_json_schema
 from ksql_lake.feeds.model import KEY_ORDER
+from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,7 +52,7 @@ def list_feeds(*, as_json: bool) -> None:
         return
     print_table(_HEADERS, rows, flexible=("Name", "Source"))
     if feeds.quarantined:
-        note(f"{count_of(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
+        note(f"{count_text(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
 
 
 _HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
@@ -118,7 +119,7 @@ def validate(context: click.Context, *, paths: tuple[Path, ...], as_json: bool) 
             for problem in file.error.problems:
                 click.echo(f"{file.path}: {problem}")
         problems = sum(len(file.error.problems) for file in broken)
-        told = f"{count_of(problems, 'problem')} in {count_of(len(broken), 'file')}"
+        told = f"{count_text(problems, 'problem')} in {count_text(len(broken), 'file')}"
         click.echo(told if broken else "no problems found", err=True)
     context.exit(2 if broken else 0)
 

@@ -153,20 +153,6 @@ def plain_lines(rows: Sequence[Sequence[str]], *, right_at: Collection[int] = ()
     ]
 
 
-def count_of(number: int, noun: str) -> str:
-    """Give `1 feed`, `2 feeds`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def size_text(size: float) -> str:
-    """Give a size in the unit that reads best, powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)

@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ksql_lake.cli.output import count_of, note
+from ksql_lake.cli.output import note
 from ksql_lake.cli.planning import Planned
 from ksql_lake.cli.progress import ProgressBars, progress_bars
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.feeds import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.quantities import count_text
 from ksql_lake.settings import Settings
 
 GRACE_SECONDS = 5.0
@@ -94,7 +95,9 @@ def _wait_for_end(futures: Sequence[Future[ExportResult]]) -> None:
     with suppress(KeyboardInterrupt):
         running = [future for future in futures if not future.done() and not future.cancel()]
         if running:
-            note(f"ending {count_of(len(running), 'export')}; Ctrl-C again does not wait", label="interrupted")
+            note(
+                f"ending {count_text(len(running), 'export')}; Ctrl-C again does not wait", label="interrupted"
+            )
             wait(running, timeout=GRACE_SECONDS)
 
 

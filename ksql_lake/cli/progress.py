@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from ksql_lake.cli.output import size_text
 from ksql_lake.export import Progress
+from ksql_lake.quantities import size_text
 
 
 class ProgressBars:

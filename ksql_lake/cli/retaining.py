@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import click
 
-from ksql_lake.cli.output import count_of, note, notes_from_log, print_json, print_line, print_table, size_text
+from ksql_lake.cli.output import note, notes_from_log, print_json, print_line, print_table
 from ksql_lake.cli.planning import left_out_entries, tell_left_out
 from ksql_lake.cli.running import FAILED, complain
 from ksql_lake.cli.selection import of_kind
@@ -19,6 +19,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import FeedStore, TableFeed
 from ksql_lake.lake import Lake, RetentionPlan
 from ksql_lake.lake.layout import version_number
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Remove the versions of tables beyond their feed's `retention`.
@@ -108,7 +109,7 @@ def _apply(case: _Case, lake: Lake, *, as_json: bool) -> None:
     if not as_json:
         removed, size = case.removed, size_text(case.removed.bytes)
         versions = version_ranges(removed.remove) or "nothing, others did it meanwhile"
-        files = count_of(len(removed.files), "file")
+        files = count_text(len(removed.files), "file")
         print_line((case.feed.name, "bold"), f": removed {versions}: {files}, {size}")
 
 

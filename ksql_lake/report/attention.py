@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.report.feed_model import FeedReport, Status
 from ksql_lake.report.model import KafkaGaps, Report
-from ksql_lake.report.wording import count_text, days_in, ranges_text, size_text
+from ksql_lake.report.wording import days_in, ranges_text
 
 Level = Literal["alarm", "notice"]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from ksql_lake import quantities
 from ksql_lake.report import wording
 from ksql_lake.report.attention import attention
 from ksql_lake.report.feed_model import FeedReport
@@ -127,9 +128,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
-        "count": wording.count_text,
+        "count": quantities.count_text,
         "short": wording.short_count,
-        "size": wording.size_text,
+        "size": quantities.size_text,
         "age": wording.age_text,
         "seconds": wording.seconds_text,
         "ratio": wording.ratio_text,

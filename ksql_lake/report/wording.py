@@ -5,23 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from ksql_lake.quantities import count_text
 from ksql_lake.report.feed_model import DayRange
 
 _RANGES_SHOWN = 4
-
-
-def count_text(number: int, noun: str, plural: str = "") -> str:
-    """Give `1 day`, `2 days`, `10,000 rows`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
-
-
-def size_text(size: float) -> str:
-    """Give a size in the unit that reads best, powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def short_count(number: float) -> str:

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from ksql_lake.cli.output import count_of, plain_lines, size_text
+from ksql_lake.cli.output import plain_lines
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake_tests.cli.conftest import COMMAND, STREAM, TABLE, Project
 
 
@@ -73,7 +74,7 @@ def test_sizes_read_well(size: float, text: str) -> None:
 
 def test_counts_know_the_plural() -> None:
     """One feed, two feeds."""
-    assert (count_of(1, "feed"), count_of(2000, "feed")) == ("1 feed", "2,000 feeds")
+    assert (count_text(1, "feed"), count_text(2000, "feed")) == ("1 feed", "2,000 feeds")
 
 
 @pytest.mark.parametrize("columns", [80, 60, 40])

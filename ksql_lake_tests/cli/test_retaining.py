@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.cli.output import size_text
 from ksql_lake.cli.retaining import version_ranges
 from ksql_lake.feeds.model import TableFeed
 from ksql_lake.lake import Lake
+from ksql_lake.quantities import size_text
 from ksql_lake_tests.cli.conftest import Cli, Project
 from ksql_lake_tests.lake.landing import land_rows, table_feed
 
