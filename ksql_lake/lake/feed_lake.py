@@ -54,6 +54,10 @@ class FeedLake:
         """Where the feed's Parquet files are, for any reader."""
         return self.storage.uri(self.layout.dataset)
 
+    def address(self, path: str) -> str:
+        """Where any reader finds a data file that is given relative to the dataset folder."""
+        return self.storage.uri(self.layout.data(path))
+
     def state(self) -> FeedState:
         """Give what is committed; changes nothing.
 

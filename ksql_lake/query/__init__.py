@@ -1,0 +1,8 @@
+"""The lake as tables to ask: a DuckDB connection with one view per feed."""
+
+from __future__ import annotations
+
+from ksql_lake.query.connection import connect
+from ksql_lake.query.views import View, lake_views
+
+__all__ = ["View", "connect", "lake_views"]
