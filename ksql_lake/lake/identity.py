@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import LakeError, WriteError
+from ksql_lake.lake.equality import row_terms, sql_name, sql_text
+from ksql_lake.lake.spilling import spilling
 from ksql_lake.lake.storage import free_space
-from ksql_lake.schema import Array, Column, KsqlType, Map, Primitive, Schema, Struct
+from ksql_lake.schema import Column, Schema
 
 MEMORY: tuple[tuple[str | None, int], ...] = (("128MB", 2), ("640MB", 1), (None, 1))
 """DuckDB's memory limit and threads, tried in turn: rows of many KB each, which it cannot spill well, need more
@@ -94,7 +96,7 @@ def _compare_somehow(
     full: Exception | None = None
     for limit, threads in MEMORY:
         try:
-            with _connection(spill, limit, threads) as connection:
+            with spilling(spill, limit, threads) as connection:
                 return _compare(connection, chunk, schema, key)
         except duckdb.OutOfMemoryException as error:
             full = error
@@ -112,17 +114,6 @@ def _compare_somehow(
         hint="Free some space there (DuckDB spills to it), or run it where there is more memory.",
         path=str(spill),
     ) from full
-
-
-def _connection(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
-    if limit is not None:
-        connection.execute(f"SET memory_limit = '{limit}'")
-    connection.execute(f"SET threads = {threads}")
-    connection.execute(f"SET temp_directory = {_text(str(spill))}")
-    connection.execute("SET preserve_insertion_order = false")
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
 
 
 def _chunks(candidates: Sequence[Candidate]) -> Iterable[list[Candidate]]:
@@ -238,9 +229,9 @@ def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: li
     if parts == 1:
         return ["true"]
     if all(column.name != "ROWTIME" for column in columns):
-        listed = ", ".join(f"data.{_name(column.name)}" for column in columns)
+        listed = ", ".join(f"data.{sql_name(column.name)}" for column in columns)
         return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
-    files = ", ".join(_text(path) for path in paths)
+    files = ", ".join(sql_text(path) for path in paths)
     shares = ", ".join(str(number / parts) for number in range(1, parts))
     found = connection.execute(
         f"SELECT approx_quantile(epoch_ms(ROWTIME), [{shares}]) FROM "
@@ -254,7 +245,7 @@ def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: li
 
 def _rows(paths: list[str], terms: str, row: str, share: str = "true") -> str:
     """Select part, row number and compared values from Parquet files of one shape."""
-    files = ", ".join(_text(path) for path in paths)
+    files = ", ".join(sql_text(path) for path in paths)
     return (
         f"SELECT owner.part, {row} AS s_row, {terms} FROM read_parquet([{files}], union_by_name = true, "
         "hive_partitioning = false, filename = 's_path', file_row_number = true) AS data "
@@ -264,63 +255,5 @@ def _rows(paths: list[str], terms: str, row: str, share: str = "true") -> str:
 
 def _listed(columns: list[Column]) -> tuple[str, str]:
     """Give the names of the compared values and the expressions that make them."""
-    terms = _terms(columns)
-    names = [f"t{index}" for index in range(len(terms))]
-    return ", ".join(names), ", ".join(f"{term} AS {name}" for term, name in zip(terms, names, strict=True))
-
-
-def _terms(columns: Iterable[Column]) -> list[str]:
-    terms = []
-    for column in columns:
-        terms.append(_canonical(f"data.{_name(column.name)}", column.type))
-        if column.type is Primitive.DOUBLE:
-            terms.append(f"signbit(data.{_name(column.name)})")
-    return terms
-
-
-def _canonical(value: str, kind: KsqlType, depth: int = 0) -> str:
-    """Rewrite a value so that equal events compare equal and different ones do not."""
-    if not _needs_rewriting(kind):
-        return value
-    inner = f"x{depth}"
-    match kind:
-        case Array(element):
-            return f"list_transform({value}, lambda {inner}: {_element(inner, element, depth)})"
-        case Map(key, content):
-            name = _element(f"{inner}.key", key, depth)
-            pair = f"{{'k': {name}, 'v': {_element(f'{inner}.value', content, depth)}}}"
-            return f"list_sort(list_transform(map_entries({value}), lambda {inner}: {pair}))"
-        case Struct(fields):
-            parts = ", ".join(
-                f"{_text(f'f{index}')}: {_element(f'struct_extract({value}, {_text(name)})', field, depth)}"
-                for index, (name, field) in enumerate(fields)
-            )
-            return f"CASE WHEN {value} IS NULL THEN NULL ELSE {{{parts}}} END"
-        case _:
-            return value
-
-
-def _element(value: str, kind: KsqlType, depth: int) -> str:
-    if kind is Primitive.DOUBLE:
-        return f"{{'d': {value}, 's': signbit({value})}}"
-    return _canonical(value, kind, depth + 1)
-
-
-def _needs_rewriting(kind: KsqlType, *, nested: bool = False) -> bool:
-    match kind:
-        case Array(element):
-            return _needs_rewriting(element, nested=True)
-        case Map():
-            return True
-        case Struct(fields):
-            return any(_needs_rewriting(field, nested=True) for _, field in fields)
-        case _:
-            return nested and kind is Primitive.DOUBLE
-
-
-def _name(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    named = {f"t{index}": term for index, term in enumerate(row_terms(columns))}
+    return ", ".join(named), ", ".join(f"{term} AS {name}" for name, term in named.items())
