@@ -20,7 +20,7 @@ from ksql_lake.lake import reader
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
 from ksql_lake.lake.failures import Failures, clear_failures, read_failures, record_failure
-from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.layout import FeedLayout, file_sequence
 from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
@@ -57,6 +57,19 @@ class FeedLake:
     def address(self, path: str) -> str:
         """Where any reader finds a data file that is given relative to the dataset folder."""
         return self.storage.uri(self.layout.data(path))
+
+    def read_at(self, state: FeedState, version: str) -> datetime:
+        """Tell when the reading of a committed version of a table began (UTC).
+
+        Raises:
+            CorruptLakeError: Its manifest is missing or unreadable.
+        """
+        file, *_ = state.files_of(version)
+        read = self.log.manifest(file_sequence(file.path) or 0).read
+        # Only a manifest that doctor wrote for files of an unknown release can lack the time.
+        return datetime.fromisoformat(
+            read.read_at if read and read.read_at else state.partitions[version].committed_at
+        )
 
     def state(self) -> FeedState:
         """Give what is committed; changes nothing.

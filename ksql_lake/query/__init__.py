@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ksql_lake.query.connection import connect
-from ksql_lake.query.views import View, lake_views
+from ksql_lake.query.view import View
+from ksql_lake.query.views import lake_views
 
 __all__ = ["View", "connect", "lake_views"]

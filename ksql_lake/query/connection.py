@@ -12,7 +12,8 @@ import duckdb
 
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
-from ksql_lake.query.views import Committed, View, lake_views, quoted, text
+from ksql_lake.query.view import Committed, View
+from ksql_lake.query.views import lake_views, quoted, text
 from ksql_lake.settings import load_settings
 
 

@@ -8,12 +8,11 @@ changed between versions) name the base views and no files. It refuses to read a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 
-from ksql_lake.feeds.model import Feed
-from ksql_lake.lake import FeedLake, FeedState, FileEntry
+from ksql_lake.lake import FileEntry
 from ksql_lake.query.types import duckdb_type
+from ksql_lake.query.view import Builder, Committed, View
 from ksql_lake.schema import Schema
 
 HIVE_TYPES = {
@@ -21,37 +20,6 @@ HIVE_TYPES = {
     "table": {"version": "VARCHAR"},
 }
 
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A view to be: its name, the SELECT it stands for, and one line of what it is."""
-
-    name: str
-    sql: str
-    comment: str
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A feed at one commit.
-
-    Attributes:
-        feed: The feed.
-        state: What is committed and in place.
-        address: Where a reader finds a file that is given relative to the dataset folder.
-    """
-
-    feed: Feed
-    state: FeedState
-    address: Callable[[str], str]
-
-    @classmethod
-    def of(cls, lake: FeedLake) -> Committed:
-        """Read what is committed of a feed."""
-        return cls(lake.feed, lake.state(), lake.address)
-
-
-Builder = Callable[[Committed], list[View]]
 
 DERIVED: tuple[Builder, ...] = ()
 """Makers of views over a feed's base views, `NAME` and for a table `NAME_versions`, which their SQL names.
