@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import dagster as dg
 
+from ksql_lake.defs.priorities import run_tags
 from ksql_lake.defs.upkeep import compaction_job, retention_job
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import StreamFeed, TableFeed
@@ -39,6 +40,7 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
             stream_job(zone, names),
             selection=dg.AssetSelection.assets(*(feed.name for feed in streams if feed.timezone == zone)),
             description=f"Streams with days in {zone}: every day that is not closed yet, or the range given.",
+            tags=run_tags("streams"),
         )
         for zone in zones
     ]
@@ -47,6 +49,7 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
             table_job(feed.name, names),
             selection=dg.AssetSelection.assets(feed.name),
             description=f"The next version of {feed.name}.",
+            tags=run_tags("tables"),
         )
         for feed in tables
     ]

@@ -5,27 +5,35 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ksql_lake.export import ExportResult
-from ksql_lake.export.checks import check_export, check_names
+from ksql_lake.export.checks import check_export, checks_of
 from ksql_lake.feeds import Feed
+from ksql_lake.feeds.model import Severity
 from ksql_lake.lake import Lake
 
 
 def check_specs(feed: Feed) -> list[dg.AssetCheckSpec]:
-    """Give the checks of a feed's asset; none blocks anything, because the rows have landed by then."""
+    """Give the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
     return [
-        dg.AssetCheckSpec(name, asset=feed.name, description=asks) for name, asks in check_names(feed).items()
+        dg.AssetCheckSpec(name, asset=feed.name, description=check.asks, blocking=check.severity == "block")
+        for name, check in checks_of(feed).items()
     ]
 
 
 def check_results(result: ExportResult, lake: Lake) -> Iterator[dg.AssetCheckResult]:
-    """Give what the checks found; ERROR where data is wrong, WARN where it is unusual."""
+    """Give what the checks found, with the severity that the feed gives each."""
+    asked = checks_of(result.feed)
     covered = [part.partition for part in result.partitions]
     facts = {"partitions": f"{covered[0]} to {covered[-1]}" if len(covered) > 1 else "".join(covered)}
     for outcome in check_export(result, lake.feed(result.feed)):
         yield dg.AssetCheckResult(
             check_name=outcome.name,
             passed=outcome.passed,
-            severity=dg.AssetCheckSeverity.ERROR if outcome.wrong else dg.AssetCheckSeverity.WARN,
+            severity=severity(asked[outcome.name].severity),
             description=outcome.says,
             metadata=facts,
         )
+
+
+def severity(asked: Severity) -> dg.AssetCheckSeverity:
+    """Give Dagster's word for what a failure means."""
+    return dg.AssetCheckSeverity.WARN if asked == "warn" else dg.AssetCheckSeverity.ERROR

@@ -6,8 +6,12 @@ down. So graphs and ops of ours begin with an underscore, which no feed's name c
 
 import dagster as dg
 
+from ksql_lake.defs.priorities import run_tags
+
 
 def one_op_job(name: str, description: str, op: dg.OpDefinition) -> dg.JobDefinition:
     """Give a job that runs one op in the run's own process; the op's name must begin with an underscore."""
     graph = dg.GraphDefinition(f"_{name}", node_defs=[op])
-    return graph.to_job(name=name, description=description, executor_def=dg.in_process_executor)
+    return graph.to_job(
+        name=name, description=description, executor_def=dg.in_process_executor, tags=run_tags("upkeep")
+    )

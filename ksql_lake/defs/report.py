@@ -7,6 +7,7 @@ from secrets import token_hex
 import dagster as dg
 
 from ksql_lake.defs.automation import free_name, stopped_schedule
+from ksql_lake.defs.priorities import run_tags
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.ksqldb import KsqlClient
@@ -32,7 +33,11 @@ def report_definitions(feeds: Sequence[Feed], feeds_root: Path) -> dg.Definition
     job = free_name("report", {feed.name for feed in feeds})
     return dg.Definitions(
         assets=[asset],
-        jobs=[dg.define_asset_job(job, selection=[asset], description="The monitoring report.")],
+        jobs=[
+            dg.define_asset_job(
+                job, selection=[asset], description="The monitoring report.", tags=run_tags("upkeep")
+            )
+        ],
         schedules=[stopped_schedule(job, SCHEDULE)],
     )
 

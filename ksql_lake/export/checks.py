@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from math import sqrt
+from math import ceil, floor, sqrt
 from statistics import median
 
 from ksql_lake.export.column_checks import ColumnFindings, column_findings
 from ksql_lake.export.facts import is_closed
 from ksql_lake.export.result import ExportResult, PartitionResult
-from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_start
 from ksql_lake.schema import Schema, parse_schema
@@ -45,18 +45,55 @@ class CheckOutcome:
         name: The check.
         passed: Whether it holds.
         says: Why, for people; never empty.
-        wrong: Whether a failure means that data is wrong, not only unusual.
     """
 
     name: str
     passed: bool
     says: str
-    wrong: bool = False
 
 
-def check_names(feed: Feed) -> dict[str, str]:
-    """Give the checks of a feed with what each one asks, in order."""
-    asked, names = feed.checks, {}
+@dataclass(frozen=True, slots=True)
+class CheckAsked:
+    """A check that a feed has.
+
+    Attributes:
+        asks: What it asks, as one sentence.
+        severity: What a failure means: `warn` unusual, `error` wrong, `block` so wrong that nothing may
+            build on it.
+    """
+
+    asks: str
+    severity: Severity
+
+
+SEVERITIES: dict[CheckName, Severity] = {
+    "min_records": "warn",
+    "not_null": "error",
+    "unique": "error",
+    "day_boundaries": "block",
+    "volume": "warn",
+    "shrinkage": "warn",
+    "schema_unchanged": "warn",
+    "files_match": "block",
+    "topic_retention": "error",
+    "certificate": "error",
+}
+"""What a failure means where the feed says nothing; those block that find the lake not as it was committed."""
+
+
+def check_severity(feed: Feed, name: CheckName) -> Severity:
+    """Give what a failure of a check means for a feed."""
+    return feed.checks.severity.get(name, SEVERITIES[name])
+
+
+def checks_of(feed: Feed) -> dict[str, CheckAsked]:
+    """Give the checks that every export of a feed evaluates, in order, without those switched off."""
+    asked = {name: CheckAsked(asks, check_severity(feed, name)) for name, asks in _asks(feed).items()}
+    return {name: check for name, check in asked.items() if check.severity != "off"}
+
+
+def _asks(feed: Feed) -> dict[CheckName, str]:
+    asked, names = feed.checks, dict[CheckName, str]()
     if asked.min_records is not None:
         names["min_records"] = f"Every closed partition has at least {asked.min_records:,} records."
     if asked.not_null:
@@ -74,13 +111,13 @@ def check_names(feed: Feed) -> dict[str, str]:
 
 
 def check_export(result: ExportResult, lake: FeedLake) -> list[CheckOutcome]:
-    """Judge the partitions an export covered; gives one outcome per name of `check_names`, in that order.
+    """Judge the partitions an export covered; gives one outcome per name of `checks_of`, in that order.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
     """
-    state, names = lake.state(), check_names(result.feed)
-    findings = column_findings(result, lake, state)
+    state, names = lake.state(), checks_of(result.feed)
+    findings = column_findings(result, lake, state, names)
     outcomes = {outcome.name: outcome for outcome in _outcomes(result, lake, state, findings)}
     return [outcomes[name] for name in names]
 
@@ -103,7 +140,7 @@ def _outcomes(
 
 
 def _found(name: str, problems: Sequence[str], calm: str) -> CheckOutcome:
-    return CheckOutcome(name, not problems, _listed(problems) or calm, wrong=True)
+    return CheckOutcome(name, not problems, _listed(problems) or calm)
 
 
 def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
@@ -122,10 +159,12 @@ def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedStat
             continue
         judged += 1
         usual, spread = _usual(before)
-        if abs(part.records - usual) > SPREADS * spread:
+        room = SPREADS * spread
+        if abs(part.records - usual) > room:
             odd.append(
-                f"{day} has {part.records:,} records; the {len(before)} {day:%A}s before had {usual:,.0f}, "
-                f"give or take {spread:,.0f}"
+                f"{day} has {part.records:,} records, {_compared(part.records, usual)}: the {len(before)} "
+                f"{day:%A}s before had {_counts(before)} (median {usual:,.0f}), so "
+                f"{max(ceil(usual - room), 0):,} to {floor(usual + room):,} would be usual"
             )
     if odd:
         return CheckOutcome("volume", passed=False, says=_listed(odd))
@@ -134,6 +173,20 @@ def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedStat
     return CheckOutcome(
         "volume", passed=True, says=f"Not judged: no day has {ENOUGH} exported days of its weekday before it."
     )
+
+
+def _compared(count: int, usual: float) -> str:
+    if not count:
+        return "none at all"
+    if count > 2 * usual:
+        return f"{count / usual:,.1f} times as many as usual" if usual else "where there usually are none"
+    return f"{abs(count - usual) / usual:.0%} {'fewer' if count < usual else 'more'} than usual"
+
+
+def _counts(counts: Sequence[int]) -> str:
+    """The counts behind a judgement, smallest first."""
+    texts = [f"{count:,}" for count in sorted(counts)]
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def _weekdays_before(feed: StreamFeed, day: date, state: FeedState) -> Iterator[int | None]:
@@ -209,7 +262,7 @@ def _files(lake: FeedLake, state: FeedState) -> CheckOutcome:
     says = _listed(problems)
     if problems:
         says += "\nWhat to do: ksql-lake doctor"
-    return CheckOutcome("files_match", not problems, says or f"{count} files, all as committed.", wrong=True)
+    return CheckOutcome("files_match", not problems, says or f"{count} files, all as committed.")
 
 
 def _listed(problems: Iterable[str]) -> str:

@@ -1,12 +1,13 @@
 """The part of the checks that looks at values: NULLs, doubles, rows outside their day.
 
-Reads the columns it needs and no others, one partition at a time, from committed files. What cannot be read is
-a finding, not an error.
+Reads the columns it needs and no others, batch by batch, from committed files; memory stays bounded however
+large a day is. What cannot be read is a finding, not an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -19,6 +20,7 @@ from ksql_lake.export.statement import ROWTIME
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.repeats import repeat_counter
 
 
 @dataclass(slots=True)
@@ -40,81 +42,108 @@ class _Wanted:
     events: list[str]
 
     @property
-    def all(self) -> set[str]:
-        return {*self.not_null, *self.unique, *self.events}
+    def looked_at(self) -> set[str]:
+        return {*self.not_null, *self.events}
 
 
-def column_findings(result: ExportResult, lake: FeedLake, state: FeedState) -> ColumnFindings:
-    """Look at the values of every partition an export covered."""
-    findings, wanted = ColumnFindings(), _wanted(result.feed)
-    if not wanted.all:
+def column_findings(
+    result: ExportResult, lake: FeedLake, state: FeedState, names: Collection[str]
+) -> ColumnFindings:
+    """Look at the values of every partition an export covered; `names` are the checks that are asked for."""
+    findings, wanted = ColumnFindings(), _wanted(result.feed, names)
+    if not wanted.looked_at and not wanted.unique:
         return findings
-    for part in result.partitions:
-        try:
-            _look(part.partition, lake, state, wanted, findings)
-        except (LakeError, pa.ArrowException, OSError) as error:
-            unread = f"{part.partition} could not be read: {error}"
-            for problems in (findings.nulls, findings.doubles, findings.strays):
-                problems.append(unread)
+    with repeat_counter() as repeats:
+        for part in result.partitions:
+            try:
+                _look(part.partition, lake, state, wanted, findings)
+                findings.doubles += _doubles(part.partition, lake, state, wanted.unique, repeats)
+            except (LakeError, pa.ArrowException, OSError) as error:
+                unread = f"{part.partition} could not be read: {error}"
+                for problems in (findings.nulls, findings.doubles, findings.strays):
+                    problems.append(unread)
     return findings
 
 
-def _wanted(feed: Feed) -> _Wanted:
-    names = [feed.lake_name(feed.event_time), ROWTIME] if isinstance(feed, StreamFeed) else []
+def _wanted(feed: Feed, names: Collection[str]) -> _Wanted:
+    events = [feed.lake_name(feed.event_time), ROWTIME] if isinstance(feed, StreamFeed) else []
     return _Wanted(
-        [feed.lake_name(name) for name in feed.checks.not_null],
-        [feed.lake_name(name) for name in feed.checks.unique],
-        names,
+        [feed.lake_name(name) for name in feed.checks.not_null if "not_null" in names],
+        [feed.lake_name(name) for name in feed.checks.unique if "unique" in names],
+        events if "day_boundaries" in names else [],
     )
 
 
 def _look(partition: str, lake: FeedLake, state: FeedState, wanted: _Wanted, findings: ColumnFindings) -> None:
     rows, nulls, strays = 0, dict.fromkeys(wanted.not_null, 0), 0
-    keys: list[pa.RecordBatch] = []
     inside = _bounds(lake.feed, partition)
     for file in state.files_of(partition):
-        for batch in _batches(lake, file, wanted.all):
-            rows += batch.num_rows
-            held = set(batch.schema.names)
+        with _parquet(lake, file) as parquet:
+            rows += parquet.metadata.num_rows
+            held = {name for name in parquet.schema_arrow.names if name in wanted.looked_at}
             for name in wanted.not_null:
-                nulls[name] += batch.column(name).null_count if name in held else batch.num_rows
-            if wanted.unique and held.issuperset(wanted.unique):
-                keys.append(batch.select(wanted.unique))
-            # A column that `new_version` renamed is not looked for: the commit split the days by it.
-            if inside and held.issuperset(wanted.events):
-                events = event_times(batch, wanted.events[0])
-                strays += int(((events < inside[0]) | (events >= inside[1])).sum())
+                nulls[name] += 0 if name in held else parquet.metadata.num_rows
+            for batch in parquet.iter_batches(columns=sorted(held)) if held else ():
+                for name in held.intersection(wanted.not_null):
+                    nulls[name] += batch.column(name).null_count
+                # A column that `new_version` renamed is not looked for: the commit split the days by it.
+                if inside and wanted.events and held.issuperset(wanted.events):
+                    events = event_times(batch, wanted.events[0])
+                    strays += int(((events < inside[0]) | (events >= inside[1])).sum())
     findings.rows += rows
     findings.nulls += [
         f"{partition}: {count:,} of {rows:,} rows have no {name}" for name, count in nulls.items() if count
     ]
     if strays:
         findings.strays.append(f"{partition}: {strays:,} of {rows:,} rows belong to another day")
-    if wanted.unique and rows:
-        findings.doubles += _doubles(partition, wanted.unique, keys, rows)
 
 
-def _batches(lake: FeedLake, file: FileEntry, names: set[str]) -> Iterator[pa.RecordBatch]:
+@contextmanager
+def _parquet(lake: FeedLake, file: FileEntry) -> Iterator[pq.ParquetFile]:
     with lake.storage.open(lake.layout.data(file.path)) as opened:
-        parquet = pq.ParquetFile(opened)
-        held = [name for name in parquet.schema_arrow.names if name in names]
-        yield from parquet.iter_batches(columns=held)
+        yield pq.ParquetFile(opened)
 
 
-def _doubles(partition: str, names: list[str], keys: list[pa.RecordBatch], rows: int) -> Iterator[str]:
+def _doubles(
+    partition: str,
+    lake: FeedLake,
+    state: FeedState,
+    names: list[str],
+    repeats: Callable[[Callable[[], pa.RecordBatchReader]], int],
+) -> Iterator[str]:
     """NULL counts as a value."""
-    table = pa.Table.from_batches(keys) if keys else None
-    if table is None or table.num_rows < rows:
-        missing = rows - (table.num_rows if table is not None else 0)
-        yield f"{partition}: {missing:,} of {rows:,} rows are without the columns {', '.join(names)}"
+    files = state.files_of(partition) if names else []
+    if not files:
         return
-    nested = [name for name in names if pa.types.is_nested(table.schema.field(name).type)]
+    listed, rows, missing = ", ".join(names), 0, 0
+    shapes = []
+    for file in files:
+        with _parquet(lake, file) as parquet:
+            held = parquet.schema_arrow
+            rows += parquet.metadata.num_rows
+            if set(held.names).issuperset(names):
+                shapes.append(pa.schema([held.field(name).remove_metadata() for name in names]))
+            else:
+                missing += parquet.metadata.num_rows
+    if missing:
+        yield f"{partition}: {missing:,} of {rows:,} rows are without the columns {listed}"
+        return
+    nested = sorted({field.name for shape in shapes for field in shape if pa.types.is_nested(field.type)})
     if nested:
         yield f"{partition}: {', '.join(nested)} is nested, and only plain columns can be compared"
         return
-    distinct = table.group_by(names).aggregate([]).num_rows
-    if distinct < rows:
-        yield f"{partition}: {rows - distinct:,} of {rows:,} rows repeat the {', '.join(names)} of another"
+    # A column may have become wider between two exports of a day.
+    schema = pa.unify_schemas(shapes, promote_options="permissive")
+    more = repeats(lambda: pa.RecordBatchReader.from_batches(schema, _values(lake, files, schema)))
+    if more:
+        yield f"{partition}: {more:,} of {rows:,} rows repeat the {listed} of another"
+
+
+def _values(lake: FeedLake, files: Sequence[FileEntry], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        with _parquet(lake, file) as parquet:
+            for batch in parquet.iter_batches(columns=schema.names):
+                yield batch.select(schema.names).cast(schema)
 
 
 def _bounds(feed: Feed, partition: str) -> tuple[int, int] | None:

@@ -115,6 +115,27 @@ class Identity(_Strict):
         return self
 
 
+CheckName = Literal[
+    "min_records",
+    "not_null",
+    "unique",
+    "day_boundaries",
+    "volume",
+    "shrinkage",
+    "schema_unchanged",
+    "files_match",
+    "topic_retention",
+    "certificate",
+]
+Severity = Literal["off", "warn", "error", "block"]
+
+_ONLY = {
+    "stream": frozenset({"day_boundaries", "volume", "topic_retention", "certificate"}),
+    "table": frozenset({"shrinkage"}),
+}
+"""Checks that one kind of feed has and the other has not."""
+
+
 class Checks(_Strict):
     """The conditions of `checks`; absent ones are not checked."""
 
@@ -129,6 +150,10 @@ class Checks(_Strict):
 
     unique: tuple[ColumnName, ...] = ()
     """Columns whose values together are unique in a partition or version."""
+
+    severity: dict[CheckName, Severity] = Field(default_factory=dict)
+    """Check to what its failure means: `off` leaves the check out, `warn`, `error`, `block` also keeps assets
+    below from running and fails the run. Others keep their default."""
 
 
 class _FeedBase(_Strict):
@@ -177,6 +202,14 @@ class _FeedBase(_Strict):
             raise PydanticCustomError(
                 COLUMN_PROBLEMS, "{problems}", {"problems": "; ".join(str(problem) for problem in problems)}
             )
+        return self
+
+    @model_validator(mode="after")
+    def _severities_fit(self) -> Self:
+        kind = str(getattr(self, "kind", ""))
+        other = "table" if kind == "stream" else "stream"
+        if foreign := sorted(_ONLY[other] & self.checks.severity.keys()):
+            raise ValueError(f"checks.severity: a {kind} has no check {', '.join(foreign)}")
         return self
 
     def lake_name(self, column: str) -> str:

@@ -93,7 +93,7 @@ SOURCE_RULE = "must be the name of a ksqlDB stream or table: letters, digits, '_
 RESERVED = "is a reserved word in Dagster; choose another"
 TAG_RULE = "must use at most 63 letters, digits, '_', '-', '.'"
 ZONES = "Did you mean 'Europe/Berlin', 'Europe/Dublin' or 'Europe/Belfast'?"
-CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, unique."
+CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, severity, unique."
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,12 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, unique."
             "checks.min_record: is not a key of `checks`. Did you mean 'min_records'?",
         ),
         ({"checks": {"zzz": 1}}, f"checks.zzz: is not a key of `checks`. {CHECK_KEYS}"),
+        (
+            {"checks": {"severity": {"volume": "warm"}}},
+            "checks.severity.volume: must be 'off', 'warn', 'error' or 'block', not \"warm\". "
+            "Did you mean 'warn'?",
+        ),
+        ({"checks": {"severity": {"shrinkage": "off"}}}, "checks.severity: a stream has no check shrinkage"),
         ({"tags": {"a": 1}}, "tags.a: must be a text, not 1"),
         ({"tags": {"a b": "c"}}, f"tags: 'a b': 'c' {TAG_RULE}"),
         ({"owners": ["me"]}, "owners[0]: 'me' must be an e-mail address or 'team:name'"),

@@ -1,0 +1,59 @@
+"""How many rows repeat the values of another: counted exactly, in bounded memory.
+
+DuckDB counts and spills to disk when the values do not fit; it sees what it is given and no file of the lake.
+It refuses to estimate: where neither memory nor disk suffice, that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+
+from ksql_lake.errors import LakeError
+from ksql_lake.lake.identity import MEMORY
+from ksql_lake.lake.spilling import spilling
+from ksql_lake.lake.storage import free_space
+
+Rows = Callable[[], pa.RecordBatchReader]
+"""Gives the rows from their start; called again when more memory is tried."""
+
+
+@contextmanager
+def repeat_counter() -> Iterator[Callable[[Rows], int]]:
+    """Give a function that counts the rows which repeat all values of an earlier one; NULL equals NULL.
+
+    What it needs on disk lies in the system's temporary folder and is gone afterwards.
+    """
+    with TemporaryDirectory(prefix="ksql_lake_") as folder, ExitStack() as stack:
+        opened: dict[str | None, duckdb.DuckDBPyConnection] = {}
+
+        def count(rows: Rows) -> int:
+            reason = ""
+            for limit, threads in MEMORY:
+                if limit not in opened:
+                    opened[limit] = stack.enter_context(spilling(Path(folder), limit, threads))
+                try:
+                    return _count(opened[limit], rows())
+                except duckdb.OutOfMemoryException as error:
+                    reason = str(error).partition("\n")[0]
+                except duckdb.Error as error:
+                    reason = str(error).partition("\n")[0]
+                    break
+            raise LakeError(
+                f"equal rows cannot be counted: {reason}{free_space(Path(folder))}",
+                hint="Free some space in the temporary folder (TMPDIR), or run it where there is more memory.",
+            )
+
+        yield count
+
+
+def _count(connection: duckdb.DuckDBPyConnection, rows: pa.RecordBatchReader) -> int:
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in rows.schema.names)
+    groups = connection.from_arrow(rows).aggregate("count(*) AS n", names)
+    ((found,),) = groups.aggregate("coalesce(sum(n - 1), 0)::BIGINT").fetchall()
+    return int(found)
