@@ -153,5 +153,5 @@ class Attempt:
             return
         old, self.sequence = self.folder, sequence
         # Under its old number the folder counts as lost and anyone may clear it.
-        if not self.log.storage.rename_folder(old, self.folder):
+        if not self.log.storage.move_folder(old, self.folder):
             raise staging_cleared(self.log.storage.uri(old))

@@ -24,10 +24,11 @@ from ksql_lake.lake.layout import FeedLayout, file_sequence
 from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
+from ksql_lake.lake.opening import open_storage
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
 from ksql_lake.lake.staging import Staging
 from ksql_lake.lake.state import FeedState
-from ksql_lake.lake.storage import LocalStorage, Storage
+from ksql_lake.lake.storage import Storage
 from ksql_lake.schema import Schema
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Lake:
     """
 
     def __init__(self, root: str | Path, *, on_step: StepHook = no_step) -> None:
-        self.storage: Storage = LocalStorage(root)
+        self.storage: Storage = open_storage(root)
         self.on_step = on_step
 
     @property

@@ -34,7 +34,7 @@ def exclusive(storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECOND
         WriteError: The feed's metadata folder cannot be made.
     """
     storage.begin(layout.metadata)
-    path = storage.local_file(layout.lock)
+    path = storage.lock_file(layout.lock)
     lock = FileLock(path, timeout=wait)
     try:
         lock.acquire()

@@ -138,11 +138,8 @@ class CommitLog:
         for name in self.storage.names(self.layout.staging):
             parts = attempt_parts(name)
             if parts is not None and (parts[0] < sequence or parts == (sequence, attempt)):
-                # Its owner may be moving it to the next number this very moment and commit it there: only one
-                # of the two renames succeeds, and what is removed here can no longer be committed.
                 doomed = self.layout.attempt(0, uuid.uuid4().hex[:8])
-                if self.storage.rename_folder(f"{self.layout.staging}/{name}", doomed):
-                    self.storage.remove_folder(doomed)
+                self.storage.clear_folder(f"{self.layout.staging}/{name}", aside=doomed)
 
     def holds(self, sequence: int, attempt: str) -> bool:
         """Whether this attempt won its number."""
@@ -179,15 +176,16 @@ class CommitLog:
         # new one is still there to be published again, and no sync is needed between the two.
         replacing = bool(manifest.added and manifest.removed)
         missing: list[str] = []
+        moves = [(f"{staging}/{entry.staged}", self.layout.data(entry.path)) for entry in manifest.added]
+        published = self.storage.publish_all(moves, keep=replacing)
         for entry in manifest.added:
             self.on_step("publish")
-            target = self.layout.data(entry.path)
-            published = self.storage.publish(f"{staging}/{entry.staged}", target, keep=replacing)
-            if not published and self.storage.size(target) is None:
+            if not next(published) and self.storage.size(self.layout.data(entry.path)) is None:
                 missing.append(entry.path)
-        for path in manifest.removed:
+        removed = self.storage.remove_all([self.layout.data(path) for path in manifest.removed])
+        for _ in manifest.removed:
             self.on_step("remove")
-            self.storage.remove(self.layout.data(path))
+            next(removed)
         paths = [*(entry.path for entry in manifest.added), *manifest.removed]
         if paths and not settled:
             self.storage.sync({self.layout.data(path).rsplit("/", 1)[0] for path in paths})

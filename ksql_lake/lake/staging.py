@@ -7,6 +7,7 @@ Row identity runs at commit time against the newest state, and again whenever an
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -239,30 +240,28 @@ class Staging:
         """Give, per day, the staged file with only what the lake does not hold."""
         result = {file.partition: file for file in staged}
         key = tuple(self._names[feed.lake_name(column)] for column in feed.identity.columns)
-        candidates = [
-            candidate
-            for candidate in (self._candidate(state, file) for file in staged)
-            if candidate.held or key
-        ]
-        if not candidates:
+        storage, layout = self.attempt.log.storage, self.attempt.log.layout
+        held = {file.partition: state.files_of(file.partition) for file in staged}
+        compared = [file for file in staged if held[file.partition] or key]
+        if not compared:
             return result
+        keys = [layout.data(entry.path) for entries in held.values() for entry in entries]
         try:
-            rows = new_rows(candidates, self.schema, key=key, spill=self.attempt.path("spill"))
+            with storage.local_copies(keys) as paths:
+                candidates = [self._candidate(state, file, paths) for file in compared]
+                rows = new_rows(candidates, self.schema, key=key, spill=self.attempt.path("spill"))
             for day, numbers in rows.items():
                 if len(numbers) < result[day].records:
                     result[day] = self._copy(result[day], numbers)
         except (FileNotFoundError, LakeError) as error:
-            if not self.attempt.path(candidates[0].path.rsplit("/", 1)[-1]).exists():
+            if not self.attempt.path(compared[0].name).exists():
                 raise staging_cleared(self.attempt.folder) from error
             raise
         return result
 
-    def _candidate(self, state: FeedState, file: StagedFile) -> Candidate:
+    def _candidate(self, state: FeedState, file: StagedFile, paths: Mapping[str, str]) -> Candidate:
         held = tuple(
-            Held(
-                self.attempt.log.storage.uri(self.attempt.log.layout.data(entry.path)),
-                frozenset(state.shape(entry).names),
-            )
+            Held(paths[self.attempt.log.layout.data(entry.path)], frozenset(state.shape(entry).names))
             for entry in state.files_of(file.partition)
         )
         return Candidate(file.partition, str(self.attempt.path(file.name)), file.records, held)

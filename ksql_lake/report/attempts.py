@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from ksql_lake.lake.layout import FeedLayout, attempt_parts
@@ -37,20 +37,12 @@ def newest_attempt(storage: Storage, layout: FeedLayout, *, after: int, now: dat
         now: The present.
     """
     names = (name for name in storage.names(layout.staging) if (attempt_parts(name) or (0, ""))[0] > after)
-    folders = [storage.local_file(f"{layout.staging}/{name}") for name in names]
-    written = [when for when in map(_written, folders) if when is not None]
+    folders = (f"{layout.staging}/{name}" for name in names)
+    written = [when for when in map(storage.touched, folders) if when is not None]
     if not written:
         return None
     last = max(written)
-    return Attempt(last, alive=now - last < QUIET or _held(storage.local_file(layout.lock)))
-
-
-def _written(folder: Path) -> datetime | None:
-    try:
-        times = [folder.stat().st_mtime, *(path.stat().st_mtime for path in folder.iterdir())]
-    except OSError:
-        return None  # it ended while we looked
-    return datetime.fromtimestamp(max(times), UTC)
+    return Attempt(last, alive=now - last < QUIET or _held(storage.lock_file(layout.lock)))
 
 
 def _held(path: Path) -> bool:

@@ -20,7 +20,8 @@ from ksql_lake.lake.doctor.examine import feeds_in
 from ksql_lake.lake.failures import read_failures
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.storage import LocalStorage, Storage
+from ksql_lake.lake.opening import open_storage
+from ksql_lake.lake.storage import Storage
 from ksql_lake.report.attempts import Attempt, newest_attempt
 from ksql_lake.report.history import History, read_history
 from ksql_lake.report.summaries import Summary, read_summaries
@@ -73,7 +74,7 @@ class MetadataReader:
         connection: duckdb.DuckDBPyConnection | None = None,
         history: int = HISTORY,
     ) -> None:
-        self.storage: Storage = LocalStorage(lake_root)
+        self.storage: Storage = open_storage(lake_root)
         self.connection = connection or duckdb.connect()
         self.history = history
 
