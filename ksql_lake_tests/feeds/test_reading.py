@@ -116,8 +116,10 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, severity, uniqu
         ({"checks": {"zzz": 1}}, f"checks.zzz: is not a key of `checks`. {CHECK_KEYS}"),
         (
             {"checks": {"severity": {"volume": "warm"}}},
-            "checks.severity.volume: must be 'off', 'warn', 'error' or 'block', not \"warm\". "
-            "Did you mean 'warn'?",
+            (
+                "checks.severity.volume: must be 'off', 'warn', 'error' or 'block', not \"warm\". "
+                "Did you mean 'warn'?"
+            ),
         ),
         ({"checks": {"severity": {"shrinkage": "off"}}}, "checks.severity: a stream has no check shrinkage"),
         ({"tags": {"a": 1}}, "tags.a: must be a text, not 1"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.errors import LakeError
@@ -24,6 +24,7 @@ def _reader(batches: Iterator[list[tuple[int | None, str | None]]]) -> pa.Record
     return pa.RecordBatchReader.from_batches(SCHEMA, made)
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, max_size=4))
 def test_every_row_that_repeats_another_is_counted(batches: list[list[tuple[int | None, str | None]]]) -> None:
     """Whatever batch they come in; NULL equals NULL and nothing else."""
