@@ -50,9 +50,11 @@ class QueryAnswer:
         self._left = self.query.plan.limit
         self._stopper = next((fault for fault in self.faults if fault.kind in STOPPING), None)
         self._slow = next((fault for fault in self.faults if fault.kind == "slow"), None)
+        self._replay = next((fault for fault in self.faults if fault.kind == "replay"), None)
         self._duplicate = next((fault for fault in self.faults if fault.kind == "duplicate"), None)
         self._overshoots = any(fault.kind == "overshoot" for fault in self.faults)
         self._endless = any(fault.kind == "endless" for fault in self.faults)
+        self.query.listed = not any(fault.kind == "no_positions" for fault in self.faults)
         self._tail: tuple[RowBatch, int] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,6 +116,7 @@ class QueryAnswer:
             async for batch in batches:
                 count = batch.count if self._left is None else min(batch.count, self._left)
                 await self._send(body, batch, count)
+                await self._send_again(body, batch, count)
                 if self._left is not None:
                     self._left -= count
                 if self._left == 0:
@@ -154,6 +157,7 @@ class QueryAnswer:
                     async for batch in batches:
                         yield batch
                 since = 0 if self._endless else until
+                self.query.position = until
             elif self.query.over:
                 return
             else:
@@ -179,6 +183,15 @@ class QueryAnswer:
         if struck and self._stopper is not None:
             row = bytes(batch.rows(whole, whole + 1))
             await self._strike(body, self._stopper, row[: len(row) // 2])
+
+    async def _send_again(self, body: Body, batch: RowBatch, count: int) -> None:
+        """Repeat what came before the replay's place, as a task does whose offsets were not committed."""
+        replay = self._replay
+        if replay is None or self.query.rows < (replay.after_rows or 0):
+            return
+        self._replay = None
+        last = count - (self.query.rows - (replay.after_rows or self.query.rows))
+        await self._send_rows(body, batch, max(0, last - replay.rows), count)
 
     async def _send_rows(self, body: Body, batch: RowBatch, first: int, last: int) -> None:
         await body.rows(batch.rows(first, last))

@@ -102,6 +102,11 @@ class Commands:
             persistent = list(self.catalog.queries.values())
             if statement.extended:
                 described = [entities.query_description(query, self.catalog) for query in persistent]
+                described += [
+                    entities.push_description(query, self.catalog, positions=self.version.query_positions)
+                    for query in self.running.pushes()
+                    if query.listed
+                ]
                 return {"@type": "query_descriptions", "queryDescriptions": described}
             infos = [entities.query_info(query, self.catalog) for query in persistent]
             return {

@@ -90,6 +90,52 @@ def push_info(query: RunningQuery) -> Entity:
     }
 
 
+def push_description(query: RunningQuery, catalog: Catalog, *, positions: bool) -> Entity:
+    """What SHOW QUERIES EXTENDED tells about a running push query.
+
+    Args:
+        query: The query.
+        catalog: Where its source is.
+        positions: Whether this release tells how far each task has read.
+    """
+    source = query.plan.source
+    task = {
+        "taskId": "0_0",
+        "topicOffsets": [
+            {
+                "topicPartitionEntity": {"topic": source.topic, "partition": partition},
+                "endOffset": end,
+                "committedOffset": committed,
+            }
+            for partition, end, committed in _positions(query, catalog)
+        ],
+    }
+    return {
+        **plan_description(query.plan, query.id),
+        "ksqlHostQueryStatus": {"127.0.0.1:8088": "RUNNING"},
+        "consumerGroupId": f"_confluent-ksql-default_{query.id}",
+        "state": "RUNNING",
+        "tasksMetadata": [task] if positions else [],
+    }
+
+
+def _positions(query: RunningQuery, catalog: Catalog) -> list[tuple[int, int, int]]:
+    """Partition, end and committed offset of every partition; -1 where nothing was ever fetched."""
+    source = query.plan.source
+    with catalog.lock:
+        known = catalog.database.execute(
+            "SELECT ROWPARTITION, max(ROWOFFSET) + 1, max(ROWOFFSET) FILTER (__SEQ < ?) + 1 "
+            f"FROM {quoted(source.storage)} GROUP BY ALL",
+            [query.position],
+        ).fetchall()
+    ends = {partition: (end, committed) for partition, end, committed in known}
+    return [
+        (number, end, -1 if committed is None else committed)
+        for number in range(max([source.partitions, *(partition + 1 for partition in ends)]))
+        for end, committed in [ends.get(number, (-1, -1))]
+    ]
+
+
 def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
     """What DESCRIBE tells about a source."""
     reads = [query_info(query, catalog) for query in catalog.readers(source.name)]

@@ -28,6 +28,8 @@ QueryFault = Literal[
     "slow",
     "endless",
     "overshoot",
+    "replay",
+    "no_positions",
 ]
 REQUEST_FAULTS = ("not_ready", "busy", "drop")
 STOPPING = ("cut_row", "cut_chunk", "reset", "error", "hang", "short", "no_final", "no_bracket")
@@ -43,7 +45,9 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `no_final` (clean end with `]` but without finalMessage), `no_bracket` (clean HTTP end, no `]` either),
     `short` (clean and complete-looking end), `hang` (silence). And for whole queries: `duplicate` (the last
     `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of rows),
-    `overshoot` (a stream pull also sends rows that arrived after it began, at most one per partition).
+    `overshoot` (a stream pull also sends rows that arrived after it began, at most one per partition), `replay`
+    (a push query sends the `rows` rows before `after_rows` once more, and then goes on from there),
+    `no_positions` (SHOW QUERIES EXTENDED does not tell of the query).
 
     Attributes:
         after_rows: Whole rows before the fault; None means all of them.
@@ -51,7 +55,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         times: For how many queries or requests; None means until switched off.
         message: Text of `error`.
         code: Error code of `error`.
-        rows: How many rows `duplicate` repeats.
+        rows: How many rows `duplicate` and `replay` repeat.
         rows_per_second: Speed of `slow`.
     """
 

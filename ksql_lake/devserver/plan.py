@@ -109,6 +109,8 @@ def plan_query(
     condition = parse_expressions(select.where)[0] if select.where else None
     if kind == "push":
         _check_push(select)
+        if not version.offsets:
+            _check_offsets(projections, condition, scope)
     else:
         _check_pull(select, source, version)
         _check_pull_columns(projections, condition, scope)
@@ -166,6 +168,14 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
 def _check_push(select: Select) -> None:
     if select.joins or select.group_by or select.window or select.partition_by or select.having:
         raise not_implemented("A push query with JOIN, WINDOW, GROUP BY, PARTITION BY or HAVING")
+
+
+def _check_offsets(projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope) -> None:
+    nodes = [*projections, *([condition] if condition is not None else [])]
+    used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
+    for name in ("ROWPARTITION", "ROWOFFSET"):
+        if name in used:
+            raise RefusedError(f"Column '{name}' cannot be resolved.")
 
 
 def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope) -> None:

@@ -58,8 +58,10 @@ class RunningQuery:
     Attributes:
         statement: As the client sent it.
         rows: How many rows were sent so far.
+        position: Arrival number up to which a push query has handed out its source's rows; 0 before the first.
         state: `running`, then `completed`, `stopped`, `gone` (the client left), `failed` or the fault's kind.
         stop: Set by /close-query, TERMINATE and the server's end.
+        listed: SHOW QUERIES EXTENDED tells of it.
         broken: What was asked for will not come whole: the connection is cut, not ended.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
@@ -69,7 +71,9 @@ class RunningQuery:
     plan: QueryPlan
     statement: str
     rows: int = 0
+    position: int = 0
     state: str = "running"
+    listed: bool = True
     broken: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)

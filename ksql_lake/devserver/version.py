@@ -47,6 +47,11 @@ class ServerVersion:
         return self.release >= (0, 23)
 
     @property
+    def query_positions(self) -> bool:
+        """SHOW QUERIES EXTENDED tells how far each running query has read."""
+        return self.release >= (0, 18)
+
+    @property
     def pull_limit(self) -> bool:
         """Pull queries take LIMIT."""
         return self.release >= (0, 24)

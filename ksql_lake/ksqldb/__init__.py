@@ -14,13 +14,17 @@ from ksql_lake.ksqldb.catalog import (
 from ksql_lake.ksqldb.client import KsqlClient
 from ksql_lake.ksqldb.events import Header, Outcome, QueryKind, RowBlock
 from ksql_lake.ksqldb.identifier import quote_identifier, quote_literal, source_name
+from ksql_lake.ksqldb.listening import Listening
+from ksql_lake.ksqldb.positions import Position, query_positions
 from ksql_lake.ksqldb.response import QueryResponse
 from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
 
 __all__ = [
     "Header",
     "KsqlClient",
+    "Listening",
     "Outcome",
+    "Position",
     "QueryInfo",
     "QueryKind",
     "QueryResponse",
@@ -33,6 +37,7 @@ __all__ = [
     "describe",
     "list_queries",
     "list_sources",
+    "query_positions",
     "quote_identifier",
     "quote_literal",
     "source_name",

@@ -25,6 +25,7 @@ from ksql_lake.errors import (
     SettingsError,
     StatementError,
 )
+from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure, request_failure
 from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
@@ -33,7 +34,7 @@ from ksql_lake.ksqldb.response import QueryResponse
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.ksqldb.session import open_session
 from ksql_lake.ksqldb.statement import only_reads, shortened, terminated
-from ksql_lake.ksqldb.transport import Body
+from ksql_lake.ksqldb.transport import Body, lift_time_limit
 from ksql_lake.ksqldb.version import ServerInfo
 from ksql_lake.settings import Settings
 
@@ -62,6 +63,7 @@ class KsqlClient:
         self._connect_timeout = settings.connect_timeout
         self._read_timeout = settings.read_timeout
         self._attempts = settings.attempts
+        self._quiet_seconds = settings.quiet_seconds
         self._retrying = retrying(settings.attempts, sleep=sleep)
         self._info: ServerInfo | None = None
         self._info_lock = threading.Lock()
@@ -75,6 +77,11 @@ class KsqlClient:
     def attempts(self) -> int:
         """How often a retryable request is tried in all."""
         return self._attempts
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long a push query must bring nothing old to count as caught up where the server does not tell."""
+        return self._quiet_seconds
 
     def __repr__(self) -> str:
         return f"KsqlClient({self._url!r})"
@@ -126,6 +133,14 @@ class KsqlClient:
             error.hint += " If the statement was sent it may have run: look before sending it again."
             raise
 
+    def listen(self, sql: str, *, properties: Mapping[str, object] | None = None) -> Listening:
+        """Send one push query and listen to it; one attempt. Use the result as a context manager.
+
+        Raises:
+            KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
+        """
+        return Listening(self.query(sql, kind=QueryKind.PUSH, properties=properties))
+
     def query(
         self, sql: str, *, kind: QueryKind, properties: Mapping[str, object] | None = None
     ) -> QueryResponse:
@@ -146,6 +161,8 @@ class KsqlClient:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
             answer = QueryResponse(self, response, body, kind=QueryKind(kind)).begin()
+            if answer.kind is QueryKind.PUSH:
+                lift_time_limit(response)
             unless_handed_out.pop_all()
             return answer
 

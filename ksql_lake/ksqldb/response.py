@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -70,6 +71,7 @@ class QueryResponse:
         self._ending: KsqlLakeError | None = None
         self._failure: KsqlLakeError | None = None
         self._closed = False
+        self._told = False
 
     def begin(self) -> Self:
         """Read up to the header; the client has done so before it hands the response out.
@@ -131,13 +133,35 @@ class QueryResponse:
         while (event := self._next()) is not None:
             yield event
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the answer came to its end because the server ended the query in good order."""
+        silent = self.outcome is Outcome.INCOMPLETE and self._body.ended and self._parser.over
+        return self.outcome is Outcome.CLOSED or silent
+
+    def end_on_server(self) -> None:
+        """Ask the server to end the query; the answer then ends by itself, after the rows on their way.
+
+        Raises:
+            KsqlError: The server could not be asked in time, or refused.
+        """
+        if self.query_id is not None and not self._told:
+            self._told = True
+            self._server.close_query(self.query_id)
+
+    def shut(self) -> None:
+        """End a read of this answer that waits in another thread; never fails."""
+        # What has ended by itself has no connection any more, which is as good.
+        with suppress(ValueError, RuntimeError, OSError):
+            self._response.raw.shutdown()
+
     def close(self) -> None:
         """Let go of the connection, and of the query on the server if it may still run; never fails."""
         if self._closed:
             return
         self._closed = True
         self._response.close()
-        over = self._body.ended or self._parser.over
+        over = self._body.ended or self._parser.over or self._told
         # Table pulls are scans without a handle: there is nothing on the server that could be closed by id.
         if over or self.kind is QueryKind.PULL_TABLE or self.query_id is None:
             return

@@ -106,6 +106,14 @@ def _wire(raw: urllib3.BaseHTTPResponse) -> io.BufferedReader | None:
     return reader if plain_chunks and type(reader) is io.BufferedReader else None
 
 
+def lift_time_limit(response: requests.Response) -> None:
+    """Let a response's body be silent for any time: with a push query, silence is no failure."""
+    # A connection that a proxy wants closed is not held here any more; its body keeps the limit it has.
+    sock = getattr(response.raw.connection, "sock", None)
+    if sock is not None:
+        sock.settimeout(None)
+
+
 class Body:
     """A response's body, in pieces of a useful size.
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
+from ksql_lake.devserver.process import DevServer
 from ksql_lake_tests.devserver.conversation import DELIMITED, PATIENCE, Client, lines_of
 
 EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
@@ -190,3 +191,65 @@ def test_lines_that_do_not_fit_add_nothing(client: Client, source: str, line: st
     assert answer.status_code == 400
     assert answer.json()["message"].startswith(message)
     assert len(client.rows(f"SELECT ID FROM {source};")) == 2
+
+
+def offsets(client: Client, query_id: str) -> list[tuple[int, int, int]]:
+    """Partition, end and committed offset of a running query, as SHOW QUERIES EXTENDED tells them."""
+    described = client.ksql("SHOW QUERIES EXTENDED;")[0]["queryDescriptions"]
+    return [
+        (part["topicPartitionEntity"]["partition"], part["endOffset"], part["committedOffset"])
+        for query in described
+        if query["id"] == query_id
+        for task in query["tasksMetadata"]
+        for part in task["topicOffsets"]
+    ]
+
+
+def settled(client: Client, query_id: str, wanted: list[tuple[int, int, int]]) -> bool:
+    """Whether the offsets become these; each question is at least one turn of the server's loop."""
+    return any(offsets(client, query_id) == wanted for _ in range(1000))
+
+
+def test_the_server_tells_how_far_a_push_query_has_read(client: Client) -> None:
+    """End and committed offset meet when all rows are handed out; an empty partition is -1."""
+    client.ksql("CREATE STREAM FAR (ID BIGINT) WITH (KAFKA_TOPIC='far', PARTITIONS=2);")
+    try:
+        client.append("FAR", *({"ID": number, "ROWPARTITION": 0} for number in range(3)))
+        with pushed(client, "SELECT ID FROM FAR EMIT CHANGES;", properties=EARLIEST) as (query_id, lines):
+            assert [columns(next(lines)) for _ in range(3)] == [[0], [1], [2]]
+            assert settled(client, query_id, [(0, 3, 3), (1, -1, -1)])
+            client.append("FAR", {"ID": 9, "ROWPARTITION": 1})
+            assert columns(next(lines)) == [9]
+            assert settled(client, query_id, [(0, 3, 3), (1, 1, 1)])
+        client.faults({"kind": "hang", "after_rows": 2, "times": 1})
+        with pushed(client, "SELECT ID FROM FAR EMIT CHANGES;", properties=EARLIEST) as (query_id, lines):
+            assert [columns(next(lines)) for _ in range(2)] == [[0], [1]]
+            assert offsets(client, query_id) == [(0, 3, -1), (1, 1, -1)]
+        client.faults({"kind": "no_positions", "times": 1})
+        with pushed(client, "SELECT ID FROM FAR EMIT CHANGES;", properties=EARLIEST) as (query_id, lines):
+            next(lines)
+            assert offsets(client, query_id) == []
+    finally:
+        client.ksql("DROP STREAM FAR;")
+
+
+def test_a_replay_repeats_rows_in_their_order(client: Client, source: str) -> None:
+    """As after a task has moved: rows from before come again, then everything goes on."""
+    client.append(source, {"ID": 3}, {"ID": 4})
+    client.faults({"kind": "replay", "after_rows": 3, "rows": 2, "times": 1})
+    with pushed(client, f"SELECT ROWOFFSET FROM {source} EMIT CHANGES;", properties=EARLIEST) as (_, lines):
+        assert [columns(next(lines))[0] for _ in range(7)] == [0, 1, 2, 3, 1, 2, 3]
+
+
+def test_old_releases_know_no_offsets() -> None:
+    """Before 0.23 the pseudo columns of Kafka's positions cannot be resolved, and streams answer no pulls."""
+    with DevServer.start(arguments=["--server-version", "0.17.0"]) as server:
+        old = Client(server.url)
+        old.ksql("CREATE STREAM T (ID BIGINT) WITH (KAFKA_TOPIC='t', PARTITIONS=1);")
+        old.append("T", {"ID": 1})
+        refused = old.query("SELECT ID, ROWOFFSET FROM T EMIT CHANGES;")
+        assert refused.json()["message"] == "Column 'ROWOFFSET' cannot be resolved."
+        assert "Pull queries on streams are disabled" in old.query("SELECT ID FROM T;").json()["message"]
+        with pushed(old, "SELECT ID FROM T EMIT CHANGES;", properties=EARLIEST) as (query_id, lines):
+            assert columns(next(lines)) == [1]
+            assert offsets(old, query_id) == []

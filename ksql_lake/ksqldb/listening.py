@@ -1,0 +1,135 @@
+"""Listening to a push query: what it sends, as it comes, with a limit on how long to wait for the next piece.
+
+A push query has no end, so whoever reads it must be able to notice that nothing comes. A thread of its own
+reads the connection, because a read that has timed out cannot be taken up again. Leaving always ends the query
+on the server first, then the connection, then the thread. It refuses to decide what silence means.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.ksqldb.events import Event
+from ksql_lake.ksqldb.response import QueryResponse
+
+logger = logging.getLogger(__name__)
+
+EVENTS_AHEAD = 64
+"""How many pieces may wait for the reader; with more the server is slowed down."""
+FAREWELL_SECONDS = 5.0
+"""How long the server may take to end a query that it was asked to end."""
+_POLL_SECONDS = 0.05
+"""How soon the thread notices that nobody listens any more."""
+
+
+class _Over:
+    """The end of what was sent, and why."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Listening:
+    """What one push query sends; a context manager.
+
+    Args:
+        response: The query, read up to its header; closed with this.
+    """
+
+    def __init__(self, response: QueryResponse) -> None:
+        self._response = response
+        self._pieces: queue.Queue[Event | _Over] = queue.Queue(EVENTS_AHEAD)
+        self._unwanted = threading.Event()
+        self._asked_to_end = False
+        self._over: _Over | None = None
+        self._thread = threading.Thread(target=self._read, name="ksql-lake-push", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces are here already."""
+        return self._pieces.qsize()
+
+    def next(self, seconds: float) -> Event | None:
+        """Give the next piece; None when none came in time.
+
+        Raises:
+            KsqlLakeError: The answer ended, failed or broke off, although nobody had asked it to end.
+        """
+        if self._over is None:
+            try:
+                piece = self._pieces.get(timeout=seconds)
+            except queue.Empty:
+                return None
+            if not isinstance(piece, _Over):
+                return piece
+            self._over = piece
+        self._finish(self._over)
+        return None
+
+    def rest(self) -> Iterator[Event]:
+        """Ask the server to end the query, and give what was still on its way.
+
+        Raises:
+            KsqlLakeError: The server could not be asked, or the answer broke off.
+        """
+        self._asked_to_end = True
+        self._response.end_on_server()
+        # Bounded, because behind a balancer the node that was asked need not be the one that runs the query.
+        until = time.monotonic() + FAREWELL_SECONDS
+        while self._over is None and (left := until - time.monotonic()) > 0:
+            piece = self.next(left)
+            if piece is not None:
+                yield piece
+
+    def close(self) -> None:
+        """End the query on the server, the connection and the thread; never fails, and may be called again."""
+        self._unwanted.set()
+        if self._over is None:
+            try:
+                self._response.end_on_server()
+            except KsqlLakeError as error:
+                logger.warning(
+                    "query %s may still run on the server: %s", self._response.query_id, error.message
+                )
+        self._response.shut()
+        self._thread.join(FAREWELL_SECONDS)
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        over = _Over(None)
+        try:
+            for event in self._response.events():
+                if not self._put(event):
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised again by the listener, in its place
+            over = _Over(error)
+        self._put(over)
+
+    def _put(self, piece: Event | _Over) -> bool:
+        while not self._unwanted.is_set():
+            try:
+                self._pieces.put(piece, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _finish(self, over: _Over) -> None:
+        if over.error is not None and not (self._asked_to_end and self._response.stopped):
+            raise over.error

@@ -1,0 +1,135 @@
+"""Promises about push queries: pieces as they come, silence noticed, and always ended on the server."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ksql_lake.errors import IncompleteResponseError, ProtocolError, QueryFailedError
+from ksql_lake.ksqldb import KsqlClient, Position, RowBlock, query_positions
+from ksql_lake.ksqldb.events import Event
+from ksql_lake.ksqldb.listening import Listening
+from ksql_lake_tests.fakes.scripted_server import SILENCE, ScriptedServer, answer, chunked
+from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, ROW, generic
+
+SQL = "SELECT A FROM S EMIT CHANGES;"
+PATIENCE = 30.0
+
+
+def expect(listening: Listening) -> Event:
+    """The next piece, which must come."""
+    piece = listening.next(PATIENCE)
+    assert piece is not None
+    return piece
+
+
+def test_silence_is_noticed_and_ends_nothing(server: ScriptedServer, client: KsqlClient) -> None:
+    """While the server is silent the listener is told so again and again; leaving ends the query there."""
+    server.script("/query", chunked(HEADER, ROW, SILENCE))
+    server.script("/close-query", answer(b""))
+    with client.listen(SQL) as listening:
+        assert expect(listening) == RowBlock(ROW[:-2], 1, 0)
+        assert [listening.next(0.01) for _ in range(3)] == [None, None, None]
+    assert [request.json for request in server.asked("/close-query")] == [{"queryId": "transient_S_1"}]
+    assert server.asked("/query")[0].client_left.wait(PATIENCE)
+
+
+def test_what_was_on_its_way_is_given_after_the_end_was_asked_for(
+    server: ScriptedServer, client: KsqlClient
+) -> None:
+    """Rows that the server sends before its last word are not lost, and its last word is no error then."""
+    server.script("/query", chunked(HEADER, ROW, ROW, DONE))
+    server.script("/close-query", answer(b""))
+    with client.listen(SQL) as listening:
+        pieces = [piece for piece in listening.rest() if isinstance(piece, RowBlock)]
+    assert sum(piece.count for piece in pieces) == 2
+    assert len(server.asked("/close-query")) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "error", "text"),
+    [
+        ((HEADER, ROW, DONE), True, IncompleteResponseError, "the server closed the query after 1 row"),
+        ((HEADER, ROW, BOOM), True, QueryFailedError, "boom"),
+        ((HEADER, ROW, b'{"row":'), False, IncompleteResponseError, "cut off"),
+        ((HEADER, ROW, b"]\n"), True, IncompleteResponseError, "without the mark of a complete one"),
+        ((HEADER, ROW, b"nonsense\n"), True, ProtocolError, "not a ksqlDB row"),
+    ],
+    ids=["closed", "failed", "cut", "legacy-stop", "foreign"],
+)
+def test_an_end_that_nobody_asked_for_is_an_error(
+    server: ScriptedServer,
+    client: KsqlClient,
+    steps: tuple[bytes, ...],
+    end: bool,
+    error: type[Exception],
+    text: str,
+) -> None:
+    """A server that stops in the middle is told apart from one that was asked to."""
+    server.script("/query", chunked(*steps, end=end))
+    server.script("/close-query", answer(b""))
+    with client.listen(SQL) as listening, pytest.raises(error, match=text):
+        all(expect(listening) for _ in range(3))
+
+
+def test_a_break_after_the_end_was_asked_for_is_an_error_all_the_same(
+    server: ScriptedServer, client: KsqlClient
+) -> None:
+    """Rows may have been lost with the connection, so what came is not taken for all."""
+    server.script("/query", chunked(HEADER, ROW, b'{"row":', end=False))
+    server.script("/close-query", answer(b""))
+    with client.listen(SQL) as listening, pytest.raises(IncompleteResponseError):
+        list(listening.rest())
+
+
+def described(*queries: tuple[str, list[tuple[str, int, int, int]]]) -> bytes:
+    """The answer to SHOW QUERIES EXTENDED."""
+    entities = [
+        {
+            "id": name,
+            "queryType": "PUSH",
+            "tasksMetadata": [
+                {
+                    "taskId": "0_0",
+                    "topicOffsets": [
+                        {
+                            "topicPartitionEntity": {"topic": topic, "partition": partition},
+                            "endOffset": end,
+                            "committedOffset": committed,
+                        }
+                    ],
+                }
+                for topic, partition, end, committed in offsets
+            ],
+        }
+        for name, offsets in queries
+    ]
+    return orjson.dumps([{"@type": "query_descriptions", "queryDescriptions": entities, "warnings": []}])
+
+
+def test_positions_are_those_of_the_query_in_its_own_topic(server: ScriptedServer, client: KsqlClient) -> None:
+    """Other queries and the topics that a query makes for itself count for nothing."""
+    other = ("transient_S_2", [("s", 0, 9, 9)])
+    ours = ("transient_S_1", [("s", 0, 7, 5), ("s", 1, -1, -1), ("s-repartition", 0, 3, 3)])
+    server.script("/ksql", answer(described(other, ours)))
+    found = query_positions(client, "transient_S_1", topic="s")
+    assert found == {0: Position(7, 5), 1: Position(-1, -1)}
+    assert [(part.known, part.caught_up) for part in found.values()] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        answer(described(("transient_S_2", [("s", 0, 9, 9)]))),
+        answer(b'[{"@type":"query_descriptions","queryDescriptions":[{"id":"transient_S_1"}]}]'),
+        answer(generic(40001, "no such statement"), 400),
+        answer(generic(40300, "not allowed"), 403),
+    ],
+    ids=["not-listed", "old", "unknown-statement", "forbidden"],
+)
+def test_a_server_that_does_not_tell_is_no_error(
+    server: ScriptedServer, client: KsqlClient, told: object
+) -> None:
+    """None means: judge in another way."""
+    server.script("/ksql", told)  # type: ignore[arg-type]
+    assert query_positions(client, "transient_S_1", topic="s") is None
