@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic.util import CommandError
 from dagster import (
@@ -18,6 +19,7 @@ from dagster import (
     DagsterError,
     DagsterInstance,
     FloatMetadataValue,
+    MetadataValue,
     TableColumn,
     TableSchema,
 )
@@ -29,7 +31,8 @@ from ksql_lake.export import ExportResult
 from ksql_lake.export.facts import column_records, partition_records
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import TableFeed
-from ksql_lake.lake import Lake
+from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
 
 
@@ -45,7 +48,7 @@ def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
         return
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result):
+            for event in _events(result, Lake(settings.lake_root).feed(result.feed)):
                 instance.report_runless_asset_event(event)
             if isinstance(result.feed, TableFeed):
                 _keep(result.feed, instance, settings)
@@ -88,14 +91,18 @@ def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     )
 
 
-def _events(result: ExportResult) -> Iterator[AssetMaterialization | AssetObservation]:
+def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterialization | AssetObservation]:
     columns = [
         TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
     ]
-    schema = {"dagster/column_schema": TableSchema(columns)} if columns else {}
     for each in partition_records(result):
         kind = AssetMaterialization if each.closed else AssetObservation
-        yield kind(result.feed.name, partition=each.partition, metadata={**each.facts, **schema})
+        metadata: dict[str, Any] = dict(each.facts)
+        if each.newest:
+            page = partition_page(lake, each.partition)
+            metadata |= {name: MetadataValue.md(text) for name, text in page.items()}
+            metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
+        yield kind(result.feed.name, partition=each.partition, metadata=metadata)
 
 
 def create_databases(home: Path) -> None:

@@ -25,6 +25,7 @@ from ksql_lake.feeds import Feed, FeedFile, QuarantinedFile, StreamFeed, TableFe
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.layout import version_number
+from ksql_lake.query import description
 
 POOL = "ksqldb"
 """Every step that reads from the server holds a slot of this pool."""
@@ -88,7 +89,7 @@ def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:
 def _shared(file: FeedFile, feed: Feed, lake: FeedLake) -> dict[str, Any]:
     return {
         "key": dg.AssetKey([feed.name]),
-        "description": feed.description or f"The ksqlDB {feed.kind} `{feed.source}` as Parquet.",
+        "description": description(lake),
         "group_name": f"{feed.kind}s",
         "kinds": {"ksqldb", "parquet"},
         "owners": list(feed.owners),
@@ -130,7 +131,7 @@ def _body(
             result = delivery.landed
         else:
             result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
-            for event in events(result):
+            for event in events(result, lake.lake.feed(result.feed)):
                 context.log_event(event)
         with lake.failures(context.retry_number):
             yield from check_results(result, lake.lake)

@@ -7,14 +7,28 @@ import dagster as dg
 
 from ksql_lake.export import ExportResult
 from ksql_lake.export.facts import ColumnRecord, column_records, partition_facts, partition_records
+from ksql_lake.lake import FeedLake
+from ksql_lake.query import partition_page
 
 
-def partition_metadata(result: ExportResult, partition: str) -> dict[str, Any]:
-    """Give the metadata of one partition's materialisation."""
-    return {**partition_facts(result, partition), **column_schema(column_records(result))}
+def partition_metadata(
+    result: ExportResult, partition: str, lake: FeedLake, *, newest: bool = True
+) -> dict[str, Any]:
+    """Give the metadata of one partition's materialisation.
+
+    Args:
+        result: The export.
+        partition: `2025-01-15` or `v4`.
+        lake: The feed's lake.
+        newest: Whether it is the last one of its run, which Dagster shows on the asset's page.
+    """
+    facts = partition_facts(result, partition, newest=newest)
+    if not newest or result.commit is None:
+        return dict(facts)
+    return {**facts, **page_metadata(lake, partition), **column_schema(column_records(result))}
 
 
-def events(result: ExportResult) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+def events(result: ExportResult, lake: FeedLake) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     """Give the events of an export that ran without partitions.
 
     The running day is only observed: its partition exists when the day is over.
@@ -24,8 +38,13 @@ def events(result: ExportResult) -> Iterator[dg.AssetMaterialization | dg.AssetO
         yield kind(
             result.feed.name,
             partition=record.partition,
-            metadata={**record.facts, **column_schema(column_records(result))},
+            metadata=partition_metadata(result, record.partition, lake, newest=record.newest),
         )
+
+
+def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MarkdownMetadataValue]:
+    """Give the metadata that shows a few rows, and how to read them all."""
+    return {name: dg.MetadataValue.md(text) for name, text in partition_page(lake, partition).items()}
 
 
 def column_schema(records: Iterable[ColumnRecord]) -> dict[str, dg.TableSchema]:

@@ -58,8 +58,10 @@ class LakeIOManager(dg.ConfigurableIOManager):
             obj.extraction, step.instance, attempt=step.previous_attempt_count, log=context.log
         )
         obj.result = result
-        for key in context.asset_partition_keys:
-            step.add_asset_metadata(partition_metadata(result, key), partition_key=key)
+        lake, keys = self.lake.lake.feed(result.feed), context.asset_partition_keys
+        for key in keys:
+            metadata = partition_metadata(result, key, lake, newest=key == keys[-1])
+            step.add_asset_metadata(metadata, partition_key=key)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Give a feed's committed rows as the type the input is annotated with."""

@@ -14,11 +14,12 @@ from pydantic import Field
 
 from ksql_lake.defs.failures import dagster_failures
 from ksql_lake.export import ExportResult, Extraction, Progress, land
-from ksql_lake.export.facts import summary
+from ksql_lake.export.facts import beginning, rate, summary
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
 PROGRESS_SECONDS = 10.0
@@ -62,22 +63,30 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             dagster.RetryRequested: The error may pass by itself and attempts are left.
             dagster.Failure: Anything else of ours.
         """
+        log.info(beginning(extraction.plan, extraction.client.url))
         with self.failures(attempt):
-            result = land(extraction, self.lake, on_progress=_progress_lines(log))
+            result = land(extraction, self.lake, on_progress=_progress_lines(extraction, log))
             if isinstance(result.feed, TableFeed):
                 keep_versions(result.feed.versions_name, self.lake.feed(result.feed), instance)
         log.info(summary(result))
         return result
 
 
-def _progress_lines(log: logging.Logger) -> Callable[[Progress], None]:
-    last = time.monotonic()
+def _progress_lines(extraction: Extraction, log: logging.Logger) -> Callable[[Progress], None]:
+    """Tell the query when the server has begun to answer it, then now and then how far the reading is."""
+    began = last = time.monotonic()
+    attempt = 0
 
     def line(progress: Progress) -> None:
-        nonlocal last
+        nonlocal began, last, attempt
         now = time.monotonic()
-        if now - last >= PROGRESS_SECONDS:
+        if progress.attempt > attempt:
+            began, attempt = now, progress.attempt
+            again = f" (attempt {attempt})" if attempt > 1 else ""
+            log.info("%s: the server answers%s\n%s", progress.feed, again, extraction.question.statement)
+        elif now - last >= PROGRESS_SECONDS:
             last = now
-            log.info("%s: %d rows, %d bytes so far", progress.feed, progress.rows, progress.bytes)
+            so_far = rate(progress.rows, progress.bytes, now - began)
+            log.info("%s: %s so far; %s", progress.feed, count_text(progress.rows, "row"), so_far)
 
     return line

@@ -6,14 +6,15 @@ delete history: partitions that only the instance knows are named in the log.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from ksql_lake.defs.events import column_schema
+from ksql_lake.defs.events import column_schema, page_metadata
 from ksql_lake.defs.failures import each_feed
 from ksql_lake.defs.one_op import one_op_job
-from ksql_lake.export.facts import lake_columns, lake_records
+from ksql_lake.export.facts import ROWS, lake_columns, lake_records
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import Feed, TableFeed
 from ksql_lake.lake import FeedLake, Lake
@@ -58,12 +59,16 @@ def sync_feed(lake: FeedLake, instance: dg.DagsterInstance, *, limit: int) -> st
         keep_versions(feed.versions_name, lake, instance)
     held = {record.partition: record for record in lake_records(lake)}
     known = dict(_known(instance, dg.AssetKey([feed.name])))
-    news = [record for key, record in held.items() if known.get(key) != record.facts["dagster/row_count"]]
+    news = [record for key, record in held.items() if known.get(key) != record.facts[ROWS]]
     schema = column_schema(lake_columns(lake))
     # Oldest first, so that the newest partition is the asset's latest materialisation.
     for record in news[-limit:]:
+        # Dagster shows the last one on the asset's page.
+        metadata: dict[str, Any] = dict(record.facts)
+        if record is news[-1]:
+            metadata |= {**page_metadata(lake, record.partition), **schema}
         instance.report_runless_asset_event(
-            dg.AssetMaterialization(feed.name, partition=record.partition, metadata={**record.facts, **schema})
+            dg.AssetMaterialization(feed.name, partition=record.partition, metadata=metadata)
         )
     said = f"{feed.name}: {len(held)} partitions in the lake, {min(len(news), limit)} recorded"
     if len(news) > limit:
@@ -86,5 +91,5 @@ def _known(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str
         for record in instance.fetch_materializations(wanted, limit=_PAGE).records:
             event = record.asset_materialization
             if event is not None and record.partition_key is not None:
-                count = event.metadata.get("dagster/row_count")
+                count = event.metadata.get(ROWS)
                 yield record.partition_key, count.value if isinstance(count, dg.IntMetadataValue) else None

@@ -1,7 +1,8 @@
 """What an export says about each of its partitions: plain names and values, for whoever keeps a record.
 
-Dagster's metadata is made of these, in a run and from the shell alike. It refuses to call a day closed that had
-not ended when its rows were read.
+Dagster's metadata is made of these, in a run and from the shell alike; what is the same for all partitions of
+an export is said once, on its newest one, because a first export may cover years. It refuses to call a day
+closed that had not ended when its rows were read.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.result import ExportResult, PartitionResult
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_of, day_start
 from ksql_lake.lake.layout import partition_folder
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.schema import Schema, arrow_type
 
 EMPTY_DAYS = 31
 """How many of an export's newest days are recorded although they hold no rows."""
+
+LISTED = 5
+"""How many days with late rows a summary names."""
+
+ROWS = "dagster/partition_row_count"
+"""The name under which Dagster knows the rows of a partition."""
 
 Facts = dict[str, int | float | str]
 
@@ -30,12 +39,14 @@ class PartitionRecord:
     Attributes:
         partition: `2025-01-15` or `v4`.
         closed: Whether it was over when it was read; only the running day is not.
-        facts: Name -> count, seconds or text.
+        facts: Name -> count, seconds or text. Numbers are plotted, so the number of a commit is a text.
+        newest: Whether it is the last one there is, which also tells what is true of the whole feed.
     """
 
     partition: str
     closed: bool
     facts: Facts
+    newest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +58,34 @@ class ColumnRecord:
     declared: str
 
 
-def partition_facts(result: ExportResult, partition: str) -> Facts:
-    """Give the facts of one partition; a day the export had no reason to read holds no rows."""
+def partition_facts(result: ExportResult, partition: str, *, newest: bool = True) -> Facts:
+    """Give the facts of one partition; a day the export had no reason to read holds no rows.
+
+    Args:
+        result: The export.
+        partition: `2025-01-15` or `v4`.
+        newest: Whether to tell what is true of the whole feed, and the query, as well.
+    """
+    whole = _feed_facts(result) if newest and result.commit is not None else {}
     part = next((part for part in result.partitions if part.partition == partition), None)
     if part is None:
-        return {"dagster/row_count": 0, "read_rows": 0, "new_rows": 0, "note": result.plan.reason}
-    return _facts(result, part)
+        return {ROWS: 0, "read_rows": 0, "new_rows": 0, "note": result.plan.reason, **whole}
+    return {**_facts(result, part), **whole}
 
 
 def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
-    """Give what is worth recording of an export whose partitions nobody asked for by name.
+    """Give what is worth recording of an export whose partitions nobody asked for by name, newest last.
 
     Of the days without rows only those among the newest `EMPTY_DAYS` are: a stream's first export may look at
     years.
     """
     newest = {part.partition for part in result.partitions[-EMPTY_DAYS:]}
-    for part in result.partitions:
-        if part.records or part.partition in newest:
-            yield PartitionRecord(part.partition, is_closed(result, part.partition), _facts(result, part))
+    told = [part.partition for part in result.partitions if part.records or part.partition in newest]
+    # The running day is no partition yet, so the one before it has to tell as well.
+    whole = {*told[-1:], *[key for key in told if is_closed(result, key)][-1:]}
+    for key in told:
+        facts = partition_facts(result, key, newest=key in whole)
+        yield PartitionRecord(key, is_closed(result, key), facts, key in whole)
 
 
 def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
@@ -74,18 +95,21 @@ def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
         CorruptLakeError: A manifest is missing or unreadable.
     """
     state = lake.state()
-    for key in (
-        _read_to_the_end(lake.feed, state) if isinstance(lake.feed, StreamFeed) else state.partition_keys()
-    ):
+    keys = _read_to_the_end(lake.feed, state) if isinstance(lake.feed, StreamFeed) else state.partition_keys()
+    for key in keys:
         part = state.partitions.get(key)
         facts: Facts = {
-            "dagster/row_count": part.records if part else 0,
+            ROWS: part.records if part else 0,
             "dagster/uri": lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, key))),
             "bytes": part.bytes if part else 0,
             "committed_at": (part.committed_at if part else "") or state.looked.get(key, ""),
             "note": "recorded from the lake's metadata, not by an export",
         }
-        yield PartitionRecord(key, closed=True, facts=facts)
+        newest = key == keys[-1]
+        if newest:
+            held = state.readable()
+            facts |= _whole(sum(part.records for part in held), sum(part.bytes for part in held))
+        yield PartitionRecord(key, closed=True, facts=facts, newest=newest)
 
 
 def lake_columns(lake: FeedLake) -> tuple[ColumnRecord, ...]:
@@ -105,21 +129,48 @@ def column_records(result: ExportResult) -> tuple[ColumnRecord, ...]:
     return _column_records(result.schema)
 
 
+def beginning(plan: ExportPlan, server: str) -> str:
+    """Tell in one line what an export is about to read, from where."""
+    if plan.days is not None:
+        what = f"{plan.days} ({count_text(len(plan.days), 'day')}; {plan.reason})"
+    elif plan.version is not None:
+        what = f"version v{plan.version} ({plan.reason})"
+    else:
+        return f"{plan.feed.name}: nothing to read: {plan.reason}"
+    return f"{plan.feed.name}: reading {what} from {plan.feed.source} at {server}"
+
+
 def summary(result: ExportResult) -> str:
-    """Tell in one line what an export did."""
+    """Tell in a few lines what an export did; the query is said when it is sent."""
     if result.commit is None:
         return f"{result.feed.name}: nothing to read: {result.plan.reason}"
     where = f"version {result.partitions[0].partition}" if result.partitions else "no version"
     if result.plan.days is not None:
         where = str(result.plan.days)
-    late = f", {result.late:,} late" if result.late else ""
-    gone = f"; retention removed {', '.join(result.removed)}" if result.removed else ""
-    rate = result.read / result.seconds if result.seconds else 0.0
-    return (
-        f"{result.feed.name}, {where}: {result.read:,} rows read, {result.new:,} new, "
-        f"{result.already_there:,} already there{late}; {result.seconds:.1f} s, {rate:,.0f} rows/s, "
-        f"{result.bytes_read:,} response bytes, commit {result.commit}{gone}\n{result.statement}"
-    )
+    counts = f"{result.new:,} new, {result.already_there:,} already there, {result.late:,} late"
+    lines = [
+        f"{result.feed.name}, {where}: {count_text(result.read, 'row')} read, {counts}",
+        f"{rate(result.read, result.bytes_read, result.seconds)}; commit {result.commit}"
+        + (f", read {result.attempts} times" if result.attempts > 1 else ""),
+        f"the lake now shows {count_text(result.held_records, 'row')}, {size_text(result.held_bytes)}",
+    ]
+    if result.late:
+        lines.append(f"late rows: {_listed(result)}")
+    if result.removed:
+        lines.append(f"retention removed {', '.join(result.removed)}")
+    return "\n".join(lines)
+
+
+def rate(rows: int, size: int, seconds: float) -> str:
+    """Give how long something took and how fast it was."""
+    speed = f", {rows / seconds:,.0f} rows/s" if seconds and rows else ""
+    return f"{seconds:.1f} s{speed}, {size_text(size)} received"
+
+
+def _listed(result: ExportResult) -> str:
+    late = [f"{part.partition} {part.late:,}" for part in result.partitions if part.late]
+    more = f" and {len(late) - LISTED} days more" if len(late) > LISTED else ""
+    return ", ".join(late[-LISTED:]) + more
 
 
 def _column_records(schema: Schema | None) -> tuple[ColumnRecord, ...]:
@@ -128,27 +179,37 @@ def _column_records(schema: Schema | None) -> tuple[ColumnRecord, ...]:
     )
 
 
-def _read_to_the_end(feed: StreamFeed, state: FeedState) -> Iterator[str]:
-    for key, read_at in sorted(state.looked.items()):
-        ended = day_start(date.fromisoformat(key) + timedelta(days=1), feed.zone)
-        if datetime.fromisoformat(read_at).timestamp() * 1000 >= ended:
-            yield key
+def _read_to_the_end(feed: StreamFeed, state: FeedState) -> list[str]:
+    return [
+        key
+        for key, read_at in sorted(state.looked.items())
+        if datetime.fromisoformat(read_at).timestamp() * 1000
+        >= day_start(date.fromisoformat(key) + timedelta(days=1), feed.zone)
+    ]
+
+
+def _feed_facts(result: ExportResult) -> Facts:
+    return {**_whole(result.held_records, result.held_bytes), "query": result.statement}
+
+
+def _whole(records: int, size: int) -> Facts:
+    # Under these two names Dagster shows them at the top of the asset's page.
+    return {"dagster/row_count": records, "dagster/size_bytes": size}
 
 
 def _facts(result: ExportResult, part: PartitionResult) -> Facts:
     facts: Facts = {
-        "dagster/row_count": part.records,
+        ROWS: part.records,
         "dagster/uri": part.path,
         "read_rows": part.read,
         "new_rows": part.new,
         "already_there_rows": part.already_there,
         "late_rows": part.late,
         "bytes": part.bytes,
-        "query": result.statement,
         "export_seconds": round(result.seconds, 3),
     }
     if result.commit is not None:
-        facts["commit"] = result.commit
+        facts["commit"] = str(result.commit)
     if result.query_id:
         facts["query_id"] = result.query_id
     return facts

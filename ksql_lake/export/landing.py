@@ -42,6 +42,7 @@ class _Landing:
         plan = self.extraction.plan
         with self.extraction.open() as reading:
             facts = self._facts(reading)
+            self._tell(reading)
             window = (plan.days.first, plan.days.last) if plan.days else None
             with self.lake.stage(reading.schema, read=facts, days=window) as staging:
                 for batch in reading:
@@ -136,6 +137,7 @@ def land(
     except KsqlLakeError as error:
         feed_lake.record_failure(error.at(feed=feed.name))
         raise error from error.__cause__
+    held = commit.state.readable()
     return replace(
         result,
         commit=commit.sequence,
@@ -148,6 +150,8 @@ def land(
         bytes_read=reading.bytes_read,
         attempts=landing.attempt,
         open_version=commit.state.next_version if isinstance(feed, TableFeed) else None,
+        held_records=sum(part.records for part in held),
+        held_bytes=sum(part.bytes for part in held),
     )
 
 

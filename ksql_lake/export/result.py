@@ -66,6 +66,8 @@ class ExportResult:
         bytes_read: Response bytes.
         attempts: How many readings it took.
         open_version: Number of the version that is open now (tables).
+        held_records: Rows a reader sees now, of a table its newest version; 0 when nothing was read.
+        held_bytes: Size of their files.
     """
 
     feed: Feed
@@ -81,6 +83,8 @@ class ExportResult:
     bytes_read: int = 0
     attempts: int = 1
     open_version: int | None = None
+    held_records: int = 0
+    held_bytes: int = 0
 
     @property
     def read(self) -> int:

@@ -189,6 +189,9 @@ class _FeedBase(_Strict):
     checks: Checks = Checks()
     """What must hold after an export."""
 
+    sample_rows: int = Field(5, ge=0, le=20)
+    """How many of the newest partition's rows Dagster's asset page shows; 0 shows none."""
+
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
     """E-mail addresses or `team:name`."""
 
@@ -286,6 +289,7 @@ KEY_ORDER = (
     "on_schema_change",
     "schedule",
     "checks",
+    "sample_rows",
     "owners",
     "tags",
 )

@@ -114,6 +114,11 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Partition keys in order: days by date, versions by number (v10 after v9)."""
         return sorted(self.partitions, key=version_number if self.kind == "table" else str)
 
+    def readable(self) -> list[PartitionState]:
+        """What a reader of the feed sees: every day of a stream, the newest version of a table."""
+        keys = self.partition_keys()
+        return [self.partitions[key] for key in (keys if self.kind == "stream" else keys[-1:])]
+
     def files(self) -> Iterator[FileEntry]:
         """Every live file, partition by partition."""
         for key in self.partition_keys():

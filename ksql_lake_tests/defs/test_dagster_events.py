@@ -12,6 +12,7 @@ import pytest
 from ksql_lake.cli.dagster_events import export_seconds, record
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days, ExportResult, export_feed
+from ksql_lake.export.facts import ROWS
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
@@ -46,11 +47,13 @@ def test_a_shell_export_looks_like_a_run(project: Project, instance: dg.DagsterI
     record([_export(project, "payments", days=JANUARY)], settings=load_settings())
 
     events = _events(instance, "payments")
-    assert {day: event.metadata["dagster/row_count"].value for day, event in events.items()} == ROWS_PER_DAY
-    in_run = materialized(project.materialize(instance, "payments", partition=DAYS[0]), "payments")[DAYS[0]]
-    from_shell = events[DAYS[0]].metadata
-    assert set(from_shell) == set(in_run)
-    assert from_shell["dagster/column_schema"].value == in_run["dagster/column_schema"]
+    assert {day: event.metadata[ROWS].value for day, event in events.items()} == ROWS_PER_DAY
+    in_run = materialized(project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])), "payments")
+    assert {day: set(event.metadata) for day, event in events.items()} == {
+        day: set(facts) for day, facts in in_run.items()
+    }
+    for name in ("dagster/column_schema", "dagster/row_count", "sample", "duckdb"):
+        assert events[DAYS[-1]].metadata[name].value == in_run[DAYS[-1]][name]
 
 
 def test_the_running_day_is_only_observed(project: Project, instance: dg.DagsterInstance) -> None:

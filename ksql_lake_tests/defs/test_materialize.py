@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from ksql_lake.devserver.process import DevServer
+from ksql_lake.export.facts import ROWS
 from ksql_lake_tests.defs.project import (
     DAYS,
     ROWS_PER_DAY,
@@ -32,8 +33,8 @@ def test_a_range_of_days_is_one_query_and_one_commit(project: Project, instance:
 
     assert result.success, failure_text(result)
     told = materialized(result, "payments")
-    assert {day: facts["dagster/row_count"] for day, facts in told.items()} == ROWS_PER_DAY
-    assert {facts["commit"] for facts in told.values()} == {1}
+    assert {day: facts[ROWS] for day, facts in told.items()} == ROWS_PER_DAY
+    assert {facts["commit"] for facts in told.values()} == {"1"}
     assert len({facts["query_id"] for facts in told.values()}) == 1
     assert project.lake("payments").state().records == sum(ROWS_PER_DAY.values())
 
@@ -49,6 +50,8 @@ def test_a_materialisation_says_what_a_person_asks(project: Project, instance: d
         0,
         0,
     )
+    assert (facts[ROWS], facts["dagster/row_count"]) == (2, 2)
+    assert facts["dagster/size_bytes"] == facts["bytes"]
     assert facts["dagster/uri"].endswith("data_lake/streams/payments/year=2025/month=01/day=07")
     assert facts["query"].startswith("SELECT ROWTIME, `ID`")
     assert facts["bytes"] > 0
@@ -64,6 +67,18 @@ def test_a_materialisation_says_what_a_person_asks(project: Project, instance: d
     ]
 
 
+def test_a_range_says_once_what_is_true_of_all(project: Project, instance: dg.DagsterInstance) -> None:
+    """Query, columns, sample and totals are on the newest day; every other day stays small."""
+    result = project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1]))
+
+    told = materialized(result, "payments")
+    assert told[DAYS[-1]]["dagster/row_count"] == sum(ROWS_PER_DAY.values())
+    assert {"query", "sample", "duckdb", "dagster/column_schema"} <= set(told[DAYS[-1]])
+    for day in DAYS[:-1]:
+        assert len(repr(told[day])) < 700
+        assert not {"query", "sample", "duckdb", "dagster/column_schema"} & set(told[day])
+
+
 def test_materialising_a_day_again_adds_nothing(project: Project, instance: dg.DagsterInstance) -> None:
     """The second run of a day finds every row already there."""
     project.materialize(instance, "payments", partition="2025-01-06")
@@ -71,7 +86,7 @@ def test_materialising_a_day_again_adds_nothing(project: Project, instance: dg.D
     again = project.materialize(instance, "payments", partition="2025-01-06")
 
     facts = materialized(again, "payments")["2025-01-06"]
-    assert (facts["new_rows"], facts["already_there_rows"], facts["dagster/row_count"]) == (0, 3, 3)
+    assert (facts["new_rows"], facts["already_there_rows"], facts[ROWS]) == (0, 3, 3)
 
 
 def test_a_day_without_rows_is_materialised_with_none(project: Project, instance: dg.DagsterInstance) -> None:
@@ -79,7 +94,7 @@ def test_a_day_without_rows_is_materialised_with_none(project: Project, instance
     result = project.materialize(instance, "payments", partition="2025-01-08")
 
     assert result.success
-    assert materialized(result, "payments")["2025-01-08"]["dagster/row_count"] == 0
+    assert materialized(result, "payments")["2025-01-08"][ROWS] == 0
 
 
 def test_days_before_a_feeds_own_start_are_empty(project: Project, instance: dg.DagsterInstance) -> None:
@@ -88,7 +103,7 @@ def test_days_before_a_feeds_own_start_are_empty(project: Project, instance: dg.
 
     assert result.success, failure_text(result)
     told = materialized(result, "refunds")
-    assert {day: facts["dagster/row_count"] for day, facts in told.items()} == {DAYS[0]: 0, DAYS[1]: 0}
+    assert {day: facts[ROWS] for day, facts in told.items()} == {DAYS[0]: 0, DAYS[1]: 0}
     assert "before start_date 2025-01-09" in told[DAYS[0]]["note"]
     assert sum(facts["new_rows"] for facts in materialized(result, "payments").values()) == 5
 
@@ -99,13 +114,17 @@ def test_a_run_without_partitions_does_what_is_due(project: Project, instance: d
 
     assert result.success, failure_text(result)
     told = materialized(result, "payments")
-    assert {day: facts["dagster/row_count"] for day, facts in told.items() if facts["dagster/row_count"]} == {
+    assert {day: facts[ROWS] for day, facts in told.items() if facts[ROWS]} == {
         day: count for day, count in ROWS_PER_DAY.items() if count
     }
     last_day = max(day for day in project.lake("payments").state().looked)
     assert last_day not in told
     observed = instance.fetch_observations(dg.AssetKey(["payments"]), limit=1).records
     assert [record.partition_key for record in observed] == [last_day]
+    # Dagster shows the latest materialisation on the asset's page, which is that of the day before.
+    page = told[max(told, key=str)]
+    assert page["dagster/row_count"] == sum(ROWS_PER_DAY.values())
+    assert "The first rows of 2025-01-10" in page["sample"]
 
 
 def test_a_table_gets_its_next_version_and_opens_the_one_after(
@@ -115,7 +134,7 @@ def test_a_table_gets_its_next_version_and_opens_the_one_after(
     result = project.materialize(instance, "totals", partition="v1")
 
     assert result.success, failure_text(result)
-    assert materialized(result, "totals")["v1"]["dagster/row_count"] == 4
+    assert materialized(result, "totals")["v1"][ROWS] == 4
     assert instance.get_dynamic_partitions("totals_versions") == ["v1", "v2"]
 
 

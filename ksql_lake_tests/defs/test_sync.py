@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from ksql_lake.defs.sync import sync_feed
+from ksql_lake.export.facts import ROWS
 from ksql_lake_tests.defs.project import DAYS, ROWS_PER_DAY, Project, failure_text
 
 PAYMENTS = dg.AssetKey(["payments"])
@@ -39,7 +40,7 @@ def _sync(project: Project, instance: dg.DagsterInstance, **config: object) -> N
 def _counts(instance: dg.DagsterInstance) -> dict[str | None, object]:
     records = instance.fetch_materializations(PAYMENTS, limit=100).records
     found = [each.asset_materialization for each in reversed(records) if each.asset_materialization]
-    return {event.partition: event.metadata["dagster/row_count"].value for event in found}
+    return {event.partition: event.metadata[ROWS].value for event in found}
 
 
 def test_one_run_restores_a_lost_instance(exported: Project, instance: dg.DagsterInstance) -> None:
@@ -56,6 +57,7 @@ def test_one_run_restores_a_lost_instance(exported: Project, instance: dg.Dagste
     shown = newest.asset_materialization.metadata["dagster/column_schema"].value
     assert isinstance(shown, dg.TableSchema)
     assert [column.name for column in shown.columns] == ["ROWTIME", "ID", "AMOUNT", "NOTE"]
+    assert newest.asset_materialization.metadata["dagster/row_count"].value == sum(ROWS_PER_DAY.values())
 
 
 def test_a_second_run_records_nothing(exported: Project, instance: dg.DagsterInstance) -> None:
@@ -72,10 +74,10 @@ def test_a_day_that_grew_without_dagster_is_told_again(exported: Project, instan
     """A materialisation with another row count than the lake's is followed by one that is true."""
     _sync(exported, instance)
     instance.report_runless_asset_event(
-        dg.AssetMaterialization(PAYMENTS, partition=DAYS[1], metadata={"dagster/row_count": 1})
+        dg.AssetMaterialization(PAYMENTS, partition=DAYS[1], metadata={ROWS: 1})
     )
     instance.report_runless_asset_event(
-        dg.AssetMaterialization(PAYMENTS, partition=DAYS[0], metadata={"dagster/row_count": "three"})
+        dg.AssetMaterialization(PAYMENTS, partition=DAYS[0], metadata={ROWS: "three"})
     )
 
     told = sync_feed(exported.lake("payments"), instance, limit=10)
@@ -99,7 +101,7 @@ def test_the_work_of_a_run_is_bounded(exported: Project, instance: dg.DagsterIns
 def test_what_only_dagster_remembers_is_named(exported: Project, instance: dg.DagsterInstance) -> None:
     """History is not deleted; the log says which partitions the lake does not hold."""
     instance.report_runless_asset_event(
-        dg.AssetMaterialization(PAYMENTS, partition="2025-01-20", metadata={"dagster/row_count": 7})
+        dg.AssetMaterialization(PAYMENTS, partition="2025-01-20", metadata={ROWS: 7})
     )
 
     told = sync_feed(exported.lake("payments"), instance, limit=10)

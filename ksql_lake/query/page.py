@@ -1,0 +1,53 @@
+"""What the page of a feed says in Markdown, in whatever shows it: what it is, how to read it, a few rows.
+
+Pure but for the sample. It refuses to say what changes with every export; those are facts of the export.
+"""
+
+from __future__ import annotations
+
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake import FeedLake
+from ksql_lake.quantities import count_text
+from ksql_lake.query.sample import sample
+from ksql_lake.query.snippet import duckdb_snippet
+
+
+def description(lake: FeedLake) -> str:
+    """Give the feed's own words, what its partitions are, and the SQL that reads it."""
+    feed = lake.feed
+    said = feed.description.rstrip(".") or f"The ksqlDB {feed.kind} `{feed.source}` as Parquet"
+    return f"{said}.\n\n{_about(feed)}\n\nIn DuckDB, without anything of ours:\n\n{_sql(duckdb_snippet(lake))}"
+
+
+def partition_page(lake: FeedLake, partition: str) -> dict[str, str]:
+    """Give the texts of one day or version by name; Markdown.
+
+    The rows are those of the newest day with rows where the day itself has none.
+    """
+    texts = {"duckdb": _sql(duckdb_snippet(lake, partition))}
+    rows = lake.feed.sample_rows
+    if rows:
+        texts["sample"] = sample(lake, partition, rows=rows)
+    return texts
+
+
+def _about(feed: Feed) -> str:
+    if not isinstance(feed, StreamFeed):
+        return (
+            f"Each version is the whole table `{feed.source}` at one moment; the newest "
+            f"{count_text(feed.retention, 'version')} are kept. Only the open version, the last key, can be "
+            "materialized."
+        )
+    identity = {
+        "row": "the lake does not hold",
+        "key": f"whose {' and '.join(f'`{name}`' for name in feed.identity.columns)} the lake does not hold",
+        "offset": "whose Kafka offset the lake does not hold",
+    }[feed.identity.by]
+    return (
+        f"Each partition is a day in {feed.timezone}, by `{feed.event_time}`, of the stream `{feed.source}`. "
+        f"Materializing a day again adds the rows {identity}, and deletes nothing."
+    )
+
+
+def _sql(text: str) -> str:
+    return f"```sql\n{text}\n```"

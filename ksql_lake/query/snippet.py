@@ -1,0 +1,48 @@
+"""SQL for DuckDB alone: what a person pastes to read a feed's Parquet without anything of ours.
+
+Pure text over the layout: it names folders, not files, so that it stays right when more is exported. It refuses
+to be exact about columns that changed their type; that is what `ksql_lake.connect` is for.
+"""
+
+from __future__ import annotations
+
+from ksql_lake.lake import FeedLake
+from ksql_lake.lake.layout import version_number
+from ksql_lake.query.views import HIVE_TYPES, text
+
+_DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
+
+
+def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
+    """Give a SELECT of one day or version, or of everything: of a table the latest version.
+
+    Args:
+        lake: The feed's lake.
+        partition: `2025-01-15` or `v4`; None means everything.
+    """
+    rows = _rows(lake)
+    if lake.feed.kind == "stream":
+        return f"FROM {rows}{_day(partition) if partition else ''};"
+    if partition is not None:
+        return f"FROM {rows}\nWHERE version = 'v{version_number(partition)}';"
+    newest = "SELECT max_by(version, CAST(substr(version, 2) AS INTEGER)) FROM versions"
+    return f"WITH versions AS (\nFROM {rows})\nFROM versions\nWHERE version = ({newest});"
+
+
+def _rows(lake: FeedLake) -> str:
+    kinds = ", ".join(f"'{name}': {kind}" for name, kind in HIVE_TYPES[lake.feed.kind].items())
+    files = f"{_literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}"
+    return (
+        f"read_parquet(\n  {text(files)},\n"
+        f"  hive_partitioning = true, union_by_name = true,\n  hive_types = {{{kinds}}})"
+    )
+
+
+def _day(key: str) -> str:
+    year, month, day = (int(part) for part in key.split("-"))
+    return f"\nWHERE year = {year} AND month = {month} AND day = {day}"
+
+
+def _literally(path: str) -> str:
+    """A path whose own characters DuckDB must not take for a pattern."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in path)
