@@ -286,7 +286,7 @@ _ARROW: dict[Primitive, pa.DataType] = {
     Primitive.DOUBLE: pa.float64(),
     Primitive.STRING: pa.string(),
     Primitive.BYTES: pa.binary(),
-    Primitive.TIME: pa.time32("ms"),
+    Primitive.TIME: pa.time64("us"),
     Primitive.DATE: pa.date32(),
     Primitive.TIMESTAMP: pa.timestamp("ms", tz="UTC"),
 }

@@ -172,13 +172,13 @@ ARROW = [
     ("DOUBLE", pa.float64()),
     ("STRING", pa.string()),
     ("BYTES", pa.binary()),
-    ("TIME", pa.time32("ms")),
+    ("TIME", pa.time64("us")),
     ("DATE", pa.date32()),
     ("TIMESTAMP", pa.timestamp("ms", tz="UTC")),
     ("DECIMAL(38, 10)", pa.decimal128(38, 10)),
     ("ARRAY<INTEGER>", pa.list_(pa.int32())),
     ("MAP<BIGINT, DATE>", pa.map_(pa.int64(), pa.date32())),
-    ("STRUCT<`a b` TIME>", pa.struct([("a b", pa.time32("ms"))])),
+    ("STRUCT<`a b` TIME>", pa.struct([("a b", pa.time64("us"))])),
 ]
 
 

@@ -105,7 +105,7 @@ def _times_of_day(values: Values) -> pa.Array:
     bounds = pc.min_max(numbers).as_py()
     if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < times.DAY_MS:
         raise ValueError("a TIME outside the day")
-    return numbers.cast(pa.time32("ms"))
+    return numbers.cast(pa.time32("ms")).cast(pa.time64("us"))
 
 
 def _decimals(values: Values, *, kind: Decimal, arrow: pa.DataType, rounded: bool) -> pa.Array:

@@ -12,8 +12,9 @@ import decimal
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from ksql_lake.decode.times import DAY_MS, date_of, time_of, timestamp_of
 from ksql_lake.schema import Decimal, KsqlType, Primitive
@@ -185,7 +186,12 @@ def scalar(kind: Primitive | Decimal, *, in_struct: bool) -> Callable[[object], 
     """
     if isinstance(kind, Decimal):
         return partial(_decimal, kind=kind, rounded=in_struct)
-    ranges = _RANGES_IN_STRUCT if in_struct else _RANGES
+    convert = _primitive(kind, _RANGES_IN_STRUCT if in_struct else _RANGES)
+    # The server counts milliseconds of the day, the lake's column microseconds.
+    return (lambda value: 1000 * convert(value)) if kind == Primitive.TIME else convert
+
+
+def _primitive(kind: Primitive, ranges: Mapping[Primitive, tuple[str, int, int]]) -> Callable[[object], Any]:
     if kind in ranges:
         name, low, high = ranges[kind]
         return partial(_integer, kind=name, low=low, high=high)

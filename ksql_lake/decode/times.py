@@ -76,18 +76,18 @@ def _epoch_day(year: int, month: int, day: int, *, julian: bool) -> int | None:
 
 
 def times(texts: pa.StringArray) -> pa.Array:
-    """Read a column of TIME texts as time32[ms].
+    """Read a column of TIME texts as time64[us].
 
     Raises:
         ValueError: A value is not plainly a TIME.
     """
     if not set(pc.unique(pc.binary_length(texts)).to_pylist()) <= {5, 8, 12, None}:
         raise ValueError("a TIME of another length")
-    # Arrow has no cast from text to time32, but it has one to a timestamp of the first day.
+    # Arrow has no cast from text to time64, but it has one to a timestamp of the first day.
     stamps = pc.binary_join_element_wise(pa.scalar("1970-01-01T"), texts, pa.scalar("")).cast(
         pa.timestamp("ms")
     )
-    return stamps.cast(pa.time32("ms"))
+    return stamps.cast(pa.time64("us"))
 
 
 def dates(texts: pa.StringArray) -> pa.Array:

@@ -126,6 +126,9 @@ def _numbers(array: pa.Array) -> Words:
     if pa.types.is_floating(kind):
         floats = array.cast(pa.float64()).fill_null(0.0).to_numpy()
         return _mixed(np.where(np.isnan(floats), _CANONICAL_NAN, floats.view(np.uint64)))
+    if pa.types.is_time64(kind):
+        # Files hold microseconds, because Spark reads no other unit; a TIME is a number of milliseconds.
+        array, kind = array.cast(pa.time32("ms")), pa.time32("ms")
     if pa.types.is_temporal(kind):
         array = array.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
     integers = array.cast(pa.int64()).fill_null(0).to_numpy()

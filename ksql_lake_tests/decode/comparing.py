@@ -9,24 +9,33 @@ import pyarrow as pa
 from ksql_lake.errors import DecodeError
 
 
+def with_leaves(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """Give a type with each type that holds no others replaced."""
+    if pa.types.is_list(kind):
+        return pa.list_(with_leaves(kind.value_type, leaf))
+    if pa.types.is_map(kind):
+        return pa.map_(with_leaves(kind.key_type, leaf), with_leaves(kind.item_type, leaf))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(with_leaves(field.type, leaf)) for field in kind])
+    return leaf(kind)
+
+
+def in_milliseconds(kind: pa.DataType) -> pa.DataType:
+    """Give the type that counts times of the day in milliseconds, as the server does."""
+    return pa.time32("ms") if pa.types.is_time64(kind) else kind
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Give a type with integers in place of times, whose range Python's own types do not cover."""
+    """Give an integer in place of a time, whose range Python's own types do not cover."""
     if pa.types.is_time32(kind) or pa.types.is_date32(kind):
         return pa.int32()
-    if pa.types.is_timestamp(kind):
-        return pa.int64()
-    if pa.types.is_list(kind):
-        return pa.list_(plain_type(kind.value_type))
-    if pa.types.is_map(kind):
-        return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
-    return kind
+    return pa.int64() if pa.types.is_timestamp(kind) else kind
 
 
 def values(array: pa.Array) -> list[object]:
-    """Give an array's values, times as integers."""
-    return list(array.cast(plain_type(array.type)).to_pylist())
+    """Give an array's values, times as integers: milliseconds, or days."""
+    milli = array.cast(with_leaves(array.type, in_milliseconds))
+    return list(milli.cast(with_leaves(milli.type, plain_type)).to_pylist())
 
 
 def described(batch: pa.RecordBatch) -> str:

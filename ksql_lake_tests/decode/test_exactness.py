@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.schema import Schema
-from ksql_lake_tests.decode.comparing import described
+from ksql_lake_tests.decode.comparing import described, in_milliseconds, with_leaves
 from ksql_lake_tests.decode.strategies import flat_types, tables, types
 from ksql_lake_tests.decode.writing import write_rows
 
@@ -18,7 +18,10 @@ from ksql_lake_tests.decode.writing import write_rows
 def expected(decoder: RowDecoder, rows: list[list[Any]]) -> str:
     """Describe the batch that Arrow itself makes of the values."""
     schema = decoder.arrow_schema
-    arrays = [pa.array([row[n] for row in rows], field.type) for n, field in enumerate(schema)]
+    arrays = [
+        pa.array([row[n] for row in rows], with_leaves(field.type, in_milliseconds)).cast(field.type)
+        for n, field in enumerate(schema)
+    ]
     return described(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 

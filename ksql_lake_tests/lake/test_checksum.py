@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import time
 from typing import Any
 
 import pyarrow as pa
@@ -116,3 +117,12 @@ def test_zeros_and_nulls_count_by_their_column() -> None:
     }
 
     assert len(found) == 4
+
+
+def test_a_time_of_day_counts_in_milliseconds_whatever_the_file_does() -> None:
+    """Files once held TIME in milliseconds and now hold microseconds; the checksum of the same rows is one."""
+    rows = [{"T": time(23, 59, 59, 999000)}, {"T": None}, {"T": time(0)}]
+
+    milli, micro = (checksum(rows, pa.schema([("T", kind)])) for kind in (pa.time32("ms"), pa.time64("us")))
+
+    assert milli == micro
