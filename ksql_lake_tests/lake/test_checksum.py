@@ -121,7 +121,7 @@ def test_zeros_and_nulls_count_by_their_column() -> None:
 
 def test_a_time_of_day_counts_in_milliseconds_whatever_the_file_does() -> None:
     """Files once held TIME in milliseconds and now hold microseconds; the checksum of the same rows is one."""
-    rows = [{"T": time(23, 59, 59, 999000)}, {"T": None}, {"T": time(0)}]
+    rows: list[dict[str, Any]] = [{"T": time(23, 59, 59, 999000)}, {"T": None}, {"T": time(0)}]
 
     milli, micro = (checksum(rows, pa.schema([("T", kind)])) for kind in (pa.time32("ms"), pa.time64("us")))
 
