@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,6 +37,11 @@ class Settings(BaseSettings):
         feeds_root: Folder with `active/` and `archived/`.
         dagster_home: Dagster's own folder, None when Dagster is not in use.
         dagster_url: Dagster's web server, which is asked to reload when feed files change.
+        alert_webhook: Where alerts are posted as JSON; secret, because who knows it can post.
+        alert_email: Who gets alerts by mail; addresses with commas between them.
+        alert_sender: Who they come from; None means the first of those.
+        smtp_url: Where mail is handed in, `smtp://host:port` or `smtps://host:port`.
+        smtp_user: Its user, together with `smtp_password`.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
@@ -57,6 +63,18 @@ class Settings(BaseSettings):
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
     )
+
+    alert_webhook: SecretStr | None = Field(None, validation_alias=_variable("KSQL_LAKE_ALERT_WEBHOOK"))
+    alert_email: str | None = Field(None, validation_alias=_variable("KSQL_LAKE_ALERT_EMAIL"))
+    alert_sender: str | None = Field(None, validation_alias=_variable("KSQL_LAKE_ALERT_SENDER"))
+    smtp_url: str = Field("smtp://localhost:25", validation_alias=_variable("KSQL_LAKE_SMTP_URL"))
+    smtp_user: str | None = Field(None, validation_alias=_variable("KSQL_LAKE_SMTP_USER"))
+    smtp_password: SecretStr | None = Field(None, validation_alias=_variable("KSQL_LAKE_SMTP_PASSWORD"))
+
+    @property
+    def alert_recipients(self) -> list[str]:
+        """The addresses of `alert_email`."""
+        return [address.strip() for address in (self.alert_email or "").split(",") if address.strip()]
 
     @field_validator("*", mode="before")
     @classmethod
@@ -80,12 +98,42 @@ class Settings(BaseSettings):
             raise ValueError("must be http(s)://host:port")
         return url
 
+    @field_validator("alert_webhook")
+    @classmethod
+    def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        address = value.get_secret_value().strip()
+        if not _is_address(address, "http", "https"):
+            raise ValueError("must be an address that begins with http:// or https://")
+        return SecretStr(address)
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, value: str) -> str:
+        if not _is_address(value.strip(), "smtp", "smtps"):
+            raise ValueError("must be smtp://host:port or smtps://host:port")
+        if "@" in value:
+            raise ValueError("must not hold credentials; use KSQL_LAKE_SMTP_USER and KSQL_LAKE_SMTP_PASSWORD")
+        return value.strip()
+
+    @field_validator("alert_email", "alert_sender")
+    @classmethod
+    def _mail_addresses(cls, value: str | None) -> str | None:
+        for address in (value or "").split(","):
+            name, at, domain = address.strip().partition("@")
+            if address.strip() and not (name and at and domain and address.strip().isprintable()):
+                raise ValueError(f"{address.strip()!r} is no e-mail address")
+        return value
+
     @model_validator(mode="after")
     def _whole_credentials(self) -> Self:
         if self.ksqldb_token and self.ksqldb_user:
             raise ValueError("KSQLDB_TOKEN and KSQLDB_USER exclude each other; set one of them")
         if (self.ksqldb_user is None) != (self.ksqldb_password is None):
             raise ValueError("KSQLDB_USER and KSQLDB_PASSWORD go together; set both or neither")
+        if (self.smtp_user is None) != (self.smtp_password is None):
+            raise ValueError("KSQL_LAKE_SMTP_USER and KSQL_LAKE_SMTP_PASSWORD go together; set both or neither")
         if self.ksqldb_key_file and not self.ksqldb_cert_file:
             raise ValueError("KSQLDB_KEY_FILE needs KSQLDB_CERT_FILE beside it")
         for name in ("ksqldb_ca_file", "ksqldb_cert_file", "ksqldb_key_file"):
@@ -93,6 +141,14 @@ class Settings(BaseSettings):
             if path is not None and not path.is_file():
                 raise ValueError(f"{name.upper()}: no such file: {path}")
         return self
+
+
+def _is_address(text: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:
+        return False
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -82,6 +82,7 @@ app = _Root(
         "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
         "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
         "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),
+        "alerts": Lazy("ksql_lake.cli.alerting:alerts", "Where alerts go; sends one as a test."),
         "report": Lazy(
             "ksql_lake.cli.reporting:report", "How every feed is: table, HTML, JSON, CSV, Prometheus."
         ),

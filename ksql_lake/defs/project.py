@@ -9,6 +9,7 @@ from collections import defaultdict
 
 import dagster as dg
 
+from ksql_lake.defs.alerting import alert_sensors
 from ksql_lake.defs.assets import quarantine_asset, stream_asset, table_asset
 from ksql_lake.defs.automation import automation
 from ksql_lake.defs.io_manager import LakeIOManager
@@ -55,7 +56,10 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
             jobs=[sync_job(feeds, lake), lineage_job()],
-            sensors=[feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url)],
+            sensors=[
+                feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url),
+                *alert_sensors(),
+            ],
             executor=dg.in_process_executor,
         ),
         automation(_streams(files), _tables(files), lake),

@@ -1,0 +1,8 @@
+"""Telling people: an alert goes to the log, and to a webhook and by e-mail where the settings name them."""
+
+from __future__ import annotations
+
+from ksql_lake.alerts.message import Alert
+from ksql_lake.alerts.sending import Delivery, channels, send_alert
+
+__all__ = ["Alert", "Delivery", "channels", "send_alert"]

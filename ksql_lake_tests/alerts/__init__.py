@@ -1,0 +1,1 @@
+"""Alerts over real loopback channels."""
