@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install test lint types contracts pytest demo ui dev format lock bench bench-guard
+.PHONY: help install test lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
+	audit licences sbom
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +45,9 @@ dev: $(READY) ## the Dagster UI and daemon on your own feeds and server
 	cp -n deploy/dagster.yaml .dagster_home/
 	DAGSTER_HOME=$(CURDIR)/.dagster_home $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
 
+fleet: $(READY) ## a fleet on this machine: PostgreSQL, Redis, two workers, daemon, web server
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/celery/try.sh
+
 bench: $(READY) ## whole exports against a naive script and the parts
 	$(BIN)/python benchmarks/export.py $(BENCH_ARGS)
 
@@ -58,3 +62,12 @@ lock: ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --extra test --no-emit-index-url --no-header --no-annotate \
 		--output-file requirements.lock pyproject.toml requirements.build
+
+audit: $(READY) ## known vulnerabilities of every pinned package; needs the advisory database on the network
+	$(BIN)/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+
+licences: $(READY) ## the licence of every installed package
+	$(BIN)/pip-licenses --from=mixed --format=markdown --order=license
+
+sbom: $(READY) ## software bill of materials of the environment, CycloneDX JSON on standard output
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --of JSON $(BIN)/python

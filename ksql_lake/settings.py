@@ -7,7 +7,7 @@ never accepted from feed files and never rendered (`repr` shows asterisks).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         alert_sender: Who they come from; None means the first of those.
         smtp_url: Where mail is handed in, `smtp://host:port` or `smtps://host:port`.
         smtp_user: Its user, together with `smtp_password`.
+        executor: Where the steps of a Dagster run go: `in_process`, the run's own process, or `celery` workers.
+        celery_broker: Where steps wait for a worker; like `redis://:password@host:6379/0`.
+        celery_backend: Where workers leave what became of a step; None means the broker.
+        celery_visibility_timeout: Seconds after which a step that no worker has finished is given to another
+            one; more than the longest export takes.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
@@ -62,6 +67,16 @@ class Settings(BaseSettings):
     dagster_home: Path | None = Field(None, validation_alias=_variable("DAGSTER_HOME"))
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
+    )
+    executor: Literal["in_process", "celery"] = Field(
+        "in_process", validation_alias=_variable("KSQL_LAKE_EXECUTOR")
+    )
+    celery_broker: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), validation_alias=_variable("KSQL_LAKE_CELERY_BROKER")
+    )
+    celery_backend: SecretStr | None = Field(None, validation_alias=_variable("KSQL_LAKE_CELERY_BACKEND"))
+    celery_visibility_timeout: int = Field(
+        3600, ge=1, validation_alias=_variable("KSQL_LAKE_CELERY_VISIBILITY_TIMEOUT")
     )
 
     alert_webhook: SecretStr | None = Field(None, validation_alias=_variable("KSQL_LAKE_ALERT_WEBHOOK"))

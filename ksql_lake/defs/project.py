@@ -12,6 +12,7 @@ import dagster as dg
 from ksql_lake.defs.alerting import alert_sensors
 from ksql_lake.defs.assets import quarantine_asset, stream_asset, table_asset
 from ksql_lake.defs.automation import automation
+from ksql_lake.defs.execution import executor
 from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.lineage import lineage_job, source_assets
 from ksql_lake.defs.partitions import daily_partitions
@@ -60,7 +61,7 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url),
                 *alert_sensors(),
             ],
-            executor=dg.in_process_executor,
+            executor=executor(settings),
         ),
         automation(_streams(files), _tables(files), lake),
         report_definitions(feeds, settings.feeds_root.resolve()),

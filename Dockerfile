@@ -1,0 +1,30 @@
+# ksql-lake as an image: code server, daemon, web server, Celery worker and command line, by the command it is given.
+# Build:  docker build --tag ksql-lake .
+# Every package has the version that the tests ran with (requirements.lock).
+
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /source
+COPY requirements.lock requirements.build ./
+# Only what the build itself needs comes before the sources, so that a changed source does not install it anew.
+RUN python -m venv /opt/ksql-lake \
+ && /opt/ksql-lake/bin/pip install --no-cache-dir --requirement requirements.build --constraint requirements.lock
+COPY pyproject.toml README.md ./
+COPY ksql_lake ksql_lake
+RUN /opt/ksql-lake/bin/pip install --no-cache-dir --no-build-isolation --constraint requirements.lock \
+      ".[celery,devserver,kubernetes,object-store,telemetry]"
+
+FROM python:3.12-slim-bookworm
+# A number, so that Kubernetes can see that it is not root (runAsNonRoot).
+RUN groupadd --gid 10001 lake && useradd --uid 10001 --gid lake --create-home --home-dir /home/lake lake \
+ && install --directory --owner lake --group lake /app /app/feeds /app/data_lake /opt/dagster/dagster_home
+COPY --from=build /opt/ksql-lake /opt/ksql-lake
+ENV PATH=/opt/ksql-lake/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    DAGSTER_HOME=/opt/dagster/dagster_home \
+    KSQL_LAKE_FEEDS=/app/feeds \
+    KSQL_LAKE_ROOT=/app/data_lake
+WORKDIR /app
+COPY --chown=lake:lake feeds feeds
+USER 10001
+CMD ["dagster", "code-server", "start", "--host", "0.0.0.0", "--port", "4000", "--module-name", "ksql_lake.definitions"]

@@ -1,0 +1,81 @@
+"""Where the steps of a run are executed: in the run's own process, or by Celery workers on other machines.
+
+One process is the default: its overhead per step is the smallest, and several runs are parallel anyway. With
+workers, `celery_arguments` is the one description of the broker, shared by executor and workers, so that they
+cannot disagree. No broker address enters Dagster's configuration: everybody who can open the UI reads that.
+"""
+
+import importlib
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake.errors import SettingsError
+from ksql_lake.settings import Settings
+
+_SWEEP_SECONDS = 10
+
+
+def executor(settings: Settings) -> dg.ExecutorDefinition:
+    """Give the executor of every job that exports.
+
+    Raises:
+        SettingsError: Celery is asked for and not installed.
+    """
+    if settings.executor == "in_process":
+        return dg.in_process_executor
+    try:
+        celery = importlib.import_module("dagster_celery")
+    except ImportError:
+        raise SettingsError(
+            "KSQL_LAKE_EXECUTOR=celery needs packages that are not installed",
+            hint="Install them with pip install 'ksql-lake[celery]', here and on every worker.",
+        ) from None
+    arguments = celery_arguments(settings)
+    # Given by a function, because what is given as a value is shown as the job's configuration.
+    configured: dg.ExecutorDefinition = celery.celery_executor.configured(
+        lambda _: arguments, config_schema={}, name="celery"
+    )
+    return configured
+
+
+def celery_arguments(settings: Settings) -> dict[str, Any]:
+    """Give broker, backend and Celery's settings, the same for those who hand out steps and those who do them.
+
+    A step may be executed twice at once: where a worker is only slow, another one is given the step after the
+    visibility timeout. The lake's commits make that harmless; see docs/deployment.md.
+    """
+    broker = settings.celery_broker.get_secret_value()
+    transport = {
+        "visibility_timeout": settings.celery_visibility_timeout,
+        # Kombu looks for abandoned steps every `interval * throttle` seconds; its own defaults make that 100.
+        "unacked_restore_interval": _SWEEP_SECONDS,
+        "unacked_restore_throttle": 1,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        # The broker may be restarted: about half a minute until a step counts as not handed out.
+        "max_retries": 20,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 2,
+    }
+    return {
+        "broker": broker,
+        "backend": settings.celery_backend.get_secret_value() if settings.celery_backend else broker,
+        "config_source": {
+            # A step stays the broker's until it is done, so that it outlives its worker ...
+            "task_acks_late": True,
+            # ... also where only the worker's child was killed, by the kernel for its memory for one.
+            "task_reject_on_worker_lost": True,
+            # A worker takes no step that it cannot begin at once.
+            "worker_prefetch_multiplier": 1,
+            "broker_connection_retry_on_startup": True,
+            "broker_transport_options": transport,
+            "result_backend_transport_options": {
+                "visibility_timeout": settings.celery_visibility_timeout,
+                "retry_policy": {"timeout": 30.0},
+            },
+            "redis_socket_keepalive": True,
+            "redis_retry_on_timeout": True,
+        },
+    }
