@@ -55,8 +55,8 @@ def test_the_wheel_exports(installed: Path, tmp_path: Path) -> None:
 
     report = json.loads(_run(installed, tmp_path, "report", "--format", "json"))
 
-    assert told["feeds"][0]["new"] > 0
-    assert report["feeds"][0]["records"] == told["feeds"][0]["new"]
+    assert told["exports"][0]["new"] > 0
+    assert report["feeds"][0]["records"] == told["exports"][0]["new"]
 
 
 def test_the_wheel_loads_in_dagster(installed: Path, tmp_path: Path) -> None:
