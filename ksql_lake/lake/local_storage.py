@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksql_lake.errors import ConfigError, LakeError, WriteError
+from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.storage import free_space, staging_cleared
 
 if TYPE_CHECKING:
@@ -184,8 +185,7 @@ class LocalStorage:
         path = self._path(folder)
         with self.writing(folder):
             try:
-                for name in names:
-                    _sync(path / name)
+                abreast(_sync, [path / name for name in names])
                 _sync(path)
                 _sync(path.parent)
             except FileNotFoundError as error:
@@ -224,9 +224,13 @@ class LocalStorage:
         above = {self._path(folder) for folder in folders}
         for folder in list(above):
             above.update(parent for parent in folder.parents if parent.is_relative_to(self.root))
-        for path in sorted(above, reverse=True):
-            with self.writing(str(path)), suppress(FileNotFoundError):
-                _sync(path)
+        # Where a file is new, so may be its folder, and the one above: the deepest ones first.
+        for depth in sorted({len(path.parts) for path in above}, reverse=True):
+            abreast(self._sync_folder, [path for path in sorted(above) if len(path.parts) == depth])
+
+    def _sync_folder(self, path: Path) -> None:
+        with self.writing(str(path)), suppress(FileNotFoundError):
+            _sync(path)
 
     def _settle(self, folder: Path) -> None:
         """Sync a folder, and the first time also those above it, which may be new."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Recorder:
         self._pinned: list[int] = []
         self._renames: list[tuple[int, int, int, str]] = []
         self._kept: set[int] = set()
+        self._one_at_a_time = threading.RLock()
         for inode, listing in self._scan().items():
             self._folders[inode] = _Folder([(0, listing)])
             self._synced.update(listing.values())
@@ -85,9 +87,11 @@ class Recorder:
 
         def recorded(name: str) -> Callable[..., Any]:
             def call(*args: Any, **keys: Any) -> Any:
-                result = real[name](*args, **keys)
-                self._look(args[0] if name == "fsync" else None, real["link"])
-                seen()
+                # Syncs come from several threads; each is one moment of its own.
+                with self._one_at_a_time:
+                    result = real[name](*args, **keys)
+                    self._look(args[0] if name == "fsync" else None, real["link"])
+                    seen()
                 return result
 
             return call

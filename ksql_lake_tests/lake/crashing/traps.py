@@ -6,6 +6,7 @@ after that point runs; the trap "in a write" lets the kernel do it in the middle
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
@@ -74,12 +75,10 @@ def trap(point: str, nth: int, action: Callable[[], None]) -> Iterator[StepHook]
 
 def set_trap(point: str, nth: int, action: Callable[[], None]) -> StepHook:
     """Do something once, when a point is passed for the nth time (from 0); give the hook for steps."""
-    left = nth
+    passes = itertools.count()  # several threads may sync at once, and each number comes once
 
     def touch() -> None:
-        nonlocal left
-        left -= 1
-        if left == -1:
+        if next(passes) == nth:
             action()
 
     side, _, call = point.partition(" ")

@@ -1,0 +1,42 @@
+"""Small pieces of work side by side."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ksql_lake.lake.abreast import abreast
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    """Whatever ends first, the results stand where their items stood."""
+    others_done = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            others_done.wait()
+        elif number == 19:
+            others_done.set()
+        return number * number
+
+    assert abreast(work, range(20)) == [number * number for number in range(20)]
+
+
+def test_nothing_runs_any_more_when_an_error_comes_out() -> None:
+    """The first failure in order is raised, after all other work has been done."""
+    done: set[int] = set()
+
+    def work(number: int) -> None:
+        if number in {3, 7}:
+            raise OSError(f"item {number}")
+        done.add(number)
+
+    with pytest.raises(OSError, match="item 3"):
+        abreast(work, range(12))
+    assert done == set(range(12)) - {3, 7}
+
+
+def test_a_few_items_need_no_threads() -> None:
+    """An export of one day starts no thread for its one file."""
+    assert set(abreast(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
