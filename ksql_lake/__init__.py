@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ksql_lake.feeds import FeedStore
     from ksql_lake.ksqldb import KsqlClient
     from ksql_lake.lake import Lake
+    from ksql_lake.query import TableDiff, diff
     from ksql_lake.settings import Settings, load_settings
 
 _HOMES = {
@@ -25,6 +26,8 @@ _HOMES = {
     "Lake": "ksql_lake.lake",
     "Recovery": "ksql_lake.errors",
     "Settings": "ksql_lake.settings",
+    "TableDiff": "ksql_lake.query",
+    "diff": "ksql_lake.query",
     "export_feed": "ksql_lake.export",
     "load_settings": "ksql_lake.settings",
 }
@@ -39,6 +42,8 @@ __all__ = [
     "Lake",
     "Recovery",
     "Settings",
+    "TableDiff",
+    "diff",
     "export_feed",
     "load_settings",
 ]

@@ -19,6 +19,8 @@ PUBLIC = [
     "Lake",
     "Recovery",
     "Settings",
+    "TableDiff",
+    "diff",
     "export_feed",
     "load_settings",
 ]

@@ -81,6 +81,7 @@ app = _Root(
         "certify": Lazy("ksql_lake.cli.certifying:certify", "Compare a day in the lake with its source."),
         "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
         "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
+        "diff": Lazy("ksql_lake.cli.diffing:diff", "What changed between two versions of a table."),
         "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),
         "alerts": Lazy("ksql_lake.cli.alerting:alerts", "Where alerts go; sends one as a test."),
         "report": Lazy(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from ksql_lake.cli.output import note, plain_lines, print_table, waiting
-from ksql_lake.errors import ConfigError
+from ksql_lake.cli.whole_file import whole_file
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.report import (
@@ -66,7 +65,9 @@ def report(*, form: str | None, output: Path | None, offline: bool) -> None:
         raise click.UsageError("a page is for a browser; say where to: --output report.html")
     made = _made(offline=offline)
     if output is not None:
-        _write(output, _console_text(made) if form == "console" else _RENDERERS[form](made))
+        text = _console_text(made) if form == "console" else _RENDERERS[form](made)
+        with whole_file(output, "the report") as path:
+            path.write_text(text, encoding="utf-8")
         note(f"{output}: {made.totals.feeds} feeds as {form}", label="written")
     elif form == "console":
         _print(made)
@@ -98,25 +99,6 @@ def _print(made: Report) -> None:
     click.echo()
     for line in remarks(made):
         click.echo(line)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a scraper or a mail must never see half a report."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")  # a device or a pipe cannot be replaced
-            return
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(
-            f"the report cannot be written: {reason}", hint="Name another --output.", path=path
-        ) from error
 
 
 def _console_text(made: Report) -> str:

@@ -43,6 +43,23 @@ def _widened_struct(old: Struct, new: Struct) -> Struct | None:
     return Struct((*fields, *known.items()))
 
 
+def shared(old: KsqlType, new: KsqlType) -> KsqlType | None:
+    """Give the one type by which values of both can be compared, or None when there is none.
+
+    Unlike `widened`, a STRUCT keeps only the fields that both have.
+    """
+    match old, new:
+        case Array(), Array() if element := shared(old.element, new.element):
+            return Array(element)
+        case Map(), Map() if old.key == new.key and (value := shared(old.value, new.value)):
+            return Map(old.key, value)
+        case Struct(), Struct():
+            others = dict(new.fields)
+            both = [(name, shared(kind, others[name])) for name, kind in old.fields if name in others]
+            return Struct(tuple((name, kind) for name, kind in both if kind is not None))
+    return widened(old, new)
+
+
 def unify(old: Schema, new: Schema) -> Schema:
     """Give the columns that can hold the rows of both: the old ones in their order, then the added.
 

@@ -1,0 +1,254 @@
+"""How two versions of a table are compared: by which key, on which columns, and with which SELECT. Pure text.
+
+Values are the same by the lake's own rules (see `lake.equality`). A column that only one side has, or whose two
+types have no values in common, is a change of the schema and never one of every row. It refuses to compare
+versions that have no key, or not the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ksql_lake.errors import LakeError, SchemaChangeError
+from ksql_lake.lake.equality import compares_as_is, sql_name, sql_text, terms
+from ksql_lake.lake.evolution import shared, widened
+from ksql_lake.query.types import duckdb_type
+from ksql_lake.schema import Column, KsqlType, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """A column that is not the same in both versions.
+
+    Attributes:
+        column: Its name.
+        change: `added`, `removed`, `widened`, `narrowed`, `changed` (fields of a STRUCT came or went; the rest
+            is compared) or `retyped` (its values cannot be compared, and are not).
+        old: Its type before; None when there was no such column.
+        new: Its type now; None when there is no such column any more.
+    """
+
+    column: str
+    change: Literal["added", "removed", "widened", "narrowed", "changed", "retyped"]
+    old: str | None
+    new: str | None
+
+    @property
+    def text(self) -> str:
+        """The change as a phrase."""
+        match self.change:
+            case "added":
+                return f"{self.column} {self.new} was added"
+            case "removed":
+                return f"{self.column} {self.old} was removed"
+            case "retyped":
+                return f"{self.column} was {self.old} and is {self.new} now: its values are not compared"
+            case "changed":
+                return f"{self.column} was {self.old} and is {self.new} now: compared on what both have"
+            case _:
+                return f"{self.column} was {self.change} from {self.old} to {self.new}"
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The change as JSON-ready data."""
+        return {"column": self.column, "change": self.change, "old": self.old, "new": self.new}
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedColumn:
+    """A column of both versions: where it stands in each, and the type by which its values are compared."""
+
+    name: str
+    old: int
+    new: int
+    type: KsqlType
+    alike: bool
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Expressions over `o` and `n` that are all pairwise equal exactly when the values are the same."""
+        before = terms(f"o.c{self.old}", self.type, always=not self.alike)
+        return list(zip(before, terms(f"n.c{self.new}", self.type, always=not self.alike), strict=True))
+
+    @property
+    def differs(self) -> str:
+        """The condition that the values are not the same."""
+        different = " OR ".join(f"{before} IS DISTINCT FROM {after}" for before, after in self.pairs)
+        before, after = f"o.c{self.old}", f"n.c{self.new}"
+        if not self.alike or not compares_as_is(self.type) or self.pairs == [(before, after)]:
+            return f"({different})"
+        # Most values are equal as they stand, and sorting MAP entries is dear.
+        return f"CASE WHEN {before} IS NOT DISTINCT FROM {after} THEN false ELSE {different} END"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two versions are compared by.
+
+    Attributes:
+        key: The columns that identify a row, the same in both.
+        values: The other columns that both have and can be compared on.
+        changes: How the columns of the two differ.
+    """
+
+    key: tuple[ComparedColumn, ...]
+    values: tuple[ComparedColumn, ...]
+    changes: tuple[SchemaChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One version in a comparison.
+
+    Attributes:
+        paths: Its files.
+        schema: Their columns.
+        shape: The columns its rows are shown with; None means its own.
+        names: Its columns' names in `shape`, where they differ.
+    """
+
+    paths: Sequence[str]
+    schema: Schema
+    shape: Schema | None = None
+    names: Mapping[str, str] | None = None
+
+    @property
+    def shown(self) -> Schema:
+        """The columns its rows are shown with."""
+        return self.shape or self.schema
+
+    def shown_name(self, column: str) -> str:
+        """The name under which one of its columns is shown."""
+        return (self.names or {}).get(column, column)
+
+    def shown_column(self, column: str) -> Column:
+        """One of its columns as it is shown."""
+        name = self.shown_name(column)
+        return next(shown for shown in self.shown if shown.name == name)
+
+    def rows(self) -> str:
+        """The rows, columns numbered: a column of any name can then stand beside ours."""
+        listed = ", ".join(f"{sql_name(column.name)} AS c{at}" for at, column in enumerate(self.schema))
+        files = ", ".join(sql_text(path) for path in self.paths)
+        return f"(SELECT true AS here, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
+
+    def struct(self, alias: str, columns: Sequence[Column]) -> str:
+        """Give a STRUCT of some of the shown columns."""
+        own = {self.shown_name(column.name): (at, column.type) for at, column in enumerate(self.schema)}
+        parts = []
+        for column in columns:
+            at, kind = own.get(column.name, (None, None))
+            value = "NULL" if at is None else f"{alias}.c{at}"
+            if kind != column.type:
+                value = f"CAST({value} AS {duckdb_type(column.type)})"
+            parts.append(f"{sql_text(column.name)}: {value}")
+        return f"{{{', '.join(parts)}}}"
+
+
+def compare(old: Schema, new: Schema) -> Comparison:
+    """Decide how two versions are compared.
+
+    Raises:
+        LakeError: A version has no key.
+        SchemaChangeError: Their keys are not the same.
+    """
+    _check_keys(old, new)
+    places = {column.name: (at, column.type) for at, column in enumerate(new)}
+    changes = [
+        change
+        for column in old
+        if (change := _change(column.name, column.type, places.get(column.name, (0, None))[1]))
+    ]
+    known = set(old.names)
+    changes += [
+        SchemaChange(column.name, "added", None, column.type.text) for column in new if column.name not in known
+    ]
+    both = []
+    for at, column in enumerate(old):
+        if column.name in places:
+            there, kind = places[column.name]
+            common = shared(column.type, kind)
+            if common is not None:
+                compared = ComparedColumn(column.name, at, there, common, alike=column.type == kind)
+                both.append((column.key, compared))
+    return Comparison(
+        key=tuple(compared for key, compared in both if key),
+        values=tuple(compared for key, compared in both if not key),
+        changes=tuple(changes),
+    )
+
+
+def same_key(old: Schema, new: Schema) -> bool:
+    """Whether two versions have the same key, so that rows of one can be found in the other."""
+    before, after = _key(old), _key(new)
+    return before.keys() == after.keys() and all(
+        (common := shared(kind, after[name])) is not None and common == widened(kind, after[name])
+        for name, kind in before.items()
+    )
+
+
+def changes_sql(old: Side, new: Side, compared: Comparison) -> str:
+    """Give the SELECT of what changed: `op`, `key`, `changed`, `before`, `after`, a row for each change.
+
+    `key`, `before` and `after` are STRUCTs; `before` is NULL for an insert and `after` for a delete. `changed`
+    names the columns of an update, and is NULL otherwise.
+    """
+    met = " AND ".join(
+        f"{before} IS NOT DISTINCT FROM {after}" for column in compared.key for before, after in column.pairs
+    )
+    old_key, new_key = (
+        side.struct(alias, [side.shown_column(column.name) for column in compared.key])
+        for side, alias in ((old, "o"), (new, "n"))
+    )
+    named = [(new.shown_name(column.name), column.differs) for column in compared.values]
+    differing = ", ".join(f"CASE WHEN {differs} THEN {sql_text(name)} END" for name, differs in named)
+    changed = f"list_filter([{differing or 'NULL'}]::VARCHAR[], lambda x: x IS NOT NULL)"
+    wanted = " OR ".join(["o.here IS NULL", "n.here IS NULL", *(differs for _, differs in named)])
+    return (
+        "SELECT "
+        "CASE WHEN o.here IS NULL THEN 'insert' WHEN n.here IS NULL THEN 'delete' ELSE 'update' END AS op, "
+        f"CASE WHEN n.here IS NULL THEN {old_key} ELSE {new_key} END AS key, "
+        f"CASE WHEN o.here AND n.here THEN {changed} END AS changed, "
+        f"CASE WHEN o.here THEN {old.struct('o', old.shown.columns)} END AS before, "
+        f"CASE WHEN n.here THEN {new.struct('n', new.shown.columns)} END AS after\n"
+        f"FROM {old.rows()} AS o\nFULL JOIN {new.rows()} AS n ON {met}\nWHERE {wanted}"
+    )
+
+
+def _key(schema: Schema) -> dict[str, KsqlType]:
+    return {column.name: column.type for column in schema if column.key}
+
+
+def _check_keys(old: Schema, new: Schema) -> None:
+    if not _key(old) or not _key(new):
+        raise LakeError(
+            "this version does not know its key",
+            hint="The feed's `columns` left the key out. Add it there (or drop `columns`) and export again: "
+            "versions from then on can be compared.",
+        )
+    if not same_key(old, new):
+        before, after = (
+            ", ".join(f"{name} {kind.text}" for name, kind in _key(side).items()) for side in (old, new)
+        )
+        raise SchemaChangeError(
+            f"the key was {before} and is {after} now, so no row of one can be found in the other",
+            hint="Compare versions that lie on the same side of that change.",
+        )
+
+
+def _change(name: str, old: KsqlType, new: KsqlType | None) -> SchemaChange | None:
+    if new is None:
+        return SchemaChange(name, "removed", old.text, None)
+    if old == new:
+        return None
+    both = widened(old, new)
+    if both == new:
+        kind: Literal["widened", "narrowed", "changed", "retyped"] = "widened"
+    elif both == old:
+        kind = "narrowed"
+    else:
+        kind = "changed" if shared(old, new) is not None else "retyped"
+    if kind != "retyped" and shared(old, new) != both:
+        kind = "changed"
+    return SchemaChange(name, kind, old.text, new.text)
