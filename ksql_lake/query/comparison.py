@@ -106,12 +106,14 @@ class Side:
         schema: Their columns.
         shape: The columns its rows are shown with; None means its own.
         names: Its columns' names in `shape`, where they differ.
+        values: For each column of `schema` its SQL over the files; None means the column of that name.
     """
 
     paths: Sequence[str]
     schema: Schema
     shape: Schema | None = None
     names: Mapping[str, str] | None = None
+    values: Sequence[str] | None = None
 
     @property
     def shown(self) -> Schema:
@@ -129,21 +131,27 @@ class Side:
 
     def rows(self) -> str:
         """The rows, columns numbered: a column of any name can then stand beside ours."""
-        listed = ", ".join(f"{sql_name(column.name)} AS c{at}" for at, column in enumerate(self.schema))
+        values = self.values or [sql_name(column.name) for column in self.schema]
+        listed = ", ".join(f"{value} AS c{at}" for at, value in enumerate(values))
         files = ", ".join(sql_text(path) for path in self.paths)
         return f"(SELECT true AS here, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
 
     def struct(self, alias: str, columns: Sequence[Column]) -> str:
         """Give a STRUCT of some of the shown columns."""
-        own = {self.shown_name(column.name): (at, column.type) for at, column in enumerate(self.schema)}
-        parts = []
-        for column in columns:
-            at, kind = own.get(column.name, (None, None))
-            value = "NULL" if at is None else f"{alias}.c{at}"
-            if kind != column.type:
-                value = f"CAST({value} AS {duckdb_type(column.type)})"
-            parts.append(f"{sql_text(column.name)}: {value}")
-        return f"{{{', '.join(parts)}}}"
+        own = {self.shown_name(column.name): f"{alias}.c{at}" for at, column in enumerate(self.schema)}
+        listed = [f"{sql_text(column.name)}: {self._as_shown(own, column)}" for column in columns]
+        return f"{{{', '.join(listed)}}}"
+
+    def aligned(self) -> Side:
+        """Give the same rows as if the files had the columns they are shown with, NULL where they have not."""
+        own = {self.shown_name(column.name): sql_name(column.name) for column in self.schema}
+        return Side(self.paths, self.shown, values=[self._as_shown(own, column) for column in self.shown])
+
+    def _as_shown(self, values: Mapping[str, str], column: Column) -> str:
+        types = {self.shown_name(own.name): own.type for own in self.schema}
+        value = values.get(column.name, "NULL")
+        same = types.get(column.name) == column.type
+        return value if same else f"CAST({value} AS {duckdb_type(column.type)})"
 
 
 def compare(old: Schema, new: Schema) -> Comparison:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from ksql_lake.lake import FileEntry
+from ksql_lake.query.changes import change_views
 from ksql_lake.query.types import duckdb_type
 from ksql_lake.query.view import Builder, Committed, View
 from ksql_lake.schema import Schema
@@ -21,7 +22,7 @@ HIVE_TYPES = {
 }
 
 
-DERIVED: tuple[Builder, ...] = ()
+DERIVED: tuple[Builder, ...] = (change_views,)
 """Makers of views over a feed's base views, `NAME` and for a table `NAME_versions`, which their SQL names.
 
 Each is asked for every feed that was ever exported and gives no views for feeds that it has none for.

@@ -1,0 +1,183 @@
+"""`NAME_changes` and `NAME_history`: all kept versions as a change feed and as states with their time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.query.connection import create_views
+from ksql_lake.query.view import Committed
+from ksql_lake.query.views import lake_views
+from ksql_lake.schema import arrow_schema, parse_schema
+from ksql_lake_tests.lake.landing import Row, stream_feed, table_feed
+
+FEED = table_feed(retention=50)
+Version = tuple[str, list[Row]]
+SHAPES = [
+    "`ID` INTEGER KEY, `K` DOUBLE KEY, `NAME` STRING",
+    "`ID` BIGINT KEY, `K` DOUBLE KEY, `NAME` STRING, `AGE` INTEGER",
+    "`K` DOUBLE KEY, `ID` BIGINT KEY, `NAME` BIGINT, `AGE` BIGINT, `valid_from` INTEGER",
+]
+
+
+def moment(number: int) -> datetime:
+    """When version `number` was read."""
+    return datetime(2025, 1, number, 6, tzinfo=UTC)
+
+
+def land(lake: Lake, number: int, version: Version) -> None:
+    """Land a version that was read at its own moment."""
+    text, rows = version
+    schema = parse_schema(text)
+    read = ReadFacts(source="USERS", statement="SELECT ...;", read_at=moment(number).isoformat())
+    with lake.feed(FEED).stage(schema, read=read) as staging:
+        staging.write(pa.RecordBatch.from_pylist(rows, schema=arrow_schema(schema)))
+        staging.commit()
+
+
+def views(lake: Lake) -> duckdb.DuckDBPyConnection:
+    """A connection with the views of the table `users`."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    create_views(connection, lake_views(Committed.of(lake.feed(FEED))))
+    return connection
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Version]:
+    """Up to four versions of a table whose columns may change between them."""
+    found = []
+    for at in sorted(draw(st.lists(st.integers(0, len(SHAPES) - 1), min_size=1, max_size=4))):
+        names = ["x", "y", None] if at < 2 else [1, None]
+        keys = draw(st.sets(st.tuples(st.integers(1, 2), st.sampled_from(["0.0", "-0.0", "1.5"])), max_size=4))
+        rows = [
+            {"ID": number, "K": float(key), "NAME": draw(st.sampled_from(names))}
+            | {name: draw(st.sampled_from([7, None])) for name in ("AGE", "valid_from")[:at]}
+            for number, key in sorted(keys)
+        ]
+        found.append((SHAPES[at], rows))
+    return found
+
+
+def _whole(version: Version) -> dict[tuple[Any, str], Row]:
+    """A version's rows by key, in the columns of all versions."""
+    text, rows = version
+    retyped = "`NAME` BIGINT" in text
+    return {
+        (row["ID"], repr(row["K"])): {
+            "NAME": None if retyped else row["NAME"],
+            "NAME_V2": row["NAME"] if retyped else None,
+            "AGE": row.get("AGE"),
+            "valid_from": row.get("valid_from"),
+        }
+        for row in rows
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(histories())
+def test_changes_and_history_tell_every_version(given_versions: list[Version]) -> None:
+    """The changes are those between neighbours; the states of each version are exactly its rows, none twice."""
+    with TemporaryDirectory() as folder:
+        lake = Lake(folder)
+        for number, version in enumerate(given_versions, 1):
+            land(lake, number, version)
+        connection = views(lake)
+        changes = connection.sql("SELECT * FROM users_changes").to_arrow_table().to_pylist()
+        history = connection.sql("SELECT * FROM users_history").to_arrow_table().to_pylist()
+
+    seen = {(row["version"], row["op"], row["key"]["ID"], repr(row["key"]["K"])) for row in changes}
+    assert len(seen) == len(changes)
+    assert seen == _expected_changes(given_versions)
+    assert all(row["changed_at"] == moment(int(row["version"][1:])) for row in changes)
+
+    first = "valid_from_" if any("valid_from" in text for text, _ in given_versions) else "valid_from"
+    names = [name for name in VALUES if any(_has(version, name) for version in given_versions)]
+    spelled = {name: name for name in names}
+    if "NAME" not in names:  # one type in all versions needs no second name
+        spelled["NAME_V2"] = "NAME"
+    for number, version in enumerate(given_versions, 1):
+        now = [
+            row
+            for row in history
+            if row[first] <= moment(number) and (row["valid_to"] is None or moment(number) < row["valid_to"])
+        ]
+        held = {(row["ID"], repr(row["K"])): {name: row[spelled[name]] for name in names} for row in now}
+        assert len(held) == len(now)
+        assert held == {key: {name: row[name] for name in names} for key, row in _whole(version).items()}
+
+
+VALUES = ("NAME", "NAME_V2", "AGE", "valid_from")
+
+
+def _expected_changes(versions_: list[Version]) -> set[tuple[str, str, Any, str]]:
+    found = set()
+    for number, (old, new) in enumerate(pairwise(versions_), 2):
+        before, after = _whole(old), _whole(new)
+        both = [
+            name for name in ("NAME", "NAME_V2", "AGE", "valid_from") if _has(old, name) and _has(new, name)
+        ]
+        found |= {(f"v{number}", "delete", *key) for key in before.keys() - after.keys()}
+        found |= {(f"v{number}", "insert", *key) for key in after.keys() - before.keys()}
+        found |= {
+            (f"v{number}", "update", *key)
+            for key in before.keys() & after.keys()
+            if any(before[key][name] != after[key][name] for name in both)
+        }
+    return found
+
+
+def _has(version: Version, name: str) -> bool:
+    retyped = "`NAME` BIGINT" in version[0]
+    return {"NAME": not retyped, "NAME_V2": retyped}.get(name, f"`{name}`" in version[0])
+
+
+def test_a_deleted_row_that_comes_back_has_two_states(tmp_path: Path) -> None:
+    """The history of one key, as a person would write it down."""
+    lake, text = Lake(tmp_path), "`ID` BIGINT KEY, `NAME` STRING"
+    for number, rows in enumerate(([{"ID": 1, "NAME": "a"}], [], [{"ID": 1, "NAME": "a"}]), 1):
+        land(lake, number, (text, rows))
+
+    connection = views(lake)
+
+    assert connection.sql("FROM users_history ORDER BY valid_from").fetchall() == [
+        (1, "a", moment(1), moment(2), "v1", "v2"),
+        (1, "a", moment(3), None, "v3", None),
+    ]
+    assert connection.sql("SELECT version, op, before, after FROM users_changes ORDER BY 1").fetchall() == [
+        ("v2", "delete", {"ID": 1, "NAME": "a"}, None),
+        ("v3", "insert", None, {"ID": 1, "NAME": "a"}),
+    ]
+
+
+def test_versions_before_another_key_are_left_out(tmp_path: Path) -> None:
+    """What cannot be followed is not told; the newest key decides."""
+    lake = Lake(tmp_path)
+    for number, (key, value) in enumerate((("BIGINT", 1), ("STRING", "1"), ("STRING", "2")), 1):
+        land(lake, number, (f"`ID` {key} KEY, `NAME` STRING", [{"ID": value, "NAME": "a"}]))
+
+    connection = views(lake)
+
+    assert connection.sql("SELECT DISTINCT version FROM users_changes").fetchall() == [("v3",)]
+    assert connection.sql("SELECT min(from_version) FROM users_history").fetchall() == [("v2",)]
+
+
+def test_streams_and_tables_without_a_key_have_no_such_views(tmp_path: Path) -> None:
+    """Nothing is guessed about what identifies a row."""
+    lake = Lake(tmp_path)
+    land(lake, 1, ("`ID` BIGINT, `NAME` STRING", [{"ID": 1, "NAME": "a"}]))
+
+    names = [view.name for view in lake_views(Committed.of(lake.feed(FEED)))]
+
+    assert "users_versions" in names
+    assert not {"users_changes", "users_history"} & set(names)
+    assert lake_views(Committed.of(lake.feed(stream_feed()))) == []
