@@ -20,6 +20,9 @@ from ksql_lake.lake.storage import Storage
 CHECKPOINT_EVERY = 32
 """Commits between two checkpoints: the most manifests an opening has to read."""
 
+_KEPT = 64
+"""Manifests that are kept in memory, or read ahead, at most."""
+
 StepHook = Callable[[str], None]
 """Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
 `derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
@@ -43,6 +46,10 @@ class CommitLog:
         self.layout = layout
         self.on_step = on_step
         self._durable = 0
+        self._published = 0
+        self._known: FeedState | None = None
+        self._recent: dict[int, Manifest] = {}
+        self._ahead: dict[int, bytes | None] = {}
 
     def load(self) -> FeedState:
         """Fold the manifests into the feed's state; changes nothing.
@@ -51,29 +58,48 @@ class CommitLog:
             CorruptLakeError: A manifest is missing or unreadable.
         """
         # The checkpoint first: were it read after the listing, it could be newer than the listed head.
-        checkpoint = decode_checkpoint(self.storage.read(self.layout.checkpoint))
-        numbers = self._numbers()
-        head = numbers[-1] if numbers else 0
-        if len(numbers) != head:
-            raise self._gap(numbers, head)
-        if checkpoint is not None and checkpoint.sequence > head:
-            raise self._gap(numbers, checkpoint.sequence)
-        state = checkpoint or FeedState(kind=self.layout.kind)
-        for sequence in range(state.sequence + 1, head + 1):
-            state.apply(self.manifest(sequence))
-        return state
+        known = self._known or decode_checkpoint(self.storage.read(self.layout.checkpoint))
+        begin = known.sequence if known is not None else 0
+        numbers = self._numbers(begin)
+        first = max(begin, 1) if self.storage.paged else 1
+        head = numbers[-1] if numbers else first - 1
+        if len(numbers) != head - first + 1 or head < begin:
+            raise self._gap(numbers, max(head, begin), first)
+        if known is None or head > begin:
+            known = known.copy() if known is not None else FeedState(kind=self.layout.kind)
+            for sequence in range(begin + 1, head + 1):
+                known.apply(self.manifest(sequence, ahead=head))
+        self._known = known
+        return known
 
-    def manifest(self, sequence: int) -> Manifest:
+    def manifest(self, sequence: int, *, ahead: int = 0) -> Manifest:
         """Read one manifest.
+
+        Args:
+            sequence: Its number.
+            ahead: The last number that is about to be read, which saves time where each takes a request.
 
         Raises:
             CorruptLakeError: It is missing or unreadable.
         """
-        key = self.layout.manifest(sequence)
-        data = self.storage.read(key)
-        if data is None:
-            raise self._gap([], sequence)
-        return decode_manifest(data, path=self.storage.uri(key))
+        if sequence not in self._recent:
+            key = self.layout.manifest(sequence)
+            data = self._read(sequence, ahead)
+            if data is None:
+                raise self._gap([], sequence)
+            if len(self._recent) >= _KEPT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[sequence] = decode_manifest(data, path=self.storage.uri(key))
+        return self._recent[sequence]
+
+    def _read(self, sequence: int, ahead: int) -> bytes | None:
+        if sequence not in self._ahead and self.storage.paged and ahead > sequence:
+            numbers = range(sequence, min(ahead + 1, sequence + _KEPT))
+            found = self.storage.read_all([self.layout.manifest(number) for number in numbers])
+            self._ahead = dict(zip(numbers, found, strict=True))
+        if sequence in self._ahead:
+            return self._ahead.pop(sequence)
+        return self.storage.read(self.layout.manifest(sequence))
 
     def recover(self, *, strict: bool = True) -> FeedState:
         """Finish what a killed process left behind, and give the state after the last commit.
@@ -86,13 +112,16 @@ class CommitLog:
             WriteError: Finishing needs a write that fails.
         """
         state = self.load()
+        if state.sequence == self._published:
+            return state
         through = published_through(self.storage.read(self.layout.summary))
         if through == state.sequence:
+            self._published = through
             return state
         self._settle(state.sequence)
         first = 1 if through > state.sequence else through + 1
         for sequence in range(first, state.sequence + 1):
-            self._publish(self.manifest(sequence), strict=strict)
+            self._publish(self.manifest(sequence, ahead=state.sequence), strict=strict)
         return self._derive(state)
 
     def commit(self, manifest: Manifest) -> bool:
@@ -143,15 +172,18 @@ class CommitLog:
 
     def holds(self, sequence: int, attempt: str) -> bool:
         """Whether this attempt won its number."""
-        data = self.storage.read(self.layout.manifest(sequence))
-        return data is not None and self.manifest(sequence).attempt == attempt
+        if sequence not in self._recent and self.storage.read(self.layout.manifest(sequence)) is None:
+            return False
+        return self.manifest(sequence).attempt == attempt
 
-    def _numbers(self) -> list[int]:
-        names = self.storage.names(self.layout.commits)
+    def _numbers(self, begin: int) -> list[int]:
+        """Give the numbers that are taken, in order; from `begin` on is enough."""
+        after = self.layout.manifest(begin - 1).rsplit("/", 1)[1] if begin > 1 else ""
+        names = self.storage.names(self.layout.commits, after=after)
         return [number for number in map(manifest_sequence, names) if number is not None]
 
-    def _gap(self, numbers: list[int], head: int) -> CorruptLakeError:
-        missing = sorted(set(range(1, head + 1)) - set(numbers)) if numbers else [head]
+    def _gap(self, numbers: list[int], head: int, first: int = 1) -> CorruptLakeError:
+        missing = sorted(set(range(first, head + 1)) - set(numbers)) if numbers else [head]
         shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
         return CorruptLakeError(
             f"manifest {shown} is missing",
@@ -221,11 +253,13 @@ class CommitLog:
             self.storage.remove_folder(scratch)
             self.on_step("clear")
             self.clear_staging(state.sequence, attempt=self.manifest(state.sequence).attempt)
-            numbers = self._numbers()
+            numbers = self._numbers(state.sequence)
             if not numbers or numbers[-1] <= state.sequence:
+                self._published = state.sequence
                 return state
             # Someone committed meanwhile and may have derived before us: ours must not be the last word.
             self._settle(numbers[-1])
+            state = state.copy()
             for sequence in range(state.sequence + 1, numbers[-1] + 1):
                 manifest = self.manifest(sequence)
                 self._publish(manifest)

@@ -19,7 +19,7 @@ from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts
 from ksql_lake.schema import Schema, parse_schema
 
 
-class PartitionState(msgspec.Struct, kw_only=True, omit_defaults=True):
+class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One partition's committed files.
 
     Attributes:
@@ -142,6 +142,15 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             raise KeyError(file.path)
         return parse_schema(self.shapes[position][1])
 
+    def copy(self) -> FeedState:
+        """Give a state that can be folded on without changing this one."""
+        return msgspec.structs.replace(
+            self,
+            partitions=dict(self.partitions),
+            looked=dict(self.looked),
+            certified=dict(self.certified),
+        )
+
     def apply(self, manifest: Manifest) -> None:
         """Fold in the next commit.
 
@@ -150,11 +159,13 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         """
         self.sequence = manifest.sequence
         for entry in manifest.added:
-            partition = self.partitions.setdefault(entry.partition, PartitionState())
-            partition.files = [*partition.files, entry]
-            partition.committed_at = manifest.committed_at
+            partition = self.partitions.get(entry.partition, PartitionState())
+            self.partitions[entry.partition] = PartitionState(
+                files=[*partition.files, entry],
+                committed_at=manifest.committed_at,
+                schema=manifest.schema if self.kind == "table" else "",
+            )
             if self.kind == "table":
-                partition.schema = manifest.schema
                 self.latest_version = max(self.latest_version, version_number(entry.partition))
         if manifest.removed:
             touched = self._remove(set(manifest.removed))
@@ -181,7 +192,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             left = [file for file in partition.files if file.path not in paths]
             if len(left) < len(partition.files):
                 touched.append(key)
-                partition.files = left
+                self.partitions[key] = msgspec.structs.replace(partition, files=left)
             if not left:
                 del self.partitions[key]
         return touched

@@ -84,7 +84,7 @@ def read_history(log: CommitLog, *, through: int, commits: int) -> History:
     history = History()
     for sequence in range(max(1, through - commits + 1), through + 1):
         try:
-            history.add(log.manifest(sequence))
+            history.add(log.manifest(sequence, ahead=through))
         except LakeError as error:
             history.damage.append(f"commit {sequence}: {error.message}")
     return history
