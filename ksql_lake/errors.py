@@ -17,6 +17,9 @@
     ├── SchemaError ................ stop   a type text that ksqlDB does not produce
     ├── DecodeError ................ stop   one value of one row does not fit its type
     └── LakeError .................. stop   the lake's side
+        ├── StoreError ............. stop   the object store said something that is not understood
+        │   ├── StoreUnavailableError retry unreachable, too slow, or asking to slow down
+        │   └── StoreRefusedError .. fix    credentials or permissions
         ├── WriteError ............. fix    disk full, read-only, permission, failed fsync
         ├── ConflictError .......... retry  another writer committed first
         ├── SchemaChangeError ...... fix    the source's columns no longer fit the lake's
@@ -179,6 +182,22 @@ class DecodeError(KsqlLakeError):
 
 class LakeError(KsqlLakeError):
     """Something about the lake's own files."""
+
+
+class StoreError(LakeError):
+    """The object store, or the way to it, did not do what was asked."""
+
+
+class StoreUnavailableError(StoreError):
+    """The object store could not be reached, was too slow, or asked to slow down."""
+
+    recovery = Recovery.RETRY
+
+
+class StoreRefusedError(StoreError):
+    """The object store did not accept the credentials, or they do not allow this."""
+
+    recovery = Recovery.FIX
 
 
 class WriteError(LakeError):

@@ -166,6 +166,42 @@ def _is_address(text: str, *schemes: str) -> bool:
         return False
 
 
+class StoreSettings(BaseSettings):
+    """What of the environment is about object stores, as far as their client library does not read it itself.
+
+    Attributes:
+        s3_allow_http: Whether an S3 server may be spoken to without TLS.
+        gcs_allow_http: The same for Google Cloud Storage.
+        azure_allow_http: The same for Azure.
+        ca_bundle: PEM file of the authority that signed the store's certificate, beside the system's own.
+        profile: Profile of the AWS configuration files whose credentials are used.
+        access_key: Access key, which a profile is not needed beside.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    s3_allow_http: bool = Field(False, validation_alias=_variable("AWS_ALLOW_HTTP"))
+    gcs_allow_http: bool = Field(False, validation_alias=_variable("GOOGLE_ALLOW_HTTP"))
+    azure_allow_http: bool = Field(False, validation_alias=_variable("AZURE_ALLOW_HTTP"))
+    ca_bundle: Path | None = Field(None, validation_alias=_variable("AWS_CA_BUNDLE"))
+    profile: str | None = Field(None, validation_alias=_variable("AWS_PROFILE"))
+    access_key: SecretStr | None = Field(None, validation_alias=_variable("AWS_ACCESS_KEY_ID"))
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: object, info: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            return cls.model_fields[info.field_name].default  # type: ignore[attr-defined]
+        return value
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"no such file: {value}")
+        return value
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment; `overrides` win over it.
 
@@ -176,11 +212,27 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = [
-            ": ".join([*(str(key) for key in detail["loc"]), detail["msg"].removeprefix("Value error, ")])
-            for detail in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError(
-            "the environment cannot be used: " + "; ".join(problems),
-            hint="Correct the variable, or unset it to use its default.",
-        ) from None
+        raise _unusable(error) from None
+
+
+def load_store_settings() -> StoreSettings:
+    """Read what of the environment is about object stores.
+
+    Raises:
+        SettingsError: A variable holds something unusable; the text names every such variable.
+    """
+    try:
+        return StoreSettings()
+    except ValidationError as error:
+        raise _unusable(error) from None
+
+
+def _unusable(error: ValidationError) -> SettingsError:
+    problems = [
+        ": ".join([*(str(key) for key in detail["loc"]), detail["msg"].removeprefix("Value error, ")])
+        for detail in error.errors(include_input=False, include_url=False)
+    ]
+    return SettingsError(
+        "the environment cannot be used: " + "; ".join(problems),
+        hint="Correct the variable, or unset it to use its default.",
+    )

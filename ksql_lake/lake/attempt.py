@@ -44,6 +44,7 @@ class Attempt:
         self.sequence = log.recover().sequence + 1
         self._committing = False
         log.storage.begin(self.folder)
+        log.storage.announce(self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +62,10 @@ class Attempt:
     def path(self, name: str) -> Path:
         """Give the local path of a staged file."""
         return self.log.storage.local_file(f"{self.folder}/{name}")
+
+    def announce(self) -> None:
+        """Let others see that this attempt is at work; called now and then."""
+        self.log.storage.announce(self.folder)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -129,7 +134,8 @@ class Attempt:
         """
         self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added])
         self._committing = True
-        return self.log.commit(manifest)
+        self._committing = self.log.commit(manifest)
+        return self._committing
 
     def close(self, *, after: BaseException | None = None) -> None:
         """Remove the staging folder, unless it belongs to a commit.
@@ -140,9 +146,12 @@ class Attempt:
         Raises:
             WriteError: The folder cannot be removed.
         """
+        storage = self.log.storage
         try:
-            if not (self._committing and self.log.holds(self.sequence, self.id)):
-                self.log.storage.remove_folder(self.folder)
+            # Where a manifest may still appear after the error, its rows must be there when it does.
+            committed = self._committing and (storage.delayed or self.log.holds(self.sequence, self.id))
+            if not committed:
+                storage.remove_folder(self.folder)
         except LakeError:
             # What stays staged is harmless, and the next commit clears it.
             if after is None:
@@ -155,3 +164,4 @@ class Attempt:
         # Under its old number the folder counts as lost and anyone may clear it.
         if not self.log.storage.move_folder(old, self.folder):
             raise staging_cleared(self.log.storage.uri(old))
+        self.announce()

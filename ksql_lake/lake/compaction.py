@@ -120,7 +120,10 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
     suffix = f"{attempt.sequence}.merged.tmp"
     writer: PartitionWriter | None = None
     for file in files:
-        with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
+        with (
+            log.storage.open(log.layout.data(file.path), whole=True) as source,
+            pq.ParquetFile(source) as parquet,
+        ):
             if writer is None:
                 metadata = _footer(parquet)
                 replaced = orjson.dumps([old.path for old in files]).decode()

@@ -90,6 +90,7 @@ def record_failure(
     # Number 0 is below every commit: should the process die in between, the next commit clears the folder.
     folder = layout.attempt(0, uuid.uuid4().hex[:8])
     try:
+        storage.begin(folder)
         try:
             text = msgspec.json.format(msgspec.json.encode(noted))
             storage.replace(layout.failures, text, temporary=f"{folder}/failures.tmp")

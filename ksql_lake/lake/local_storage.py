@@ -36,6 +36,7 @@ class LocalStorage:
 
     paged = False
     delayed = False
+    syncs = True
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
@@ -114,13 +115,17 @@ class LocalStorage:
             return sorted(os.listdir(self._path(folder)))  # noqa: PTH208 - names only, no Path objects
         return []
 
+    def staged(self, folder: str) -> list[str]:
+        """Give the sorted names inside a folder, which are those of staging folders."""
+        return self.names(folder)
+
     def walk(self, folder: str) -> Iterator[str]:
         """Give the keys of all files below a folder, sorted."""
         for path in sorted(self._path(folder).rglob("*")):
             if not path.is_dir():
                 yield path.relative_to(self.root).as_posix()
 
-    def open(self, key: str) -> BufferedReader:
+    def open(self, key: str, *, whole: bool = False) -> BufferedReader:  # noqa: ARG002 - the same on a disk
         """Open a file for reading; the caller closes it.
 
         Raises:
@@ -298,8 +303,9 @@ class LocalStorage:
         """Give the absolute path."""
         return str(self._path(key))
 
-    def arrow_filesystem(self) -> None:
-        """Give nothing: pyarrow reads paths by itself."""
+    def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], None]:
+        """Give the files' own paths, which pyarrow reads by itself."""
+        return [self.uri(key) for key in keys], None
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Do nothing: DuckDB reads paths by itself."""

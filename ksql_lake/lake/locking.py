@@ -33,8 +33,9 @@ def exclusive(storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECOND
     Raises:
         WriteError: The feed's metadata folder cannot be made.
     """
-    storage.begin(layout.metadata)
     path = storage.lock_file(layout.lock)
+    with storage.writing(layout.metadata):
+        path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=wait)
     try:
         lock.acquire()

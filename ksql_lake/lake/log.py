@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from ksql_lake.errors import CorruptLakeError, WriteError
+from ksql_lake.errors import CorruptLakeError, StoreError, WriteError
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, manifest_sequence
 from ksql_lake.lake.manifest import Manifest, decode_manifest
 from ksql_lake.lake.metadata import encode_summary, published_through
@@ -152,7 +152,7 @@ class CommitLog:
         """
         try:
             return self.recover()
-        except WriteError as error:
+        except (StoreError, WriteError) as error:
             error.hint = (
                 f"The commit is made; the next run of the feed finishes what is left of it. {error.hint}"
             )
@@ -164,7 +164,7 @@ class CommitLog:
         The losers of the last number stay until the next commit: they may be about to move to the next number,
         and keeping their rows saves them from reading the source again.
         """
-        for name in self.storage.names(self.layout.staging):
+        for name in self.storage.staged(self.layout.staging):
             parts = attempt_parts(name)
             if parts is not None and (parts[0] < sequence or parts == (sequence, attempt)):
                 doomed = self.layout.attempt(0, uuid.uuid4().hex[:8])
@@ -200,7 +200,8 @@ class CommitLog:
     def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
         # Whoever publishes syncs before it clears the staging, and may be killed in between.
-        settled = staging.rsplit("/", 1)[1] not in self.storage.names(self.layout.staging)
+        name = staging.rsplit("/", 1)[1]
+        settled = not self.storage.syncs or name not in self.storage.staged(self.layout.staging)
         if manifest.removed:
             # A slow process may be about to publish once more what goes now; without its staged file it cannot.
             self.clear_staging(manifest.sequence)

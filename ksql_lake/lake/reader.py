@@ -51,17 +51,19 @@ def dataset(
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     schema = _columns(layout, state)
-    paths = [storage.uri(layout.data(file.path)) for file in _files(layout, state, partitions)]
+    keys = [layout.data(file.path) for file in _files(layout, state, partitions)]
     hive = PARTITION_COLUMNS[layout.kind]
     full = pa.schema([*schema, *hive])
-    if not paths:
+    if not keys:
         return ds.dataset(full.empty_table())
+    (base, *paths), filesystem = storage.arrow_paths([layout.dataset, *keys])
     return ds.dataset(
         paths,
         schema=full,
         format="parquet",
         partitioning=ds.partitioning(hive, flavor="hive"),
-        partition_base_dir=storage.uri(layout.dataset),
+        partition_base_dir=base,
+        filesystem=filesystem,
     )
 
 
@@ -83,6 +85,7 @@ def relation(
     if not paths:
         empty = dataset(storage, layout, state, partitions=()).to_table()
         return connection.from_arrow(empty)
+    storage.attach(connection)
     kinds = ", ".join(f"'{name}': {kind}" for name, kind in HIVE_TYPES[layout.kind].items())
     files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
     return connection.sql(

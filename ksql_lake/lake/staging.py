@@ -98,6 +98,7 @@ class Staging:
             WriteError: The disk or its permissions are in the way.
         """
         self.rows += batch.num_rows
+        self.attempt.announce()
         if isinstance(self.feed, StreamFeed) and self._splitter is not None:
             events = event_times(batch, self.feed.lake_name(self.feed.event_time))
             renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)

@@ -2,7 +2,7 @@
 
 `Storage` is what the commit protocol and its readers need and nothing more. Every write is durable when its
 call returns, and an object is whole or absent, never half visible. `LocalStorage` keeps these promises on a
-POSIX filesystem. Nothing here knows about feeds, Parquet or manifests.
+POSIX filesystem, `ObjectStorage` in a bucket. Nothing here knows about feeds, Parquet or manifests.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ class Storage(Protocol):
     Attributes:
         paged: Whether a listing costs a request per thousand names, so that long folders are listed in part.
         delayed: Whether a write that failed here may still happen there, so that its outcome is open.
+        syncs: Whether what was published is durable only after `sync`.
     """
 
     paged: bool
     delayed: bool
+    syncs: bool
 
     def read(self, key: str) -> bytes | None:
         """Give an object's bytes, or None when there is none."""
@@ -51,11 +53,19 @@ class Storage(Protocol):
         A storage that is `paged` leaves out the names up to and including `after`.
         """
 
+    def staged(self, folder: str) -> list[str]:
+        """Give the sorted names of the staging folders inside a folder."""
+
     def walk(self, folder: str) -> Iterator[str]:
         """Give the keys of all objects below a folder, sorted."""
 
-    def open(self, key: str) -> BufferedReader:
-        """Open an object for reading; the caller closes it. One that cannot be opened is a `LakeError`."""
+    def open(self, key: str, *, whole: bool = False) -> BufferedReader:
+        """Open an object for reading; the caller closes it. One that cannot be opened is a `LakeError`.
+
+        Args:
+            key: The object.
+            whole: Whether all of it will be read, which may be cheaper to prepare for.
+        """
 
     def local_copies(self, keys: Collection[str]) -> AbstractContextManager[Mapping[str, str]]:
         """Give a local path per key under which an object can be read while the block lasts.
@@ -116,11 +126,11 @@ class Storage(Protocol):
     def uri(self, key: str) -> str:
         """Give the address under which a reader finds the key."""
 
-    def arrow_filesystem(self) -> pyarrow.fs.FileSystem | None:
-        """Give what pyarrow reads `uri`s with; None where it needs nothing."""
+    def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], pyarrow.fs.FileSystem | None]:
+        """Give what pyarrow calls the objects, and the filesystem it reads them with if it needs one."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a DuckDB connection read `uri`s."""
+        """Let a DuckDB connection read what `uri` gives."""
 
     def writing(self, key: str) -> AbstractContextManager[None]:
         """Turn what the operating system says while a staged file is written into a `WriteError`."""

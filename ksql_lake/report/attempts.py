@@ -36,7 +36,7 @@ def newest_attempt(storage: Storage, layout: FeedLayout, *, after: int, now: dat
         after: The newest number that is taken.
         now: The present.
     """
-    names = (name for name in storage.names(layout.staging) if (attempt_parts(name) or (0, ""))[0] > after)
+    names = (name for name in storage.staged(layout.staging) if (attempt_parts(name) or (0, ""))[0] > after)
     folders = (f"{layout.staging}/{name}" for name in names)
     written = [when for when in map(storage.touched, folders) if when is not None]
     if not written:

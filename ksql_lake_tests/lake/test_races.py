@@ -59,11 +59,11 @@ class Meeting(LocalStorage):
             self.meet()
         return super().uri(key)
 
-    def open(self, key: str) -> BufferedReader:
+    def open(self, key: str, *, whole: bool = False) -> BufferedReader:
         """Open a file."""
         if key.endswith(".parquet"):
             self.meet()
-        return super().open(key)
+        return super().open(key, whole=whole)
 
 
 def begin(lake: Lake, rows: list[Row]) -> Staging:

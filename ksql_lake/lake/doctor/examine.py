@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from io import BufferedReader
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -158,29 +159,23 @@ def _file(storage: Storage, result: Examination, entry: FileEntry, *, contents: 
         return
     result.files += 1
     result.bytes += size
-    damage = _damage(storage, key, entry, size, contents=contents)
-    if damage:
-        yield Finding(Problem.FILE_DAMAGED, key, damage, number)
-    else:
-        yield from _content(storage, result, entry, contents=contents)
-
-
-def _damage(storage: Storage, key: str, entry: FileEntry, size: int, *, contents: bool) -> str:
     if size != entry.bytes:
-        return f"{size} bytes, its manifest says {entry.bytes}"
-    if contents:
-        with storage.open(key) as data:
-            digest = hashlib.file_digest(data, "sha256").hexdigest()
-        if digest != entry.sha256:
-            return "its bytes are not those that were written (sha256 differs)"
-    return ""
+        yield Finding(Problem.FILE_DAMAGED, key, f"{size} bytes, its manifest says {entry.bytes}", number)
+        return
+    with storage.open(key, whole=contents) as data:
+        if contents and hashlib.file_digest(data, "sha256").hexdigest() != entry.sha256:
+            damage = "its bytes are not those that were written (sha256 differs)"
+            yield Finding(Problem.FILE_DAMAGED, key, damage, number)
+        else:
+            yield from _content(data, layout, entry, contents=contents)
 
 
-def _content(storage: Storage, result: Examination, entry: FileEntry, *, contents: bool) -> Iterator[Finding]:
-    layout = result.layout
+def _content(
+    data: BufferedReader, layout: FeedLayout, entry: FileEntry, *, contents: bool
+) -> Iterator[Finding]:
     key, number = layout.data(entry.path), file_sequence(entry.path)
     try:
-        with storage.open(key) as data, pq.ParquetFile(data) as parquet:
+        with pq.ParquetFile(data) as parquet:
             facts = footer_facts(parquet)
             if parquet.metadata.num_rows != entry.records or facts.get("feed") != layout.name:
                 detail = f"{parquet.metadata.num_rows} rows of feed {facts.get('feed')}"
@@ -226,7 +221,7 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
 
 def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout, state = result.layout, result.state
-    for name in storage.names(layout.staging):
+    for name in storage.staged(layout.staging):
         parts = attempt_parts(name)
         if parts is None:
             yield Finding(Problem.FILE_FOREIGN, f"{layout.staging}/{name}", "no export made it")

@@ -43,7 +43,7 @@ def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, d
     partition = partition_of(layout.kind, path.rsplit("/", 1)[0])
     if partition is None:
         return None
-    with storage.open(key) as data:
+    with storage.open(key, whole=True) as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
         try:
             with pq.ParquetFile(data) as parquet:
