@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from ksql_lake_tests.stores.places import Place
+from ksql_lake_tests.stores.servers import Store, moto, seaweedfs
+
 REQUIRE_ALL = os.environ.get("KSQL_LAKE_TEST_REQUIRE_ALL") == "1"  # noqa: TID251 - tests have a switch of their own
-SETTINGS = ("KSQLDB_", "KSQL_LAKE_", "DAGSTER_HOME", "DAGSTER_")
+SETTINGS = ("KSQLDB_", "KSQL_LAKE_", "DAGSTER_HOME", "DAGSTER_", "AWS_", "GOOGLE_", "AZURE_")
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +23,48 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     # A test must never fall back to somebody's own server.
     monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Store]:
+    """Moto's S3, one for all tests of a process; each test has a prefix of its own."""
+    with moto() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """SeaweedFS, one for all tests of a process; each test has a prefix of its own."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store
+
+
+@pytest.fixture(params=["moto_server", "seaweedfs_server"], ids=["moto", "seaweedfs"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Each of the S3 servers, with the environment that leads to it."""
+    found: Store = request.getfixturevalue(request.param)
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture
+def moto_store(moto_server: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The fast S3 server, with the environment that leads to it."""
+    for name, value in moto_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return moto_server
+
+
+@pytest.fixture(params=["local", "moto_server", "seaweedfs_server"], ids=["local", "moto", "seaweedfs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place for a lake that nobody has used: a folder, and a prefix in each of the stores."""
+    if request.param == "local":
+        return Place(tmp_path / "lake")
+    found: Store = request.getfixturevalue(request.param)
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return Place(found.fresh())
 
 
 @pytest.hookimpl(wrapper=True)

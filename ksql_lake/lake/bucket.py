@@ -57,7 +57,8 @@ def open_bucket(root: str) -> Bucket:
     options = _options(scheme, load_store_settings())
     try:
         store = from_url(f"{scheme}://{rest}", **options)
-        filesystem = FsspecStore(scheme, **options)  # type: ignore[call-overload]
+        # Never one made before: the environment may have led it elsewhere.
+        filesystem = FsspecStore(scheme, skip_instance_cache=True, **options)  # type: ignore[call-overload]
     except (BaseError, ValueError) as error:
         raise store_error(error, address=root, doing="opened") from error
     return Bucket(f"{scheme}://{rest}", store, filesystem)
@@ -99,8 +100,8 @@ def _profile(name: str) -> object:
     """Give the credentials of an AWS profile, renewed as they expire."""
     try:
         # Only profiles need it, and it takes long to import.
-        from boto3.session import Session  # type: ignore[import-untyped]  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  # noqa: PLC0415
+        from boto3.session import Session  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
         from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
     except ImportError:
         raise ConfigError(

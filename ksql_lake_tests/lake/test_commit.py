@@ -7,13 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import orjson
-import pandas as pd
 import pytest
 
 from ksql_lake.errors import ConflictError, CorruptLakeError, VersionError
 from ksql_lake.lake import Lake
 from ksql_lake.lake.log import CHECKPOINT_EVERY
 from ksql_lake_tests.lake.landing import EVENTS, event, held_rows, land_rows, stream_feed, table_feed
+from ksql_lake_tests.stores.places import Place
 
 
 class Interrupted(BaseException):
@@ -37,13 +37,12 @@ class InterruptAt:
 
 def globbed(lake: Lake, name: str = "events") -> Counter[int]:
     """Event numbers as a reader sees them that knows nothing of manifests."""
-    files = sorted(Path(lake.root, "streams", name).rglob("*.parquet"))
-    return Counter(number for file in files for number in pd.read_parquet(file, columns=["ID"])["ID"])
+    return Counter(Place(lake.root).rows(f"streams/{name}", ["ID"])["ID"].tolist())
 
 
-def test_an_export_repeated_adds_nothing(tmp_path: Path) -> None:
+def test_an_export_repeated_adds_nothing(place: Place) -> None:
     """The same rows again commit nothing but the fact that someone looked."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     rows = [event(number, day=number % 3) for number in range(30)]
 
     first = land_rows(lake, feed, rows)
@@ -55,9 +54,9 @@ def test_an_export_repeated_adds_nothing(tmp_path: Path) -> None:
     assert globbed(lake) == Counter(range(30))
 
 
-def test_identical_events_stay_two(tmp_path: Path) -> None:
+def test_identical_events_stay_two(place: Place) -> None:
     """Two truly identical rows are two events, today and in every later export."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
 
     land_rows(lake, feed, [event(1), event(1)])
     land_rows(lake, feed, [event(1), event(1), event(1)])
@@ -65,9 +64,9 @@ def test_identical_events_stay_two(tmp_path: Path) -> None:
     assert globbed(lake) == Counter({1: 3})
 
 
-def test_late_rows_land_and_are_counted(tmp_path: Path) -> None:
+def test_late_rows_land_and_are_counted(place: Place) -> None:
     """A row of an old day that comes later is added and called late; a day never read before has none."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1, day=0), event(2, day=2)])
 
     commit = land_rows(lake, feed, [event(1, day=0), event(3, day=0), event(2, day=2), event(4, day=2)])
@@ -75,9 +74,9 @@ def test_late_rows_land_and_are_counted(tmp_path: Path) -> None:
     assert [(count.new, count.late) for count in commit.manifest.counts] == [(1, 1), (0, 0), (1, 0)]
 
 
-def test_re_export_never_deletes(tmp_path: Path) -> None:
+def test_re_export_never_deletes(place: Place) -> None:
     """Rows that Kafka has dropped since stay in the lake."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1), event(2)])
 
     commit = land_rows(lake, feed, [])
@@ -86,16 +85,16 @@ def test_re_export_never_deletes(tmp_path: Path) -> None:
     assert globbed(lake) == Counter([1, 2])
 
 
-def test_an_abandoned_export_leaves_nothing(tmp_path: Path) -> None:
+def test_an_abandoned_export_leaves_nothing(place: Place) -> None:
     """An export that fails before its commit leaves neither rows nor staged files."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1)])
-    before = sorted(str(path) for path in tmp_path.rglob("*") if path.is_file())
+    before = place.keys()
 
     with pytest.raises(KeyError, match="stop"):
         _stage_and_fail(lake)
 
-    assert sorted(str(path) for path in tmp_path.rglob("*") if path.is_file()) == before
+    assert place.keys() == before
 
 
 def _stage_and_fail(lake: Lake) -> None:
@@ -108,39 +107,39 @@ def _stage_and_fail(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("step", range(1, 12))
-def test_an_interruption_at_any_step_is_made_good(tmp_path: Path, step: int) -> None:
+def test_an_interruption_at_any_step_is_made_good(place: Place, step: int) -> None:
     """Interrupted at any step, a glob reader sees whole days or none, and the next export completes them."""
     feed = stream_feed()
     rows = [event(number, day=number % 3) for number in range(30)]
     interrupt = InterruptAt(step)
     done = False
     try:
-        land_rows(Lake(tmp_path, on_step=interrupt), feed, rows)
+        land_rows(Lake(place.root, on_step=interrupt), feed, rows)
         done = True
     except Interrupted:
-        days = globbed(Lake(tmp_path))
+        days = globbed(Lake(place.root))
         assert set(days.values()) <= {1}
         assert all(sum(day == number % 3 for number in days) in {0, 10} for day in range(3))
 
-    lake = Lake(tmp_path)
+    lake = Lake(place.root)
     land_rows(lake, feed, rows)
 
     assert globbed(lake) == Counter(range(30))
     assert sum(held_rows(lake, feed).values()) == 30
     land_rows(lake, feed, rows)
-    assert not any(Path(tmp_path, lake.feed(feed).layout.staging).iterdir())
-    assert done == (step > _steps_of_one_export(tmp_path.with_name(f"{tmp_path.name}-count"), rows))
+    assert place.keys(lake.feed(feed).layout.staging) == []
+    assert done == (step > _steps_of_one_export(place, rows))
 
 
-def _steps_of_one_export(root: Path, rows: list[dict[str, object]]) -> int:
+def _steps_of_one_export(place: Place, rows: list[dict[str, object]]) -> int:
     names: list[str] = []
-    land_rows(Lake(root, on_step=names.append), stream_feed(), rows)
+    land_rows(Lake(f"{place.root}-count", on_step=names.append), stream_feed(), rows)
     assert names[:2] == ["commit", "committed"]
     assert names.count("publish") == 3
     return len(names)
 
 
-def test_a_failure_after_the_commit_point_loses_nothing(tmp_path: Path) -> None:
+def test_a_failure_after_the_commit_point_loses_nothing(place: Place) -> None:
     """An error while publishing (a full disk, Ctrl-C) leaves the committed rows for the next run to publish."""
     feed = stream_feed()
 
@@ -149,14 +148,14 @@ def test_a_failure_after_the_commit_point_loses_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        land_rows(Lake(tmp_path, on_step=fail), feed, [event(1)])
-    assert globbed(Lake(tmp_path)) == Counter()
+        land_rows(Lake(place.root, on_step=fail), feed, [event(1)])
+    assert globbed(Lake(place.root)) == Counter()
 
-    assert Lake(tmp_path).feed(feed).recover().records == 1
-    assert globbed(Lake(tmp_path)) == Counter([1])
+    assert Lake(place.root).feed(feed).recover().records == 1
+    assert globbed(Lake(place.root)) == Counter([1])
 
 
-def test_the_loser_of_a_number_plans_again(tmp_path: Path) -> None:
+def test_the_loser_of_a_number_plans_again(place: Place) -> None:
     """Two exports of the same rows that race for one commit number do not double a row."""
     feed = stream_feed()
     rows = [event(number) for number in range(10)]
@@ -166,14 +165,14 @@ def test_the_loser_of_a_number_plans_again(tmp_path: Path) -> None:
         nonlocal raced
         if name == "commit" and not raced:
             raced = True
-            land_rows(Lake(tmp_path), feed, rows)
+            land_rows(Lake(place.root), feed, rows)
 
-    commit = land_rows(Lake(tmp_path, on_step=race), feed, [*rows, event(99)])
+    commit = land_rows(Lake(place.root, on_step=race), feed, [*rows, event(99)])
 
     assert raced
     assert commit.sequence == 2
     assert commit.manifest.counts[0].new == 1
-    assert globbed(Lake(tmp_path)) == Counter([*range(10), 99])
+    assert globbed(Lake(place.root)) == Counter([*range(10), 99])
 
 
 def test_lost_staging_is_a_conflict(tmp_path: Path) -> None:
@@ -196,44 +195,44 @@ def test_lost_staging_is_a_conflict(tmp_path: Path) -> None:
     assert globbed(Lake(tmp_path)) == Counter([1, 2])
 
 
-def test_state_never_comes_from_the_derived_file(tmp_path: Path) -> None:
+def test_state_never_comes_from_the_derived_file(place: Place) -> None:
     """A deleted, stale or nonsensical `_metadata.json` changes nothing and is written anew."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1)])
-    summary = tmp_path / "metadata/streams/events/_metadata.json"
-    good = summary.read_bytes()
+    summary = "metadata/streams/events/_metadata.json"
+    good = place.read(summary)
 
     for content in (None, b"", b"[]", b'{"commit": 99, "total_records": 5}', b'{"commit": "x"}'):
         if content is None:
-            summary.unlink()
+            place.delete(summary)
         else:
-            summary.write_bytes(content)
+            place.write(summary, content)
         assert lake.feed(feed).recover().records == 1
-        assert summary.read_bytes() == good
+        assert place.read(summary) == good
 
 
-def test_a_checkpoint_is_proven_or_ignored(tmp_path: Path) -> None:
+def test_a_checkpoint_is_proven_or_ignored(place: Place) -> None:
     """An edited or torn checkpoint is not believed; the manifests tell the same."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     for number in range(CHECKPOINT_EVERY + 3):
         land_rows(lake, feed, [event(number)])
-    checkpoint = tmp_path / "metadata/streams/events/checkpoint.json"
+    checkpoint = "metadata/streams/events/checkpoint.json"
     state = lake.feed(feed).state()
     assert state.sequence == CHECKPOINT_EVERY + 3
-    good = checkpoint.read_bytes()
+    good = place.read(checkpoint)
 
     for content in (good.replace(b'"records":1', b'"records":7', 1), good[:-20], b""):
         assert content != good
-        checkpoint.write_bytes(content)
+        place.write(checkpoint, content)
         assert lake.feed(feed).state() == state
 
 
-def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_named(place: Place) -> None:
     """A gap in the commit numbers stops everything: exporting over it could double rows."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     for number in range(3):
         land_rows(lake, feed, [event(number)])
-    (tmp_path / "metadata/streams/events/commits/00000000000000000002.json").unlink()
+    place.delete("metadata/streams/events/commits/00000000000000000002.json")
 
     with pytest.raises(CorruptLakeError, match="manifest 2 is missing") as caught:
         land_rows(lake, feed, [event(9)])
@@ -249,40 +248,40 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         (b"{", b"", "cannot be read"),
     ],
 )
-def test_an_edited_manifest_is_named(tmp_path: Path, old: bytes, new: bytes, reason: str) -> None:
+def test_an_edited_manifest_is_named(place: Place, old: bytes, new: bytes, reason: str) -> None:
     """A hand-edited manifest is reported with its path, even when it still looks like one."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1)])
-    path = tmp_path / "metadata/streams/events/commits/00000000000000000001.json"
-    assert old in path.read_bytes()
-    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    key = "metadata/streams/events/commits/00000000000000000001.json"
+    assert old in place.read(key)
+    place.write(key, place.read(key).replace(old, new, 1))
 
     with pytest.raises(CorruptLakeError, match=reason) as caught:
         lake.feed(feed).state()
 
-    assert str(path) in str(caught.value)
+    assert place.address(key) in str(caught.value)
 
 
-def test_a_missing_data_file_is_named_when_it_matters(tmp_path: Path) -> None:
+def test_a_missing_data_file_is_named_when_it_matters(place: Place) -> None:
     """A committed file that is nowhere stops recovery with its path."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1)])
-    (file,) = Path(lake.root, "streams").rglob("*.parquet")
-    file.unlink()
-    (tmp_path / "metadata/streams/events/_metadata.json").unlink()
+    (key,) = place.keys("streams", ending=".parquet")
+    place.delete(key)
+    place.delete("metadata/streams/events/_metadata.json")
 
     with pytest.raises(CorruptLakeError) as caught:
         lake.feed(feed).recover()
 
-    assert str(file) in str(caught.value)
+    assert place.address(key) in str(caught.value)
 
 
-def test_summary_has_the_promised_fields(tmp_path: Path) -> None:
+def test_summary_has_the_promised_fields(place: Place) -> None:
     """`_metadata.json` keeps its documented fields and adds up."""
-    lake, feed = Lake(tmp_path), stream_feed()
+    lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(number, day=number % 2) for number in range(10)])
 
-    summary = orjson.loads((tmp_path / "metadata/streams/events/_metadata.json").read_bytes())
+    summary = orjson.loads(place.read("metadata/streams/events/_metadata.json"))
 
     assert summary["source"] == "EVENTS"
     assert summary["total_records"] == 10
@@ -290,16 +289,16 @@ def test_summary_has_the_promised_fields(tmp_path: Path) -> None:
         "year=2025/month=01/day=15",
         "year=2025/month=01/day=16",
     ]
-    size = sum(file.stat().st_size for file in Path(lake.root, "streams").rglob("*.parquet"))
+    size = sum(len(place.read(key)) for key in place.keys("streams", ending=".parquet"))
     assert summary["total_bytes"] == size
     assert summary["total_size_mb"] == round(size / 1_000_000, 3)
     assert [part["records"] for part in summary["partitions"]] == [5, 5]
     assert summary["schema"][0] == {"name": "ROWTIME", "type": "TIMESTAMP"}
 
 
-def test_table_versions_follow_one_another(tmp_path: Path) -> None:
+def test_table_versions_follow_one_another(place: Place) -> None:
     """Each snapshot becomes the next version, and no other version can be written."""
-    lake, feed = Lake(tmp_path), table_feed()
+    lake, feed = Lake(place.root), table_feed()
     land_rows(lake, feed, [{"ID": 1, "NAME": "a"}])
     commit = land_rows(lake, feed, [{"ID": 1, "NAME": "b"}, {"ID": 2, "NAME": "c"}], version=2)
 
@@ -309,9 +308,9 @@ def test_table_versions_follow_one_another(tmp_path: Path) -> None:
     assert lake.feed(feed).state().latest_version == 2
 
 
-def test_a_snapshot_keeps_one_row_per_key(tmp_path: Path) -> None:
+def test_a_snapshot_keeps_one_row_per_key(place: Place) -> None:
     """Rows that a server sent twice while falling back to a standby are kept once."""
-    lake, feed = Lake(tmp_path), table_feed()
+    lake, feed = Lake(place.root), table_feed()
 
     commit = land_rows(lake, feed, [{"ID": 1, "NAME": "a"}, {"ID": 2, "NAME": "b"}, {"ID": 1, "NAME": "c"}])
 
@@ -320,20 +319,20 @@ def test_a_snapshot_keeps_one_row_per_key(tmp_path: Path) -> None:
     assert sorted(table, key=lambda row: int(row["ID"])) == [{"ID": 1, "NAME": "c"}, {"ID": 2, "NAME": "b"}]
 
 
-def test_an_empty_snapshot_is_a_version_too(tmp_path: Path) -> None:
+def test_an_empty_snapshot_is_a_version_too(place: Place) -> None:
     """An empty table is a version with a typed file, so that the latest version is what it says."""
-    lake, feed = Lake(tmp_path), table_feed()
+    lake, feed = Lake(place.root), table_feed()
     land_rows(lake, feed, [{"ID": 1, "NAME": "a"}])
     land_rows(lake, feed, [])
 
-    latest = pd.read_parquet(tmp_path / "tables/users/version=v2")
+    latest = place.rows("tables/users/version=v2")
     assert list(latest.columns) == ["ID", "NAME"]
     assert len(latest) == 0
 
 
-def test_retention_keeps_the_newest_seven(tmp_path: Path) -> None:
+def test_retention_keeps_the_newest_seven(place: Place) -> None:
     """After nine snapshots v3 to v9 remain, in the state and on disk, and the plan said so before."""
-    lake, feed = Lake(tmp_path), table_feed()
+    lake, feed = Lake(place.root), table_feed()
     for number in range(9):
         land_rows(lake, feed, [{"ID": number, "NAME": "a"}])
     plan = lake.feed(feed).plan_retention()
@@ -345,14 +344,14 @@ def test_retention_keeps_the_newest_seven(tmp_path: Path) -> None:
     assert applied == plan
     kept = [f"v{number}" for number in range(3, 10)]
     assert lake.feed(feed).state().partition_keys() == kept
-    assert sorted(path.name for path in (tmp_path / "tables/users").iterdir()) == [f"version={v}" for v in kept]
+    assert {key.split("/")[2] for key in place.keys("tables/users")} == {f"version={v}" for v in kept}
     assert lake.feed(feed).apply_retention().remove == ()
     assert land_rows(lake, feed, [{"ID": 1, "NAME": "z"}]).state.latest_version == 10
 
 
-def test_versions_are_numbers(tmp_path: Path) -> None:
+def test_versions_are_numbers(place: Place) -> None:
     """v10 comes after v9, for readers, retention and `_metadata.json` alike."""
-    lake, feed = Lake(tmp_path), table_feed(retention=2)
+    lake, feed = Lake(place.root), table_feed(retention=2)
     for number in range(11):
         land_rows(lake, feed, [{"ID": number, "NAME": "a"}])
 
