@@ -1,4 +1,4 @@
-"""A lake's files as anybody can see and touch them, in a folder or in a bucket, without any code of the lake."""
+"""A lake as anybody can see and touch it, in a folder or in a bucket, without any code of its own."""
 
 from __future__ import annotations
 
