@@ -1,4 +1,4 @@
-"""Counts and sizes as people read them, the same on the command line and in the report.
+"""Counts, sizes and ages as people read them, the same on the command line and in the report.
 
 Pure text; it refuses to know what is counted.
 """
@@ -18,3 +18,14 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def age_text(hours: float | None) -> str:
+    """Give an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
+    if hours is None:
+        return "never"
+    if hours < 1 / 60:
+        return "< 1 min"
+    if hours * 60 < 59.5:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h".replace(".0 h", " h") if hours < 48 else f"{hours / 24:,.0f} d"

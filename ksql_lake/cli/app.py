@@ -55,6 +55,7 @@ feeds = LazyGroup(
         "disable": Lazy("ksql_lake.cli.feed_changing:disable", "Leave a feed out; file and data stay."),
         "archive": Lazy("ksql_lake.cli.feed_changing:archive", "Disable a feed and put its file away."),
         "restore": Lazy("ksql_lake.cli.feed_changing:restore", "Bring an archived feed back, enabled."),
+        "accept": Lazy("ksql_lake.cli.feed_changing:accept", "Make a proposed feed an active one."),
         "prepare": Lazy("ksql_lake.cli.feed_preparing:prepare", "A stream that carries Kafka's offsets."),
         "schema": Lazy("ksql_lake.cli.feed_listing:schema", "The JSON Schema of a feed file, for editors."),
     },

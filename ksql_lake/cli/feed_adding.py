@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import click
 
 from ksql_lake.cli.output import note, print_json, print_table, waiting
 from ksql_lake.cli.selection import Day
-from ksql_lake.cli.source_check import SourceCheck, check_feed, find_source, reachable, unexported
+from ksql_lake.cli.source_check import check_feed, find_source, reachable
 from ksql_lake.errors import FeedError
+from ksql_lake.export.uncovered import UncoveredSource, uncovered
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.quantities import count_text
@@ -172,7 +173,7 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
     store = FeedStore(settings.feeds_root)
     feeds = store.load() if settings.feeds_root.is_dir() else Feeds((), ())
     with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
-        found = unexported(client, feeds)
+        found = uncovered(client, feeds, today=datetime.now(UTC).date())
     if write and start_date is None and any(source.kind == "stream" and source.exportable for source in found):
         raise click.UsageError("--write needs --start-date: the first day of the streams to export")
     written = [
@@ -189,19 +190,17 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
     _tell(found, written, enabled=enabled)
 
 
-def _write(store: FeedStore, source: SourceCheck, start_date: date | None, *, enabled: bool) -> str:
-    raw: dict[str, Any] = {"name": source.feed, "kind": source.kind, "source": source.name, "enabled": enabled}
-    if source.kind == "stream" and start_date is not None:
-        raw["start_date"] = start_date.isoformat()
-    store.add(parse_feed(json.dumps(raw).encode()))
+def _write(store: FeedStore, source: UncoveredSource, start_date: date | None, *, enabled: bool) -> str:
+    days = {"start_date": start_date} if source.kind == "stream" else {}
+    store.add(source.feed_with(enabled=enabled, **days))
     return source.feed
 
 
-def _row(source: SourceCheck) -> list[str]:
+def _row(source: UncoveredSource) -> list[str]:
     return [source.name, source.kind, source.feed, "yes" if source.exportable else "no"]
 
 
-def _tell(found: Sequence[SourceCheck], written: Sequence[str], *, enabled: bool) -> None:
+def _tell(found: Sequence[UncoveredSource], written: Sequence[str], *, enabled: bool) -> None:
     if not found:
         note("every source of the server has a feed")
     for source in found:

@@ -1,4 +1,4 @@
-"""`ksql-lake feeds enable | disable | archive | restore`: change feed files, never the data."""
+"""`ksql-lake feeds enable | disable | archive | restore | accept`: change feed files, never the data."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def restore(*, names: tuple[str, ...]) -> None:
     """Restore feeds."""
     for name in names:
         click.echo(f"restored and enabled: {_store().restore(name)}")
+
+
+@click.command(help="Move these proposed feed files (the sensor new_sources writes them) to active/.")
+@_NAMES
+def accept(*, names: tuple[str, ...]) -> None:
+    """Accept proposed feeds."""
+    for name in names:
+        click.echo(f"accepted: {_store().accept(name)}")

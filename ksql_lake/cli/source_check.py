@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 from ksql_lake.errors import ConfigError, ServerUnavailableError
 from ksql_lake.export import Days, ExportPlan, extract
-from ksql_lake.feeds import Feed, Feeds, StreamFeed, feed_name
+from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
-from ksql_lake.ksqldb import KsqlClient, SourceSummary, describe, list_sources
-
-
-@dataclass(frozen=True, slots=True)
-class SourceCheck:
-    """A source without a feed.
-
-    Attributes:
-        name: The source.
-        kind: `stream` or `table`.
-        feed: The name its feed would have.
-        exportable: Whether a feed could export it.
-        reason: Why not.
-        fix: What would help.
-    """
-
-    name: str
-    kind: str
-    feed: str
-    exportable: bool
-    reason: str
-    fix: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as JSON-ready data."""
-        return asdict(self)
+from ksql_lake.ksqldb import KsqlClient, SourceSummary, list_sources
 
 
 def reachable(client: KsqlClient) -> bool:
@@ -72,20 +44,3 @@ def check_feed(feed: Feed, client: KsqlClient) -> None:
         plan = ExportPlan(feed, version=1)
     # Writing the query of an export finds everything that would keep the export from being read.
     _ = extract(plan, client).question
-
-
-def unexported(client: KsqlClient, feeds: Feeds) -> list[SourceCheck]:
-    """Find the sources that no feed, active or archived, exports."""
-    exported = {file.feed.source for file in feeds.files}
-    taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}
-    found = []
-    for source in list_sources(client):
-        if source.name in exported:
-            continue
-        described = describe(client, source.name)
-        name = feed_name(source.name, taken=taken)
-        taken.add(name)
-        found.append(
-            SourceCheck(source.name, source.kind, name, described.queryable, described.reason, described.fix)
-        )
-    return found

@@ -23,6 +23,7 @@ from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
 from ksql_lake.feeds import Feed, FeedFile, QuarantinedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.query import description
@@ -34,14 +35,28 @@ Yielded = dg.Output[Delivery] | dg.AssetCheckResult
 
 
 def stream_asset(
-    file: FeedFile, feed: StreamFeed, lake: FeedLake, days: dg.DailyPartitionsDefinition
+    file: FeedFile,
+    feed: StreamFeed,
+    lake: FeedLake,
+    days: dg.DailyPartitionsDefinition,
+    retention: Retention | None = None,
 ) -> dg.AssetsDefinition:
-    """Give the asset of a stream: partitioned by day, a range of days is one run and one query."""
+    """Give the asset of a stream: partitioned by day, a range of days is one run and one query.
+
+    Args:
+        file: The feed's file.
+        feed: The feed.
+        lake: Its lake.
+        days: The days of all feeds of its time zone.
+        retention: How long its topic keeps records.
+    """
     with warnings.catch_warnings():
         # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
         warnings.simplefilter("ignore", dg.BetaWarning)
         decorate = dg.asset(
-            **_shared(file, feed, lake), partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run()
+            **_shared(file, feed, lake, retention),
+            partitions_def=days,
+            backfill_policy=dg.BackfillPolicy.single_run(),
         )
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
@@ -52,7 +67,7 @@ def stream_asset(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
         )
 
-    made: dg.AssetsDefinition = decorate(_body(plan))
+    made: dg.AssetsDefinition = decorate(_body(plan, retention))
     return made
 
 
@@ -86,7 +101,7 @@ def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:
     )
 
 
-def _shared(file: FeedFile, feed: Feed, lake: FeedLake) -> dict[str, Any]:
+def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | None = None) -> dict[str, Any]:
     return {
         "key": dg.AssetKey([feed.name]),
         "description": description(lake),
@@ -104,7 +119,7 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake) -> dict[str, Any]:
         "pool": POOL,
         "io_manager_key": "lake_io_manager",
         "output_required": False,
-        "check_specs": check_specs(feed),
+        "check_specs": check_specs(feed, retention),
         "freshness_policy": _freshness(feed),
     }
 
@@ -118,7 +133,7 @@ def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
 
 
 def _body(
-    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan],
+    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan], retention: Retention | None = None
 ) -> Callable[..., Iterator[Yielded]]:
     def export(
         context: dg.AssetExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
@@ -134,7 +149,7 @@ def _body(
             for event in events(result, lake.lake.feed(result.feed)):
                 context.log_event(event)
         with lake.failures(context.retry_number):
-            yield from check_results(result, lake.lake)
+            yield from check_results(result, lake.lake, retention)
 
     return export
 

@@ -8,23 +8,26 @@ from ksql_lake.export import ExportResult
 from ksql_lake.export.checks import check_export, checks_of
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import Severity
+from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import Lake
 
 
-def check_specs(feed: Feed) -> list[dg.AssetCheckSpec]:
+def check_specs(feed: Feed, retention: Retention | None) -> list[dg.AssetCheckSpec]:
     """Give the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
     return [
         dg.AssetCheckSpec(name, asset=feed.name, description=check.asks, blocking=check.severity == "block")
-        for name, check in checks_of(feed).items()
+        for name, check in checks_of(feed, retention).items()
     ]
 
 
-def check_results(result: ExportResult, lake: Lake) -> Iterator[dg.AssetCheckResult]:
+def check_results(
+    result: ExportResult, lake: Lake, retention: Retention | None
+) -> Iterator[dg.AssetCheckResult]:
     """Give what the checks found, with the severity that the feed gives each."""
-    asked = checks_of(result.feed)
+    asked = checks_of(result.feed, retention)
     covered = [part.partition for part in result.partitions]
     facts = {"partitions": f"{covered[0]} to {covered[-1]}" if len(covered) > 1 else "".join(covered)}
-    for outcome in check_export(result, lake.feed(result.feed)):
+    for outcome in check_export(result, lake.feed(result.feed), retention):
         yield dg.AssetCheckResult(
             check_name=outcome.name,
             passed=outcome.passed,

@@ -15,12 +15,15 @@ from ksql_lake.defs.automation import automation
 from ksql_lake.defs.execution import executor
 from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.lineage import lineage_job, source_assets
+from ksql_lake.defs.new_sources import new_sources_sensor
 from ksql_lake.defs.partitions import daily_partitions
 from ksql_lake.defs.reloading import feed_files_sensor, fingerprint
 from ksql_lake.defs.report import report_definitions
 from ksql_lake.defs.resources import KsqldbResource, LakeResource
 from ksql_lake.defs.sync import sync_job
-from ksql_lake.export.topology import kept_topology
+from ksql_lake.defs.topic_retention import topic_retention_sensors
+from ksql_lake.export.topic_retention import kept_retention
+from ksql_lake.export.topology import Topology, kept_topology
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
@@ -41,10 +44,10 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     # Before the files are read: what changes in between is then noticed as a change.
     lake = Lake(settings.lake_root)
     loaded = fingerprint(settings.feeds_root, lake)
-    store = FeedStore(settings.feeds_root).load()
+    store, topology = FeedStore(settings.feeds_root).load(), kept_topology(lake)
     files = [file for file in store.files if not file.archived and file.feed.enabled]
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake)]
-    assets += source_assets(_sources(files), kept_topology(lake), settings.ksqldb_url)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake, topology)]
+    assets += source_assets(_sources(files), topology, settings.ksqldb_url)
     assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
     feeds = [file.feed for file in files]
     resource = LakeResource(root=lake.root, retry_wait=retry_wait)
@@ -60,6 +63,8 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
             sensors=[
                 feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url),
                 *alert_sensors(),
+                new_sources_sensor(settings.feeds_root.resolve()),
+                *topic_retention_sensors(_streams(files), lake, topology),
             ],
             executor=executor(settings),
         ),
@@ -68,10 +73,16 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     )
 
 
-def _feed_assets(files: list[FeedFile], lake: Lake) -> list[dg.AssetsDefinition]:
+def _feed_assets(files: list[FeedFile], lake: Lake, topology: Topology) -> list[dg.AssetsDefinition]:
     days = daily_partitions(_streams(files))
     return [
-        stream_asset(file, file.feed, lake.feed(file.feed), days[file.feed.timezone])
+        stream_asset(
+            file,
+            file.feed,
+            lake.feed(file.feed),
+            days[file.feed.timezone],
+            kept_retention(file.feed, topology),
+        )
         if isinstance(file.feed, StreamFeed)
         else table_asset(file, file.feed, lake.feed(file.feed))
         for file in files

@@ -16,7 +16,9 @@ from statistics import median
 from ksql_lake.export.column_checks import ColumnFindings, column_findings
 from ksql_lake.export.facts import is_closed
 from ksql_lake.export.result import ExportResult, PartitionResult
+from ksql_lake.export.topic_retention import days_at_risk, risk_text, safe_text
 from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFeed
+from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_start
 from ksql_lake.schema import Schema, parse_schema
@@ -86,9 +88,17 @@ def check_severity(feed: Feed, name: CheckName) -> Severity:
     return feed.checks.severity.get(name, SEVERITIES[name])
 
 
-def checks_of(feed: Feed) -> dict[str, CheckAsked]:
-    """Give the checks that every export of a feed evaluates, in order, without those switched off."""
-    asked = {name: CheckAsked(asks, check_severity(feed, name)) for name, asks in _asks(feed).items()}
+def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, CheckAsked]:
+    """Give the checks that every export of a feed evaluates, in order, without those switched off.
+
+    Args:
+        feed: The feed.
+        retention: How long the topic keeps records, if that is to be watched.
+    """
+    asks = _asks(feed)
+    if retention is not None and retention.hours is not None:
+        asks["topic_retention"] = f"Every day is read before Kafka deletes it; it keeps them {retention.text}."
+    asked = {name: CheckAsked(text, check_severity(feed, name)) for name, text in asks.items()}
     return {name: check for name, check in asked.items() if check.severity != "off"}
 
 
@@ -110,16 +120,29 @@ def _asks(feed: Feed) -> dict[CheckName, str]:
     return names
 
 
-def check_export(result: ExportResult, lake: FeedLake) -> list[CheckOutcome]:
+def check_export(
+    result: ExportResult, lake: FeedLake, retention: Retention | None = None
+) -> list[CheckOutcome]:
     """Judge the partitions an export covered; gives one outcome per name of `checks_of`, in that order.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
     """
-    state, names = lake.state(), checks_of(result.feed)
+    state, names = lake.state(), checks_of(result.feed, retention)
     findings = column_findings(result, lake, state, names)
     outcomes = {outcome.name: outcome for outcome in _outcomes(result, lake, state, findings)}
+    if isinstance(result.feed, StreamFeed) and retention is not None:
+        now = result.started_at + timedelta(seconds=result.seconds)
+        outcomes["topic_retention"] = judge_topic_retention(result.feed, state, retention, now=now)
     return [outcomes[name] for name in names]
+
+
+def judge_topic_retention(
+    feed: StreamFeed, state: FeedState, retention: Retention, *, now: datetime
+) -> CheckOutcome:
+    """Judge whether Kafka deletes days, or is about to, that were not read to their end."""
+    risks = list(days_at_risk(feed, state, retention, now=now))
+    return CheckOutcome("topic_retention", not risks, risk_text(feed, risks, retention) or safe_text(retention))
 
 
 def _outcomes(

@@ -33,6 +33,9 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,99}$"
 SOURCE_PATTERN = r"^[a-zA-Z0-9_-]{1,249}$"
 COMPRESSION_PATTERN = r"^(snappy|lz4|none|zstd(:([1-9]|1\d|2[0-2]))?)$"
 
+EARLIEST = date(1970, 1, 1)
+"""No stream begins before it: Kafka's timestamps do not."""
+
 COLUMN_PROBLEMS = "feed_columns"
 """Type of the pydantic error that stands for what `column_problems` found."""
 
@@ -226,7 +229,7 @@ class StreamFeed(_FeedBase):
     kind: Literal["stream"]
     """`stream`"""
 
-    start_date: date = Field(ge=date(1970, 1, 1), le=date(2200, 1, 1))
+    start_date: date = Field(ge=EARLIEST, le=date(2200, 1, 1))
     """First day there is; nothing before it is ever asked for."""
 
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
@@ -241,6 +244,9 @@ class StreamFeed(_FeedBase):
 
     lookback_days: int = Field(1, ge=0, le=366)
     """How many already exported days an export without a date reads again for late rows."""
+
+    topic_retention_hours: float | None = Field(None, gt=0)
+    """How long Kafka keeps the source's records; null means what the source's own statement says of it."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -283,6 +289,7 @@ KEY_ORDER = (
     "rename",
     "identity",
     "lookback_days",
+    "topic_retention_hours",
     "retention",
     "min_ratio_to_previous",
     "compression",

@@ -1,4 +1,4 @@
-"""The folder of feed files: `active/` and `archived/`, one JSON file per feed.
+"""The folder of feed files: `active/` and `archived/`, one JSON file per feed; `proposed/` holds suggestions.
 
 A file that cannot be used is set aside with its problems and never hides the others. Files change atomically
 and are never overwritten: whoever reads beside us sees the old or the new text. It refuses to touch the lake:
@@ -94,15 +94,7 @@ class FeedStore:
             FeedError: The name is taken by an active, archived or quarantined file, or the folder cannot be
                 written.
         """
-        for folder in ("active", "archived"):
-            for path in self._paths(folder):
-                if path.stem.casefold() == feed.name.casefold():
-                    hint = f"It is archived; bring it back with: ksql-lake feeds restore {feed.name}"
-                    raise FeedError(
-                        f"there is already a feed file named {feed.name!r}",
-                        hint=hint if folder == "archived" else "Choose another name, or edit that file.",
-                        file=path,
-                    )
+        self._check_free_name(feed.name)
         path = self.root / "active" / f"{feed.name}.json"
         create_file(path, self.text(feed).encode())
         return path
@@ -127,6 +119,38 @@ class FeedStore:
         write = replace_file if path.exists() else create_file
         write(path, (json.dumps(feed_json_schema(), indent=2) + "\n").encode())
         return path
+
+    def propose(self, feed: Feed) -> Path:
+        """Write a feed file into `proposed/`, where nothing exports it, and give its path.
+
+        Raises:
+            FeedError: There is one of that name, or the folder cannot be written.
+        """
+        path = self._proposal(feed.name)
+        create_file(path, self.text(feed).encode())
+        return path
+
+    def accept(self, name: str) -> Path:
+        """Move a proposed feed file to `active/` and give its new path.
+
+        Raises:
+            UnknownFeedError: Nothing of this name is proposed.
+            FeedError: The file cannot be used or moved, or the name is taken.
+        """
+        path = self._proposal(name)
+        if not path.is_file():
+            known = ", ".join(found.stem for found in self._paths("proposed")) or "nothing is"
+            raise UnknownFeedError(
+                f"no feed {name!r} is proposed", hint=f"Proposed: {known}.", folder=path.parent
+            )
+        found = self._read(path, archived=False)
+        if isinstance(found, QuarantinedFile):
+            raise found.error
+        self._check_free_name(name)
+        return move_file(path, self.root / "active" / path.name)
+
+    def _proposal(self, name: str) -> Path:
+        return self.root / "proposed" / f"{name}.json"
 
     def enable(self, name: str) -> Path:
         """Set `enabled` to true, keep the rest of the file as it is, and give its path.
@@ -185,6 +209,17 @@ class FeedStore:
             raise error.at(file=path) from None
         replace_file(path, document.data)
         return path
+
+    def _check_free_name(self, name: str) -> None:
+        for folder in _FOLDERS:
+            for path in self._paths(folder):
+                if path.stem.casefold() == name.casefold():
+                    hint = f"It is archived; bring it back with: ksql-lake feeds restore {name}"
+                    raise FeedError(
+                        f"there is already a feed file named {name!r}",
+                        hint=hint if folder == "archived" else "Choose another name, or edit that file.",
+                        file=path,
+                    )
 
     def _switch(self, name: str, *, enabled: bool) -> Path:
         feeds = self.load()

@@ -6,7 +6,7 @@ the asked window: the server was asked for these days only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -33,6 +33,39 @@ def day_start(day: date, zone: ZoneInfo) -> int:
 def day_of(instant: datetime, zone: ZoneInfo) -> date:
     """Give the calendar day of an instant in a zone."""
     return instant.astimezone(zone).date()
+
+
+@dataclass(frozen=True, slots=True)
+class DayRange:
+    """Days in a row.
+
+    Attributes:
+        first: The first one.
+        last: The last one, included.
+    """
+
+    first: date
+    last: date
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __iter__(self) -> Iterator[date]:
+        return (self.first + timedelta(days=offset) for offset in range(len(self)))
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+
+
+def day_ranges(days: Iterable[date]) -> tuple[DayRange, ...]:
+    """Gather ascending days into ranges."""
+    ranges: list[DayRange] = []
+    for day in days:
+        if ranges and day - ranges[-1].last == timedelta(days=1):
+            ranges[-1] = DayRange(ranges[-1].first, day)
+        else:
+            ranges.append(DayRange(day, day))
+    return tuple(ranges)
 
 
 @dataclass(frozen=True, slots=True)

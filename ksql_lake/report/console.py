@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from ksql_lake.quantities import count_text, size_text
+from ksql_lake.quantities import age_text, count_text, size_text
 from ksql_lake.report.attention import Point, attention
 from ksql_lake.report.feed_model import FeedReport
 from ksql_lake.report.model import Report, ServerSide
-from ksql_lake.report.wording import age_text, short_count
+from ksql_lake.report.wording import short_count
 
 WIDTH = 80
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.feeds import StreamFeed
-from ksql_lake.lake.days import day_of, day_start
-from ksql_lake.report.feed_model import Coverage, day_ranges
+from ksql_lake.lake.days import day_of, day_ranges, day_start
+from ksql_lake.report.feed_model import Coverage
 
 GRACE = timedelta(days=1)
 """How long an ended day may stay open before it counts against a feed: until the next daily export."""

@@ -6,11 +6,12 @@ these classes, field by field, which is why their docstrings are its documentati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
+
+from ksql_lake.lake.days import DayRange
 
 Kind = Literal["stream", "table"]
 
@@ -48,39 +49,6 @@ class Status(StrEnum):
     def calm(self) -> bool:
         """Whether nobody has to do anything."""
         return self in (Status.COMPLETE, Status.DISABLED)
-
-
-@dataclass(frozen=True, slots=True)
-class DayRange:
-    """Days in a row.
-
-    Attributes:
-        first: The first one.
-        last: The last one, included.
-    """
-
-    first: date
-    last: date
-
-    def __len__(self) -> int:
-        return (self.last - self.first).days + 1
-
-    def __iter__(self) -> Iterator[date]:
-        return (self.first + timedelta(days=offset) for offset in range(len(self)))
-
-    def __str__(self) -> str:
-        return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
-
-
-def day_ranges(days: Iterable[date]) -> tuple[DayRange, ...]:
-    """Gather ascending days into ranges."""
-    ranges: list[DayRange] = []
-    for day in days:
-        if ranges and day - ranges[-1].last == timedelta(days=1):
-            ranges[-1] = DayRange(ranges[-1].first, day)
-        else:
-            ranges.append(DayRange(day, day))
-    return tuple(ranges)
 
 
 @dataclass(frozen=True, slots=True)

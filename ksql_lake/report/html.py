@@ -131,7 +131,7 @@ def _environment() -> Environment:
         "count": quantities.count_text,
         "short": wording.short_count,
         "size": quantities.size_text,
-        "age": wording.age_text,
+        "age": quantities.age_text,
         "seconds": wording.seconds_text,
         "ratio": wording.ratio_text,
         "moment": wording.moment_text,

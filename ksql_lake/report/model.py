@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ksql_lake.report.feed_model import DayRange, FeedReport, Kind, Status
+from ksql_lake.lake.days import DayRange
+from ksql_lake.report.feed_model import FeedReport, Kind, Status
 
 FORMAT = 1
 """Version of the shape; grows when a field changes its meaning or goes."""

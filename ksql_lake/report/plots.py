@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from ksql_lake.lake.days import DayRange
 from ksql_lake.quantities import count_text, size_text
-from ksql_lake.report.feed_model import Coverage, DayPoint, DayRange, FeedReport
+from ksql_lake.report.feed_model import Coverage, DayPoint, FeedReport
 from ksql_lake.report.wording import seconds_text, short_count
 
 DAYS_SHOWN = 120

@@ -1,38 +1,21 @@
 """What the server has that nobody exports, what it no longer has, and which days Kafka can still deliver.
 
-Retention is known only from the source's own statement (`RETENTION_MS`): ksqlDB does not tell a topic's
-configuration, and Kafka tools may have changed it since. Where the statement is silent, nothing is claimed.
+How long Kafka keeps records is known as far as `topic_retention` knows it; where it does not, nothing is
+claimed.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
 from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, describe, list_sources
-from ksql_lake.lake.days import day_start
-from ksql_lake.report.feed_model import DayRange, FeedReport, day_ranges
+from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
+from ksql_lake.lake.days import DayRange, day_ranges, day_start
+from ksql_lake.report.feed_model import FeedReport
 from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
-from ksql_lake.report.wording import age_text
-
-_RETENTION = re.compile(r"[(,]\s*RETENTION_MS\s*=\s*'?(-?\d{1,20})'?", re.IGNORECASE)
-_COMPACTED = re.compile(r"[(,]\s*CLEANUP_POLICY\s*=\s*'compact'", re.IGNORECASE)
-
-_FOR_GOOD = 1000 * 365 * 86_400_000
-"""Milliseconds that no calendar here can go back, and no Kafka has existed for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long a topic keeps records: for good, for a while, or nobody knows."""
-
-    hours: float | None
-    known: bool
-    text: str
 
 
 def ask_server(client: KsqlClient, feeds: Feeds, reports: Sequence[FeedReport], *, now: datetime) -> ServerSide:
@@ -62,7 +45,7 @@ def ask_server(client: KsqlClient, feeds: Feeds, reports: Sequence[FeedReport], 
                 if feed.source not in sources
             ),
             gaps=tuple(
-                _gaps(streams[report.name], wanted, _ask_retention(client, report.source, sources), now)
+                _gaps(streams[report.name], wanted, _ask_retention(client, streams[report.name], sources), now)
                 for report in reports
                 if report.name in streams and (wanted := _unsure_days(report))
             ),
@@ -71,27 +54,13 @@ def ask_server(client: KsqlClient, feeds: Feeds, reports: Sequence[FeedReport], 
         return ServerSide(asked=True, url=client.url, problem=_one_line(error))
 
 
-def retention_of(statement: str) -> Retention:
-    """Read how long a source's topic keeps records from the statement that made it."""
-    if _COMPACTED.search(statement):
-        return Retention(None, known=True, text="whatever its age: the topic is compacted")
-    found = _RETENTION.search(statement)
-    if found is None:
-        return Retention(
-            None, known=False, text="for an unknown time: the source's statement names no RETENTION_MS"
-        )
-    milliseconds = int(found.group(1))
-    if not 0 <= milliseconds <= _FOR_GOOD:
-        return Retention(None, known=True, text="without limit, by the source's statement")
-    hours = milliseconds / 3_600_000
-    return Retention(hours, known=True, text=f"for {age_text(hours)}, by the source's statement")
-
-
-def _ask_retention(client: KsqlClient, source: str, sources: Collection[str]) -> Retention:
-    if source not in sources:
+def _ask_retention(client: KsqlClient, feed: StreamFeed, sources: Collection[str]) -> Retention:
+    if feed.topic_retention_hours is not None:
+        return topic_retention(feed, "")
+    if feed.source not in sources:
         return Retention(None, known=False, text="for an unknown time: the server has no such source")
     try:
-        return retention_of(describe(client, source).statement)
+        return topic_retention(feed, describe(client, feed.source).statement)
     except StatementError as error:
         return Retention(None, known=False, text=f"for an unknown time: {error.message}")
 

@@ -11,10 +11,11 @@ from datetime import UTC, date, datetime
 
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import Failure, FeedState
-from ksql_lake.quantities import count_text
-from ksql_lake.report.feed_model import Coverage, Freshness, Status, day_ranges
+from ksql_lake.lake.days import day_ranges
+from ksql_lake.quantities import age_text, count_text
+from ksql_lake.report.feed_model import Coverage, Freshness, Status
 from ksql_lake.report.reader import FeedMetadata
-from ksql_lake.report.wording import age_text, moment_text, ranges_text
+from ksql_lake.report.wording import moment_text, ranges_text
 
 
 @dataclass(frozen=True, slots=True)

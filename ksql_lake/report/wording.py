@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from ksql_lake.lake.days import DayRange
 from ksql_lake.quantities import count_text
-from ksql_lake.report.feed_model import DayRange
 
 _RANGES_SHOWN = 4
 
@@ -20,17 +20,6 @@ def short_count(number: float) -> str:
         if number < 999.5:
             return f"{number:.1f}{unit}" if number < 99.95 else f"{number:.0f}{unit}"
     return f"{number / 1000:.1f}T"
-
-
-def age_text(hours: float | None) -> str:
-    """Give an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
-    if hours is None:
-        return "never"
-    if hours < 1 / 60:
-        return "< 1 min"
-    if hours * 60 < 59.5:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h".replace(".0 h", " h") if hours < 48 else f"{hours / 24:,.0f} d"
 
 
 def seconds_text(seconds: float | None) -> str:

@@ -144,6 +144,8 @@ def test_the_life_of_a_feed(cli: Cli, project: Project) -> None:
     ) == (2, "error: feed 'orders' is archived\nBring it back with: ksql-lake feeds restore orders\n")
     assert cli("feeds", "restore", "orders").out == "restored and enabled: feeds/active/orders.json\n"
     assert json.loads(cli("feeds", "show", "orders", "--json").out)["enabled"] is True
+    project.feed({**TABLE, "name": "wanted"}, folder="proposed")
+    assert cli("feeds", "accept", "wanted").out == "accepted: feeds/active/wanted.json\n"
 
 
 def test_schema_is_printed_or_put_where_editors_find_it(cli: Cli, project: Project) -> None:

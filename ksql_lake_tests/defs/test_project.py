@@ -49,13 +49,17 @@ def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatc
 
 
 def test_schedules_wait_for_a_person(project: Project) -> None:
-    """No schedule runs before somebody switches it on; the sensor, which asks no server, does."""
+    """No schedule runs before somebody switches it on, nor a sensor that asks the server; the others do."""
     repository = project.definitions().get_repository_def()
 
     assert {schedule.default_status for schedule in repository.schedule_defs} == {
         dg.DefaultScheduleStatus.STOPPED
     }
-    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+    assert [
+        sensor.name
+        for sensor in repository.sensor_defs
+        if sensor.default_status is not dg.DefaultSensorStatus.RUNNING
+    ] == ["new_sources"]
 
 
 def test_a_tick_asks_for_what_is_due(project: Project) -> None:

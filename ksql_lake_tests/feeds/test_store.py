@@ -225,6 +225,27 @@ def test_archive_disables_and_moves_and_restore_brings_back_enabled(store: FeedS
     assert store.get("orders").enabled
 
 
+def test_a_proposal_is_no_feed_until_it_is_accepted(store: FeedStore, put: Put) -> None:
+    """It lies beside the feeds, is listed nowhere, and becomes active by moving; a taken name is refused."""
+    feed = parse_feed(json.dumps({**STREAM, "name": "wanted"}).encode())
+
+    path = store.propose(feed)
+    assert path == store.root / "proposed" / "wanted.json"
+    assert store.load().files == ()
+    with pytest.raises(FeedError, match="exists already"):
+        store.propose(feed)
+    with pytest.raises(UnknownFeedError, match="Proposed: wanted"):
+        store.accept("wnated")
+    assert store.accept("wanted") == store.root / "active" / "wanted.json"
+    assert store.get("wanted") == feed
+    store.propose(feed)
+    with pytest.raises(FeedError, match="there is already a feed file named 'wanted'"):
+        store.accept("wanted")
+    put("bad.json", '{"name": 3', folder="proposed")
+    with pytest.raises(FeedError, match=r"bad\.json"):
+        store.accept("bad")
+
+
 def test_archive_and_restore_overwrite_nothing(store: FeedStore, put: Put) -> None:
     """With a file in the way, neither file changes place."""
     put("orders.json", STREAM)

@@ -8,9 +8,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake.days import day_of, day_start
+from ksql_lake.lake.days import DayRange, day_of, day_ranges, day_start
 from ksql_lake.report.coverage import coverage, overdue_days
-from ksql_lake.report.feed_model import DayRange, day_ranges
 from ksql_lake_tests.lake.landing import stream_feed
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Pacific/Apia", "Pacific/Kiritimati", "Asia/Kathmandu")

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from ksql_lake.lake.days import DayRange
 from ksql_lake.report import FeedReport, Report, render_html, render_markdown
-from ksql_lake.report.feed_model import DayRange
 from ksql_lake.report.model import (
     CrossCheck,
     Disagreement,

@@ -6,9 +6,9 @@ from datetime import date
 
 import pytest
 
-from ksql_lake.quantities import count_text, size_text
-from ksql_lake.report.feed_model import DayRange
-from ksql_lake.report.wording import age_text, ranges_text, seconds_text, short_count
+from ksql_lake.lake.days import DayRange
+from ksql_lake.quantities import age_text, count_text, size_text
+from ksql_lake.report.wording import ranges_text, seconds_text, short_count
 
 
 @pytest.mark.parametrize(

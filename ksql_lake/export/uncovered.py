@@ -1,0 +1,92 @@
+"""Sources of the server that no feed exports, and the feed file that would export each.
+
+It refuses to decide for anybody: a proposal is a text for a person to look at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from ksql_lake.feeds import Feed, Feeds, feed_name, parse_feed
+from ksql_lake.feeds.model import EARLIEST
+from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
+from ksql_lake.ksqldb.topic_retention import retention_of
+
+ASSUMED_DAYS = 7
+"""How far back a proposed stream begins where nobody says how long its topic keeps records: Kafka's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class UncoveredSource:
+    """A source without a feed.
+
+    Attributes:
+        name: The source.
+        kind: `stream` or `table`.
+        feed: The name its feed would have.
+        exportable: Whether a feed could export it.
+        reason: Why not.
+        fix: What would help.
+        first_day: The first day a stream's topic may still hold.
+    """
+
+    name: str
+    kind: str
+    feed: str
+    exportable: bool
+    reason: str
+    fix: str
+    first_day: date
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON-ready data."""
+        found = asdict(self)
+        del found["first_day"]
+        return found
+
+    def feed_with(self, **keys: object) -> Feed:
+        """Give the feed of this source with some keys set.
+
+        Raises:
+            FeedError: They do not fit.
+        """
+        raw = {"name": self.feed, "kind": self.kind, "source": self.name, **keys}
+        return parse_feed(json.dumps(raw, default=str).encode())
+
+
+def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[UncoveredSource]:
+    """Find the sources that no feed, active or archived, exports.
+
+    Raises:
+        KsqlError: The server cannot be asked.
+    """
+    exported = {file.feed.source for file in feeds.files}
+    taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}
+    found = []
+    for source in list_sources(client):
+        if source.name in exported:
+            continue
+        described = describe(client, source.name)
+        name = feed_name(source.name, taken=taken)
+        taken.add(name)
+        found.append(
+            UncoveredSource(
+                source.name,
+                source.kind,
+                name,
+                described.queryable,
+                described.reason,
+                described.fix,
+                _first_day(described, today),
+            )
+        )
+    return found
+
+
+def _first_day(source: SourceDescription, today: date) -> date:
+    hours = retention_of(source.statement).hours
+    days = ASSUMED_DAYS if hours is None else int(hours // 24)
+    return today - timedelta(days=min(days, (today - EARLIEST).days))
