@@ -12,6 +12,7 @@
     │   ├── QueryFailedError ....... retry  an error inside an answer that had begun
     │   ├── StatementError ......... fix    the server refused the statement
     │   ├── NotQueryableError ...... fix    the source cannot be read by a pull query
+    │   ├── TopicRecreatedError .... fix    the topic is another one than was read before
     │   ├── UnauthorizedError ...... fix    401 and 403
     │   └── ProtocolError .......... stop   not what a ksqlDB server says
     ├── SchemaError ................ stop   a type text that ksqlDB does not produce
@@ -158,6 +159,12 @@ class StatementError(KsqlError):
 
 class NotQueryableError(KsqlError):
     """The source exists, but no pull query can read it."""
+
+    recovery = Recovery.FIX
+
+
+class TopicRecreatedError(KsqlError):
+    """The source's topic is not the one whose offsets the lake knows."""
 
     recovery = Recovery.FIX
 

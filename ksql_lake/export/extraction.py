@@ -16,33 +16,19 @@ from functools import cached_property
 import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
-from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError
+from ksql_lake.errors import ProtocolError
 from ksql_lake.export.pipeline import running_ahead
 from ksql_lake.export.plan import ExportPlan
-from ksql_lake.export.statement import (
-    PSEUDO_COLUMNS,
-    WINDOW_BOUNDS,
-    lake_names,
-    stream_statement,
-    table_statement,
-    wanted_columns,
-)
-from ksql_lake.feeds.model import Feed, StreamFeed
-from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock, SourceDescription, describe
+from ksql_lake.export.push import PushReading, listen
+from ksql_lake.export.question import Question, write_question
+from ksql_lake.export.statement import TIME_COLUMNS
+from ksql_lake.feeds.model import Feed
+from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
+from ksql_lake.lake.positions import KnownDays
 from ksql_lake.schema import Column, Decimal, Primitive, Schema, arrow_schema, parse_schema
 
 BLOCKS_AHEAD = 4
 """How many blocks a stage may be ahead of the next one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """The query of an extraction: its text, kind, and the source columns it selects."""
-
-    statement: str
-    kind: QueryKind
-    columns: tuple[str, ...]
-    names: tuple[str, ...]
 
 
 class Reading:
@@ -62,17 +48,23 @@ class Reading:
                 hint="Is there a proxy in between that rewrites queries?",
             )
         self.response = response
+        self._statement = question.statement
         self.read_at = read_at
         self.rows = 0
         self._decoder = RowDecoder(received)
         self._overlaps = all(isinstance(column.type, Primitive | Decimal) for column in received)
         self.schema = Schema(
             tuple(
-                Column(name, Primitive.TIMESTAMP if column.name in PSEUDO_COLUMNS else column.type, column.key)
+                Column(name, Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type, column.key)
                 for name, column in zip(question.names, received, strict=True)
             )
         )
         self._arrow = arrow_schema(self.schema)
+
+    @property
+    def statement(self) -> str:
+        """The query as sent."""
+        return self._statement
 
     @property
     def query_id(self) -> str | None:
@@ -141,54 +133,30 @@ class Extraction:
             NotQueryableError: No pull query can read the source.
             KsqlError: The server does not know the source, or cannot be reached.
         """
-        source = describe(self.client, self.feed.source)
-        _check_kind(self.feed, source)
-        available = [column.name for column in source.columns]
-        if source.window_type and source.kind == "table":
-            available = [*_keys(source), *WINDOW_BOUNDS, *_values(source)]
-        columns = wanted_columns(self.feed, available)
-        names = lake_names(self.feed, columns)
-        if isinstance(self.feed, StreamFeed):
-            if self.plan.days is None:
-                raise ConfigError(f"nothing to read: {self.plan.reason}", feed=self.feed.name)
-            types = {column.name: column.type for column in source.columns}
-            statement = stream_statement(
-                self.feed, columns, self.plan.days, event_type=types.get(self.feed.event_time, "BIGINT")
-            )
-            return Question(statement, QueryKind.PULL_STREAM, tuple(columns), tuple(names))
-        return Question(table_statement(self.feed, columns), QueryKind.PULL_TABLE, tuple(columns), tuple(names))
+        return write_question(self.plan, self.client)
 
     @contextmanager
-    def open(self) -> Iterator[Reading]:
+    def open(self, *, known: KnownDays | None = None, sighted: bool = False) -> Iterator[Reading | PushReading]:
         """Send the query; leaving early closes it on the server.
+
+        Args:
+            known: What the lake holds of a stream's days by offset, and need not be read (push queries).
+            sighted: The server is known to tell how far a query is (push queries).
 
         Raises:
             KsqlError: The server refused, or could not be reached.
             ProtocolError: The response's columns are not those asked for.
         """
         question = self.question
+        if question.kind is QueryKind.PUSH:
+            with listen(
+                self.client, question, self.plan, known=known or KnownDays(), sighted=sighted
+            ) as pushed:
+                yield pushed
+            return
         read_at = datetime.now(UTC)
         with self.client.query(question.statement, kind=question.kind) as response:
             yield Reading(response, question, read_at=read_at)
-
-
-def _check_kind(feed: Feed, source: SourceDescription) -> None:
-    if source.kind != feed.kind:
-        raise ConfigError(
-            f"{feed.source} is a {source.kind} on the server, but the feed says {feed.kind}",
-            hint=f'Set "kind": "{source.kind}" in the feed file.',
-            feed=feed.name,
-        )
-    if not source.queryable:
-        raise NotQueryableError(source.reason, hint=source.fix, feed=feed.name)
-
-
-def _keys(source: SourceDescription) -> list[str]:
-    return [column.name for column in source.columns if column.key]
-
-
-def _values(source: SourceDescription) -> list[str]:
-    return [column.name for column in source.columns if not column.key]
 
 
 def extract(plan: ExportPlan, client: KsqlClient) -> Extraction:

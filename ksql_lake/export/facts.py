@@ -210,6 +210,8 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
     }
     if result.commit is not None:
         facts["commit"] = str(result.commit)
+    if result.caught_up:
+        facts["caught_up"] = result.caught_up
     if result.query_id:
         facts["query_id"] = result.query_id
     return facts

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+
+import pyarrow as pa
 
 from ksql_lake.errors import KsqlLakeError, SnapshotRefusedError
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
+from ksql_lake.export.push import PositionsUntoldError, PushReading
+from ksql_lake.export.push.snapshot import snapshot_rows
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
 from ksql_lake.feeds.model import Feed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
 from ksql_lake.lake.layout import partition_folder
+from ksql_lake.lake.positions import KnownDays, known_days
 
+AnyReading = Reading | PushReading
 ProgressHook = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
@@ -36,28 +43,52 @@ class _Landing:
     on_progress: ProgressHook | None
     attempt: int = 1
     suspicious: int | None = None
+    sighted: bool = True
 
-    def once(self) -> tuple[Commit, Reading]:
+    def once(self) -> tuple[Commit, AnyReading]:
         """Read everything, stage it, commit it."""
         plan = self.extraction.plan
-        with self.extraction.open() as reading:
+        known = self._known()
+        with self.extraction.open(known=known, sighted=self.sighted and self._were_told()) as reading:
+            if isinstance(reading, PushReading):
+                reading.on_wait = partial(self._tell, reading)
             facts = self._facts(reading)
             self._tell(reading)
             window = (plan.days.first, plan.days.last) if plan.days else None
-            with self.lake.stage(reading.schema, read=facts, days=window) as staging:
-                for batch in reading:
+            with self.lake.stage(reading.schema, read=facts, days=window, known=known) as staging:
+                for batch in self._rows(reading, staging):
                     staging.write(batch)
                     self._tell(reading)
                 self._tell(reading)
                 self._guard(staging)
                 pinned = plan.version if plan.pinned else None
-                return staging.commit(response_bytes=reading.bytes_read, version=pinned), reading
+                pushed = reading.pushed if isinstance(reading, PushReading) else None
+                done = staging.commit(response_bytes=reading.bytes_read, version=pinned, pushed=pushed)
+                return done, reading
 
-    def _facts(self, reading: Reading) -> ReadFacts:
+    def _rows(self, reading: AnyReading, staging: Staging) -> Iterable[pa.RecordBatch]:
+        if isinstance(reading, PushReading) and isinstance(self.extraction.feed, TableFeed):
+            return snapshot_rows(reading, staging)
+        return reading
+
+    def _known(self) -> KnownDays:
+        """Give what the lake knows by offset of the days to be read."""
+        plan = self.extraction.plan
+        if plan.days is None or plan.feed.extraction == "pull" or plan.new_topic:
+            return KnownDays()
+        state = self.lake.state()
+        return known_days(state.marks, state.marked, plan.days.keys())
+
+    def _were_told(self) -> bool:
+        """Tell whether the server told last time how far the query was."""
+        last = self.lake.state().last_read
+        return last is not None and last.judged_by == "positions"
+
+    def _facts(self, reading: AnyReading) -> ReadFacts:
         plan = self.extraction.plan
         return ReadFacts(
             source=plan.feed.source,
-            statement=self.extraction.question.statement,
+            statement=reading.statement,
             read_at=reading.read_at.isoformat(timespec="milliseconds"),
             query_id=reading.query_id,
             server_version=self.extraction.client.server_info().version.text,
@@ -65,7 +96,7 @@ class _Landing:
             last_day=plan.days.last.isoformat() if plan.days else None,
         )
 
-    def _tell(self, reading: Reading) -> None:
+    def _tell(self, reading: AnyReading) -> None:
         if self.on_progress is not None:
             feed = self.extraction.feed.name
             self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
@@ -129,7 +160,7 @@ def land(
     try:
         # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock:
         # for a server that is down nothing is made on disk.
-        statement = extraction.question.statement
+        _ = extraction.question
         with feed_lake.exclusive():
             commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
             removed = _retain(feed, feed_lake)
@@ -143,7 +174,8 @@ def land(
         commit=commit.sequence,
         partitions=_partitions(feed_lake, commit),
         removed=removed,
-        statement=statement,
+        statement=reading.statement,
+        caught_up=reading.verdict.text if isinstance(reading, PushReading) and reading.verdict else "",
         query_id=reading.query_id,
         schema=reading.schema,
         seconds=time.monotonic() - clock,
@@ -184,15 +216,21 @@ def export_feed(
     return land(Extraction(plan, client), lake, on_progress=on_progress)
 
 
-def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
+def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, AnyReading]:
+    name = landing.extraction.feed.name
     for attempt in retrying(attempts):
         with attempt:
             landing.attempt = attempt.retry_state.attempt_number
             try:
                 return landing.once()
             except _SmallSnapshotError as small:
-                _log.warning("%s: %s; reading once more", landing.extraction.feed.name, small)
-                return landing.once()
+                _log.warning("%s: %s; reading once more", name, small)
+            except PositionsUntoldError:
+                landing.sighted = False
+                _log.warning(
+                    "%s: the server does not tell how far the query is; reading without condition", name
+                )
+            return landing.once()
     raise AssertionError("tenacity re-raises the last error")
 
 

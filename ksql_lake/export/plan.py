@@ -7,7 +7,7 @@ exported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.errors import ConfigError, VersionError
@@ -51,6 +51,7 @@ class ExportPlan:
         version: Number of the version to write (tables).
         pinned: Whether the caller named the version, so that no other may be written instead.
         reason: Why exactly this, one phrase.
+        new_topic: The source's topic was made anew: what the lake knows of its offsets holds no longer.
     """
 
     feed: Feed
@@ -58,6 +59,7 @@ class ExportPlan:
     version: int | None = None
     pinned: bool = False
     reason: str = ""
+    new_topic: bool = False
 
     @property
     def partitions(self) -> list[str]:
@@ -73,6 +75,7 @@ def plan_export(
     *,
     days: Days | None = None,
     version: int | None = None,
+    new_topic: bool = False,
     now: datetime | None = None,
 ) -> ExportPlan:
     """Decide what to read.
@@ -82,6 +85,7 @@ def plan_export(
         lake: Where it lands.
         days: Days of a stream; None means every day that is not closed, and `lookback_days` more.
         version: Version of a table; None means the open one.
+        new_topic: The stream's topic was made anew: rows are compared by value, and offsets kept from there on.
         now: The present; for tests.
 
     Raises:
@@ -94,7 +98,8 @@ def plan_export(
         return _plan_table(feed, state, days, version)
     if version is not None:
         raise ConfigError("a stream has days, not versions", hint="Give a date instead.", feed=feed.name)
-    return _plan_stream(feed, state, days, now or datetime.now(UTC))
+    planned = _plan_stream(feed, state, days, now or datetime.now(UTC))
+    return replace(planned, new_topic=new_topic)
 
 
 def _plan_table(feed: TableFeed, state: FeedState, days: Days | None, version: int | None) -> ExportPlan:

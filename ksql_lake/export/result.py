@@ -59,6 +59,7 @@ class ExportResult:
         partitions: One entry per day of the window, or the one version.
         removed: Versions that retention removed afterwards.
         statement: The query as sent.
+        caught_up: What showed that a push query had caught up; empty for a pull query.
         query_id: As the server named it.
         schema: Columns of the rows in the lake's names; None when nothing was read.
         started_at: When it began (UTC).
@@ -77,6 +78,7 @@ class ExportResult:
     partitions: tuple[PartitionResult, ...] = ()
     removed: tuple[str, ...] = ()
     statement: str = ""
+    caught_up: str = ""
     query_id: str | None = None
     schema: Schema | None = None
     seconds: float = 0.0
@@ -132,6 +134,7 @@ class ExportResult:
             ],
             "removed_versions": list(self.removed),
             "statement": self.statement,
+            "caught_up": self.caught_up,
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 3),

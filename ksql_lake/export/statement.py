@@ -13,22 +13,27 @@ from difflib import get_close_matches
 
 from ksql_lake.errors import ConfigError, SchemaError
 from ksql_lake.export.plan import Days
-from ksql_lake.feeds.columns import HIVE_COLUMNS
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.columns import DELETED, HIVE_COLUMNS, POSITION_COLUMNS
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import quote_identifier, quote_literal
 from ksql_lake.lake.days import day_start
 
 ROWTIME = "ROWTIME"
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
-PSEUDO_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
+TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 """Columns the server adds: BIGINT epoch milliseconds on the wire, timestamps in the lake."""
 
 
-def wanted_columns(feed: Feed, available: Sequence[str]) -> list[str]:
+def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False) -> list[str]:
     """Give the source columns an export selects, in order.
 
     A stream's ROWTIME comes first, always; its event-time column is added when `columns` leaves it out. A
     windowed table's bounds are part of its key and never left out.
+
+    Args:
+        feed: The feed.
+        available: What the source has.
+        placed: Kafka's partition and offset may be named too.
 
     Raises:
         ConfigError: `columns`, `rename`, `event_time` or `identity` names a column the source does not have.
@@ -39,7 +44,7 @@ def wanted_columns(feed: Feed, available: Sequence[str]) -> list[str]:
         "event_time": (feed.event_time,) if isinstance(feed, StreamFeed) else (),
         "identity": feed.identity.columns if isinstance(feed, StreamFeed) else (),
     }
-    known = [*available, ROWTIME]
+    known = [*available, ROWTIME, *(POSITION_COLUMNS if placed else ())]
     for key, names in needed.items():
         for name in names:
             if name not in known:
@@ -61,6 +66,8 @@ def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
             mix them up.
     """
     taken = dict.fromkeys(HIVE_COLUMNS[feed.kind], "a partition column of the lake")
+    if isinstance(feed, TableFeed) and feed.deleted:
+        taken[DELETED] = "the column that `deleted` adds"
     names = []
     for column in columns:
         name = feed.lake_name(column)
@@ -89,26 +96,40 @@ def stream_statement(feed: StreamFeed, columns: Sequence[str], days: Days, *, ev
     Raises:
         ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
     """
+    where = window_condition(feed, days, event_type=event_type)
+    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)} WHERE {where};"
+
+
+def window_condition(feed: StreamFeed, days: Days, *, event_type: str) -> str:
+    """Write the condition that a row belongs to a window of days.
+
+    Raises:
+        ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
+    """
     start = day_start(days.first, feed.zone)
     end = day_start(datetime.fromordinal(days.last.toordinal() + 1).date(), feed.zone)
     within_rowtime = _between(ROWTIME, str(start), str(end))
     if feed.event_time == ROWTIME:
-        where = within_rowtime
+        return within_rowtime
+    column = quote_identifier(feed.event_time)
+    if event_type == "TIMESTAMP":
+        low, high = (quote_literal(_timestamp(edge)) for edge in (start, end))
+    elif event_type == "BIGINT":
+        low, high = str(start), str(end)
     else:
-        column = quote_identifier(feed.event_time)
-        if event_type == "TIMESTAMP":
-            low, high = (quote_literal(_timestamp(edge)) for edge in (start, end))
-        elif event_type == "BIGINT":
-            low, high = str(start), str(end)
-        else:
-            raise ConfigError(
-                f"event_time {feed.event_time!r} is {event_type}; it must be BIGINT (epoch ms) or TIMESTAMP",
-                hint="Name another column in `event_time`, or use ROWTIME.",
-                feed=feed.name,
-            )
-        inside = _between(column, low, high)
-        where = f"({inside}) OR ({column} IS NULL AND {within_rowtime})"
-    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)} WHERE {where};"
+        raise ConfigError(
+            f"event_time {feed.event_time!r} is {event_type}; it must be BIGINT (epoch ms) or TIMESTAMP",
+            hint="Name another column in `event_time`, or use ROWTIME.",
+            feed=feed.name,
+        )
+    inside = _between(column, low, high)
+    return f"({inside}) OR ({column} IS NULL AND {within_rowtime})"
+
+
+def push_statement(feed: Feed, columns: Sequence[str], *, where: str = "") -> str:
+    """Write the push query that reads a source from its first row on, and then goes on."""
+    condition = f" WHERE {where}" if where else ""
+    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)}{condition} EMIT CHANGES;"
 
 
 def table_statement(feed: Feed, columns: Sequence[str]) -> str:
@@ -117,7 +138,8 @@ def table_statement(feed: Feed, columns: Sequence[str]) -> str:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(name if name in PSEUDO_COLUMNS else quote_identifier(name) for name in columns)
+    pseudo = (*TIME_COLUMNS, *POSITION_COLUMNS)
+    return ", ".join(name if name in pseudo else quote_identifier(name) for name in columns)
 
 
 def _between(column: str, low: str, high: str) -> str:

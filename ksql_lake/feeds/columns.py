@@ -17,7 +17,10 @@ HIVE_COLUMNS: Mapping[str, tuple[str, ...]] = {"stream": ("year", "month", "day"
 ROWTIME = "ROWTIME"
 ADDED_BY_EXPORT = {"stream": (ROWTIME,), "table": ("WINDOWSTART", "WINDOWEND")}
 _SELECTED_ANYWAY = ("event_time", "identity.columns")
-FORBIDDEN_IN_PULLS = ("ROWPARTITION", "ROWOFFSET")
+POSITION_COLUMNS = ("ROWPARTITION", "ROWOFFSET")
+"""Where Kafka holds a row; ksqlDB gives them to push queries only."""
+DELETED = "deleted"
+"""The column that `deleted` adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class _Use:
     """Every column name in a feed file, by the key it stands under; ill-typed parts are left out."""
 
     kind: str
+    pushed: bool
+    deleted: bool
     columns: tuple[str, ...] | None
     rename: Mapping[str, str]
     mentioned: Mapping[str, tuple[str, ...]]
@@ -76,6 +81,8 @@ def _read(raw: Mapping[str, object]) -> _Use:
     event_time = raw.get("event_time")
     return _Use(
         kind=str(raw.get("kind")),
+        pushed=raw.get("extraction") == "push",
+        deleted=raw.get("deleted") is True,
         columns=_texts(raw["columns"]) if raw.get("columns") is not None else None,
         rename={
             source: target
@@ -101,12 +108,12 @@ def _twice(use: _Use) -> Iterator[Problem]:
 def _unreadable(use: _Use) -> Iterator[Problem]:
     for key, names in {"columns": use.columns or (), "rename": tuple(use.rename), **use.mentioned}.items():
         for name in dict.fromkeys(names):
-            if name in FORBIDDEN_IN_PULLS:
+            if name in POSITION_COLUMNS and not (use.pushed and use.kind == "stream"):
                 yield Problem(
                     key,
                     f"ksqlDB cannot give {name} to a pull query; derive a stream that copies it "
                     f"(CREATE STREAM ... AS SELECT *, ROWPARTITION AS RP, ROWOFFSET AS RO FROM ...), "
-                    f"and export that one",
+                    f'and export that one, or set "extraction": "push" in a stream feed',
                 )
 
 
@@ -119,7 +126,7 @@ def _missing(use: _Use) -> Iterator[Problem]:
     wanted = {key: names for key, names in use.mentioned.items() if key not in _SELECTED_ANYWAY}
     for key, names in {"rename": tuple(use.rename), **wanted}.items():
         for name in dict.fromkeys(names):
-            if name not in known and name not in FORBIDDEN_IN_PULLS:
+            if name not in known and name not in POSITION_COLUMNS:
                 hint = did_you_mean(name, use.columns) or "Add it to `columns`."
                 yield Problem(key, f"{name!r} is not among `columns`. {hint}")
 
@@ -135,6 +142,8 @@ def _reserved(use: _Use) -> Iterator[Problem]:
             yield Problem(
                 key, f"{target!r} is a partition column of the lake ({names}, in any case); {way_out}"
             )
+        elif use.deleted and target.casefold() == DELETED:
+            yield Problem(key, f"{target!r} is the name of the column that `deleted` adds; {way_out}")
         elif target.casefold() == ROWTIME.casefold() and source != ROWTIME:
             yield Problem(key, f"{target!r} is the name of ksqlDB's own time column (in any case); {way_out}")
 

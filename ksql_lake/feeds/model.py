@@ -174,6 +174,9 @@ class _FeedBase(_Strict):
     enabled: bool = True
     """False leaves the feed out of exports, schedules and Dagster; its data stays."""
 
+    extraction: Literal["pull", "push"] = "pull"
+    """`pull` reads what is there and proves that it was all; `push` reads what no pull query can."""
+
     columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
     """The columns to export, in this order; null means all of the source's."""
 
@@ -266,6 +269,15 @@ class TableFeed(_FeedBase):
     min_ratio_to_previous: float = Field(0.5, ge=0, le=1)
     """A snapshot with fewer rows than this share of the version before it is refused; 0 accepts anything."""
 
+    deleted: bool = False
+    """True keeps deleted keys in the snapshots, marked in a column `deleted`; needs `extraction` push."""
+
+    @model_validator(mode="after")
+    def _deletions_are_seen(self) -> Self:
+        if self.deleted and self.extraction == "pull":
+            raise ValueError('`deleted` needs "extraction": "push": a pull query never shows a deleted key')
+        return self
+
     @property
     def versions_name(self) -> str:
         """The name of the feed's dynamic partitions in Dagster."""
@@ -282,6 +294,7 @@ KEY_ORDER = (
     "source",
     "description",
     "enabled",
+    "extraction",
     "start_date",
     "timezone",
     "event_time",
@@ -292,6 +305,7 @@ KEY_ORDER = (
     "topic_retention_hours",
     "retention",
     "min_ratio_to_previous",
+    "deleted",
     "compression",
     "on_schema_change",
     "schedule",

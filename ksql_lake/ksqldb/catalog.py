@@ -23,7 +23,7 @@ from ksql_lake.ksqldb.entities import (
     only_entity,
 )
 from ksql_lake.ksqldb.identifier import quote_identifier, source_name
-from ksql_lake.ksqldb.refusals import SESSION_FIX
+from ksql_lake.ksqldb.refusals import PUSH_FIX, SESSION_FIX
 
 Kind = Literal["stream", "table"]
 
@@ -213,7 +213,7 @@ def _why_not_queryable(source: SourceEntity) -> tuple[str, str]:
         f"{source.name} is a plain CREATE TABLE: the server keeps no state of it that a pull query could read"
     )
     statement = f"CREATE TABLE {copy} AS SELECT * FROM {original};"
-    return reason, f"Create a queryable copy on the server, and export that one:\n{statement}"
+    return reason, f"{PUSH_FIX}, or create a queryable copy on the server and export that one:\n{statement}"
 
 
 def _kind(text: str) -> Kind:

@@ -79,6 +79,11 @@ class KsqlClient:
         return self._attempts
 
     @property
+    def read_timeout(self) -> float:
+        """How long the server may be silent or stand still, in seconds."""
+        return self._read_timeout
+
+    @property
     def quiet_seconds(self) -> float:
         """How long a push query must bring nothing old to count as caught up where the server does not tell."""
         return self._quiet_seconds

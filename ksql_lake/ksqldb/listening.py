@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ksql_lake.errors import KsqlLakeError
-from ksql_lake.ksqldb.events import Event
+from ksql_lake.ksqldb.events import Event, Header
 from ksql_lake.ksqldb.response import QueryResponse
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,16 @@ class Listening:
         self._over: _Over | None = None
         self._thread = threading.Thread(target=self._read, name="ksql-lake-push", daemon=True)
         self._thread.start()
+
+    @property
+    def header(self) -> Header:
+        """Query id and schema text."""
+        return self._response.header
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the answer so far."""
+        return self._response.bytes_read
 
     @property
     def waiting(self) -> int:

@@ -31,10 +31,10 @@ _UNKNOWN_SOURCE = re.compile(r"Could not find STREAM/TABLE|does not exist", re.I
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _BODY = msgspec.json.Decoder(ErrorBody)
 
+PUSH_FIX = 'Set "extraction": "push" in the feed file'
 SESSION_FIX = (
-    "Session windows cannot be scanned. Export the table's changes as a stream over its topic "
-    "(CREATE STREAM ... WITH (KAFKA_TOPIC=..., WINDOW_TYPE='SESSION', ...)), "
-    "or derive a table with a TUMBLING window."
+    f"{PUSH_FIX}: session windows cannot be scanned, but their changes can be followed. "
+    "Or derive a table with a TUMBLING window."
 )
 
 
@@ -96,14 +96,19 @@ def _refused_by_ksqldb(status: int, code: int, text: str) -> KsqlError:
 def _not_queryable(text: str) -> NotQueryableError | None:
     if "isn't queryable" in text:
         proposed = _PROPOSED.search(text)
-        fix = "Derive a table from it with CREATE TABLE ... AS SELECT, and export that one."
+        fix = f"{PUSH_FIX}, or derive a table from it with CREATE TABLE ... AS SELECT, and export that one."
         if proposed:
             statement = _one_line(proposed.group(1)).rstrip(";")
-            fix = f"Create a queryable copy on the server, and export that one:\n{statement};"
+            fix = f"{PUSH_FIX}, or create a queryable copy on the server and export that one:\n{statement};"
         return NotQueryableError(_one_line(text).split(" To derive", maxsplit=1)[0], hint=fix)
     if "Table scan unsupported on session tables" in text:
         return NotQueryableError(
             "a table with SESSION windows cannot be read by a pull query", hint=SESSION_FIX
+        )
+    if "Pull queries on streams are disabled" in text:
+        return NotQueryableError(
+            "this server has pull queries on streams switched off",
+            hint=f"{PUSH_FIX}, or set ksql.query.pull.stream.enabled on the server (0.23 or newer).",
         )
     return None
 

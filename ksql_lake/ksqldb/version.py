@@ -43,6 +43,16 @@ class ServerVersion:
         """Whether a stream pull ends with a final message; before 0.25 a closing bracket was all there was."""
         return self.release is None or self.release >= (0, 25)
 
+    @property
+    def pulls_streams(self) -> bool:
+        """Whether pull queries on streams are on, unless somebody switched them off."""
+        return self.release is None or self.release >= (0, 23)
+
+    @property
+    def knows_offsets(self) -> bool:
+        """Whether push queries may ask for ROWPARTITION and ROWOFFSET."""
+        return self.release is None or self.release >= (0, 23)
+
 
 def parse_version(text: str) -> ServerVersion:
     """Read a version text; never fails."""

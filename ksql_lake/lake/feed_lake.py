@@ -25,6 +25,7 @@ from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
 from ksql_lake.lake.opening import open_storage
+from ksql_lake.lake.positions import KnownDays
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
 from ksql_lake.lake.staging import Staging
 from ksql_lake.lake.state import FeedState
@@ -93,19 +94,27 @@ class FeedLake:
         """Keep other exports of this feed on this machine waiting; see `locking.exclusive`."""
         return exclusive(self.storage, self.layout, wait=wait)
 
-    def stage(self, schema: Schema, *, read: ReadFacts, days: tuple[date, date] | None = None) -> Staging:
+    def stage(
+        self,
+        schema: Schema,
+        *,
+        read: ReadFacts,
+        days: tuple[date, date] | None = None,
+        known: KnownDays | None = None,
+    ) -> Staging:
         """Begin an export; use the result as a context manager and `commit` it inside.
 
         Args:
             schema: Columns of the rows in the lake's names.
             read: How the rows are read.
             days: First and last day of the window (streams).
+            known: Days whose rows were read from their marks on, so that all of them are new.
 
         Raises:
             CorruptLakeError: A manifest or a committed file is missing.
             WriteError: The lake cannot be written to.
         """
-        return Staging(self.log, self.feed, schema, read=read, days=days)
+        return Staging(self.log, self.feed, schema, read=read, days=days, known=known)
 
     def failures(self) -> Failures:
         """Give the failed exports since the last success."""

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from ksql_lake.errors import CorruptLakeError
+from ksql_lake.lake.positions import DayMarks
 
 FORMAT = 1
 Operation = Literal["append", "overwrite", "look", "retention", "compact", "forget", "rebuilt"]
@@ -89,6 +90,10 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         last_day: Last day asked for (streams).
         rows: Rows received.
         response_bytes: Bytes received.
+        extraction: `push`, or empty for a pull query.
+        judged_by: What showed that a push query had caught up: `positions` (the server told how far it had
+            read) or `silence`; empty for a pull query, which proves its own end.
+        caught_up: The same in a sentence, with numbers.
     """
 
     source: str
@@ -100,6 +105,9 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_day: str | None = None
     rows: int = 0
     response_bytes: int = 0
+    extraction: str = ""
+    judged_by: str = ""
+    caught_up: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,6 +128,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         removed: Paths that stop existing with this commit, relative to the dataset folder.
         counts: Per partition.
         certificates: For each day of the window that had ended when it was read.
+        positions: Up to which Kafka offsets the days are held now (streams read by push query).
+        new_topic: The marks of all other days are of a topic that is no more.
     """
 
     format: int = FORMAT
@@ -135,6 +145,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     removed: list[str] = []
     counts: list[PartitionCount] = []
     certificates: list[DayCertificate] = []
+    positions: list[DayMarks] = []
+    new_topic: bool = False
 
     def encode(self) -> bytes:
         """The manifest as indented JSON (people read these files when something is wrong), with its digest."""

@@ -7,7 +7,7 @@ Row identity runs at commit time against the newest state, and again whenever an
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -18,15 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ksql_lake.errors import LakeError, VersionError
+from ksql_lake.errors import ConflictError, LakeError, VersionError
+from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.change_log import ChangeLog
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.evolution import evolved, versioned_names
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import DayCertificate, FileEntry, Manifest, Operation, PartitionCount, ReadFacts
+from ksql_lake.lake.positions import KnownDays, Pushed
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import staging_cleared
 from ksql_lake.lake.writer import PartitionWriter, StagedFile
@@ -57,6 +60,7 @@ class Staging:
         schema: Columns of the rows, in the lake's names; a feed with `new_version` may add a number to one.
         read: How the rows are read; `rows` and `response_bytes` are filled in by `commit`.
         days: First and last day of the window (streams).
+        known: Days whose rows were read from their marks on, so that all of them are new.
     """
 
     def __init__(
@@ -67,17 +71,20 @@ class Staging:
         *,
         read: ReadFacts,
         days: tuple[date, date] | None = None,
+        known: KnownDays | None = None,
     ) -> None:
         self.feed = feed
+        self.known = known or KnownDays()
         self.read = read
         self.rows = 0
         self.attempt = Attempt(log)
-        known = log.load().columns if feed.on_schema_change == "new_version" and feed.kind == "stream" else None
-        self._names = versioned_names(known, schema)
+        held = log.load().columns if feed.on_schema_change == "new_version" and feed.kind == "stream" else None
+        self._names = versioned_names(held, schema)
         self.schema = Schema(tuple(replace(column, name=self._names[column.name]) for column in schema))
         self._arrow = arrow_schema(self.schema)
         self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
         self._closed: list[StagedFile] | None = None
+        self._pushed: Pushed | None = None
         self._writer = self._new_writer("tmp")
 
     def __enter__(self) -> Self:
@@ -107,12 +114,24 @@ class Staging:
         else:
             self._writer.write("snapshot", batch)
 
-    def commit(self, *, response_bytes: int = 0, version: int | None = None) -> Commit:
+    def change_log(self, schema: Schema, key: Sequence[str]) -> ChangeLog:
+        """Give a place in this staging for a table's changes, of which the last of each key make the snapshot.
+
+        Args:
+            schema: Columns of the changes; those of the key need not be among the snapshot's.
+            key: The columns that tell one row of the table from another.
+        """
+        return ChangeLog(self.attempt, schema, key)
+
+    def commit(
+        self, *, response_bytes: int = 0, version: int | None = None, pushed: Pushed | None = None
+    ) -> Commit:
         """Make the export happen: identity, manifest, publish, `_metadata.json`.
 
         Args:
             response_bytes: Bytes the server sent.
             version: The version a table's snapshot must become; None takes the open one.
+            pushed: How a push query was read; None for a pull query.
 
         Raises:
             ConflictError: Staging was cleared by another run; read again.
@@ -120,7 +139,11 @@ class Staging:
             VersionError: `version` is not the open one.
             WriteError: Nothing is half visible; the error says what was in the way.
         """
-        self.read = msgspec.structs.replace(self.read, rows=self.rows, response_bytes=response_bytes)
+        self._pushed = pushed
+        self.read = msgspec.structs.replace(
+            self.read,
+            **{"rows": self.rows, "response_bytes": response_bytes, **(pushed.facts if pushed else {})},
+        )
         if not isinstance(self.feed, StreamFeed):
             self._writer.touch("snapshot")
         self._closed = self._writer.close()
@@ -145,6 +168,7 @@ class Staging:
 
     def _plan_append(self, state: FeedState, feed: StreamFeed, now: datetime) -> Manifest:
         staged = self._closed or []
+        self._check_marks(state)
         if staged:
             evolved(state.columns, self.schema, feed.on_schema_change)
         fresh = self._drop_held(state, feed, staged)
@@ -160,7 +184,13 @@ class Staging:
                 PartitionCount(partition=day, read=read, new=new, already_there=read - new, late=late)
             )
         manifest = self._manifest("append" if added else "look", now, added, counts)
-        return msgspec.structs.replace(manifest, certificates=self._certificates(state, fresh, received))
+        pushed = self._pushed or Pushed()
+        return msgspec.structs.replace(
+            manifest,
+            certificates=self._certificates(state, fresh, received),
+            positions=self.known.moved([count.partition for count in counts], pushed.seen),
+            new_topic=pushed.new_topic,
+        )
 
     def _certificates(
         self, state: FeedState, fresh: dict[str, StagedFile], received: dict[str, int]
@@ -237,13 +267,29 @@ class Staging:
             counts=counts,
         )
 
+    def _check_marks(self, state: FeedState) -> None:
+        """Refuse to add rows beyond marks that are not the day's marks any more."""
+        stale = [day for day, name in self.known.names.items() if state.marked.get(day) != name]
+        if stale:
+            raise ConflictError(
+                f"another run has read {', '.join(stale[:3])}{' and more' if len(stale) > 3 else ''} meanwhile",
+                hint="Read again: the rows are compared with what that run committed.",
+                feed=self.feed.name,
+            )
+
     def _drop_held(self, state: FeedState, feed: StreamFeed, staged: list[StagedFile]) -> dict[str, StagedFile]:
         """Give, per day, the staged file with only what the lake does not hold."""
         result = {file.partition: file for file in staged}
         key = tuple(self._names[feed.lake_name(column)] for column in feed.identity.columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
         held = {file.partition: state.files_of(file.partition) for file in staged}
-        compared = [file for file in staged if held[file.partition] or key]
+        # Offsets say more than values: what lies beyond a day's marks is new, even if it equals a row before.
+        placed = feed.identity.by == "row" or set(feed.identity.columns) == set(POSITION_COLUMNS)
+        compared = [
+            file
+            for file in staged
+            if (held[file.partition] or key) and not (placed and file.partition in self.known.names)
+        ]
         if not compared:
             return result
         keys = [layout.data(entry.path) for entries in held.values() for entry in entries]

@@ -16,6 +16,7 @@ from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
 from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts
+from ksql_lake.lake.positions import Marks
 from ksql_lake.schema import Schema, parse_schema
 
 
@@ -69,6 +70,8 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
         shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
         certified: Day -> number of the commit that holds its newest certificate (streams).
+        marks: Name -> up to which Kafka offsets (streams read by push query).
+        marked: Day -> name of the marks up to which it is held.
         last_read: How the last export read its rows.
         last_export: When the last export was committed, ISO 8601 UTC.
         latest_version: Number of the newest version ever committed (tables); 0 before the first.
@@ -81,6 +84,8 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
     schema: str = ""
     shapes: list[tuple[int, str]] = []
     certified: dict[str, int] = {}
+    marks: dict[str, Marks] = {}
+    marked: dict[str, str] = {}
     last_read: ReadFacts | None = None
     last_export: str = ""
     latest_version: int = 0
@@ -174,6 +179,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 for day in touched:
                     self.looked.pop(day, None)
                     self.certified.pop(day, None)
+                    self.marked.pop(day, None)
         if manifest.schema:
             self._widen(manifest)
         for certificate in manifest.certificates:
@@ -183,6 +189,20 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             for count in manifest.counts:
                 if self.kind == "stream":
                     self.looked[count.partition] = manifest.read.read_at
+            self._mark(manifest)
+
+    def _mark(self, manifest: Manifest) -> None:
+        """Set the marks of the days that were read; those read without offsets have none any more."""
+        if manifest.new_topic:
+            self.marked = {}
+        for count in manifest.counts:
+            self.marked.pop(count.partition, None)
+        for number, group in enumerate(manifest.positions):
+            name = f"{manifest.sequence}.{number}"
+            self.marks[name] = group.marks
+            self.marked.update(dict.fromkeys(group.days, name))
+        used = set(self.marked.values())
+        self.marks = {name: marks for name, marks in self.marks.items() if name in used}
 
     def _remove(self, paths: set[str]) -> list[str]:
         """Drop files; gives the partitions that lost some."""

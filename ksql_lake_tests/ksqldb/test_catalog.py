@@ -159,7 +159,7 @@ def test_what_cannot_be_read_comes_with_reason_and_fix() -> None:
     assert plain.fix.endswith("\nCREATE TABLE `QUERYABLE_users-v1` AS SELECT * FROM `users-v1`;")
     session = read_description(described(windowType="SESSION"))
     assert session.reason == "USERS is a table with SESSION windows, which a pull query cannot scan"
-    assert "WINDOW_TYPE='SESSION'" in session.fix
+    assert 'Set "extraction": "push" in the feed file' in session.fix
     assert "TUMBLING" in session.fix
 
 

@@ -113,7 +113,8 @@ def test_a_plain_table_is_refused_with_the_statement_that_helps(
         client.query("SELECT * FROM USERS;", kind=QueryKind.PULL_TABLE)
     assert str(caught.value) == (
         f"server {server.url}, statement SELECT * FROM USERS;: The `USERS` table isn't queryable.\n"
-        "Create a queryable copy on the server, and export that one:\n"
+        'Set "extraction": "push" in the feed file, or create a queryable copy on the server and export that '
+        "one:\n"
         "CREATE TABLE QUERYABLE_USERS AS SELECT * FROM USERS;"
     )
     assert caught.value.recovery is Recovery.FIX

@@ -152,7 +152,7 @@ def test_only_proven_answers_end_normally(
         (
             chunked(HEADER, ROW, ROW, BOOM.replace(b"boom", b"Table scan unsupported on session tables")),
             NotQueryableError,
-            "a table with SESSION windows cannot be read by a pull query\nSession windows cannot be scanned.",
+            "a table with SESSION windows cannot be read by a pull query\nSet ",
         ),
         (
             chunked(HEADER, ROW, ROW, b"<b>proxy</b>\n"),

@@ -19,6 +19,7 @@ from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.layout import attempt_parts
 from ksql_lake.lake.local_storage import LocalStorage
 from ksql_lake.lake.log import CommitLog, StepHook
+from ksql_lake.lake.positions import KnownDays
 from ksql_lake.lake.storage import Storage
 from ksql_lake.schema import Schema
 from ksql_lake_tests.lake.crashing.writers import Opening
@@ -99,8 +100,15 @@ class _PlanningOnce(Attempt):
 
 
 class _Unplanned(FeedLake):
-    def stage(self, schema: Schema, *, read: ReadFacts, days: tuple[date, date] | None = None) -> Staging:
-        staging = super().stage(schema, read=read, days=days)
+    def stage(
+        self,
+        schema: Schema,
+        *,
+        read: ReadFacts,
+        days: tuple[date, date] | None = None,
+        known: KnownDays | None = None,
+    ) -> Staging:
+        staging = super().stage(schema, read=read, days=days, known=known)
         staging.attempt.__class__ = _PlanningOnce
         return staging
 
@@ -206,8 +214,15 @@ class _Tidy(Attempt):
 
 
 class _Tidied(FeedLake):
-    def stage(self, schema: Schema, *, read: ReadFacts, days: tuple[date, date] | None = None) -> Staging:
-        staging = super().stage(schema, read=read, days=days)
+    def stage(
+        self,
+        schema: Schema,
+        *,
+        read: ReadFacts,
+        days: tuple[date, date] | None = None,
+        known: KnownDays | None = None,
+    ) -> Staging:
+        staging = super().stage(schema, read=read, days=days, known=known)
         staging.attempt.__class__ = _Tidy
         return staging
 

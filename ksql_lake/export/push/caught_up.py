@@ -1,0 +1,156 @@
+"""Has a push query caught up? Judged from what the server tells of its positions, else from silence.
+
+ksqlDB never says so. Where it tells how far the query has read, every partition must be at its end and rest
+there, or have gone beyond the moment the query began. Where it does not, nothing from before that moment may
+have come for a while. Neither is a proof, so the judgement is kept with the commit. A query that stands still
+before its end is an error. Pure: time is told, in small steps, so that a process that was stopped does not take
+its own sleep for the server's silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ksql_lake.errors import ServerUnavailableError
+from ksql_lake.ksqldb import Position
+
+STEP_SHARE = 1 / 8
+"""How much of the time between two looks counts as the server's, at most; a share of a quiet period."""
+START_FACTOR = 3
+"""How many quiet periods a query may need for its first sign of life: an application starts on the server."""
+REST_SHARE = 0.5
+"""Share of a quiet period for which a partition rests at its end, where the server tells so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What showed that the query had caught up: `positions` or `silence`, and a sentence with numbers."""
+
+    judged_by: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Partition:
+    """A partition's position, and since when it has been there."""
+
+    position: Position
+    since: float
+
+    def resting(self, clock: float, quiet: float) -> bool:
+        rested = clock - self.since
+        short = self.position.end - self.position.committed
+        if self.position.known and short <= 0:
+            return rested >= quiet * REST_SHARE
+        # An empty partition looks like one that has not been fetched yet, and a transaction's last mark is an
+        # offset that no row ever reaches.
+        return rested >= quiet and short <= 1
+
+
+class CaughtUp:
+    """Judges one running push query.
+
+    Args:
+        topic: The source's topic, for texts.
+        partitions: How many partitions it has; 0 if unknown.
+        quiet: Length of a quiet period in seconds.
+        patience: Seconds after which a query that stands still before its end has failed.
+    """
+
+    def __init__(self, *, topic: str, partitions: int, quiet: float, patience: float) -> None:
+        self._topic = topic
+        self._count = partitions
+        self._quiet = quiet
+        self._patience = max(patience, quiet)
+        self._clock = 0.0
+        self._old_row_at = 0.0
+        self._any_row = False
+        self._told_at: float | None = None
+        self._partitions: dict[int, _Partition] = {}
+        self._passed: set[int] = set()
+
+    def step(self, seconds: float) -> None:
+        """Say that time has passed."""
+        self._clock += min(seconds, self._quiet * STEP_SHARE)
+
+    def heard(self, *, old: bool, passed: Mapping[int, bool] | None = None) -> None:
+        """Say that rows came.
+
+        Args:
+            old: Whether one of them is from before the query began.
+            passed: Kafka partition -> whether its last row is from after that moment.
+        """
+        self._any_row = True
+        if old:
+            self._old_row_at = self._clock
+        for partition, beyond in (passed or {}).items():
+            (self._passed.add if beyond else self._passed.discard)(partition)
+
+    def told(self, positions: Mapping[int, Position] | None) -> None:
+        """Say what the server told of the query's positions; None when it told nothing."""
+        if positions is None:
+            return
+        self._told_at = self._clock
+        for number, position in positions.items():
+            known = self._partitions.get(number)
+            if known is None or known.position != position:
+                self._partitions[number] = _Partition(position, self._clock)
+
+    @property
+    def silent_only(self) -> bool:
+        """Whether silence is all there is to judge by."""
+        return self._told_at is None
+
+    @property
+    def untold(self) -> bool:
+        """Whether the server has had time enough to tell of the query, and has not."""
+        return self._told_at is None and self._clock >= self._quiet * START_FACTOR
+
+    def ends(self) -> dict[int, int]:
+        """The end of each partition of which the server told one."""
+        return {number: part.position.end for number, part in self._partitions.items() if part.position.known}
+
+    def verdict(self) -> Verdict | None:
+        """Judge; None while the query has not caught up.
+
+        Raises:
+            ServerUnavailableError: It stands still before its end.
+        """
+        return self._by_silence() if self._told_at is None else self._by_positions()
+
+    def _by_silence(self) -> Verdict | None:
+        limit = self._quiet * (1 if self._any_row else START_FACTOR)
+        if self._clock - self._old_row_at < limit:
+            return None
+        return Verdict("silence", f"no row from before the query began came for {limit:g} s")
+
+    def _by_positions(self) -> Verdict | None:
+        parts = self._partitions
+        started = self._clock >= self._quiet * START_FACTOR or any(
+            part.position.known for part in parts.values()
+        )
+        waiting = [
+            part
+            for number, part in parts.items()
+            if number not in self._passed and not part.resting(self._clock, self._quiet)
+        ]
+        if started and not waiting and len(parts) >= max(self._count, 1):
+            return Verdict(
+                "positions", f"every partition of {self._topic} was read to its end: {self._numbers()}"
+            )
+        longest = max((self._clock - part.since for part in waiting or parts.values()), default=self._clock)
+        if min(longest, self._clock - self._old_row_at) >= self._patience:
+            raise ServerUnavailableError(
+                f"the query stands still, {self._numbers()}, for {self._patience:g} s",
+                hint="Nothing was kept; the export can be run again. Is a Kafka broker down?",
+            )
+        return None
+
+    def _numbers(self) -> str:
+        told = sorted(self._partitions.items())
+        shown = [
+            f"{number}: {max(part.position.committed, 0):,} of {max(part.position.end, 0):,}"
+            for number, part in told[:8]
+        ]
+        return ", ".join(shown) + (f" and {len(told) - 8} more" if len(told) > 8 else "")

@@ -1,0 +1,148 @@
+"""Which rows of a stream's push query land: those of the window, beyond the marks, each position once. Pure.
+
+Within a Kafka partition rows come in the order of their offsets. When the server moves a task, it may send
+rows again that it has sent before, so whatever does not lie beyond the last row of its partition is a
+repetition. The row at a mark is recognised by its ROWTIME; another time there, or a topic that ends before it,
+means that the topic was made anew, and that is refused: its offsets say nothing about the rows in the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ksql_lake.errors import ProtocolError, TopicRecreatedError
+from ksql_lake.lake.days import DaySplitter, event_times
+from ksql_lake.lake.positions import KnownDays, Mark, Marks
+
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Placing:
+    """Follows one push query of a stream.
+
+    Args:
+        window: The days asked for.
+        known: What the lake holds of them.
+        event_time: The column that decides a row's day.
+        placed: Whether rows come with their partition and offset; without, only the window decides.
+
+    Attributes:
+        seen: Per Kafka partition the furthest row that came.
+    """
+
+    def __init__(self, window: DaySplitter, known: KnownDays, *, event_time: str, placed: bool) -> None:
+        self.seen: Marks = {}
+        self._bounds = window.bounds
+        self._known = known
+        self._event_time = event_time
+        self._placed = placed
+        self._groups, self._floors = _floors(window.days, known)
+
+    def take(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give the rows of a batch that land.
+
+        Raises:
+            TopicRecreatedError: The topic is not the one that the marks are of.
+            ProtocolError: A row has no position.
+        """
+        events = event_times(batch, self._event_time)
+        wanted: Flags = (events >= self._bounds[0]) & (events < self._bounds[-1])
+        if self._placed:
+            partitions, offsets = _numbers(batch, "ROWPARTITION"), _numbers(batch, "ROWOFFSET")
+            times = _numbers(batch, "ROWTIME")
+            wanted &= self._forward(partitions, offsets, times)
+            wanted &= self._beyond(events, partitions, offsets)
+        return batch if wanted.all() else batch.filter(pa.array(wanted))
+
+    def check_ends(self, ends: Mapping[int, int], *, all_rows: bool) -> None:
+        """Hold the marks against where the topic ends.
+
+        Args:
+            ends: Kafka partition -> the end the server told.
+            all_rows: Every row of the topic came, whatever its day.
+
+        Raises:
+            TopicRecreatedError: A partition ends before its mark.
+        """
+        for partition, mark in self._known.newest.items():
+            end = ends.get(partition)
+            last = self.seen.get(partition)
+            if end is not None and end < mark.offset:
+                raise _recreated(
+                    f"partition {partition} ends at {end}, but was read up to {mark.offset} before"
+                )
+            if all_rows and last is not None and last.offset < mark.offset:
+                raise _recreated(
+                    f"the last offset of partition {partition} is {last.offset}, but it was read up to "
+                    f"{mark.offset} before"
+                )
+
+    def _recognise(self, partition: int, offsets: Numbers, times: Numbers) -> None:
+        mark = self._known.newest.get(partition)
+        for time in times[offsets == mark.offset] if mark is not None else ():
+            if mark is not None and time != mark.time:
+                raise _recreated(
+                    f"offset {mark.offset} of partition {partition} has the time {time}, not {mark.time}"
+                )
+
+    def _forward(self, partitions: Numbers, offsets: Numbers, times: Numbers) -> Flags:
+        """Tell which rows lie beyond all rows of their partition before them."""
+        forward = np.empty(len(partitions), dtype=np.bool_)
+        for partition in np.unique(partitions):
+            inside = partitions == partition
+            mine = offsets[inside]
+            self._recognise(int(partition), mine, times[inside])
+            before = self.seen.get(int(partition), Mark(-1, 0))
+            highest = np.maximum.accumulate(np.concatenate(([before.offset], mine)))
+            forward[inside] = mine > highest[:-1]
+            if highest[-1] > before.offset:
+                furthest = int(np.argmax(mine))
+                self.seen[int(partition)] = Mark(int(mine[furthest]), int(times[inside][furthest]))
+        return forward
+
+    def _beyond(self, events: Numbers, partitions: Numbers, offsets: Numbers) -> Flags:
+        """Tell which rows lie beyond the marks of their day; rows outside the window may get any answer."""
+        if self._floors.shape[1] == 0:
+            return np.ones(len(offsets), dtype=np.bool_)
+        last = len(self._groups) - 1
+        day = np.clip(np.searchsorted(self._bounds, events, side="right") - 1, 0, last)
+        # Partitions beyond the widest mark have a column of their own, which lets everything through.
+        column = np.minimum(partitions, self._floors.shape[1] - 1)
+        beyond: Flags = offsets > self._floors[self._groups[day], column]
+        return beyond
+
+
+def _floors(days: list[str], known: KnownDays) -> tuple[Numbers, Numbers]:
+    """Give each day's row in a table of marks, and the table: a column per Kafka partition, -1 for no mark."""
+    names = list(known.marks)
+    groups = np.array([names.index(known.names[day]) if day in known.names else len(names) for day in days])
+    widest = max((number for marks in known.marks.values() for number in marks), default=-1)
+    floors = np.full((len(names) + 1, widest + 2 if widest >= 0 else 0), -1, dtype=np.int64)
+    for row, name in enumerate(names):
+        for number, mark in known.marks[name].items():
+            floors[row, number] = mark.offset
+    return groups, floors
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> Numbers:
+    column: Any = batch.column(name)
+    if column.null_count:
+        raise ProtocolError(
+            f"the server sent a row without {name}",
+            hint="A push query over a stream gives every row its place; does a proxy rewrite queries?",
+        )
+    return np.asarray(column.cast(pa.int64()))
+
+
+def _recreated(what: str) -> TopicRecreatedError:
+    return TopicRecreatedError(
+        f"the topic is not the one that was read before: {what}",
+        hint="It was deleted and made anew, or cut back. To go on with it, export once with --new-topic: rows "
+        "are then compared with the lake by value, and offsets are kept from there on.",
+    )

@@ -1,0 +1,270 @@
+"""One running push query, read until it has caught up: rows of a stream, or changes of a table.
+
+It is always ended on the server, whatever ends the reading. It lands nothing by itself, and it never calls rows
+complete: it says what showed that the query had caught up, and how far it came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from ksql_lake.decode import RowDecoder
+from ksql_lake.errors import ProtocolError
+from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.push.caught_up import CaughtUp, Verdict
+from ksql_lake.export.push.placing import Placing
+from ksql_lake.export.push.runs import Run, runs
+from ksql_lake.export.question import Question
+from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
+from ksql_lake.feeds.columns import DELETED
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
+from ksql_lake.ksqldb.events import Event, Tombstone
+from ksql_lake.lake.days import DaySplitter
+from ksql_lake.lake.positions import KnownDays, Pushed
+from ksql_lake.schema import Column, Primitive, Schema, arrow_schema, parse_schema
+
+GATHERED_BYTES = 1 << 20
+"""How much of what is here already is decoded at once."""
+_SKEW_MS = 60_000
+"""How far a row's time may lie in the future and still say something about now."""
+
+
+class PositionsUntoldError(Exception):
+    """The server does not tell how far a query with a condition is: it has to be asked without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A push query as it was sent."""
+
+    client: KsqlClient
+    question: Question
+    statement: str
+    read_at: datetime
+
+    @property
+    def began(self) -> int:
+        """When, in epoch ms."""
+        return int(self.read_at.timestamp() * 1000)
+
+
+class PushReading:
+    """One running push query.
+
+    Args:
+        listening: The query.
+        sent: What was sent, and to which server.
+        plan: What the export reads.
+        known: What the lake holds of a stream's days; empty for a reading of everything.
+
+    Attributes:
+        statement: The query as sent.
+        read_at: When it was sent (UTC).
+        schema: Columns that land, in the lake's names.
+        log_schema: Columns of a table's changes: those, and others that are only read.
+        rows: Rows received so far, changes and deleted keys alike.
+        verdict: What showed that it had caught up; None before.
+        on_wait: Called again and again while it is read, also when nothing comes; may raise to end the reading.
+    """
+
+    def __init__(
+        self,
+        listening: Listening,
+        sent: Sent,
+        plan: ExportPlan,
+        known: KnownDays,
+    ) -> None:
+        question = sent.question
+        received = parse_schema(listening.header.schema_text)
+        if received.names != question.columns:
+            raise ProtocolError(
+                f"the response has the columns {', '.join(received.names)}, "
+                f"but {', '.join(question.columns)} were asked for",
+                hint="Is there a proxy in between that rewrites queries?",
+            )
+        self.known = known
+        self.statement = sent.statement
+        self.read_at = sent.read_at
+        self.rows = 0
+        self.verdict: Verdict | None = None
+        self.on_wait: Callable[[], None] = lambda: None
+        self.log_schema = _lake_schema(received, question)
+        self.schema = _landed(self.log_schema, question, plan.feed)
+        self._plan = plan
+        self._question = question
+        self._client = sent.client
+        self._listening = listening
+        self._decoder = RowDecoder(received)
+        self._log_arrow = arrow_schema(self.log_schema)
+        self._began = sent.began
+        self._placing = _placing(plan, known, question)
+
+    @property
+    def feed(self) -> Feed:
+        """The feed."""
+        return self._plan.feed
+
+    @property
+    def query_id(self) -> str | None:
+        """The query's name on the server."""
+        return self._listening.header.query_id
+
+    @property
+    def bytes_read(self) -> int:
+        """Response bytes so far."""
+        return self._listening.bytes_read
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the query has a condition, so that its silence says nothing."""
+        return self.statement != self._question.statement
+
+    @property
+    def key(self) -> list[str]:
+        """A table's key columns, as they are called in `log_schema`."""
+        return [
+            name
+            for name, column in zip(self.log_schema.names, self._question.columns, strict=True)
+            if column in self._question.key
+        ]
+
+    @property
+    def pushed(self) -> Pushed:
+        """How it was read, for the commit.
+
+        Raises:
+            ProtocolError: It has not caught up.
+        """
+        if self.verdict is None:
+            raise ProtocolError("a push query that has not caught up cannot be committed", hint="Read on.")
+        return Pushed(
+            rows=self.rows,
+            judged_by=self.verdict.judged_by,
+            caught_up=self.verdict.text,
+            seen=self._placing.seen if self._placing else {},
+            new_topic=self._plan.new_topic,
+        )
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Give the rows of a stream that land; ends when the query has caught up.
+
+        Raises:
+            KsqlError: The query broke off, failed, stands still, or ended without being asked to.
+            DecodeError: A value does not fit its column.
+        """
+        arrow = arrow_schema(self.schema)
+        for batch, gone in self._batches():
+            if gone or self._placing is None:
+                raise ProtocolError("a stream's rows came with a deleted key", hint="Is the source a table?")
+            landed = self._placing.take(batch)
+            columns = landed.columns[: self._question.landed]
+            if landed.num_rows:
+                cast = [column.cast(kind.type) for column, kind in zip(columns, arrow, strict=True)]
+                yield pa.RecordBatch.from_arrays(cast, schema=arrow)
+
+    def changes(self) -> Iterator[tuple[pa.RecordBatch, bool]]:
+        """Give a table's changes in their order, and whether they delete their keys; ends as iterating does.
+
+        Raises:
+            KsqlError: As for iterating.
+            DecodeError: A value does not fit its column.
+        """
+        for batch, gone in self._batches():
+            cast = [column.cast(kind.type) for column, kind in zip(batch.columns, self._log_arrow, strict=True)]
+            yield pa.RecordBatch.from_arrays(cast, schema=self._log_arrow), gone
+
+    def _batches(self) -> Iterator[tuple[pa.RecordBatch, bool]]:
+        """Decode what comes until the query has caught up, then what was still on its way."""
+        client = self._client
+        judge = CaughtUp(
+            topic=self._question.topic,
+            partitions=self._question.partitions,
+            quiet=client.quiet_seconds,
+            patience=client.read_timeout,
+        )
+        slice_seconds, poll_seconds = min(0.25, client.quiet_seconds / 20), min(2.0, client.quiet_seconds / 5)
+        looked = polled = time.monotonic()
+        while self.verdict is None:
+            for run in self._gather(slice_seconds):
+                yield self._decode(run, judge), run.gone
+            self.on_wait()
+            now = time.monotonic()
+            judge.step(now - looked)
+            looked = now
+            if now - polled >= poll_seconds:
+                judge.told(query_positions(client, self.query_id or "", topic=self._question.topic))
+                polled = time.monotonic()
+                if self.filtered and judge.untold:
+                    raise PositionsUntoldError
+            # While rows wait here the server may be held up by us, and its silence is ours.
+            if self._listening.waiting <= 1 and not (self.filtered and judge.silent_only):
+                self.verdict = judge.verdict()
+        for run in runs(self._listening.rest(), first_row=self.rows):
+            yield self._decode(run, judge), run.gone
+        if self._placing is not None:
+            self._placing.check_ends(judge.ends(), all_rows=not self.filtered)
+
+    def _gather(self, seconds: float) -> list[Run]:
+        """Wait for something, and take what else is here already."""
+        pieces: list[Event] = []
+        size = 0
+        piece = self._listening.next(seconds)
+        while piece is not None:
+            pieces.append(piece)
+            size += len(piece.data) if isinstance(piece, RowBlock | Tombstone) else 0
+            piece = self._listening.next(0) if size < GATHERED_BYTES and self._listening.waiting else None
+        return list(runs(pieces, first_row=self.rows))
+
+    def _decode(self, run: Run, judge: CaughtUp) -> pa.RecordBatch:
+        batch = self._decoder.decode(run.data, count=run.count, first_row=run.first_row)
+        self.rows += run.count
+        times = np.asarray(batch.column(ROWTIME).cast(pa.int64()).fill_null(0))
+        judge.heard(old=bool((times < self._began).any()), passed=self._passed(batch, times))
+        return batch
+
+    def _passed(self, batch: pa.RecordBatch, times: np.ndarray) -> dict[int, bool]:
+        """Tell of each partition whether its last row is from after the query began."""
+        if not self._question.placed:
+            return {}
+        soon = time.time() * 1000 + _SKEW_MS
+        partitions = np.asarray(batch.column("ROWPARTITION").cast(pa.int64()).fill_null(-1))
+        return {
+            int(partition): self._began <= times[np.flatnonzero(partitions == partition)[-1]] <= soon
+            for partition in np.unique(partitions)
+        }
+
+
+def _lake_schema(received: Schema, question: Question) -> Schema:
+    return Schema(
+        tuple(
+            Column(
+                name,
+                Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type,
+                key=column.name in question.key,
+            )
+            for name, column in zip(question.names, received, strict=True)
+        )
+    )
+
+
+def _landed(schema: Schema, question: Question, feed: Feed) -> Schema:
+    columns = schema.columns[: question.landed]
+    if isinstance(feed, TableFeed) and feed.deleted:
+        columns = (*columns, Column(DELETED, Primitive.BOOLEAN))
+    return Schema(columns)
+
+
+def _placing(plan: ExportPlan, known: KnownDays, question: Question) -> Placing | None:
+    feed = plan.feed
+    if not isinstance(feed, StreamFeed) or plan.days is None:
+        return None
+    days = plan.days
+    window = DaySplitter(days.first, days.last, feed.zone)
+    return Placing(window, known, event_time=feed.event_time, placed=question.placed)

@@ -1,0 +1,39 @@
+"""A table's changes become a snapshot: of each key the last change, deleted keys left out or marked as such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ksql_lake.export.push.reading import PushReading
+from ksql_lake.feeds.model import TableFeed
+from ksql_lake.lake import Staging
+from ksql_lake.schema import arrow_schema
+
+
+def snapshot_rows(reading: PushReading, staging: Staging) -> Iterator[pa.RecordBatch]:
+    """Give the rows of a snapshot, after the query has caught up.
+
+    Args:
+        reading: The running push query of a table.
+        staging: Where the changes are kept meanwhile.
+
+    Raises:
+        KsqlError: The query could not be read to where it had caught up.
+        WriteError: There is neither memory nor disk enough.
+    """
+    feed = reading.feed
+    arrow = arrow_schema(reading.schema)
+    marked = isinstance(feed, TableFeed) and feed.deleted
+    landed = len(arrow) - marked
+    with staging.change_log(reading.log_schema, reading.key) as changes:
+        for batch, gone in reading.changes():
+            changes.write(batch, gone=gone)
+        for batch, gone in changes.last():
+            if marked:
+                yield pa.RecordBatch.from_arrays([*batch.columns[:landed], gone], schema=arrow)
+            else:
+                kept = batch.filter(pc.invert(gone))
+                yield pa.RecordBatch.from_arrays(kept.columns[:landed], schema=arrow)

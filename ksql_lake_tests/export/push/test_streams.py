@@ -1,0 +1,271 @@
+"""Streams by push query: every row once, by offset, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ksql_lake.errors import (
+    IncompleteResponseError,
+    KsqlLakeError,
+    QueryFailedError,
+    ServerUnavailableError,
+    TopicRecreatedError,
+)
+from ksql_lake.export import Days
+from ksql_lake.feeds.model import Feed, Identity
+from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor import examine
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake_tests.export.push.server import DAYS, Server, feed, held, row
+
+CREATE = "CREATE STREAM {} (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='{}', PARTITIONS=3);"
+
+
+@pytest.fixture
+def source(server: Server, request: pytest.FixtureRequest) -> Iterator[Feed]:
+    """A stream of its own with thirty rows on three days, and its feed."""
+    wanted = feed(request.node.name.split("[")[0][:60].lower())
+    server.ksql(CREATE.format(wanted.source, wanted.name))
+    server.append(wanted.source, *(row(number, day=number % 3) for number in range(30)))
+    yield wanted
+    server.ksql(f"DROP STREAM {wanted.source};")
+
+
+def test_rows_land_once_over_repeated_exports(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Each export adds what was appended since, also equal rows; marks are committed with them."""
+    first = server.export(tmp_path, source)
+    assert (first.new, first.already_there) == (30, 0)
+    assert first.caught_up.startswith(f"every partition of {source.name} was read to its end: 0: 10 of 10")
+
+    again = server.export(tmp_path, source)
+    assert (again.new, again.already_there) == (0, 0)
+    server.append(source.source, row(3), row(3), row(100, day=3))
+    third = server.export(tmp_path, source)
+
+    assert third.new == 3
+    assert held(tmp_path, source) == Counter([*range(30), 3, 3, 100])
+    state = Lake(tmp_path).feed(source).state()
+    assert {number: mark.offset for number, mark in state.marks[state.marked["2025-01-06"]].items()} == {
+        0: 10, 1: 10, 2: 10,
+    }  # fmt: skip
+    assert state.last_read is not None
+    assert (state.last_read.extraction, state.last_read.judged_by) == ("push", "positions")
+    assert examine(Lake(tmp_path).storage, FeedLayout("stream", source.name)).sound
+
+
+def test_the_server_is_asked_for_new_rows_only(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Once the server has told its positions, it is asked for rows beyond the marks and of the window alone."""
+    server.export(tmp_path, source)
+    server.export(tmp_path, source)
+    before, after = server.asked(source.source)[-2:]
+
+    assert "WHERE" not in before["statement"]
+    assert "ROWPARTITION = 0 AND ROWOFFSET > 9" in after["statement"]
+    assert (before["rows"], after["rows"]) == (30, 3)
+    assert [query["state"] for query in (before, after)] == ["stopped", "stopped"]
+
+
+def test_one_scan_serves_many_days_and_each_day_alone(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Days exported by themselves, in any order, add up to the whole, and none hides another's rows."""
+    second, rest = Days(date(2025, 1, 7), date(2025, 1, 7)), DAYS
+    assert server.export(tmp_path, source, days=second).new == 10
+    server.append(source.source, row(31, day=1), row(32, day=0))
+    assert server.export(tmp_path, source, days=second).new == 1
+    whole = server.export(tmp_path, source, days=rest)
+
+    assert whole.new == 21
+    assert held(tmp_path, source) == Counter([*range(30), 31, 32])
+    assert [part.late for part in whole.partitions] == [0, 0, 0, 0]
+    lake = Lake(tmp_path).feed(source)
+    certificate = lake.certificate("2025-01-07")
+    assert certificate is not None
+    assert certificate.rows == 11
+
+
+def test_a_late_row_lands_and_counts_as_late(server: Server, source: Feed, tmp_path: Path) -> None:
+    """A row appended to a closed day lands with the next export that covers it."""
+    server.export(tmp_path, source)
+    server.append(source.source, row(77, day=0))
+
+    result = server.export(tmp_path, source)
+
+    assert (result.new, result.late) == (1, 1)
+
+
+def test_a_replay_doubles_nothing(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Rows that a moved task sends again are known by their offsets."""
+    server.faults({"kind": "replay", "after_rows": 20, "rows": 9, "times": 1})
+
+    result = server.export(tmp_path, source)
+
+    assert result.new == 30
+    assert server.asked(source.source)[-1]["rows"] == 49
+    assert set(held(tmp_path, source).values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "reason"),
+    [
+        ({"kind": "cut_row", "after_rows": 11}, IncompleteResponseError, "row 12: the answer was cut off"),
+        ({"kind": "cut_chunk", "after_rows": 11}, IncompleteResponseError, "cut off"),
+        ({"kind": "reset", "after_rows": 11}, IncompleteResponseError, "connection"),
+        ({"kind": "error", "after_rows": 11}, QueryFailedError, "boom"),
+        (
+            {"kind": "short", "after_rows": 11},
+            IncompleteResponseError,
+            "the server closed the query after 11 rows",
+        ),
+        ({"kind": "hang", "after_rows": 11}, ServerUnavailableError, "the query stands still, 0: 0 of 10"),
+        ({"kind": "not_ready"}, ServerUnavailableError, "not yet ready"),
+    ],
+    ids=lambda value: str(value["kind"]) if isinstance(value, dict) else "",
+)
+def test_a_broken_query_lands_nothing(
+    server: Server, source: Feed, tmp_path: Path, fault: dict[str, Any], error: type[KsqlLakeError], reason: str
+) -> None:
+    """Nothing of it is in the lake, the error says what happened, and the next export has every row."""
+    server.faults({**fault, "times": 1})
+
+    with pytest.raises(error) as caught:
+        server.export(tmp_path, source, read_timeout=1)
+
+    assert str(caught.value).startswith(f"feed {source.name}")
+    assert reason in str(caught.value)
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert server.export(tmp_path, source).new == 30
+
+
+def test_what_may_pass_is_tried_again(server: Server, source: Feed, tmp_path: Path) -> None:
+    """A retry is a fresh query from the first row on, and rows of the broken one are not mixed in."""
+    server.faults({"kind": "cut_row", "after_rows": 20, "times": 2})
+
+    result = server.export(tmp_path, source, attempts=3)
+
+    assert (result.attempts, result.new) == (3, 30)
+
+
+def test_silence_decides_where_the_server_does_not_tell(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Without positions the export ends after a quiet period, reads every row, and says so."""
+    server.faults({"kind": "no_positions"})
+
+    first = server.export(tmp_path, source)
+    server.append(source.source, row(40))
+    second = server.export(tmp_path, source)
+
+    assert first.caught_up == "no row from before the query began came for 0.4 s"
+    assert (first.new, second.new) == (30, 1)
+    assert server.asked(source.source)[-1]["rows"] == 31
+    assert held(tmp_path, source) == Counter([*range(30), 40])
+
+
+def test_a_server_that_stops_telling_is_asked_without_condition(
+    server: Server, source: Feed, tmp_path: Path
+) -> None:
+    """A query with a condition is silent for reasons of its own, so silence ends none."""
+    server.export(tmp_path, source)
+    server.append(source.source, row(41))
+    server.faults({"kind": "no_positions"})
+
+    result = server.export(tmp_path, source)
+
+    assert result.new == 1
+    assert ["WHERE" in query["statement"] for query in server.asked(source.source)] == [False, True, False]
+    assert result.caught_up.startswith("no row from before")
+
+
+@pytest.mark.parametrize("more", [0, 100], ids=["shorter", "longer"])
+def test_a_topic_made_anew_is_refused(server: Server, source: Feed, tmp_path: Path, more: int) -> None:
+    """Offsets of another topic are never taken for those of the first, whether it is shorter or longer."""
+    server.export(tmp_path, source)
+    before = held(tmp_path, source)
+    server.ksql(f"DROP STREAM {source.source};" + CREATE.format(source.source, source.name))
+    server.append(source.source, *(row(number, day=1) for number in range(500, 505 + more)))
+
+    with pytest.raises(TopicRecreatedError) as caught:
+        server.export(tmp_path, source)
+
+    assert "the topic is not the one that was read before" in str(caught.value)
+    assert "--new-topic" in str(caught.value)
+    assert held(tmp_path, source) == before
+    accepted = server.export(tmp_path, source, new_topic=True)
+    assert accepted.new == 5 + more
+    assert server.export(tmp_path, source).new == 0
+    assert sum(held(tmp_path, source).values()) == 35 + more
+
+
+def test_a_stream_that_was_pulled_before_goes_on_by_push(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Days without marks are compared by value once, in both directions, and no row is doubled or lost."""
+    pulled = source.model_copy(update={"extraction": "pull"})
+    assert server.export(tmp_path, pulled).new == 30
+    server.append(source.source, row(3), row(50))
+
+    assert server.export(tmp_path, source).new == 2
+    server.append(source.source, row(51))
+    assert server.export(tmp_path, pulled).new == 1
+    server.append(source.source, row(52), row(51))
+    assert server.export(tmp_path, source).new == 2
+    assert held(tmp_path, source) == Counter([*range(30), 3, 50, 51, 51, 52])
+
+
+def test_an_empty_stream_is_looked_at(server: Server, tmp_path: Path) -> None:
+    """Without any row the export needs longer, and commits that there were none."""
+    wanted = feed("nothing_at_all")
+    server.ksql(CREATE.format(wanted.source, wanted.name))
+    try:
+        result = server.export(tmp_path, wanted)
+    finally:
+        server.ksql(f"DROP STREAM {wanted.source};")
+
+    assert (result.commit, result.new) == (1, 0)
+    assert "2025-01-06" in Lake(tmp_path).feed(wanted).state().looked
+
+
+def test_offsets_become_columns_when_the_feed_asks(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Identity by offset names them, and then they are in the files too."""
+    identity = Identity(by="offset", columns=("ROWPARTITION", "ROWOFFSET"))
+    wanted = source.model_copy(update={"identity": identity})
+    server.export(tmp_path, wanted)
+    table = Lake(tmp_path).feed(wanted).dataset().to_table(columns=["ROWPARTITION", "ROWOFFSET"])
+
+    assert len({tuple(place.values()) for place in table.to_pylist()}) == 30
+    assert server.export(tmp_path, wanted).new == 0
+
+
+def test_an_event_time_of_its_own_decides_the_day(server: Server, tmp_path: Path) -> None:
+    """Rows belong to the day of the feed's column, and to ROWTIME's where that is NULL."""
+    wanted = feed("bookings", event_time="AT")
+    server.ksql("CREATE STREAM BOOKINGS (ID BIGINT, AT BIGINT) WITH (KAFKA_TOPIC='b', PARTITIONS=2);")
+    try:
+        times = [row(number, day=2) for number in range(6)]
+        rows = [{"ID": item["ID"], "ROWTIME": item["ROWTIME"], "AT": None} for item in times]
+        for item in rows[:3]:
+            item["AT"] = row(0, day=1)["ROWTIME"]
+        server.append("BOOKINGS", *rows)
+        for _ in range(2):
+            result = server.export(tmp_path, wanted)
+    finally:
+        server.ksql("DROP STREAM BOOKINGS;")
+
+    assert [part.records for part in result.partitions] == [0, 3, 3, 0]
+    assert result.new == 0
+
+
+def test_an_old_server_is_read_by_value(old_server: Server, tmp_path: Path) -> None:
+    """Before 0.23 there are no offsets: rows are compared by value, after a quiet period."""
+    wanted = feed("ticks")
+    old_server.ksql(CREATE.format("TICKS", "ticks"))
+    old_server.append("TICKS", *(row(number) for number in range(10)), row(4))
+
+    first = old_server.export(tmp_path, wanted)
+    old_server.append("TICKS", row(4), row(11))
+    second = old_server.export(tmp_path, wanted)
+
+    assert (first.new, second.new, second.already_there) == (11, 2, 11)
+    assert first.caught_up.startswith("no row from before")
+    assert held(tmp_path, wanted) == Counter([*range(10), 4, 4, 11])
