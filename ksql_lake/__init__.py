@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ksql_lake.feeds import FeedStore
     from ksql_lake.ksqldb import KsqlClient
     from ksql_lake.lake import Lake
-    from ksql_lake.query import TableDiff, diff
+    from ksql_lake.query import TableDiff, connect, diff, read_stream, read_table
     from ksql_lake.settings import Settings, load_settings
 
 _HOMES = {
@@ -27,9 +27,12 @@ _HOMES = {
     "Recovery": "ksql_lake.errors",
     "Settings": "ksql_lake.settings",
     "TableDiff": "ksql_lake.query",
+    "connect": "ksql_lake.query",
     "diff": "ksql_lake.query",
     "export_feed": "ksql_lake.export",
     "load_settings": "ksql_lake.settings",
+    "read_stream": "ksql_lake.query",
+    "read_table": "ksql_lake.query",
 }
 
 __all__ = [
@@ -43,9 +46,12 @@ __all__ = [
     "Recovery",
     "Settings",
     "TableDiff",
+    "connect",
     "diff",
     "export_feed",
     "load_settings",
+    "read_stream",
+    "read_table",
 ]
 
 

@@ -20,9 +20,12 @@ PUBLIC = [
     "Recovery",
     "Settings",
     "TableDiff",
+    "connect",
     "diff",
     "export_feed",
     "load_settings",
+    "read_stream",
+    "read_table",
 ]
 
 

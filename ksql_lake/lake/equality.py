@@ -22,9 +22,13 @@ def sql_text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def row_terms(columns: Iterable[Column]) -> list[str]:
-    """Give expressions over the relation `data` that are equal exactly when the columns are."""
-    return [term for column in columns for term in terms(f"data.{sql_name(column.name)}", column.type)]
+def row_terms(columns: Iterable[Column], *, always: bool = False) -> list[str]:
+    """Give expressions over the relation `data` that are equal exactly when the columns are; see `terms`."""
+    return [
+        term
+        for column in columns
+        for term in terms(f"data.{sql_name(column.name)}", column.type, always=always)
+    ]
 
 
 def terms(value: str, kind: KsqlType, *, always: bool = False) -> list[str]:

@@ -6,6 +6,8 @@ Everything else is refused with the way out: no value is ever cast to a type tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from ksql_lake.errors import SchemaChangeError
@@ -88,14 +90,37 @@ def versioned_names(old: Schema | None, new: Schema) -> dict[str, str]:
     Gives received name -> name in the lake for every received column.
     """
     held = {column.name.casefold(): column for column in old or ()}
+    own = {column.name.casefold() for column in new}
     names: dict[str, str] = {}
     for column in new:
         name, number = column.name, 1
-        while name.casefold() in held and widened(held[name.casefold()].type, column.type) is None:
+        while (number > 1 and name.casefold() in own) or (
+            name.casefold() in held and widened(held[name.casefold()].type, column.type) is None
+        ):
             number += 1
             name = f"{column.name}_V{number}"
         names[column.name] = name
     return names
+
+
+def unify_versions(versions: Sequence[Schema]) -> tuple[Schema, list[dict[str, str]]]:
+    """Give the columns that can hold the rows of several versions of a table, oldest first.
+
+    Versions are whole snapshots, so anything may differ between them. A column that cannot be read as one with
+    the older one of its name becomes a column of its own, as a stream's does: `PRICE_V2`.
+
+    Returns:
+        The columns, and for each version its own names with the names they have there.
+    """
+    unified, named = Schema(()), []
+    for version in versions:
+        spelled = {column.name.casefold(): column.name for column in unified}
+        names = {
+            own: spelled.get(name.casefold(), name) for own, name in versioned_names(unified, version).items()
+        }
+        unified = unify(unified, Schema(tuple(replace(column, name=names[column.name]) for column in version)))
+        named.append(names)
+    return unified, named
 
 
 def evolved(old: Schema | None, new: Schema, policy: Policy) -> Schema:

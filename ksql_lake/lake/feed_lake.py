@@ -6,7 +6,7 @@ of retention; reading never waits for writers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
 from ksql_lake.lake.opening import open_storage
 from ksql_lake.lake.positions import KnownDays
+from ksql_lake.lake.published import published_state
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
 from ksql_lake.lake.staging import Staging
 from ksql_lake.lake.state import FeedState
@@ -80,6 +81,14 @@ class FeedLake:
             CorruptLakeError: A manifest is missing or unreadable.
         """
         return self.log.load()
+
+    def published(self) -> FeedState:
+        """Give what is committed and in place, for whoever reads rows; changes nothing.
+
+        Raises:
+            CorruptLakeError: A manifest is missing or unreadable, or a committed file is nowhere.
+        """
+        return published_state(self.log)
 
     def recover(self) -> FeedState:
         """Finish what a killed export left behind, and give what is committed.
@@ -190,9 +199,12 @@ class FeedLake:
                 if done is not None:
                     yield done
 
-    def dataset(self, *, partitions: Collection[str] | None = None) -> ds.Dataset:
-        """Give a lazy pyarrow dataset over committed rows; `partitions` None means all."""
-        return reader.dataset(self.storage, self.layout, self.state(), partitions=partitions)
+    def dataset(
+        self, *, partitions: Collection[str] | None = None, columns: Sequence[str] | None = None
+    ) -> ds.Dataset:
+        """Give a lazy pyarrow dataset over committed rows; None means all partitions, all columns."""
+        state = self.published()
+        return reader.dataset(self.storage, self.layout, state, partitions=partitions, columns=columns)
 
     def relation(
         self, connection: duckdb.DuckDBPyConnection | None = None, *, partitions: Collection[str] | None = None
@@ -202,7 +214,8 @@ class FeedLake:
         Without a connection it lives in one of its own, in memory.
         """
         connection = connection or duckdb.connect()
-        return reader.relation(connection, self.storage, self.layout, self.state(), partitions=partitions)
+        state = self.published()
+        return reader.relation(connection, self.storage, self.layout, state, partitions=partitions)
 
 
 class Lake:

@@ -10,8 +10,8 @@ ever decided by a hash.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import LakeError, WriteError
 from ksql_lake.lake.equality import row_terms, sql_name, sql_text
+from ksql_lake.lake.evolution import shared, widened
 from ksql_lake.lake.spilling import spilling
+from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.lake.storage import free_space
 from ksql_lake.schema import Column, Schema
 
@@ -40,10 +42,10 @@ PASS_BYTES = 96_000_000
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A committed file: its path and its own columns (older files may lack newer ones)."""
+    """A committed file: its path and its own columns, which may be fewer and narrower than the staged ones."""
 
     path: str
-    columns: frozenset[str]
+    columns: Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _compare(
     connection.executemany("INSERT INTO owner VALUES (?, ?)", paths)
     # Files of different shape are compared one shape after another, each on the columns it has: an event that
     # was exported before a column existed is still the same event.
-    shapes: defaultdict[frozenset[str], list[tuple[int, str]]] = defaultdict(list)
+    shapes: defaultdict[Schema, list[tuple[int, str]]] = defaultdict(list)
     for number, candidate in enumerate(chunk):
         for held in candidate.held:
             shapes[held.columns].append((number, held.path))
@@ -147,20 +149,33 @@ def _compare(
         # First of all: of a row that came twice, only one may look for its match among the held ones.
         identifying = [column for column in schema if column.name in key]
         _drop_repeats(connection, [candidate.path for candidate in chunk], identifying)
-    for columns, files in shapes.items():
+    for shape, files in shapes.items():
         # A file from before the key's columns existed is compared like whole rows, on the columns it has.
-        keyed = bool(key) and columns.issuperset(key)
-        compared = [column for column in schema if column.name in (key if keyed else columns)]
+        keyed = bool(key) and set(shape.names).issuperset(key)
+        compared, rebuilt = _compared(schema, shape, key if keyed else shape.names)
+        listed = _listed(compared, always=rebuilt)
         staged = [chunk[number].path for number in sorted({number for number, _ in files})]
         older = [path for _, path in files]
         for share in _shares(connection, [*staged, *older], compared):
-            _drop_matches(connection, staged, older, compared, unique=keyed, share=share)
+            _drop_matches(connection, staged, older, listed, unique=keyed, share=share)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
     parts, rows = (result.column(name).to_numpy() for name in ("part", "row"))
     return {
         candidate.partition: rows[np.searchsorted(parts, number) : np.searchsorted(parts, number, side="right")]
         for number, candidate in enumerate(chunk)
     }
+
+
+def _compared(staged: Schema, held: Schema, names: Collection[str]) -> tuple[list[Column], bool]:
+    """Give the columns by which rows are compared, and whether STRUCTs are cut down to the fields both have.
+
+    A field inside a STRUCT is like a column: an event from before it existed is still the same event.
+    """
+    own = {column.name: column.type for column in held}
+    pairs = [(column, own[column.name]) for column in staged if column.name in own and column.name in names]
+    columns = [replace(column, type=shared(old, column.type) or column.type) for column, old in pairs]
+    whole = [widened(old, column.type) for column, old in pairs]
+    return columns, [column.type for column in columns] != whole
 
 
 def _staged_rows(chunk: list[Candidate]) -> str:
@@ -175,12 +190,12 @@ def _drop_matches(
     connection: duckdb.DuckDBPyConnection,
     staged: list[str],
     held: list[str],
-    columns: list[Column],
+    listed: tuple[str, str],
     *,
     unique: bool,
     share: str,
 ) -> None:
-    names, terms = _listed(columns)
+    names, terms = listed
     taken = "count(*)" if unique else "least(count(s_row), count(*) - count(s_row))"
     connection.execute(
         f"""
@@ -229,7 +244,10 @@ def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: li
     if parts == 1:
         return ["true"]
     if all(column.name != "ROWTIME" for column in columns):
-        listed = ", ".join(f"data.{sql_name(column.name)}" for column in columns)
+        # The same number of another width has another hash.
+        listed = ", ".join(
+            f"CAST(data.{sql_name(column.name)} AS {sql_type(column.type)})" for column in columns
+        )
         return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
     files = ", ".join(sql_text(path) for path in paths)
     shares = ", ".join(str(number / parts) for number in range(1, parts))
@@ -253,7 +271,7 @@ def _rows(paths: list[str], terms: str, row: str, share: str = "true") -> str:
     )
 
 
-def _listed(columns: list[Column]) -> tuple[str, str]:
-    """Give the names of the compared values and the expressions that make them."""
-    named = {f"t{index}": term for index, term in enumerate(row_terms(columns))}
+def _listed(columns: list[Column], *, always: bool = False) -> tuple[str, str]:
+    """Give the names of the compared values and the expressions that make them; for `always` see `terms`."""
+    named = {f"t{index}": term for index, term in enumerate(row_terms(columns, always=always))}
     return ", ".join(named), ", ".join(f"{term} AS {name}" for name, term in named.items())

@@ -6,18 +6,19 @@ across files written before and after a schema change, and partition columns as 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 
-from ksql_lake.errors import LakeError, VersionError
+from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.manifest import FileEntry
+from ksql_lake.lake.scan import committed_rows, unified_columns
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import Storage
-from ksql_lake.schema import arrow_schema
+from ksql_lake.schema import Schema, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -26,40 +27,44 @@ PARTITION_COLUMNS = {
     "stream": pa.schema([("year", pa.int32()), ("month", pa.int32()), ("day", pa.int32())]),
     "table": pa.schema([("version", pa.string())]),
 }
-HIVE_TYPES = {
-    "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
-    "table": {"version": "VARCHAR"},
-}
 
 
 def dataset(
-    storage: Storage, layout: FeedLayout, state: FeedState, *, partitions: Collection[str] | None = None
+    storage: Storage,
+    layout: FeedLayout,
+    state: FeedState,
+    *,
+    partitions: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> ds.Dataset:
     """Give a lazy dataset over committed files, partition columns included.
 
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
-        state: The feed's state.
+        state: The feed's state; every file of it is in place.
         partitions: Which partitions; None means all.
+        columns: Which columns, in this order; None means all.
 
     Raises:
         LakeError: Nothing was ever exported, so there are no columns to give.
+        SchemaChangeError: The columns of several versions of a table cannot be read as one.
         VersionError: A table's version is not there, e.g. because retention removed it.
     """
     # It brings pandas along, a good part of every command's start, and only whoever reads rows needs it.
     import pyarrow.dataset as ds  # noqa: PLC0415
 
-    schema = _columns(layout, state)
     keys = [layout.data(file.path) for file in _files(layout, state, partitions)]
     hive = PARTITION_COLUMNS[layout.kind]
-    full = pa.schema([*schema, *hive])
+    schema = pa.schema([*arrow_schema(_columns(layout, state, partitions)), *hive])
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     if not keys:
-        return ds.dataset(full.empty_table())
+        return ds.dataset(schema.empty_table())
     (base, *paths), filesystem = storage.arrow_paths([layout.dataset, *keys])
     return ds.dataset(
         paths,
-        schema=full,
+        schema=schema,
         format="parquet",
         partitioning=ds.partitioning(hive, flavor="hive"),
         partition_base_dir=base,
@@ -81,28 +86,33 @@ def relation(
         LakeError: Nothing was ever exported, so there are no columns to give.
         VersionError: A table's version is not there, e.g. because retention removed it.
     """
-    paths = [storage.uri(layout.data(file.path)) for file in _files(layout, state, partitions)]
-    if not paths:
-        empty = dataset(storage, layout, state, partitions=()).to_table()
-        return connection.from_arrow(empty)
+    _check_exported(layout, state)
+    _files(layout, state, partitions)
     storage.attach(connection)
-    kinds = ", ".join(f"'{name}': {kind}" for name, kind in HIVE_TYPES[layout.kind].items())
-    files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return connection.sql(
-        f"SELECT * FROM read_parquet([{files}], union_by_name = true, hive_partitioning = true, "
-        f"hive_types = {{{kinds}}})"
-    )
+    rows = committed_rows(state, lambda path: storage.uri(layout.data(path)), partitions=partitions)
+    return connection.sql(rows)
 
 
-def _columns(layout: FeedLayout, state: FeedState) -> pa.Schema:
-    columns = state.columns
-    if columns is None:
+def _columns(layout: FeedLayout, state: FeedState, partitions: Collection[str] | None) -> Schema:
+    _check_exported(layout, state)
+    columns, held = unified_columns(state, partitions)
+    apart = sorted({lake for names in held for lake, own in names.items() if lake != own})
+    if apart:
+        raise SchemaChangeError(
+            f"its versions hold columns of one name that cannot be read as one: {', '.join(apart)}",
+            hint=f"Read one version at a time, or `FROM {layout.name}_versions` with `ksql-lake sql`.",
+            feed=layout.name,
+        )
+    return columns
+
+
+def _check_exported(layout: FeedLayout, state: FeedState) -> None:
+    if state.columns is None:
         raise LakeError(
             "nothing was exported yet",
             hint=f"Run `ksql-lake export --{layout.kind} {layout.name}` first.",
             feed=layout.name,
         )
-    return arrow_schema(columns)
 
 
 def _files(layout: FeedLayout, state: FeedState, partitions: Collection[str] | None) -> list[FileEntry]:

@@ -308,7 +308,7 @@ class Staging:
 
     def _candidate(self, state: FeedState, file: StagedFile, paths: Mapping[str, str]) -> Candidate:
         held = tuple(
-            Held(paths[self.attempt.log.layout.data(entry.path)], frozenset(state.shape(entry).names))
+            Held(paths[self.attempt.log.layout.data(entry.path)], state.shape(entry))
             for entry in state.files_of(file.partition)
         )
         return Candidate(file.partition, str(self.attempt.path(file.name)), file.records, held)

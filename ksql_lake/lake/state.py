@@ -139,13 +139,17 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         Raises:
             KeyError: The file's name carries no commit number with columns; cannot happen for files we wrote.
         """
+        return parse_schema(self.shape_text(file))
+
+    def shape_text(self, file: FileEntry) -> str:
+        """Give the columns a live file itself has as ksqlDB schema text; see `shape`."""
         if self.kind == "table":
-            return parse_schema(self.partitions[file.partition].schema)
+            return self.partitions[file.partition].schema
         sequence = file_sequence(file.path) or 0
         position = bisect_right(self.shapes, sequence, key=lambda shape: shape[0]) - 1
         if position < 0:
             raise KeyError(file.path)
-        return parse_schema(self.shapes[position][1])
+        return self.shapes[position][1]
 
     def copy(self) -> FeedState:
         """Give a state that can be folded on without changing this one."""

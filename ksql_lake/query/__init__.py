@@ -1,11 +1,22 @@
-"""The lake as tables to ask: a DuckDB connection with one view per feed, and what changed in a table."""
+"""The lake as tables to ask: SQL views, frames for Python, pages for people, and what changed in a table."""
 
 from __future__ import annotations
 
 from ksql_lake.query.connection import connect
 from ksql_lake.query.diff import TableDiff, diff
 from ksql_lake.query.page import description, partition_page
+from ksql_lake.query.reading import read_stream, read_table
 from ksql_lake.query.view import View
 from ksql_lake.query.views import lake_views
 
-__all__ = ["TableDiff", "View", "connect", "description", "diff", "lake_views", "partition_page"]
+__all__ = [
+    "TableDiff",
+    "View",
+    "connect",
+    "description",
+    "diff",
+    "lake_views",
+    "partition_page",
+    "read_stream",
+    "read_table",
+]

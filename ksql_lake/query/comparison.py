@@ -14,7 +14,7 @@ from typing import Literal
 from ksql_lake.errors import LakeError, SchemaChangeError
 from ksql_lake.lake.equality import compares_as_is, sql_name, sql_text, terms
 from ksql_lake.lake.evolution import shared, widened
-from ksql_lake.query.types import duckdb_type
+from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.schema import Column, KsqlType, Schema
 
 
@@ -151,7 +151,7 @@ class Side:
         types = {self.shown_name(own.name): own.type for own in self.schema}
         value = values.get(column.name, "NULL")
         same = types.get(column.name) == column.type
-        return value if same else f"CAST({value} AS {duckdb_type(column.type)})"
+        return value if same else f"CAST({value} AS {sql_type(column.type)})"
 
 
 def compare(old: Schema, new: Schema) -> Comparison:

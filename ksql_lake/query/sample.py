@@ -17,8 +17,9 @@ import duckdb
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.lake import FeedLake
+from ksql_lake.lake.equality import sql_name
+from ksql_lake.lake.scan import PATH_COLUMNS
 from ksql_lake.quantities import count_text
-from ksql_lake.query.views import HIVE_TYPES, quoted
 
 COLUMNS = 12
 """Most columns of a sample."""
@@ -63,8 +64,8 @@ def _read(lake: FeedLake, partition: str, rows: int) -> tuple[list[str], list[di
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         relation = lake.relation(connection, partitions=[partition])
-        names = [name for name in relation.columns if name not in HIVE_TYPES[lake.feed.kind]]
-        shown = relation.project(", ".join(quoted(name) for name in names[:COLUMNS])).limit(rows)
+        names = [name for name in relation.columns if name not in PATH_COLUMNS[lake.feed.kind]]
+        shown = relation.project(", ".join(sql_name(name) for name in names[:COLUMNS])).limit(rows)
         return names, shown.to_arrow_table().to_pylist()
 
 

@@ -7,8 +7,9 @@ to be exact about columns that changed their type; that is what `ksql_lake.conne
 from __future__ import annotations
 
 from ksql_lake.lake import FeedLake
+from ksql_lake.lake.equality import sql_text
 from ksql_lake.lake.layout import version_number
-from ksql_lake.query.views import HIVE_TYPES, text
+from ksql_lake.lake.scan import hive_types
 
 _DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
 
@@ -30,11 +31,10 @@ def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
 
 
 def _rows(lake: FeedLake) -> str:
-    kinds = ", ".join(f"'{name}': {kind}" for name, kind in HIVE_TYPES[lake.feed.kind].items())
     files = f"{_literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}"
     return (
-        f"read_parquet(\n  {text(files)},\n"
-        f"  hive_partitioning = true, union_by_name = true,\n  hive_types = {{{kinds}}})"
+        f"read_parquet(\n  {sql_text(files)},\n"
+        f"  hive_partitioning = true, union_by_name = true,\n  hive_types = {hive_types(lake.feed.kind)})"
     )
 
 

@@ -38,7 +38,7 @@ class Committed:
     @classmethod
     def of(cls, lake: FeedLake) -> Committed:
         """Read what is committed of a feed."""
-        state = lake.state()
+        state = lake.published()
         return cls(lake.feed, state, lake.address, lambda version: lake.read_at(state, version))
 
 

@@ -31,7 +31,7 @@ def test_row_identity_is_a_multiset_difference(
     """Committed rows plus the new ones are the larger multiplicity of either side, for every type."""
     staged = [*staged, *held[:repeats], *held[:1] * repeats]
     files = tuple(
-        Held(write(tmp_path / f"held{index}.parquet", part, EVERYTHING), frozenset(EVERYTHING.names))
+        Held(write(tmp_path / f"held{index}.parquet", part, EVERYTHING), EVERYTHING)
         for index, part in enumerate((held[::2], held[1::2]))
     )
     source = tmp_path / "staged.tmp"
@@ -61,7 +61,7 @@ def test_key_identity_keeps_one_row_per_key(
     """A key the lake holds is never added again, and a new key is added once, with the last row received."""
     listed = [{"K": key, "V": value} for key, value in held]
     arriving = [{"K": key, "V": value} for key, value in staged]
-    file = Held(write(tmp_path / "held.parquet", listed, KEYED), frozenset(KEYED.names))
+    file = Held(write(tmp_path / "held.parquet", listed, KEYED), KEYED)
     candidate = Candidate("d", write(tmp_path / "staged.tmp", arriving, KEYED), len(arriving), (file,))
 
     found = new_rows([candidate], KEYED, key=["K"], spill=tmp_path / "spill")["d"]
@@ -73,8 +73,8 @@ def test_key_identity_keeps_one_row_per_key(
 def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: Path) -> None:
     """Older files are compared on the columns they have, so a new column doubles nothing."""
     old, new = parse_schema("`A` BIGINT"), parse_schema("`A` BIGINT, `B` STRING")
-    before = Held(write(tmp_path / "old.parquet", [{"A": 1}, {"A": 1}, {"A": 2}], old), frozenset("A"))
-    after = Held(write(tmp_path / "new.parquet", [{"A": 3, "B": "x"}], new), frozenset("AB"))
+    before = Held(write(tmp_path / "old.parquet", [{"A": 1}, {"A": 1}, {"A": 2}], old), old)
+    after = Held(write(tmp_path / "new.parquet", [{"A": 3, "B": "x"}], new), new)
     pairs = [(1, "y"), (1, "y"), (2, None), (3, "x"), (3, "z")]
     staged: list[dict[str, Any]] = [{"A": number, "B": text} for number, text in pairs]
     candidate = Candidate("d", write(tmp_path / "s.tmp", staged, new), 5, (before, after))
@@ -84,12 +84,40 @@ def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: P
     assert found.tolist() == [4]
 
 
+def test_an_event_exported_before_a_field_of_a_struct_existed_is_the_same_event(tmp_path: Path) -> None:
+    """Fields inside STRUCTs, however deep, are like columns: one more or one less doubles nothing."""
+    old = parse_schema(
+        "`A` STRUCT<`x` INTEGER, `gone` STRING>, `L` ARRAY<STRUCT<`m` MAP<STRING, STRUCT<`i` DOUBLE>>>>"
+    )
+    new = parse_schema(
+        "`A` STRUCT<`y` STRING, `x` BIGINT>, `L` ARRAY<STRUCT<`m` MAP<STRING, STRUCT<`i` DOUBLE, `j` STRING>>, "
+        "`n` BIGINT>>"
+    )
+
+    def before(number: int | None) -> dict[str, Any]:
+        return {"A": {"x": number, "gone": "g"}, "L": [{"m": [("k", {"i": -0.0})]}]}
+
+    def after(number: int | None, *, zero: float = -0.0) -> dict[str, Any]:
+        return {"A": {"x": number, "y": "new"}, "L": [{"m": [("k", {"i": zero, "j": "new"})], "n": 1}]}
+
+    nothing: dict[str, Any] = {"A": None, "L": None}
+    held = Held(write(tmp_path / "old.parquet", [before(1), before(1), before(None), nothing], old), old)
+    staged = [after(1), after(2), after(None), after(1, zero=0.0), nothing, nothing, after(1), after(1)]
+    candidate = Candidate("d", write(tmp_path / "s.tmp", staged, new), len(staged), (held,))
+
+    found = new_rows([candidate], new, spill=tmp_path / "spill")["d"]
+
+    assert sorted(str(staged[number]) for number in found) == sorted(
+        map(str, [after(2), after(1, zero=0.0), nothing, after(1)])
+    )
+
+
 def test_a_key_that_came_later_finds_the_rows_from_before_it(tmp_path: Path) -> None:
     """Files without the key's columns are compared on what they have: nothing doubles, nothing is lost."""
     old, new = parse_schema("`A` BIGINT"), parse_schema("`A` BIGINT, `RP` INTEGER, `RO` BIGINT")
-    before = Held(write(tmp_path / "old.parquet", [{"A": 1}, {"A": 2}], old), frozenset("A"))
+    before = Held(write(tmp_path / "old.parquet", [{"A": 1}, {"A": 2}], old), old)
     known = [{"A": 3, "RP": 0, "RO": 7}]
-    after = Held(write(tmp_path / "new.parquet", known, new), frozenset(new.names))
+    after = Held(write(tmp_path / "new.parquet", known, new), new)
     triples = [(1, 0, 0), (1, 0, 0), (2, 0, 1), (2, 0, 2), (3, 0, 7), (9, 0, 8)]
     staged = [dict(zip(new.names, triple, strict=True)) for triple in triples]
     candidate = Candidate("d", write(tmp_path / "s.tmp", staged, new), len(staged), (before, after))
@@ -104,7 +132,7 @@ def test_days_are_compared_apart(tmp_path: Path) -> None:
     """The same row in two partitions counts in each of them."""
     schema = parse_schema("`A` BIGINT")
     path = write(tmp_path / "held.parquet", [{"A": 1}], schema)
-    one = Candidate("one", write(tmp_path / "1.tmp", [{"A": 1}], schema), 1, (Held(path, frozenset("A")),))
+    one = Candidate("one", write(tmp_path / "1.tmp", [{"A": 1}], schema), 1, (Held(path, schema),))
     two = Candidate("two", write(tmp_path / "2.tmp", [{"A": 1}], schema), 1, ())
 
     found = new_rows([one, two], schema, spill=tmp_path / "spill")
@@ -115,7 +143,7 @@ def test_days_are_compared_apart(tmp_path: Path) -> None:
 def test_a_missing_committed_file_is_named(tmp_path: Path) -> None:
     """Rows are never called new because the file that holds them cannot be read."""
     schema = parse_schema("`A` BIGINT")
-    lost = Held(str(tmp_path / "gone.parquet"), frozenset("A"))
+    lost = Held(str(tmp_path / "gone.parquet"), schema)
     candidate = Candidate("d", write(tmp_path / "s.tmp", [{"A": 1}], schema), 1, (lost,))
 
     with pytest.raises(LakeError, match=r"gone\.parquet"):

@@ -48,7 +48,7 @@ class Day:
 
     def compare(self, spill: Path) -> list[int]:
         """Give the identities of the rows found to be new."""
-        held = Held(str(self.folder / "held.parquet"), frozenset(SCHEMA.names))
+        held = Held(str(self.folder / "held.parquet"), SCHEMA)
         candidate = Candidate("day", str(self.folder / "staged.parquet"), len(self.staged), (held,))
         found = new_rows([candidate], SCHEMA, spill=spill)["day"]
         return sorted(self.staged[found].tolist())

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+from ksql_lake.feeds import FeedStore
+from ksql_lake.lake import Lake
 from ksql_lake.schema import parse_schema
-from ksql_lake_tests.lake.landing import Row
+from ksql_lake_tests.lake.landing import Row, land_rows, stream_feed, table_feed
 
 FIRST = parse_schema(
     "`ROWTIME` TIMESTAMP, `B` BOOLEAN, `I` INTEGER, `L` BIGINT, `D` DOUBLE, `M` DECIMAL(20, 4), `S` STRING, "
@@ -68,3 +74,60 @@ def later_event(number: int, *, day: int) -> Row:
             "ADDED": "new",
         }
     return row
+
+
+@dataclass(frozen=True)
+class EveryType:
+    """A lake with a stream `events` whose columns changed, and a table `users` with several versions."""
+
+    root: Path
+
+    @property
+    def lake(self) -> Path:
+        """The lake's folder."""
+        return self.root / "data_lake"
+
+    @property
+    def feeds(self) -> Path:
+        """The folder of the feed files."""
+        return self.root / "feeds"
+
+    @classmethod
+    def make(cls, root: Path) -> EveryType:
+        """Land days 0 and 1 with the first columns, days 1, 2 and 20 with the second, and five versions."""
+        made = cls(root)
+        lake, stream, table = Lake(made.lake), stream_feed(), table_feed(retention=3)
+        for feed in (stream, table):
+            FeedStore(made.feeds).add(feed)
+        early = [event(number, day=day) for day in (0, 1) for number in range(8)]
+        land_rows(lake, stream, early, schema=FIRST, days=30)
+        late = [later_event(number, day=day) for day in (1, 2, 20) for number in range(8, 16)]
+        land_rows(lake, stream, late, schema=SECOND, days=30)
+        for version in range(1, 6):
+            users = [{"ID": BIG + number, "NAME": f"v{version}"} for number in range(version)]
+            land_rows(lake, table, users)
+        lake.feed(table).apply_retention()
+        return made
+
+
+ROWS_BY_DAY = {(2025, 1, 15): 8, (2025, 1, 16): 16, (2025, 1, 17): 8, (2025, 2, 4): 8}
+"""How many rows the stream holds."""
+
+
+def plain(value: Any) -> Any:
+    """Give a value in the one form in which the engines' answers are compared."""
+    if isinstance(value, datetime):
+        # Without a zone it is Spark's, which speaks the local time of the session: UTC.
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC).isoformat(timespec="milliseconds")
+    if isinstance(value, bytearray | bytes):
+        return bytes(value).hex()
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def comparable(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Give rows as sorted texts in which any difference shows."""
+    return sorted(repr(sorted(plain(row).items())) for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ksql_lake.lake.equality import sql_name
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 
 _PRIMITIVES = {
@@ -17,19 +18,16 @@ _PRIMITIVES = {
 }
 
 
-def duckdb_type(kind: KsqlType) -> str:
+def sql_type(kind: KsqlType) -> str:
     """Give the type DuckDB has for a column of this ksqlDB type."""
     match kind:
         case Primitive():
             return _PRIMITIVES[kind]
         case Decimal(precision, scale):
-            return f"DECIMAL({precision}, {scale})"
+            return f"DECIMAL({precision},{scale})"
         case Array(element):
-            return f"{duckdb_type(element)}[]"
+            return f"{sql_type(element)}[]"
         case Map(key, value):
-            return f"MAP({duckdb_type(key)}, {duckdb_type(value)})"
+            return f"MAP({sql_type(key)}, {sql_type(value)})"
         case Struct(fields):
-            inner = ", ".join(
-                '"' + name.replace('"', '""') + f'" {duckdb_type(field)}' for name, field in fields
-            )
-            return f"STRUCT({inner})"
+            return f"STRUCT({', '.join(f'{sql_name(name)} {sql_type(inner)}' for name, inner in fields)})"

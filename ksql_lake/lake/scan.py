@@ -1,0 +1,125 @@
+"""Committed files as one SQL SELECT: exact in rows, columns and types, and cheap to plan.
+
+The files are named one by one, so that neither staged files nor what other processes do meanwhile can get in.
+Files with the same columns are one scan: DuckDB opens a single one of them to plan, and later only those whose
+path columns fit the query. It refuses lakes under a folder whose name DuckDB would take for a path column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from ksql_lake.errors import ConfigError
+from ksql_lake.lake.equality import sql_name, sql_text
+from ksql_lake.lake.evolution import unify_versions
+from ksql_lake.lake.layout import Kind
+from ksql_lake.lake.manifest import FileEntry
+from ksql_lake.lake.sql_types import sql_type
+from ksql_lake.lake.state import FeedState
+from ksql_lake.schema import Column, Primitive, Schema, parse_schema
+
+PATH_COLUMNS: Mapping[Kind, Mapping[str, str]] = {
+    "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
+    "table": {"version": "VARCHAR"},
+}
+"""Columns that stand in the path, with the types they are read as."""
+
+_BEFORE_ANY_EXPORT: Mapping[Kind, Schema] = {
+    "stream": Schema((Column("ROWTIME", Primitive.TIMESTAMP),)),
+    "table": Schema(()),
+}
+"""What is known of a feed's columns before its first rows."""
+
+_AMBIGUOUS = re.compile(r"/(year|month|day|version)=", re.IGNORECASE)
+
+
+Held = Mapping[str, str]
+"""Column of the answer -> column of the file, for each column that a file has."""
+
+
+def unified_columns(state: FeedState, partitions: Collection[str] | None = None) -> tuple[Schema, list[Held]]:
+    """Give the columns of `committed_rows` beside the path columns, and what each kind of file has of them."""
+    return _unified(state, _shapes(state, partitions))
+
+
+def committed_rows(
+    state: FeedState, address: Callable[[str], str], *, partitions: Collection[str] | None = None
+) -> str:
+    """Give a SELECT of committed rows: the unified columns in their order, then the path columns.
+
+    Columns are those of the asked partitions. Without any file it is a typed SELECT of no rows.
+
+    Args:
+        state: What is committed and in place.
+        address: Where DuckDB finds a file that is given relative to the dataset folder.
+        partitions: Which partitions; None means all.
+
+    Raises:
+        ConfigError: A folder above the lake is called like a path column.
+    """
+    shapes = _shapes(state, partitions)
+    columns, names = _unified(state, shapes)
+    scans = [
+        _scan(state.kind, columns, parse_schema(shape), mapped, [address(file.path) for file in files])
+        for (shape, files), mapped in zip(shapes.items(), names, strict=True)
+    ]
+    return "\nUNION ALL\n".join(scans) if scans else _no_rows(state.kind, columns)
+
+
+def _shapes(state: FeedState, partitions: Collection[str] | None) -> dict[str, list[FileEntry]]:
+    """Give the files by their own columns, the oldest first."""
+    shapes: dict[str, list[FileEntry]] = {}
+    for file in state.files():
+        if partitions is None or file.partition in partitions:
+            shapes.setdefault(state.shape_text(file), []).append(file)
+    return shapes
+
+
+def _unified(state: FeedState, shapes: Iterable[str]) -> tuple[Schema, list[Held]]:
+    parsed = [parse_schema(shape) for shape in shapes]
+    if state.kind == "stream" or not parsed:
+        columns = state.columns or _BEFORE_ANY_EXPORT[state.kind]
+        return columns, [{name: name for name in shape.names} for shape in parsed]
+    columns, named = unify_versions(parsed)
+    return columns, [{lake: own for own, lake in names.items()} for names in named]
+
+
+def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequence[str]) -> str:
+    for path in paths[:1]:
+        _check_unambiguous(path, kind)
+    held = {column.name: column.type for column in shape}
+    listed = []
+    for column in columns:
+        own = names.get(column.name)
+        value = "NULL" if own is None else sql_name(own)
+        if own is None or held[own] != column.type:
+            value = f"CAST({value} AS {sql_type(column.type)})"
+        listed.append(value if value == sql_name(column.name) else f"{value} AS {sql_name(column.name)}")
+    files = ", ".join(map(sql_text, paths))
+    return (
+        f"SELECT {', '.join([*listed, *PATH_COLUMNS[kind]])}\nFROM read_parquet([{files}], "
+        f"hive_partitioning = true, hive_types = {hive_types(kind)})"
+    )
+
+
+def hive_types(kind: Kind) -> str:
+    """Give the value of DuckDB's option `hive_types` for feeds of a kind."""
+    return f"{{{', '.join(f'{sql_text(name)}: {of}' for name, of in PATH_COLUMNS[kind].items())}}}"
+
+
+def _no_rows(kind: Kind, columns: Schema) -> str:
+    typed = [f"CAST(NULL AS {sql_type(column.type)}) AS {sql_name(column.name)}" for column in columns]
+    typed += [f"CAST(NULL AS {of}) AS {name}" for name, of in PATH_COLUMNS[kind].items()]
+    return f"SELECT {', '.join(typed)} WHERE false"
+
+
+def _check_unambiguous(path: str, kind: Kind) -> None:
+    above = path.rsplit("/", len(PATH_COLUMNS[kind]) + 1)[0]
+    found = _AMBIGUOUS.search(f"{above}/")
+    if found is not None:
+        raise ConfigError(
+            f"the folder {found.group().strip('/')}... above the lake would be taken for a column of its rows",
+            hint="Rename that folder, or move the lake out of it.",
+            path=above,
+        )
