@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from ksql_lake.defs.checks import check_results, check_specs
+from ksql_lake.defs.conditions import automation_condition
 from ksql_lake.defs.events import events
 from ksql_lake.defs.io_manager import Delivery
 from ksql_lake.defs.lineage import source_key
@@ -121,6 +122,7 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | N
         "output_required": False,
         "check_specs": check_specs(feed, retention),
         "freshness_policy": _freshness(feed),
+        "automation_condition": automation_condition(feed),
     }
 
 

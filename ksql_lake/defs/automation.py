@@ -10,14 +10,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 import dagster as dg
 
+from ksql_lake.defs.conditions import DEFAULT_SCHEDULES, automation_sensors, cron_of
 from ksql_lake.defs.priorities import run_tags
+from ksql_lake.defs.sync import sync_feed
 from ksql_lake.defs.upkeep import compaction_job, retention_job
-from ksql_lake.export.versions import keep_versions
+from ksql_lake.export.versions import version_keys
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import Lake
-
-DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
-"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
 
 CLOSE = "15 0 * * *"
 """When a day is closed by those who export once a day; in the time zone of the streams."""
@@ -57,11 +56,14 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[
-            *_stream_schedules(streams, names),
-            *(_table_schedule(feed, names) for feed in tables),
+            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], names),
+            *(_table_schedule(feed, names) for feed in tables if feed.automation == "schedule"),
             *(stopped_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
         ],
-        sensors=[_open_versions(tables, lake)] if tables else [],
+        sensors=[
+            *([_open_versions(tables, lake)] if tables else []),
+            *automation_sensors([*streams, *tables]),
+        ],
     )
 
 
@@ -104,7 +106,7 @@ _CRON_WORDS = str.maketrans({"@": "", "*": "every", "/": "_per_", ",": "_and_", 
 def _stream_schedules(streams: Sequence[StreamFeed], feeds: Collection[str]) -> Iterator[dg.ScheduleDefinition]:
     due: dict[tuple[str, str], list[str]] = defaultdict(list)
     for feed in streams:
-        due[feed.timezone, feed.schedule or DEFAULT_SCHEDULES["stream"]].append(feed.name)
+        due[feed.timezone, cron_of(feed)].append(feed.name)
     for (zone, cron), names in due.items():
         yield _schedule(
             stream_schedule(zone, cron),
@@ -115,12 +117,14 @@ def _stream_schedules(streams: Sequence[StreamFeed], feeds: Collection[str]) -> 
             says=f"Exports {', '.join(names)}: every day that is not closed yet.",
         )
     for zone in sorted({feed.timezone for feed in streams}):
+        names = [feed.name for feed in streams if feed.timezone == zone]
         yield _schedule(
             f"{stream_job(zone)}_close",
             stream_job(zone, feeds),
             CLOSE,
             zone=zone,
-            says=f"Exports all streams of {zone} once, soon after their day has ended.",
+            assets=names,
+            says=f"Exports all streams of {zone} once, soon after their day has ended: {', '.join(names)}.",
         )
 
 
@@ -128,7 +132,7 @@ def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefin
     return _schedule(
         f"table_{feed.name}_schedule",
         table_job(feed.name, feeds),
-        feed.schedule or DEFAULT_SCHEDULES["table"],
+        cron_of(feed),
         says=f"Exports {feed.name}: its next version.",
     )
 
@@ -172,8 +176,15 @@ def _open_versions(tables: Sequence[TableFeed], lake: Lake) -> dg.SensorDefiniti
         "no runs and asks no server; without it a new table has no partition to materialise in the UI.",
     )
     def open_versions(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        told = []
         for feed in tables:
-            keep_versions(feed.versions_name, lake.feed(feed), context.instance)
-        return dg.SkipReason(f"The versions of {len(tables)} tables are in step with the lake.")
+            feed_lake = lake.feed(feed)
+            offered = context.instance.get_dynamic_partitions(feed.versions_name)
+            if set(offered) != set(version_keys(feed_lake.state())):
+                # Something happened that Dagster was not told of: a version without its materialisation
+                # would look as if it were still to be made.
+                told.append(sync_feed(feed_lake, context.instance, limit=feed.retention))
+        said = f"The versions of {len(tables)} tables are in step with the lake."
+        return dg.SkipReason("\n".join([said, *told]))
 
     return open_versions

@@ -10,9 +10,9 @@ from typing import Literal
 PRIORITY = "dagster/priority"
 WORK = "ksql_lake/work"
 
-Work = Literal["streams", "tables", "certify", "upkeep"]
+Work = Literal["streams", "tables", "automation", "certify", "upkeep"]
 
-_PRIORITIES: dict[Work, int] = {"streams": 20, "tables": 10, "certify": -10, "upkeep": -20}
+_PRIORITIES: dict[Work, int] = {"streams": 20, "tables": 10, "automation": 10, "certify": -10, "upkeep": -20}
 
 
 def run_tags(work: Work) -> dict[str, str]:

@@ -55,8 +55,6 @@ def sync_feed(lake: FeedLake, instance: dg.DagsterInstance, *, limit: int) -> st
         CorruptLakeError: A manifest is missing or unreadable.
     """
     feed = lake.feed
-    if isinstance(feed, TableFeed):
-        keep_versions(feed.versions_name, lake, instance)
     held = {record.partition: record for record in lake_records(lake)}
     known = dict(_known(instance, dg.AssetKey([feed.name])))
     news = [record for key, record in held.items() if known.get(key) != record.facts[ROWS]]
@@ -70,6 +68,9 @@ def sync_feed(lake: FeedLake, instance: dg.DagsterInstance, *, limit: int) -> st
         instance.report_runless_asset_event(
             dg.AssetMaterialization(feed.name, partition=record.partition, metadata=metadata)
         )
+    if isinstance(feed, TableFeed):
+        # Last, so that no version is offered before it is known to be there.
+        keep_versions(feed.versions_name, lake, instance)
     said = f"{feed.name}: {len(held)} partitions in the lake, {min(len(news), limit)} recorded"
     if len(news) > limit:
         said += f", {len(news) - limit} older ones left: run sync again"

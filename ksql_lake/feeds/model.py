@@ -192,6 +192,10 @@ class _FeedBase(_Strict):
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
     """Cron expression of five fields; null means the kind's default."""
 
+    automation: Literal["schedule", "condition"] = "schedule"
+    """Who acts on the cron expression in Dagster: a schedule, which starts one run for all that is due, or an
+    automation condition, which decides partition by partition."""
+
     checks: Checks = Checks()
     """What must hold after an export."""
 
@@ -309,6 +313,7 @@ KEY_ORDER = (
     "compression",
     "on_schema_change",
     "schedule",
+    "automation",
     "checks",
     "sample_rows",
     "owners",

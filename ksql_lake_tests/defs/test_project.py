@@ -81,7 +81,7 @@ def test_a_tick_asks_for_what_is_due(project: Project) -> None:
 
     assert asked("streams_hourly") == [(None, ["payments", "refunds"])]
     assert asked("streams_at_0_6_to_8_every_every_MON") == [(None, ["visits"])]
-    assert asked("streams_close") == [(None, None)]
+    assert asked("streams_close") == [(None, ["payments", "refunds", "visits"])]
     assert asked("table_totals_schedule") == [(None, None)]
     assert asked("compaction_schedule") == [(None, None)]
 
