@@ -48,7 +48,7 @@ feeds = LazyGroup(
     lazy={
         "list": Lazy("ksql_lake.cli.feed_listing:list_feeds", "All feeds and the state they are in."),
         "show": Lazy("ksql_lake.cli.feed_listing:show", "One feed with every key, defaults included."),
-        "validate": Lazy("ksql_lake.cli.feed_listing:validate", "All problems of all feed files."),
+        "validate": Lazy("ksql_lake.cli.feed_validating:validate", "All problems of all feed files."),
         "add": Lazy("ksql_lake.cli.feed_adding:add", "Write a new feed file."),
         "discover": Lazy("ksql_lake.cli.feed_adding:discover", "Sources of the server that no feed exports."),
         "enable": Lazy("ksql_lake.cli.feed_changing:enable", "Let exports, schedules and Dagster take a feed."),

@@ -50,16 +50,23 @@ Exit codes: 0 done, 1 at least one feed failed (the others have landed), 2 usage
     show_default=True,
     help="Feeds exported at once. ksqlDB suffers from many table scans at a time.",
 )
+@click.option(
+    "--new-topic",
+    is_flag=True,
+    help="The topic of these streams was made anew: forget offsets, compare rows by value once.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def export(context: click.Context, /, *, workers: int, as_json: bool, **options: Any) -> None:
+def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json: bool, **options: Any) -> None:
     """Export feeds."""
     if (context.obj or {}).get(ALONE):
         keep_pandas_out()
     wanted = asked(options)
+    if new_topic and (wanted.everything or wanted.tables):
+        raise click.UsageError("--new-topic is about streams by name: --stream NAME --new-topic")
     settings = load_settings()
     selection = select(FeedStore(settings.feeds_root).load(), wanted)
-    planned = plan_all(selection, wanted, settings)
+    planned = plan_all(selection, wanted, settings, new_topic=new_topic)
     outcomes: list[Outcome] = []
     if planned:
         with KsqlClient(settings) as client:

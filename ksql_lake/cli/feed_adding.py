@@ -15,7 +15,8 @@ from ksql_lake.cli.source_check import check_feed, find_source, reachable
 from ksql_lake.errors import FeedError
 from ksql_lake.export.uncovered import UncoveredSource, uncovered
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
-from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb import KsqlClient, describe
+from ksql_lake.ksqldb.reach import reach
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import Settings, load_settings
 
@@ -62,6 +63,14 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options += [click.option(flag, type=int, help=text) for flag, text in _NUMBERS.items()]
     options += [
         click.option("--min-ratio-to-previous", type=float, help="Refuse smaller snapshots; default: 0.5.")
+    ]
+    options += [
+        click.option(
+            "--extraction",
+            type=click.Choice(["pull", "push"]),
+            help="How it is read; default: pull, or push where the server says that nothing else can.",
+        ),
+        click.option("--deleted", is_flag=True, help="Keep a table's deleted keys, marked; needs push."),
     ]
     options += [click.option(flag, key, multiple=True, help=text) for flag, (key, text) in _LISTS.items()]
     options += [click.option(flag, multiple=True, help=text) for flag, text in _PAIRS.items()]
@@ -144,14 +153,19 @@ def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:
         return _parsed(raw)
     found = find_source(client, raw["source"])
     raw.setdefault("kind", found.kind)
+    if "extraction" not in raw:
+        how = reach(describe(client, found.name), client.server_info().version)
+        if how.extraction == "push":
+            raw["extraction"] = "push"
+            note(f"{found.name} is read by push query: {how.reason}")
     feed = _parsed(raw)
     check_feed(feed, client)
     return feed
 
 
-_DISCOVER_HELP = """List the sources of the server that no feed exports, and whether they can be exported.
+_DISCOVER_HELP = """List the sources of the server that no feed exports, and what kind of query can read them.
 
-With --write, a feed file is written for each that can: disabled, so that nothing starts to read before somebody
+With --write, a feed file is written for each: disabled, so that nothing starts to read before somebody
 has looked at it.
 
 \b
@@ -174,16 +188,14 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
     feeds = store.load() if settings.feeds_root.is_dir() else Feeds((), ())
     with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
         found = uncovered(client, feeds, today=datetime.now(UTC).date())
-    if write and start_date is None and any(source.kind == "stream" and source.exportable for source in found):
+    if write and start_date is None and any(source.kind == "stream" for source in found):
         raise click.UsageError("--write needs --start-date: the first day of the streams to export")
-    written = [
-        _write(store, source, start_date, enabled=enabled) for source in found if write and source.exportable
-    ]
+    written = [_write(store, source, start_date, enabled=enabled) for source in found if write]
     if as_json:
         print_json([source.as_dict() for source in found])
     elif found:
         print_table(
-            ["Source", "Kind", "Feed", "Exportable"],
+            ["Source", "Kind", "Feed", "Extraction"],
             [_row(source) for source in found],
             flexible=("Source", "Feed"),
         )
@@ -197,17 +209,17 @@ def _write(store: FeedStore, source: UncoveredSource, start_date: date | None, *
 
 
 def _row(source: UncoveredSource) -> list[str]:
-    return [source.name, source.kind, source.feed, "yes" if source.exportable else "no"]
+    return [source.name, source.kind, source.feed, source.extraction]
 
 
 def _tell(found: Sequence[UncoveredSource], written: Sequence[str], *, enabled: bool) -> None:
     if not found:
         note("every source of the server has a feed")
     for source in found:
-        if not source.exportable:
-            note(f"{source.name} cannot be exported: {source.reason}. {source.fix}")
+        if source.reason:
+            note(f"{source.name} is read by push query: {source.reason}")
     if written:
         state = "enabled" if enabled else "disabled; look at them, then: ksql-lake feeds enable NAME"
         note(f"{count_text(len(written), 'feed file')} written, {state}")
-    elif any(source.exportable for source in found):
+    elif found:
         note("write feed files for them with: ksql-lake feeds discover --write --start-date DAY", label="next")

@@ -1,8 +1,6 @@
-"""`ksql-lake feeds list | show | validate | schema`: look at feed files, change none."""
+"""`ksql-lake feeds list | show | schema`: look at feed files, change none."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import click
 
@@ -103,25 +101,6 @@ def _readable(value: object) -> str:
             inner = {key: _readable(part) for key, part in value.items()}
             return ", ".join(f"{key}: {text}" for key, text in inner.items() if text != "-") or "-"
     return str(value) or "-"
-
-
-@click.command(help="Check feed files and print every problem of every file. Without PATHS: all of them.")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@_AS_JSON
-@click.pass_context
-def validate(context: click.Context, *, paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check feed files."""
-    broken = _store().validate(paths)
-    if as_json:
-        print_json([{"path": file.path, "name": file.name, "problems": file.error.problems} for file in broken])
-    else:
-        for file in broken:
-            for problem in file.error.problems:
-                click.echo(f"{file.path}: {problem}")
-        problems = sum(len(file.error.problems) for file in broken)
-        told = f"{count_text(problems, 'problem')} in {count_text(len(broken), 'file')}"
-        click.echo(told if broken else "no problems found", err=True)
-    context.exit(2 if broken else 0)
 
 
 @click.command(help="Print the JSON Schema of a feed file, or write it where editors find it.")

@@ -55,18 +55,20 @@ def plan(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
     context.exit(1 if selection.broken or any(one.error for one in planned) else 0)
 
 
-def plan_all(selection: Selection, wanted: Asked, settings: Settings) -> list[Planned]:
+def plan_all(
+    selection: Selection, wanted: Asked, settings: Settings, *, new_topic: bool = False
+) -> list[Planned]:
     """Plan every selected feed; a feed whose lake cannot be read is an entry with its error.
 
     Raises:
         ConfigError: The days cannot be meant: in the future, or all before a named feed's `start_date`.
     """
-    return [_plan_one(feed, wanted, settings.lake_root) for feed in selection.feeds]
+    return [_plan_one(feed, wanted, settings.lake_root, new_topic=new_topic) for feed in selection.feeds]
 
 
-def _plan_one(feed: Feed, wanted: Asked, root: str) -> Planned:
+def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Planned:
     try:
-        found = plan_export(feed, Lake(root), days=days_for(feed, wanted))
+        found = plan_export(feed, Lake(root), days=days_for(feed, wanted), new_topic=new_topic)
     except ConfigError:
         raise
     except KsqlLakeError as error:

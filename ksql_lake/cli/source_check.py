@@ -6,7 +6,8 @@ from ksql_lake.errors import ConfigError, ServerUnavailableError
 from ksql_lake.export import Days, ExportPlan, extract
 from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
-from ksql_lake.ksqldb import KsqlClient, SourceSummary, list_sources
+from ksql_lake.ksqldb import KsqlClient, SourceSummary, describe, list_sources
+from ksql_lake.ksqldb.reach import Reach, reach
 
 
 def reachable(client: KsqlClient) -> bool:
@@ -31,12 +32,23 @@ def find_source(client: KsqlClient, name: str) -> SourceSummary:
     return sources[name]
 
 
+def how_read(name: str, client: KsqlClient) -> Reach:
+    """Tell what kind of query can read a source.
+
+    Raises:
+        ConfigError: The server has none of this name.
+        KsqlError: The server cannot be asked.
+    """
+    source = find_source(client, name)
+    return reach(describe(client, source.name), client.server_info().version)
+
+
 def check_feed(feed: Feed, client: KsqlClient) -> None:
-    """Hold a feed against its source: kind, columns, event time, whether a pull query can read it.
+    """Hold a feed against its source: kind, columns, event time, whether its kind of query can read it.
 
     Raises:
         ConfigError: The feed does not fit the source.
-        NotQueryableError: No pull query can read the source.
+        NotQueryableError: The feed says pull, and no pull query can read the source.
     """
     if isinstance(feed, StreamFeed):
         plan = ExportPlan(feed, days=Days(feed.start_date, feed.start_date))

@@ -62,8 +62,6 @@ def _broken(source: UncoveredSource, feeds: Feeds) -> bool:
 
 
 def _propose(source: UncoveredSource, store: FeedStore, *, shown: bool) -> str:
-    if not source.exportable:
-        return f"{source.name} is new and cannot be exported: {source.reason}\n{source.fix}".strip()
     days = {"start_date": source.first_day} if source.kind == "stream" else {}
     feed = source.feed_with(**days)
     try:
@@ -71,4 +69,6 @@ def _propose(source: UncoveredSource, store: FeedStore, *, shown: bool) -> str:
         said = f"{source.name} is new. Proposed: {path}\nAccept it with: ksql-lake feeds accept {feed.name}"
     except FeedError as error:
         said = f"{source.name} is new. A proposal for feeds/active was not written: {error}"
+    if source.reason:
+        said += f"\nIt is read by push query: {source.reason}."
     return f"{said}\n{store.text(feed)}".strip() if shown else said

@@ -13,6 +13,7 @@ from typing import Any
 from ksql_lake.feeds import Feed, Feeds, feed_name, parse_feed
 from ksql_lake.feeds.model import EARLIEST
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
+from ksql_lake.ksqldb.reach import Extraction, reach
 from ksql_lake.ksqldb.topic_retention import retention_of
 
 ASSUMED_DAYS = 7
@@ -27,18 +28,16 @@ class UncoveredSource:
         name: The source.
         kind: `stream` or `table`.
         feed: The name its feed would have.
-        exportable: Whether a feed could export it.
-        reason: Why not.
-        fix: What would help.
+        extraction: What kind of query can read it: `pull` or `push`.
+        reason: Why no pull query can; empty for `pull`.
         first_day: The first day a stream's topic may still hold.
     """
 
     name: str
     kind: str
     feed: str
-    exportable: bool
+    extraction: Extraction
     reason: str
-    fix: str
     first_day: date
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,6 +53,8 @@ class UncoveredSource:
             FeedError: They do not fit.
         """
         raw = {"name": self.feed, "kind": self.kind, "source": self.name, **keys}
+        if self.extraction == "push":
+            raw["extraction"] = "push"
         return parse_feed(json.dumps(raw, default=str).encode())
 
 
@@ -65,11 +66,13 @@ def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[Uncovere
     """
     exported = {file.feed.source for file in feeds.files}
     taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}
+    version = client.server_info().version
     found = []
     for source in list_sources(client):
         if source.name in exported:
             continue
         described = describe(client, source.name)
+        how = reach(described, version)
         name = feed_name(source.name, taken=taken)
         taken.add(name)
         found.append(
@@ -77,9 +80,8 @@ def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[Uncovere
                 source.name,
                 source.kind,
                 name,
-                described.queryable,
-                described.reason,
-                described.fix,
+                how.extraction,
+                how.reason,
                 _first_day(described, today),
             )
         )

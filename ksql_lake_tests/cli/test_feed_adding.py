@@ -53,7 +53,8 @@ def test_the_server_says_what_a_source_is(cli: Cli, project: Project, server: Se
             2,
             "event_time 'IP' is STRING; it must be BIGINT (epoch ms) or TIMESTAMP",
         ),
-        ("--source PLAIN", 1, "CREATE TABLE"),
+        ("--source PLAIN --extraction pull", 1, 'Set "extraction": "push" in the feed file, or create a'),
+        ("--source MERCHANTS --deleted", 2, '`deleted` needs "extraction": "push"'),
     ],
 )
 def test_what_does_not_fit_the_server_is_not_written(
@@ -191,16 +192,16 @@ def test_discover_lists_what_no_feed_exports(cli: Cli, project: Project, server:
 
     assert said.code == 0
     lines = [line.split() for line in said.out.splitlines()]
-    assert lines[0] == ["SOURCE", "KIND", "FEED", "EXPORTABLE"]
-    assert ["LOGIN_EVENTS", "stream", "login_events_2", "yes"] in lines
-    assert ["PLAIN", "table", "plain", "no"] in lines
+    assert lines[0] == ["SOURCE", "KIND", "FEED", "EXTRACTION"]
+    assert ["LOGIN_EVENTS", "stream", "login_events_2", "pull"] in lines
+    assert ["PLAIN", "table", "plain", "push"] in lines
     assert not {"MERCHANTS", "FX_RATES"} & {line[0] for line in lines}
-    assert "note: PLAIN cannot be exported: " in said.err
-    assert {source["name"]: source["exportable"] for source in as_json}["PLAIN"] is False
+    assert "note: PLAIN is read by push query: PLAIN is a plain CREATE TABLE" in said.err
+    assert {source["name"]: source["extraction"] for source in as_json}["PLAIN"] == "push"
 
 
 def test_discover_writes_disabled_feeds(cli: Cli, project: Project, server: Server) -> None:
-    """`--write` proposes a file for each exportable source and enables none; afterwards nothing is left."""
+    """`--write` proposes a file for each source and enables none; afterwards nothing is left."""
     assert server.url
 
     dateless = cli("feeds", "discover", "--write")
@@ -210,10 +211,12 @@ def test_discover_writes_disabled_feeds(cli: Cli, project: Project, server: Serv
     assert dateless.code == 2
     assert "--write needs --start-date" in dateless.err
     assert said.code == 0
-    assert "note: 8 feed files written, disabled; look at them, then: ksql-lake feeds enable NAME\n" in said.err
+    assert "note: 9 feed files written, disabled; look at them, then: ksql-lake feeds enable NAME\n" in said.err
     assert written(project, "login_events")["enabled"] is False
     assert cli("feeds", "validate").code == 0
-    assert [line.split()[0] for line in again.out.splitlines()] == ["SOURCE", "PLAIN"]
+    assert written(project, "plain")["extraction"] == "push"
+    assert again.out == ""
+    assert "every source of the server has a feed" in again.err
 
 
 def test_discover_of_an_unreachable_server_is_one_paragraph(project: Project) -> None:

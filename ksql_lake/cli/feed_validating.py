@@ -1,0 +1,110 @@
+"""`ksql-lake feeds validate`: every problem of every feed file; on request also what the server says to it.
+
+Without `--server` nothing is asked of anybody. With it, each usable active feed is held against its source, and
+what only a push query can read is told with the reason; `--write` then changes the one key that helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ksql_lake.cli.output import note, print_json, waiting
+from ksql_lake.cli.source_check import check_feed, how_read
+from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
+from ksql_lake.feeds import Feed, FeedStore
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.quantities import count_text
+from ksql_lake.settings import load_settings
+
+_HELP = """Check feed files and print every problem of every file. Without PATHS: all of them.
+
+With --server, the server is asked too, about all active feeds: whether the source is there, has the columns,
+and can be read the way the feed says. A source that no pull query can read needs "extraction": "push"; --write
+sets it.
+
+\b
+Examples:
+  ksql-lake feeds validate
+  ksql-lake feeds validate --server
+  ksql-lake feeds validate --server --write
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The problems of one file."""
+
+    path: Path
+    name: str
+    problems: tuple[str, ...]
+
+
+@click.command(help=_HELP)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--server", is_flag=True, help="Hold the active feeds against the server as well.")
+@click.option("--write", is_flag=True, help='Set "extraction": "push" where nothing else can read the source.')
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def validate(
+    context: click.Context, /, *, paths: tuple[Path, ...], server: bool, write: bool, as_json: bool
+) -> None:
+    """Check feed files."""
+    if server and paths:
+        raise click.UsageError("--server is about the active feeds; leave out the paths")
+    if write and not server:
+        raise click.UsageError("--write needs --server: only the server knows what it can be asked")
+    settings = load_settings()
+    store = FeedStore(settings.feeds_root)
+    broken = [Found(file.path, file.name, tuple(file.error.problems)) for file in store.validate(paths)]
+    if server:
+        with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
+            broken += _unfit(store, client, write=write)
+    if as_json:
+        print_json([{"path": file.path, "name": file.name, "problems": file.problems} for file in broken])
+    else:
+        for file in broken:
+            for problem in file.problems:
+                click.echo(f"{file.path}: {problem}")
+        problems = sum(len(file.problems) for file in broken)
+        told = f"{count_text(problems, 'problem')} in {count_text(len(broken), 'file')}"
+        click.echo(told if broken else "no problems found", err=True)
+    context.exit(2 if broken else 0)
+
+
+def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Found]:
+    """Hold every active feed against the server."""
+    for file in store.load().files:
+        feed = file.feed
+        if file.archived:
+            continue
+        try:
+            problem = _problem(feed, client, store if write else None)
+        except ServerUnavailableError:
+            raise
+        except KsqlLakeError as error:
+            problem = f"{error.message}. {' '.join(error.hint.split())}".strip()
+        if problem:
+            yield Found(file.path, feed.name, (problem,))
+
+
+def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
+    """Say what is wrong with a feed, or put it right in a store."""
+    reach = how_read(feed.source, client)
+    if reach.extraction == feed.extraction:
+        check_feed(feed, client)
+        return ""
+    if feed.extraction == "push":
+        note(f"{feed.name} is read by push query, but a pull query could read {feed.source} and prove its end")
+        check_feed(feed, client)
+        return ""
+    pushed = feed.model_copy(update={"extraction": "push"})
+    check_feed(pushed, client)
+    if store is None:
+        return f'extraction: must be "push": {reach.reason}'
+    path = store.change(feed.name, {"extraction": "push"})
+    note(f"{path}: extraction is push now: {reach.reason}", label="written")
+    return ""
