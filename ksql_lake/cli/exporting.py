@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ksql_lake.cli.journal import watch
 from ksql_lake.cli.lean import ALONE, keep_pandas_out
 from ksql_lake.cli.output import note, notes_from_log, print_json, print_table, waiting
 from ksql_lake.cli.planning import Planned, left_out_entries, plan_all, reads, tell_left_out
@@ -65,6 +66,7 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     if new_topic and (wanted.everything or wanted.tables):
         raise click.UsageError("--new-topic is about streams by name: --stream NAME --new-topic")
     settings = load_settings()
+    watch(settings)
     selection = select(FeedStore(settings.feeds_root).load(), wanted)
     planned = plan_all(selection, wanted, settings, new_topic=new_topic)
     outcomes: list[Outcome] = []

@@ -19,6 +19,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ksql_lake.cli.journal import journal
+
 
 def error_console() -> Console:
     """Give the console of stderr: colours and wrapping on a terminal, plain long lines elsewhere."""
@@ -27,6 +29,9 @@ def error_console() -> Console:
 
 def note(text: str, *, label: str = "note") -> None:
     """Write a remark to stderr."""
+    if (log := journal()) is not None:
+        log.warning(text)
+        return
     console = error_console()
     console.print(Text.assemble((f"{label}:", "yellow"), f" {text}"))
 
@@ -46,7 +51,10 @@ class _NoteHandler(logging.Handler):
 
 @contextmanager
 def notes_from_log() -> Iterator[None]:
-    """While it lasts, show our own warnings as notes."""
+    """While it lasts, show our own warnings as notes, where they are not written as JSON lines anyway."""
+    if journal() is not None:
+        yield
+        return
     log, handler = logging.getLogger("ksql_lake"), _NoteHandler(logging.WARNING)
     log.addHandler(handler)
     try:

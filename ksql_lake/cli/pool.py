@@ -7,6 +7,7 @@ in `GRACE_SECONDS`, they are not waited for; the next export clears what such an
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from ksql_lake.cli.journal import RUN
 from ksql_lake.cli.output import note
 from ksql_lake.cli.planning import Planned
 from ksql_lake.cli.progress import ProgressBars, progress_bars
@@ -24,9 +26,13 @@ from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import Settings
+from ksql_lake.telemetry import about
 
 GRACE_SECONDS = 5.0
 """How long running exports get to come to an end after an interruption."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,18 @@ def _export_one(
     plan: ExportPlan, client: KsqlClient, lake: Lake, *, hook: Callable[[Progress], None], attempts: int
 ) -> ExportResult:
     hook(Progress(plan.feed.name, rows=0, bytes=0))
-    return land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
+    with about(feed=plan.feed.name, run=RUN):
+        _log.info("export begins: %s", plan.reason)
+        result = land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
+        _log.info("export landed", extra=_landed(result))
+        return result
+
+
+def _landed(result: ExportResult) -> dict[str, object]:
+    """What an export did, as fields of a log record."""
+    told = result.as_dict()
+    wanted = ("query_id", "commit", "read", "new", "already_there", "late", "bytes_read", "seconds", "attempts")
+    return {name: told[name] for name in wanted}
 
 
 def _hook(stop: threading.Event, bars: ProgressBars) -> Callable[[Progress], None]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import click
 
 from ksql_lake.cli.app import app
+from ksql_lake.cli.journal import journal
 from ksql_lake.cli.lean import ALONE
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
@@ -75,6 +76,9 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
 
 def complain(text: str) -> None:
     """Write one error paragraph to stderr; on a terminal the lines wrap at words."""
+    if (log := journal()) is not None:
+        log.error(text)
+        return
     from ksql_lake.cli.output import error_console  # noqa: PLC0415 - rich loads only when needed
 
     error_console().print(f"[bold red]error:[/] {_escaped(text)}", markup=True)

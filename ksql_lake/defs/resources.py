@@ -21,6 +21,7 @@ from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
+from ksql_lake.telemetry import about, trace
 
 PROGRESS_SECONDS = 10.0
 """How often a long export writes a line into the run's log."""
@@ -30,9 +31,11 @@ class KsqldbResource(dg.ConfigurableResource[KsqlClient]):
     """The ksqlDB server; everything about the connection comes from the environment (KSQLDB_URL, ...)."""
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[KsqlClient]:  # noqa: ARG002
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[KsqlClient]:
         """Give a client for the length of a run; nothing is sent until an asset asks."""
-        with KsqlClient(load_settings()) as client:
+        settings = load_settings()
+        trace(settings.otel_endpoint)
+        with about(run=context.run_id), KsqlClient(settings) as client:
             yield client
 
 

@@ -27,6 +27,7 @@ from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
 from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.positions import KnownDays, known_days
+from ksql_lake.telemetry import about, span
 
 AnyReading = Reading | PushReading
 ProgressHook = Callable[[Progress], None]
@@ -56,14 +57,17 @@ class _Landing:
             self._tell(reading)
             window = (plan.days.first, plan.days.last) if plan.days else None
             with self.lake.stage(reading.schema, read=facts, days=window, known=known) as staging:
-                for batch in self._rows(reading, staging):
-                    staging.write(batch)
+                with span("read") as told:
+                    for batch in self._rows(reading, staging):
+                        staging.write(batch)
+                        self._tell(reading)
                     self._tell(reading)
-                self._tell(reading)
+                    told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 self._guard(staging)
                 pinned = plan.version if plan.pinned else None
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
-                done = staging.commit(response_bytes=reading.bytes_read, version=pinned, pushed=pushed)
+                with span("commit"):
+                    done = staging.commit(response_bytes=reading.bytes_read, version=pinned, pushed=pushed)
                 return done, reading
 
     def _rows(self, reading: AnyReading, staging: Staging) -> Iterable[pa.RecordBatch]:
@@ -150,6 +154,15 @@ def land(
     Raises:
         KsqlLakeError: The export failed; the lake shows what it showed before.
     """
+    with about(feed=extraction.feed.name), span("export") as told:
+        result = _land(extraction, lake, on_progress, attempts)
+        told |= {"commit": result.commit, "read": result.read, "new": result.new, "attempts": result.attempts}
+    return result
+
+
+def _land(
+    extraction: Extraction, lake: Lake, on_progress: ProgressHook | None, attempts: int | None
+) -> ExportResult:
     started, clock = datetime.now(UTC), time.monotonic()
     feed = extraction.feed
     result = ExportResult(feed, extraction.plan, started)
