@@ -66,7 +66,7 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     if new_topic and (wanted.everything or wanted.tables):
         raise click.UsageError("--new-topic is about streams by name: --stream NAME --new-topic")
     settings = load_settings()
-    watch(settings)
+    watch(log_format=settings.log_format, otel_endpoint=settings.otel_endpoint)
     selection = select(FeedStore(settings.feeds_root).load(), wanted)
     planned = plan_all(selection, wanted, settings, new_topic=new_topic)
     outcomes: list[Outcome] = []

@@ -6,15 +6,13 @@ an export did). Nothing else is written to standard error then, so every line of
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import uuid
 from datetime import UTC, datetime
 from typing import TextIO
 
-import orjson
-
-from ksql_lake.settings import Settings
 from ksql_lake.telemetry import fields, trace
 
 RUN = uuid.uuid4().hex
@@ -37,17 +35,17 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return json.dumps(line, default=str, ensure_ascii=False)
 
 
 class _Journal:
     handler: logging.StreamHandler[TextIO] | None = None
 
 
-def watch(settings: Settings) -> None:
-    """Do what the environment says about logs and traces."""
-    trace(settings.otel_endpoint)
-    if settings.log_format == "json" and _Journal.handler is None:
+def watch(*, log_format: str, otel_endpoint: str | None) -> None:
+    """Do what the settings say about logs and traces."""
+    trace(otel_endpoint)
+    if log_format == "json" and _Journal.handler is None:
         _Journal.handler = logging.StreamHandler(sys.stderr)
         _Journal.handler.setFormatter(_JsonLines())
         log = logging.getLogger("ksql_lake")
