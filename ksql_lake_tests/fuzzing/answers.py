@@ -1,0 +1,282 @@
+"""Targets that read what a server sends: framings, entities, refusals, whole HTTP answers, schema texts, rows."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+import orjson
+
+from ksql_lake.decode import RowDecoder
+from ksql_lake.errors import KsqlLakeError, ProtocolError
+from ksql_lake.ksqldb import KsqlClient, QueryKind, describe
+from ksql_lake.ksqldb.catalog import read_description, read_queries, read_sources
+from ksql_lake.ksqldb.events import RowBlock
+from ksql_lake.ksqldb.messages import ENTITIES, UNREADABLE
+from ksql_lake.ksqldb.refusals import refusal
+from ksql_lake.ksqldb.version import parse_version
+from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Schema, Struct, arrow_schema, parse_schema
+from ksql_lake.settings import Settings
+from ksql_lake_tests.decode.writing import write_rows
+from ksql_lake_tests.fuzzing.engine import Target
+from ksql_lake_tests.fuzzing.mutation import mutated, mutated_json
+from ksql_lake_tests.ksqldb.framing import framing_cases, read, split
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.ksql.v1+json\r\n"
+INFO = b'{"KsqlServerInfo":{"version":"0.29.0","kafkaClusterId":"k","ksqlServiceId":"d","serverStatus":"RUNNING"}}'
+DESCRIBED = orjson.dumps(
+    [
+        {
+            "@type": "sourceDescription",
+            "statementText": "DESCRIBE `S`;",
+            "sourceDescription": {
+                "name": "S",
+                "windowType": "TUMBLING",
+                "readQueries": [{"queryString": "x", "sinks": ["A"], "sinkKafkaTopics": ["a"], "id": "CTAS_S_1"}],
+                "writeQueries": [{"queryString": "y", "sinks": ["S"], "sinkKafkaTopics": ["s"], "id": "CSAS_S_2"}],
+                "fields": [
+                    {"name": "ID", "schema": {"type": "BIGINT"}, "type": "KEY"},
+                    {"name": "L", "schema": {"type": "ARRAY", "memberSchema": {"type": "STRING"}}},
+                    {
+                        "name": "T",
+                        "schema": {
+                            "type": "STRUCT",
+                            "fields": [
+                                {"name": "D", "schema": {"type": "DECIMAL", "parameters": {"precision": 4, "scale": 2}}}
+                            ],
+                        },
+                    },
+                ],
+                "type": "TABLE",
+                "timestamp": "",
+                "keyFormat": "KAFKA",
+                "valueFormat": "JSON",
+                "topic": "s",
+                "partitions": 4,
+                "statement": "CREATE TABLE S AS SELECT ...;",
+            },
+        }
+    ]
+)
+LISTED = (
+    b'[{"@type":"streams","streams":[{"type":"STREAM","name":"T","topic":"tx","keyFormat":"KAFKA",'
+    b'"valueFormat":"JSON","isWindowed":false}]}]'
+)
+QUERIES = b'[{"@type":"queries","queries":[{"queryString":"x","sinks":["A"],"sinkKafkaTopics":["a"],"id":"Q","state":"RUNNING"}]}]'
+REFUSED = b'{"@type":"statement_error","error_code":40001,"message":"line 1:8: no viable alternative\\nStatement: x"}'
+SCHEMAS = [
+    b"`ID` BIGINT, `NAME` STRING",
+    b"`A` BOOLEAN, `B` INTEGER KEY, `C` BIGINT, `D` DOUBLE, `E` STRING, `F` BYTES, `G` TIME, `H` DATE, `I` TIMESTAMP",
+    b"`P` DECIMAL(10, 2), `Q` DECIMAL(38, 38), `R` DECIMAL(38,0)",
+    b"`L` ARRAY<STRUCT<`X` INTEGER, `Y` MAP<INTEGER, ARRAY<DECIMAL(4, 2)>>>>, `M` MAP<STRING, TIMESTAMP>",
+    b"`a b` STRUCT<`q'\"` STRING, `x` STRUCT<`y` DATE>>, `H` BYTES HEADER('key'), `HS` ARRAY<BYTES> HEADERS",
+]
+
+
+def _number(data: bytes) -> int:
+    """A number that depends on nothing but the bytes, for choices a target has to make."""
+    return zlib.crc32(data)
+
+
+def _framing(writer: str) -> Callable[[bytes], None]:
+    def run(data: bytes) -> None:
+        number = _number(data)
+        kind = list(QueryKind)[number % 3]
+        cuts = [number >> shift & 0xFFFF for shift in range(0, 17, 4)]
+        version = ("0.24.0", "0.29.0")[number >> 9 & 1]
+        whole = _outcome(lambda: read([data], kind=kind, writer=writer, version=version))
+        pieces = _outcome(lambda: read(split(data, cuts), kind=kind, writer=writer, version=version))
+        if isinstance(whole, ProtocolError) != isinstance(pieces, ProtocolError):
+            raise AssertionError(f"cut into pieces: {pieces}, in one: {whole}")
+        if isinstance(whole, KsqlLakeError):
+            raise whole
+        if whole != pieces:
+            raise AssertionError("cut into pieces it reads otherwise")
+
+    return run
+
+
+def _outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except KsqlLakeError as error:
+        return error
+
+
+def _schema(data: bytes) -> None:
+    schema = parse_schema(data.decode("utf-8", "surrogateescape"))
+    again = parse_schema(schema.text)
+    if again.text != schema.text:
+        raise AssertionError("a schema is not read as it is written")
+    RowDecoder(schema)
+    arrow_schema(schema)
+
+
+def _entities(data: bytes) -> None:
+    try:
+        entities = ENTITIES.decode(data)
+    except UNREADABLE as error:
+        raise ProtocolError("not JSON") from error
+    for reader in (read_description, read_sources, read_queries):
+        _outcome(lambda reader=reader: reader(entities))  # type: ignore[misc]
+    read_description(entities)
+
+
+def _refusal(data: bytes) -> None:
+    number = _number(data)
+    raise refusal((400, 401, 403, 404, 429, 500, 503, 302)[number % 8], data, reason=data[:30].decode("latin-1"))
+
+
+def _version(data: bytes) -> None:
+    parse_version(data.decode("utf-8", "replace"))
+
+
+_DECODE_SCHEMAS = [
+    Schema(tuple(Column(name, kind) for name, kind in columns))
+    for columns in (
+        [("A", Primitive.BIGINT), ("B", Primitive.STRING), ("C", Primitive.DOUBLE), ("D", Primitive.TIMESTAMP)],
+        [("A", Decimal(10, 2)), ("B", Decimal(38, 0)), ("C", Primitive.DATE), ("D", Primitive.TIME)],
+        [("A", Primitive.BYTES), ("B", Primitive.BOOLEAN), ("C", Primitive.INTEGER)],
+        [
+            ("A", Array(Primitive.STRING)),
+            ("B", Map(Primitive.INTEGER, Decimal(4, 2))),
+            ("C", Struct((("x", Primitive.TIMESTAMP), ("y", Map(Primitive.DATE, Array(Primitive.DOUBLE)))))),
+        ],
+    )
+]
+
+
+def _value(kind: KsqlType, at: int) -> object:
+    match kind:
+        case Primitive.STRING:
+            return f'text {at} "ü\n'
+        case Primitive.BYTES:
+            return b"\0\xff" * (at % 4)
+        case Primitive.DOUBLE:
+            return at / 7
+        case Primitive.BOOLEAN:
+            return at % 2 == 0
+        case Primitive():
+            return 1000 * at
+        case Decimal(_, scale):
+            from decimal import Decimal as Number
+
+            return Number(at).scaleb(-scale)
+        case Array(element):
+            return [_value(element, at), None]
+        case Map(key, item):
+            return [(_value(key, at), _value(item, at))]
+        case Struct(fields):
+            return {name: _value(inner, at) for name, inner in fields}
+
+
+def _blocks() -> list[bytes]:
+    """A byte that says which schema, then rows for it."""
+    blocks = []
+    for number, schema in enumerate(_DECODE_SCHEMAS):
+        for count in (1, 4, 3000 if number < 3 else 50):
+            rows = [[None if at % 5 == 4 else _value(column.type, at) for column in schema] for at in range(count)]
+            blocks.append(bytes((number,)) + b",\n".join(write_rows(schema, rows)))
+    return blocks
+
+
+def _decode(data: bytes) -> None:
+    schema, rows = _DECODE_SCHEMAS[data[0] % len(_DECODE_SCHEMAS) if data else 0], data[1:]
+    decoder = RowDecoder(schema)
+    batch = decoder.decode(rows, count=rows.count(b"\n") + 1 if rows else 0, first_row=0)
+    batch.validate(full=True)
+
+
+def _mutated_rows(data: bytes, random: Random) -> bytes:
+    return data[:1] + mutated(data[1:], random)
+
+
+@contextmanager
+def _answering(wire: bytes) -> Iterator[str]:
+    """A server that answers every connection with the same bytes and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    connection.settimeout(5)
+                    connection.recv(65536)
+                    connection.sendall(wire)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):
+                        pass
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def _http(data: bytes) -> None:
+    with _answering(data) as url:
+        settings = Settings(ksqldb_url=url, connect_timeout=5.0, read_timeout=2.0, attempts=1)
+        with KsqlClient(settings, sleep=lambda _seconds: None) as client:
+            _outcome(client.server_info)
+            _outcome(lambda: describe(client, "S"))
+            with client.query("SELECT 1;", kind=list(QueryKind)[_number(data) % 3]) as response:
+                for event in response.events():
+                    if isinstance(event, RowBlock):
+                        RowDecoder(parse_schema(response.header.schema_text)).decode(
+                            event.data, count=event.count, first_row=event.first_row
+                        )
+
+
+def _http_corpus() -> list[bytes]:
+    bodies = [INFO, DESCRIBED, REFUSED, *(case.body for case in framing_cases() if case.writer == "migrated")]
+    answers = []
+    for body in bodies:
+        lines = body.splitlines(keepends=True)
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(line), line) for line in lines if line)
+        packer = zlib.compressobj(wbits=31)
+        packed = packer.compress(body) + packer.flush()
+        answers += [
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n",
+            HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+            HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed,
+            HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed),
+        ]
+    answers.append(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(REFUSED) + REFUSED)
+    return answers
+
+
+def targets() -> list[Target]:
+    """Everything that reads what a server sends."""
+    cases = framing_cases()
+    by_writer = {
+        writer: [case.body for case in cases if (case.writer if case.writer in named else "migrated") == writer]
+        for named in [("delimited", "json_array")]
+        for writer in ("migrated", *named)
+    }
+    return [
+        *(
+            Target(f"framing-{writer}", bodies, _framing(writer))
+            for writer, bodies in by_writer.items()
+        ),
+        Target("schema", SCHEMAS, _schema),
+        Target("rows", _blocks(), _decode, _mutated_rows, cost=2),
+        Target("entities", [DESCRIBED, LISTED, QUERIES], _entities, mutated_json),
+        Target("refusals", [REFUSED, b"<html><title>Bad Gateway</title>", b"Not Found"], _refusal, mutated_json),
+        Target("version", [b"0.29.0", b"7.5.1", b"v8.0.0-rc1"], _version),
+        Target("http", _http_corpus(), _http, cost=20),
+    ]
