@@ -35,6 +35,7 @@ This module refuses to import anything: every other room may import it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -46,6 +47,19 @@ class Recovery(StrEnum):
     RETRY = "retry"
     FIX = "fix"
     STOP = "stop"
+
+
+_LONGEST = 4000
+"""Characters of a message: a server may answer with a page, or with ten thousand names."""
+# What a terminal would obey instead of showing: control characters, and marks that turn the writing direction.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Give a text that any terminal, log and file can hold: unprintable characters escaped, its length bounded."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
+    return _UNPRINTABLE.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 class KsqlLakeError(Exception):
@@ -61,9 +75,10 @@ class KsqlLakeError(Exception):
     recovery: ClassVar[Recovery] = Recovery.STOP
 
     def __init__(self, message: str, *, hint: str = "", **where: object) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = printable(hint)
         self.where: dict[str, object] = {name: value for name, value in where.items() if value is not None}
 
     def at(self, **where: object) -> Self:
@@ -75,7 +90,7 @@ class KsqlLakeError(Exception):
     @property
     def location(self) -> str:
         """The location as one short text, e.g. `feed transactions, partition 2025-01-15`."""
-        return ", ".join(f"{name} {value}" for name, value in self.where.items())
+        return printable(", ".join(f"{name} {value}" for name, value in self.where.items()))
 
     def __str__(self) -> str:
         text = f"{self.location}: {self.message}" if self.where else self.message
@@ -112,7 +127,7 @@ class FeedError(ConfigError):
 
     def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str = "", **where: object) -> None:
         super().__init__(message, hint=hint, **where)
-        self.problems = tuple(problems)
+        self.problems = tuple(map(printable, problems))
 
     def __str__(self) -> str:
         head, *rest = super().__str__().split("\n")

@@ -124,7 +124,7 @@ def kept_topology(lake: Lake) -> Topology:
         return Topology()
     try:
         return _TOPOLOGY.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Topology()
 
 

@@ -113,8 +113,8 @@ V1_LINE = msgspec.json.Decoder(V1Line)
 METADATA = msgspec.json.Decoder(Metadata)
 ASIDE = msgspec.json.Decoder(Aside)
 ARRAY = msgspec.json.Decoder(list[Raw])
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
-"""What the decoders raise for text that is not the JSON they expect."""
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoders raise for text that is not the JSON they expect, or nests without end."""
 
 
 def foreign(text: bytes, *, row: int, why: str) -> Never:

@@ -30,6 +30,8 @@ _PROPOSED = re.compile(r"you can do '(.+?)'\.?(?:\s|$)", re.DOTALL)
 _UNKNOWN_SOURCE = re.compile(r"Could not find STREAM/TABLE|does not exist", re.IGNORECASE)
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _BODY = msgspec.json.Decoder(ErrorBody)
+_LOOKED_AT = 10_000
+"""How much of a text is looked at: no sentence of a server is that long, and searching longer ones takes time."""
 
 PUSH_FIX = 'Set "extraction": "push" in the feed file'
 SESSION_FIX = (
@@ -72,7 +74,7 @@ def failure(error: ErrorMessage) -> KsqlError:
     text = _one_line(error.message)
     if _is_busy(error.code, text):
         return _busy(text)
-    return _not_queryable(error.message) or QueryFailedError(
+    return _not_queryable(error.message[:_LOOKED_AT]) or QueryFailedError(
         f"the server gave up in the middle of its answer: {text}",
         hint="Nothing was kept; the export can be run again. If it repeats, the server's log says more.",
     )
@@ -149,12 +151,12 @@ def _told(body: bytes) -> ErrorBody | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text[:_LOOKED_AT].split())
 
 
 def excerpt(body: bytes) -> str:
     """Show the beginning of a body that was not understood; of a web page its title."""
-    text = body.decode("utf-8", errors="replace")
+    text = body[:_LOOKED_AT].decode("utf-8", errors="replace")
     title = _TITLE.search(text)
     if title:
         return f"a web page titled {_one_line(title.group(1))[:80]!r}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NUMBERS = re.compile(r"v?(\d+)\.(\d+)")
+_NUMBERS = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})(?![0-9])")
 # Where a platform release lies between two of ksqlDB's, the older one stands here.
 _PLATFORM: dict[tuple[int, int], tuple[int, int]] = {
     (5, 4): (0, 6),

@@ -69,7 +69,7 @@ def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
     try:
         data = storage.read(layout.failures)
         return Failures() if data is None else _DECODER.decode(data)
-    except (KsqlLakeError, OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (KsqlLakeError, OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _log.warning("%s cannot be read: %s", storage.uri(layout.failures), error)
         return Failures()
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 Kind = Literal["stream", "table"]
 
-_DAY = re.compile(r"^year=(\d{4})/month=(\d{2})/day=(\d{2})$")
-_VERSION = re.compile(r"^version=v([1-9]\d*)$")
-_VERSION_KEY = re.compile(r"^v([1-9]\d*)$")
-_FILE = re.compile(r"^(data|snapshot)_(\d{8}_\d{6})_(\d{6,20})\.parquet$")
+_DAY = re.compile(r"year=([0-9]{4})/month=([0-9]{2})/day=([0-9]{2})")
+_VERSION = re.compile(r"version=v([1-9][0-9]{0,18})")
+_VERSION_KEY = re.compile(r"v([1-9][0-9]{0,18})")
+_FILE = re.compile(r"(data|snapshot)_([0-9]{8}_[0-9]{6})_([0-9]{6,20})\.parquet")
 _SEQUENCE_DIGITS = 20
 
 
@@ -31,9 +31,9 @@ def partition_folder(kind: Kind, partition: str) -> str:
 def partition_of(kind: Kind, folder: str) -> str | None:
     """Give the partition whose folder this is, or None when it is no partition's folder."""
     if kind == "table":
-        match = _VERSION.match(folder)
+        match = _VERSION.fullmatch(folder)
         return f"v{match.group(1)}" if match else None
-    match = _DAY.match(folder)
+    match = _DAY.fullmatch(folder)
     if match is None:
         return None
     try:
@@ -48,7 +48,7 @@ def version_number(key: str) -> int:
     Raises:
         ValueError: The key is not `v` and a positive number.
     """
-    match = _VERSION_KEY.match(key)
+    match = _VERSION_KEY.fullmatch(key)
     if match is None:
         raise ValueError(f"{key!r} is not a version key such as v1")
     return int(match.group(1))
@@ -66,7 +66,7 @@ def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str
 
 def file_sequence(path: str) -> int | None:
     """Give the commit number in a data file's name, or None when the name is not one of ours."""
-    match = _FILE.match(path.rsplit("/", 1)[-1])
+    match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
     return int(match.group(3)) if match else None
 
 
@@ -133,7 +133,7 @@ class FeedLayout:
 def manifest_sequence(name: str) -> int | None:
     """Give the commit number of a manifest's file name, or None when it is no manifest."""
     stem = name.removesuffix(".json")
-    if stem == name or len(stem) != _SEQUENCE_DIGITS or not stem.isdecimal():
+    if stem == name or len(stem) != _SEQUENCE_DIGITS or not (stem.isascii() and stem.isdecimal()):
         return None
     return int(stem)
 
@@ -141,6 +141,6 @@ def manifest_sequence(name: str) -> int | None:
 def attempt_parts(name: str) -> tuple[int, str] | None:
     """Split a staging folder's name into commit number and attempt id, or None when it is none of ours."""
     sequence, _, attempt = name.partition("-")
-    if len(sequence) != _SEQUENCE_DIGITS or not sequence.isdecimal() or not attempt:
+    if len(sequence) != _SEQUENCE_DIGITS or not (sequence.isascii() and sequence.isdecimal()) or not attempt:
         return None
     return int(sequence), attempt

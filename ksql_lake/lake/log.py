@@ -58,7 +58,7 @@ class CommitLog:
             CorruptLakeError: A manifest is missing or unreadable.
         """
         # The checkpoint first: were it read after the listing, it could be newer than the listed head.
-        known = self._known or decode_checkpoint(self.storage.read(self.layout.checkpoint))
+        known = self._known or decode_checkpoint(self.storage.read(self.layout.checkpoint), self.layout.kind)
         begin = known.sequence if known is not None else 0
         numbers = self._numbers(begin)
         first = max(begin, 1) if self.storage.paged else 1
@@ -89,8 +89,18 @@ class CommitLog:
                 raise self._gap([], sequence)
             if len(self._recent) >= _KEPT:
                 self._recent.pop(next(iter(self._recent)))
-            self._recent[sequence] = decode_manifest(data, path=self.storage.uri(key))
+            self._recent[sequence] = self._decoded(data, sequence, path=self.storage.uri(key))
         return self._recent[sequence]
+
+    def _decoded(self, data: bytes, sequence: int, *, path: str) -> Manifest:
+        manifest = decode_manifest(data, path=path)
+        if (manifest.sequence, manifest.kind) != (sequence, self.layout.kind):
+            raise CorruptLakeError(
+                f"this manifest says that it is commit {manifest.sequence} of a {manifest.kind}",
+                hint="A manifest is never edited or moved. Run `ksql-lake doctor`.",
+                path=path,
+            )
+        return manifest
 
     def _read(self, sequence: int, ahead: int) -> bytes | None:
         if sequence not in self._ahead and self.storage.paged and ahead > sequence:

@@ -13,6 +13,19 @@ import msgspec
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.positions import DayMarks
+from ksql_lake.lake.soundness import (
+    UnsoundError,
+    check_attempt,
+    check_checksum,
+    check_days,
+    check_files,
+    check_moments,
+    check_numbers,
+    check_partition,
+    check_paths,
+    check_schema,
+    check_times,
+)
 
 FORMAT = 1
 Operation = Literal["append", "overwrite", "look", "retention", "compact", "forget", "rebuilt"]
@@ -176,7 +189,7 @@ def decode_manifest(data: bytes, *, path: str) -> Manifest:
     try:
         envelope = _ENVELOPE.decode(data)
         manifest = _MANIFEST.decode(envelope.manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptLakeError(f"this manifest cannot be read: {error}", hint=hint, path=path) from None
     if hashlib.sha256(envelope.manifest).hexdigest() != envelope.digest:
         raise CorruptLakeError("this manifest was changed after it was written", hint=hint, path=path)
@@ -186,4 +199,37 @@ def decode_manifest(data: bytes, *, path: str) -> Manifest:
             hint="A newer ksql-lake wrote it; upgrade this one.",
             path=path,
         )
+    try:
+        _check(manifest)
+    except UnsoundError as error:
+        raise CorruptLakeError(f"this manifest cannot be true: {error}", hint=hint, path=path) from None
     return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    check_attempt(manifest.attempt)
+    check_moments(manifest.committed_at)
+    check_schema(manifest.schema)
+    check_files(manifest.kind, manifest.added)
+    check_paths(manifest.kind, manifest.removed)
+    if manifest.read is not None:
+        check_read(manifest.read)
+    for count in manifest.counts:
+        check_partition(manifest.kind, count.partition)
+        check_numbers(count.read, count.new, count.already_there, count.late)
+    for certificate in manifest.certificates:
+        check_partition(manifest.kind, certificate.partition)
+        check_numbers(certificate.read, certificate.rows)
+        check_times(certificate.min_event, certificate.max_event)
+        check_checksum(certificate.checksum)
+
+
+def check_read(read: ReadFacts) -> None:
+    """Refuse facts that cannot be true.
+
+    Raises:
+        UnsoundError: Names the value.
+    """
+    check_moments(read.read_at)
+    check_days(day for day in (read.first_day, read.last_day) if day is not None)
+    check_numbers(read.rows, read.response_bytes)

@@ -15,8 +15,17 @@ import msgspec
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
-from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts
+from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts, check_read
 from ksql_lake.lake.positions import Marks
+from ksql_lake.lake.soundness import (
+    UnsoundError,
+    check_days,
+    check_files,
+    check_moments,
+    check_numbers,
+    check_partition,
+    check_schema,
+)
 from ksql_lake.schema import Schema, parse_schema
 
 
@@ -248,8 +257,8 @@ def encode_checkpoint(state: FeedState) -> bytes:
     return msgspec.json.encode(Checkpoint(hashlib.sha256(body).hexdigest(), msgspec.Raw(body)))
 
 
-def decode_checkpoint(data: bytes | None) -> FeedState | None:
-    """Read a saved state back, or None when it is absent, torn, edited or of another shape."""
+def decode_checkpoint(data: bytes | None, kind: Kind) -> FeedState | None:
+    """Read a saved state back, or None when it is absent, torn, edited, of another shape or another kind."""
     if data is None:
         return None
     try:
@@ -257,6 +266,25 @@ def decode_checkpoint(data: bytes | None) -> FeedState | None:
         body = bytes(checkpoint.state)
         if hashlib.sha256(body).hexdigest() != checkpoint.digest:
             return None
-        return _STATE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        state = _STATE.decode(body)
+        _check(state)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsoundError):
         return None
+    return state if state.kind == kind else None
+
+
+def _check(state: FeedState) -> None:
+    check_numbers(state.sequence, state.latest_version, *state.certified.values())
+    check_days(state.looked)
+    check_days(state.certified)
+    check_moments(*state.looked.values(), state.last_export or None)
+    check_schema(state.schema, *(text for _, text in state.shapes))
+    if state.last_read is not None:
+        check_read(state.last_read)
+    for key, partition in state.partitions.items():
+        check_partition(state.kind, key)
+        check_moments(partition.committed_at)
+        check_schema(partition.schema)
+        if any(file.partition != key for file in partition.files):
+            raise UnsoundError(f"partition {key!r} holds a file of another")
+        check_files(state.kind, partition.files)

@@ -165,7 +165,7 @@ def _open_everything(root: Path) -> None:
         steps += [
             lambda one=one: examine(one.storage, one.layout),  # type: ignore[misc]
             lambda one=one, feed=feed: plan_export(feed, Lake(root)),  # type: ignore[misc]
-            lambda one=one: one.dataset().to_table(),  # type: ignore[misc]
+            lambda one=one: one.dataset(),  # type: ignore[misc]
             lambda one=one: one.failures(),  # type: ignore[misc]
             lambda one=one: one.recover(),  # type: ignore[misc]
             lambda one=one: list(

@@ -295,8 +295,13 @@ def test_rows_outside_their_day_are_named(lake: Lake) -> None:
     state = lake.feed(stream_feed()).state()
     entry = state.files_of("2025-01-16")[0]
     manifest = lake.feed(stream_feed()).log.manifest(1)
+    path = entry.path.replace("year=2025/month=01/day=16", "year=2025/month=02/day=01")
+    target = Path(lake.root, STREAM.data(path))
+    target.parent.mkdir(parents=True)
+    Path(lake.root, STREAM.data(entry.path)).rename(target)
     wrong = [
-        replace(file, partition="2025-02-01") if file.path == entry.path else file for file in manifest.added
+        replace(file, partition="2025-02-01", path=path) if file.path == entry.path else file
+        for file in manifest.added
     ]
     Path(lake.root, STREAM.manifest(1)).write_bytes(replace(manifest, added=wrong).encode())
     Path(lake.root, STREAM.checkpoint).unlink(missing_ok=True)

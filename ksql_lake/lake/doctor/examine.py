@@ -90,7 +90,7 @@ def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
     """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
     pairs: dict[bytes, bytes] = parquet.metadata.metadata or {}
     return {
-        key.removeprefix(_PREFIX).decode(): value.decode()
+        key.removeprefix(_PREFIX).decode(errors="replace"): value.decode(errors="replace")
         for key, value in pairs.items()
         if key.startswith(_PREFIX)
     }
@@ -186,6 +186,8 @@ def _content(
         if isinstance(error, OSError) and error.errno:
             raise  # the operating system's word; Arrow's own errors carry no number
         yield Finding(Problem.FILE_DAMAGED, key, f"cannot be read as Parquet: {error}", number)
+    except (KeyError, ValueError) as error:  # a time zone or a column that there is not
+        yield Finding(Problem.FOOTER_DIFFERS, key, f"what its footer says cannot be true: {error}", number)
 
 
 def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, key: str) -> Iterator[Finding]:
@@ -243,7 +245,7 @@ def _unpublished(result: Examination, number: int, attempt: str) -> bool:
 
 
 def _checkpoint_fits(data: bytes, result: Examination) -> bool:
-    saved = decode_checkpoint(data)
+    saved = decode_checkpoint(data, result.layout.kind)
     if saved is None or saved.sequence > result.state.sequence:
         return False
     folded = FeedState(kind=result.layout.kind)

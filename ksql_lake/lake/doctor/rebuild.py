@@ -15,14 +15,17 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.checksum import RowChecksum
 from ksql_lake.lake.days import event_times
 from ksql_lake.lake.doctor.examine import footer_facts
 from ksql_lake.lake.layout import FeedLayout, file_sequence, partition_of
-from ksql_lake.lake.manifest import FileEntry, Manifest, PartitionCount, ReadFacts
+from ksql_lake.lake.manifest import FileEntry, Manifest, PartitionCount, ReadFacts, decode_manifest
 from ksql_lake.lake.storage import Storage
 
 _CHECKSUM_ROWS = 16_384
+_LONGEST_WINDOW = 100_000
+"""Days between the first day that ksqlDB knows and the last start date a feed may have."""
 
 
 def rebuilt_manifests(storage: Storage, layout: FeedLayout, numbers: list[int]) -> list[Manifest]:
@@ -34,7 +37,18 @@ def rebuilt_manifests(storage: Storage, layout: FeedLayout, numbers: list[int]) 
             found = _entry(storage, layout, key)
             if found is not None:
                 files[number].append(found)
-    return [_manifest(layout, number, files.get(number, [])) for number in numbers]
+    return [_sound_manifest(layout, number, files.get(number, [])) for number in numbers]
+
+
+def _sound_manifest(
+    layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]
+) -> Manifest:
+    """Give a manifest that can be read again: footers that contradict that bring nothing back."""
+    try:
+        manifest = _manifest(layout, number, files)
+        return decode_manifest(manifest.encode(), path=layout.manifest(number))
+    except (CorruptLakeError, ValueError, TypeError):
+        return _manifest(layout, number, [])
 
 
 def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, dict[str, str]] | None:
@@ -52,7 +66,7 @@ def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, d
                     return None
                 checksum, events = _rows(parquet, layout, facts)
                 records = parquet.metadata.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise  # the operating system's word; Arrow's own errors carry no number
             return None
@@ -98,7 +112,7 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
     read = ReadFacts(
         source=facts.get("source", ""),
         statement=facts.get("statement", ""),
-        read_at=facts.get("read_at", ""),
+        read_at=facts.get("read_at") or _committed_at(entries[0].path),
         server_version=facts.get("server_version"),
         first_day=first or None,
         last_day=last or None,
@@ -126,6 +140,8 @@ def _counts(entries: list[FileEntry], first: str, last: str) -> list[PartitionCo
     days = list(records)
     if first and last:
         start, end = date.fromisoformat(first), date.fromisoformat(last)
+        if (end - start).days > _LONGEST_WINDOW:
+            raise ValueError("no export reads that many days")
         days = [(start + timedelta(days=offset)).isoformat() for offset in range((end - start).days + 1)]
     return [
         PartitionCount(partition=day, read=records.get(day, 0), new=records.get(day, 0), already_there=0)

@@ -1,0 +1,176 @@
+"""Whether what a lake's own files say can be true: names that stay inside the lake, numbers and times that are some.
+
+A digest shows that a manifest was not damaged; it does not show who wrote it. A path in it becomes a file that is
+opened, moved or removed, so a name that is not of the layout's own form is never acted upon. Pure; it refuses to
+repair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Protocol
+
+from ksql_lake.errors import SchemaError
+from ksql_lake.lake.layout import Kind, file_sequence, partition_folder, partition_of
+from ksql_lake.schema import parse_schema
+
+MOST = 2**63 - 1
+_ATTEMPT = re.compile(r"[A-Za-z0-9_]{1,64}")
+_CHECKSUM = re.compile(r"(?:[0-9a-f]{32})?")
+
+
+class UnsoundError(ValueError):
+    """A value that cannot be true; says which."""
+
+
+class _File(Protocol):
+    """What is looked at of a file's entry."""
+
+    path: str
+    partition: str
+    staged: str
+    records: int
+    bytes: int
+    checksum: str
+    min_event: int | None
+    max_event: int | None
+
+
+def check_files(kind: Kind, files: Iterable[_File]) -> None:
+    """Refuse entries whose path is not a data file's inside its own partition.
+
+    Raises:
+        UnsoundError: Names the entry.
+    """
+    folders: dict[str, str] = {}
+    for file in files:
+        folder = folders.get(file.partition)
+        if folder is None:
+            folder = folders[file.partition] = check_partition(kind, file.partition)
+        above, _, name = file.path.rpartition("/")
+        if above != folder or file_sequence(name) is None:
+            raise UnsoundError(f"{file.path!r} is not a data file of partition {file.partition!r}")
+        if not file.staged or "/" in file.staged or "\0" in file.staged or file.staged in {".", ".."}:
+            raise UnsoundError(f"{file.staged!r} is not the name of a staged file")
+        check_numbers(file.records, file.bytes)
+        check_times(file.min_event, file.max_event)
+        check_checksum(file.checksum)
+
+
+def check_paths(kind: Kind, paths: Iterable[str]) -> None:
+    """Refuse paths that are not data files' inside the dataset.
+
+    Raises:
+        UnsoundError: Names the path.
+    """
+    for path in paths:
+        above, _, name = path.rpartition("/")
+        if file_sequence(name) is None or not _is_folder(kind, above):
+            raise UnsoundError(f"{path!r} is not a data file of the lake")
+
+
+def check_partition(kind: Kind, partition: str) -> str:
+    """Give a partition's folder.
+
+    Raises:
+        UnsoundError: It is no day or version, or not written the one way they are.
+    """
+    try:
+        if kind == "stream" and date.fromisoformat(partition).isoformat() != partition:
+            raise ValueError
+        return partition_folder(kind, partition)
+    except ValueError:
+        what = "version" if kind == "table" else "day"
+        raise UnsoundError(f"{partition!r} is not a {what}") from None
+
+
+def check_moments(*texts: str | None) -> None:
+    """Refuse times that are not ISO 8601 with an offset; None passes.
+
+    Raises:
+        UnsoundError: Names the text.
+    """
+    for text in texts:
+        if text is None:
+            continue
+        try:
+            # Also what overflows when the offset is taken off cannot be compared with other times.
+            offset = datetime.fromisoformat(text).utcoffset()
+            known = offset is not None and datetime.fromisoformat(text).timestamp() is not None
+        except (ValueError, OverflowError):
+            known = False
+        if not known:
+            raise UnsoundError(f"{text!r} is not a time with an offset")
+
+
+def check_numbers(*numbers: int) -> None:
+    """Refuse counts and sizes below nothing, or beyond 64 bits.
+
+    Raises:
+        UnsoundError: Names the number.
+    """
+    for number in numbers:
+        if not 0 <= number <= MOST:
+            raise UnsoundError(f"{number} is not a count")
+
+
+def check_times(*times: int | None) -> None:
+    """Refuse event times beyond 64 bits; None passes.
+
+    Raises:
+        UnsoundError: Names the number.
+    """
+    for time in times:
+        if time is not None and not -MOST <= time <= MOST:
+            raise UnsoundError(f"{time} is not an event time")
+
+
+def check_checksum(text: str) -> None:
+    """Refuse what is no checksum; an empty one passes.
+
+    Raises:
+        UnsoundError: Names the text.
+    """
+    if _CHECKSUM.fullmatch(text) is None:
+        raise UnsoundError(f"{text!r} is not a checksum")
+
+
+def check_attempt(text: str) -> None:
+    """Refuse an attempt id that could not be part of a folder's name.
+
+    Raises:
+        UnsoundError: Names the text.
+    """
+    if _ATTEMPT.fullmatch(text) is None:
+        raise UnsoundError(f"{text!r} is not an attempt")
+
+
+def check_schema(*texts: str) -> None:
+    """Refuse columns that no ksqlDB has; an empty text passes.
+
+    Raises:
+        UnsoundError: Says what is wrong with them.
+    """
+    for text in texts:
+        try:
+            if text:
+                parse_schema(text)
+        except SchemaError as error:
+            raise UnsoundError(f"its columns cannot be read: {error.message}") from None
+
+
+def check_days(days: Iterable[str]) -> None:
+    """Refuse keys that are no days.
+
+    Raises:
+        UnsoundError: Names the key.
+    """
+    for day in days:
+        check_partition("stream", day)
+
+
+def _is_folder(kind: Kind, folder: str) -> bool:
+    partition = partition_of(kind, folder)
+    return partition is not None and partition_folder(kind, partition) == folder
