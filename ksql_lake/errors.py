@@ -56,7 +56,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e
 
 
 def printable(text: str) -> str:
-    """Give a text that any terminal, log and file can hold: unprintable characters escaped, its length bounded."""
+    """Give a text that any terminal, log and file can hold: bounded, unprintable characters escaped."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
     return _UNPRINTABLE.sub(lambda match: ascii(match.group())[1:-1], text)

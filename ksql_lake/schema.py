@@ -19,6 +19,8 @@ from ksql_lake.errors import SchemaError
 
 MAX_DEPTH = 64
 """How deep types may nest; Parquet readers give up earlier than ksqlDB does."""
+MAX_TEXT = 8_000_000
+"""Characters of the longest schema text: tens of thousands of columns."""
 MAX_DIGITS = 38
 """Digits of the longest DECIMAL that fits decimal128."""
 _LEAVE_OUT = "Leave the column out: name the wanted ones in the feed's `columns`."
@@ -258,8 +260,10 @@ def parse_schema(text: str) -> Schema:
     """Read the schema text of a query header.
 
     Raises:
-        SchemaError: The text is outside the grammar, or two columns have the same name.
+        SchemaError: The text is outside the grammar or endless, or two columns have the same name.
     """
+    if len(text) > MAX_TEXT:
+        raise SchemaError(f"the schema text has {len(text):,} characters", hint=_LEAVE_OUT)
     reader = _Reader(text)
     columns = [reader.column()]
     while reader.take(", "):

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
         connect_timeout: How long a connection may take to open.
         read_timeout: How long the server may stay silent inside a response.
         quiet_seconds: How long a push query must bring no row from before it began to count as caught up.
+        max_row_mb: How long one row may be, as JSON, in MB of 1,000,000 bytes.
         attempts: How many times a retryable request or export is tried in all.
         lake_root: Folder of the lake.
         feeds_root: Folder with `active/` and `archived/`.
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(10.0, gt=0, validation_alias=_variable("KSQLDB_CONNECT_TIMEOUT"))
     read_timeout: float = Field(120.0, gt=0, validation_alias=_variable("KSQLDB_READ_TIMEOUT"))
     quiet_seconds: float = Field(10.0, gt=0, le=3600, validation_alias=_variable("KSQLDB_QUIET_SECONDS"))
+    max_row_mb: int = Field(64, ge=1, le=1000, validation_alias=_variable("KSQLDB_MAX_ROW_MB"))
     attempts: int = Field(4, ge=1, le=20, validation_alias=_variable("KSQLDB_ATTEMPTS"))
     lake_root: str = Field("data_lake", min_length=1, validation_alias=_variable("KSQL_LAKE_ROOT"))
     feeds_root: Path = Field(Path("feeds"), validation_alias=_variable("KSQL_LAKE_FEEDS"))

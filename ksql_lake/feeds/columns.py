@@ -6,6 +6,7 @@ these. It refuses to know the source's real columns: those are compared at expor
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ POSITION_COLUMNS = ("ROWPARTITION", "ROWOFFSET")
 """Where Kafka holds a row; ksqlDB gives them to push queries only."""
 DELETED = "deleted"
 """The column that `deleted` adds."""
+_MOST_COMPARISONS = 20_000
+"""Names compared in search of what mistyped ones may have meant, in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,9 @@ def _read(raw: Mapping[str, object]) -> _Use:
 def _twice(use: _Use) -> Iterator[Problem]:
     lists = {"columns": use.columns or (), **use.mentioned}
     for key, names in lists.items():
-        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-            yield Problem(key, f"{name!r} is named {names.count(name)} times")
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield Problem(key, f"{name!r} is named {count} times")
 
 
 def _unreadable(use: _Use) -> Iterator[Problem]:
@@ -124,11 +128,13 @@ def _missing(use: _Use) -> Iterator[Problem]:
     known = {*use.columns, *ADDED_BY_EXPORT.get(use.kind, ())}
     known.update(*(use.mentioned[key] for key in _SELECTED_ANYWAY))
     wanted = {key: names for key, names in use.mentioned.items() if key not in _SELECTED_ANYWAY}
+    budget = _MOST_COMPARISONS
     for key, names in {"rename": tuple(use.rename), **wanted}.items():
         for name in dict.fromkeys(names):
             if name not in known and name not in POSITION_COLUMNS:
-                hint = did_you_mean(name, use.columns) or "Add it to `columns`."
-                yield Problem(key, f"{name!r} is not among `columns`. {hint}")
+                budget -= len(use.columns)
+                guess = did_you_mean(name, use.columns) if budget >= 0 else ""
+                yield Problem(key, f"{name!r} is not among `columns`. {guess or 'Add it to `columns`.'}")
 
 
 def _reserved(use: _Use) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from ksql_lake.errors import FeedError
 from ksql_lake.feeds.columns import Problem
 
+MOST_BYTES = 1_000_000
+"""The largest feed file: ten thousand columns, each renamed, are half of it."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
@@ -56,8 +59,8 @@ class _Object(dict[str, Any]):
 def _object(pairs: list[tuple[str, Any]]) -> _Object:
     found = _Object(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        found.twice = tuple(dict.fromkeys(key for key in keys if keys.count(key) > 1))
+        counts = Counter(key for key, _ in pairs)
+        found.twice = tuple(key for key, count in counts.items() if count > 1)
     return found
 
 
@@ -131,6 +134,8 @@ def parse_document(data: bytes) -> Document:
     Raises:
         FeedError: They are not one JSON object in UTF-8; says line and column.
     """
+    if len(data) > MOST_BYTES:
+        raise _refusal(f"the file has more than {MOST_BYTES:,} bytes")
     marked = data.startswith(codecs.BOM_UTF8)
     text = _decoded(data.removeprefix(codecs.BOM_UTF8))
     if not text.strip():

@@ -77,14 +77,14 @@ def _cron(value: str) -> str:
 
 
 def _owner(value: str) -> str:
-    if not _OWNER.match(value):
+    if not _OWNER.fullmatch(value):
         raise ValueError(f"{value!r} must be an e-mail address or 'team:name'")
     return value
 
 
 def _tags(value: dict[str, str]) -> dict[str, str]:
     for key, text in value.items():
-        if not key or not _TAG.match(key) or not _TAG.match(text):
+        if not key or not _TAG.fullmatch(key) or not _TAG.fullmatch(text):
             raise ValueError(f"{key!r}: {text!r} must use at most 63 letters, digits, '_', '-', '.'")
     return value
 

@@ -18,6 +18,8 @@ from ksql_lake.feeds.document import Document, parse_document
 from ksql_lake.feeds.model import COLUMN_PROBLEMS, FEED_ADAPTER, Feed
 from ksql_lake.feeds.wording import MODELS, kind_problem, problem, unknown_key
 
+MOST_PROBLEMS = 100
+"""Problems of a file that are told."""
 _SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
 
@@ -48,7 +50,8 @@ def feed_error(problems: Iterable[Problem]) -> FeedError:
     """Make one error of all problems of a file."""
     lines = list(dict.fromkeys(str(found) for found in problems))
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    return FeedError(f"{count} found", problems=lines)
+    more = [f"... and {len(lines) - MOST_PROBLEMS} more"] if len(lines) > MOST_PROBLEMS else []
+    return FeedError(f"{count} found", problems=lines[:MOST_PROBLEMS] + more)
 
 
 def _schema_key_problems(document: Document) -> Iterator[Problem]:
@@ -67,16 +70,15 @@ def _check(raw: Mapping[str, Any]) -> tuple[Feed | None, list[Problem]]:
     try:
         return FEED_ADAPTER.validate_json(text, strict=True), []
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = error.errors(include_url=False)[: MOST_PROBLEMS + 1]
         found = [problem(detail) for detail in details if detail["type"] != COLUMN_PROBLEMS]
         return None, [*found, *column_problems(raw)]
 
 
 def _shared_problems(raw: Mapping[str, Any]) -> list[Problem]:
     """What can be said without knowing the kind: about keys that both kinds have, or neither."""
-    unknown = [
-        unknown_key(key) for key in raw if all(key not in model.model_fields for model in MODELS.values())
-    ]
+    strange = [key for key in raw if all(key not in model.model_fields for model in MODELS.values())]
+    unknown = [unknown_key(key) for key in strange[: MOST_PROBLEMS + 1]]
     shared = {key: value for key, value in raw.items() if key in _SHARED}
     try:
         FEED_ADAPTER.validate_json(json.dumps({**shared, "kind": "table"}), strict=True)

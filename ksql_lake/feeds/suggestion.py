@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST = 200
+"""Longer words are not compared: that takes time, and nobody types them."""
+
 
 def close_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """Give the known words that `word` may have meant, best first; letter case does not count."""
+    if len(word) > _LONGEST:
+        return []
     by_folded: dict[str, str] = {}
     for name in known:
-        by_folded.setdefault(name.casefold(), name)
+        if len(name) <= _LONGEST:
+            by_folded.setdefault(name.casefold(), name)
     return [by_folded[match] for match in get_close_matches(word.casefold(), by_folded, n=most, cutoff=0.65)]
 
 

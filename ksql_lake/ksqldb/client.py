@@ -27,7 +27,7 @@ from ksql_lake.errors import (
 )
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
-from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure, request_failure
+from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
 from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
 from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import QueryResponse
@@ -42,6 +42,10 @@ _CLOSE_TIMEOUT = 3.0
 """How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
 _REFUSAL_BYTES = 64 * 1024
 """How much of a refusal's body is read."""
+_ANSWER_BYTES = 32 * 1024 * 1024
+"""How long an answer other than a query's may be; that of ten thousand sources is a tenth of it."""
+_ANSWER_TIMES = 5
+"""How many times as long as a silence may last such an answer may take in all."""
 
 
 class KsqlClient:
@@ -63,6 +67,7 @@ class KsqlClient:
         self._connect_timeout = settings.connect_timeout
         self._read_timeout = settings.read_timeout
         self._attempts = settings.attempts
+        self._max_line = settings.max_row_mb * 1_000_000
         self._quiet_seconds = settings.quiet_seconds
         self._retrying = retrying(settings.attempts, sleep=sleep)
         self._info: ServerInfo | None = None
@@ -165,7 +170,7 @@ class KsqlClient:
             if response.status_code != 200:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
-            answer = QueryResponse(self, response, body, kind=QueryKind(kind)).begin()
+            answer = QueryResponse(self, response, body, kind=QueryKind(kind), max_line=self._max_line).begin()
             if answer.kind is QueryKind.PUSH:
                 lift_time_limit(response)
             unless_handed_out.pop_all()
@@ -206,10 +211,28 @@ class KsqlClient:
             if response.status_code != 200:
                 where = {"statement": shortened(str(body["ksql"]))} if body and "ksql" in body else {}
                 raise self._refusal(response).at(server=self._url, **where)
-            try:
-                return response.content
-            except NETWORK_ERRORS as error:
-                raise body_failure(error, url=self._url, read_timeout=timeout or self._read_timeout) from error
+            return self._whole(response, read_timeout=timeout or self._read_timeout)
+
+    def _whole(self, response: requests.Response, *, read_timeout: float) -> bytes:
+        """Read an answer's body to its end, but no endless one."""
+        body = Body(response, url=self._url, read_timeout=read_timeout)
+        parts: list[bytes] = []
+        last = time.monotonic() + _ANSWER_TIMES * read_timeout
+        while part := body.read():
+            parts.append(part)
+            if body.bytes_read > _ANSWER_BYTES:
+                raise ProtocolError(
+                    f"the answer is longer than {_ANSWER_BYTES:,} bytes",
+                    hint="Is KSQLDB_URL the address of a ksqlDB server, without a path?",
+                    server=self._url,
+                )
+            if time.monotonic() > last:
+                raise ServerUnavailableError(
+                    f"the answer did not end within {_ANSWER_TIMES * read_timeout:g} s",
+                    hint="Is something between here and the server holding it up?",
+                    server=self._url,
+                )
+        return b"".join(parts)
 
     def _send(
         self, method: str, path: str, body: dict[str, object] | None = None, *, timeout: float | None = None
@@ -234,10 +257,12 @@ class KsqlClient:
             raise failure from (None if isinstance(failure, SettingsError) else error)
 
     def _refusal(self, response: requests.Response) -> KsqlError:
+        body = Body(response, url=self._url, read_timeout=self._read_timeout, patience=self._read_timeout)
         content = b""
         # The status alone says enough if the body cannot be read.
-        with suppress(*NETWORK_ERRORS):
-            content = response.raw.read(_REFUSAL_BYTES, decode_content=True)
+        with suppress(KsqlError):
+            content = body.read(_REFUSAL_BYTES)[:_REFUSAL_BYTES]
+        response.close()
         return refusal(response.status_code, content, reason=response.reason, signed=self._signed)
 
     def _not_ksqldb(self, content: bytes) -> ProtocolError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ksql_lake.errors import ProtocolError
 
-MAX_LINE = 256 * 1024 * 1024
+MAX_LINE = 64_000_000
 """How long one line may grow, in bytes, before it is taken for something other than a row."""
 
 
@@ -55,6 +55,6 @@ class LineSplitter:
         if size > self._max_line:
             raise ProtocolError(
                 f"a line of the response is longer than {self._max_line:,} bytes",
-                hint="No row is expected to be that large; is this the address of a ksqlDB server?",
+                hint="If the source has rows that large, raise KSQLDB_MAX_ROW_MB; or is this no ksqlDB?",
                 row=row + 1,
             )

@@ -31,7 +31,7 @@ _UNKNOWN_SOURCE = re.compile(r"Could not find STREAM/TABLE|does not exist", re.I
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _BODY = msgspec.json.Decoder(ErrorBody)
 _LOOKED_AT = 10_000
-"""How much of a text is looked at: no sentence of a server is that long, and searching longer ones takes time."""
+"""How much of a text is looked at: no sentence of a server is longer, and searching longer ones takes time."""
 
 PUSH_FIX = 'Set "extraction": "push" in the feed file'
 SESSION_FIX = (

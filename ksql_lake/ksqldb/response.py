@@ -17,6 +17,7 @@ import requests
 
 from ksql_lake.errors import IncompleteResponseError, KsqlLakeError, ProtocolError
 from ksql_lake.ksqldb.events import ErrorMessage, Event, Header, Outcome, QueryKind, RowBlock, Tombstone
+from ksql_lake.ksqldb.lines import MAX_LINE
 from ksql_lake.ksqldb.refusals import failure
 from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.transport import Body
@@ -53,19 +54,28 @@ class QueryResponse:
         response: The HTTP response; its status is 200.
         body: The response's body, not yet touched.
         kind: What was asked.
+        max_line: Longest row in bytes.
 
     Attributes:
         kind: What was asked.
         outcome: How the answer ended; None while it has not.
     """
 
-    def __init__(self, server: Server, response: requests.Response, body: Body, *, kind: QueryKind) -> None:
+    def __init__(
+        self,
+        server: Server,
+        response: requests.Response,
+        body: Body,
+        *,
+        kind: QueryKind,
+        max_line: int = MAX_LINE,
+    ) -> None:
         self.kind = kind
         self.outcome: Outcome | None = None
         self._server = server
         self._response = response
         self._body = body
-        self._parser = RowsParser(kind)
+        self._parser = RowsParser(kind, max_line=max_line)
         self._header: Header | None = None
         self._events: deque[Event] = deque()
         self._ending: KsqlLakeError | None = None

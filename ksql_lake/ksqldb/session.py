@@ -14,10 +14,10 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from ksql_lake.errors import SettingsError
+from ksql_lake.ksqldb.head import BoundedAdapter
 from ksql_lake.settings import Settings
 
 _CONNECTIONS = 32
@@ -60,7 +60,7 @@ def open_session(settings: Settings) -> requests.Session:
     if settings.ksqldb_cert_file:
         key = settings.ksqldb_key_file or settings.ksqldb_cert_file
         session.cert = (str(settings.ksqldb_cert_file), str(key))
-    adapter = HTTPAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS, max_retries=0)
+    adapter = BoundedAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS, max_retries=0)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

@@ -22,6 +22,8 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
 _RECEIVE = 256 * 1024
+_MOST_FRAMING = 1024 * 1024
+"""Bytes of HTTP framing that may come in a row without a byte of the body."""
 
 
 class Door(Protocol):
@@ -53,10 +55,12 @@ class FastDoor:
 
     Args:
         wire: The reader, at the first byte behind the response's head.
+        patience: How long framing may go on, in seconds, without a byte of the body.
     """
 
-    def __init__(self, wire: io.BufferedReader) -> None:
+    def __init__(self, wire: io.BufferedReader, *, patience: float = 120.0) -> None:
         self._wire = wire
+        self._patience = patience
         self._parts: list[bytes] = []
         self._complete = False
         self._broken: httptools.HttpParserError | None = None
@@ -72,14 +76,21 @@ class FastDoor:
 
     def read(self) -> bytes:
         """Give some bytes; all that one receive brought."""
+        began, framing = time.monotonic(), 0
         while not (self._parts or self._complete or self._broken):
             wire = self._wire.read1(_RECEIVE)
             if not wire:
                 raise http.client.IncompleteRead(b"")
+            framing += len(wire)
             try:
                 self._parser.feed_data(wire)
             except httptools.HttpParserError as error:
                 self._broken = error
+            # A chunk's size line or a trailer may be endless; no server's framing is.
+            if framing > _MOST_FRAMING and not self._parts:
+                self._broken = httptools.HttpParserError("framing without end")
+            elif time.monotonic() - began > self._patience and not self._parts:
+                raise TimeoutError
         data = b"".join(self._parts)
         self._parts.clear()
         if not data and self._broken and not self._complete:
@@ -87,10 +98,15 @@ class FastDoor:
         return data
 
 
-def open_door(response: requests.Response) -> Door:
-    """Choose the way to a response's body: the fast door where it surely fits, the public one elsewhere."""
+def open_door(response: requests.Response, *, patience: float = 120.0) -> Door:
+    """Choose the way to a response's body: the fast door where it surely fits, the public one elsewhere.
+
+    Args:
+        response: The response, its body not yet touched.
+        patience: How long framing may go on, in seconds, without a byte of the body.
+    """
     wire = _wire(response.raw)
-    return FastDoor(wire) if wire is not None else PublicDoor(response.raw)
+    return FastDoor(wire, patience=patience) if wire is not None else PublicDoor(response.raw)
 
 
 def _wire(raw: urllib3.BaseHTTPResponse) -> io.BufferedReader | None:
@@ -141,7 +157,7 @@ class Body:
         self.bytes_read = 0
         self.ended = False
         self._response = response  # closes its connection when nobody holds it any more
-        self._door = door or open_door(response)
+        self._door = door or open_door(response, patience=read_timeout)
         self._url = url
         self._patience = patience
         self._read_timeout = read_timeout

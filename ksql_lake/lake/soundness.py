@@ -1,15 +1,15 @@
-"""Whether what a lake's own files say can be true: names that stay inside the lake, numbers and times that are some.
+"""Whether what a lake's own files say can be true: names that stay inside the lake, sensible numbers and times.
 
-A digest shows that a manifest was not damaged; it does not show who wrote it. A path in it becomes a file that is
-opened, moved or removed, so a name that is not of the layout's own form is never acted upon. Pure; it refuses to
-repair.
+A digest shows that a manifest was not damaged; it does not show who wrote it. A path in it becomes a file that
+is opened, moved or removed, so a name that is not of the layout's own form is never acted upon. Pure; it
+refuses to repair.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from ksql_lake.errors import SchemaError
@@ -28,14 +28,22 @@ class UnsoundError(ValueError):
 class _File(Protocol):
     """What is looked at of a file's entry."""
 
-    path: str
-    partition: str
-    staged: str
-    records: int
-    bytes: int
-    checksum: str
-    min_event: int | None
-    max_event: int | None
+    @property
+    def path(self) -> str: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def staged(self) -> str: ...
+    @property
+    def records(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def checksum(self) -> str: ...
+    @property
+    def min_event(self) -> int | None: ...
+    @property
+    def max_event(self) -> int | None: ...
 
 
 def check_files(kind: Kind, files: Iterable[_File]) -> None:
@@ -78,12 +86,13 @@ def check_partition(kind: Kind, partition: str) -> str:
         UnsoundError: It is no day or version, or not written the one way they are.
     """
     try:
-        if kind == "stream" and date.fromisoformat(partition).isoformat() != partition:
-            raise ValueError
-        return partition_folder(kind, partition)
+        folder = partition_folder(kind, partition)
     except ValueError:
-        what = "version" if kind == "table" else "day"
-        raise UnsoundError(f"{partition!r} is not a {what}") from None
+        folder = ""
+    # Of the ways to write a day in ISO 8601, and the digits of other scripts, only one is ours.
+    if not folder or partition_of(kind, folder) != partition:
+        raise UnsoundError(f"{partition!r} is not a {'version' if kind == 'table' else 'day'}")
+    return folder
 
 
 def check_moments(*texts: str | None) -> None:
@@ -96,9 +105,9 @@ def check_moments(*texts: str | None) -> None:
         if text is None:
             continue
         try:
-            # Also what overflows when the offset is taken off cannot be compared with other times.
-            offset = datetime.fromisoformat(text).utcoffset()
-            known = offset is not None and datetime.fromisoformat(text).timestamp() is not None
+            time = datetime.fromisoformat(text)
+            # What overflows when the offset is taken off cannot be compared with other times.
+            known = time.utcoffset() is not None and time.astimezone(UTC) is not None
         except (ValueError, OverflowError):
             known = False
         if not known:

@@ -21,7 +21,9 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=2000, help="per target, fewer for dear ones (2000)")
     parser.add_argument("--minutes", type=float, help="run rounds of new seeds until this long has passed")
     parser.add_argument("--seed", type=int, default=1, help="repeats a run (1)")
-    parser.add_argument("--target", action="append", choices=[target.name for target in known], help="only these")
+    parser.add_argument(
+        "--target", action="append", choices=[target.name for target in known], help="only these"
+    )
     parser.add_argument("--finds", type=Path, help="a folder for the bytes of every find")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)

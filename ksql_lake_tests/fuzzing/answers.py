@@ -1,7 +1,8 @@
-"""Targets that read what a server sends: framings, entities, refusals, whole HTTP answers, schema texts, rows."""
+"""Targets that read what a server sends: framings, entities, refusals, whole HTTP answers, schemas, rows."""
 
 from __future__ import annotations
 
+import decimal
 import socket
 import threading
 import zlib
@@ -20,7 +21,7 @@ from ksql_lake.ksqldb.messages import ENTITIES, UNREADABLE
 from ksql_lake.ksqldb.protocol import DelimitedParser, JsonArrayParser, RowsParser
 from ksql_lake.ksqldb.refusals import refusal
 from ksql_lake.ksqldb.version import parse_version
-from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Schema, Struct, arrow_schema, parse_schema
+from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_schema, parse_schema
 from ksql_lake.settings import Settings
 from ksql_lake_tests.decode.writing import write_rows
 from ksql_lake_tests.fuzzing.engine import Target
@@ -28,7 +29,9 @@ from ksql_lake_tests.fuzzing.mutation import mutated, mutated_json
 from ksql_lake_tests.ksqldb.framing import framing_cases, split
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.ksql.v1+json\r\n"
-INFO = b'{"KsqlServerInfo":{"version":"0.29.0","kafkaClusterId":"k","ksqlServiceId":"d","serverStatus":"RUNNING"}}'
+INFO = (
+    b'{"KsqlServerInfo":{"version":"0.29.0","kafkaClusterId":"k","ksqlServiceId":"d","serverStatus":"RUNNING"}}'
+)
 DESCRIBED = orjson.dumps(
     [
         {
@@ -37,8 +40,12 @@ DESCRIBED = orjson.dumps(
             "sourceDescription": {
                 "name": "S",
                 "windowType": "TUMBLING",
-                "readQueries": [{"queryString": "x", "sinks": ["A"], "sinkKafkaTopics": ["a"], "id": "CTAS_S_1"}],
-                "writeQueries": [{"queryString": "y", "sinks": ["S"], "sinkKafkaTopics": ["s"], "id": "CSAS_S_2"}],
+                "readQueries": [
+                    {"queryString": "x", "sinks": ["A"], "sinkKafkaTopics": ["a"], "id": "CTAS_S_1"}
+                ],
+                "writeQueries": [
+                    {"queryString": "y", "sinks": ["S"], "sinkKafkaTopics": ["s"], "id": "CSAS_S_2"}
+                ],
                 "fields": [
                     {"name": "ID", "schema": {"type": "BIGINT"}, "type": "KEY"},
                     {"name": "L", "schema": {"type": "ARRAY", "memberSchema": {"type": "STRING"}}},
@@ -47,7 +54,10 @@ DESCRIBED = orjson.dumps(
                         "schema": {
                             "type": "STRUCT",
                             "fields": [
-                                {"name": "D", "schema": {"type": "DECIMAL", "parameters": {"precision": 4, "scale": 2}}}
+                                {
+                                    "name": "D",
+                                    "schema": {"type": "DECIMAL", "parameters": {"precision": 4, "scale": 2}},
+                                }
                             ],
                         },
                     },
@@ -67,11 +77,13 @@ LISTED = (
     b'[{"@type":"streams","streams":[{"type":"STREAM","name":"T","topic":"tx","keyFormat":"KAFKA",'
     b'"valueFormat":"JSON","isWindowed":false}]}]'
 )
-QUERIES = b'[{"@type":"queries","queries":[{"queryString":"x","sinks":["A"],"sinkKafkaTopics":["a"],"id":"Q","state":"RUNNING"}]}]'
-REFUSED = b'{"@type":"statement_error","error_code":40001,"message":"line 1:8: no viable alternative\\nStatement: x"}'
+QUERIES = b'[{"@type":"queries","queries":[{"queryString":"x","sinks":["A"],"sinkKafkaTopics":[],"id":"Q"}]}]'
+REFUSED = (
+    b'{"@type":"statement_error","error_code":40001,"message":"line 1:8: no viable alternative\\nStatement: x"}'
+)
 SCHEMAS = [
     b"`ID` BIGINT, `NAME` STRING",
-    b"`A` BOOLEAN, `B` INTEGER KEY, `C` BIGINT, `D` DOUBLE, `E` STRING, `F` BYTES, `G` TIME, `H` DATE, `I` TIMESTAMP",
+    b"`A` BOOLEAN, `B` INTEGER KEY, `C` BIGINT, `D` DOUBLE, `F` BYTES, `G` TIME, `H` DATE, `I` TIMESTAMP",
     b"`P` DECIMAL(10, 2), `Q` DECIMAL(38, 38), `R` DECIMAL(38,0)",
     b"`L` ARRAY<STRUCT<`X` INTEGER, `Y` MAP<INTEGER, ARRAY<DECIMAL(4, 2)>>>>, `M` MAP<STRING, TIMESTAMP>",
     b"`a b` STRUCT<`q'\"` STRING, `x` STRUCT<`y` DATE>>, `H` BYTES HEADER('key'), `HS` ARRAY<BYTES> HEADERS",
@@ -102,7 +114,13 @@ def _framing(writer: str) -> Callable[[bytes], None]:
 def _read(chunks: list[bytes], kind: QueryKind, writer: str) -> tuple[list[object], bytes, Outcome]:
     """Everything a parser makes of a body, the texts of all rows joined."""
     parser: RowsParser | DelimitedParser | JsonArrayParser
-    parser = {"delimited": DelimitedParser, "json_array": JsonArrayParser}.get(writer, RowsParser)(kind)
+    match writer:
+        case "delimited":
+            parser = DelimitedParser(kind)
+        case "json_array":
+            parser = JsonArrayParser(kind)
+        case _:
+            parser = RowsParser(kind)
     events = [event for chunk in chunks for event in parser.feed(chunk)] + parser.finish()
     rows = b",\n".join(event.data for event in events if isinstance(event, RowBlock | Tombstone))
     return [event for event in events if not isinstance(event, RowBlock)], rows, parser.outcome()
@@ -136,7 +154,9 @@ def _entities(data: bytes) -> None:
 
 def _refusal(data: bytes) -> None:
     number = _number(data)
-    raise refusal((400, 401, 403, 404, 429, 500, 503, 302)[number % 8], data, reason=data[:30].decode("latin-1"))
+    raise refusal(
+        (400, 401, 403, 404, 429, 500, 503, 302)[number % 8], data, reason=data[:30].decode("latin-1")
+    )
 
 
 def _version(data: bytes) -> None:
@@ -144,16 +164,12 @@ def _version(data: bytes) -> None:
 
 
 _DECODE_SCHEMAS = [
-    Schema(tuple(Column(name, kind) for name, kind in columns))
-    for columns in (
-        [("A", Primitive.BIGINT), ("B", Primitive.STRING), ("C", Primitive.DOUBLE), ("D", Primitive.TIMESTAMP)],
-        [("A", Decimal(10, 2)), ("B", Decimal(38, 0)), ("C", Primitive.DATE), ("D", Primitive.TIME)],
-        [("A", Primitive.BYTES), ("B", Primitive.BOOLEAN), ("C", Primitive.INTEGER)],
-        [
-            ("A", Array(Primitive.STRING)),
-            ("B", Map(Primitive.INTEGER, Decimal(4, 2))),
-            ("C", Struct((("x", Primitive.TIMESTAMP), ("y", Map(Primitive.DATE, Array(Primitive.DOUBLE)))))),
-        ],
+    parse_schema(text)
+    for text in (
+        "`A` BIGINT, `B` STRING, `C` DOUBLE, `D` TIMESTAMP",
+        "`A` DECIMAL(10, 2), `B` DECIMAL(38, 0), `C` DATE, `D` TIME",
+        "`A` BYTES, `B` BOOLEAN, `C` INTEGER",
+        "`A` ARRAY<STRING>, `B` MAP<INTEGER, DECIMAL(4, 2)>, `C` STRUCT<`x` TIMESTAMP, `y` MAP<DATE, DOUBLE>>",
     )
 ]
 
@@ -171,9 +187,7 @@ def _value(kind: KsqlType, at: int) -> object:
         case Primitive():
             return 1000 * at
         case Decimal(_, scale):
-            from decimal import Decimal as Number
-
-            return Number(at).scaleb(-scale)
+            return decimal.Decimal(at).scaleb(-scale)
         case Array(element):
             return [_value(element, at), None]
         case Map(key, item):
@@ -187,7 +201,9 @@ def _blocks() -> list[bytes]:
     blocks = []
     for number, schema in enumerate(_DECODE_SCHEMAS):
         for count in (1, 4, 3000 if number < 3 else 50):
-            rows = [[None if at % 5 == 4 else _value(column.type, at) for column in schema] for at in range(count)]
+            rows = [
+                [None if at % 5 == 4 else _value(column.type, at) for column in schema] for at in range(count)
+            ]
             blocks.append(bytes((number,)) + b",\n".join(write_rows(schema, rows)))
     return blocks
 
@@ -275,14 +291,13 @@ def targets() -> list[Target]:
         for writer in ("migrated", *named)
     }
     return [
-        *(
-            Target(f"framing-{writer}", bodies, _framing(writer))
-            for writer, bodies in by_writer.items()
-        ),
+        *(Target(f"framing-{writer}", bodies, _framing(writer)) for writer, bodies in by_writer.items()),
         Target("schema", SCHEMAS, _schema),
         Target("rows", _blocks(), _decode, _mutated_rows, cost=2),
         Target("entities", [DESCRIBED, LISTED, QUERIES], _entities, mutated_json),
-        Target("refusals", [REFUSED, b"<html><title>Bad Gateway</title>", b"Not Found"], _refusal, mutated_json),
+        Target(
+            "refusals", [REFUSED, b"<html><title>Bad Gateway</title>", b"Not Found"], _refusal, mutated_json
+        ),
         Target("version", [b"0.29.0", b"7.5.1", b"v8.0.0-rc1"], _version),
         Target("http", _http_corpus(), _http, cost=20),
     ]

@@ -1,7 +1,7 @@
 """Targets that read files: feed files, and every file a lake keeps beside its Parquet.
 
-The lake is real: one file of it is replaced by hostile bytes, half of the time with a digest that fits them, and
-then everything that opens a lake opens it. Nothing outside the lake's folder may change, whatever the file says.
+The lake is real: one file of it is replaced by hostile bytes, mostly with a digest that fits them, and then
+everything that opens a lake opens it. Nothing outside the lake's folder may change, whatever the file says.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from functools import cache
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 
@@ -27,7 +27,7 @@ from ksql_lake.feeds import Feeds
 from ksql_lake.feeds.collection import FeedFile
 from ksql_lake.feeds.document import parse_document
 from ksql_lake.feeds.reading import parse_feed
-from ksql_lake.lake import Lake
+from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.doctor.examine import examine
 from ksql_lake.lake.doctor.repair import repair
 from ksql_lake.lake.manifest import decode_manifest
@@ -126,7 +126,7 @@ def _other_footer(content: bytes, random: Random) -> bytes:
     sink = pa.BufferOutputStream()
     facts.pop(b"ARROW:schema", None)
     pq.write_table(table.replace_schema_metadata(facts), sink)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def _lake(data: bytes) -> None:
@@ -146,37 +146,41 @@ def _lake(data: bytes) -> None:
         try:
             _open_everything(root)
         finally:
-            outside = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+            outside = sorted(
+                str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()
+            )
             strangers = [path for path in outside if not path.startswith("in/the/lake/")]
             if strangers != ["outside/precious.txt"] or precious.read_text() != "precious":
                 raise AssertionError(f"touched outside the lake: {strangers}")
 
 
+def _repaired(lake: FeedLake) -> None:
+    list(repair(lake.storage, examine(lake.storage, lake.layout), apply=True))
+
+
+_STEPS: tuple[Callable[[FeedLake], object], ...] = (
+    lambda lake: examine(lake.storage, lake.layout),
+    FeedLake.dataset,
+    FeedLake.failures,
+    FeedLake.recover,
+    _repaired,
+)
+
+
 def _open_everything(root: Path) -> None:
     """All that opens a lake; the first error of ours is the outcome, the others are looked at all the same."""
-    lake, feeds = Lake(root), (stream_feed(), table_feed(retention=1))
+    lake, stream, table = Lake(root), stream_feed(), table_feed(retention=1)
+    feeds = (stream, table)
     files = Feeds(tuple(FeedFile(Path(f"{feed.name}.json"), feed, archived=False) for feed in feeds), ())
     steps: list[Callable[[], object]] = [
         lambda: msgspec.json.encode(MetadataAnalyzer(MetadataReader(root), files, now=NOW).generate_report()),
         lambda: kept_topology(lake),
-    ]
-    for feed in feeds:
-        one = lake.feed(feed)
-        steps += [
-            lambda one=one: examine(one.storage, one.layout),  # type: ignore[misc]
-            lambda one=one, feed=feed: plan_export(feed, Lake(root)),  # type: ignore[misc]
-            lambda one=one: one.dataset(),  # type: ignore[misc]
-            lambda one=one: one.failures(),  # type: ignore[misc]
-            lambda one=one: one.recover(),  # type: ignore[misc]
-            lambda one=one: list(
-                repair(one.storage, examine(one.storage, one.layout), apply=True)
-            ),  # type: ignore[misc]
-        ]
-    steps += [
-        lambda: list(lake.feed(feeds[0]).compact(now=NOW)),
-        lambda: land_rows(lake, feeds[0], [event(number) for number in range(6)]),
-        lambda: land_rows(lake, feeds[1], [{"ID": 1, "NAME": "n"}]),
-        lambda: lake.feed(feeds[1]).apply_retention(),
+        *(partial(plan_export, feed, lake) for feed in feeds),
+        *(partial(step, lake.feed(feed)) for feed in feeds for step in _STEPS),
+        lambda: list(lake.feed(stream).compact(now=NOW)),
+        lambda: land_rows(lake, stream, [event(number) for number in range(6)]),
+        lambda: land_rows(lake, table, [{"ID": 1, "NAME": "n"}]),
+        lambda: lake.feed(table).apply_retention(),
     ]
     errors: list[KsqlLakeError] = []
     for step in steps:
@@ -203,10 +207,12 @@ def targets() -> list[Target]:
     files = _lake_files()
     commits = [content for name, content in files.items() if "/commits/" in name]
     return [
-        Target("feeds", [orjson.dumps(STREAM, option=orjson.OPT_INDENT_2), orjson.dumps(TABLE)], _feed, mutated_json),
+        Target(
+            "feeds",
+            [orjson.dumps(STREAM, option=orjson.OPT_INDENT_2), orjson.dumps(TABLE)],
+            _feed,
+            mutated_json,
+        ),
         Target("manifests", commits[:6], _manifest, _mutated_manifest),
         Target("lake", _replaceable(), _lake, _mutated_file, cost=100),
     ]
-
-
-__all__ = ["NOW", "date", "targets"]

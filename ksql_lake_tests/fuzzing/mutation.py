@@ -27,14 +27,25 @@ HOSTILE_NUMBERS = [
     *("NaN", "Infinity", "-Infinity", "253402300800000", "-62135596800001", "1e308", "4.9e-324"),
 ]
 HOSTILE_VALUES = [
-    *("null", "true", "false", "[]", "{}", "[[]]", '{"a":1,"a":2}', '"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"'),
+    *(
+        "null",
+        "true",
+        "false",
+        "[]",
+        "{}",
+        "[[]]",
+        '{"a":1,"a":2}',
+        '"\\ud800"',
+        '"\\udc00\\ud800"',
+        '"\\u0000"',
+    ),
     *HOSTILE_NUMBERS,
     *(json.dumps(text) for text in HOSTILE_TEXTS),
 ]
 WORDS = [
-    *(b'"', b"\\", b",", b":", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\0", b"\xff", b"\xed\xa0\x80", b"\xc0\x80"),
+    *(b'"', b"\\", b",", b":", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\0", b"\xff", b"\xed\xa0\x80"),
     *(b"\xef\xbb\xbf", b"]}},\n", b"}}]", b",\n", b'{"row":{"columns":[', b'{"header":', b'"tombstone":true'),
-    *(b'{"finalMessage":"Query Completed"}]', b'{"finalMessage":"Limit Reached"}]', b'"errorMessage"', b"`", b"` "),
+    *(b'{"finalMessage":"Query Completed"}]', b'{"finalMessage":"Limit Reached"}]', b'"errorMessage"', b"`"),
     *(text.encode() for text in HOSTILE_VALUES),
 ]
 
@@ -193,8 +204,10 @@ def _number(data: bytes, random: Random) -> bytes:
 def _nest(data: bytes, random: Random) -> bytes:
     start, end = _place(data, random)
     depth = random.choice((10, 70, 950, 1100, 50_000))
-    opening, closing = random.choice(((b"[", b"]"), (b'{"a":', b"}"), (b"ARRAY<", b">"), (b"STRUCT<`a` ", b">")))
+    brackets = ((b"[", b"]"), (b'{"a":', b"}"), (b"ARRAY<", b">"), (b"STRUCT<`a` ", b">"))
+    opening, closing = random.choice(brackets)
     return data[:start] + opening * depth + data[start:end] + closing * depth + data[end:]
 
 
-_MUTATIONS: Sequence[Mutation] = (_flip, _flip, _cut, _end, _word, _word, _word, _double, _swap, _noise, _number, _nest)
+_BYTES: Sequence[Mutation] = (_flip, _flip, _cut, _end, _double, _swap, _noise)
+_MUTATIONS: Sequence[Mutation] = (*_BYTES, _word, _word, _word, _number, _nest)

@@ -93,9 +93,9 @@ def test_every_refusal_of_a_query_has_its_type_and_words(
 
 
 def test_a_refusal_whose_body_breaks_off_still_counts(server: ScriptedServer, client: KsqlClient) -> None:
-    """The status decides even if the words never arrive."""
+    """The status decides even if the words never arrive, or not all of them."""
     server.script("/query", Script([head(401, Transfer_Encoding="chunked"), b"ff\r\n{", RESET]))
-    with pytest.raises(UnauthorizedError, match="401 Unauthorized: an empty body"):
+    with pytest.raises(UnauthorizedError, match=r"401 Unauthorized: ('\{'|an empty body)"):
         client.query("SELECT 1", kind=QueryKind.PUSH)
 
 

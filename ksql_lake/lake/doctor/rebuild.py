@@ -40,9 +40,7 @@ def rebuilt_manifests(storage: Storage, layout: FeedLayout, numbers: list[int]) 
     return [_sound_manifest(layout, number, files.get(number, [])) for number in numbers]
 
 
-def _sound_manifest(
-    layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]
-) -> Manifest:
+def _sound_manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]) -> Manifest:
     """Give a manifest that can be read again: footers that contradict that bring nothing back."""
     try:
         manifest = _manifest(layout, number, files)
