@@ -200,6 +200,7 @@ def test_a_manifest_with_a_fitting_digest_cannot_reach_outside_the_lake(
     path = Path(lake.root, one.layout.manifest(1))
     path.write_bytes(change(one.log.manifest(1)).encode())
     Path(lake.root, one.layout.summary).unlink()
+    one = Lake(lake.root).feed(feed)
 
     with pytest.raises(CorruptLakeError, match="this manifest cannot be true"):
         one.recover()
@@ -217,7 +218,7 @@ def test_a_manifest_under_another_number_is_refused(tmp_path: Path) -> None:
     Path(lake.root, layout.manifest(2)).write_bytes(Path(lake.root, layout.manifest(1)).read_bytes())
 
     with pytest.raises(CorruptLakeError, match="this manifest says that it is commit 1 of a stream"):
-        lake.feed(feed).state()
+        Lake(tmp_path).feed(feed).state()
 
 
 def test_a_checkpoint_with_a_fitting_digest_and_a_path_outside_counts_as_none(tmp_path: Path) -> None:
@@ -228,7 +229,8 @@ def test_a_checkpoint_with_a_fitting_digest_and_a_path_outside_counts_as_none(tm
     day = state.partitions["2025-01-15"]
     assert decode_checkpoint(encode_checkpoint(state), "stream") == state
 
-    day.files = [msgspec.structs.replace(day.files[0], path=UP)]
+    files = [msgspec.structs.replace(day.files[0], path=UP)]
+    state.partitions = {"2025-01-15": msgspec.structs.replace(day, files=files)}
 
     assert decode_checkpoint(encode_checkpoint(state), "stream") is None
 
