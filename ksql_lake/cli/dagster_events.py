@@ -13,6 +13,8 @@ from typing import Any
 
 from alembic.util import CommandError
 from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
     AssetKey,
     AssetMaterialization,
     AssetObservation,
@@ -28,30 +30,39 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import ExportResult
+from ksql_lake.export.checks import check_export, checks_of
 from ksql_lake.export.facts import column_records, partition_records
+from ksql_lake.export.topic_retention import kept_retention
+from ksql_lake.export.topology import Topology, kept_topology
 from ksql_lake.export.versions import keep_versions
-from ksql_lake.feeds import TableFeed
+from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
 
 
 def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
-    """Record exports as materialisations without a run, and keep the version keys of tables.
+    """Record exports as materialisations without a run, with what their checks find, and keep version keys.
 
     Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed.
 
     Raises:
         ConfigError: The instance in DAGSTER_HOME cannot be used; the exports themselves are not affected.
+        LakeError: What landed cannot be checked.
     """
     if settings.dagster_home is None or not results:
         return
+    lake = Lake(settings.lake_root)
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result, Lake(settings.lake_root).feed(result.feed)):
+            for event in _events(result, lake.feed(result.feed)):
                 instance.report_runless_asset_event(event)
             if isinstance(result.feed, TableFeed):
                 _keep(result.feed, instance, settings)
+        topology = kept_topology(lake)
+        for result in results:
+            for evaluation in _evaluations(result, lake, topology):
+                instance.report_runless_asset_event(evaluation)
 
 
 def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None:
@@ -103,6 +114,23 @@ def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterializati
             metadata |= {name: MetadataValue.md(text) for name, text in page.items()}
             metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
         yield kind(result.feed.name, partition=each.partition, metadata=metadata)
+
+
+def _evaluations(result: ExportResult, lake: Lake, topology: Topology) -> Iterator[AssetCheckEvaluation]:
+    feed = result.feed
+    retention = kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
+    asked = checks_of(feed, retention)
+    for outcome in check_export(result, lake.feed(feed), retention):
+        severity = asked[outcome.name].severity
+        yield AssetCheckEvaluation(
+            asset_key=AssetKey([feed.name]),
+            check_name=outcome.name,
+            passed=outcome.passed,
+            metadata={"partitions": result.covered},
+            severity=AssetCheckSeverity.WARN if severity == "warn" else AssetCheckSeverity.ERROR,
+            description=outcome.says,
+            blocking=severity == "block",
+        )
 
 
 def create_databases(home: Path) -> None:

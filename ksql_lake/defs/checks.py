@@ -25,15 +25,13 @@ def check_results(
 ) -> Iterator[dg.AssetCheckResult]:
     """Give what the checks found, with the severity that the feed gives each."""
     asked = checks_of(result.feed, retention)
-    covered = [part.partition for part in result.partitions]
-    facts = {"partitions": f"{covered[0]} to {covered[-1]}" if len(covered) > 1 else "".join(covered)}
     for outcome in check_export(result, lake.feed(result.feed), retention):
         yield dg.AssetCheckResult(
             check_name=outcome.name,
             passed=outcome.passed,
             severity=severity(asked[outcome.name].severity),
             description=outcome.says,
-            metadata=facts,
+            metadata={"partitions": result.covered},
         )
 
 

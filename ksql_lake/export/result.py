@@ -108,6 +108,12 @@ class ExportResult:
         """New rows that came late."""
         return sum(part.late for part in self.partitions)
 
+    @property
+    def covered(self) -> str:
+        """The partitions as a text: one, or the first and the last; empty when nothing was read."""
+        keys = [part.partition for part in self.partitions]
+        return f"{keys[0]} to {keys[-1]}" if len(keys) > 1 else "".join(keys)
+
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON-ready data; times ISO 8601 UTC."""
         return {

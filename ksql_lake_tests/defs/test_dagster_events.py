@@ -17,7 +17,7 @@ from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.defs.project import DAYS, ROWS_PER_DAY, Project, materialized
+from ksql_lake_tests.defs.project import DAYS, ROWS_PER_DAY, Project, checked, materialized
 
 
 @pytest.fixture
@@ -37,6 +37,17 @@ def _export(project: Project, name: str, *, days: Days | None = None) -> ExportR
 JANUARY = Days(date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[-1]))
 
 
+_CHECKED = (
+    "min_records",
+    "not_null",
+    "day_boundaries",
+    "volume",
+    "schema_unchanged",
+    "files_match",
+    "topic_retention",
+)
+
+
 def _events(instance: dg.DagsterInstance, name: str) -> dict[str | None, dg.AssetMaterialization]:
     records = instance.fetch_materializations(dg.AssetKey([name]), limit=100).records
     return {each.partition_key: each.asset_materialization for each in records if each.asset_materialization}
@@ -54,6 +65,35 @@ def test_a_shell_export_looks_like_a_run(project: Project, instance: dg.DagsterI
     }
     for name in ("dagster/column_schema", "dagster/row_count", "sample", "duckdb"):
         assert events[DAYS[-1]].metadata[name].value == in_run[DAYS[-1]][name]
+
+
+def test_a_shell_export_is_checked_like_a_run(project: Project, instance: dg.DagsterInstance) -> None:
+    """The instance holds what each check of the feed found, in a run's very words and with its severity."""
+    checks = {"min_records": 2, "not_null": ["NOTE"], "severity": {"min_records": "error"}}
+    project.write_feed(
+        "payments",
+        kind="stream",
+        source="PAYMENTS",
+        start_date="2025-01-06",
+        checks=checks,
+        topic_retention_hours=1e6,
+    )
+    _export(project, "payments", days=JANUARY)
+    record([_export(project, "payments", days=JANUARY)], settings=load_settings())
+
+    keys = [dg.AssetCheckKey(dg.AssetKey(["payments"]), name) for name in _CHECKED]
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    told = {}
+    for key, execution in found.items():
+        event = execution.event.dagster_event if execution.event else None
+        assert event is not None
+        told[key.name] = event.asset_check_evaluation_data
+    in_run = checked(project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])), "payments")
+    assert {name: (each.passed, each.severity, each.description) for name, each in told.items()} == {
+        name: (each.passed, each.severity, each.description) for name, each in in_run.items()
+    }
+    assert [name for name, each in told.items() if not each.passed] == ["min_records", "not_null"]
+    assert told["not_null"].metadata["partitions"].value == f"{DAYS[0]} to {DAYS[-1]}"
 
 
 def test_the_running_day_is_only_observed(project: Project, instance: dg.DagsterInstance) -> None:
