@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 
 import click
 
@@ -125,7 +124,7 @@ def doctor(
 
 def _layouts(lake: Lake, names: Sequence[str]) -> list[FeedLayout]:
     held = feeds_in(lake.storage)
-    if not Path(lake.root).exists():
+    if not lake.begun:
         raise ConfigError(
             "there is no lake here",
             hint="Run from the project's folder, or set KSQL_LAKE_ROOT; the first export makes the lake.",

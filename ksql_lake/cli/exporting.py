@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -95,9 +94,10 @@ def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -
         with waiting(f"asking {client.url}"):
             client.server_info()
     except ServerUnavailableError as error:
-        if Path(settings.lake_root).is_dir():  # a lake that never was needs no note of it
+        lake = Lake(settings.lake_root)
+        if lake.begun:  # a lake that never was needs no note of it
             for one in planned:
-                Lake(settings.lake_root).feed(one.feed).record_failure(error)
+                lake.feed(one.feed).record_failure(error)
         complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
         raise click.exceptions.Exit(FAILED) from None
 

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
-from obstore.fsspec import FsspecStore
 from obstore.store import ObjectStore, from_url
 
 from ksql_lake.errors import ConfigError
@@ -39,12 +38,10 @@ class Bucket:
     Attributes:
         root: Its address, without a slash at the end.
         store: The client; keys are relative to the root.
-        filesystem: The same store for readers that know fsspec; they name objects by whole address.
     """
 
     root: str
     store: ObjectStore
-    filesystem: FsspecStore
 
 
 def open_bucket(root: str) -> Bucket:
@@ -57,11 +54,9 @@ def open_bucket(root: str) -> Bucket:
     options = _options(scheme, load_store_settings())
     try:
         store = from_url(f"{scheme}://{rest}", **options)
-        # Never one made before: the environment may have led it elsewhere.
-        filesystem = FsspecStore(scheme, skip_instance_cache=True, **options)  # type: ignore[call-overload]
     except (BaseError, ValueError) as error:
         raise store_error(error, address=root, doing="opened") from error
-    return Bucket(f"{scheme}://{rest}", store, filesystem)
+    return Bucket(f"{scheme}://{rest}", store)
 
 
 def _parts(root: str) -> tuple[str, str]:

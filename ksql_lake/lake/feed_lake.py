@@ -199,6 +199,10 @@ class FeedLake:
                 if done is not None:
                     yield done
 
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection read the feed's files by their addresses."""
+        self.storage.attach(connection)
+
     def dataset(
         self, *, partitions: Collection[str] | None = None, columns: Sequence[str] | None = None
     ) -> ds.Dataset:
@@ -222,7 +226,7 @@ class Lake:
     """The lake of all feeds.
 
     Args:
-        root: Its folder; made on the first write.
+        root: Its folder, made on the first write; or `s3://BUCKET/PREFIX`, `gs://...`, `az://...`.
         on_step: Called before each step of the commit protocol (tests interrupt there).
     """
 
@@ -234,6 +238,15 @@ class Lake:
     def root(self) -> str:
         """Where the lake is."""
         return self.storage.uri("").rstrip("/")
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a lake: its folder, or anything in its bucket."""
+        return self.storage.begun()
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection read the lake's files by the addresses that they have here."""
+        self.storage.attach(connection)
 
     def feed(self, feed: Feed) -> FeedLake:
         """Give the lake of one feed; touches nothing."""

@@ -45,6 +45,10 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         return self.root / key
 
+    def begun(self) -> bool:
+        """Whether the folder is there."""
+        return self.root.is_dir()
+
     def read(self, key: str) -> bytes | None:
         """Give a file's bytes, or None when there is none.
 

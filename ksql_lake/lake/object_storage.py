@@ -25,6 +25,7 @@ from ksql_lake.lake.bucket import Bucket
 from ksql_lake.lake.objects import Objects
 from ksql_lake.lake.spool import Spool, spools
 from ksql_lake.lake.storage import free_space
+from ksql_lake.lake.store_filesystem import StoreFilesystem, opened
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +39,6 @@ _PROBE_TEXT = (
 )
 _ANNOUNCEMENT = "at-work.txt"
 _ANNOUNCE_SECONDS = 300.0
-_READ_AHEAD = 1024 * 1024
 
 
 class ObjectStorage:
@@ -57,11 +57,16 @@ class ObjectStorage:
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.objects = Objects(bucket)
+        self.filesystem = StoreFilesystem(self.objects)
         self._spool = Spool()
         self._folders: dict[str, Path] = {}
         self._uploaded: dict[str, set[str]] = {}
         self._announced: dict[str, float] = {}
         self._proven = False
+
+    def begun(self) -> bool:
+        """Whether there is any object."""
+        return bool(self.objects.names(""))
 
     def read(self, key: str) -> bytes | None:
         """Give an object's bytes, or None when there is none."""
@@ -105,15 +110,15 @@ class ObjectStorage:
     def open(self, key: str, *, whole: bool = False) -> io.BufferedReader:
         """Open an object, for parts of it, each a request, or for all of it, which is fetched first."""
         if not whole:
-            return io.BufferedReader(self.objects.ranges(key), _READ_AHEAD)
+            return opened(self.objects, key)
         with self.writing(key):
             path = self._spool.fresh()
             if not self.objects.fetch(key, path):
                 hint = "Run `ksql-lake doctor` to see what else is missing."
                 raise LakeError("cannot be read: there is no such object", hint=hint, path=self.uri(key))
-            opened = path.open("rb")
+            file = path.open("rb")
             path.unlink()
-        return opened
+        return file
 
     @contextmanager
     def local_copies(self, keys: Collection[str]) -> Iterator[Mapping[str, str]]:
@@ -249,13 +254,13 @@ class ObjectStorage:
         # Its import takes a good part of every command's start, and only whoever reads rows needs it.
         from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415
 
-        filesystem = PyFileSystem(FSSpecHandler(self.bucket.filesystem))
+        filesystem = PyFileSystem(FSSpecHandler(self.filesystem))
         return [self.uri(key).partition("://")[2] for key in keys], filesystem
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Register the store with a DuckDB connection, which then reads its addresses without an extension."""
-        if self.bucket.filesystem.protocol not in connection.list_filesystems():
-            connection.register_filesystem(self.bucket.filesystem)
+        if self.filesystem.protocol not in connection.list_filesystems():
+            connection.register_filesystem(self.filesystem)
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:  # noqa: ARG002 - the spool has names of its own

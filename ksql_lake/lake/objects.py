@@ -6,12 +6,11 @@ is aborted when one fails. It knows nothing of commits; what a failure leaves op
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -21,7 +20,7 @@ from ksql_lake.lake.bucket import Bucket
 from ksql_lake.lake.store_errors import STORE_ERRORS, no_bucket, store_error
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import ListResult, ObjectMeta
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -60,11 +59,21 @@ class Objects:
             return obstore.get(self.store, key).bytes().to_bytes()
         return None
 
+    def range(self, key: str, begin: int, end: int) -> bytes:
+        """Give the bytes of an object from one place to another."""
+        with self.asking(key, "read"):
+            return obstore.get_range(self.store, key, start=begin, end=end).to_bytes()
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """Give an object's size and time, or None when there is none."""
+        with self.asking(key, "read"), _absent():
+            return obstore.head(self.store, key)
+        return None
+
     def size(self, key: str) -> int | None:
         """Give an object's size in bytes, or None when there is none."""
-        with self.asking(key, "read"), _absent():
-            return obstore.head(self.store, key)["size"]
-        return None
+        meta = self.head(key)
+        return meta["size"] if meta is not None else None
 
     def put(self, key: str, data: bytes) -> None:
         """Put an object in place of whatever was there."""
@@ -85,15 +94,20 @@ class Objects:
         with self.asking(folder, "listed"):
             return list(obstore.list(self.store, folder).collect())
 
+    def listed(self, folder: str) -> ListResult[Sequence[ObjectMeta]]:
+        """List the objects and folders directly inside a folder; a request per thousand."""
+        with self.asking(folder, "listed"):
+            return obstore.list_with_delimiter(self.store, folder)
+
     def names(self, folder: str, *, after: str = "") -> list[str]:
         """Give the sorted names directly inside a folder; only those after a name where there is one."""
-        with self.asking(folder, "listed"):
-            if after:
+        if after:
+            with self.asking(folder, "listed"):
                 found = obstore.list(self.store, folder, offset=f"{folder}/{after}").collect()
-                keys = [meta["path"] for meta in found]
-            else:
-                listed = obstore.list_with_delimiter(self.store, folder)
-                keys = [*listed["common_prefixes"], *(meta["path"] for meta in listed["objects"])]
+            keys = [meta["path"] for meta in found]
+        else:
+            listed = self.listed(folder)
+            keys = [*listed["common_prefixes"], *(meta["path"] for meta in listed["objects"])]
         return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in keys})
 
     def copy(self, source: str, target: str) -> bool:
@@ -161,14 +175,6 @@ class Objects:
             raise StoreError("the object store sent another size than it had said", path=self.uri(key))
         return True
 
-    def ranges(self, key: str) -> io.RawIOBase:
-        """Give an object as a file of which each part that is read is a request.
-
-        Raises:
-            LakeError: There is no such object.
-        """
-        return _Ranges(self, key)
-
     def together(self, work: Callable[[_T], _R], items: Collection[_T]) -> list[_R]:
         """Do the same with many objects, several at a time; answers come in the order of the items."""
         if len(items) <= 1:
@@ -183,37 +189,6 @@ class Objects:
             yield
         except STORE_ERRORS as error:
             raise store_error(error, address=self.uri(key), doing=doing) from None
-
-
-class _Ranges(io.RawIOBase):
-    def __init__(self, objects: Objects, key: str) -> None:
-        self._objects, self._key, self._place = objects, key, 0
-        with objects.asking(key, "read"):
-            self._size = obstore.head(objects.store, key)["size"]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._place)
-        if wanted <= 0:
-            return 0
-        with self._objects.asking(self._key, "read"):
-            data = obstore.get_range(self._objects.store, self._key, start=self._place, length=wanted)
-        buffer[:wanted] = memoryview(data)
-        self._place += wanted
-        return wanted
 
 
 @contextmanager

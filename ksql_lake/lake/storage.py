@@ -35,6 +35,9 @@ class Storage(Protocol):
     delayed: bool
     syncs: bool
 
+    def begun(self) -> bool:
+        """Whether there is a lake: its folder, or anything in its bucket."""
+
     def read(self, key: str) -> bytes | None:
         """Give an object's bytes, or None when there is none."""
 

@@ -132,7 +132,8 @@ class TableDiff:
 class _Work:
     """A connection of its own whose table `changes` holds the changes, and where it spills."""
 
-    def __init__(self, statement: str, schema: pa.Schema) -> None:
+    def __init__(self, lake: FeedLake, statement: str, schema: pa.Schema) -> None:
+        self.lake = lake
         self.schema = schema
         self.folder = Path(tempfile.mkdtemp(prefix="ksql-lake-diff-"))
         self._finalizer = finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -146,6 +147,7 @@ class _Work:
         full: Exception | None = None
         for limit, threads in MEMORY:
             connection = spilling(self.folder, limit, threads)
+            self.lake.attach(connection)
             try:
                 connection.execute(f"CREATE TABLE changes AS {statement}")
             except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
@@ -221,7 +223,8 @@ def diff_versions(lake: FeedLake, old: str | int, new: str | int) -> TableDiff:
     sides = [_side(lake, state, snapshot.version) for snapshot in (before, after)]
     try:
         compared = compare(sides[0].schema, sides[1].schema)
-        work = _Work(changes_sql(sides[0], sides[1], compared), _arrow(sides[0].schema, sides[1].schema))
+        types = _arrow(sides[0].schema, sides[1].schema)
+        work = _Work(lake, changes_sql(sides[0], sides[1], compared), types)
     except KsqlLakeError as error:
         raise error.at(feed=name, versions=f"{before.version} and {after.version}") from error.__cause__
     return TableDiff(name, before, after, compared, work)

@@ -62,7 +62,7 @@ class MetadataReader:
     """Reads a lake's metadata.
 
     Args:
-        lake_root: The lake's folder; need not exist.
+        lake_root: The lake's folder, which need not exist, or its address.
         connection: DuckDB to read with; without one the reader has its own, in memory.
         history: How many of a feed's newest commits are read one by one.
     """
@@ -76,6 +76,7 @@ class MetadataReader:
     ) -> None:
         self.storage: Storage = open_storage(lake_root)
         self.connection = connection or duckdb.connect()
+        self.storage.attach(self.connection)
         self.history = history
 
     @property
@@ -109,12 +110,7 @@ class MetadataReader:
         return FeedMetadata(layout, state, history=history, failures=failures, attempt=attempt, summary=summary)
 
     def _summaries(self, layouts: Sequence[FeedLayout]) -> dict[str, Summary]:
-        keys = {self.storage.uri(layout.summary): layout.summary for layout in layouts}
-        present = [path for path, key in keys.items() if self._there(key)]
-        return {keys[path]: summary for path, summary in read_summaries(self.connection, present).items()}
-
-    def _there(self, key: str) -> bool:
-        try:
-            return self.storage.size(key) is not None
-        except KsqlLakeError:
-            return False
+        with self.storage.local_copies([layout.summary for layout in layouts]) as paths:
+            keys = {path: key for key, path in paths.items() if Path(path).is_file()}
+            found = read_summaries(self.connection, list(keys))
+        return {keys[path]: summary for path, summary in found.items()}
