@@ -150,7 +150,9 @@ class Attempt:
         try:
             # Where a manifest may still appear after the error, its rows must be there when it does.
             committed = self._committing and (storage.delayed or self.log.holds(self.sequence, self.id))
-            if not committed:
+            if committed:
+                storage.let_go(self.folder)
+            else:
                 storage.remove_folder(self.folder)
         except LakeError:
             # What stays staged is harmless, and the next commit clears it.

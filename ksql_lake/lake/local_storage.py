@@ -303,6 +303,9 @@ class LocalStorage:
         if self.move_folder(folder, aside):
             self.remove_folder(aside)
 
+    def let_go(self, folder: str) -> None:
+        """Do nothing: all of it lies where others look."""
+
     def uri(self, key: str) -> str:
         """Give the absolute path."""
         return str(self._path(key))

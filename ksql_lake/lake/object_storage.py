@@ -221,10 +221,10 @@ class ObjectStorage:
 
     def remove_folder(self, folder: str) -> None:
         """Remove a staging folder, here and there."""
-        path, uploaded = self._folders.pop(folder, None), self._uploaded.pop(folder, set())
+        uploaded = self._uploaded.pop(folder, set())
         self._announced.pop(folder, None)
-        if path is not None:
-            shutil.rmtree(path, ignore_errors=True)
+        if folder in self._folders:
+            self.let_go(folder)
             self.objects.delete([f"{folder}/{name}" for name in uploaded])
         else:
             self.objects.delete([meta["path"] for meta in self.objects.below(folder)])
@@ -239,11 +239,21 @@ class ObjectStorage:
         return True
 
     def clear_folder(self, folder: str, *, aside: str) -> None:  # noqa: ARG002 - nobody moves what is there
-        """Remove a staging folder whose number is taken, so that nothing in it can be committed any more.
+        """Remove what was uploaded into a staging folder whose number is taken: it cannot be committed any more.
 
         The files of its owner, if it lives, are in its own spool, and are uploaded again under the next number.
         """
-        self.remove_folder(folder)
+        uploaded = self._uploaded.pop(folder, None) if folder in self._folders else None
+        if uploaded is None:
+            self.objects.delete([meta["path"] for meta in self.objects.below(folder)])
+        else:
+            self.objects.delete([f"{folder}/{name}" for name in uploaded])
+
+    def let_go(self, folder: str) -> None:
+        """Remove the spool's files of an attempt that is over."""
+        path = self._folders.pop(folder, None)
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
 
     def uri(self, key: str) -> str:
         """Give the address, e.g. `s3://bucket/prefix/streams/orders`."""

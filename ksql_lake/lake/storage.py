@@ -126,6 +126,9 @@ class Storage(Protocol):
             aside: A free name it may be given first.
         """
 
+    def let_go(self, folder: str) -> None:
+        """Remove what is kept here, and not where others look, of an attempt that is over."""
+
     def uri(self, key: str) -> str:
         """Give the address under which a reader finds the key."""
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,12 +60,48 @@ class Place:
             names = [item["Key"][begin:] for page in pages for item in page.get("Contents", [])]
         return sorted(name for name in names if name.endswith(ending))
 
+    def marks(self, folder: str) -> dict[str, str]:
+        """List the Parquet files below a folder, relative to it, each with a mark of this very file."""
+        if self.local:
+            base, found = Path(self.root, folder), {}
+            names = glob.glob("**/*.parquet", root_dir=base, recursive=True)  # noqa: PTH207 - names only
+            for name in names:
+                with suppress(FileNotFoundError):
+                    status = os.stat(base / name)  # noqa: PTH116 - there are many
+                    found[name] = f"{status.st_ino} {status.st_size}"
+            return found
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._key(f"{folder}/")
+        )
+        begin = len(self._key(f"{folder}/"))
+        items = (item for page in pages for item in page.get("Contents", []))
+        return {item["Key"][begin:]: item["ETag"] for item in items if item["Key"].endswith(".parquet")}
+
     def read(self, key: str) -> bytes:
-        """Read a file."""
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
         if self.local:
             return Path(self.root, key).read_bytes()
-        data: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+        try:
+            data: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+        except self._client.exceptions.NoSuchKey:
+            raise FileNotFoundError(key) from None
         return data
+
+    @contextmanager
+    def copied(self, folder: str) -> Iterator[Path]:
+        """Give a local folder with the files below a folder; a lake on a disk gives its own."""
+        if self.local:
+            yield Path(self.root, folder)
+            return
+        with tempfile.TemporaryDirectory(prefix="ksql-lake-copied-") as temporary:
+            copy = Place(temporary)
+            for key in self.keys(folder):
+                copy.write(key, self.read(key))
+            yield Path(temporary, folder)
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file."""

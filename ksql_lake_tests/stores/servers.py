@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,24 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
             yield _with_bucket(Store("seaweedfs", url, process.pid))
         finally:
             _end(process)
+
+
+@contextmanager
+def place_for(name: str, folder: Path | None = None) -> Iterator[str]:
+    """Give the root of an unused lake on a disk or in a server that runs while the block lasts.
+
+    Args:
+        name: `disk`, `moto` or `seaweedfs`.
+        folder: Where on the disk; None takes a temporary folder.
+    """
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ksql-lake-place-")))
+        if name == "disk":
+            yield str(folder or temporary / "lake")
+            return
+        store = stack.enter_context(moto() if name == "moto" else seaweedfs(temporary))
+        os.environ.update(store.environment)  # noqa: TID251 - for the processes that are forked
+        yield store.fresh()
 
 
 def _with_bucket(store: Store) -> Store:

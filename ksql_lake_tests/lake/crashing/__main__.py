@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from ksql_lake_tests.lake.crashing.nursery import SINGLE_THREADED
@@ -18,6 +17,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of source, traps and kills (default 1)")
     parser.add_argument("--writers", type=int, default=3, help="writers awake at a time (default 3)")
     parser.add_argument("--seconds", type=float, default=300.0, help="end after this long (default 300)")
+    parser.add_argument(
+        "--store",
+        choices=("disk", "moto", "seaweedfs", "s3"),
+        default="disk",
+        help="where the lake is; s3 is moto and then SeaweedFS (default disk)",
+    )
     parser.add_argument("--without", metavar="GUARD", help="take a guard of the lake out, to see it noticed")
     parser.add_argument("--root", type=Path, help="an empty folder for the lake (default: a temporary one)")
     arguments = parser.parse_args()
@@ -30,7 +35,10 @@ def main() -> int:
     from ksql_lake_tests.lake.crashing.guards import GUARDS
     from ksql_lake_tests.lake.crashing.run import Options, Run
     from ksql_lake_tests.lake.crashing.writers import open_feed
+    from ksql_lake_tests.stores.servers import place_for
 
+    if arguments.without is not None and arguments.store != "disk":
+        parser.error("--without goes with a lake on a disk")
     if arguments.without not in {None, *GUARDS}:
         parser.error("the guards are: " + "; ".join(GUARDS))
     guard = GUARDS.get(arguments.without)
@@ -43,12 +51,14 @@ def main() -> int:
         until_found=guard is not None,
         points=guard.points if guard else (),
     )
-    with tempfile.TemporaryDirectory(prefix="ksql-lake-crashing-") as folder:
-        figures = Run(
-            arguments.root or Path(folder), options, opening=guard.opening if guard else open_feed
-        ).execute()
-    sys.stdout.write("\n".join([f"seed {options.seed}, {options.writers} writers", *figures.lines(), ""]))
-    return 0 if figures.clean else 1
+    clean = True
+    for store in ("moto", "seaweedfs") if arguments.store == "s3" else (arguments.store,):
+        with place_for(store, arguments.root) as root:
+            figures = Run(root, options, opening=guard.opening if guard else open_feed).execute()
+        head = f"{store}, seed {options.seed}, {options.writers} writers"
+        sys.stdout.write("\n".join([head, *figures.lines(), ""]))
+        clean = clean and figures.clean
+    return 0 if clean else 1
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class Figures:
     """What happened in a run.
 
     Attributes:
+        points: Where processes may have been caught.
         kills: Processes killed, by the point at which it happened or `at random`.
         stops: How often a process was stopped for a while and continued.
         commits: Commits of all feeds.
@@ -31,6 +32,7 @@ class Figures:
         seconds: How long it took.
     """
 
+    points: tuple[str, ...] = POINTS
     kills: Counter[str] = field(default_factory=Counter)
     stops: int = 0
     commits: int = 0
@@ -51,7 +53,7 @@ class Figures:
         armed = self.kills.total() - self.kills[AT_RANDOM]
         rows: list[tuple[str, object]] = [
             ("kills", f"{self.kills.total()}: {self.kills[AT_RANDOM]} at random, {armed} at armed points"),
-            *((f"  {point}", self.kills[point]) for point in POINTS),
+            *((f"  {point}", self.kills[point]) for point in self.points),
             ("stopped and continued", self.stops),
             ("commits", self.commits),
             ("numbers lost to another writer", self.lost),

@@ -40,7 +40,7 @@ class _Overwriting(LocalStorage):
 class _Copying(LocalStorage):
     """Files are written where readers look, not renamed there."""
 
-    def __init__(self, root: Path, on_step: StepHook) -> None:
+    def __init__(self, root: str | Path, on_step: StepHook) -> None:
         super().__init__(root)
         self.on_step = on_step
 
@@ -124,7 +124,7 @@ class _Rash(FeedLake):
 
 
 def _with_log(kind: type[CommitLog]) -> Opening:
-    def opening(root: Path, feed: Feed, on_step: StepHook) -> FeedLake:
+    def opening(root: str | Path, feed: Feed, on_step: StepHook) -> FeedLake:
         lake = FeedLake(LocalStorage(root), feed, on_step=on_step)
         lake.log = kind(lake.storage, lake.layout, on_step=on_step)
         return lake
@@ -132,7 +132,7 @@ def _with_log(kind: type[CommitLog]) -> Opening:
     return opening
 
 
-def _with_storage(make: Callable[[Path, StepHook], Storage]) -> Opening:
+def _with_storage(make: Callable[[str | Path, StepHook], Storage]) -> Opening:
     return lambda root, feed, on_step: FeedLake(make(root, on_step), feed, on_step=on_step)
 
 

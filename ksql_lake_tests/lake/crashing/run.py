@@ -19,12 +19,20 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake_tests.lake.crashing.board import Board
 from ksql_lake_tests.lake.crashing.figures import AT_RANDOM, Figures
 from ksql_lake_tests.lake.crashing.source import Source
-from ksql_lake_tests.lake.crashing.traps import POINTS, Trap, any_trap
+from ksql_lake_tests.lake.crashing.traps import POINTS, STORE_POINTS, Trap, any_trap
 from ksql_lake_tests.lake.crashing.verdict import judge
 from ksql_lake_tests.lake.crashing.watcher import watch
 from ksql_lake_tests.lake.crashing.writers import FEEDS, Opening, Writer, fork, open_feed
+from ksql_lake_tests.stores.places import Place
 
-for _name in ("pandas", "numpy.random", "pyarrow.pandas_compat", "concurrent.futures.thread", "_strptime"):
+for _name in (
+    "ksql_lake.lake.object_storage",
+    "pandas",
+    "numpy.random",
+    "pyarrow.pandas_compat",
+    "concurrent.futures.thread",
+    "_strptime",
+):
     # Loaded on first use by what writers do; loaded here once, not anew in every one of hundreds of processes.
     importlib.import_module(_name)
 
@@ -78,19 +86,22 @@ class Run:
     """One crash run over one lake.
 
     Args:
-        root: The lake; empty or absent.
+        root: The lake's folder or address; empty or absent.
         options: What to do.
         opening: How writers open a feed.
     """
 
-    def __init__(self, root: Path, options: Options, *, opening: Opening = open_feed) -> None:
-        self.root = root
+    def __init__(self, root: str | Path, options: Options, *, opening: Opening = open_feed) -> None:
+        self.root = str(root)
         self.options = options
         self.random = Random(options.seed)
         self.source = Source(options.seed, ticks=_TICKS)
         self.board = Board()
-        self.figures = Figures(rows=len(self.source.identity))
-        self.writer = Writer(root, self.source, self.board, opening)
+        self.points = POINTS if Place(self.root).local else STORE_POINTS
+        self.figures = Figures(rows=len(self.source.identity), points=self.points)
+        self.writer = Writer(self.root, self.source, self.board, opening)
+        # What takes a millisecond on a disk takes several in a store.
+        self.patience = 1.0 if Place(self.root).local else 4.0
         self._children: dict[int, _Child] = {}
         self._acknowledged: list[dict[str, Any]] = []
         self._started = 0
@@ -108,7 +119,7 @@ class Run:
         for kind, text in judge(self.root, self.source, self._acknowledged, tick=self.board.tick):
             self.figures.findings[kind].append(text)
         self.figures.commits = sum(
-            len(list((self.root / FeedLayout(feed.kind, feed.name).commits).glob("*.json"))) for feed in FEEDS
+            len(Place(self.root).keys(FeedLayout(feed.kind, feed.name).commits)) for feed in FEEDS
         )
         self.figures.seconds = time.monotonic() - began
         return self.figures
@@ -126,7 +137,7 @@ class Run:
         for pid, child in self._children.items():
             if child.wake is not None and now >= child.wake:
                 child.wake = None
-                child.due = now + self.random.uniform(0.05, 0.6)
+                child.due = now + self.patience * self.random.uniform(0.05, 0.6)
                 os.kill(pid, signal.SIGCONT)
             elif child.wake is None and now >= child.due:
                 child.label = AT_RANDOM
@@ -140,13 +151,13 @@ class Run:
         """Start a writer: every second one with a deadly trap, of the others every second one falls asleep."""
         self._started += 1
         now, trap, label = time.monotonic(), None, AT_RANDOM
-        due = now + self.random.uniform(0.05, 0.8)
-        points = self.options.points or POINTS
+        due = now + self.patience * self.random.uniform(0.05, 0.8)
+        points = self.options.points or self.points
         if self._started % 2:
             label = points[self._started // 2 % len(points)]
-            trap, due = any_trap(self.random, point=label), now + _ARMED_SECONDS
+            trap, due = any_trap(self.random, [label]), now + self.patience * _ARMED_SECONDS
         elif may_sleep and self.random.random() < 0.5:
-            trap, due = any_trap(self.random, stop=True), now + _ARMED_SECONDS
+            trap, due = any_trap(self.random, self.points, stop=True), now + self.patience * _ARMED_SECONDS
         seed = self.random.randrange(1 << 30)
         pid = fork(lambda: self.writer.work(seed, trap))
         self._children[pid] = _Child(trap, label, due)

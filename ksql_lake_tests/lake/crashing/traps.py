@@ -1,4 +1,4 @@
-"""Where a writer dies or falls asleep: a step of the commit protocol, or a system call just before or after it.
+"""Where a writer dies or falls asleep: a step of the commit protocol, or beside a system call or a request.
 
 A trap belongs to one process and is armed once. The process sends itself `SIGKILL` or `SIGSTOP`, so nothing
 after that point runs; the trap "in a write" lets the kernel do it in the middle of writing a file.
@@ -10,11 +10,13 @@ import itertools
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+
+import obstore
 
 from ksql_lake.lake.log import StepHook
 
@@ -31,10 +33,27 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 """System calls by the functions of `os` that make them; pathlib and shutil call these too."""
 
-IN_A_WRITE = "in a write"
-POINTS = (*STEPS, *(f"{side} {call}" for call in CALLS for side in ("before", "after")), IN_A_WRITE)
+REQUESTS: dict[str, tuple[str, ...]] = {
+    "put": ("put",),
+    "copy": ("copy",),
+    "delete": ("delete",),
+    "list": ("list", "list_with_delimiter"),
+    "get": ("get",),
+}
+"""Requests to an object store by the functions of its client library that make them."""
 
-_DEEP = {"fsync": 24, "mkdir": 8, "unlink": 6, "rename": 5, "rmdir": 3}
+IN_A_WRITE = "in a write"
+
+
+def points_of(calls: Iterable[str]) -> tuple[str, ...]:
+    """Give all points at which a process may be caught."""
+    return (*STEPS, *(f"{side} {call}" for call in calls for side in ("before", "after")), IN_A_WRITE)
+
+
+POINTS = points_of(CALLS)
+STORE_POINTS = points_of(REQUESTS)
+
+_DEEP = {"fsync": 24, "mkdir": 8, "unlink": 6, "rename": 5, "rmdir": 3, "put": 8, "list": 8, "get": 4}
 _FILE_BYTES = 4_000
 
 
@@ -82,14 +101,15 @@ def set_trap(point: str, nth: int, action: Callable[[], None]) -> StepHook:
             action()
 
     side, _, call = point.partition(" ")
-    for name in CALLS.get(call, ()):
-        setattr(os, name, _trapped(getattr(os, name), touch, before=side == "before"))
+    for module, names in ((os, CALLS.get(call, ())), (obstore, REQUESTS.get(call, ()))):
+        for name in names:
+            setattr(module, name, _trapped(getattr(module, name), touch, before=side == "before"))
     return lambda step: touch() if step == point else None
 
 
-def any_trap(random: Random, *, point: str | None = None, stop: bool = False) -> Trap:
-    """Choose a trap, at the given point or at any."""
-    point = point or random.choice(POINTS[:-1] if stop else POINTS)
+def any_trap(random: Random, points: Sequence[str] = POINTS, *, stop: bool = False) -> Trap:
+    """Choose a trap at any of the points."""
+    point = random.choice([point for point in points if point != IN_A_WRITE] if stop else points)
     if point == IN_A_WRITE:
         return Trap(point, random.randrange(100, _FILE_BYTES))
     deep = _DEEP.get(point.rsplit(" ", 1)[-1], 2)

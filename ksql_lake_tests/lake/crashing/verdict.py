@@ -6,6 +6,7 @@ The rows are counted by DuckDB from the Parquet files as they lie in the dataset
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from ksql_lake.lake.doctor.examine import examine
 from ksql_lake.lake.layout import version_number
 from ksql_lake_tests.lake.crashing.source import DAYS, NEVER, Counts, Source, events, snapshot
 from ksql_lake_tests.lake.crashing.writers import FEEDS, USERS_FEED, export_days, export_table
+from ksql_lake_tests.stores.places import Place
 
 Finding = tuple[str, str]
 """A kind of finding (`missing`, `double`, `unsound`) and what exactly."""
 
 
-def judge(root: Path, source: Source, acknowledged: list[dict[str, Any]], *, tick: int) -> Iterator[Finding]:
+def judge(
+    root: str | Path, source: Source, acknowledged: list[dict[str, Any]], *, tick: int
+) -> Iterator[Finding]:
     """Recover every feed, hold it against source and acknowledged commits, export the rest, examine it."""
     for feed in FEEDS:
         mine = [message for message in acknowledged if message["feed"] == feed.name]
@@ -35,7 +39,7 @@ def judge(root: Path, source: Source, acknowledged: list[dict[str, Any]], *, tic
 
 
 def _judge_feed(
-    root: Path, feed: Feed, source: Source, acknowledged: list[dict[str, Any]], tick: int
+    root: str | Path, feed: Feed, source: Source, acknowledged: list[dict[str, Any]], tick: int
 ) -> Iterator[Finding]:
     lake = Lake(root).feed(feed)
     numbers = [message["commit"] for message in acknowledged]
@@ -62,22 +66,26 @@ def _judge_feed(
         yield "unsound", f"{feed.name}: {finding.key}: {finding.problem.value} ({finding.detail})"
 
 
-def _files(root: Path, feed: Feed) -> str:
-    folder = root / f"{feed.kind}s" / feed.name
-    return f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)"
+@contextmanager
+def _files(root: str | Path, feed: Feed) -> Iterator[str]:
+    """Give the feed's files, as they are now, for DuckDB; nothing when there are none."""
+    with Place(root).copied(f"{feed.kind}s/{feed.name}") as folder:
+        there = next(folder.rglob("*.parquet"), None) is not None
+        yield f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)" if there else ""
 
 
 def _judge_promises(
-    root: Path, feed: Feed, source: Source, acknowledged: list[dict[str, Any]], tick: int
+    root: str | Path, feed: Feed, source: Source, acknowledged: list[dict[str, Any]], tick: int
 ) -> Iterator[Finding]:
     """Before anything is exported again: all that was acknowledged is there, and nothing that is no row."""
     promised: Counts = np.zeros_like(source.identity)
     for message in acknowledged:
         promised = np.maximum(promised, source.counts(message["tick"], *message["days"]))
     there: Counts = np.zeros_like(source.identity)
-    if next((root / f"{feed.kind}s" / feed.name).rglob("*.parquet"), None) is not None:
-        found = duckdb.execute(f'SELECT "ID", count(*) FROM {_files(root, feed)} GROUP BY "ID"').fetchnumpy()
-        there[found["ID"]] = found["count_star()"]
+    with _files(root, feed) as files:
+        if files:
+            found = duckdb.execute(f'SELECT "ID", count(*) FROM {files} GROUP BY "ID"').fetchnumpy()
+            there[found["ID"]] = found["count_star()"]
     yield from _differences(feed, "missing", promised > there)
     yield from _differences(feed, "double", there > source.counts(tick))
 
@@ -87,7 +95,7 @@ def _differences(feed: Feed, kind: str, wrong: Any) -> Iterator[Finding]:
         yield kind, f"{feed.name}: {int(wrong.sum())} rows, e.g. ID {int(np.argmax(wrong))}"
 
 
-def differing_rows(root: Path, feed: Feed, source: Source, tick: int) -> Iterator[Finding]:
+def differing_rows(root: str | Path, feed: Feed, source: Source, tick: int) -> Iterator[Finding]:
     """Compare every column of every row, with multiplicity, with the source at a tick."""
     counts = source.counts(tick)
     expected = events(np.repeat(np.arange(len(counts)), counts), source.day)
@@ -95,16 +103,17 @@ def differing_rows(root: Path, feed: Feed, source: Source, tick: int) -> Iterato
     connection.execute("SET TimeZone = 'UTC'")
     connection.register("expected", expected)
     columns = '"ROWTIME", "ID", "NOTE"'
-    held = f"SELECT {columns} FROM {_files(root, feed)}"
-    wanted = f"SELECT {columns} FROM expected"
-    for kind, left, right in (("missing", wanted, held), ("double", held, wanted)):
-        (rows,) = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone() or (0,)
-        if rows:
-            yield kind, f"{feed.name}: {rows} rows after everything was exported"
+    with _files(root, feed) as files:
+        held = f"SELECT {columns} FROM {files}"
+        wanted = f"SELECT {columns} FROM expected"
+        for kind, left, right in (("missing", wanted, held), ("double", held, wanted)):
+            (rows,) = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone() or (0,)
+            if rows:
+                yield kind, f"{feed.name}: {rows} rows after everything was exported"
     connection.close()
 
 
-def _judge_versions(root: Path, acknowledged: list[dict[str, Any]]) -> Iterator[Finding]:
+def _judge_versions(root: str | Path, acknowledged: list[dict[str, Any]]) -> Iterator[Finding]:
     lake = Lake(root).feed(USERS_FEED)
     state = lake.state()
     there = [version_number(key) for key in state.partition_keys()]

@@ -9,14 +9,11 @@ anything beyond it is a finding.
 
 from __future__ import annotations
 
-import glob
 import io
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +26,7 @@ from ksql_lake.lake.layout import FeedLayout, version_number
 from ksql_lake.lake.manifest import FileEntry, decode_manifest
 from ksql_lake_tests.lake.crashing.board import Board
 from ksql_lake_tests.lake.crashing.source import Source, snapshot_rows
+from ksql_lake_tests.stores.places import Place
 
 _PAUSE_SECONDS = 0.02
 _MAX_FINDINGS = 20
@@ -38,7 +36,7 @@ _MAX_FINDINGS = 20
 class _Seen:
     """A file as it was first read; the same path must never hold anything else."""
 
-    inode: int
+    mark: str
     size: int
     values: npt.NDArray[np.int64]
 
@@ -47,14 +45,14 @@ class FeedWatcher:
     """What the reader sees of one feed, poll by poll.
 
     Args:
-        root: The lake.
+        root: The lake's folder or address.
         feed: The feed.
         source: What may be there.
         board: The present, and where findings go.
     """
 
-    def __init__(self, root: Path, feed: Feed, source: Source, board: Board) -> None:
-        self.root = root
+    def __init__(self, root: str, feed: Feed, source: Source, board: Board) -> None:
+        self.place = Place(root)
         self.layout = FeedLayout(feed.kind, feed.name)
         self.source = source
         self.board = board
@@ -67,9 +65,8 @@ class FeedWatcher:
 
     def poll(self) -> None:
         """List, read and judge once."""
-        base = self.root / self.layout.dataset
-        listed = sorted(glob.glob("**/*.parquet", root_dir=base, recursive=True))  # noqa: PTH207 - names only
-        seen = {path: file for path in listed if (file := self._read(base, path)) is not None}
+        listed = self.place.marks(self.layout.dataset)
+        seen = {path: file for path in sorted(listed) if (file := self._read(path, listed[path])) is not None}
         self._audit(seen, set(listed))
         whole = len(seen) == len(listed)
         self.figures["polls"] += 1
@@ -79,15 +76,14 @@ class FeedWatcher:
         else:
             self._judge_versions(seen, whole=whole)
 
-    def _read(self, base: Path, path: str) -> _Seen | None:
+    def _read(self, path: str, mark: str) -> _Seen | None:
         known = self._files.get(path)
+        if known is not None:
+            if mark != known.mark:
+                self._found("torn", f"{path} was written twice")
+            return known
         try:
-            status = os.stat(base / path)  # noqa: PTH116
-            if known is not None:
-                if (status.st_ino, status.st_size) != (known.inode, known.size):
-                    self._found("torn", f"{path} was written twice")
-                return known
-            data = (base / path).read_bytes()
+            data = self.place.read(f"{self.layout.dataset}/{path}")
         except FileNotFoundError:
             self.figures["gone when opened"] += 1
             return None
@@ -97,7 +93,7 @@ class FeedWatcher:
             self._found("torn", f"{path} cannot be read: {error}")
             return None
         self.figures["files"] += 1
-        self._files[path] = _Seen(status.st_ino, len(data), self._values(path, table))
+        self._files[path] = _Seen(mark, len(data), self._values(path, table))
         return self._files[path]
 
     def _values(self, path: str, table: pa.Table) -> npt.NDArray[np.int64]:
@@ -110,13 +106,14 @@ class FeedWatcher:
 
     def _audit(self, seen: dict[str, _Seen], listed: set[str]) -> None:
         """Hold what was seen against the manifests that exist now."""
-        folder = self.root / self.layout.commits
-        for _ in range(len(list(folder.glob("*.json"))) - self._manifests):
-            commit = self.root / self.layout.manifest(self._manifests + 1)
+        while True:
+            commit = self.layout.manifest(self._manifests + 1)
             try:
-                manifest = decode_manifest(commit.read_bytes(), path=str(commit))
-            except (CorruptLakeError, FileNotFoundError) as error:
-                self._found("unsound", f"{commit.name}: {error}")
+                manifest = decode_manifest(self.place.read(commit), path=commit)
+            except FileNotFoundError:
+                break
+            except CorruptLakeError as error:
+                self._found("unsound", f"{commit}: {error}")
                 return
             self._entries |= {entry.path: entry for entry in manifest.added}
             self._removed |= set(manifest.removed)
@@ -168,7 +165,7 @@ class FeedWatcher:
             self.board.say(what=kind, feed=self.layout.name, text=text)
 
 
-def watch(root: Path, feeds: tuple[Feed, ...], source: Source, board: Board) -> None:
+def watch(root: str, feeds: tuple[Feed, ...], source: Source, board: Board) -> None:
     """Poll the feeds in turn until the run is over, and once more; then tell the figures."""
     watchers = [FeedWatcher(root, feed, source, board) for feed in feeds]
     over = False

@@ -36,7 +36,7 @@ MERGED_FEED = stream_feed(name="merged")
 USERS_FEED = table_feed(retention=3)
 FEEDS: tuple[Feed, ...] = (EVENTS_FEED, MERGED_FEED, USERS_FEED)
 
-Opening = Callable[[Path, Feed, StepHook], FeedLake]
+Opening = Callable[[str | Path, Feed, StepHook], FeedLake]
 """How a writer opens a feed: the product's way, or with one of its guards taken out."""
 
 _ROUNDS = 200
@@ -45,10 +45,13 @@ _LOCK_SECONDS = 0.3
 _BATCH_ROWS = 200
 _LATER = datetime(2025, 2, 1, 12, tzinfo=UTC)
 _READ_AT = _LATER.isoformat(timespec="milliseconds")
-_CLEARING = {"remove", "before unlink", "after unlink", "before rmdir", "after rmdir"}
+_CLEARING = {
+    "remove",
+    *(f"{side} {call}" for side in ("before", "after") for call in ("unlink", "rmdir", "delete")),
+}
 
 
-def open_feed(root: Path, feed: Feed, on_step: StepHook) -> FeedLake:
+def open_feed(root: str | Path, feed: Feed, on_step: StepHook) -> FeedLake:
     """Open a feed's lake as everyone does."""
     return Lake(root, on_step=on_step).feed(feed)
 
@@ -57,7 +60,7 @@ def open_feed(root: Path, feed: Feed, on_step: StepHook) -> FeedLake:
 class Writer:
     """What every writer process of a run works with."""
 
-    root: Path
+    root: str | Path
     source: Source
     board: Board
     opening: Opening = open_feed
