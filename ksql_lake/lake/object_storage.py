@@ -238,8 +238,8 @@ class ObjectStorage:
         self.objects.delete([f"{source}/{name}" for name in self._uploaded.pop(source, set())])
         return True
 
-    def clear_folder(self, folder: str, *, aside: str) -> None:  # noqa: ARG002 - nobody moves what is there
-        """Remove what was uploaded into a staging folder whose number is taken: it cannot be committed any more.
+    def clear_folder(self, folder: str, *, aside: str) -> None:  # noqa: ARG002 - nobody moves it
+        """Remove what was uploaded into a staging folder whose number is taken: it can no longer be committed.
 
         The files of its owner, if it lives, are in its own spool, and are uploaded again under the next number.
         """

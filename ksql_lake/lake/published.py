@@ -60,5 +60,5 @@ def _state_at(log: CommitLog, sequence: int) -> FeedState:
     saved = decode_checkpoint(log.storage.read(log.layout.checkpoint), log.layout.kind)
     state = saved if saved is not None and saved.sequence <= sequence else FeedState(kind=log.layout.kind)
     for number in range(state.sequence + 1, sequence + 1):
-        state.apply(log.manifest(number))
+        state.apply(log.manifest(number, ahead=sequence))
     return state
