@@ -3,19 +3,20 @@
 `NAME_changes` has a row per change between neighbouring versions, judged as a diff does. `NAME_history` has a
 row per state of a row with the time it was seen from and to (a slowly changing dimension of type 2); there a
 column that came or went does make a new state, so that the states of any moment are the whole version. Both
-begin with the oldest kept version that has the newest one's key: what lies before another key cannot be
-followed. Columns are those of all these versions; one whose types cannot be read as one becomes two, as a
-stream's do (`PRICE`, `PRICE_V2`).
+begin with the oldest kept version that has the newest one's key; what lies before another one is left out.
+Columns are those of all these versions; one whose types cannot be read as one becomes two, as a stream's do
+(`PRICE`, `PRICE_V2`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.equality import sql_name, sql_text, terms
-from ksql_lake.lake.evolution import unify_versions
+from ksql_lake.lake.evolution import unify, versioned_names
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
 from ksql_lake.query.view import Committed, View
 from ksql_lake.schema import Schema, parse_schema
@@ -59,7 +60,12 @@ def followed(state: FeedState) -> dict[str, Schema]:
 
 def _versions(committed: Committed) -> list[_Version]:
     schemas = followed(committed.state)
-    shape, named = unify_versions(list(schemas.values()))
+    names: dict[str, Mapping[str, str]] = {}
+    shape: Schema | None = None
+    for key, schema in schemas.items():
+        names[key] = _names(shape, schema)
+        renamed = Schema(tuple(replace(column, name=names[key][column.name]) for column in schema))
+        shape = unify(shape, renamed) if shape else renamed
     return [
         _Version(
             key=sql_text(key),
@@ -68,11 +74,18 @@ def _versions(committed: Committed) -> list[_Version]:
                 [committed.address(file.path) for file in committed.state.files_of(key)],
                 schema,
                 shape=shape,
-                names=names,
+                names=names[key],
             ),
         )
-        for (key, schema), names in zip(schemas.items(), named, strict=True)
+        for key, schema in schemas.items()
     ]
+
+
+def _names(held: Schema | None, schema: Schema) -> dict[str, str]:
+    """Name a version's columns so that each name, in any case of letters, has one type in all versions."""
+    spelled = {column.name.casefold(): column.name for column in held or ()}
+    named = versioned_names(held, schema)
+    return {column: spelled.get(name.casefold(), name) for column, name in named.items()}
 
 
 def _changes(versions: list[_Version]) -> str:
