@@ -83,6 +83,7 @@ app = _Root(
         "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
         "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
         "diff": Lazy("ksql_lake.cli.diffing:diff", "What changed between two versions of a table."),
+        "register": Lazy("ksql_lake.cli.registering:register", "Delta or Iceberg over the same files."),
         "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),
         "alerts": Lazy("ksql_lake.cli.alerting:alerts", "Where alerts go; sends one as a test."),
         "report": Lazy(

@@ -117,6 +117,14 @@ class FeedLayout:
         """The file lock that saves two exports of one feed from doing the same work."""
         return f"{self.metadata}/lock"
 
+    def index(self, form: str) -> str:
+        """Folder of the feed's index in a table format; derived."""
+        return f"{self.metadata}/{form}"
+
+    def index_note(self, form: str) -> str:
+        """The note of what that index was built from."""
+        return f"{self.metadata}/{form}.json"
+
     def manifest(self, sequence: int) -> str:
         """The manifest of one commit."""
         return f"{self.commits}/{sequence:0{_SEQUENCE_DIGITS}d}.json"

@@ -23,6 +23,7 @@ class Problem(StrEnum):
     SUMMARY_STALE = "summary stale"
     CHECKPOINT_DAMAGED = "checkpoint damaged"
     STAGING_LEFT = "staging left over"
+    INDEX_STALE = "index stale"
 
 
 class Remedy(StrEnum):
@@ -52,6 +53,7 @@ REMEDIES: dict[Problem, Remedy] = {
     Problem.SUMMARY_STALE: Remedy.REPAIR,
     Problem.CHECKPOINT_DAMAGED: Remedy.REPAIR,
     Problem.STAGING_LEFT: Remedy.REPAIR,
+    Problem.INDEX_STALE: Remedy.REPAIR,
 }
 
 ACTIONS: dict[Problem, str] = {
@@ -68,6 +70,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.SUMMARY_STALE: "write it anew",
     Problem.CHECKPOINT_DAMAGED: "write it anew",
     Problem.STAGING_LEFT: "remove it; nothing in it was committed",
+    Problem.INDEX_STALE: "register the feed again",
 }
 
 

@@ -1,0 +1,142 @@
+"""What an index of a feed has to say: its columns, and its committed files with their partitions. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import orjson
+import pyarrow as pa
+
+from ksql_lake.errors import SchemaChangeError
+from ksql_lake.lake import FeedState
+from ksql_lake.lake.evolution import unify
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.reader import PARTITION_COLUMNS
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """One committed Parquet file.
+
+    Attributes:
+        path: Relative to the dataset folder.
+        partition: Values of the partition columns, in their order.
+        records: Rows.
+        bytes: Size.
+        committed_at: Epoch ms.
+    """
+
+    path: str
+    partition: tuple[int | str, ...]
+    records: int
+    bytes: int
+    committed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an index of a feed has to say at one commit.
+
+    Attributes:
+        layout: The feed's layout.
+        sequence: Number of the commit.
+        schema: The columns of all files.
+        files: The files, in the order of their partitions.
+    """
+
+    layout: FeedLayout
+    sequence: int
+    schema: Schema
+    files: tuple[IndexedFile, ...]
+
+    @property
+    def partition_columns(self) -> pa.Schema:
+        """The columns that stand in the path."""
+        return PARTITION_COLUMNS[self.layout.kind]
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """All columns, the partition's last."""
+        return pa.schema([*arrow_schema(self.schema), *self.partition_columns])
+
+    @property
+    def records(self) -> int:
+        """Rows of all files."""
+        return sum(file.records for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """A text that is another one as soon as an index of this would be another one."""
+        files = sorted((file.path, file.partition) for file in self.files)
+        return hashlib.sha256(orjson.dumps([self.schema.text, files])).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What building an index did.
+
+    Attributes:
+        head: The file that makes the index what it is now, relative to the index's folder.
+        added: Files that it did not know.
+        removed: Files that it knew and that are gone.
+        left_out: Columns the format has no type for, with the reason.
+    """
+
+    head: str
+    added: int
+    removed: int
+    left_out: tuple[str, ...] = ()
+
+
+def contents(layout: FeedLayout, state: FeedState) -> Contents | None:
+    """Describe what is committed of a feed; None before its first rows.
+
+    Raises:
+        SchemaChangeError: Versions of a table have types for a column that cannot be read as one.
+    """
+    schema = _table_schema(layout, state) if layout.kind == "table" else state.columns
+    if schema is None:
+        return None
+    files = tuple(
+        IndexedFile(
+            path=file.path,
+            partition=_partition(layout, file.partition),
+            records=file.records,
+            bytes=file.bytes,
+            committed_at=_milliseconds(state.partitions[file.partition].committed_at),
+        )
+        for file in state.files()
+    )
+    return Contents(layout, state.sequence, schema, files)
+
+
+def _table_schema(layout: FeedLayout, state: FeedState) -> Schema | None:
+    """Give the columns of all kept versions, those of the newest first."""
+    unified: Schema | None = None
+    for version in reversed(state.partition_keys()):
+        schema = parse_schema(state.partitions[version].schema)
+        try:
+            unified = unify(unified, schema) if unified else schema
+        except SchemaChangeError as error:
+            raise SchemaChangeError(
+                f"version {version} has another type for a column than the versions after it, and table "
+                "formats know one type for each",
+                hint="Let retention remove the versions before the change, then register again.",
+                feed=layout.name,
+                **error.where,
+            ) from None
+    return unified or state.columns
+
+
+def _partition(layout: FeedLayout, key: str) -> tuple[int | str, ...]:
+    if layout.kind == "table":
+        return (key,)
+    day = date.fromisoformat(key)
+    return (day.year, day.month, day.day)
+
+
+def _milliseconds(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)

@@ -1,0 +1,186 @@
+"""A Delta Lake log over a feed's Parquet files.
+
+delta-rs reads only files below the table's folder and no absolute paths, so the folder holds a relative link to
+the dataset; the index therefore survives when the lake is moved. The entries of the log are written here and
+not by the library, because no library writes what they declare: a writer feature that nobody knows, so that
+Delta's own protocol keeps writers away (`optimize`, `delete` or an append would otherwise change the lake
+behind its manifests) while every reader may read. Delta has no type for a time of day: such columns are left
+out, and said to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import DeltaError
+
+from ksql_lake.errors import ConflictError
+from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.register.contents import Built, Contents, IndexedFile
+from ksql_lake.schema import Schema
+
+READ_ONLY = "ksqlLakeReadOnly"
+"""The writer feature that no writer has."""
+CHECKPOINT_EVERY = 100
+"""Entries of the log between two checkpoints, which spare readers the entries before them."""
+_LINK = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the log says: its last version, the table's id and columns, and each file's size by its path."""
+
+    version: int
+    id: str
+    columns: str
+    files: dict[str, int]
+
+
+def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> Built:
+    """Make the log in a folder say what is wanted; see `index.Builder`.
+
+    Raises:
+        ConflictError: Another run wrote to the log meanwhile.
+        WriteError: The disk or its permissions are in the way.
+    """
+    root = Path(storage.uri(folder))
+    known = _read(root) if held is not None else None
+    if known is None:
+        storage.remove_folder(folder)
+    storage.begin(f"{folder}/_delta_log")
+    _link(storage, root, storage.uri(wanted.layout.dataset))
+    kept, left_out = _known_types(wanted.arrow)
+    columns = DeltaSchema.from_arrow(kept).to_json()
+    files = {f"{_LINK}/{file.path}": file for file in wanted.files}
+    before = known.files if known else {}
+    added = [path for path in files if path not in before]
+    removed = [path for path in before if path not in files]
+    actions: list[dict[str, Any]] = []
+    if known is None:
+        protocol = {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": [READ_ONLY]}
+        actions.append({"protocol": protocol})
+    if known is None or json.loads(known.columns) != json.loads(columns):
+        actions.append(_table(wanted, columns, known.id if known else str(uuid.uuid4())))
+    actions += [_remove(path, before[path]) for path in removed]
+    actions += [_add(path, files[path], wanted.partition_columns.names) for path in added]
+    version = known.version + 1 if known else 0
+    _commit(storage, folder, version, actions)
+    if version and version % CHECKPOINT_EVERY == 0:
+        DeltaTable(root).create_checkpoint()
+    return Built(f"_delta_log/{_entry(version)}", len(added), len(removed), tuple(left_out))
+
+
+def _read(root: Path) -> _Held | None:
+    """Read the log; None when it cannot be read, so that it is written anew."""
+    try:
+        table = DeltaTable(root)
+        actions = pa.table(table.get_add_actions())
+    except DeltaError:
+        return None
+    paths, sizes = actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist()
+    return _Held(
+        version=table.version(),
+        id=str(table.metadata().id),
+        columns=table.schema().to_json(),
+        files=dict(zip(paths, sizes, strict=True)),
+    )
+
+
+def _link(storage: LocalStorage, root: Path, dataset: str) -> None:
+    """Let the table's folder hold the dataset: relative, so that it survives a move of the lake."""
+    link, target = root / _LINK, os.path.relpath(dataset, root)
+    if link.is_symlink() and str(link.readlink()) == target:
+        return
+    with storage.writing(str(link)):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target, target_is_directory=True)
+
+
+def _commit(storage: LocalStorage, folder: str, version: int, actions: Iterable[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(action, separators=(",", ":")) + "\n" for action in actions)
+    key = f"{folder}/_delta_log/{_entry(version)}"
+    if not storage.create(key, lines.encode(), temporary=f"{folder}/_entry.tmp"):
+        raise ConflictError(
+            "another run wrote to the Delta log meanwhile", hint="Register again.", path=storage.uri(key)
+        )
+
+
+def _entry(version: int) -> str:
+    return f"{version:020d}.json"
+
+
+def _known_types(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:
+    """Give the columns as Delta stores them, and those it has no type for."""
+    kept, left_out = [], []
+    for field in schema:
+        if _holds_time(field.type):
+            left_out.append(f"{field.name} (Delta has no type for a time of day)")
+        else:
+            kept.append(field.with_type(_in_microseconds(field.type)))
+    return pa.schema(kept), left_out
+
+
+def _holds_time(kind: pa.DataType) -> bool:
+    return pa.types.is_time(kind) or any(_holds_time(child.type) for child in _children(kind))
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """Give a type with its timestamps in microseconds, the only ones Delta has."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_map(kind):
+        return pa.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+    return kind
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    return [kind.field(at) for at in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+
+
+def _table(wanted: Contents, columns: str, identity: str) -> dict[str, Any]:
+    return {
+        "metaData": {
+            "id": identity,
+            "name": wanted.layout.name,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": columns,
+            "partitionColumns": wanted.partition_columns.names,
+            "configuration": {},
+            "createdTime": _now(),
+        }
+    }
+
+
+def _add(path: str, file: IndexedFile, names: list[str]) -> dict[str, Any]:
+    return {
+        "add": {
+            "path": path,
+            "partitionValues": dict(zip(names, map(str, file.partition), strict=True)),
+            "size": file.bytes,
+            "modificationTime": file.committed_at,
+            "dataChange": True,
+            "stats": json.dumps({"numRecords": file.records}),
+        }
+    }
+
+
+def _remove(path: str, size: int) -> dict[str, Any]:
+    return {"remove": {"path": path, "deletionTimestamp": _now(), "dataChange": True, "size": size}}
+
+
+def _now() -> int:
+    return round(time.time() * 1000)

@@ -1,0 +1,149 @@
+"""Iceberg metadata over a feed's Parquet files.
+
+Columns are found in the files by name, through a name mapping, since the files carry no field ids; partition
+values stand in the metadata, since no column of a file repeats its path. Iceberg names files by their whole
+path: after the lake was moved the index must be built again. Every state is one snapshot, of which the last two
+are kept: whoever opened the one before can finish. The folder has a `version-hint.text`, so that its path alone
+opens the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table, TableProperties, Transaction
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.typedef import Record
+
+from ksql_lake.lake.evolution import unify
+from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.register.contents import Built, Contents, IndexedFile
+from ksql_lake.schema import Schema
+
+_NAME = ("lake", "feed")
+_HINT = "metadata/version-hint.text"
+_PROPERTIES = {
+    TableProperties.METADATA_DELETE_AFTER_COMMIT_ENABLED: "true",
+    TableProperties.METADATA_PREVIOUS_VERSIONS_MAX: "2",
+}
+
+
+def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> Built:
+    """Make the metadata in a folder say what is wanted; see `index.Builder`.
+
+    Raises:
+        WriteError: The disk or its permissions are in the way.
+    """
+    carried_on = held is not None and _only_grown(held, wanted.schema)
+    if not carried_on:
+        storage.remove_folder(folder)
+    with _catalog() as catalog, storage.writing(folder):
+        table = _opened(catalog, storage, folder) if carried_on else _created(catalog, storage, folder, wanted)
+        before = {task.file.file_path: task.file for task in table.scan().plan_files()}
+        files = {storage.uri(wanted.layout.data(file.path)): file for file in wanted.files}
+        added = [path for path in files if path not in before]
+        removed = [path for path in before if path not in files]
+        _forget_old_snapshots(table)
+        with table.transaction() as change:
+            _set_columns(change, wanted)
+            made = _data_files(change.table_metadata, ((path, files[path]) for path in added))
+            update = change.update_snapshot()
+            with update.overwrite() if removed else update.merge_append() as snapshot:
+                for path in removed:
+                    snapshot.delete_data_file(before[path])
+                for file in made:
+                    snapshot.append_data_file(file)
+        head = table.metadata_location.rsplit("/", 1)[1]
+    storage.replace(f"{folder}/{_HINT}", head.encode(), temporary=f"{folder}/metadata/hint.tmp")
+    _sweep(table, Path(storage.uri(f"{folder}/metadata")))
+    return Built(f"metadata/{head}", len(added), len(removed))
+
+
+@contextmanager
+def _catalog() -> Iterator[InMemoryCatalog]:
+    """A catalog for as long as it takes to write metadata files; nobody needs it to read them."""
+    catalog = InMemoryCatalog("ksql-lake")
+    try:
+        catalog.create_namespace(_NAME[0])
+        yield catalog
+    finally:
+        catalog.close()
+
+
+def _opened(catalog: InMemoryCatalog, storage: LocalStorage, folder: str) -> Table:
+    head = (storage.read(f"{folder}/{_HINT}") or b"").decode()
+    return catalog.register_table(_NAME, storage.uri(f"{folder}/metadata/{head}"))
+
+
+def _created(catalog: InMemoryCatalog, storage: LocalStorage, folder: str, wanted: Contents) -> Table:
+    table = catalog.create_table(
+        _NAME, schema=wanted.arrow, location=storage.uri(folder), properties=dict(_PROPERTIES)
+    )
+    with table.update_spec() as spec:
+        for name in wanted.partition_columns.names:
+            spec.add_identity(name)
+    return table
+
+
+def _only_grown(held: Schema, wanted: Schema) -> bool:
+    """Whether the columns were only added or widened, which Iceberg can do while its ids stay."""
+    both = {column.name: column.type for column in unify(held, wanted)}
+    return both == {column.name: column.type for column in wanted}
+
+
+def _set_columns(change: Transaction, wanted: Contents) -> None:
+    with change.update_schema() as schema:
+        schema.union_by_name(wanted.arrow)
+    mapping = change.table_metadata.schema().name_mapping.model_dump_json()
+    change.set_properties({TableProperties.DEFAULT_NAME_MAPPING: mapping})
+
+
+def _data_files(metadata: TableMetadata, files: Iterable[tuple[str, IndexedFile]]) -> Iterator[DataFile]:
+    """Describe files with the statistics of their footers."""
+    schema = metadata.schema()
+    plan = compute_statistics_plan(schema, metadata.properties)
+    places = parquet_path_to_id_mapping(schema)
+    for path, file in files:
+        footer = pq.read_metadata(path)
+        statistics = data_file_statistics_from_parquet_metadata(footer, plan, places)
+        yield DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=path,
+            file_format=FileFormat.PARQUET,
+            partition=Record(*file.partition),
+            file_size_in_bytes=file.bytes,
+            sort_order_id=None,
+            spec_id=metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+
+def _forget_old_snapshots(table: Table) -> None:
+    current = table.current_snapshot()
+    old = [snapshot.snapshot_id for snapshot in table.snapshots() if snapshot != current]
+    if old:
+        table.maintenance.expire_snapshots().by_ids(old).commit()
+
+
+def _sweep(table: Table, folder: Path) -> None:
+    """Remove the files of snapshots that are forgotten."""
+    needed = {_HINT.rsplit("/", 1)[1], table.metadata_location.rsplit("/", 1)[1]}
+    needed |= {entry.metadata_file.rsplit("/", 1)[1] for entry in table.metadata.metadata_log}
+    for snapshot in table.snapshots():
+        needed.add(snapshot.manifest_list.rsplit("/", 1)[1])
+        needed |= {manifest.manifest_path.rsplit("/", 1)[1] for manifest in snapshot.manifests(table.io)}
+    for path in folder.iterdir():
+        if path.name not in needed:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,212 @@
+"""A feed's index in a table format: building it, telling whether it is up to date, taking it away.
+
+An index is derived, like `_metadata.json`: it says nothing that the manifests do not, and it lives beside them,
+never in a dataset folder, which holds Parquet and nothing else. A note beside it says what it was built from.
+The formats' libraries are extras and load when they are needed; telling whether an index is up to date needs
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal, Protocol, cast
+
+import msgspec
+
+from ksql_lake.errors import ConfigError
+from ksql_lake.lake import FeedState
+from ksql_lake.lake.doctor import Finding, Problem
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.lake.locking import exclusive
+from ksql_lake.lake.log import CommitLog
+from ksql_lake.lake.storage import Storage
+from ksql_lake.register.contents import Built, Contents, contents
+from ksql_lake.schema import Schema, parse_schema
+
+Format = Literal["delta", "iceberg"]
+FORMATS: tuple[Format, ...] = ("delta", "iceberg")
+_MODULES = {"delta": "ksql_lake.register.delta", "iceberg": "ksql_lake.register.iceberg"}
+
+
+class Builder(Protocol):
+    """The part that knows a format."""
+
+    def build(self, storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> Built:
+        """Make the index in a folder say what is wanted; `held` are the columns it has, None starts afresh."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What an index was built from.
+
+    Attributes:
+        format: `delta` or `iceberg`.
+        commit: The feed's commit.
+        digest: Of columns and files; see `Contents.digest`.
+        columns: The columns, as ksqlDB schema text.
+        head: As in `Built`.
+        root: Where the lake was, for formats that name files by their whole path; else empty.
+    """
+
+    format: Format
+    commit: int
+    digest: str
+    columns: str
+    head: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index as it is now, and what has just been done to it.
+
+    Attributes:
+        feed: Name of the feed.
+        kind: `stream` or `table`.
+        format: `delta` or `iceberg`.
+        location: What a reader of the format is given.
+        files: Parquet files in it; None when there is nothing to index yet.
+        records: Their rows.
+        built: What changed; None when it was up to date.
+    """
+
+    feed: str
+    kind: str
+    format: Format
+    location: str
+    files: int | None
+    records: int
+    built: Built | None
+
+    def as_dict(self) -> dict[str, object]:
+        """The index as JSON-ready data."""
+        return {
+            "feed": self.feed,
+            "kind": self.kind,
+            "format": self.format,
+            "location": self.location,
+            "files": self.files,
+            "records": self.records,
+            "changed": self.built is not None,
+            "added": self.built.added if self.built else 0,
+            "removed": self.built.removed if self.built else 0,
+            "left_out": list(self.built.left_out) if self.built else [],
+        }
+
+
+def register(storage: Storage, layout: FeedLayout, form: Format) -> Index:
+    """Build a feed's index, or bring it up to date.
+
+    Raises:
+        ConfigError: The lake is in an object store.
+        ModuleNotFoundError: The extra of the format is not installed.
+        SchemaChangeError: The columns of a table's versions cannot be read as one.
+        WriteError: The disk or its permissions are in the way.
+    """
+    local = _local(storage)
+    with exclusive(storage, layout):
+        state = CommitLog(storage, layout).recover()
+        wanted = contents(layout, state)
+        location = storage.uri(layout.index(form))
+        if wanted is None:
+            return Index(layout.name, layout.kind, form, location, None, 0, None)
+        built = None
+        note = read_note(storage, layout, form)
+        if note is None or _outdated(storage, layout, note, wanted):
+            sound = note is not None and not _broken(storage, layout, note)
+            held = parse_schema(note.columns) if note and sound else None
+            built = _builder(form).build(local, layout.index(form), wanted, held)
+            _write_note(storage, layout, form, wanted, built)
+        return Index(layout.name, layout.kind, form, location, len(wanted.files), wanted.records, built)
+
+
+def unregister(storage: Storage, layout: FeedLayout, form: Format) -> bool:
+    """Remove a feed's index, never a file of its data; False when there was none."""
+    with exclusive(storage, layout):
+        known = read_note(storage, layout, form) is not None
+        if known:
+            storage.remove_folder(layout.index(form))
+            storage.remove(layout.index_note(form))
+        return known
+
+
+def registered(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
+    """Give the formats a feed has an index in."""
+    return tuple(form for form in FORMATS if read_note(storage, layout, form) is not None)
+
+
+def stale(storage: Storage, layout: FeedLayout, state: FeedState) -> Iterator[Finding]:
+    """Find the indexes of a feed that no longer say what is committed, or are damaged."""
+    for form in FORMATS:
+        note = read_note(storage, layout, form)
+        if note is None:
+            continue
+        wanted = contents(layout, state)
+        detail = _outdated(storage, layout, note, wanted) if wanted else ""
+        if detail:
+            yield Finding(Problem.INDEX_STALE, layout.index(form), detail, note.commit)
+
+
+def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None:
+    """Give what an index was built from; None without an index, one without a digest when it cannot be read."""
+    data = storage.read(layout.index_note(form))
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Note)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Note(format=form, commit=0, digest="", columns="", head="", root="")
+
+
+def _outdated(storage: Storage, layout: FeedLayout, note: Note, wanted: Contents) -> str:
+    """Say in what an index is not what it should be; empty when it is."""
+    broken = _broken(storage, layout, note)
+    if broken:
+        return broken
+    if note.digest != wanted.digest:
+        return f"it knows the files of commit {note.commit}, the lake is at {wanted.sequence}"
+    return ""
+
+
+def _broken(storage: Storage, layout: FeedLayout, note: Note) -> str:
+    """Say why an index cannot be carried on; empty when it can."""
+    if not note.digest:
+        return "what it was built from cannot be read"
+    if storage.size(f"{layout.index(note.format)}/{note.head}") is None:
+        return f"{note.head} is missing"
+    if note.root and note.root != storage.uri(""):
+        return f"the lake was at {note.root} when it was built"
+    return ""
+
+
+def _write_note(storage: Storage, layout: FeedLayout, form: Format, wanted: Contents, built: Built) -> None:
+    note = Note(
+        format=form,
+        commit=wanted.sequence,
+        digest=wanted.digest,
+        columns=wanted.schema.text,
+        head=built.head,
+        root=storage.uri("") if form == "iceberg" else "",
+    )
+    scratch = f"{layout.metadata}/index"
+    storage.begin(scratch)
+    storage.replace(
+        layout.index_note(form), msgspec.json.format(msgspec.json.encode(note)), temporary=f"{scratch}/note.tmp"
+    )
+    storage.remove_folder(scratch)
+
+
+def _builder(form: Format) -> Builder:
+    return cast("Builder", import_module(_MODULES[form]))
+
+
+def _local(storage: Storage) -> LocalStorage:
+    if not isinstance(storage, LocalStorage):
+        raise ConfigError(
+            "an index can only be built for a lake in a folder",
+            hint="Read a lake in an object store as Parquet, or register a copy of it in a folder.",
+            path=storage.uri(""),
+        )
+    return storage
