@@ -24,6 +24,7 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.locking import exclusive
 from ksql_lake.lake.storage import Storage
 from ksql_lake.quantities import count_text, size_text
+from ksql_lake.register import refresh, stale
 from ksql_lake.settings import load_settings
 
 _HELP = """Check the lake against its own manifests, footers and checksums.
@@ -32,8 +33,9 @@ Every feed the lake holds anything of is examined, also those without a feed fil
 file, every byte of it, and whether each row lies in its day. --quick leaves the bytes and rows out.
 
 --repair mends what can be derived from what is there: manifests from the footers of the data files, all of
-`metadata/` if need be. What takes a file out of the lake is only listed; with --apply too, it is moved to the
-feed's quarantine folder (never deleted), and the next export of a stream reads the file's day again.
+`metadata/` if need be, and the indexes of `ksql-lake register`. What takes a file out of the lake is only
+listed; with --apply too, it is moved to the feed's quarantine folder (never deleted), and the next export of a
+stream reads the file's day again.
 
 \b
 Examples:
@@ -143,7 +145,10 @@ def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -
 
     def look() -> Examination:
         with waiting(f"examining {layout.kind} {layout.name}"):
-            return examine(storage, layout, contents=not wish.quick)
+            found = examine(storage, layout, contents=not wish.quick)
+            if not found.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
+                found.findings += stale(storage, layout, found.state)
+            return found
 
     checkup.found = checkup.now = look()
     if checkup.found.sound or not wish.repair:
@@ -178,6 +183,8 @@ def _mend(
     before = len(checkup.mended)
     try:
         checkup.mended.extend(repair(storage, examination, apply=apply))
+        # Last: what was mended or taken out before changes what an index has to say.
+        checkup.mended.extend(refresh(storage, checkup.layout))
     finally:
         done = checkup.mended[before:]
         if done and not as_json:

@@ -24,7 +24,11 @@ DEBUG = "debug"
 
 _SILENT = logging.NullHandler()
 
-_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver") | {
+    "deltalake": "delta",
+    "pyiceberg": "iceberg",
+    "sqlalchemy": "iceberg",
+}
 """Packages that only an extra of ours installs."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

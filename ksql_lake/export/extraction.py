@@ -55,7 +55,11 @@ class Reading:
         self._overlaps = all(isinstance(column.type, Primitive | Decimal) for column in received)
         self.schema = Schema(
             tuple(
-                Column(name, Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type, column.key)
+                Column(
+                    name,
+                    Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type,
+                    key=column.key and question.key_lands,
+                )
                 for name, column in zip(question.names, received, strict=True)
             )
         )

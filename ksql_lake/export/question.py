@@ -53,6 +53,11 @@ class Question:
     partitions: int = 0
 
     @property
+    def key_lands(self) -> bool:
+        """Whether the whole key lands; by part of a key different rows would be taken for one."""
+        return set(self.key) <= set(self.columns[: self.landed])
+
+    @property
     def placed(self) -> bool:
         """Whether each row comes with its Kafka partition and offset."""
         return set(POSITION_COLUMNS) <= set(self.columns)
@@ -84,8 +89,8 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
             raise ConfigError(f"nothing to read: {plan.reason}", feed=feed.name)
         statement = stream_statement(feed, columns, plan.days, event_type=_event_type(feed, source))
         return Question(statement, QueryKind.PULL_STREAM, tuple(columns), names, len(columns))
-    statement = table_statement(feed, columns)
-    return Question(statement, QueryKind.PULL_TABLE, tuple(columns), names, len(columns))
+    statement, key = table_statement(feed, columns), _whole_key(source)
+    return Question(statement, QueryKind.PULL_TABLE, tuple(columns), names, len(columns), key=key)
 
 
 def _push_question(
@@ -103,7 +108,7 @@ def _push_question(
         event_type = _event_type(feed, source)
         window_condition(feed, plan.days, event_type=event_type)  # refuses an event time of another type
     else:
-        key = (*_keys(source), *(WINDOW_BOUNDS if source.window_type else ()))
+        key = _whole_key(source)
         if not key:
             raise ConfigError(
                 f"{feed.source} has no key column, so its changes cannot be put together",
@@ -142,6 +147,10 @@ def _check_kind(feed: Feed, source: SourceDescription) -> None:
 
 def _event_type(feed: StreamFeed, source: SourceDescription) -> str:
     return {column.name: column.type for column in source.columns}.get(feed.event_time, "BIGINT")
+
+
+def _whole_key(source: SourceDescription) -> tuple[str, ...]:
+    return (*_keys(source), *(WINDOW_BOUNDS if source.window_type else ()))
 
 
 def _keys(source: SourceDescription) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, cast
 
 import msgspec
 
-from ksql_lake.errors import ConfigError
+from ksql_lake.errors import ConfigError, SchemaChangeError
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.doctor import Finding, Problem
 from ksql_lake.lake.layout import FeedLayout
@@ -105,21 +105,22 @@ def register(storage: Storage, layout: FeedLayout, form: Format) -> Index:
         SchemaChangeError: The columns of a table's versions cannot be read as one.
         WriteError: The disk or its permissions are in the way.
     """
-    local = _local(storage)
     with exclusive(storage, layout):
-        state = CommitLog(storage, layout).recover()
-        wanted = contents(layout, state)
-        location = storage.uri(layout.index(form))
-        if wanted is None:
-            return Index(layout.name, layout.kind, form, location, None, 0, None)
-        built = None
-        note = read_note(storage, layout, form)
-        if note is None or _outdated(storage, layout, note, wanted):
-            sound = note is not None and not _broken(storage, layout, note)
-            held = parse_schema(note.columns) if note and sound else None
-            built = _builder(form).build(local, layout.index(form), wanted, held)
-            _write_note(storage, layout, form, wanted, built)
-        return Index(layout.name, layout.kind, form, location, len(wanted.files), wanted.records, built)
+        return _bring_up_to_date(storage, layout, form)
+
+
+def _bring_up_to_date(storage: Storage, layout: FeedLayout, form: Format) -> Index:
+    local, state = _local(storage), CommitLog(storage, layout).recover()
+    wanted, location = contents(layout, state), storage.uri(layout.index(form))
+    if wanted is None:
+        return Index(layout.name, layout.kind, form, location, None, 0, None)
+    built, note = None, read_note(storage, layout, form)
+    if note is None or _outdated(storage, layout, note, wanted):
+        sound = note is not None and not _broken(storage, layout, note)
+        held = parse_schema(note.columns) if note and sound else None
+        built = _builder(form).build(local, layout.index(form), wanted, held)
+        _write_note(storage, layout, form, wanted, built)
+    return Index(layout.name, layout.kind, form, location, len(wanted.files), wanted.records, built)
 
 
 def unregister(storage: Storage, layout: FeedLayout, form: Format) -> bool:
@@ -143,10 +144,27 @@ def stale(storage: Storage, layout: FeedLayout, state: FeedState) -> Iterator[Fi
         note = read_note(storage, layout, form)
         if note is None:
             continue
-        wanted = contents(layout, state)
-        detail = _outdated(storage, layout, note, wanted) if wanted else ""
+        try:
+            wanted = contents(layout, state)
+            detail = _outdated(storage, layout, note, wanted) if wanted else ""
+        except SchemaChangeError as error:
+            detail = error.message
         if detail:
             yield Finding(Problem.INDEX_STALE, layout.index(form), detail, note.commit)
+
+
+def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
+    """Bring a feed's stale indexes up to date, and give each finding as it is mended.
+
+    Raises:
+        ModuleNotFoundError: The extra of the format is not installed.
+        SchemaChangeError: The columns of a table's versions cannot be read as one.
+        WriteError: The disk or its permissions are in the way.
+    """
+    for finding in stale(storage, layout, CommitLog(storage, layout).load()):
+        form = next(form for form in FORMATS if layout.index(form) == finding.key)
+        _bring_up_to_date(storage, layout, form)
+        yield finding
 
 
 def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None:

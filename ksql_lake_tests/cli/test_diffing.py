@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 
 import pyarrow.parquet as pq
 import pytest
+import requests
 
+from ksql_lake.devserver.process import DevServer
 from ksql_lake.lake import Lake
 from ksql_lake.schema import parse_schema
-from ksql_lake_tests.cli.conftest import STREAM, Cli, Project
+from ksql_lake_tests.cli.conftest import STREAM, Cli, Orders, Project
 from ksql_lake_tests.lake.landing import Row, land_rows, table_feed
 
 WIDER = parse_schema("`ID` BIGINT KEY, `NAME` STRING, `AGE` INTEGER")
@@ -149,3 +152,59 @@ def test_what_cannot_be_compared_or_written_says_what_to_do(
     assert said.code == code
     assert said.out == ""
     assert said.err.startswith(told)
+
+
+@pytest.fixture
+def visits(
+    project: Project, cli: Cli, plain_server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """A windowed table with two key columns on a server: append visits (city, shop, hour) and export it."""
+    monkeypatch.setenv("KSQLDB_URL", plain_server.url)
+    orders = Orders(project, plain_server.url, "VISITS")
+    orders.run("CREATE STREAM VISITS (CITY STRING, SHOP INT) WITH (KAFKA_TOPIC='v', VALUE_FORMAT='JSON');")
+    orders.run(
+        "CREATE TABLE VISITS_BY_HOUR AS SELECT CITY, SHOP, COUNT(*) AS N FROM VISITS "
+        "WINDOW TUMBLING (SIZE 1 HOURS) GROUP BY CITY, SHOP EMIT CHANGES;"
+    )
+
+    def export(*appended: tuple[str, int, int], **keys: object) -> None:
+        project.feed({"name": "visits", "kind": "table", "source": "VISITS_BY_HOUR", **keys})
+        rows = [
+            {"ROWTIME": 1_736_121_600_000 + hour * 3_600_000, "CITY": city, "SHOP": shop}
+            for city, shop, hour in appended
+        ]
+        address = f"{plain_server.url}/devserver/sources/VISITS/rows"
+        requests.post(address, data="\n".join(map(json.dumps, rows)), timeout=30).raise_for_status()
+        assert cli("export", "--table", "visits").code == 0
+
+    yield export
+    orders.run("DROP TABLE VISITS_BY_HOUR;")
+    orders.run("DROP STREAM VISITS;")
+
+
+def test_a_windowed_table_is_known_by_its_whole_key(cli: Cli, visits: Callable[..., None]) -> None:
+    """All key columns and the window's bounds, from the server through the lake to the diff."""
+    visits(("Ulm", 1, 0), ("Ulm", 1, 1), ("Ulm", 2, 0), ("Bonn", 1, 0))
+    visits(("Ulm", 1, 1), ("Bonn", 2, 0))
+
+    found = json.loads(cli("diff", "visits", "--format", "json").out)
+
+    assert found["key"] == ["CITY", "SHOP", "WINDOWSTART", "WINDOWEND"]
+    assert (found["from"]["rows"], found["inserted"], found["updated"], found["deleted"]) == (4, 1, 1, 0)
+    inserted, updated = sorted(found["changes"], key=lambda change: str(change["op"]))
+    assert inserted["key"]["CITY"] == "Bonn"
+    assert updated["key"]["WINDOWSTART"] == "2025-01-06T01:00:00.000Z"
+    assert (updated["before"]["N"], updated["after"]["N"]) == (1, 2)
+
+
+def test_a_feed_that_leaves_part_of_the_key_out_loses_no_row(
+    cli: Cli, project: Project, visits: Callable[..., None]
+) -> None:
+    """Rows that differ only in a key column that does not land all land, and are not compared by half a key."""
+    for _ in range(2):
+        visits(("Ulm", 1, 0), ("Ulm", 2, 0), ("Bonn", 1, 0), columns=["CITY", "N"])
+
+    assert project.rows("visits") == 3
+    said = cli("diff", "visits")
+    assert said.code == 1
+    assert said.err.startswith("error: feed visits, versions v1 and v2: this version does not know its key\n")

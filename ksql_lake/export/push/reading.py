@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -256,6 +256,8 @@ def _lake_schema(received: Schema, question: Question) -> Schema:
 
 def _landed(schema: Schema, question: Question, feed: Feed) -> Schema:
     columns = schema.columns[: question.landed]
+    if not question.key_lands:
+        columns = tuple(replace(column, key=False) for column in columns)
     if isinstance(feed, TableFeed) and feed.deleted:
         columns = (*columns, Column(DELETED, Primitive.BOOLEAN))
     return Schema(columns)

@@ -1,0 +1,196 @@
+"""`ksql-lake register`, and doctor's part in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyiceberg.table import StaticTable
+
+from ksql_lake.lake import Lake
+from ksql_lake.schema import parse_schema
+from ksql_lake_tests.cli.conftest import Cli, Project, ended
+from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
+
+
+@pytest.fixture
+def lake(project: Project) -> Lake:
+    """A lake with a stream of two days and a table of two versions, and their feed files."""
+    found, stream, table = Lake(project.root / "data_lake"), stream_feed(), table_feed()
+    project.feed({"name": "events", "kind": "stream", "source": "EVENTS", "start_date": "2025-01-01"})
+    project.feed({"name": "users", "kind": "table", "source": "USERS"})
+    land_rows(found, stream, [event(1), event(2, day=1)])
+    for name in "ab":
+        land_rows(found, table, [{"ID": 1, "NAME": name}])
+    return found
+
+
+def test_all_feeds_are_registered_and_later_brought_up_to_date(lake: Lake, cli: Cli) -> None:
+    """A table of what was done; without options every index there is follows the lake."""
+    said = cli("register", "--format", "delta", "--all")
+    cli("register", "--format", "iceberg", "--feed", "users")
+    land_rows(lake, stream_feed(), [event(3)])
+    again = cli("register")
+
+    assert (said.code, said.err) == (0, "")
+    assert [line.split()[:6] for line in said.out.splitlines()] == [
+        ["FEED", "FORMAT", "FILES", "ROWS", "ADDED", "REMOVED"],
+        ["events", "delta", "2", "2", "2", "0"],
+        ["users", "delta", "2", "2", "2", "0"],
+    ]
+    assert [line.split()[:6] for line in again.out.splitlines()[1:]] == [
+        ["events", "delta", "3", "3", "1", "0"],
+        ["users", "delta", "2", "2", "-", "-"],
+        ["users", "iceberg", "2", "2", "-", "-"],
+    ]
+    assert DeltaTable(lake.storage.uri("metadata/streams/events/delta")).to_pyarrow_table().num_rows == 3
+
+
+def test_scripts_get_json(lake: Lake, cli: Cli) -> None:
+    """Where each index is and what became of it."""
+    document = json.loads(cli("register", "--format", "iceberg", "--feed", "users", "--json").out)
+
+    assert document == {
+        "lake": lake.root,
+        "indexes": [
+            {
+                "feed": "users",
+                "kind": "table",
+                "format": "iceberg",
+                "location": f"{lake.root}/metadata/tables/users/iceberg",
+                "files": 2,
+                "records": 2,
+                "changed": True,
+                "added": 2,
+                "removed": 0,
+                "left_out": [],
+            }
+        ],
+        "failed": 0,
+    }
+    assert StaticTable.from_metadata(document["indexes"][0]["location"]).scan().to_arrow().num_rows == 2
+
+
+def test_doctor_finds_a_stale_index_and_mends_it(lake: Lake, cli: Cli) -> None:
+    """An index that an export left behind is a finding; --repair registers again, also after taking files out."""
+    for form in ("delta", "iceberg"):
+        cli("register", "--format", form, "--feed", "events")
+    assert cli("doctor").code == 0
+    land_rows(lake, stream_feed(), [event(3)])
+
+    found = cli("doctor", "events")
+    mended = cli("doctor", "events", "--repair")
+    gone = next(Path(lake.root).glob("streams/events/year=2025/month=01/day=16/*.parquet"))
+    gone.unlink()
+    applied = cli("doctor", "events", "--repair", "--apply")
+
+    assert found.code == 1
+    assert (
+        "  index stale: register the feed again (--repair)\n"
+        "    metadata/streams/events/delta: it knows the files of commit 1, the lake is at 2\n"
+        "    metadata/streams/events/iceberg: it knows the files of commit 1, the lake is at 2\n"
+    ) in found.out
+    assert mended.code == 0
+    assert "mended: index stale (2)" in mended.out
+    assert applied.code == 0
+    for table in (
+        DeltaTable(lake.storage.uri("metadata/streams/events/delta")).to_pyarrow_table(),
+        StaticTable.from_metadata(lake.storage.uri("metadata/streams/events/iceberg")).scan().to_arrow(),
+    ):
+        assert sorted(table.column("ID").to_pylist()) == [1, 3]
+
+
+def test_doctor_rebuilds_indexes_after_metadata_was_lost_but_for_their_notes(lake: Lake, cli: Cli) -> None:
+    """Manifests come back first, and the index then says what they say."""
+    cli("register", "--format", "iceberg", "--feed", "users")
+    shutil.rmtree(lake.storage.uri("metadata/tables/users/commits"))
+    shutil.rmtree(lake.storage.uri("metadata/tables/users/iceberg"))
+
+    assert cli("doctor", "--repair").code == 0
+
+    location = lake.storage.uri("metadata/tables/users/iceberg")
+    assert StaticTable.from_metadata(location).scan().to_arrow().num_rows == 2
+
+
+def test_an_index_is_removed_and_nothing_else(lake: Lake, cli: Cli, project: Project) -> None:
+    """`--remove` takes the index away; a feed without one is told."""
+    files = project.parquet
+    cli("register", "--format", "delta", "--feed", "users")
+
+    said = cli("register", "--format", "delta", "--all", "--remove")
+
+    assert said.out == "users: delta index removed\n"
+    assert said.err == "note: events has no delta index\n"
+    assert project.parquet == files
+    assert cli("register").err == (
+        "note: no feed has an index; make one with: ksql-lake register --format delta --all\n"
+    )
+    assert lake.storage.size("metadata/tables/users/delta.json") is None
+
+
+def test_feeds_without_rows_and_columns_without_a_type_are_told(project: Project, cli: Cli) -> None:
+    """Nothing is left out in silence."""
+    project.feed({"name": "events", "kind": "stream", "source": "EVENTS", "start_date": "2025-01-01"})
+    project.feed({"name": "users", "kind": "table", "source": "USERS"})
+    lake = Lake(project.root / "data_lake")
+    land_rows(lake, table_feed(), [{"ID": 1}], schema=parse_schema("`ID` BIGINT KEY, `OPENS` ARRAY<TIME>"))
+
+    said = cli("register", "--format", "delta", "--all")
+
+    assert said.code == 0
+    assert said.err == (
+        "note: events: nothing was exported yet, so there is nothing to index\n"
+        "note: users: left out: column OPENS (Delta has no type for a time of day)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--format", "delta"), "say which feeds: --all or --feed NAME"),
+        (("--all", "--feed", "users", "--format", "delta"), "--all already means every feed; leave out --feed"),
+        (("--remove",), "say which indexes to remove: --format, with --feed NAME or --all"),
+        (
+            ("--format", "hudi", "--all"),
+            "invalid value for '--format': 'hudi' is not one of 'delta', 'iceberg'",
+        ),
+        (("--format", "delta", "--feed", "user"), "there is no feed named 'user'"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(
+    lake: Lake, cli: Cli, arguments: tuple[str, ...], told: str
+) -> None:
+    """Each wrong combination says what to say instead, and does nothing."""
+    said = cli("register", *arguments)
+
+    assert said.code == 2
+    assert said.err.startswith(f"error: {told}")
+    assert not list(Path(lake.root).glob("metadata/*/*/delta*"))
+
+
+@pytest.mark.parametrize(("form", "package"), [("delta", "deltalake"), ("iceberg", "pyiceberg")])
+def test_a_missing_extra_is_named(lake: Lake, project: Project, form: str, package: str) -> None:
+    """Without the format's library the command says what to install; doctor still tells a stale index."""
+    assert lake.root
+    blocked = f"import sys; sys.modules[{package!r}] = None; from ksql_lake.cli import main; main()"
+
+    said = ended(
+        subprocess.Popen(
+            [sys.executable, "-c", blocked, "register", "--format", form, "--all"],
+            cwd=project.root,
+            env=project.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    )
+
+    assert said.code == 1
+    assert said.err == (
+        f"error: this needs the package '{package}'\nInstall it: pip install 'ksql-lake[{form}]'\n"
+    )
