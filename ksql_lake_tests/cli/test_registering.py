@@ -77,7 +77,7 @@ def test_scripts_get_json(lake: Lake, cli: Cli) -> None:
 
 
 def test_doctor_finds_a_stale_index_and_mends_it(lake: Lake, cli: Cli) -> None:
-    """An index that an export left behind is a finding; --repair registers again, also after taking files out."""
+    """An index that an export left behind is a finding; --repair registers again, as does taking files out."""
     for form in ("delta", "iceberg"):
         cli("register", "--format", form, "--feed", "events")
     assert cli("doctor").code == 0
