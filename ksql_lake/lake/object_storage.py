@@ -200,11 +200,12 @@ class ObjectStorage:
 
         The staged object goes when its folder is cleared.
         """
-        return self.objects.copy(source, target)
+        with self.writing(target):
+            return self.objects.copy(source, target)
 
     def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:  # noqa: ARG002
         """Copy all when the first answer is asked for, several at a time."""
-        yield from self.objects.together(lambda pair: self.objects.copy(*pair), list(pairs))
+        yield from self.objects.together(lambda pair: self.publish(*pair), list(pairs))
 
     def sync(self, folders: set[str]) -> None:
         """Do nothing: what a store has acknowledged is durable."""

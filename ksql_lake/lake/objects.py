@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -111,16 +112,21 @@ class Objects:
         return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in keys})
 
     def copy(self, source: str, target: str) -> bool:
-        """Copy an object inside the store; False when there is none."""
+        """Copy an object inside the store, by way of the local disk where it is too large; False without one.
+
+        Raises:
+            OSError: The local disk was needed, and cannot be written.
+        """
         with self.asking(target, "written"), _absent():
             try:
                 obstore.copy(self.store, source, target)
             except STORE_ERRORS:
-                size = self.size(source) or 0
-                if size <= COPY_BYTES:
+                if (self.size(source) or 0) <= COPY_BYTES:
                     raise
-                stream = obstore.get(self.store, source).stream()
-                obstore.put(self.store, target, stream, chunk_size=_part(size))
+                with TemporaryDirectory(prefix="ksql-lake-copy-") as folder:
+                    path = Path(folder, "object")
+                    self.fetch(source, path)
+                    self.upload(path, target)
             return True
         return False
 

@@ -43,11 +43,13 @@ class Answer:
         status: Of the answer.
         body: Of the answer.
         forward: Whether the request reaches the store all the same.
+        headers: Of the answer.
     """
 
     status: int = 0
     body: bytes = b""
     forward: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Interfere = Callable[[Request], Answer | None]
@@ -110,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.owner.seen.append(request)
         own = self.owner.interfere(request)
         if own is not None and not own.forward:
-            self._answer(own.status, [], own.body)
+            self._answer(own.status, [*own.headers], own.body)
             return
         connection = http.client.HTTPConnection(self.upstream)
         try:
@@ -118,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
             got = connection.getresponse()
             data = got.read()
             if own is not None:
-                self._answer(own.status, [], own.body)
+                self._answer(own.status, [*own.headers], own.body)
             else:
                 self._answer(got.status, got.getheaders(), data)
         finally:
