@@ -72,8 +72,12 @@ def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
 
     Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
     """
-    name = "streams" if zone == "UTC" else f"streams_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
-    return free_name(name, feeds)
+    return free_name(zone_name("streams", zone), feeds)
+
+
+def zone_name(name: str, zone: str) -> str:
+    """Give the name of what there is once per time zone: the bare name for UTC, else the zone behind it."""
+    return name if zone == "UTC" else f"{name}_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
 
 
 def table_job(table: str, feeds: Collection[str] = ()) -> str:

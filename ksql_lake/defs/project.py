@@ -12,6 +12,7 @@ import dagster as dg
 from ksql_lake.defs.alerting import alert_sensors
 from ksql_lake.defs.assets import quarantine_asset, stream_asset, table_asset
 from ksql_lake.defs.automation import automation
+from ksql_lake.defs.certifying import certify_jobs
 from ksql_lake.defs.execution import executor
 from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.lineage import lineage_job, source_assets
@@ -46,7 +47,8 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     loaded = fingerprint(settings.feeds_root, lake)
     store, topology = FeedStore(settings.feeds_root).load(), kept_topology(lake)
     files = [file for file in store.files if not file.archived and file.feed.enabled]
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, lake, topology)]
+    days = daily_partitions(_streams(files))
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, days, lake, topology)]
     assets += source_assets(_sources(files), topology, settings.ksqldb_url)
     assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
     feeds = [file.feed for file in files]
@@ -59,7 +61,11 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake": resource,
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
-            jobs=[sync_job(feeds, lake), lineage_job()],
+            jobs=[
+                sync_job(feeds, lake),
+                lineage_job(),
+                *certify_jobs(_streams(files), days, {feed.name for feed in feeds}),
+            ],
             sensors=[
                 feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url),
                 *alert_sensors(),
@@ -73,8 +79,9 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     )
 
 
-def _feed_assets(files: list[FeedFile], lake: Lake, topology: Topology) -> list[dg.AssetsDefinition]:
-    days = daily_partitions(_streams(files))
+def _feed_assets(
+    files: list[FeedFile], days: dict[str, dg.DailyPartitionsDefinition], lake: Lake, topology: Topology
+) -> list[dg.AssetsDefinition]:
     return [
         stream_asset(
             file,

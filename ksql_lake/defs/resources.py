@@ -35,7 +35,7 @@ class KsqldbResource(dg.ConfigurableResource[KsqlClient]):
         """Give a client for the length of a run; nothing is sent until an asset asks."""
         settings = load_settings()
         trace(settings.otel_endpoint)
-        with about(run=context.run_id), KsqlClient(settings) as client:
+        with about(run=context.run.run_id if context.run else None), KsqlClient(settings) as client:
             yield client
 
 

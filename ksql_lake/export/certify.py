@@ -104,6 +104,11 @@ class Certification:
         return not self.differences
 
     @property
+    def whole(self) -> bool:
+        """Whether the lake misses nothing: hours in which it has more rows are those Kafka deletes from."""
+        return all(hour.lake_rows > hour.source_rows for hour in self.differences)
+
+    @property
     def as_certified(self) -> bool | None:
         """Whether the lake still holds what its certificate says; None without a certificate."""
         if self.certificate is None:

@@ -21,6 +21,7 @@ from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFe
 from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_start
+from ksql_lake.lake.state import PartitionState
 from ksql_lake.schema import Schema, parse_schema
 
 WEEKS = 8
@@ -113,6 +114,7 @@ def _asks(feed: Feed) -> dict[CheckName, str]:
     if isinstance(feed, StreamFeed):
         names["day_boundaries"] = f"Every row lies in its own day of {feed.timezone}."
         names["volume"] = f"A closed day has about as many records as that weekday in the {WEEKS} weeks before."
+        names["certificate"] = "A closed day holds the rows that were certified when it was read to its end."
     else:
         names["shrinkage"] = f"A version has lost at most {SHRINKAGE:.0%} of the records of the one before."
     names["schema_unchanged"] = "The columns are those of the export before."
@@ -156,6 +158,7 @@ def _outcomes(
     yield _found("day_boundaries", findings.strays, f"{findings.rows:,} rows lie in their days.")
     if isinstance(feed, StreamFeed):
         yield _volume(feed, closed, state)
+        yield _certificates(lake, closed, state)
     else:
         yield _shrinkage(result.partitions, state)
     yield _schema(result, state)
@@ -230,6 +233,23 @@ def _usual(counts: Sequence[int]) -> tuple[float, float]:
     middle = median(counts)
     deviation = _MAD_TO_SIGMA * median(abs(count - middle) for count in counts)
     return middle, max(deviation, sqrt(middle), middle / 20, 1.0)
+
+
+def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
+    days = [part.partition for part in closed if part.partition in state.certified]
+    certified = {
+        each.partition: each
+        for commit in {state.certified[day] for day in days}
+        for each in lake.log.manifest(commit).certificates
+        if state.certified.get(each.partition) == commit
+    }
+    broken = []
+    for day in days:
+        held, proof = state.partitions.get(day, PartitionState()), certified[day]
+        if (held.records, held.checksum) != (proof.rows, proof.checksum):
+            broken.append(f"{day} holds {held.records:,} records, not the {proof.rows:,} certified")
+    calm = f"{len(days)} of {len(closed)} closed days hold what was certified."
+    return CheckOutcome("certificate", not broken, _listed(broken) or calm)
 
 
 def _shrinkage(parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:

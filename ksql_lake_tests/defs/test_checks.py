@@ -27,11 +27,12 @@ STREAM_CHECKS = [
     "unique",
     "day_boundaries",
     "volume",
+    "certificate",
     "schema_unchanged",
     "files_match",
 ]
 _HOURS_36 = timedelta(hours=36)
-ALWAYS = {"day_boundaries", "volume", "schema_unchanged", "files_match"}
+ALWAYS = {"day_boundaries", "volume", "certificate", "schema_unchanged", "files_match"}
 
 
 @pytest.fixture

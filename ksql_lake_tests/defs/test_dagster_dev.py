@@ -94,7 +94,7 @@ def test_a_day_is_materialised_with_clicks(running: tuple[Project, DagsterDev], 
     expect(page.get_by_text("new_rows")).to_be_visible()
     _shot(page, "partition")
     page.goto(f"{dagster.url}/assets/payments?view=checks")
-    expect(page.get_by_text("Succeeded")).to_have_count(4)
+    expect(page.get_by_text("Succeeded")).to_have_count(5)
     _shot(page, "checks")
 
     assert project.lake("payments").state().partition_keys() == ["2025-01-06"]

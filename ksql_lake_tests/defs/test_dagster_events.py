@@ -42,6 +42,7 @@ _CHECKED = (
     "not_null",
     "day_boundaries",
     "volume",
+    "certificate",
     "schema_unchanged",
     "files_match",
     "topic_retention",

@@ -217,6 +217,7 @@ def test_no_name_of_a_feed_takes_the_location_down(project: Project) -> None:
         "streams_job",
         "table_totals",
         "sync",
+        "certify",
         "retention",
         "compaction",
         "ksqldb_sources",
