@@ -24,11 +24,7 @@ DEBUG = "debug"
 
 _SILENT = logging.NullHandler()
 
-_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver") | {
-    "deltalake": "delta",
-    "pyiceberg": "iceberg",
-    "sqlalchemy": "iceberg",
-}
+_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
 """Packages that only an extra of ours installs."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -21,15 +21,14 @@ import duckdb
 import pyarrow as pa
 
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, WriteError
-from ksql_lake.feeds import FeedStore, TableFeed
-from ksql_lake.lake import FeedLake, FeedState, Lake
+from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.evolution import widened
 from ksql_lake.lake.spilling import spilling
 from ksql_lake.lake.storage import free_space
 from ksql_lake.query.comparison import Comparison, SchemaChange, Side, changes_sql, compare
+from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.versions import kept_version
 from ksql_lake.schema import Column, Schema, arrow_schema, parse_schema
-from ksql_lake.settings import load_settings
 
 MEMORY: tuple[tuple[str | None, int], ...] = (("512MB", 2), ("2GB", 1), (None, 1))
 """DuckDB's memory limit and threads, tried in turn, for rows too long to be spilled well."""
@@ -197,7 +196,7 @@ def diff(
         table: Name of a table feed.
         old: `v3`, `3`, `latest`, or `previous`, the one before the latest.
         new: As `old`.
-        root: The lake's folder; default `KSQL_LAKE_ROOT`.
+        root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
     Raises:
@@ -206,18 +205,18 @@ def diff(
         SchemaChangeError: The two versions have not the same key.
         LakeError: A version has no key, or a file cannot be read.
     """
-    settings = load_settings()
-    feed = FeedStore(Path(feeds) if feeds is not None else settings.feeds_root).load().get(table)
-    if not isinstance(feed, TableFeed):
+    holdings = Holdings.open(root, feeds)
+    feed = holdings.get(table)
+    if feed.kind != "table":
         raise ConfigError(
             f"feed {table!r} is a stream; only versions of a table can be compared", hint="Name a table feed."
         )
-    return diff_versions(Lake(root or settings.lake_root).feed(feed), old, new)
+    return diff_versions(holdings.lake.feed(feed), old, new)
 
 
 def diff_versions(lake: FeedLake, old: str | int, new: str | int) -> TableDiff:
     """Compare two versions of a table's lake, by key; see `diff`."""
-    state = lake.state()
+    state = lake.published()
     name = lake.feed.name
     before, after = (_snapshot(lake, state, kept_version(state, name, wanted)) for wanted in (old, new))
     sides = [_side(lake, state, snapshot.version) for snapshot in (before, after)]

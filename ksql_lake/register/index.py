@@ -28,7 +28,8 @@ from ksql_lake.schema import Schema, parse_schema
 
 Format = Literal["delta", "iceberg"]
 FORMATS: tuple[Format, ...] = ("delta", "iceberg")
-_MODULES = {"delta": "ksql_lake.register.delta", "iceberg": "ksql_lake.register.iceberg"}
+_PACKAGES = {"deltalake", "pyiceberg", "sqlalchemy"}
+"""What only the extras of the formats install."""
 
 
 class Builder(Protocol):
@@ -100,8 +101,7 @@ def register(storage: Storage, layout: FeedLayout, form: Format) -> Index:
     """Build a feed's index, or bring it up to date.
 
     Raises:
-        ConfigError: The lake is in an object store.
-        ModuleNotFoundError: The extra of the format is not installed.
+        ConfigError: The lake is in an object store, or the format's library is not installed.
         SchemaChangeError: The columns of a table's versions cannot be read as one.
         WriteError: The disk or its permissions are in the way.
     """
@@ -157,7 +157,7 @@ def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
     """Bring a feed's stale indexes up to date, and give each finding as it is mended.
 
     Raises:
-        ModuleNotFoundError: The extra of the format is not installed.
+        ConfigError: The format's library is not installed.
         SchemaChangeError: The columns of a table's versions cannot be read as one.
         WriteError: The disk or its permissions are in the way.
     """
@@ -217,7 +217,16 @@ def _write_note(storage: Storage, layout: FeedLayout, form: Format, wanted: Cont
 
 
 def _builder(form: Format) -> Builder:
-    return cast("Builder", import_module(_MODULES[form]))
+    try:
+        return cast("Builder", import_module(f"ksql_lake.register.{form}"))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _PACKAGES:
+            raise
+        raise ConfigError(
+            f"an index for {form} needs the Python package {package}, which is not installed",
+            hint=f"pip install 'ksql-lake[{form}]'",
+        ) from None
 
 
 def _local(storage: Storage) -> LocalStorage:

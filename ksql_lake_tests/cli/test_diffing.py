@@ -127,7 +127,7 @@ def test_versions_without_a_difference_say_so(users: Project, cli: Cli) -> None:
     ("arguments", "code", "told"),
     [
         (("users", "v7"), 1, "error: feed users: version v7 is not in the lake\nThere are v1, v2.\n"),
-        (("user",), 2, "error: there is no feed named 'user'\nDid you mean 'users'?"),
+        (("user",), 2, "error: no feed is called 'user'\nDid you mean 'users'?"),
         (("orders",), 2, "error: feed 'orders' is a stream; only versions of a table can be compared\n"),
         (
             ("users", "--format", "parquet"),

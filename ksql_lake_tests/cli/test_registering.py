@@ -14,7 +14,7 @@ from pyiceberg.table import StaticTable
 
 from ksql_lake.lake import Lake
 from ksql_lake.schema import parse_schema
-from ksql_lake_tests.cli.conftest import Cli, Project, ended
+from ksql_lake_tests.cli.conftest import Cli, Project, Said, ended
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 
 
@@ -174,23 +174,28 @@ def test_what_makes_no_sense_is_a_usage_error(
 
 
 @pytest.mark.parametrize(("form", "package"), [("delta", "deltalake"), ("iceberg", "pyiceberg")])
-def test_a_missing_extra_is_named(lake: Lake, project: Project, form: str, package: str) -> None:
-    """Without the format's library the command says what to install; doctor still tells a stale index."""
-    assert lake.root
+def test_a_missing_extra_is_named(lake: Lake, cli: Cli, project: Project, form: str, package: str) -> None:
+    """Without the format's library the error says what to install; doctor needs it only to repair."""
+    cli("register", "--format", form, "--all")
+    land_rows(lake, table_feed(), [{"ID": 1, "NAME": "c"}])
     blocked = f"import sys; sys.modules[{package!r}] = None; from ksql_lake.cli import main; main()"
 
-    said = ended(
-        subprocess.Popen(
-            [sys.executable, "-c", blocked, "register", "--format", form, "--all"],
-            cwd=project.root,
-            env=project.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def run(*arguments: str) -> Said:
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", blocked, *arguments]
+        environment = project.environment()
+        return ended(
+            subprocess.Popen(command, cwd=project.root, env=environment, stdout=pipe, stderr=pipe, text=True)
         )
-    )
 
-    assert said.code == 1
-    assert said.err == (
-        f"error: this needs the package '{package}'\nInstall it: pip install 'ksql-lake[{form}]'\n"
+    registered, examined, repaired = run("register"), run("doctor"), run("doctor", "--repair")
+
+    told = (
+        f"error: feed users: an index for {form} needs the Python package {package}, which is not installed\n"
+        f"pip install 'ksql-lake[{form}]'\n"
     )
+    assert (registered.code, registered.err) == (1, told)
+    assert "index stale" in examined.out
+    assert repaired.code == 1
+    assert told in repaired.err
+    assert "1 finding, 1 failure" in repaired.out
