@@ -16,6 +16,8 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from ksql_lake.ksqldb.network import EndlessHeadError
+
 MOST = 512 * 1024
 """Bytes of a head, interim answers included."""
 
@@ -53,7 +55,7 @@ class _Head:
 
     def _check(self) -> None:
         if self._left < 0:
-            raise http.client.HTTPException("a head without end")
+            raise EndlessHeadError
         now = time.monotonic()
         self._began = self._began or now
         if self._patience is not None and now - self._began > self._patience:

@@ -24,6 +24,11 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 
+
+class EndlessHeadError(http.client.HTTPException):
+    """An answer's head that goes on and on."""
+
+
 NETWORK_ERRORS = (
     OSError,  # sockets, TLS and, by inheritance, everything of requests
     urllib3.exceptions.HTTPError,
@@ -65,6 +70,12 @@ def request_failure(
         return ProtocolError(
             "what answers there does not speak HTTP",
             hint="If the server uses TLS, KSQLDB_URL must begin with https://.",
+            server=url,
+        )
+    elif _first(causes, EndlessHeadError):
+        return ProtocolError(
+            "the head of the answer does not end",
+            hint="Is KSQLDB_URL the address of a ksqlDB server? No server sends a head of half a megabyte.",
             server=url,
         )
     elif _first(causes, requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):

@@ -67,7 +67,7 @@ def mutated_json(data: bytes, random: Random, *, rounds: int = 4) -> bytes:
         return mutated(data, random)
     for _ in range(random.randint(1, rounds)):
         document = _edited(document, random)
-    text = _written(document)
+    text = _written(document)[:LONGEST]
     return mutated(text, random, rounds=2) if random.random() < 0.3 else text
 
 
@@ -130,7 +130,8 @@ def _edited_item(item: Any, random: Random) -> list[Any]:
         case 1:
             return [item, item]
         case 2:
-            return [item] * random.choice((3, 100, 3000))
+            # Not again what was repeated already: a document stays some megabytes long.
+            return [item] * (random.choice((3, 100, 3000)) if len(repr(item)) < 300 else 3)
         case _:
             return [_edited(item, random)]
 
