@@ -19,7 +19,7 @@ from ksql_lake.cli.dagster_process import stop
 from ksql_lake_tests.defs.project import Project
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 90
+PATIENCE = 300
 """Seconds after which what should have happened is taken for not happening."""
 
 T = TypeVar("T")

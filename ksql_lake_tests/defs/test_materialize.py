@@ -237,3 +237,35 @@ def test_a_response_that_breaks_off_is_read_again(
     assert result.success, failure_text(result)
     assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 1
     assert project.lake("payments").state().records == sum(ROWS_PER_DAY.values())
+
+
+def test_a_range_that_breaks_keeps_the_days_that_landed_before(
+    project: Project,
+    instance: dg.DagsterInstance,
+    server: DevServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A range is one scan, whole or not at all: what broke adds nothing, takes nothing, hurts no other feed."""
+    project.write_feed("others", kind="stream", source="OTHER_PAYMENTS", start_date="2025-01-06")
+    project.materialize(instance, "payments", days=(DAYS[0], DAYS[1]))
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    write_source_files(sources)
+    fault = "cut_row:after_rows=4,source=PAYMENTS"
+    with DevServer.start(data=sources, arguments=["--fault", fault]) as faulty:
+        monkeypatch.setenv("KSQLDB_URL", faulty.url)
+        broken = project.materialize(instance, "payments", "others", days=(DAYS[0], DAYS[-1]))
+    kept = project.lake("payments").state()
+
+    assert not broken.success
+    assert "payments" in failure_text(broken)
+    assert {day: part.records for day, part in kept.partitions.items()} == {DAYS[0]: 3, DAYS[1]: 2}
+    assert set(materialized(broken, "others")) == set(DAYS)
+    assert materialized(broken, "payments") == {}
+    known = instance.get_materialized_partitions(dg.AssetKey("payments"))
+    assert known == {DAYS[0], DAYS[1]}
+
+    monkeypatch.setenv("KSQLDB_URL", server.url)
+    assert project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])).success
+    assert project.lake("payments").state().records == sum(ROWS_PER_DAY.values())
