@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -104,6 +105,26 @@ def test_a_schedule_runs_in_the_time_zone_of_its_days(project: Project) -> None:
         "2025-03-30T22:15:00+00:00",
         "2025-03-31T22:15:00+00:00",
     ]
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2025-03-30", 23), ("2025-10-26", 25), ("2025-10-27", 24)])
+def test_an_hourly_schedule_ticks_once_in_every_hour_there_is(project: Project, day: str, hours: int) -> None:
+    """A Berlin day has 23 hours in March and 25 in October, and as many ticks of the hourly schedule."""
+    project.write_feed(
+        "berlin", kind="stream", source="VISITS", start_date="2025-02-01", timezone="Europe/Berlin"
+    )
+    repository = project.definitions().get_repository_def()
+    schedule = repository.get_schedule_def("streams_Europe_Berlin_hourly")
+    days = repository.asset_graph.get(dg.AssetKey("berlin")).partitions_def
+    assert isinstance(days, dg.TimeWindowPartitionsDefinition)
+    window = days.time_window_for_partition_key(day)
+
+    ticks = cron_string_iterator(
+        window.start.timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
+    )
+    inside = list(takewhile(lambda tick: tick.timestamp() < window.end.timestamp(), ticks))
+
+    assert len({tick.timestamp() for tick in inside}) == len(inside) == hours
 
 
 def test_every_cron_expression_has_a_schedule_name_of_its_own() -> None:
