@@ -18,6 +18,7 @@ Examples:
   ksql-lake plan --all                   what an export would read
   ksql-lake export --all                 every enabled feed, what is due
   ksql-lake export --stream orders --from 2025-01-01 --to 2025-01-31
+  ksql-lake sql "SHOW TABLES"            the lake in SQL, one view per feed
   ksql-lake doctor                       is the lake what its own files say?
 
 \b
@@ -82,6 +83,8 @@ app = _Root(
         "certify": Lazy("ksql_lake.cli.certifying:certify", "Compare a day in the lake with its source."),
         "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
         "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
+        "sql": Lazy("ksql_lake.cli.sql:sql", "Ask the lake: one view per feed; table, CSV, JSON, Parquet."),
+        "catalog": Lazy("ksql_lake.cli.cataloguing:catalog", "A DuckDB file of the lake's views, for BI."),
         "diff": Lazy("ksql_lake.cli.diffing:diff", "What changed between two versions of a table."),
         "register": Lazy("ksql_lake.cli.registering:register", "Delta or Iceberg over the same files."),
         "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),

@@ -86,8 +86,7 @@ def _unified(state: FeedState, shapes: Iterable[str]) -> tuple[Schema, list[Held
 
 
 def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequence[str]) -> str:
-    for path in paths[:1]:
-        _check_unambiguous(path, kind)
+    check_unambiguous(paths[0].rsplit("/", len(PATH_COLUMNS[kind]) + 1)[0])
     held = {column.name: column.type for column in shape}
     listed = []
     for column in columns:
@@ -114,12 +113,16 @@ def _no_rows(kind: Kind, columns: Schema) -> str:
     return f"SELECT {', '.join(typed)} WHERE false"
 
 
-def _check_unambiguous(path: str, kind: Kind) -> None:
-    above = path.rsplit("/", len(PATH_COLUMNS[kind]) + 1)[0]
-    found = _AMBIGUOUS.search(f"{above}/")
+def check_unambiguous(folder: str) -> None:
+    """Refuse a folder below which DuckDB would take a folder's name for a path column.
+
+    Raises:
+        ConfigError: Names it.
+    """
+    found = _AMBIGUOUS.search(f"/{folder}/")
     if found is not None:
         raise ConfigError(
-            f"the folder {found.group().strip('/')}... above the lake would be taken for a column of its rows",
+            f"the folder {found.group().strip('/')}... above the lake would be read as a column of its rows",
             hint="Rename that folder, or move the lake out of it.",
-            path=above,
+            path=folder,
         )

@@ -60,6 +60,13 @@ class Holdings:
                 _log.warning("%s is left out: feed %s is a %s", layout.dataset, feed.name, feed.kind)
         return cls(lake, tuple(found[name] for name in sorted(found)))
 
+    def view_names(self) -> list[str]:
+        """Give the names of the views every feed has."""
+        names = [
+            [feed.name, *([f"{feed.name}_versions"] if feed.kind == "table" else [])] for feed in self.feeds
+        ]
+        return sorted({name for of_feed in names for name in of_feed})
+
     def get(self, name: str) -> Feed:
         """Give a feed by name.
 

@@ -31,7 +31,7 @@ def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
 
 
 def _rows(lake: FeedLake) -> str:
-    files = f"{_literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}"
+    files = f"{literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}"
     return (
         f"read_parquet(\n  {sql_text(files)},\n"
         f"  hive_partitioning = true, union_by_name = true,\n  hive_types = {hive_types(lake.feed.kind)})"
@@ -43,6 +43,6 @@ def _day(key: str) -> str:
     return f"\nWHERE year = {year} AND month = {month} AND day = {day}"
 
 
-def _literally(path: str) -> str:
-    """A path whose own characters DuckDB must not take for a pattern."""
+def literally(path: str) -> str:
+    """Give a path whose own characters DuckDB must not take for a pattern."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in path)

@@ -1,0 +1,130 @@
+"""`ksql-lake sql`: a question to the lake, answered as a table, CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from ksql_lake.cli.output import note, notes_from_log, plain_lines, print_table
+from ksql_lake.cli.whole_file import whole_file
+from ksql_lake.query.asking import FORMATS, Answer, ask
+
+_SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+_LINES_AT_ONCE = 2000
+
+_HELP = """Ask the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table.
+
+A stream's view has the columns year, month and day; say WHERE month = 1 and only January's files are read. The
+view of a table is its latest version. Times are in UTC. Of several statements the last one's rows are shown.
+Without QUERY and -f it is read from standard input.
+
+\b
+Examples:
+  ksql-lake sql "SHOW TABLES"
+  ksql-lake sql "SELECT day, count(*) FROM orders WHERE year = 2025 AND month = 1 GROUP BY ALL ORDER BY ALL"
+  ksql-lake sql "FROM orders" --output orders.parquet
+  ksql-lake sql -f revenue.sql --format csv | head
+  ksql-lake sql "EXPLAIN ANALYZE SELECT sum(AMOUNT) FROM orders WHERE month = 1"
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("query", required=False)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Read it from a file.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["console", *FORMATS]),
+    help="Default: by the name of --output, else console.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="Rows shown on the console; default: 100 on a terminal, else all.",
+)
+def sql(
+    *, query: str | None, file: Path | None, form: str | None, output: Path | None, limit: int | None
+) -> None:
+    """Ask the lake."""
+    form = form or (_SUFFIXES.get(output.suffix.lower(), "console") if output else "console")
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("Parquet is no text; say where to: --output rows.parquet")
+    if form != "console" and limit is not None:
+        raise click.UsageError("--limit is for the console; say LIMIT in the query")
+    with notes_from_log():
+        answer = ask(_text(query, file))
+    if answer is None:
+        note("the last statement gives no rows")
+    elif output is not None:
+        with whole_file(output, "the answer") as path:
+            path.open("wb").close()  # a path that cannot be written to is told before anything is computed
+            _write(answer, form, path, limit)
+        note(f"{output}: the answer as {form}", label="written")
+    elif form == "console" and answer.plan is not None:
+        click.echo(answer.plan)
+    elif form == "console":
+        _print(answer, limit or (100 if sys.stdout.isatty() else None))
+    else:
+        answer.stream(sys.stdout.buffer, form)
+
+
+def _text(query: str | None, file: Path | None) -> str:
+    if query is not None and file is not None:
+        raise click.UsageError("give the query or a file with it, not both")
+    if query is not None:
+        return query
+    if file is None and sys.stdin.isatty():
+        raise click.UsageError('ask something: ksql-lake sql "SHOW TABLES"')
+    try:
+        return sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file or 'standard input'} is not text in UTF-8") from None
+
+
+def _write(answer: Answer, form: str, path: Path, limit: int | None) -> None:
+    if form != "console":
+        answer.write(path, form)
+        return
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{block}\n" for block in _blocks(answer, limit))
+
+
+def _print(answer: Answer, limit: int | None) -> None:
+    if not sys.stdout.isatty():
+        for block in _blocks(answer, limit):
+            click.echo(block)
+        return
+    assert limit is not None  # noqa: S101 - a terminal always has one
+    rows = list(answer.cells(limit=limit + 1))
+    titles = answer.columns
+    right = [titles[at] for at in answer.numeric]
+    print_table(titles, rows[:limit], right=right, flexible=[title for title in titles if title not in right])
+    if not rows:
+        note("no rows")
+    if len(rows) > limit:
+        note(f"the first {limit} rows; --limit shows more, --format csv all of them")
+
+
+def _blocks(answer: Answer, limit: int | None) -> Iterator[str]:
+    """Align rows under their titles; a long answer is aligned piece by piece."""
+    cells = answer.cells(limit=limit)
+    titles = [" ".join(title.split()) for title in answer.columns]
+    while True:
+        rows = list(islice(cells, _LINES_AT_ONCE))
+        if rows or titles:
+            yield "\n".join(plain_lines([titles, *rows] if titles else rows, right_at=answer.numeric))
+        if len(rows) < _LINES_AT_ONCE:
+            return
+        titles = []

@@ -1,0 +1,228 @@
+"""SQL over the lake: statements in, one answer out, as text cells, CSV, JSON or Parquet.
+
+The answer is a stream: however many rows it has, no more than a handful is held here, and DuckDB writes the
+documents itself, so that every value is spelled by what it is. It refuses to know terminals.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+import duckdb
+
+from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, WriteError
+from ksql_lake.feeds import Feed
+from ksql_lake.feeds.suggestion import did_you_mean
+from ksql_lake.lake.equality import sql_text
+from ksql_lake.query.connection import blank_connection, populate
+from ksql_lake.query.holdings import Holdings
+from ksql_lake.query.json_terms import json_terms
+
+FORMATS = {
+    "csv": "FORMAT csv, HEADER true",
+    "json": "FORMAT json, ARRAY true",
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+}
+"""The documents an answer can become, with DuckDB's words for them."""
+
+_ROWS_AT_ONCE = 2048
+_UNKNOWN = re.compile(r"Table with name (\S+) does not exist")
+_ABOUT_ALL_VIEWS = ("show", "tables", "information_schema", "duckdb_", "describe", "pragma")
+"""Words of statements that are about every view there is, not about the ones they name."""
+
+_SAYS_SOMETHING = frozenset({"SELECT", "EXPLAIN", "CALL", "PRAGMA", "MULTI", "EXECUTE", "RELATION"})
+"""Types of statements whose result is worth showing; others do something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the last statement gives; nothing has been computed yet."""
+
+    connection: duckdb.DuckDBPyConnection
+    relation: duckdb.DuckDBPyRelation
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.relation.columns
+
+    @property
+    def plan(self) -> str | None:
+        """The text of a plan, when that is what was asked for."""
+        if self.columns != ["explain_key", "explain_value"]:
+            return None
+        return "\n".join(str(value).rstrip("\n") for _, value in self.relation.fetchall())
+
+    @property
+    def numeric(self) -> set[int]:
+        """Places of the columns that hold numbers."""
+        return {at for at, kind in enumerate(self.relation.types) if str(kind).partition("(")[0] in _NUMBERS}
+
+    def cells(self, *, limit: int | None = None) -> Iterator[list[str]]:
+        """Give rows as text: NULL is `NULL`, and what would break a line is escaped.
+
+        Raises:
+            ConfigError: The statement cannot be computed.
+            LakeError: A file cannot be read.
+        """
+        answer = self.relation if limit is None else self.relation.limit(limit)  # noqa: F841 - named in SQL
+        with told():
+            texts = self.connection.sql("SELECT CAST(COLUMNS(*) AS VARCHAR) FROM answer")
+            for batch in texts.to_arrow_reader(_ROWS_AT_ONCE):
+                columns = [list(map(_cell, column.to_pylist())) for column in batch.columns]
+                yield from map(list, zip(*columns, strict=True))
+
+    def write(self, path: Path | str, form: str) -> None:
+        """Write the answer as a document of `FORMATS`.
+
+        Raises:
+            ConfigError: The statement cannot be computed.
+            LakeError: A file cannot be read, or the document cannot be written.
+        """
+        answer = self.relation
+        with told(output=str(path)):
+            if form == "json":
+                named = self.connection.sql("FROM answer")  # columns of one name have different ones here
+                terms = json_terms(named.columns, named.types)
+                answer = self.connection.sql(f"SELECT {terms} FROM named")  # noqa: F841 - named in SQL
+            target = f"{sql_text(str(path))} ({FORMATS[form]}, USE_TMP_FILE false)"
+            self.connection.execute(f"COPY (FROM answer) TO {target}")
+
+    def stream(self, out: BinaryIO, form: str) -> None:
+        """Write the answer as a document of `FORMATS` to an open file, as it is computed.
+
+        Raises:
+            BrokenPipeError: Nobody reads any more.
+            ConfigError: The statement cannot be computed.
+            LakeError: A file cannot be read.
+        """
+        # DuckDB opens what it writes by name: opening stdout anew would overwrite what `>>` appends to.
+        reading, writing = os.pipe()
+
+        def compute() -> None:
+            try:
+                self.write(f"/dev/fd/{writing}", form)
+            finally:
+                os.close(writing)
+
+        with ThreadPoolExecutor(1) as thread:
+            computed = thread.submit(compute)
+            try:
+                with open(reading, "rb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor
+                    while block := pipe.read(1 << 16):
+                        out.write(block)
+                    out.flush()
+            except BaseException:
+                self.connection.interrupt()
+                raise
+            computed.result()
+
+
+_NUMBERS = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+    | {"UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL"}
+)
+
+
+def ask(sql: str, *, root: str | Path | None = None, feeds: str | Path | None = None) -> Answer | None:
+    """Run all statements but the last, and give the last one's answer; None when it has none.
+
+    Args:
+        sql: One or more statements over the views of `connect`.
+        root: The lake; default `KSQL_LAKE_ROOT`.
+        feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
+
+    Raises:
+        ConfigError: The SQL is wrong, or names a view that is not there.
+        LakeError: A feed it names cannot be read.
+    """
+    holdings = Holdings.open(root, feeds)
+    connection = blank_connection(holdings.lake.storage)
+    with told():
+        statements = connection.extract_statements(sql)
+    if not statements:
+        raise ConfigError("there is no statement", hint="Say what to select, e.g. ksql-lake sql 'SHOW TABLES'")
+    spoken = sql.casefold()
+    every = any(word in spoken for word in _ABOUT_ALL_VIEWS)
+
+    def named(feed: Feed) -> bool:
+        return every or feed.name in spoken
+
+    problems = populate(connection, holdings, wanted=named)
+    relation = None
+    with told(holdings, problems):
+        for statement in statements:
+            relation = connection.sql(statement.query)
+    if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
+        return None
+    return Answer(connection, relation)
+
+
+@contextmanager
+def told(
+    holdings: Holdings | None = None,
+    problems: Mapping[str, KsqlLakeError] = MappingProxyType({}),
+    *,
+    output: str | None = None,
+) -> Iterator[None]:
+    """Turn what DuckDB says into errors of ours.
+
+    Args:
+        holdings: What could have been named.
+        problems: Why a feed has no view.
+        output: What is being written.
+    """
+    try:
+        yield
+    except duckdb.CatalogException as error:
+        raise _unknown(error, holdings, problems) from error
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        raise ConfigError(str(error)) from error
+    except duckdb.IOException as error:
+        if output is not None and output in str(error):
+            raise WriteError(_first_line(error), hint="Is there room, and a folder to write to?") from error
+        raise LakeError(
+            _first_line(error),
+            hint="If an export, a merge or a retention ran meanwhile, run it again; if not, `ksql-lake doctor` "
+            "tells what is missing.",
+        ) from error
+    except duckdb.OutOfMemoryException as error:
+        hint = "Give it less to sort or to group, or a machine with more memory."
+        raise LakeError(_first_line(error), hint=hint) from error
+    except duckdb.Error as error:
+        raise LakeError(str(error)) from error
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _unknown(
+    error: duckdb.CatalogException, holdings: Holdings | None, problems: Mapping[str, KsqlLakeError]
+) -> KsqlLakeError:
+    found = _UNKNOWN.search(str(error))
+    if found is None or holdings is None:
+        return ConfigError(str(error))
+    name = found.group(1).strip('"!')
+    if name in problems:
+        return problems[name]
+    known = holdings.view_names()
+    hint = did_you_mean(name, known) or (f"There are: {', '.join(known)}." if known else "There are no feeds.")
+    if name in known:
+        hint = "Views are made for the feeds whose names stand in the query; spell it out."
+    return ConfigError(f"there is no view {name!r}", hint=hint)
+
+
+_BREAKING = {ord(mark): repr(mark)[1:-1] for mark in map(chr, (*range(32), 127, 0x85, 0x2028, 0x2029))}
+
+
+def _cell(value: str | None) -> str:
+    return "NULL" if value is None else value.translate(_BREAKING)

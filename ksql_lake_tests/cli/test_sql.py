@@ -1,0 +1,266 @@
+"""`ksql-lake sql` and `catalog`: questions from a shell, answers for people and programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from ksql_lake.cli.running import run
+from ksql_lake.feeds import FeedStore
+from ksql_lake_tests.cli.conftest import COMMAND, Project
+from ksql_lake_tests.cli.test_output import on_a_terminal, without_styles
+from ksql_lake_tests.lake.landing import stream_feed
+from ksql_lake_tests.query.lakes import BIG, EveryType
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> EveryType:
+    """A lake with every type."""
+    return EveryType.make(tmp_path_factory.mktemp("every"))
+
+
+@pytest.fixture
+def here(every: EveryType, monkeypatch: pytest.MonkeyPatch) -> EveryType:
+    """That lake as the one the environment names."""
+    monkeypatch.setenv("KSQL_LAKE_ROOT", str(every.lake))
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(every.feeds))
+    return every
+
+
+@pytest.fixture
+def said(here: EveryType, capfdbinary: pytest.CaptureFixture[bytes]) -> Said:
+    """Runs `ksql-lake sql` in this process; gives exit code, stdout and stderr."""
+    assert here.lake.exists()
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = run(["sql", *arguments])
+        captured = capfdbinary.readouterr()
+        return code, captured.out.decode(), captured.err.decode()
+
+    return command
+
+
+def test_in_a_pipe_rows_are_aligned_and_whole(said: Said) -> None:
+    """Titles as they are, numbers right, NULL as NULL, line ends as two characters, nothing cut."""
+    code, out, err = said(
+        "SELECT 'a' || chr(10) || 'b' AS text, 1.50 AS number, NULL AS nothing, repeat('x', 200) AS long"
+    )
+
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["text  number  nothing  long", f"a\\nb    1.50  NULL     {'x' * 200}"]
+
+
+def test_a_long_answer_comes_whole(said: Said) -> None:
+    """All rows, in their order, however many."""
+    code, out, _ = said("SELECT range AS n FROM range(5000) ORDER BY n DESC")
+
+    assert code == 0
+    assert [int(line) for line in out.split()[1:]] == list(reversed(range(5000)))
+
+
+def test_on_a_terminal_it_fits(every: EveryType, tmp_path: Path) -> None:
+    """As many rows as one looks at, wide rows as paragraphs, and a note that there are more."""
+    environment = {"KSQL_LAKE_ROOT": str(every.lake), "KSQL_LAKE_FEEDS": str(every.feeds), "COLUMNS": "60"}
+    out = without_styles(
+        on_a_terminal(Project(tmp_path), "sql", "FROM events ORDER BY ROWTIME", "--limit", "2", **environment)
+    )
+
+    assert all(len(line.rstrip()) <= 60 for line in out.splitlines())
+    assert out.count("2025-01-15 00:00:0") == 2
+    assert "note: the first 2 rows; --limit shows more" in " ".join(out.split())
+
+
+def test_csv_and_json_hold_every_digit(said: Said) -> None:
+    """BIGINT as a number of all its digits, DECIMAL as text in JSON, BYTES as base64, NaN as text."""
+    _, out, _ = said(
+        "SELECT L, M, Y FROM events WHERE L IS NOT NULL ORDER BY ROWTIME LIMIT 1", "--format", "csv"
+    )
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert (row["L"], row["M"]) == (str(BIG), f"{BIG}.0001")
+
+    code, out, err = said(
+        "SELECT L, M, Y, P, \"AT\", ROWTIME, 'nan'::DOUBLE AS nan, [{'d': '-inf'::FLOAT}] AS deep, "
+        "1 AS twice, 2 AS twice "
+        "FROM events WHERE L IS NOT NULL ORDER BY ROWTIME LIMIT 1",
+        "--format",
+        "json",
+    )
+    assert (code, err) == (0, "")
+    assert json.loads(out, parse_constant=pytest.fail) == [
+        {
+            "L": BIG,
+            "M": f"{BIG}.0001",
+            "Y": "AP8A",
+            "P": {"a": "1.10", "b": None},
+            "AT": "23:59:59",
+            "ROWTIME": "2025-01-15T00:00:00.000000Z",
+            "nan": "NaN",
+            "deep": [{"d": "-Infinity"}],
+            "twice": 1,
+            "twice_1": 2,
+        }
+    ]
+    assert json.loads(said("FROM users LIMIT 0", "--format", "json")[1]) == []
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.json", "r.parquet", "r.txt"])
+def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -> None:
+    """The file is written whole, in the place of an older one, and a note says so."""
+    path = tmp_path / name
+    path.write_text("old")
+
+    code, out, err = said("FROM users_versions", "--output", str(path))
+
+    assert (code, out, err) == (
+        0,
+        "",
+        f"written: {path}: the answer as {'console' if name == 'r.txt' else path.suffix[1:]}\n",
+    )
+    counts = {
+        "csv": lambda: len(path.read_text().splitlines()) - 1,
+        "txt": lambda: len(path.read_text().splitlines()) - 1,
+        "json": lambda: len(json.loads(path.read_text())),
+        "parquet": lambda: pq.read_metadata(path).num_rows,
+    }
+    count: Callable[[], int] = counts[path.suffix[1:]]
+    assert count() == 12
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
+def test_appending_and_broken_pipes(every: EveryType, tmp_path: Path) -> None:
+    """`>>` appends, and a reader that has had enough ends it without a word."""
+    environment = Project(tmp_path).environment(
+        KSQL_LAKE_ROOT=str(every.lake), KSQL_LAKE_FEEDS=str(every.feeds)
+    )
+    command = shlex.join(map(str, [*COMMAND, "sql"]))
+    script = (
+        f"echo first > out.csv; {command} 'SELECT 2 AS n' --format csv >> out.csv; "
+        f"{command} 'FROM range(3000000)' --format csv | head -2; "
+        f"echo 'SELECT 7 AS seven' | {command} --format csv"
+    )
+    process = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert (tmp_path / "out.csv").read_text() == "first\nn\n2\n"
+    assert (process.stdout, process.stderr) == ("range\n0\nseven\n7\n", "")
+
+
+def test_a_file_with_several_statements(said: Said, tmp_path: Path) -> None:
+    """All are run, the last one's rows are shown."""
+    path = tmp_path / "q.sql"
+    path.write_text(
+        "CREATE TEMP TABLE t AS SELECT max(L) AS most FROM events;\n-- the end\nSELECT most FROM t;\n"
+    )
+
+    assert said("-f", str(path), "--format", "csv") == (0, f"most\n{BIG + 14}\n", "")
+    assert said("SELECT 1; SET threads = 1") == (0, "", "note: the last statement gives no rows\n")
+
+
+def test_all_views_and_their_plans(said: Said) -> None:
+    """`SHOW TABLES` knows every view, and EXPLAIN ANALYZE shows that a month opens a month's files."""
+    views = ["events", "users", "users_changes", "users_history", "users_versions"]
+    assert said("SHOW TABLES")[1].split() == ["name", *views]
+    plan = said("EXPLAIN ANALYZE SELECT sum(L) FROM events WHERE year = 2025 AND month = 2")[1]
+
+    assert "Scanning Files: 1/3" in plan  # of the files with the newer columns
+    assert "Scanning Files: 0/2" in plan  # of those with the older ones
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["FROM evnts"], "error: there is no view 'evnts'\nDid you mean 'events'?\n"),
+        (
+            ["FROM nothing_like_it"],
+            "error: there is no view 'nothing_like_it'\nThere are: events, users, users_versions.\n",
+        ),
+        (["SELEC 1"], 'error: Parser Error: syntax error at or near "SELEC"'),
+        (
+            ["SELECT ROWTIM FROM events"],
+            'error: Binder Error: Referenced column "ROWTIM" not found in FROM clause!\n',
+        ),
+        (["SELECT CAST(S AS INTEGER) FROM events"], "error: Conversion Error: Could not convert string"),
+        (["  ;  "], "error: there is no statement\n"),
+        (["SELECT 1", "-f", "x.sql"], "error: give the query or a file with it, not both\n"),
+        (["-f", "/no/such.sql"], "error: /no/such.sql cannot be read: no such file or directory\n"),
+        (
+            ["SELECT 1", "--limit", "3", "--format", "csv"],
+            "error: --limit is for the console; say LIMIT in the query\n",
+        ),
+        (
+            ["SELECT 1", "--output", "/no/such/file.csv"],
+            "error: path /no/such/file.csv: the answer cannot be written: no such file or directory\n",
+        ),
+    ],
+)
+def test_mistakes_are_answered(said: Said, arguments: list[str], text: str) -> None:
+    """What is wrong and what there is, exit code 2, nothing on stdout."""
+    code, out, err = said(*arguments)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(text)
+
+
+def test_a_file_that_is_gone(said: Said, tmp_path: Path) -> None:
+    """Files that vanish while they are read are the lake's error, not the question's."""
+    code, _, err = said(f"FROM read_parquet('{tmp_path}/*.parquet')")
+
+    assert code == 1
+    assert err.startswith("error: IO Error: No files found that match the pattern")
+    assert "run it again" in err
+
+
+def test_a_damaged_feed_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The others can be asked; whoever asks for the damaged one hears what is wrong with it."""
+    made = EveryType.make(tmp_path)
+    monkeypatch.setenv("KSQL_LAKE_ROOT", str(made.lake))
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(made.feeds))
+    (made.lake / "metadata/streams/events/commits/00000000000000000001.json").unlink()
+
+    assert run(["sql", "SELECT count(*) AS n FROM users", "--format", "csv"]) == 0
+    assert run(["sql", "SHOW TABLES"]) == 0
+    assert run(["sql", "FROM events"]) == 1
+    captured = capfdbinary.readouterr()
+    assert captured.out.startswith(b"n\n5\nname\nusers\n")
+    assert b"no view of feed events: manifest 1 is missing" in captured.err
+    assert b"error: path" in captured.err
+
+
+def test_a_feed_that_was_never_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Its view is there, typed as far as anybody can know, and empty."""
+    FeedStore(tmp_path / "feeds").add(stream_feed())
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["sql", "SELECT ROWTIME, year FROM events", "--format", "csv"]) == 0
+    assert capfdbinary.readouterr().out == b"ROWTIME,year\n"
+
+
+def test_the_catalog_command(
+    every: EveryType, here: EveryType, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The file is there, and stderr says what is in it; what is somebody else's stays, exit code 2."""
+    assert here is every
+    path = tmp_path / "lake.duckdb"
+
+    assert run(["catalog", str(path), "--absolute"]) == 0
+    assert capfdbinary.readouterr().err.decode() == f"written: {path}: 4 views\n"
+    assert duckdb.connect(str(path)).sql("SELECT count(*) FROM users").fetchall() == [(5,)]
+    path.write_bytes(b"mine")
+    assert run(["catalog", str(path)]) == 2
+    assert b"is no catalog of ours" in capfdbinary.readouterr().err
