@@ -124,7 +124,7 @@ def _changes(difference: TableDiff, limit: int) -> Iterator[Text]:
         yield Text.assemble((mark, style), " ", (_values(change["key"]), "bold"), f": {_told_change(change)}")
     if total > limit:
         more = count_text(total - limit, "more change", "more changes")
-        yield Text(f"{more}: --limit, or all of them with --format json or --output changes.parquet")
+        yield Text(f"{more}: raise --limit, or get all with --output changes.parquet")
 
 
 def _told(snapshot: Snapshot) -> str:

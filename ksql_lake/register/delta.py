@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 
-from ksql_lake.errors import ConflictError
+from ksql_lake.errors import ConfigError, ConflictError
 from ksql_lake.lake.local_storage import LocalStorage
 from ksql_lake.register.contents import Built, Contents, IndexedFile
 from ksql_lake.schema import Schema
@@ -50,10 +50,17 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     """Make the log in a folder say what is wanted; see `index.Builder`.
 
     Raises:
+        ConfigError: No Delta table can be at this path.
         ConflictError: Another run wrote to the log meanwhile.
         WriteError: The disk or its permissions are in the way.
     """
     root = Path(storage.uri(folder))
+    if "%" in str(root):
+        raise ConfigError(
+            "no Delta table can be here: delta-rs takes a % in a path for an escape",
+            hint="Move the lake to a folder without %, or register it as iceberg.",
+            path=str(root),
+        )
     known = _read(root) if held is not None else None
     if known is None:
         storage.remove_folder(folder)
@@ -76,14 +83,14 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     version = known.version + 1 if known else 0
     _commit(storage, folder, version, actions)
     if version and version % CHECKPOINT_EVERY == 0:
-        DeltaTable(root).create_checkpoint()
+        DeltaTable(root.as_uri()).create_checkpoint()
     return Built(f"_delta_log/{_entry(version)}", len(added), len(removed), tuple(left_out))
 
 
 def _read(root: Path) -> _Held | None:
     """Read the log; None when it cannot be read, so that it is written anew."""
     try:
-        table = DeltaTable(root)
+        table = DeltaTable(root.as_uri())
         actions = pa.table(table.get_add_actions())
     except DeltaError:
         return None

@@ -67,7 +67,7 @@ def test_a_limit_is_kept_and_said(users: Project, cli: Cli) -> None:
 
     assert said.out.splitlines()[-2:] == [
         '~ ID 2: NAME "b" -> "b\\"c"',
-        "2 more changes: --limit, or all of them with --format json or --output changes.parquet",
+        "2 more changes: raise --limit, or get all with --output changes.parquet",
     ]
     assert cli("diff", "users", "--limit", "0").out.count("\n+ ") == 0
 

@@ -21,7 +21,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyiceberg.table import StaticTable
 
-from ksql_lake.errors import SchemaChangeError
+from ksql_lake.errors import ConfigError, SchemaChangeError
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.register import FORMATS, Format, Index, refresh, register, registered, stale, unregister
 from ksql_lake.schema import parse_schema
@@ -354,6 +354,35 @@ def test_versions_that_contradict_each_other_are_refused(tmp_path: Path, form: F
         "table formats know one type for each\n"
         "Let retention remove the versions before the change, then register again."
     )
+
+
+ODD = (
+    "`ID` BIGINT KEY, `a b` STRING, `x.y` STRING, `\u00fc` STRING, `A,B;()=` STRING, `S` STRUCT<`p.q` INTEGER>"
+)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_names_that_need_quoting_are_kept(tmp_path: Path, form: Format) -> None:
+    """Columns and folders may have spaces, dots, commas and letters beyond ASCII."""
+    lake = Lake(tmp_path / "my l\u00e4ke")
+    row = {"ID": 1, "a b": "1", "x.y": "2", "\u00fc": "3", "A,B;()=": "4", "S": {"p.q": 5}}
+    land_rows(lake, TABLE, [row], schema=parse_schema(ODD))
+
+    make(lake.feed(TABLE), form)
+
+    assert READERS[form](lake.feed(TABLE)).to_pylist() == [row | {"version": "v1"}]
+
+
+def test_a_path_that_delta_cannot_read_is_refused(tmp_path: Path) -> None:
+    """delta-rs decodes percent signs of paths twice; the error says so instead of leaving a dead index."""
+    lake = Lake(tmp_path / "a%20b")
+    land_rows(lake, TABLE, [{"ID": 1, "NAME": "a"}])
+
+    with pytest.raises(ConfigError, match="takes a % in a path for an escape"):
+        make(lake.feed(TABLE), "delta")
+
+    make(lake.feed(TABLE), "iceberg")
+    assert iceberg(lake.feed(TABLE)).num_rows == 1
 
 
 @pytest.mark.parametrize("form", FORMATS)
