@@ -8,31 +8,25 @@ to try again by itself.
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.definitions.run_request import DagsterRunReaction
 from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster_shared.error import SerializableErrorInfo
 
 from ksql_lake.alerts import Alert, Delivery, send_alert
-from ksql_lake.settings import Settings, load_settings
+from ksql_lake.settings import load_settings
 
 SENSOR_SECONDS = 30
 
 _SHOWN = 20
 """How many failed steps or checks one alert tells of."""
 
+_NAMED = 5
+"""How many assets of a run the title of an alert names."""
+
 
 def alert_sensors() -> list[dg.SensorDefinition]:
     """Give the sensors; both run from the start, because without settings they only write into the log."""
     return [_run_failures(), _failed_checks()]
-
-
-def deliver(alert: Alert, settings: Settings) -> None:
-    """Send an alert.
-
-    Raises:
-        dagster.Failure: A channel did not take it; the others have it.
-    """
-    failed = [delivery for delivery in send_alert(alert, settings) if delivery.problem]
-    if failed:
-        raise dg.Failure(_undelivered(alert, failed), allow_retries=False)
 
 
 def _run_failures() -> dg.SensorDefinition:
@@ -43,12 +37,11 @@ def _run_failures() -> dg.SensorDefinition:
         description="Alerts about each failed run: to the log, and to the webhook and the e-mail addresses of "
         "KSQL_LAKE_ALERT_WEBHOOK and KSQL_LAKE_ALERT_EMAIL. A cancelled run is no failure.",
     )
-    def run_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+    def run_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | DagsterRunReaction | None:
         if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
             return dg.SkipReason("Dagster tries this run again by itself.")
         steps = list(_failed_steps(context)) or [str(context.failure_event.message)]
-        _tell(context, "run_failure", f"{_name(context.dagster_run)} failed", steps)
-        return None
+        return _tell(context, "run_failure", f"{_name(context.dagster_run)} failed", steps)
 
     return run_failures
 
@@ -61,29 +54,37 @@ def _failed_checks() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts about checks that failed with severity ERROR in runs that succeeded.",
     )
-    def failed_checks(context: dg.RunStatusSensorContext) -> None:
+    def failed_checks(context: dg.RunStatusSensorContext) -> DagsterRunReaction | None:
         found = [
             f"{each.asset_key.to_user_string()}, {each.check_name}: {each.description or 'failed'}"
             for each in _evaluations(context)
             if not each.passed and each.severity is dg.AssetCheckSeverity.ERROR
         ]
-        if found:
-            _tell(context, "failed_checks", f"checks failed in {_name(context.dagster_run)}", found)
+        if not found:
+            return None
+        return _tell(context, "failed_checks", f"checks failed in {_name(context.dagster_run)}", found)
 
     return failed_checks
 
 
-def _tell(context: dg.RunStatusSensorContext, kind: str, what: str, findings: list[str]) -> None:
+def _tell(
+    context: dg.RunStatusSensorContext, kind: str, what: str, findings: list[str]
+) -> DagsterRunReaction | None:
+    """Send an alert about a run; gives what fails the tick when a channel did not take it."""
     run, settings = context.dagster_run, load_settings()
     facts = {"job": run.job_name, "run_id": run.run_id, "url": f"{settings.dagster_url}/runs/{run.run_id}"}
     more = [f"... and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
     text = "\n".join([*findings[:_SHOWN], *more, facts["url"]])
     alert = Alert(kind, f"ksql-lake: {what}", text, facts)
-    try:
-        deliver(alert, settings)
-    except dg.Failure as failure:
-        context.instance.report_engine_event(str(failure.description), run)
-        raise
+    failed = [delivery for delivery in send_alert(alert, settings) if delivery.problem]
+    if not failed:
+        return None
+    said = _undelivered(alert, failed)
+    context.instance.report_engine_event(said, run)
+    # Not raised: Dagster would go on to the next failed run, wait for the dead channel again, and when a minute
+    # is over forget the whole tick and tell the other channels everything once more.
+    problem = SerializableErrorInfo(said, stack=[], cls_name="AlertNotDelivered")
+    return DagsterRunReaction(run, error=problem, run_status=run.status)
 
 
 def _failed_steps(context: dg.RunFailureSensorContext) -> Iterator[str]:
@@ -112,7 +113,9 @@ def _name(run: dg.DagsterRun) -> str:
     """A run as a person calls it: its job, or what it materialises."""
     name = f"run of {run.job_name}"
     if run.asset_selection:
-        name = f"run of {', '.join(sorted(key.to_user_string() for key in run.asset_selection))}"
+        assets = sorted(key.to_user_string() for key in run.asset_selection)
+        more = f" and {len(assets) - _NAMED} more" if len(assets) > _NAMED else ""
+        name = f"run of {', '.join(assets[:_NAMED])}{more}"
     start, end = (run.tags.get(f"dagster/asset_partition_range_{side}") for side in ("start", "end"))
     partition = run.tags.get("dagster/partition") or (f"{start} to {end}" if start else None)
     return f"{name}, {partition}" if partition else name

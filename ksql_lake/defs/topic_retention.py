@@ -63,35 +63,34 @@ def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], lake: Lake) -> dg.S
     def topic_retention(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before: Known = json.loads(context.cursor) if context.cursor else {}
         now, known, told = datetime.now(UTC), Known(), list[str]()
-        events = []
+        events, news = [], dict[str, str]()
         for feed, retention in watched:
             try:
                 risks = list(days_at_risk(feed, lake.feed(feed).state(), retention, now=now))
             except KsqlLakeError as error:
                 told.append(f"{feed.name} cannot be judged: {error}")
+                known[feed.name] = before.get(feed.name, {})
                 continue
             known[feed.name] = _ranges(risks)
             if known[feed.name] != before.get(feed.name):
                 events.append(_evaluation(feed, risks, retention))
             if _worse(risks, before.get(feed.name, {})):
-                told.append(_alert(feed, risks, retention))
+                news[feed.name] = risk_text(feed, risks, retention)
+        told += [_alert(news)] if news else []
         said = "\n".join(told) or f"{len(watched)} streams watched; {_summary(known)}"
         return dg.SensorResult(skip_reason=said, cursor=json.dumps(known), asset_events=events)
 
     return topic_retention
 
 
-def _alert(feed: StreamFeed, risks: list[DayAtRisk], retention: Retention) -> str:
-    """Send an alert and tell of it; one that cannot be delivered is told too, and not sent again."""
-    worst = min((day.fate for day in risks), key=FATES.index)
-    title = f"ksql-lake: {feed.name}: Kafka {_WORDS[worst]} days that were not exported"
-    alert = Alert("topic_retention", title, risk_text(feed, risks, retention), {"feed": feed.name})
+def _alert(news: dict[str, str]) -> str:
+    """Send one alert for all feeds and tell of it; what cannot be delivered is told too, and not sent again."""
+    title = f"ksql-lake: Kafka deletes days that were not exported: {', '.join(news)}"
+    text = "\n\n".join(f"{name}\n{told}" for name, told in news.items())
+    alert = Alert("topic_retention", title, text, {"feeds": ", ".join(news)})
     failed = [each for each in send_alert(alert, load_settings()) if each.problem]
     problems = "".join(f"\nNot delivered by {each.channel}: {each.problem}" for each in failed)
-    return f"{title}\n{alert.text}{problems}"
-
-
-_WORDS = {"lost": "has deleted", "fading": "is deleting", "urgent": "is about to delete"}
+    return f"{title}\n{text}{problems}"
 
 
 def _evaluation(feed: StreamFeed, risks: list[DayAtRisk], retention: Retention) -> dg.AssetCheckEvaluation:

@@ -58,9 +58,7 @@ def test_days_at_risk_are_told_once(
 
         (request,) = web.requests
     assert request.json["kind"] == "topic_retention"
-    assert request.json["title"].startswith(
-        "ksql-lake: payments: Kafka is deleting days that were not exported"
-    )
+    assert request.json["title"] == "ksql-lake: Kafka deletes days that were not exported: payments"
     assert "What to do: ksql-lake export --stream payments --from" in request.json["text"]
     (evaluation,) = first.asset_events
     assert isinstance(evaluation, dg.AssetCheckEvaluation)
