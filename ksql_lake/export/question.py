@@ -97,12 +97,12 @@ def _push_question(
     plan: ExportPlan, client: KsqlClient, source: SourceDescription, available: list[str]
 ) -> Question:
     feed = plan.feed
+    placed = client.server_info().version.knows_offsets
     event_type = "BIGINT"
     key: tuple[str, ...] = ()
     if isinstance(feed, StreamFeed):
         if plan.days is None:
             raise ConfigError(f"nothing to read: {plan.reason}", feed=feed.name)
-        placed = client.server_info().version.knows_offsets
         landed = wanted_columns(feed, available, placed=placed)
         needed: tuple[str, ...] = POSITION_COLUMNS if placed else ()
         event_type = _event_type(feed, source)
@@ -116,8 +116,8 @@ def _push_question(
                 feed=feed.name,
             )
         landed = wanted_columns(feed, available)
-        # A table's rows are told apart by their key, and old ones from new ones by their time.
-        needed = (*key, ROWTIME)
+        # A table's rows are told apart by their key, and old ones from new ones by their place or time.
+        needed = (*key, *(POSITION_COLUMNS if placed else (ROWTIME,)))
     names = lake_names(feed, landed)
     extra = [name for name in needed if name not in landed]
     return Question(

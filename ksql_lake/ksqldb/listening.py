@@ -75,7 +75,7 @@ class Listening:
         """
         if self._over is None:
             try:
-                piece = self._pieces.get(timeout=seconds)
+                piece = self._pieces.get(timeout=seconds) if seconds > 0 else self._pieces.get_nowait()
             except queue.Empty:
                 return None
             if not isinstance(piece, _Over):

@@ -1,10 +1,10 @@
 """Has a push query caught up? Judged from what the server tells of its positions, else from silence.
 
 ksqlDB never says so. Where it tells how far the query has read, every partition must be at its end and rest
-there, or have gone beyond the moment the query began. Where it does not, nothing from before that moment may
-have come for a while. Neither is a proof, so the judgement is kept with the commit. A query that stands still
-before its end is an error. Pure: time is told, in small steps, so that a process that was stopped does not take
-its own sleep for the server's silence.
+there, or have been read to a row that came after the query began. Where it does not tell, nothing from before
+such rows may have come for a while. Neither is a proof, so the judgement is kept with the commit. A query that
+stands still before its end is an error. Pure: time is told, in small steps, so that a process that was stopped
+does not take its own sleep for the server's silence.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Partition:
-    """A partition's position, and since when it has been there."""
+    """A partition's position, since when it has been there, and since when no more of it was handed out."""
 
     position: Position
     since: float
+    still_since: float
 
     def resting(self, clock: float, quiet: float) -> bool:
         rested = clock - self.since
@@ -68,24 +69,33 @@ class CaughtUp:
         self._any_row = False
         self._told_at: float | None = None
         self._partitions: dict[int, _Partition] = {}
-        self._passed: set[int] = set()
+        self._seen: dict[int, int] = {}
+        self._firsts: Mapping[int, int] = {}
 
     def step(self, seconds: float) -> None:
         """Say that time has passed."""
         self._clock += min(seconds, self._quiet * STEP_SHARE)
 
-    def heard(self, *, old: bool, passed: Mapping[int, bool] | None = None) -> None:
+    def heard(self, *, old: bool, seen: Mapping[int, int] | None = None) -> None:
         """Say that rows came.
 
         Args:
-            old: Whether one of them is from before the query began.
-            passed: Kafka partition -> whether its last row is from after that moment.
+            old: Whether one of them may be from before the query began.
+            seen: Kafka partition -> offset of its last row.
         """
         self._any_row = True
         if old:
             self._old_row_at = self._clock
-        for partition, beyond in (passed or {}).items():
-            (self._passed.add if beyond else self._passed.discard)(partition)
+        self._seen.update(seen or {})
+
+    def lit(self, firsts: Mapping[int, int]) -> None:
+        """Say which offsets are surely from after the query began: Kafka partition -> the first of them."""
+        self._firsts = firsts
+
+    @property
+    def clock(self) -> float:
+        """Seconds that have passed for the query."""
+        return self._clock
 
     def told(self, positions: Mapping[int, Position] | None) -> None:
         """Say what the server told of the query's positions; None when it told nothing."""
@@ -95,7 +105,9 @@ class CaughtUp:
         for number, position in positions.items():
             known = self._partitions.get(number)
             if known is None or known.position != position:
-                self._partitions[number] = _Partition(position, self._clock)
+                moved = known is None or known.position.committed != position.committed
+                still = self._clock if known is None or moved else known.still_since
+                self._partitions[number] = _Partition(position, self._clock, still)
 
     @property
     def silent_only(self) -> bool:
@@ -133,19 +145,24 @@ class CaughtUp:
         waiting = [
             part
             for number, part in parts.items()
-            if number not in self._passed and not part.resting(self._clock, self._quiet)
+            if not self._passed(number, part) and not part.resting(self._clock, self._quiet)
         ]
         if started and not waiting and len(parts) >= max(self._count, 1):
             return Verdict(
                 "positions", f"every partition of {self._topic} was read to its end: {self._numbers()}"
             )
-        longest = max((self._clock - part.since for part in waiting or parts.values()), default=self._clock)
-        if min(longest, self._clock - self._old_row_at) >= self._patience:
+        still = max((self._clock - part.still_since for part in waiting or parts.values()), default=self._clock)
+        if min(still, self._clock - self._old_row_at) >= self._patience:
             raise ServerUnavailableError(
                 f"the query stands still, {self._numbers()}, for {self._patience:g} s",
                 hint="Nothing was kept; the export can be run again. Is a Kafka broker down?",
             )
         return None
+
+    def _passed(self, number: int, part: _Partition) -> bool:
+        """Whether a partition was read to a row that came after the query began."""
+        first = self._firsts.get(number)
+        return first is not None and max(self._seen.get(number, -1), part.position.committed) >= first
 
     def _numbers(self) -> str:
         told = sorted(self._partitions.items())

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from ksql_lake.errors import StatementError
 from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.push.beacon import Beacon
 from ksql_lake.export.push.condition import positioned
 from ksql_lake.export.push.reading import PushReading, Sent
 from ksql_lake.export.question import Question
@@ -42,8 +43,9 @@ def listen(
     if isinstance(feed, StreamFeed) and days is not None and sighted and question.placed:
         where = positioned(feed, days, known, event_type=question.event_type, since=sent.began)
         sent = Sent(client, question, push_statement(feed, question.columns, where=where), sent.read_at)
-    with _started(sent, table=not isinstance(feed, StreamFeed)) as listening:
-        yield PushReading(listening, sent, plan, known)
+    table = not isinstance(feed, StreamFeed)
+    with _started(sent, table=table) as listening, Beacon(client, feed) as beacon:
+        yield PushReading(listening, sent, plan, known, beacon)
 
 
 def _started(sent: Sent, *, table: bool) -> Listening:

@@ -12,17 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import ProtocolError
 from ksql_lake.export.plan import ExportPlan
-from ksql_lake.export.push.caught_up import CaughtUp, Verdict
+from ksql_lake.export.push.beacon import Beacon
+from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
 from ksql_lake.export.push.placing import Placing
 from ksql_lake.export.push.runs import Run, runs
 from ksql_lake.export.question import Question
 from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
-from ksql_lake.feeds.columns import DELETED
+from ksql_lake.feeds.columns import DELETED, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event, Tombstone
@@ -32,8 +34,6 @@ from ksql_lake.schema import Column, Primitive, Schema, arrow_schema, parse_sche
 
 GATHERED_BYTES = 1 << 20
 """How much of what is here already is decoded at once."""
-_SKEW_MS = 60_000
-"""How far a row's time may lie in the future and still say something about now."""
 
 
 class PositionsUntoldError(Exception):
@@ -63,6 +63,7 @@ class PushReading:
         sent: What was sent, and to which server.
         plan: What the export reads.
         known: What the lake holds of a stream's days; empty for a reading of everything.
+        beacon: Shows where busy partitions end; not lit yet.
 
     Attributes:
         statement: The query as sent.
@@ -80,6 +81,7 @@ class PushReading:
         sent: Sent,
         plan: ExportPlan,
         known: KnownDays,
+        beacon: Beacon,
     ) -> None:
         question = sent.question
         received = parse_schema(listening.header.schema_text)
@@ -104,6 +106,7 @@ class PushReading:
         self._decoder = RowDecoder(received)
         self._log_arrow = arrow_schema(self.log_schema)
         self._began = sent.began
+        self._beacon = beacon
         self._placing = _placing(plan, known, question)
 
     @property
@@ -195,6 +198,9 @@ class PushReading:
             for run in self._gather(slice_seconds):
                 yield self._decode(run, judge), run.gone
             self.on_wait()
+            if self._question.placed:
+                start = client.quiet_seconds * START_FACTOR
+                judge.lit(self._beacon.look(judge.clock, lit_from=start, seconds=start))
             now = time.monotonic()
             judge.step(now - looked)
             looked = now
@@ -225,20 +231,24 @@ class PushReading:
     def _decode(self, run: Run, judge: CaughtUp) -> pa.RecordBatch:
         batch = self._decoder.decode(run.data, count=run.count, first_row=run.first_row)
         self.rows += run.count
-        times = np.asarray(batch.column(ROWTIME).cast(pa.int64()).fill_null(0))
-        judge.heard(old=bool((times < self._began).any()), passed=self._passed(batch, times))
+        self._hear(batch, judge)
         return batch
 
-    def _passed(self, batch: pa.RecordBatch, times: np.ndarray) -> dict[int, bool]:
-        """Tell of each partition whether its last row is from after the query began."""
+    def _hear(self, batch: pa.RecordBatch, judge: CaughtUp) -> None:
+        """Tell the judge what came: how far, and whether it may be from before the query began."""
         if not self._question.placed:
-            return {}
-        soon = time.time() * 1000 + _SKEW_MS
-        partitions = np.asarray(batch.column("ROWPARTITION").cast(pa.int64()).fill_null(-1))
-        return {
-            int(partition): self._began <= times[np.flatnonzero(partitions == partition)[-1]] <= soon
-            for partition in np.unique(partitions)
-        }
+            times = _numbers(batch, ROWTIME)
+            judge.heard(old=bool((times < self._began).any()))
+            return
+        partitions, offsets = (_numbers(batch, name) for name in POSITION_COLUMNS)
+        seen = {int(number): int(offsets[partitions == number].max()) for number in np.unique(partitions)}
+        firsts = self._beacon.firsts
+        young = [number in firsts and offset >= firsts[number] for number, offset in seen.items()]
+        judge.heard(old=not all(young), seen=seen)
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
+    return np.asarray(batch.column(name).cast(pa.int64()).fill_null(-1))
 
 
 def _lake_schema(received: Schema, question: Question) -> Schema:

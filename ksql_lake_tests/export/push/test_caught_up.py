@@ -93,6 +93,16 @@ def test_a_query_that_stands_still_is_an_error() -> None:
         judged.verdict()
 
 
+def test_a_stall_is_seen_although_rows_arrive_at_the_topic() -> None:
+    """An end that moves on is no progress of the query."""
+    judged = judge()
+    for number in range(120):
+        judged.told({0: Position(5, 5), 1: Position(8 + number, 2)})
+        wait(judged, 1)
+    with pytest.raises(ServerUnavailableError, match="the query stands still"):
+        judged.verdict()
+
+
 def test_a_partition_that_is_missing_holds_everything_up() -> None:
     """A partition of which the server tells nothing may hold anything."""
     judged = judge(partitions=3)
@@ -118,16 +128,27 @@ def test_an_empty_partition_looks_like_one_not_yet_fetched() -> None:
 
 
 def test_a_busy_partition_is_caught_up_by_a_young_row() -> None:
-    """It never rests, but a row younger than the query lies behind everything that was asked for."""
+    """It never rests, but a row that came after the query began lies behind everything that was asked for."""
     judged = judge()
     for number in range(8):
         judged.told({0: Position(5, 5), 1: Position(10 + number, 9 + number)})
         wait(judged, 1)
     assert judged.verdict() is None
-    judged.heard(old=False, passed={1: True})
-    assert judged.verdict() is not None
-    judged.heard(old=True, passed={1: False})
+    judged.lit({1: 18})
+    judged.heard(old=True, seen={1: 17})
     assert judged.verdict() is None
+    judged.heard(old=True, seen={1: 18})
+    assert judged.verdict() is not None
+
+
+def test_handed_out_beyond_a_young_row_is_as_good_as_seen() -> None:
+    """A row that a condition keeps back is told of by the positions alone."""
+    judged = judge(partitions=1)
+    judged.lit({0: 18})
+    judged.told({0: Position(30, 17)})
+    assert judged.verdict() is None
+    judged.told({0: Position(31, 18)})
+    assert judged.verdict() is not None
 
 
 def test_the_last_mark_of_a_transaction_is_no_row() -> None:

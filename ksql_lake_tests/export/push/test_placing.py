@@ -66,7 +66,7 @@ POSITION = st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(-1, 3))
 def test_rows_land_once_beyond_the_marks_of_their_day(
     batches: list[list[Row]], marks: dict[str, dict[int, int]]
 ) -> None:
-    """As a naive model has it: in the window, beyond the day's mark, beyond every row before it."""
+    """As a naive model has it: in the window, beyond the mark of the day, beyond every row before."""
     placing = Placing(WINDOW, known(**marks), event_time="ROWTIME", placed=True)
     last: dict[int, int] = {}
     for rows in batches:

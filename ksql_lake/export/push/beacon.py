@@ -1,0 +1,102 @@
+"""A second, short push query from the latest row on: where a busy partition ended when it was lit.
+
+A partition that gets rows all the time never rests at its end. But a query that starts at the latest row gives
+only rows that came after it began; whoever has read as far as the first of them has read everything that was
+there before. It lands nothing, and failing to light it is no error: then only resting partitions can be judged.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+
+import numpy as np
+import pyarrow as pa
+
+from ksql_lake.decode import RowDecoder
+from ksql_lake.errors import KsqlError
+from ksql_lake.export.push.runs import runs
+from ksql_lake.export.statement import push_statement
+from ksql_lake.feeds.columns import POSITION_COLUMNS
+from ksql_lake.feeds.model import Feed
+from ksql_lake.ksqldb import KsqlClient, Listening
+from ksql_lake.ksqldb.events import Event
+from ksql_lake.schema import parse_schema
+
+_log = logging.getLogger(__name__)
+
+
+class Beacon:
+    """The second query; a context manager, dark until it is lit.
+
+    Args:
+        client: The server.
+        feed: Whose source is read.
+
+    Attributes:
+        firsts: Kafka partition -> offset of the first row that came after the beacon was lit.
+    """
+
+    def __init__(self, client: KsqlClient, feed: Feed) -> None:
+        self.firsts: dict[int, int] = {}
+        self._client = client
+        self._feed = feed
+        self._listening: Listening | None = None
+        self._decoder: RowDecoder | None = None
+        self._open = ExitStack()
+        self._lit_at: float | None = None
+
+    def look(self, clock: float, *, lit_from: float, seconds: float) -> dict[int, int]:
+        """Give what has been seen so far.
+
+        Args:
+            clock: The reading's clock, in seconds.
+            lit_from: When to light it.
+            seconds: For how long it burns.
+        """
+        if self._lit_at is None and clock >= lit_from:
+            self._light(clock)
+        if self._listening is not None and self._lit_at is not None:
+            self._take(self._listening)
+            if clock - self._lit_at >= seconds:
+                self.close()
+        return self.firsts
+
+    def close(self) -> None:
+        """End the query on the server."""
+        self._listening = None
+        self._open.close()
+
+    def __enter__(self) -> Beacon:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _light(self, clock: float) -> None:
+        self._lit_at = clock
+        statement = push_statement(self._feed, POSITION_COLUMNS)
+        try:
+            listening = self._client.listen(statement, properties={"auto.offset.reset": "latest"})
+            self._listening = self._open.enter_context(listening)
+            self._decoder = RowDecoder(parse_schema(listening.header.schema_text))
+        except KsqlError as error:
+            _log.warning("%s: no second query to find the end of the topic: %s", self._feed.name, error.message)
+
+    def _take(self, listening: Listening) -> None:
+        pieces: list[Event] = []
+        try:
+            while (piece := listening.next(0)) is not None:
+                pieces.append(piece)
+        except KsqlError as error:
+            _log.warning("%s: the second query ended: %s", self._feed.name, error.message)
+            self.close()
+        for run in runs(pieces, first_row=0):
+            if self._decoder is not None and not run.gone:
+                self._note(self._decoder.decode(run.data, count=run.count, first_row=0))
+
+    def _note(self, batch: pa.RecordBatch) -> None:
+        partitions, offsets = (np.asarray(column.cast(pa.int64()).fill_null(-1)) for column in batch.columns)
+        for partition in np.unique(partitions):
+            first = int(offsets[partitions == partition].min())
+            self.firsts.setdefault(int(partition), first)
