@@ -189,7 +189,8 @@ def _read_to_the_end(feed: StreamFeed, state: FeedState) -> list[str]:
 
 
 def _feed_facts(result: ExportResult) -> Facts:
-    return {**_whole(result.held_records, result.held_bytes), "query": result.statement}
+    caught_up: Facts = {"caught_up": result.caught_up} if result.caught_up else {}
+    return {**_whole(result.held_records, result.held_bytes), "query": result.statement, **caught_up}
 
 
 def _whole(records: int, size: int) -> Facts:
@@ -210,8 +211,6 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
     }
     if result.commit is not None:
         facts["commit"] = str(result.commit)
-    if result.caught_up:
-        facts["caught_up"] = result.caught_up
     if result.query_id:
         facts["query_id"] = result.query_id
     return facts

@@ -83,7 +83,7 @@ class Server:
         **settings: object,
     ) -> ExportResult:
         """Export a feed with a client of its own; by default with one attempt and a short quiet period."""
-        quick = {"ksqldb_url": self.url, "attempts": 1, "read_timeout": 5, "quiet_seconds": QUIET}
+        quick = {"ksqldb_url": self.url, "attempts": 1, "read_timeout": 30, "quiet_seconds": QUIET}
         with KsqlClient(load_settings(**quick | settings), sleep=lambda _seconds: None) as client:
             given = days if wanted.kind == "stream" else None
             plan = plan_export(wanted, Lake(root), days=given, new_topic=new_topic)

@@ -98,7 +98,7 @@ def test_every_row_once_whatever_ends_an_export(server: Server, tmp_path: Path) 
         fault = FAULTS[number % len(FAULTS)]
         server.faults({**fault, "times": 1})
         try:
-            server.export(tmp_path, wanted, read_timeout=1)
+            server.export(tmp_path, wanted, read_timeout=2)
         except KsqlLakeError:
             outcomes["broken"] += 1
         outcomes["killed"] += exporter.killed_after(chance.uniform(0.05, 1.0))

@@ -18,11 +18,14 @@ from ksql_lake.errors import (
     TopicRecreatedError,
 )
 from ksql_lake.export import Days
+from ksql_lake.export.certify import certify
 from ksql_lake.feeds.model import Feed, Identity
+from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import examine
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake_tests.export.push.server import DAYS, Server, feed, held, row
+from ksql_lake.settings import load_settings
+from ksql_lake_tests.export.push.server import DAYS, QUIET, Server, feed, held, row
 
 CREATE = "CREATE STREAM {} (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='{}', PARTITIONS=3);"
 
@@ -88,6 +91,19 @@ def test_one_scan_serves_many_days_and_each_day_alone(server: Server, source: Fe
     assert certificate.rows == 11
 
 
+def test_a_closed_day_is_certified_by_push_too(server: Server, source: Feed, tmp_path: Path) -> None:
+    """Source and lake are compared by reading the whole day again, whatever its marks are."""
+    server.export(tmp_path, source)
+    settings = load_settings(ksqldb_url=server.url, quiet_seconds=QUIET)
+    with KsqlClient(settings) as client:
+        equal = certify(source, date(2025, 1, 7), client, Lake(tmp_path))
+        server.append(source.source, row(99, day=1))
+        different = certify(source, date(2025, 1, 7), client, Lake(tmp_path))
+
+    assert (equal.equal, equal.source_rows, equal.lake_rows) == (True, 10, 10)
+    assert (different.equal, different.source_rows) == (False, 11)
+
+
 def test_a_late_row_lands_and_counts_as_late(server: Server, source: Feed, tmp_path: Path) -> None:
     """A row appended to a closed day lands with the next export that covers it."""
     server.export(tmp_path, source)
@@ -133,7 +149,7 @@ def test_a_broken_query_lands_nothing(
     server.faults({**fault, "times": 1})
 
     with pytest.raises(error) as caught:
-        server.export(tmp_path, source, read_timeout=1)
+        server.export(tmp_path, source, read_timeout=2 if fault["kind"] == "hang" else 30)
 
     assert str(caught.value).startswith(f"feed {source.name}")
     assert reason in str(caught.value)
