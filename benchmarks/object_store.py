@@ -2,7 +2,7 @@
 
     python benchmarks/object_store.py [--server seaweedfs] [--rows 1000000] [--partitions 10000] [--commits 40]
 
-Each figure is measured with a feed that is opened anew, as by a scheduled export: the first export of a day, the
+Each figure is measured with a feed opened anew, as by a scheduled export: the first export of a day, the
 same day again with one new row and with none, and, of feeds with few and with many day partitions and commits,
 an export of one row, and opening the feed. Requests are counted by a proxy before the server, in runs of their
 own, so that it slows none that is timed.
@@ -45,9 +45,9 @@ def feed(name: str) -> StreamFeed:
     return StreamFeed.model_validate(given)
 
 
-def rows(numbers: np.ndarray, *, days: int) -> pa.Table:
-    """A row per number: on one day spread over it, on several days one on each in turn."""
-    start = int(datetime(FIRST.year, 1, 1, tzinfo=UTC).timestamp() * 1000)
+def rows(numbers: np.ndarray, *, days: int = 1, day: int = 0) -> pa.Table:
+    """A row per number, from a day on: on one day spread over it, on several days one on each in turn."""
+    start = int(datetime(FIRST.year, 1, 1, tzinfo=UTC).timestamp() * 1000) + day * _DAY_MS
     times = start + (numbers % days) * _DAY_MS + numbers % _DAY_MS // 2
     notes = [f"note {number % 997} of {number}" for number in numbers.tolist()]
     return pa.table(
@@ -55,10 +55,11 @@ def rows(numbers: np.ndarray, *, days: int) -> pa.Table:
     )
 
 
-def export(lake: FeedLake, table: pa.Table, *, days: int = 1) -> None:
-    """Stage and commit rows."""
+def export(lake: FeedLake, table: pa.Table, *, days: int = 1, day: int = 0) -> None:
+    """Stage and commit rows of a window."""
+    first = FIRST + timedelta(days=day)
     read = ReadFacts(source="EVENTS", statement="SELECT ...;", read_at="2030-01-01T00:00:00+00:00")
-    with lake.stage(SCHEMA, read=read, days=(FIRST, FIRST + timedelta(days=days - 1))) as staging:
+    with lake.stage(SCHEMA, read=read, days=(first, first + timedelta(days=days - 1))) as staging:
         for batch in table.to_batches(max_chunksize=_BATCH):
             staging.write(batch)
         staging.commit()
@@ -124,9 +125,11 @@ def main(arguments: list[str]) -> None:
         os.environ.update(store.environment)  # noqa: TID251
         bench = Bench(store, proxy, Path(folder))
         print(f"| {wanted.server} | disk | store | requests | of these |\n|---|---|---|---|---|")
-        day = rows(np.arange(wanted.rows), days=1)
-        more = rows(np.arange(wanted.rows + 1), days=1)
-        bench.measure(f"first export of a day, {wanted.rows:,} rows", "day", lambda lake, _: export(lake, day))
+        whole = rows(np.arange(wanted.rows))
+        more = rows(np.arange(wanted.rows + 1))
+        bench.measure(
+            f"first export of a day, {wanted.rows:,} rows", "day", lambda lake, _: export(lake, whole)
+        )
         bench.measure("again, one row is new", "day", lambda lake, _: export(lake, more))
         bench.measure("again, nothing is new", "day", lambda lake, _: export(lake, more))
         for count in (10, wanted.partitions):
@@ -139,12 +142,13 @@ def main(arguments: list[str]) -> None:
             )
             for _, opened in bench.lakes(name):
                 for number in range(wanted.commits):
-                    export(opened(), rows(np.array([10**6 + number]), days=1))
+                    day = number % count
+                    export(opened(), rows(np.array([10**6 + number]), day=day), day=day)
             label = f"{count:,} days, {wanted.commits + 1} commits: "
             bench.measure(
                 f"{label}one new row",
                 name,
-                lambda lake, turn: export(lake, rows(np.array([10**7 + turn]), days=1)),
+                lambda lake, turn: export(lake, rows(np.array([10**7 + turn]), day=turn), day=turn),
                 ROUNDS,
             )
             bench.measure(f"{label}opening", name, lambda lake, _: lake.state(), ROUNDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ksql_lake.errors import ConflictError, LakeError
+from ksql_lake.errors import ConflictError, LakeError, StoreError
 from ksql_lake.lake.layout import data_file
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import FileEntry, Manifest
@@ -130,9 +130,17 @@ class Attempt:
 
         Raises:
             ConflictError: The staging was cleared by another run.
+            StoreError: The object store does not keep what it was sent; nothing happened.
             WriteError: The disk or its permissions are in the way; nothing happened.
         """
-        self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added])
+        if not self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added]):
+            if self.log.load().sequence >= self.sequence:
+                return False
+            raise StoreError(
+                "what was staged here is not there, and nobody can have cleared it",
+                hint="Nothing was committed. The store does not keep what it accepts; look at it first.",
+                path=self.log.storage.uri(self.folder),
+            )
         self._committing = True
         self._committing = self.log.commit(manifest)
         return self._committing

@@ -184,8 +184,8 @@ class LocalStorage:
         """Give the file's own path."""
         return self._path(key)
 
-    def stage(self, folder: str, names: list[str]) -> None:
-        """Sync the named files and their folder.
+    def stage(self, folder: str, names: list[str]) -> bool:
+        """Sync the named files and their folder; always True.
 
         Raises:
             ConflictError: The folder is gone: someone cleared this attempt's staging.
@@ -199,6 +199,7 @@ class LocalStorage:
                 _sync(path.parent)
             except FileNotFoundError as error:
                 raise staging_cleared(str(path)) from error
+        return True
 
     def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
         """Rename a staged file into place, or hard-link it there.

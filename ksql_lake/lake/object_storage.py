@@ -173,14 +173,16 @@ class ObjectStorage:
         lake = sha256(self.bucket.root.encode()).hexdigest()[:16]
         return spools() / "locks" / lake / key.replace("/", "-")
 
-    def stage(self, folder: str, names: list[str]) -> None:
+    def stage(self, folder: str, names: list[str]) -> bool:
         """Upload the named files, several at a time, and compare what the store says it holds.
+
+        False when it holds none of that name: another run has cleared the folder, whose number was taken.
 
         Raises:
             StoreError: An upload failed, or came out otherwise than it was sent.
         """
         if not names:
-            return
+            return True
         local = {f"{folder}/{name}": self._folders[folder] / name for name in names}
         self._uploaded.setdefault(folder, set()).update(names)
         with self.writing(folder):
@@ -188,12 +190,13 @@ class ObjectStorage:
             self.objects.together(lambda key: self.objects.upload(local[key], key), sizes)
         held = {meta["path"]: meta["size"] for meta in self.objects.below(folder)}
         for key, size in sizes.items():
-            if held.get(key) != size:
+            if held.get(key, size) != size:
                 raise StoreError(
-                    f"{size} bytes were sent, but the object store holds {held.get(key, 'none')}",
+                    f"{size} bytes were sent, but the object store holds {held[key]}",
                     hint="Nothing was committed. The store does not keep what it accepts; look at it first.",
                     path=self.uri(key),
                 )
+        return sizes.keys() <= held.keys()
 
     def publish(self, source: str, target: str, *, keep: bool = False) -> bool:  # noqa: ARG002 - always kept
         """Copy a staged object into place inside the store; False when the source is gone.

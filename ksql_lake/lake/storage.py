@@ -94,8 +94,11 @@ class Storage(Protocol):
     def lock_file(self, key: str) -> Path:
         """Give a local path for a lock that all processes of this machine agree on."""
 
-    def stage(self, folder: str, names: list[str]) -> None:
-        """Make the named local files of a staging folder durable."""
+    def stage(self, folder: str, names: list[str]) -> bool:
+        """Make the named local files of a staging folder durable.
+
+        False when others cleared them there meanwhile, or they were lost; those here are as they were.
+        """
 
     def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
         """Bring a staged object into place, or also keep it staged; False when the source is gone."""

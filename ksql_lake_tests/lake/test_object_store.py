@@ -24,6 +24,7 @@ from ksql_lake.errors import (
     KsqlLakeError,
     LakeError,
     Recovery,
+    StoreError,
     StoreRefusedError,
     StoreUnavailableError,
     WriteError,
@@ -252,20 +253,61 @@ def test_what_the_store_cannot_copy_is_read_and_written(
     assert len(Place(root).read("large")) == 1001
 
 
-def test_a_store_that_loses_bytes_is_found_out(proxy: Proxy, moto_store: Store) -> None:
+@pytest.mark.parametrize(
+    ("kept", "text"),
+    [
+        (None, "what was staged here is not there, and nobody can have cleared it\nNothing was committed."),
+        (b"ro", "bytes were sent, but the object store holds 2\nNothing was committed."),
+    ],
+    ids=["nothing", "less"],
+)
+def test_a_store_that_loses_bytes_is_found_out(
+    proxy: Proxy, moto_store: Store, kept: bytes | None, text: str
+) -> None:
     """What was uploaded is compared with what the store says it holds, before anything is committed."""
     root = moto_store.fresh()
-    storage = storage_at(root)
-    storage.begin("staging/1-a")
-    storage.local_file("staging/1-a/day.tmp").write_bytes(b"rows")
-    proxy.interfere = once("put", Answer(200, headers=(("ETag", '"none"'),)))
+    land_rows(Lake(root), FEED, [event(1)])
 
-    with pytest.raises(LakeError) as raised:
-        storage.stage("staging/1-a", ["day.tmp"])
+    instead: list[str] = []
 
-    assert f"path {root}/staging/1-a/day.tmp: 4 bytes were sent, but the object store holds none" in str(
-        raised.value
-    )
+    def lose(request: Request) -> Answer | None:
+        if request.does != "put" or not request.key.endswith("/2025-01-15.2.new.tmp") or instead:
+            return None
+        if kept is not None:
+            instead.append(request.key)
+            Place(root).write(request.key.partition("/")[2], kept)
+        return Answer(200, headers=(("ETag", '"none"'),))
+
+    proxy.interfere = lose
+    with pytest.raises(StoreError) as raised:
+        land_rows(Lake(root), FEED, [event(1), event(2)])
+
+    assert text in str(raised.value)
+    proxy.interfere = lambda _request: None
+    assert globbed(Lake(root)) == Counter([1])
+    assert_clean(root)
+
+
+def test_a_staging_cleared_while_it_is_uploaded_is_uploaded_again(moto_store: Store, proxy: Proxy) -> None:
+    """Others who commit the number and clear the folder in the midst of an upload only cost another upload."""
+    root = moto_store.fresh()
+    land_rows(Lake(root), FEED, [event(1)])
+    cleared = False
+
+    def clear(request: Request) -> None:
+        nonlocal cleared
+        if request.does == "list" and "staging%2F00000000000000000002-" in request.key and not cleared:
+            cleared = True
+            for number in (2, 3):
+                land_rows(Lake(root), FEED, [event(number)])
+
+    proxy.interfere = clear
+    commit = land_rows(Lake(root), FEED, [event(1), event(4)])
+
+    assert cleared
+    assert (commit.sequence, commit.manifest.counts[0].new) == (4, 1)
+    assert globbed(Lake(root)) == Counter([1, 2, 3, 4])
+    assert_clean(root)
 
 
 def test_a_download_that_breaks_off_is_an_error(proxy: Proxy, moto_store: Store) -> None:

@@ -190,9 +190,10 @@ class _Untranslated(LocalStorage):
 class _Unsynced(LocalStorage):
     """A sync that fails is nobody's business."""
 
-    def stage(self, folder: str, names: list[str]) -> None:
+    def stage(self, folder: str, names: list[str]) -> bool:
         with suppress(WriteError):
             super().stage(folder, names)
+        return True
 
 
 class _InPlace(LocalStorage):
@@ -240,8 +241,9 @@ DISK_GUARDS: dict[str, Opening] = {
 class _LosingFiles(LocalStorage):
     """Staged files are not synced before the commit."""
 
-    def stage(self, folder: str, names: list[str]) -> None:
+    def stage(self, folder: str, names: list[str]) -> bool:
         del folder, names
+        return True
 
 
 class _LosingNames(LocalStorage):
