@@ -111,7 +111,8 @@ def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterializati
         metadata: dict[str, Any] = dict(each.facts)
         if each.newest:
             page = partition_page(lake, each.partition)
-            metadata |= {name: MetadataValue.md(text) for name, text in page.items()}
+            metadata["duckdb"] = page.duckdb
+            metadata |= {"sample": MetadataValue.md(page.sample)} if page.sample is not None else {}
             metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
         yield kind(result.feed.name, partition=each.partition, metadata=metadata)
 

@@ -42,9 +42,13 @@ def events(result: ExportResult, lake: FeedLake) -> Iterator[dg.AssetMaterializa
         )
 
 
-def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MarkdownMetadataValue]:
+def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MetadataValue[str]]:
     """Give the metadata that shows a few rows, and how to read them all."""
-    return {name: dg.MetadataValue.md(text) for name, text in partition_page(lake, partition).items()}
+    page = partition_page(lake, partition)
+    shown: dict[str, dg.MetadataValue[str]] = {"duckdb": dg.MetadataValue.text(page.duckdb)}
+    if page.sample is not None:
+        shown["sample"] = dg.MetadataValue.md(page.sample)
+    return shown
 
 
 def column_schema(records: Iterable[ColumnRecord]) -> dict[str, dg.TableSchema]:

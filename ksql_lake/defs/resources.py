@@ -86,7 +86,9 @@ def _progress_lines(extraction: Extraction, log: logging.Logger) -> Callable[[Pr
         if progress.attempt > attempt:
             began, attempt = now, progress.attempt
             again = f" (attempt {attempt})" if attempt > 1 else ""
-            log.info("%s: the server answers%s\n%s", progress.feed, again, extraction.question.statement)
+            log.info(
+                "%s%s: the server answers the query\n%s", progress.feed, again, extraction.question.statement
+            )
         elif now - last >= PROGRESS_SECONDS:
             last = now
             so_far = rate(progress.rows, progress.bytes, now - began)

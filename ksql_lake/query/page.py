@@ -5,6 +5,8 @@ Pure but for the sample. It refuses to say what changes with every export; those
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake
 from ksql_lake.quantities import count_text
@@ -19,16 +21,27 @@ def description(lake: FeedLake) -> str:
     return f"{said}.\n\n{_about(feed)}\n\nIn DuckDB, without anything of ours:\n\n{_sql(duckdb_snippet(lake))}"
 
 
-def partition_page(lake: FeedLake, partition: str) -> dict[str, str]:
-    """Give the texts of one day or version by name; Markdown.
+@dataclass(frozen=True, slots=True)
+class PartitionPage:
+    """What the page of one day or version shows of its rows.
 
-    The rows are those of the newest day with rows where the day itself has none.
+    Attributes:
+        duckdb: SQL that reads it, on one line: pages break text, but not code.
+        sample: The first rows as Markdown, of the newest day with rows where the day has none; None where the
+            feed wants none shown.
     """
-    texts = {"duckdb": _sql(duckdb_snippet(lake, partition))}
+
+    duckdb: str
+    sample: str | None
+
+
+def partition_page(lake: FeedLake, partition: str) -> PartitionPage:
+    """Give what the page of one day or version shows of its rows."""
     rows = lake.feed.sample_rows
-    if rows:
-        texts["sample"] = sample(lake, partition, rows=rows)
-    return texts
+    return PartitionPage(
+        duckdb=" ".join(line.strip() for line in duckdb_snippet(lake, partition).splitlines()),
+        sample=sample(lake, partition, rows=rows) if rows else None,
+    )
 
 
 def _about(feed: Feed) -> str:
