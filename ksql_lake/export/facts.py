@@ -26,8 +26,8 @@ EMPTY_DAYS = 31
 LISTED = 5
 """How many days with late rows a summary names."""
 
-ROWS = "dagster/partition_row_count"
-"""The name under which Dagster knows the rows of a partition."""
+ROWS = "partition_rows"
+"""The name of the rows a partition holds. Dagster's own name for it is so long that its pages overflow."""
 
 Facts = dict[str, int | float | str]
 

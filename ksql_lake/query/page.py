@@ -13,6 +13,12 @@ from ksql_lake.quantities import count_text
 from ksql_lake.query.sample import sample
 from ksql_lake.query.snippet import duckdb_snippet
 
+NARROW = 60
+"""Characters of a table's heading up to which it fits among the other facts of a page."""
+
+FOLDED = 1000
+"""From this many characters on Dagster opens Markdown in a window of its own."""
+
 
 def description(lake: FeedLake) -> str:
     """Give the feed's own words, what its partitions are, and the SQL that reads it."""
@@ -37,11 +43,11 @@ class PartitionPage:
 
 def partition_page(lake: FeedLake, partition: str) -> PartitionPage:
     """Give what the page of one day or version shows of its rows."""
-    rows = lake.feed.sample_rows
-    return PartitionPage(
-        duckdb=" ".join(line.strip() for line in duckdb_snippet(lake, partition).splitlines()),
-        sample=sample(lake, partition, rows=rows) if rows else None,
-    )
+    sql = " ".join(line.strip() for line in duckdb_snippet(lake, partition).splitlines())
+    if not lake.feed.sample_rows:
+        return PartitionPage(sql, None)
+    rows = sample(lake, partition, rows=lake.feed.sample_rows)
+    return PartitionPage(sql, rows if len(rows.partition("\n")[0]) <= NARROW else rows.ljust(FOLDED))
 
 
 def _about(feed: Feed) -> str:

@@ -31,6 +31,7 @@ class DagsterDev:
 
     url: str
     log: Path
+    pid: int
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask GraphQL, as the UI does."""
@@ -45,6 +46,23 @@ class DagsterDev:
         nodes = self.ask("{assetNodes {assetKey {path} description}}")["assetNodes"]
         return {"/".join(node["assetKey"]["path"]): node["description"] for node in nodes}
 
+    def materialised(self, asset: str) -> list[str]:
+        """The partitions of an asset's materialisations, newest first."""
+        query = (
+            "query($path: [String!]!) {assetNodeOrError(assetKey: {path: $path})"
+            " {... on AssetNode {assetMaterializations {partition}}}}"
+        )
+        events = self.ask(query, path=[asset])["assetNodeOrError"]["assetMaterializations"]
+        return [event["partition"] for event in events]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, newest first: `runId`, `status`, `tags` by key."""
+        query = "{runsOrError {... on Runs {results {runId status tags {key value}}}}}"
+        return [
+            {**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}}
+            for run in self.ask(query)["runsOrError"]["results"]
+        ]
+
     def until(self, what: Callable[[], T | None]) -> T:
         """Wait for something to be there."""
         deadline = time.monotonic() + PATIENCE
@@ -57,8 +75,8 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(project: Project) -> Iterator[DagsterDev]:
-    """Start `dagster dev` on a project, with the daemon, and wait until its code location is loaded."""
+def dagster_dev(project: Project, *, asset: str = "payments") -> Iterator[DagsterDev]:
+    """Start `dagster dev` on a project, with the daemon, and wait until its code location shows an asset."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -76,16 +94,16 @@ def dagster_dev(project: Project) -> Iterator[DagsterDev]:
             start_new_session=True,
         )
     try:
-        server = DagsterDev(url, log)
-        server.until(lambda: _loaded(server, process))
+        server = DagsterDev(url, log, process.pid)
+        server.until(lambda: _loaded(server, process, asset))
         yield server
     finally:
         stop(process)
 
 
-def _loaded(server: DagsterDev, process: subprocess.Popen[bytes]) -> bool:
+def _loaded(server: DagsterDev, process: subprocess.Popen[bytes], asset: str) -> bool:
     assert process.poll() is None, server.log.read_text()
     try:
-        return "payments" in server.assets()
+        return asset in server.assets()
     except requests.ConnectionError:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,10 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"name": name, **keys}))
         return path
+
+    def copy_feeds(self, active: Path) -> None:
+        """Take the feed files of a folder."""
+        shutil.copytree(active, self.folder / "feeds" / "active")
 
     def write_feeds(self) -> None:
         """Write the two streams and the table."""

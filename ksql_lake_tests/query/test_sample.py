@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from ksql_lake.lake import Lake
-from ksql_lake.query.page import description, partition_page
+from ksql_lake.query.page import FOLDED, description, partition_page
 from ksql_lake.query.sample import CHARACTERS, COLUMNS, HIDDEN, sample
 from ksql_lake.query.snippet import duckdb_snippet
 from ksql_lake.schema import parse_schema
@@ -110,6 +110,10 @@ def test_a_sample_is_bounded(tmp_path: Path) -> None:
     assert cells[1][1] == "x" * (CHARACTERS - 1) + "…"
     assert shown.endswith("; 89 columns more.")
     assert len(shown) < 20_000
+    # Too wide to stand among other facts: long enough for Dagster to fold it.
+    folded = partition_page(lake.feed(table_feed(sample_rows=1)), "v1").sample
+    assert folded is not None
+    assert len(folded) >= FOLDED
 
 
 def test_files_that_are_on_their_way_out_fail_nothing(tmp_path: Path) -> None:
@@ -172,7 +176,8 @@ def test_a_feed_can_keep_its_rows_off_the_page(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     land_rows(lake, stream_feed(), [event(1)])
 
-    assert partition_page(lake.feed(stream_feed()), DAY).sample is not None
+    shown = partition_page(lake.feed(stream_feed()), DAY).sample
+    assert shown == sample(lake.feed(stream_feed()), DAY, rows=5)
     page = partition_page(lake.feed(stream_feed(sample_rows=0)), DAY)
     assert page.sample is None
     with duckdb.connect() as connection:
