@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import HttpCredentials, Locator, Page, ViewportSize, expect, sync_playwright
 
 from ksql_lake_tests.defs.dev_server import PATIENCE, REPOSITORY
 
@@ -29,19 +29,25 @@ QUIET = (
 
 
 @contextmanager
-def chromium_page(*, user: tuple[str, str] | None = None) -> Iterator[Page]:
+def chromium_page(*, user: tuple[str, str] | None = None, host: str = "") -> Iterator[Page]:
     """Open a page in a browser with a profile of its own.
 
     Args:
         user: Name and password it gives to a server that asks for them.
+        host: A name that leads to this machine; its certificate is taken as it is.
     """
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}")
     ARTIFACTS.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        credentials = {"username": user[0], "password": user[1]} if user else None
-        context = browser.new_context(viewport=SIZE, http_credentials=credentials)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[*QUIET, f"--host-resolver-rules=MAP {host} 127.0.0.1"] if host else QUIET,
+        )
+        credentials = HttpCredentials(username=user[0], password=user[1]) if user else None
+        context = browser.new_context(
+            viewport=SIZE, http_credentials=credentials, ignore_https_errors=bool(host)
+        )
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         expect.set_options(timeout=PATIENCE * 1000)

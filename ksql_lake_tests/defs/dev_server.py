@@ -1,4 +1,4 @@
-"""A real `dagster dev`, web server and daemon, on a project of a test; ended with all its processes."""
+"""A real `dagster dev`, or the web server alone, on a project of a test; ended with all its processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DagsterDev:
-    """A running `dagster dev`."""
+    """A running `dagster dev` or web server."""
 
     url: str
     log: Path
@@ -74,15 +74,33 @@ class DagsterDev:
         raise AssertionError(f"nothing came; dagster dev said:\n{self.log.read_text()[-5000:]}")
 
 
+def free_port() -> int:
+    """Give a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def dagster_dev(project: Project, *, asset: str = "payments") -> Iterator[DagsterDev]:
     """Start `dagster dev` on a project, with the daemon, and wait until its code location shows an asset."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url, log = f"http://127.0.0.1:{port}", project.folder / "dagster_dev.log"
+    with _serving(project, "dagster", "dev", asset=asset) as server:
+        yield server
+
+
+@contextmanager
+def dagster_webserver(project: Project, *arguments: str) -> Iterator[DagsterDev]:
+    """Start the web server alone, and wait until its code location shows the asset `payments`."""
+    with _serving(project, "dagster_webserver", *arguments, asset="payments") as server:
+        yield server
+
+
+@contextmanager
+def _serving(project: Project, module: str, *arguments: str, asset: str) -> Iterator[DagsterDev]:
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", project.folder / f"{module}_{port}.log"
     (project.folder / "home" / "dagster.yaml").write_text((REPOSITORY / "deploy" / "dagster.yaml").read_text())
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml")]
+    command = [sys.executable, "-m", module, *arguments, "-w", str(REPOSITORY / "workspace.yaml")]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(port)],
