@@ -173,9 +173,12 @@ def _use_the_ui(proxy: Proxy, dagster: DagsterDev) -> None:
         opened: list[WebSocket] = []
         received: list[str | bytes] = []
 
+        def keep(frame: str | bytes) -> None:
+            received.append(frame)
+
         def listen(socket: WebSocket) -> None:
             opened.append(socket)
-            socket.on("framereceived", received.append)
+            socket.on("framereceived", keep)
 
         page.on("websocket", listen)
         page.goto(f"{proxy.origin}/assets/totals?view=partitions")
