@@ -105,12 +105,13 @@ def register(storage: Storage, layout: FeedLayout, form: Format) -> Index:
         SchemaChangeError: The columns of a table's versions cannot be read as one.
         WriteError: The disk or its permissions are in the way.
     """
+    local = _local(storage)
     with exclusive(storage, layout):
-        return _bring_up_to_date(storage, layout, form)
+        return _bring_up_to_date(local, layout, form)
 
 
-def _bring_up_to_date(storage: Storage, layout: FeedLayout, form: Format) -> Index:
-    local, state = _local(storage), CommitLog(storage, layout).recover()
+def _bring_up_to_date(storage: LocalStorage, layout: FeedLayout, form: Format) -> Index:
+    state = CommitLog(storage, layout).recover()
     wanted, location = contents(layout, state), storage.uri(layout.index(form))
     if wanted is None:
         return Index(layout.name, layout.kind, form, location, None, 0, None)
@@ -118,7 +119,7 @@ def _bring_up_to_date(storage: Storage, layout: FeedLayout, form: Format) -> Ind
     if note is None or _outdated(storage, layout, note, wanted):
         sound = note is not None and not _broken(storage, layout, note)
         held = parse_schema(note.columns) if note and sound else None
-        built = _builder(form).build(local, layout.index(form), wanted, held)
+        built = _builder(form).build(storage, layout.index(form), wanted, held)
         _write_note(storage, layout, form, wanted, built)
     return Index(layout.name, layout.kind, form, location, len(wanted.files), wanted.records, built)
 
@@ -163,7 +164,7 @@ def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
     """
     for finding in stale(storage, layout, CommitLog(storage, layout).load()):
         form = next(form for form in FORMATS if layout.index(form) == finding.key)
-        _bring_up_to_date(storage, layout, form)
+        _bring_up_to_date(_local(storage), layout, form)
         yield finding
 
 

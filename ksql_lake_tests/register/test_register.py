@@ -298,6 +298,27 @@ def test_a_damaged_index_is_found_and_built_anew(evolved: FeedLake, form: Format
         assert READERS[form](evolved).num_rows == 10
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_run_that_was_killed_before_its_note_is_finished(evolved: FeedLake, form: Format) -> None:
+    """Where the index is ahead of its note, or half made, registering again doubles and loses nothing."""
+    note = Path(evolved.storage.uri(evolved.layout.index_note(form)))
+    make(evolved, form)
+    before = note.read_bytes()
+    land(Lake(evolved.storage.uri("")), row(20, day=1))
+    make(evolved, form)
+
+    note.write_bytes(before)
+    finished = make(evolved, form)
+    note.unlink()
+    anew = make(evolved, form)
+
+    assert finished.built is not None
+    assert (finished.built.added, finished.built.removed) == (0, 0)
+    assert anew.built is not None
+    assert anew.built.added == 4
+    assert rows_of(READERS[form](evolved)) == rows_of(seen_by_duckdb(evolved), without=NOT_IN[form])
+
+
 def test_a_delta_log_that_others_broke_is_written_anew(evolved: FeedLake) -> None:
     """A log that cannot be read any more is no reason to fail."""
     index = make(evolved, "delta")
@@ -392,6 +413,17 @@ def test_a_feed_without_rows_has_nothing_to_index(tmp_path: Path, form: Format) 
 
     assert make(feed, form).files is None
     assert registered(feed.storage, feed.layout) == ()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_lake_in_an_object_store_is_refused(form: Format) -> None:
+    """Nothing is asked of the store before the error says what to do instead."""
+    feed = Lake("s3://nowhere/lake").feed(STREAM)
+
+    with pytest.raises(
+        ConfigError, match="only be built for a lake in a folder\nRead a lake in an object store as"
+    ):
+        make(feed, form)
 
 
 @pytest.mark.parametrize("form", FORMATS)
