@@ -122,7 +122,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytearray | bytes):
         return bytes(value).hex()
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: plain(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value
