@@ -63,26 +63,20 @@ class RowDecoder:
             DecodeError: Names the first bad row, its first bad column and the value; or there are not `count`
                 rows.
         """
-        found = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + 1 if data else 0
-        if found != count:
-            raise DecodeError(
-                f"a block of {count} rows holds {found}",
-                hint="This is a defect of ksql-lake: please report it with the server's version.",
-                row=first_row + 1,
-            )
-        if not data:
-            return self._exact.read((), first_row=first_row)
+        pieces = list(_pieces(data, FLAT_PIECE))
+        plain = [self._read_flat(piece) for piece in pieces]
+        if sum(batch.num_rows if batch is not None else 0 for batch in plain) != count:
+            _check_count(data, count, first_row)
         batches: list[pa.RecordBatch] = []
-        for piece in _pieces(data, FLAT_PIECE):
-            for batch in self._piece(piece, first_row):
-                batches.append(batch)
-                first_row += batch.num_rows
+        for batch, piece in zip(plain, pieces, strict=True):
+            for part in self._read_columns(piece, first_row) if batch is None else (batch,):
+                batches.append(part)
+                first_row += part.num_rows
         return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
-    def _piece(self, data: bytes, first_row: int) -> Iterator[pa.RecordBatch]:
-        batch = self._read_flat(data)
-        if batch is not None:
-            yield batch
+    def _read_columns(self, data: bytes, first_row: int) -> Iterator[pa.RecordBatch]:
+        if not data:
+            yield self._exact.read((), first_row=first_row)
             return
         for part in _pieces(data, COLUMN_PIECE):
             lines = _lines(part)
@@ -110,6 +104,16 @@ class RowDecoder:
             return None
         self._doubts = 0
         return batch
+
+
+def _check_count(data: bytes, count: int, first_row: int) -> None:
+    found = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + 1 if data else 0
+    if found != count:
+        raise DecodeError(
+            f"a block of {count} rows holds {found}",
+            hint="This is a defect of ksql-lake: please report it with the server's version.",
+            row=first_row + 1,
+        )
 
 
 def _pieces(data: bytes, size: int) -> Iterator[bytes]:

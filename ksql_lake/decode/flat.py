@@ -12,14 +12,18 @@ import pyarrow.csv as pacsv
 from ksql_lake.decode import times
 from ksql_lake.decode.decimals import decimals
 from ksql_lake.decode.literals import from_base64
-from ksql_lake.decode.proof import fields_of, prove_column, prove_points
-from ksql_lake.decode.structure import UNESCAPE, Layout, layout, without_escapes
+from ksql_lake.decode.proof import prove_column, prove_points
+from ksql_lake.decode.structure import UNESCAPE, Layout, Workspace, layout, without_escapes
 from ksql_lake.schema import Decimal, KsqlType, Primitive, Schema, arrow_type
 
 _CSV_TYPES: dict[KsqlType, pa.DataType] = {
     Primitive.BYTES: pa.string(),  # base64 is not CSV's business
     Primitive.TIMESTAMP: pa.timestamp("ms"),  # with a zone, CSV would demand one in the text
 }
+
+
+_POOL = pa.system_memory_pool()
+"""Arrow's own pool gives memory back at once and pays for it anew with every block."""
 
 
 class FlatReader:
@@ -33,9 +37,9 @@ class FlatReader:
     def __init__(self, schema: Schema, arrow: pa.Schema) -> None:
         self._arrow = arrow
         self._kinds = [column.type for column in schema]
-        self._points = Primitive.DOUBLE in self._kinds
+        self._space = Workspace()
         names = [str(number) for number in range(len(self._kinds))]
-        self._names = ["before", *names, "after"]
+        self._names = ["before", *names]
         self._parse = pacsv.ParseOptions(double_quote=False, newlines_in_values=False, ignore_empty_lines=False)
         self._convert = pacsv.ConvertOptions(
             column_types={name: _csv_type(kind) for name, kind in zip(names, self._kinds, strict=True)},
@@ -57,13 +61,17 @@ class FlatReader:
             ValueError: The block cannot be proven to be read right this way.
         """
         plain = without_escapes(data)
-        found = layout(plain, len(self._kinds), controls=plain is not data)
-        if self._points:
-            prove_points(found)
+        found = layout(plain, len(self._kinds), controls=plain is not data, space=self._space)
+        doubles = [
+            fields
+            for kind, fields in zip(self._kinds, found.columns, strict=True)
+            if kind == Primitive.DOUBLE
+        ]
+        prove_points(found, doubles)
         table = self._read_csv(found)
         quoted = 0
         arrays = []
-        for kind, column, fields in zip(self._kinds, table.columns, fields_of(found), strict=True):
+        for kind, column, fields in zip(self._kinds, table.columns, found.columns, strict=True):
             array = column.combine_chunks()
             quoted += prove_column(kind, fields, array)
             arrays.append(_finished(kind, array, escaped=plain is not data))
@@ -77,8 +85,9 @@ class FlatReader:
             read_options=pacsv.ReadOptions(block_size=found.size, column_names=self._names),
             parse_options=self._parse,
             convert_options=self._convert,
+            memory_pool=_POOL,
         )
-        if table.num_rows != found.starts.shape[1]:
+        if table.num_rows != found.rows:
             raise ValueError("CSV and JSON see different rows")
         return table
 

@@ -8,19 +8,18 @@ includes valid forms that the server does not write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ksql_lake.decode.literals import SPECIAL_DOUBLES
-from ksql_lake.decode.structure import QUOTE, Bytes, Layout, Positions
+from ksql_lake.decode.structure import QUOTE, Bytes, Fields, Layout, Mask, Positions, inside_strings
 from ksql_lake.schema import Decimal, KsqlType, Primitive
 
-Mask = npt.NDArray[np.bool_]
-
+_LETTERS = np.array([0x4040404040404040 >> 8 * (8 - n) << 8 * (8 - n) for n in range(9)], np.uint64)
+"""Which bits tell letters from digits, points and signs in the last so many bytes of a word."""
 _SPECIAL = {f'"{name}"'.encode() for name in SPECIAL_DOUBLES}
 _ZERO, _MINUS, _POINT, _NULL, _TRUE, _FALSE, _T = b"0-.ntfT"
 _LENGTHS = {  # with their quotation marks
@@ -30,34 +29,34 @@ _LENGTHS = {  # with their quotation marks
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """One column's values as bytes: where they are, what they begin and end with."""
-
-    text: Bytes
-    start: Positions
-    length: Positions
-    first: Bytes
-    last: Bytes
-
-
-def fields_of(found: Layout) -> list[Fields]:
-    """Give the values of a block, column by column."""
-    firsts, lasts, lengths = found.text[found.starts], found.text[found.ends - 1], found.ends - found.starts
-    columns = zip(found.starts, lengths, firsts, lasts, strict=True)
-    return [Fields(found.text, start, length, first, last) for start, length, first, last in columns]
-
-
-def prove_points(found: Layout) -> None:
+def prove_points(found: Layout, doubles: Sequence[Fields]) -> None:
     """Prove that no number has a point without digits after it, such as `1.e5`.
+
+    Args:
+        found: The block.
+        doubles: Its DOUBLE columns; a number of any other type has no exponent.
 
     Raises:
         ValueError: It cannot be proven.
     """
-    points = np.flatnonzero(found.text == _POINT)
+    if not any(map(_has_exponent, doubles)):
+        return
+    points = np.flatnonzero(found.text[: found.size] == _POINT)
     bare = (found.text[points + 1] | 0x20) == ord("e")
     if bare.any():
-        _require(found.inside[points[bare]] == 1)
+        _require(inside_strings(found.text, found.size)[points[bare]] == 1)
+
+
+def _has_exponent(fields: Fields) -> bool:
+    """Whether a letter stands in a value that begins as a number does."""
+    lengths, ends = fields.length, fields.end
+    numbers = _digit(fields.first) | (fields.first == _MINUS)
+    words = np.ndarray((len(fields.text) - 7,), "<u8", fields.text.data, strides=(1,))
+    for passed in range(0, int(lengths.max()), 8):
+        letters = words[np.maximum(ends - (8 + passed), 0)] & _LETTERS[np.clip(lengths - passed, 0, 8)]
+        if ((letters != 0) & numbers).any():
+            return True
+    return False
 
 
 def prove_column(kind: KsqlType, fields: Fields, array: pa.Array) -> int:
@@ -97,18 +96,23 @@ def _prove_numbers(fields: Fields, other: Mask) -> None:
     negative = fields.first == _MINUS
     _require(_digit(fields.first) | negative | other)
     _require(_digit(fields.last) | other)
-    _prove_zeros(fields, np.flatnonzero((fields.first == _ZERO) & (fields.length > 1)), 1)
-    if negative.any():
-        rows = np.flatnonzero(negative)
-        second = fields.text[fields.start[rows] + 1]
+    zero = np.flatnonzero(fields.first == _ZERO)
+    if len(zero):
+        starts = fields.before[zero] + fields.lead
+        longer = fields.after[zero] - fields.trail - starts > 1
+        _prove_zeros(fields, starts[longer] + 1)
+    rows = np.flatnonzero(negative)
+    if len(rows):
+        seconds = fields.before[rows] + (fields.lead + 1)
+        second = fields.text[seconds]
         _require(_digit(second))
         # "-0" too is refused: as a DOUBLE it has a sign in CSV and none in JSON.
-        _prove_zeros(fields, rows[second == _ZERO], 2)
+        _prove_zeros(fields, seconds[second == _ZERO] + 1)
 
 
-def _prove_zeros(fields: Fields, rows: Positions, after: int) -> None:
-    """Prove that a fraction or an exponent follows the leading zero of these rows."""
-    following = fields.text[fields.start[rows] + after]
+def _prove_zeros(fields: Fields, after: Positions) -> None:
+    """Prove that a fraction or an exponent follows a leading zero, given the places after the zeros."""
+    following = fields.text[after]
     _require((following == _POINT) | ((following | 0x20) == ord("e")))
 
 
@@ -116,14 +120,16 @@ def _prove_decimals(fields: Fields, null: Mask, kind: Decimal) -> None:
     """Prove that there are exactly the type's decimals, no exponent, and no digits that could overflow."""
     if kind.scale == 0:
         return  # read as text
-    end = fields.start + fields.length
-    _require((fields.text[end - kind.scale - 1] == _POINT) | null)
-    for place in range(1, kind.scale + 1):
+    start, end = fields.start, fields.end
+    _require((fields.text[end - (kind.scale + 1)] == _POINT) | null)
+    for place in range(2, kind.scale + 1):  # the last one is a digit already
         _require(_digit(fields.text[end - place]) | null)
     negative = fields.first == _MINUS
-    whole = fields.length - negative - 1 - kind.scale
-    below_one = fields.text[fields.start + negative] == _ZERO
-    _require((whole <= kind.precision - kind.scale) & (whole > 0) | (whole == 1) & below_one | null)
+    whole = end - start - negative - (1 + kind.scale)
+    few = (whole <= kind.precision - kind.scale) & (whole > 0) | null
+    if not few.all():
+        below_one = fields.text[start + negative] == _ZERO
+        _require(few | (whole == 1) & below_one)
 
 
 def _prove_doubles(fields: Fields, null: Mask, array: pa.Array) -> int:
@@ -148,9 +154,11 @@ def _prove_texts(kind: KsqlType, fields: Fields, null: Mask) -> int:
     quoted = fields.first == QUOTE
     _require(quoted | null)
     _require(quoted == (fields.last == QUOTE))
+    length = fields.length
+    _require(length != 1)  # a mark that would be the first and the last one
     lengths = _LENGTHS.get(kind) if isinstance(kind, Primitive) else None
     if lengths:
-        _require(np.logical_or.reduce([null, *(fields.length == length for length in lengths)]))
+        _require(np.logical_or.reduce([null, *(length == allowed for allowed in lengths)]))
     if kind == Primitive.TIMESTAMP:
         _require((fields.text[fields.start + 11] == _T) | null)
         _require((fields.text[fields.start + 20] == _POINT) | null)

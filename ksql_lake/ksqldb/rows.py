@@ -1,7 +1,7 @@
 """v1 responses (`application/vnd.ksql.v1+json`): bytes to events, at the speed of a byte search.
 
 The body is not one JSON document (some writers end it with a comma, some never close it), so it is read line
-by line. A block whose every line boundary is the one between two plain rows is recognised with two counts and
+by line. A block whose every line boundary is the one between two plain rows is recognised by its bytes and
 passed on as it is; everything else goes line by line. Nothing is ever skipped: a line is a row, a known message
 or an error. Holds the unfinished line and no more.
 """
@@ -9,6 +9,7 @@ or an error. Holds the unfinished line and no more.
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from ksql_lake.errors import ProtocolError
 from ksql_lake.ksqldb.completeness import Evidence, judge_rows
@@ -20,7 +21,8 @@ from ksql_lake.ksqldb.version import ServerVersion
 
 _START = b'{"row":{"columns":['
 _END = b"]}},"
-_BOUNDARY = _END + b"\n" + _START
+_BOUNDARY = np.frombuffer(_END + b"\n" + _START, "<u8")
+_NEWLINE = ord("\n")
 _UNKNOWN_KIND = "a line of the response is of no known kind"
 
 
@@ -177,7 +179,14 @@ def _plain_rows(lines: bytes) -> int:
     """Count the rows of a block that holds plain rows and nothing else; 0 for any other block."""
     if not (lines.startswith(_START) and lines.endswith(_END)):
         return 0
-    boundaries = lines.count(_BOUNDARY)
-    # CPython 3.11 deletes a byte four times faster than it counts one.
-    newlines = len(lines) - len(lines.replace(b"\n", b""))
-    return boundaries + 1 if boundaries == newlines else 0
+    text = np.frombuffer(lines, np.uint8)
+    newlines = np.flatnonzero(text == _NEWLINE)
+    if not len(newlines):
+        return 1
+    if newlines[-1] + len(_START) >= len(lines):
+        return 0
+    # Eight bytes at a time, from the end of one row to the beginning of the next.
+    words = np.ndarray((len(lines) - 7,), "<u8", lines, strides=(1,))
+    before = newlines - len(_END)
+    plain = all((words[before + 8 * number] == word).all() for number, word in enumerate(_BOUNDARY))
+    return len(newlines) + 1 if plain else 0
