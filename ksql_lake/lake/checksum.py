@@ -63,14 +63,17 @@ def combined(checksums: Iterable[str]) -> str:
 
 def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
     """Give two independent 64-bit numbers per row; columns count by name, so their order does not."""
-    totals = [np.zeros(batch.num_rows, dtype=np.uint64) for _ in _SEEDS]
+    # Numbers of values are mixed already, so one factor for each column and sum is enough: (value + 1) * factor.
+    factors = [_factors(name) for name in batch.schema.names]
+    totals = [
+        np.full(batch.num_rows, np.sum([known[number][0] for known in factors], dtype=np.uint64))
+        for number in range(len(_SEEDS))
+    ]
     part = np.empty(batch.num_rows, dtype=np.uint64)
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    for column, known in zip(batch.columns, factors, strict=True):
         values = _values(column)
-        for total, factor in zip(totals, _factors(name), strict=True):
-            # Numbers of values are mixed already, so one factor for each column and sum is enough.
+        for total, factor in zip(totals, known, strict=True):
             np.multiply(values, factor, out=part)
-            part += factor
             np.add(total, part, out=total)
     first, second = (_scramble(total ^ seed) for total, seed in zip(totals, _SEEDS, strict=True))
     return first, second
@@ -139,11 +142,13 @@ def _strings(array: pa.Array) -> Words:
     """Hash each string by its length and its 8-byte words, the last one filled up with zeros."""
     narrow = np.frombuffer(array.buffers()[1], dtype=np.int32)
     offsets = narrow[array.offset : array.offset + len(array) + 1].astype(np.int64)
-    begins, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    offsets -= offsets[0]
+    begins, lengths = offsets[:-1], offsets[1:] - offsets[:-1]
     longest = int(lengths.max())
-    padded = np.zeros(int(offsets[-1] - offsets[0]) + longest + 8, dtype=np.uint8)
-    data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]
-    padded[: len(data)] = data
+    padded = np.zeros(int(offsets[-1]) + longest + 8, dtype=np.uint8)
+    padded[: offsets[-1]] = np.frombuffer(
+        array.buffers()[2] or b"", dtype=np.uint8, count=offsets[-1], offset=narrow[array.offset]
+    )
     anywhere = np.ndarray((len(padded) - 7,), "<u8", padded.data, strides=(1,))
     words = lengths.astype(np.uint64)
     words *= _EMPTY
@@ -151,7 +156,9 @@ def _strings(array: pa.Array) -> Words:
     if longest <= _SHORT:
         for place in range(0, longest, 8):
             # Beyond a string's end nothing is kept, and nothing adds nothing.
-            part = _mixed(anywhere[begins + place] & _KEPT[np.clip(lengths - place, 0, 8)])
+            part = anywhere[begins + place if place else begins]
+            part &= _kept(lengths, place, longest)
+            part = _mixed(part)
             part *= np.uint64(pow(_BASE, place // 8, 1 << 64))
             words += part
         return _scramble(words)
@@ -161,6 +168,19 @@ def _strings(array: pa.Array) -> Words:
     some = lengths > 0
     parts[bounds[1:][some] - 1] &= _KEPT[(lengths[some] - 1) % 8 + 1]
     return _scramble(words + _polynomial(_mixed(parts), bounds))
+
+
+def _kept(lengths: npt.NDArray[np.int64], place: int, longest: int) -> Words:
+    """Give the bits that belong to each string in the word at a place: those of the bytes before its end."""
+    bits = (lengths - place) << 3
+    if place:
+        np.maximum(bits, 0, out=bits)
+    if longest > place + 8:
+        np.minimum(bits, 64, out=bits)
+    # A shift by all 64 leaves nothing, and one less than nothing is every bit.
+    kept: Words = np.uint64(1) << bits.view(np.uint64)
+    kept -= np.uint64(1)
+    return kept
 
 
 def _lists(offsets: pa.Array, elements: Callable[[int, int], Words], *, ordered: bool) -> Words:
