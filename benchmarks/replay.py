@@ -12,7 +12,10 @@ from __future__ import annotations
 import socket
 import socketserver
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
+from typing import IO
 from urllib.parse import urlsplit
 
 _RECEIVE = 1 << 20
@@ -42,22 +45,26 @@ class _Handler(socketserver.BaseRequestHandler):
         if not head:
             return
         path = head.split(b" ", 2)[1]
-        recorded = self.server.answers.get(body) if path == b"/query" else None
-        if recorded is None:
-            recorded = self._ask(head, body)
-            if path == b"/query":
-                self.server.answers[body] = recorded
-        self.request.sendall(recorded)
+        if path != b"/query":
+            self._pass_on(head, body, self.request.sendall)
+            return
+        with self.server.recording:
+            if body not in self.server.answers:
+                file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+                self._pass_on(head, body, file.write)
+                file.flush()
+                self.server.answers[body] = file
+        # From the disk's cache straight to the socket: the server takes nearly no time from the contestants.
+        with open(f"/proc/self/fd/{self.server.answers[body].fileno()}", "rb") as answer:  # noqa: PTH123
+            self.request.sendfile(answer)
 
-    def _ask(self, head: bytes, body: bytes) -> bytes:
+    def _pass_on(self, head: bytes, body: bytes, take: Callable[[bytes], object]) -> None:
         lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
         lines.insert(1, b"Connection: close")
         with socket.create_connection(self.server.behind) as upstream:
             upstream.sendall(b"\r\n".join(lines) + body)
-            parts = []
             while part := upstream.recv(_RECEIVE):
-                parts.append(part)
-        return b"".join(parts)
+                take(part)
 
 
 class Replay(socketserver.ThreadingTCPServer):
@@ -69,7 +76,8 @@ class Replay(socketserver.ThreadingTCPServer):
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self.behind = (address.hostname or "127.0.0.1", address.port or 8088)
-        self.answers: dict[bytes, bytes] = {}
+        self.answers: dict[bytes, IO[bytes]] = {}
+        self.recording = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
 
 

@@ -1,6 +1,8 @@
-"""A process of our own that has no use for pandas: pyarrow is told so before it imports it by itself.
+"""What a process of our own may do and one of others may not: leave pandas out, keep the memory it has freed.
 
-Refuses to touch a process where pandas is loaded already.
+pyarrow is told that there is no pandas before it imports it by itself. Freed memory is kept for the next block
+of rows instead of being given back and fetched anew, which costs a sixth of an export. Refuses to touch a
+process where pandas is loaded already, and an allocator that somebody has chosen.
 """
 
 from __future__ import annotations
@@ -9,6 +11,24 @@ import sys
 
 ALONE = "alone"
 """Key in click's context object: the process is the command line's own, not a test or a program of others."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
+_KEPT = 128 << 20
+_LARGEST = 32 << 20
+
+
+def keep_freed_memory() -> None:
+    """Let Arrow use the C library's allocator, and that one keep what is freed; before pyarrow is imported.
+
+    Does nothing for Arrow where `ARROW_DEFAULT_MEMORY_POOL` is set, and nothing at all without glibc.
+    """
+    import ctypes  # noqa: PLC0415 - start-up stays light
+
+    if sys.platform != "linux" or not hasattr(process := ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    process.setenv(b"ARROW_DEFAULT_MEMORY_POOL", b"system", 0)
+    process.mallopt(_TRIM_THRESHOLD, _KEPT)
+    process.mallopt(_MMAP_THRESHOLD, _LARGEST)
 
 
 class _NoPandas:

@@ -16,7 +16,7 @@ import click
 
 from ksql_lake.cli.app import app
 from ksql_lake.cli.journal import journal
-from ksql_lake.cli.lean import ALONE
+from ksql_lake.cli.lean import ALONE, keep_freed_memory
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
 DEBUG = "debug"
@@ -32,6 +32,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 def main() -> None:
     """Run the command line and leave the process."""
+    keep_freed_memory()
     code = run(sys.argv[1:], alone=True)
     if code == INTERRUPTED:
         # A thread may still wait for a silent server, and Python would wait for it. Nothing it has read is

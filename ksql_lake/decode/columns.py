@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ksql_lake.decode import times
+from ksql_lake.decode.base64 import binaries
 from ksql_lake.decode.decimals import decimals
 from ksql_lake.decode.exact import converter
-from ksql_lake.decode.literals import Number, from_base64, key_token, scalar
+from ksql_lake.decode.literals import Number, key_token, scalar
 from ksql_lake.decode.wire import row_decoder
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Schema, Struct, arrow_type
 
@@ -97,7 +98,7 @@ def _doubles(values: Values) -> pa.Array:
 
 
 def _binaries(values: Values) -> pa.Array:
-    return pa.array([None if value is None else from_base64(value) for value in values], pa.binary())
+    return binaries(pa.array(values, pa.string()))
 
 
 def _times_of_day(values: Values) -> pa.Array:

@@ -127,6 +127,9 @@ def _pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 def _lines(data: bytes) -> list[bytes]:
     """Give the rows of a block, each without the comma that may stand between it and the next."""
+    rows = data.split(b",\n")
+    if len(rows) == data.count(b"\n") + 1:
+        return rows
     *lines, last = data.split(b"\n")
     return [*(line.removesuffix(b",") for line in lines), last]
 

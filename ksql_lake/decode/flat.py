@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from ksql_lake.decode import times
+from ksql_lake.decode.base64 import binaries
 from ksql_lake.decode.decimals import decimals
-from ksql_lake.decode.literals import from_base64
 from ksql_lake.decode.proof import prove_column, prove_points
 from ksql_lake.decode.structure import UNESCAPE, Layout, Workspace, layout, without_escapes
 from ksql_lake.schema import Decimal, KsqlType, Primitive, Schema, arrow_type
@@ -63,9 +63,7 @@ class FlatReader:
         plain = without_escapes(data)
         found = layout(plain, len(self._kinds), controls=plain is not data, space=self._space)
         doubles = [
-            fields
-            for kind, fields in zip(self._kinds, found.columns, strict=True)
-            if kind == Primitive.DOUBLE
+            fields for kind, fields in zip(self._kinds, found.columns, strict=True) if kind == Primitive.DOUBLE
         ]
         prove_points(found, doubles)
         table = self._read_csv(found)
@@ -106,8 +104,7 @@ def _finished(kind: KsqlType, array: pa.Array, *, escaped: bool) -> pa.Array:
         case Primitive.TIMESTAMP:
             return times.from_java_calendar(array)
         case Primitive.BYTES:
-            texts = array.to_pylist()
-            return pa.array([None if text is None else from_base64(text) for text in texts], pa.binary())
+            return binaries(array)
         case Primitive.STRING if escaped:
             valid, offsets, data = array.buffers()
             text = data.to_pybytes().translate(UNESCAPE)

@@ -3,7 +3,7 @@
 Takes a block of lines `{"row":{"columns":[...]}},` and proves, without parsing, that every line is such a frame
 around the same number of values. The proof rests on two facts: a valid JSON string holds no raw control
 character, and outside of strings every quotation mark, comma and line end is structure. Which commas are inside
-of strings is only asked when there are more of them than values; `proof` sees to it that every mark is the first
+of strings is only asked when there are more commas than values; `proof` sees to it that every mark is the first
 or the last byte of a value. It refuses blocks it cannot prove this of; that does not mean they are wrong.
 """
 

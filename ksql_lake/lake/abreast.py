@@ -15,16 +15,15 @@ Result = TypeVar("Result")
 
 THREADS = 8
 """A disk answers several syncs with one flush; with more threads the answers do not come sooner."""
-_FEW = 4
 
 
 def abreast(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int = THREADS) -> list[Result]:
-    """Do the work of every item, several at a time when there are many; give the results in order.
+    """Do the work of every item, several at a time; give the results in order.
 
     Raises:
         BaseException: What the first item that failed raised; the others were done, or failed, as well.
     """
-    if len(items) < _FEW:
+    if len(items) < 2:
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(threads, len(items)), "ksql-lake-abreast") as pool:
         futures = [pool.submit(work, item) for item in items]

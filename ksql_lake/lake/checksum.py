@@ -63,7 +63,7 @@ def combined(checksums: Iterable[str]) -> str:
 
 def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
     """Give two independent 64-bit numbers per row; columns count by name, so their order does not."""
-    # Numbers of values are mixed already, so one factor for each column and sum is enough: (value + 1) * factor.
+    # Values are mixed already, so one factor for each column and sum is enough: (value + 1) * factor.
     factors = [_factors(name) for name in batch.schema.names]
     totals = [
         np.full(batch.num_rows, np.sum([known[number][0] for known in factors], dtype=np.uint64))

@@ -113,14 +113,15 @@ class DaySplitter:
             yield DaySlice(self.days[first], batch, low, high)
             return
         index = np.searchsorted(self.bounds, events, side="right") - 1
-        order = np.argsort(index, kind="stable")
-        sorted_batch, sorted_events, sorted_index = batch.take(pa.array(order)), events[order], index[order]
-        starts = np.flatnonzero(np.diff(sorted_index, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            inside = sorted_events[start:end]
+        if (index[1:] < index[:-1]).any():
+            order = np.argsort(index, kind="stable")
+            batch, events, index = batch.take(pa.array(order)), events[order], index[order]
+        starts = np.flatnonzero(np.diff(index, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], len(index)], strict=True):
+            inside = events[start:end]
             yield DaySlice(
-                self.days[sorted_index[start]],
-                sorted_batch.slice(int(start), int(end - start)),
+                self.days[index[start]],
+                batch.slice(int(start), int(end - start)),
                 int(inside.min()),
                 int(inside.max()),
             )

@@ -1,14 +1,16 @@
 """Record batches to staged Parquet files, one per partition, in bounded memory.
 
-Rows are buffered per partition and written as row groups by a thread of its own, so that reading goes on
-meanwhile; when many partitions fill at once the largest buffers are written first. Files are finished or
-removed, never left half written, and nothing here decides where a file will be visible. Options follow what
+Rows are buffered per partition, and hashed and written as row groups by a thread of its own, so that reading
+goes on meanwhile; when many partitions fill at once the largest buffers are written first, and those whose rows
+seem to have all come. Files are finished or removed, never left half written, and nothing here decides where a
+file will be visible. Options follow what
 Spark, pandas and DuckDB all read: no dictionary-typed columns, no nanoseconds, nested types kept nested,
 statistics on.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -20,16 +22,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.checksum import EMPTY, RowChecksum
 
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
 BUFFERED_BYTES = 128_000_000
+_FIRST_SHARE = 5
+"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
 _CHECKSUM_ROWS = 16_384
 """Rows hashed at once: as many as stay in the processor's cache."""
 _LEAST_ROWS = 2048
-"""Average rows per batch below which batches are joined first."""
+"""Rows per batch below which batches are joined first."""
+_WAITING = 32
+"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
+_OPEN_FILES = 256
+"""Files that are open at most because their rows seemed to have all come."""
+_FINISHING = 4
+"""Files finished at once."""
 _SAMPLE_ROWS = 20_000
+_TELLING_ROWS = 1000
 _DICTIONARY_SHARE = 0.25
 
 
@@ -55,19 +67,37 @@ class StagedFile:
     max_event: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows to be written, and those among them that are not hashed yet because they came in small batches."""
+
+    batches: list[pa.RecordBatch]
+    small: list[pa.RecordBatch]
+
+
 @dataclass(slots=True)
 class _Partition:
     file: StagedFile
     writer: pq.ParquetWriter | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    small: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     size: int = 0
+    groups: int = 0
     checksum: RowChecksum = field(default_factory=RowChecksum)
 
-    def take(self) -> list[pa.RecordBatch]:
+    @property
+    def full(self) -> bool:
+        """Whether there is enough for a row group."""
+        share = 1 if self.groups else _FIRST_SHARE
+        return self.rows * share >= ROW_GROUP_ROWS or self.size * share >= ROW_GROUP_BYTES
+
+    def take(self) -> _Rows:
         """Give the buffered rows, and hold them no longer."""
-        batches, self.batches, self.rows, self.size = self.batches, [], 0, 0
-        return batches
+        taken = _Rows(self.batches, self.small)
+        self.batches, self.small, self.rows, self.size = [], [], 0, 0
+        self.groups += 1
+        return taken
 
     def saw(self, low: int | None, high: int | None) -> None:
         if low is not None and high is not None:
@@ -102,9 +132,12 @@ class PartitionWriter:
         self.metadata = dict(metadata)
         self.suffix = suffix
         self._partitions: dict[str, _Partition] = {}
+        self._waiting: dict[str, _Partition] = {}
+        self._open_files = 0
+        self._repeating: list[str] | None = None
         self._buffered = 0
         self._thread = ThreadPoolExecutor(1, "ksql-lake-writer")
-        self._writing: Future[None] | None = None
+        self._work: deque[Future[None]] = deque()
 
     def write(self, partition: str, batch: pa.RecordBatch, *, events: tuple[int, int] | None = None) -> None:
         """Add rows to a partition; `events` is the range of their event times.
@@ -113,16 +146,27 @@ class PartitionWriter:
             WriteError: The disk or its permissions are in the way.
         """
         part = self._open(partition)
+        size = batch.nbytes
         part.batches.append(batch)
         part.rows += batch.num_rows
-        part.size += batch.nbytes
+        part.size += size
         part.file.records += batch.num_rows
         part.saw(*(events or (None, None)))
-        self._buffered += batch.nbytes
-        if part.rows >= ROW_GROUP_ROWS or part.size >= ROW_GROUP_BYTES:
+        self._buffered += size
+        if batch.num_rows < _LEAST_ROWS:
+            part.small.append(batch)
+        else:
+            self._work.append(self._thread.submit(_hash, part.checksum, batch))
+        # The one that got rows last comes last.
+        self._waiting.pop(partition, None)
+        self._waiting[partition] = part
+        if part.full:
             self._flush_behind(part)
         while self._buffered > BUFFERED_BYTES:
-            self._flush_behind(max(self._partitions.values(), key=lambda other: other.size))
+            self._flush_behind(max(self._waiting.values(), key=lambda other: other.size))
+        while len(self._waiting) > _WAITING and self._open_files < _OPEN_FILES:
+            self._open_files += 1
+            self._flush_behind(next(iter(self._waiting.values())))
 
     def touch(self, partition: str) -> None:
         """Make sure the partition gets a file, even one without rows."""
@@ -134,20 +178,14 @@ class PartitionWriter:
         Raises:
             WriteError: The disk or its permissions are in the way.
         """
-        self._await()
+        self._await(0)
         self._thread.shutdown()
-        for part in self._partitions.values():
-            self._flush(part, part.take())
-            part.file.checksum = part.checksum.text
-            with self.area.writing():
-                writer = self._writer(part)
-                writer.add_key_value_metadata({**self.metadata, "ksql_lake.partition": part.file.partition})
-                writer.close()
+        abreast(self._finish, list(self._partitions.values()), threads=_FINISHING)
         return [self._partitions[key].file for key in sorted(self._partitions)]
 
     def abandon(self) -> None:
         """Close the files without finishing them; whoever owns the folder removes them."""
-        self._thread.shutdown()
+        self._thread.shutdown(cancel_futures=True)
         for part in self._partitions.values():
             if part.writer is not None and part.writer.is_open:
                 # Only frees the handle: the file is never seen, and the reason for giving up is raised already.
@@ -162,47 +200,73 @@ class PartitionWriter:
 
     def _flush_behind(self, part: _Partition) -> None:
         """Write a partition's rows while the caller goes on; one such piece of work at a time."""
-        self._await()
+        self._await(0)
+        self._waiting.pop(part.file.partition, None)
         self._buffered -= part.size
-        self._writing = self._thread.submit(self._flush, part, part.take())
+        self._work.append(self._thread.submit(self._flush, part, part.take()))
 
-    def _await(self) -> None:
-        """Wait until nothing is being written; raises what went wrong there."""
-        running, self._writing = self._writing, None
-        if running is not None:
-            running.result()
+    def _await(self, left: int) -> None:
+        """Wait until so little work is left; raises what went wrong in what is done."""
+        while len(self._work) > left:
+            self._work.popleft().result()
 
-    def _flush(self, part: _Partition, batches: list[pa.RecordBatch]) -> None:
-        if not batches:
+    def _flush(self, part: _Partition, rows: _Rows) -> None:
+        if not rows.batches:
             return
-        table = pa.Table.from_batches(batches, schema=self.schema)
-        # A day's share of a batch may be a few rows; hashing and writing want many.
-        if len(batches) * _LEAST_ROWS > table.num_rows:
-            table = table.combine_chunks()
-        batches.clear()
-        for batch in table.to_batches(max_chunksize=_CHECKSUM_ROWS):
-            part.checksum.add(batch)
+        table = pa.Table.from_batches(rows.batches, schema=self.schema)
+        if rows.small:
+            # A day's share of a batch may be a few rows; hashing and writing want many.
+            few = pa.Table.from_batches(rows.small, schema=self.schema).combine_chunks()
+            for batch in few.to_batches(max_chunksize=_CHECKSUM_ROWS):
+                part.checksum.add(batch)
+            table = few if len(rows.small) == len(rows.batches) else table.combine_chunks()
         with self.area.writing():
             self._writer(part, sample=table).write_table(table, row_group_size=ROW_GROUP_ROWS)
 
+    def _finish(self, part: _Partition) -> None:
+        self._flush(part, part.take())
+        part.file.checksum = part.checksum.text
+        with self.area.writing():
+            writer = self._writer(part)
+            writer.add_key_value_metadata({**self.metadata, "ksql_lake.partition": part.file.partition})
+            writer.close()
+
     def _writer(self, part: _Partition, sample: pa.Table | None = None) -> pq.ParquetWriter:
         if part.writer is None:
-            repeating = dictionary_columns(sample) if sample is not None else []
+            repeating = self._repeating_columns(sample)
             part.writer = pq.ParquetWriter(
                 self.area.path(part.file.name),
                 self.schema,
                 compression=self.codec,
                 compression_level=self.level,
                 use_dictionary=repeating,
-                # Rows come nearly in the order of their times: differences take a fraction of the room.
+                # Times come nearly in their order, and whole numbers are mostly small: differences take a
+                # fraction of the room.
                 column_encoding={
                     column.name: "DELTA_BINARY_PACKED"
                     for column in self.schema
-                    if pa.types.is_timestamp(column.type) and column.name not in repeating
+                    if (pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type))
+                    and column.name not in repeating
                 },
                 write_statistics=True,
             )
         return part.writer
+
+    def _repeating_columns(self, sample: pa.Table | None) -> list[str]:
+        """Choose the columns with a dictionary, for all files alike once a sample was large enough to tell."""
+        if self._repeating is not None:
+            return self._repeating
+        if sample is None:
+            return []
+        chosen = dictionary_columns(sample)
+        if sample.num_rows >= _TELLING_ROWS:
+            self._repeating = chosen
+        return chosen
+
+
+def _hash(checksum: RowChecksum, batch: pa.RecordBatch) -> None:
+    for piece in pa.Table.from_batches([batch]).to_batches(max_chunksize=_CHECKSUM_ROWS):
+        checksum.add(piece)
 
 
 def parse_compression(text: str) -> tuple[str, int | None]:

@@ -124,3 +124,19 @@ def test_a_broken_environment_names_the_variable(project: Project) -> None:
         "error: the environment cannot be used: KSQLDB_URL: must start with http:// or https://\n"
         "Correct the variable, or unset it to use its default.\n"
     )
+
+
+@pytest.mark.parametrize(("chosen", "used"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_a_process_of_its_own_keeps_freed_memory(chosen: str | None, used: str) -> None:
+    """Arrow uses the C library's allocator, unless the environment names another one."""
+    code = (
+        "from ksql_lake.cli.lean import keep_freed_memory; keep_freed_memory()\n"
+        "import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
+    )
+    environment = {"ARROW_DEFAULT_MEMORY_POOL": chosen} if chosen else {}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+
+    assert done.stdout.split() == [used]
