@@ -25,7 +25,7 @@ Examples:
 Environment (default):
   KSQLDB_URL       the server (http://localhost:8088)
   KSQLDB_USER, KSQLDB_PASSWORD, KSQLDB_TOKEN, KSQLDB_CA_FILE, ...
-  KSQL_LAKE_ROOT   the lake's folder (data_lake)
+  KSQL_LAKE_ROOT   the lake's folder (data_lake), or s3://bucket/prefix
   KSQL_LAKE_FEEDS  the folder of feed files (feeds)
   DAGSTER_HOME     when set, exports are told to this Dagster instance
 

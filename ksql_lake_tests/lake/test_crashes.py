@@ -40,6 +40,21 @@ def test_hundreds_of_kills_lose_double_and_tear_nothing() -> None:
     assert int(figures["files read"]) > 0
 
 
+@pytest.mark.parametrize("store", ["moto", "seaweedfs"])
+def test_kills_into_a_store_lose_double_and_tear_nothing(store: str) -> None:
+    """The same in an object store: no rename, no lock, requests cut off anywhere, and every row once."""
+    command = [sys.executable, "-m", "ksql_lake_tests.lake.crashing", "--store", store]
+    command += ["--kills", "40", "--seed", "11", "--seconds", str(PATIENCE)]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE + 120, check=False)
+
+    figures = dict(re.findall(r"^ *(.+?)  +(\S.*)$", done.stdout, re.MULTILINE))
+    assert {kind: figures.get(kind) for kind in BAD} == dict.fromkeys(BAD, "0"), done.stdout + done.stderr
+    assert done.returncode == 0
+    assert int(figures["commits"]) > 10
+    assert int(figures["reader: polls"]) > 0
+
+
 @pytest.mark.parametrize("guard", GUARDS)
 def test_the_harness_notices_a_guard_taken_out(nursery: Nursery, guard: str) -> None:
     """Without any one of its guards the same lake, written by the same writers, is found out."""
