@@ -18,10 +18,10 @@ from ksql_lake_tests.export.push.server import PATIENCE, Server, feed, held, row
 
 TRIES = 5
 FAULTS: list[dict[str, object]] = [
-    {"kind": "cut_row", "after_rows": 700},
-    {"kind": "short", "after_rows": 300},
-    {"kind": "replay", "after_rows": 900, "rows": 400},
-    {"kind": "hang", "after_rows": 800},
+    {"kind": "cut_row", "after_rows": 7},
+    {"kind": "short", "after_rows": 3},
+    {"kind": "replay", "after_rows": 9, "rows": 6},
+    {"kind": "hang", "after_rows": 8},
     {"kind": "no_positions"},
 ]
 EXPORTER = """
