@@ -35,6 +35,7 @@ class Options:
         seed: Of producer, kills and faults.
         batch: Rows a round adds.
         kills: Share of the short processes that are killed.
+        quiet: Rounds of the long-running process after the last row and the last kill, by which growth is judged.
     """
 
     seconds: float
@@ -42,6 +43,7 @@ class Options:
     seed: int = 1
     batch: int = 100
     kills: float = 0.6
+    quiet: int = 90
 
 
 class Soak:
@@ -74,6 +76,7 @@ class Soak:
                     rounds += 1
                     for child in (serving, watching):
                         self._hear(child)
+                self._rest(serving)
             finally:
                 for child in (serving, watching):
                     code = child.stop()
@@ -87,6 +90,14 @@ class Soak:
         self.figures.rows = self.producer.made.total()
         self.figures.seconds = time.monotonic() - began
         return self.figures
+
+    def _rest(self, serving: Child) -> None:
+        """Let the long-running process go on with nothing new to land: what grows now is no data."""
+        enough = len(self.figures.sizes) + self.options.quiet
+        self.figures.loud = len(self.figures.sizes)
+        while len(self.figures.sizes) < enough and serving.code is None:
+            time.sleep(0.1)
+            self._hear(serving)
 
     def _round(self, url: str) -> None:
         """New rows, now and then a fault of the server, and a process that may be killed."""

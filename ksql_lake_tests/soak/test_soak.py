@@ -10,7 +10,7 @@ from ksql_lake_tests.soak.run import Options, Soak
 
 def test_a_short_soak_finds_nothing_and_counts_exactly(tmp_path: Path) -> None:
     """Producers, killed exports, upkeep and readers at once; every row is there as often as it was made."""
-    figures = Soak(tmp_path, Options(seconds=600, rounds=6, seed=3)).execute()
+    figures = Soak(tmp_path, Options(seconds=600, rounds=6, seed=3, quiet=3)).execute()
 
     assert figures.findings == {kind: [] for kind in figures.findings}
     assert figures.counts["batches"] == 7
@@ -30,6 +30,6 @@ def test_growth_is_told_from_warming_up() -> None:
         "threads": [(size, files, threads + turn) for turn, (size, files, threads) in enumerate(flat)],
         "": flat,
     }.items():
-        figures = Figures(sizes=sizes)
+        figures = Figures(sizes=[(1, 1, 1), (900_000_000, 90, 90), *sizes], loud=2)
         figures.judge_growth()
         assert [text.split(":")[0] for text in figures.findings["growing"]] == ([kind] if kind else [])
