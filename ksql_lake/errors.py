@@ -55,8 +55,29 @@ _LONGEST = 4000
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_SHORTEST_SECRET = 6
+"""Characters of a secret that is looked for in texts: a shorter one would be found in words."""
+_secrets: set[str] = set()
+
+
+def keep_secret(*texts: str) -> None:
+    """Keep these texts out of everything an error of this process says from now on, whoever said them first.
+
+    A server or a proxy may repeat what it was sent; its words become part of our errors.
+    """
+    _secrets.update(text for text in texts if len(text) >= _SHORTEST_SECRET)
+
+
+def without_secrets(text: str) -> str:
+    """Give a text with stars in place of every kept secret; before it is cut, or a part of one would stay."""
+    for secret in _secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
 def printable(text: str) -> str:
-    """Give a text that any terminal, log and file can hold: bounded, unprintable characters escaped."""
+    """Give a text that any terminal, log and file can hold: without secrets, bounded, printable."""
+    text = without_secrets(text)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
     return _UNPRINTABLE.sub(lambda match: ascii(match.group())[1:-1], text)

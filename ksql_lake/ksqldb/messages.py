@@ -10,7 +10,7 @@ from typing import Any, Never
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from ksql_lake.errors import ProtocolError
+from ksql_lake.errors import ProtocolError, without_secrets
 from ksql_lake.ksqldb.events import ErrorMessage, Header, Token
 
 _NOT_KSQLDB = "This is not what a ksqlDB server sends; check KSQLDB_URL and any proxy in between."
@@ -123,5 +123,5 @@ def foreign(text: bytes, *, row: int, why: str) -> Never:
     Raises:
         ProtocolError: Always.
     """
-    start = " ".join(text[:120].decode("utf-8", errors="replace").split())
+    start = " ".join(without_secrets(text[:4000].decode("utf-8", errors="replace")).split())
     raise ProtocolError(f"{why}: {start[:80]!r}", hint=_NOT_KSQLDB, row=row + 1)

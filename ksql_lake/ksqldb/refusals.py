@@ -20,6 +20,7 @@ from ksql_lake.errors import (
     ServerUnavailableError,
     StatementError,
     UnauthorizedError,
+    without_secrets,
 )
 from ksql_lake.ksqldb.events import ErrorMessage
 from ksql_lake.ksqldb.messages import UNREADABLE, ErrorBody
@@ -151,12 +152,12 @@ def _told(body: bytes) -> ErrorBody | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text[:_LOOKED_AT].split())
+    return " ".join(without_secrets(text[:_LOOKED_AT]).split())
 
 
 def excerpt(body: bytes) -> str:
     """Show the beginning of a body that was not understood; of a web page its title."""
-    text = body[:_LOOKED_AT].decode("utf-8", errors="replace")
+    text = without_secrets(body[:_LOOKED_AT].decode("utf-8", errors="replace"))
     title = _TITLE.search(text)
     if title:
         return f"a web page titled {_one_line(title.group(1))[:80]!r}"

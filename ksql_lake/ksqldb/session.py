@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
-from ksql_lake.errors import SettingsError
+from ksql_lake.errors import SettingsError, keep_secret
 from ksql_lake.ksqldb.head import BoundedAdapter
 from ksql_lake.settings import Settings
 
@@ -82,10 +82,13 @@ def _authorization(settings: Settings) -> str | None:
             raise SettingsError(
                 "KSQLDB_TOKEN holds characters that no HTTP header can carry", hint="Copy it anew."
             )
+        keep_secret(token)
         return f"Bearer {token}"
     if settings.ksqldb_user is not None and settings.ksqldb_password is not None:
         pair = f"{settings.ksqldb_user}:{settings.ksqldb_password.get_secret_value()}"
-        return f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
+        packed = base64.b64encode(pair.encode()).decode("ascii")
+        keep_secret(packed, settings.ksqldb_user, settings.ksqldb_password.get_secret_value())
+        return f"Basic {packed}"
     return None
 
 

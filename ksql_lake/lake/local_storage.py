@@ -43,6 +43,8 @@ class LocalStorage:
         self._settled: set[Path] = set()
 
     def _path(self, key: str) -> Path:
+        if ".." in key and ".." in key.split("/"):
+            raise LakeError("this name leads out of the lake", hint="Run `ksql-lake doctor`.", path=key)
         return self.root / key
 
     def begun(self) -> bool:

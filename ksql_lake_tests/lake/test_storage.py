@@ -73,3 +73,13 @@ def test_opening_a_file_that_is_gone_points_to_doctor(tmp_path: Path) -> None:
     assert (storage.read("gone"), storage.size("gone"), storage.names("gone")) == (None, None, [])
     with pytest.raises(LakeError, match="ksql-lake doctor"):
         storage.open("gone")
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("key", ["../x", "streams/../../x", "streams/events/.."])
+def test_a_name_that_leads_out_of_the_lake_is_refused(
+    tmp_path: Path, key: str, read: Callable[[LocalStorage, str], object]
+) -> None:
+    """Whatever a caller was told to open, nothing above the root is touched."""
+    with pytest.raises(LakeError, match="this name leads out of the lake"):
+        read(LocalStorage(tmp_path), key)

@@ -18,7 +18,7 @@ class Figures:
     Attributes:
         counts: How often what was done.
         sizes: Size of the long-running process after each of its rounds: bytes, open files, threads.
-        loud: How many of these rounds there was something new in; the lake grows with it, and so does the process.
+        loud: How many of these rounds had something new; the lake grows with it, and so does the process.
         findings: What must not be, by kind.
         rows: Rows of the source in the end.
         seconds: How long it took.

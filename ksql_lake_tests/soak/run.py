@@ -35,7 +35,7 @@ class Options:
         seed: Of producer, kills and faults.
         batch: Rows a round adds.
         kills: Share of the short processes that are killed.
-        quiet: Rounds of the long-running process after the last row and the last kill, by which growth is judged.
+        quiet: Rounds of the long-running process after the last row and kill, by which growth is judged.
     """
 
     seconds: float
