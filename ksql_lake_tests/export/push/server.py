@@ -65,9 +65,10 @@ class Server:
         assert answer.status_code == 200, answer.text
 
     def asked(self, source: str) -> list[dict[str, Any]]:
-        """The queries over a source so far, and how they went."""
+        """The queries that read a source so far, and how they went; not those that only look where it ends."""
         queries = requests.get(f"{self.url}/devserver/queries", timeout=PATIENCE).json()
-        return [query for query in queries if f"`{source}`" in query["statement"]]
+        reading = [query for query in queries if not query["statement"].startswith("SELECT ROWPARTITION, ROWO")]
+        return [query for query in reading if f"`{source}`" in query["statement"]]
 
     def running(self) -> list[str]:
         """The queries that run."""
