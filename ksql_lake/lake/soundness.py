@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 from ksql_lake.errors import SchemaError
@@ -79,6 +80,7 @@ def check_paths(kind: Kind, paths: Iterable[str]) -> None:
             raise UnsoundError(f"{path!r} is not a data file of the lake")
 
 
+@lru_cache(maxsize=32_768)  # the same days stand in many places, and a feed is opened often
 def check_partition(kind: Kind, partition: str) -> str:
     """Give a partition's folder.
 
