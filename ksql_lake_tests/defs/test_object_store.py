@@ -31,7 +31,7 @@ def test_assets_and_io_manager_work_in_a_bucket(project: Project, bucket: Place)
         told = materialized(result, "payments")
         report = project.materialize(instance, "monitoring_report")
         assert report.success, failure_text(report)
-    assert {day: facts["dagster/partition_row_count"] for day, facts in told.items()} == ROWS_PER_DAY
+    assert {day: facts["partition_rows"] for day, facts in told.items()} == ROWS_PER_DAY
     assert told[DAYS[0]]["dagster/uri"] == f"{bucket.root}/streams/payments/year=2025/month=01/day=06"
     assert "metadata/monitoring_report.html" in set(bucket.keys())
     assert len(bucket.rows("streams/payments")) == sum(ROWS_PER_DAY.values())

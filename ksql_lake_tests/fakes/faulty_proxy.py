@@ -113,8 +113,11 @@ class FaultyProxy:
         finally:
             there.cancel()
             back.cancel()
+            await asyncio.gather(there, back, return_exceptions=True)
             for one in writers:
                 one.close()
+                with suppress(OSError):
+                    await one.wait_closed()
 
     async def _pass_on(
         self,
@@ -123,7 +126,8 @@ class FaultyProxy:
         writer: asyncio.StreamWriter,
         both: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
     ) -> None:
-        with suppress(ConnectionError):
+        # One side may be gone at any moment, which `write_eof` tells as a plain OSError.
+        with suppress(OSError):
             while data := await reader.read(65536):
                 begin = self.passed[direction]
                 self.passed[direction] += len(data)

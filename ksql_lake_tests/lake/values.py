@@ -52,7 +52,7 @@ def canonical(value: Any) -> Any:
     if isinstance(value, float):
         return ("nan",) if math.isnan(value) else struct.pack(">d", value)
     if isinstance(value, dict):
-        return tuple((name, canonical(inner)) for name, inner in value.items())
+        return tuple(sorted((name, canonical(inner)) for name, inner in value.items()))
     if isinstance(value, list):
         if value and all(isinstance(item, tuple) for item in value):
             return ("map", *sorted((key, repr(canonical(inner))) for key, inner in value))
