@@ -63,6 +63,8 @@ class FaultyProxy:
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
@@ -95,16 +97,32 @@ class FaultyProxy:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, sock=self._listener)
+        server = await asyncio.start_server(self._accepted, sock=self._listener)
         await self._stopping.wait()
         server.close()
-        pending = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        # Connections may be accepted meanwhile, so until none is left.
+        while pending := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending)
+        for writer in self._writers:
+            writer.transport.abort()
+        # Sockets are closed one turn of the loop after their transports.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Noted here, because a task that is cancelled before its first step would not close it.
+        self._writers.append(writer)
+        self._tasks.append(self._loop.create_task(self._connected(reader, writer)))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
+        self._writers.append(far_writer)
         writers = (writer, far_writer)
         there = asyncio.create_task(self._pass_on("request", reader, far_writer, writers))
         back = asyncio.create_task(self._pass_on("response", far_reader, writer, writers))
@@ -113,11 +131,8 @@ class FaultyProxy:
         finally:
             there.cancel()
             back.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
             for one in writers:
                 one.close()
-                with suppress(OSError):
-                    await one.wait_closed()
 
     async def _pass_on(
         self,
