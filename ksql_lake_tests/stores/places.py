@@ -61,11 +61,15 @@ class Place:
         return sorted(name for name in names if name.endswith(ending))
 
     def marks(self, folder: str) -> dict[str, str]:
-        """List the Parquet files below a folder, relative to it, each with a mark of this very file."""
+        """List the Parquet files below a folder, relative to it, each with a mark of this very file.
+
+        The mark is empty for one that was listed and is gone already: a reader would fail to open it.
+        """
         if self.local:
             base, found = Path(self.root, folder), {}
             names = glob.glob("**/*.parquet", root_dir=base, recursive=True)  # noqa: PTH207 - names only
             for name in names:
+                found[name] = ""
                 with suppress(FileNotFoundError):
                     status = os.stat(base / name)  # noqa: PTH116 - there are many
                     found[name] = f"{status.st_ino} {status.st_size}"

@@ -78,6 +78,9 @@ class FeedWatcher:
 
     def _read(self, path: str, mark: str) -> _Seen | None:
         known = self._files.get(path)
+        if not mark:
+            self.figures["gone when opened"] += 1
+            return None
         if known is not None:
             if mark != known.mark:
                 self._found("torn", f"{path} was written twice")
