@@ -16,16 +16,15 @@ from functools import cached_property
 import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
-from ksql_lake.errors import ProtocolError
 from ksql_lake.export.pipeline import running_ahead
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push import PushReading, listen
-from ksql_lake.export.question import Question, write_question
+from ksql_lake.export.question import Question, answered_columns, write_question
 from ksql_lake.export.statement import TIME_COLUMNS
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
 from ksql_lake.lake.positions import KnownDays
-from ksql_lake.schema import Column, Decimal, Primitive, Schema, arrow_schema, parse_schema
+from ksql_lake.schema import Column, Decimal, Primitive, Schema, arrow_schema
 
 BLOCKS_AHEAD = 4
 """How many blocks a stage may be ahead of the next one."""
@@ -40,13 +39,7 @@ class Reading:
     """
 
     def __init__(self, response: QueryResponse, question: Question, *, read_at: datetime) -> None:
-        received = parse_schema(response.header.schema_text)
-        if received.names != question.columns:
-            raise ProtocolError(
-                f"the response has the columns {', '.join(received.names)}, "
-                f"but {', '.join(question.columns)} were asked for",
-                hint="Is there a proxy in between that rewrites queries?",
-            )
+        received = answered_columns(question, response.header.schema_text)
         self.response = response
         self._statement = question.statement
         self.read_at = read_at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ksql_lake.errors import ConfigError, NotQueryableError
+from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.statement import (
     ROWTIME,
@@ -24,6 +24,7 @@ from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, SourceDescription, describe
 from ksql_lake.ksqldb.reach import reach
+from ksql_lake.schema import Schema, parse_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,22 @@ class Question:
     def placed(self) -> bool:
         """Whether each row comes with its Kafka partition and offset."""
         return set(POSITION_COLUMNS) <= set(self.columns)
+
+
+def answered_columns(question: Question, schema_text: str) -> Schema:
+    """Give the columns that a response's header declares, under the source's names.
+
+    Raises:
+        ProtocolError: They are not the columns that were asked for.
+    """
+    received = parse_schema(schema_text)
+    if received.names != question.columns:
+        raise ProtocolError(
+            f"the response has the columns {', '.join(received.names)}, "
+            f"but {', '.join(question.columns)} were asked for",
+            hint="Is there a proxy in between that rewrites queries?",
+        )
+    return received
 
 
 def write_question(plan: ExportPlan, client: KsqlClient) -> Question:

@@ -22,7 +22,7 @@ from ksql_lake.export.push.beacon import Beacon
 from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
 from ksql_lake.export.push.placing import Placing
 from ksql_lake.export.push.runs import Run, runs
-from ksql_lake.export.question import Question
+from ksql_lake.export.question import Question, answered_columns
 from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
 from ksql_lake.feeds.columns import DELETED, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
@@ -30,7 +30,7 @@ from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event, Tombstone
 from ksql_lake.lake.days import DaySplitter
 from ksql_lake.lake.positions import KnownDays, Pushed
-from ksql_lake.schema import Column, Primitive, Schema, arrow_schema, parse_schema
+from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 GATHERED_BYTES = 1 << 20
 """How much of what is here already is decoded at once."""
@@ -84,13 +84,7 @@ class PushReading:
         beacon: Beacon,
     ) -> None:
         question = sent.question
-        received = parse_schema(listening.header.schema_text)
-        if received.names != question.columns:
-            raise ProtocolError(
-                f"the response has the columns {', '.join(received.names)}, "
-                f"but {', '.join(question.columns)} were asked for",
-                hint="Is there a proxy in between that rewrites queries?",
-            )
+        received = answered_columns(question, listening.header.schema_text)
         self.known = known
         self.statement = sent.statement
         self.read_at = sent.read_at
