@@ -8,6 +8,7 @@ depend on which one ran, nor on where a response was cut into blocks. Refuses to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from ksql_lake.decode.flat import FlatReader
 from ksql_lake.errors import DecodeError, SchemaError
 from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct, arrow_schema
 
-FLAT_PIECE = 1 << 21
+FLAT_PIECE = 1 << 24
 """Bytes per CSV parse: each costs a third of a millisecond to begin."""
 FLAT_LEAST = 100_000
 """Bytes below which that beginning costs more than the CSV parser saves."""
@@ -30,7 +31,7 @@ _LONGEST_REST = 64
 
 
 class RowDecoder:
-    """Decodes blocks of rows of one response; keeps no rows, and may be used by one thread at a time.
+    """Decodes blocks of rows of one response; keeps no rows, and may be used by several threads.
 
     Of two equal keys in a JSON object the last one counts, as in every JSON parser (no server sends them); the
     entries of a MAP that arrives as pairs are all kept.
@@ -50,6 +51,7 @@ class RowDecoder:
         self._exact = ExactReader(schema, self.arrow_schema)
         self._doubts = 0
         self._resting = 0
+        self._objects = Lock()
 
     def decode(self, data: bytes, *, count: int, first_row: int) -> pa.RecordBatch:
         """Decode one block.
@@ -80,12 +82,14 @@ class RowDecoder:
             return
         for part in _pieces(data, COLUMN_PIECE):
             lines = _lines(part)
-            try:
-                with collector_paused():
-                    batch = self._columns.read(lines)
-            except (ValueError, OverflowError, RecursionError):
-                # Something in it is unusual or wrong: the exact reader tells which, and where.
-                batch = self._exact.read(lines, first_row=first_row)
+            # Readers of Python objects would only wait for one another, and trample on one another's cache.
+            with self._objects:
+                try:
+                    with collector_paused():
+                        batch = self._columns.read(lines)
+                except (ValueError, OverflowError, RecursionError):
+                    # Something in it is unusual or wrong: the exact reader tells which, and where.
+                    batch = self._exact.read(lines, first_row=first_row)
             first_row += batch.num_rows
             yield batch
 

@@ -7,16 +7,17 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TypeVar
 
 import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
-from ksql_lake.export.pipeline import running_ahead
+from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push import PushReading, listen
 from ksql_lake.export.question import Question, answered_columns, write_question
@@ -24,10 +25,12 @@ from ksql_lake.export.statement import TIME_COLUMNS
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
 from ksql_lake.lake.positions import KnownDays
-from ksql_lake.schema import Column, Decimal, Primitive, Schema, arrow_schema
+from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
-BLOCKS_AHEAD = 4
-"""How many blocks a stage may be ahead of the next one."""
+THREADS = 2
+"""How many blocks are decoded at once: beside them one is received and one written, all by one interpreter."""
+
+Made = TypeVar("Made")
 
 
 class Reading:
@@ -45,7 +48,6 @@ class Reading:
         self.read_at = read_at
         self.rows = 0
         self._decoder = RowDecoder(received)
-        self._overlaps = all(isinstance(column.type, Primitive | Decimal) for column in received)
         self.schema = Schema(
             tuple(
                 Column(
@@ -80,23 +82,22 @@ class Reading:
             DecodeError: A value does not fit its column.
             KsqlError: The response broke off or reported an error.
         """
-        # The C++ behind flat columns lets go of Python's lock, so reading, decoding and writing overlap; nested
-        # columns are made of Python objects and would only wait for one another.
-        if not self._overlaps:
-            yield from self._batches(self.response)
-            return
-        blocks = running_ahead(self.response, depth=BLOCKS_AHEAD)
-        yield from running_ahead(self._batches(blocks), depth=BLOCKS_AHEAD)
+        return self.each(lambda batch: batch)
 
-    def _batches(self, blocks: Iterable[RowBlock]) -> Iterator[pa.RecordBatch]:
-        for block in blocks:
+    def each(self, make: Callable[[pa.RecordBatch], Made]) -> Iterator[Made]:
+        """Give what is made of each batch, in the thread that decoded it; otherwise the same as iterating."""
+
+        def decode(block: RowBlock) -> tuple[int, Made]:
             batch = self._decoder.decode(block.data, count=block.count, first_row=block.first_row)
-            self.rows += batch.num_rows
             columns = [
                 column.cast(kind.type) if column.type != kind.type else column
                 for column, kind in zip(batch.columns, self._arrow, strict=True)
             ]
-            yield pa.RecordBatch.from_arrays(columns, schema=self._arrow)
+            return batch.num_rows, make(pa.RecordBatch.from_arrays(columns, schema=self._arrow))
+
+        for rows, made in side_by_side(self.response, decode, threads=THREADS):
+            self.rows += rows
+            yield made
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Words = npt.NDArray[np.uint64]
+Sums = tuple[int, int]
+"""The two sums of the hashes of some rows, modulo 2**64."""
+
+_ROWS = 16_384
+"""Rows hashed at once: as many as stay in the processor's cache."""
+_ALL = slice(None)
 
 _SEEDS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _NULL = np.uint64(0xD6E8FEB86659FD93)
@@ -37,15 +43,15 @@ class RowChecksum:
     """The running checksum of any number of batches; 128 bits, written as 32 hexadecimal digits."""
 
     def __init__(self) -> None:
-        self._sums = [0, 0]
+        self._sums = (0, 0)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add a batch's rows."""
-        if batch.num_rows:
-            self._sums = [
-                (total + int(rows.sum(dtype=np.uint64))) & _MASK
-                for total, rows in zip(self._sums, row_hashes(batch), strict=True)
-            ]
+        self.count(sums(batch_hashes(batch)))
+
+    def count(self, hashed: Sums) -> None:
+        """Add rows by the sums of their hashes."""
+        self._sums = ((self._sums[0] + hashed[0]) & _MASK, (self._sums[1] + hashed[1]) & _MASK)
 
     @property
     def text(self) -> str:
@@ -53,12 +59,27 @@ class RowChecksum:
         return f"{self._sums[0]:016x}{self._sums[1]:016x}"
 
 
+def batch_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
+    """Give the two numbers of each row of a batch of any size."""
+    hashed = [row_hashes(batch.slice(begin, _ROWS)) for begin in range(0, max(batch.num_rows, 1), _ROWS)]
+    if len(hashed) == 1:
+        return hashed[0]
+    first, second = (np.concatenate(numbers) for numbers in zip(*hashed, strict=True))
+    return first, second
+
+
+def sums(hashes: tuple[Words, Words], rows: slice = _ALL) -> Sums:
+    """Add up the numbers of some rows."""
+    first, second = (int(numbers[rows].sum(dtype=np.uint64)) for numbers in hashes)
+    return first, second
+
+
 def combined(checksums: Iterable[str]) -> str:
     """Give the checksum of all rows together from the checksums of the parts."""
-    sums = [0, 0]
+    total = RowChecksum()
     for text in checksums:
-        sums = [(sums[0] + int(text[:16], 16)) & _MASK, (sums[1] + int(text[16:], 16)) & _MASK]
-    return f"{sums[0]:016x}{sums[1]:016x}"
+        total.count((int(text[:16], 16), int(text[16:], 16)))
+    return total.text
 
 
 def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:

@@ -70,10 +70,10 @@ def day_ranges(days: Iterable[date]) -> tuple[DayRange, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DaySlice:
-    """The rows of one batch that belong to one day, with the smallest and largest event time in epoch ms."""
+    """Which rows of a batch belong to one day, with the smallest and largest event time in epoch ms."""
 
     day: str
-    batch: pa.RecordBatch
+    rows: slice
     min_event: int
     max_event: int
 
@@ -97,34 +97,31 @@ class DaySplitter:
         """Each day of the window with the epoch milliseconds at which it ends."""
         return zip(self.days, map(int, self.bounds[1:]), strict=True)
 
-    def split(self, batch: pa.RecordBatch, events: Milliseconds) -> Iterator[DaySlice]:
-        """Give the batch's rows by day, each day's in their order.
+    def split(self, batch: pa.RecordBatch, events: Milliseconds) -> tuple[pa.RecordBatch, list[DaySlice]]:
+        """Put a batch's rows in order of their days, each day's as they come; give it, and where each day is.
 
         Raises:
             LakeError: A row lies outside the window.
         """
         if batch.num_rows == 0:
-            return
+            return batch, []
         low, high = int(events.min()), int(events.max())
         if low < self.bounds[0] or high >= self.bounds[-1]:
             raise self._outside(low if low < self.bounds[0] else high)
         first, last = (int(np.searchsorted(self.bounds, edge, side="right")) - 1 for edge in (low, high))
         if first == last:
-            yield DaySlice(self.days[first], batch, low, high)
-            return
+            return batch, [DaySlice(self.days[first], slice(0, batch.num_rows), low, high)]
         index = np.searchsorted(self.bounds, events, side="right") - 1
         if (index[1:] < index[:-1]).any():
             order = np.argsort(index, kind="stable")
             batch, events, index = batch.take(pa.array(order)), events[order], index[order]
         starts = np.flatnonzero(np.diff(index, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(index)], strict=True):
-            inside = events[start:end]
-            yield DaySlice(
-                self.days[index[start]],
-                batch.slice(int(start), int(end - start)),
-                int(inside.min()),
-                int(inside.max()),
-            )
+        lows, highs = np.minimum.reduceat(events, starts), np.maximum.reduceat(events, starts)
+        ends = [*starts[1:].tolist(), len(index)]
+        found = zip(index[starts].tolist(), starts.tolist(), ends, lows.tolist(), highs.tolist(), strict=True)
+        return batch, [
+            DaySlice(self.days[day], slice(start, end), low, high) for day, start, end, low, high in found
+        ]
 
     def _outside(self, event: int) -> LakeError:
         return LakeError(

@@ -1,6 +1,6 @@
 """Record batches to staged Parquet files, one per partition, in bounded memory.
 
-Rows are buffered per partition, and hashed and written as row groups by a thread of its own, so that reading
+Rows are buffered per partition, and written as row groups by a thread of its own, so that reading
 goes on meanwhile; when many partitions fill at once the largest buffers are written first, and those whose rows
 seem to have all come. Files are finished or removed, never left half written, and nothing here decides where a
 file will be visible. Options follow what
@@ -23,17 +23,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ksql_lake.lake.abreast import abreast
-from ksql_lake.lake.checksum import EMPTY, RowChecksum
+from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums, batch_hashes, sums
 
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
 BUFFERED_BYTES = 128_000_000
 _FIRST_SHARE = 5
 """A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
-_CHECKSUM_ROWS = 16_384
-"""Rows hashed at once: as many as stay in the processor's cache."""
 _LEAST_ROWS = 2048
-"""Rows per batch below which batches are joined first."""
+"""Rows per batch, on average, below which batches are joined before they are written."""
 _WAITING = 32
 """Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
 _OPEN_FILES = 256
@@ -67,20 +65,11 @@ class StagedFile:
     max_event: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows to be written, and those among them that are not hashed yet because they came in small batches."""
-
-    batches: list[pa.RecordBatch]
-    small: list[pa.RecordBatch]
-
-
 @dataclass(slots=True)
 class _Partition:
     file: StagedFile
     writer: pq.ParquetWriter | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
-    small: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     size: int = 0
     groups: int = 0
@@ -92,10 +81,10 @@ class _Partition:
         share = 1 if self.groups else _FIRST_SHARE
         return self.rows * share >= ROW_GROUP_ROWS or self.size * share >= ROW_GROUP_BYTES
 
-    def take(self) -> _Rows:
+    def take(self) -> list[pa.RecordBatch]:
         """Give the buffered rows, and hold them no longer."""
-        taken = _Rows(self.batches, self.small)
-        self.batches, self.small, self.rows, self.size = [], [], 0, 0
+        taken = self.batches
+        self.batches, self.rows, self.size = [], 0, 0
         self.groups += 1
         return taken
 
@@ -139,8 +128,21 @@ class PartitionWriter:
         self._thread = ThreadPoolExecutor(1, "ksql-lake-writer")
         self._work: deque[Future[None]] = deque()
 
-    def write(self, partition: str, batch: pa.RecordBatch, *, events: tuple[int, int] | None = None) -> None:
-        """Add rows to a partition; `events` is the range of their event times.
+    def write(
+        self,
+        partition: str,
+        batch: pa.RecordBatch,
+        *,
+        events: tuple[int, int] | None = None,
+        hashed: Sums | None = None,
+    ) -> None:
+        """Add rows to a partition.
+
+        Args:
+            partition: Its key.
+            batch: The rows.
+            events: The range of their event times.
+            hashed: The sums of their hashes, where they are known already.
 
         Raises:
             WriteError: The disk or its permissions are in the way.
@@ -153,10 +155,7 @@ class PartitionWriter:
         part.file.records += batch.num_rows
         part.saw(*(events or (None, None)))
         self._buffered += size
-        if batch.num_rows < _LEAST_ROWS:
-            part.small.append(batch)
-        else:
-            self._work.append(self._thread.submit(_hash, part.checksum, batch))
+        part.checksum.count(hashed or sums(batch_hashes(batch)))
         # The one that got rows last comes last.
         self._waiting.pop(partition, None)
         self._waiting[partition] = part
@@ -210,16 +209,12 @@ class PartitionWriter:
         while len(self._work) > left:
             self._work.popleft().result()
 
-    def _flush(self, part: _Partition, rows: _Rows) -> None:
-        if not rows.batches:
+    def _flush(self, part: _Partition, batches: list[pa.RecordBatch]) -> None:
+        if not batches:
             return
-        table = pa.Table.from_batches(rows.batches, schema=self.schema)
-        if rows.small:
-            # A day's share of a batch may be a few rows; hashing and writing want many.
-            few = pa.Table.from_batches(rows.small, schema=self.schema).combine_chunks()
-            for batch in few.to_batches(max_chunksize=_CHECKSUM_ROWS):
-                part.checksum.add(batch)
-            table = few if len(rows.small) == len(rows.batches) else table.combine_chunks()
+        table = pa.Table.from_batches(batches, schema=self.schema)
+        if table.num_rows < len(batches) * _LEAST_ROWS:
+            table = table.combine_chunks()  # a day's share of a batch may be a few rows; writing wants many
         with self.area.writing():
             self._writer(part, sample=table).write_table(table, row_group_size=ROW_GROUP_ROWS)
 
@@ -262,11 +257,6 @@ class PartitionWriter:
         if sample.num_rows >= _TELLING_ROWS:
             self._repeating = chosen
         return chosen
-
-
-def _hash(checksum: RowChecksum, batch: pa.RecordBatch) -> None:
-    for piece in pa.Table.from_batches([batch]).to_batches(max_chunksize=_CHECKSUM_ROWS):
-        checksum.add(piece)
 
 
 def parse_compression(text: str) -> tuple[str, int | None]:

@@ -1,0 +1,116 @@
+"""Values as places in the bytes of a block, and the way from there to Arrow's arrays of texts.
+
+Nothing is parsed here: a span is where a value begins and ends, and whether it is null, in quotation marks or
+neither. Arrow copies all texts of a column at once, so that its own casts can read them. It refuses, by
+ValueError, values that are none of the three.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Bytes = npt.NDArray[np.uint8]
+Positions = npt.NDArray[np.int64]  # numpy would turn narrower ones into these at every look
+Mask = npt.NDArray[np.bool_]
+
+QUOTE, COMMA, NEWLINE, BACKSLASH = b'",\n\\'
+_N = ord("n")
+_NULL = int.from_bytes(b"null", "little")
+
+
+class Block:
+    """The bytes of some rows, to be looked at with array operations.
+
+    Attributes:
+        data: The bytes.
+        text: The bytes one by one.
+        words: The four bytes from each position on.
+        longs: The eight bytes from each position on.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.text: Bytes = np.frombuffer(data, np.uint8)
+        self.words = np.ndarray((max(len(data) - 3, 0),), "<u4", data, strides=(1,))
+        self.longs = np.ndarray((max(len(data) - 7, 0),), "<u8", data, strides=(1,))
+
+
+class Spans:
+    """Where the values of some rows lie.
+
+    Args:
+        block: The bytes.
+        start: Position of each value's first byte, one row of the array per column of values.
+        end: Position after each value's last byte.
+
+    Attributes:
+        first: The first byte of each value.
+        last: The last byte of each value.
+        quoted: Which values are in quotation marks.
+        null: Which values are null; None if none is.
+        quotes: How many quotation marks begin and end values.
+
+    Raises:
+        ValueError: A value is empty, has a quotation mark at one end only, or only begins like null.
+    """
+
+    def __init__(self, block: Block, start: Positions, end: Positions) -> None:
+        self.block = block
+        self.start = start
+        self.end = end
+        self.first, self.last = block.text[start], block.text[end - 1]
+        self.quoted: Mask = self.first == QUOTE
+        # A mark alone would be the first and the last byte.
+        if (start + self.quoted >= end).any() or ((self.last == QUOTE) != self.quoted).any():
+            raise ValueError("a value in another form")
+        null = self.first == _N
+        self.null = null if null.any() else None
+        if self.null is not None:
+            begin = start[null]
+            if (block.words[begin] != _NULL).any() or (end[null] - begin != len("null")).any():
+                raise ValueError("a value that begins like null")
+        self.quotes = 2 * int(np.count_nonzero(self.quoted))
+
+    def __len__(self) -> int:
+        return int(self.start.shape[1])
+
+    def is_text(self, column: int) -> bool:
+        """Whether all values of the column are in quotation marks or null."""
+        known = self.quoted[column] if self.null is None else self.quoted[column] | self.null[column]
+        return bool(known.all())
+
+    def nulls(self, column: int) -> Mask | None:
+        """Tell which values of a column are null; None if none is."""
+        return self.null[column] if self.null is not None and self.null[column].any() else None
+
+    def texts(self, column: int) -> pa.StringArray:
+        """Copy the values of a column, without quotation marks, into an array of texts; null is NULL."""
+        count = len(self)
+        if not count:
+            return pa.array([], pa.string())
+        # A value and the bytes up to the next one in turns are texts side by side; every other one is wanted.
+        edges = np.empty(2 * count, np.int32)
+        np.add(self.start[column], self.quoted[column], out=edges[0::2], casting="unsafe")
+        np.subtract(self.end[column], self.quoted[column], out=edges[1::2], casting="unsafe")
+        null = self.nulls(column)
+        if null is not None:
+            edges[1::2][null] = edges[0::2][null]
+        sides = pa.StringArray.from_buffers(2 * count - 1, pa.py_buffer(edges), pa.py_buffer(self.block.data))
+        texts = sides.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32)))
+        if null is None:
+            return texts
+        _, offsets, data = texts.buffers()
+        return pa.StringArray.from_buffers(count, offsets, data, validity(null))
+
+
+def validity(null: Mask | None) -> pa.Buffer | None:
+    """Give the bits that tell which values are there."""
+    return None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
+
+
+def require_utf8(data: bytes) -> None:
+    """Raise ValueError for bytes that are not text."""
+    whole = np.array([0, len(data)], np.int32)
+    pa.StringArray.from_buffers(1, pa.py_buffer(whole), pa.py_buffer(data)).validate(full=True)
