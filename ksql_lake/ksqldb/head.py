@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from ksql_lake.ksqldb.network import EndlessHeadError
 
+_HTTP = b"HTTP/"
 MOST = 512 * 1024
 """Bytes of a head, interim answers included."""
 
@@ -35,18 +36,26 @@ class _Head:
         self._left = MOST
         self._patience = patience
         self._began: float | None = None
+        self._within = False
 
     def readline(self, limit: int = -1) -> bytes:
-        """Give a line, or what comes before the end or the limit."""
+        """Give a line, or what comes before the end or the limit.
+
+        Raises:
+            RemoteDisconnected: The connection ended within the head; the standard library takes that for its end.
+        """
         line = bytearray()
         while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
             waiting = self._wire.peek(1)
             if not waiting:
+                if self._within or line and _HTTP.startswith(line[: len(_HTTP)]):
+                    raise http.client.RemoteDisconnected("the connection ended within the head of the answer")
                 break
             size = waiting.find(b"\n") + 1 or len(waiting)
             line += self._wire.read(size if limit < 0 else min(size, limit - len(line)))
             self._check()
         self._left -= len(line)
+        self._within = True
         return bytes(line)
 
     def close(self) -> None:

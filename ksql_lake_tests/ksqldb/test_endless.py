@@ -224,3 +224,13 @@ def test_an_answer_without_a_body_is_an_answer(server: ScriptedServer, client: K
     server.script("/info", answer(b"", 204))
     with pytest.raises(ProtocolError, match="204"):
         client.server_info()
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 14, 17, 18, 40, 60])
+def test_a_head_that_is_cut_is_a_connection_that_ended(
+    server: ScriptedServer, make_client: MakeClient, size: int
+) -> None:
+    """Wherever in its head an answer ends, it can be tried again; half a head is not taken for a whole one."""
+    server.script("/info", Script([(CHUNKED + b"0\r\n\r\n")[:size]]))
+    with pytest.raises(ServerUnavailableError, match="closed without an answer: the server hung up"):
+        make_client(server.url, attempts=1).server_info()
