@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ksql_lake.decode import times
 from ksql_lake.decode.base64 import binaries
-from ksql_lake.decode.decimals import decimals
+from ksql_lake.decode.decimals import decimals, decimals_of_doubles
 from ksql_lake.decode.exact import converter
-from ksql_lake.decode.literals import Number, key_token, scalar
+from ksql_lake.decode.literals import key_token
 from ksql_lake.decode.wire import row_decoder
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Schema, Struct, arrow_type
 
@@ -79,7 +78,7 @@ def builder(kind: KsqlType, *, in_struct: bool) -> Build:
         case Primitive():
             return partial(pa.array, type=arrow)
         case Decimal():
-            return partial(_decimals, kind=kind, arrow=arrow, rounded=in_struct)
+            return partial(_decimals, kind=kind, rounded=in_struct)
         case Array(element):
             return partial(_lists, arrow=arrow, build=builder(element, in_struct=in_struct))
         case Map(key, value):
@@ -102,28 +101,17 @@ def _binaries(values: Values) -> pa.Array:
 
 
 def _times_of_day(values: Values) -> pa.Array:
-    numbers = pa.array(values, pa.int32())
-    bounds = pc.min_max(numbers).as_py()
-    if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < times.DAY_MS:
-        raise ValueError("a TIME outside the day")
-    return numbers.cast(pa.time32("ms")).cast(pa.time64("us"))
+    return times.times_of_day(pa.array(values, pa.int32()))
 
 
-def _decimals(values: Values, *, kind: Decimal, arrow: pa.DataType, rounded: bool) -> pa.Array:
+def _decimals(values: Values, *, kind: Decimal, rounded: bool) -> pa.Array:
     kinds = set(map(type, values))
     if not kinds <= {bytes, int, NoneType}:
         raise ValueError("a DECIMAL that is not a number")
     if int in kinds:
         values = [str(value).encode() if type(value) is int else value for value in values]
     texts = pa.array(values, pa.binary()).cast(pa.string())
-    try:
-        return decimals(texts, kind)
-    except ValueError:
-        if not rounded:
-            raise
-    # What a double has made of the digits (1.2345678901234567E19, one more than there were) goes one by one.
-    convert = scalar(kind, in_struct=True)
-    return pa.array([None if text is None else convert(Number(text)) for text in texts.to_pylist()], arrow)
+    return decimals_of_doubles(texts, kind) if rounded else decimals(texts, kind)
 
 
 def _lists(values: Values, *, arrow: pa.DataType, build: Build) -> pa.Array:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ksql_lake.decode.literals import Number, scalar
 from ksql_lake.schema import Decimal
 
 MOST_DIGITS = 38  # what decimal128 holds whatever the digits are
@@ -43,3 +44,19 @@ def decimals(texts: pa.StringArray, kind: Decimal) -> pa.Array:
     if (whole > kind.precision - kind.scale).any() or (digits > MOST_DIGITS).any():
         raise ValueError("a DECIMAL with too many digits")
     return texts.cast(pa.decimal128(kind.precision, kind.scale))
+
+
+def decimals_of_doubles(texts: pa.StringArray, kind: Decimal) -> pa.Array:
+    """Read JSON numbers that were doubles on the server, as DECIMAL inside of a STRUCT is, as decimal128.
+
+    Raises:
+        ValueError: A number does not fit.
+    """
+    try:
+        return decimals(texts, kind)
+    except ValueError:
+        pass
+    # What a double has made of the digits (1.2345678901234567E19, one more than there were) goes one by one.
+    convert = scalar(kind, in_struct=True)
+    numbers = [None if text is None else convert(Number(text)) for text in texts.to_pylist()]
+    return pa.array(numbers, pa.decimal128(kind.precision, kind.scale))

@@ -16,13 +16,13 @@ import pyarrow as pa
 from ksql_lake.decode.collector import collector_paused
 from ksql_lake.decode.columns import ColumnReader
 from ksql_lake.decode.exact import ExactReader
-from ksql_lake.decode.flat import FlatReader
+from ksql_lake.decode.placed import PlacedReader
 from ksql_lake.errors import DecodeError, SchemaError
 from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct, arrow_schema
 
-FLAT_PIECE = 1 << 24
+PLACED_PIECE = 1 << 24
 """Bytes per CSV parse: each costs a third of a millisecond to begin."""
-FLAT_LEAST = 100_000
+PLACED_LEAST = 100_000
 """Bytes below which that beginning costs more than the CSV parser saves."""
 COLUMN_PIECE = 1 << 19
 """Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
@@ -46,7 +46,7 @@ class RowDecoder:
     def __init__(self, schema: Schema) -> None:
         self.arrow_schema: pa.Schema = arrow_schema(schema)
         _refuse_unreadable(schema)
-        self._flat = FlatReader(schema, self.arrow_schema) if _is_flat(schema) else None
+        self._placed = PlacedReader(schema, self.arrow_schema)
         self._columns = ColumnReader(schema, self.arrow_schema)
         self._exact = ExactReader(schema, self.arrow_schema)
         self._doubts = 0
@@ -65,8 +65,8 @@ class RowDecoder:
             DecodeError: Names the first bad row, its first bad column and the value; or there are not `count`
                 rows.
         """
-        pieces = list(_pieces(data, FLAT_PIECE))
-        plain = [self._read_flat(piece) for piece in pieces]
+        pieces = list(_pieces(data, PLACED_PIECE))
+        plain = [self._read_placed(piece) for piece in pieces]
         if sum(batch.num_rows if batch is not None else 0 for batch in plain) != count:
             _check_count(data, count, first_row)
         batches: list[pa.RecordBatch] = []
@@ -93,14 +93,14 @@ class RowDecoder:
             first_row += batch.num_rows
             yield batch
 
-    def _read_flat(self, data: bytes) -> pa.RecordBatch | None:
-        if self._flat is None or len(data) < FLAT_LEAST:
+    def _read_placed(self, data: bytes) -> pa.RecordBatch | None:
+        if len(data) < PLACED_LEAST:
             return None
         if self._resting > 0:
             self._resting -= 1
             return None
         try:
-            batch = self._flat.read(data)
+            batch = self._placed.read(data)
         except ValueError:
             # What one piece holds (`\u0001`, the year 10000) the next ones often hold too: try less and less.
             self._doubts += 1
@@ -136,10 +136,6 @@ def _lines(data: bytes) -> list[bytes]:
         return rows
     *lines, last = data.split(b"\n")
     return [*(line.removesuffix(b",") for line in lines), last]
-
-
-def _is_flat(schema: Schema) -> bool:
-    return all(isinstance(column.type, (Primitive, Decimal)) for column in schema)
 
 
 def _refuse_unreadable(schema: Schema) -> None:

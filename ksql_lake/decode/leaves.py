@@ -9,6 +9,7 @@ forms that the server does not write.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,19 @@ import pyarrow.compute as pc
 
 from ksql_lake.decode import times
 from ksql_lake.decode.base64 import binaries
-from ksql_lake.decode.decimals import decimals
+from ksql_lake.decode.decimals import decimals, decimals_of_doubles
 from ksql_lake.decode.literals import SPECIAL_DOUBLES
 from ksql_lake.decode.spans import Bytes, Mask, Positions, Spans, validity
 from ksql_lake.schema import Decimal, Primitive, arrow_type
 
 Scalar = Primitive | Decimal
 Convert = Callable[[pa.StringArray], pa.Array]
+Reader = Callable[[Spans, int, Convert], pa.Array]
+"""Reads one column of many."""
 
 _ZERO, _MINUS, _POINT = b"0-."
+_OF_NUMBERS = np.zeros(256, np.bool_)
+_OF_NUMBERS[list(b"0123456789.-+eE")] = True
 _TRUE, _FALSE = (int.from_bytes(text, "little") for text in (b"true", b"fals"))
 _CONVERTED: dict[Scalar, Convert] = {
     Primitive.BYTES: binaries,
@@ -32,7 +37,6 @@ _CONVERTED: dict[Scalar, Convert] = {
     Primitive.DATE: times.dates,
     Primitive.TIMESTAMP: times.timestamps,
 }
-_NO_NUMBERS = {*_CONVERTED, Primitive.STRING, Primitive.BOOLEAN}
 
 
 class LeafReader:
@@ -40,12 +44,17 @@ class LeafReader:
 
     Args:
         kinds: The types of the scalar columns, by their place among the row's columns.
+        in_struct: Whether a STRUCT is around them, which changes how the server writes times and DECIMAL.
     """
 
-    def __init__(self, kinds: Mapping[int, Scalar]) -> None:
-        self._kinds = kinds
-        self._numbers = [column for column, kind in kinds.items() if kind not in _NO_NUMBERS]
-        self._exact = [column for column in self._numbers if kinds[column] != Primitive.DOUBLE]
+    def __init__(self, kinds: Mapping[int, Scalar], *, in_struct: bool = False) -> None:
+        self._readers = {column: (_in_struct if in_struct else _reader)(kind) for column, kind in kinds.items()}
+        texts = {Primitive.STRING, Primitive.BYTES} if in_struct else {Primitive.STRING, *_CONVERTED}
+        self._texts = [column for column, kind in kinds.items() if kind in texts]
+        self._doubles = [column for column, kind in kinds.items() if kind == Primitive.DOUBLE]
+        no_numbers = {*self._texts, *(column for column, kind in kinds.items() if kind == Primitive.BOOLEAN)}
+        self._numbers = [column for column in kinds if column not in no_numbers]
+        self._unquoted = [column for column in self._numbers if column not in self._doubles]
 
     def read(self, spans: Spans, *, finish: Convert) -> dict[int, pa.Array]:
         """Give the array of each column.
@@ -57,29 +66,44 @@ class LeafReader:
         Raises:
             ValueError: A value is not plainly of its column's type.
         """
-        if spans.quoted[self._exact].any():
-            raise ValueError("a number in quotation marks")
+        if spans.quoted[self._unquoted].any() or not all(map(spans.is_text, self._texts)):
+            raise ValueError("a quotation mark too many or too few")
         _require_numbers(spans, self._numbers)
-        return {column: _read(spans, column, kind, finish) for column, kind in self._kinds.items()}
+        return {column: read(spans, column, finish) for column, read in self._readers.items()}
 
 
-def _read(spans: Spans, column: int, kind: Scalar, finish: Convert) -> pa.Array:
+def _reader(kind: Scalar) -> Reader:
     match kind:
         case Primitive.BOOLEAN:
-            return _booleans(spans, column)
+            return _booleans
         case Primitive.DOUBLE:
-            return _doubles(spans, column)
+            return _doubles
         case Decimal():
-            return _decimals(spans, column, kind)
+            return partial(_decimals, kind=kind)
         case Primitive.INTEGER | Primitive.BIGINT:
-            return spans.texts(column).cast(arrow_type(kind))
+            return lambda spans, column, _finish: spans.texts(column).cast(arrow_type(kind))
+        case Primitive.STRING:
+            return lambda spans, column, finish: finish(spans.texts(column))
         case _:
-            if not spans.is_text(column):
-                raise ValueError("a text without quotation marks")
-            return _CONVERTED.get(kind, finish)(spans.texts(column))
+            convert = _CONVERTED[kind]
+            return lambda spans, column, _finish: convert(spans.texts(column))
 
 
-def _booleans(spans: Spans, column: int) -> pa.Array:
+def _in_struct(kind: Scalar) -> Reader:
+    match kind:
+        case Decimal():
+            return partial(_rounded, kind=kind)
+        case Primitive.TIME:
+            return lambda spans, column, _finish: times.times_of_day(spans.texts(column).cast(pa.int32()))
+        case Primitive.DATE:
+            return lambda spans, column, _finish: spans.texts(column).cast(pa.int32()).cast(pa.date32())
+        case Primitive.TIMESTAMP:
+            return lambda spans, column, _finish: spans.texts(column).cast(pa.int64()).cast(times.UTC_MS)
+        case _:
+            return _reader(kind)
+
+
+def _booleans(spans: Spans, column: int, _finish: Convert) -> pa.Array:
     null = spans.nulls(column)
     start, end = spans.start[column], spans.end[column]
     words = spans.block.words[start]
@@ -91,7 +115,7 @@ def _booleans(spans: Spans, column: int) -> pa.Array:
     return pa.BooleanArray.from_buffers(pa.bool_(), len(spans), [validity(null), bits])
 
 
-def _doubles(spans: Spans, column: int) -> pa.Array:
+def _doubles(spans: Spans, column: int, _finish: Convert) -> pa.Array:
     texts, special = spans.texts(column), spans.quoted[column]
     count = int(np.count_nonzero(special))
     if count and not set(pc.unique(texts.filter(pa.array(special))).to_pylist()) <= set(SPECIAL_DOUBLES):
@@ -105,11 +129,18 @@ def _doubles(spans: Spans, column: int) -> pa.Array:
     return array
 
 
-def _decimals(spans: Spans, column: int, kind: Decimal) -> pa.Array:
+def _decimals(spans: Spans, column: int, _finish: Convert, *, kind: Decimal) -> pa.Array:
     if kind.scale == 0:
         return decimals(spans.texts(column), kind)
     _require_decimals(spans, column, kind)
     return spans.texts(column).cast(arrow_type(kind))
+
+
+def _rounded(spans: Spans, column: int, _finish: Convert, *, kind: Decimal) -> pa.Array:
+    texts = spans.texts(column)
+    _require_points(texts)
+    _require(_OF_NUMBERS[_codes(texts)])
+    return decimals_of_doubles(texts, kind)
 
 
 def _require_numbers(spans: Spans, columns: Sequence[int]) -> None:
@@ -143,7 +174,7 @@ def _require_fraction(text: Bytes, after: Positions) -> None:
 
 def _require_points(texts: pa.StringArray) -> None:
     """Prove that no number has a point without digits after it, such as `1.e5`."""
-    codes: Bytes = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    codes = _codes(texts)
     exponents = np.flatnonzero((codes | 0x20) == ord("e"))
     _require(codes[exponents - 1] != _POINT)
 
@@ -161,6 +192,11 @@ def _require_decimals(spans: Spans, column: int, kind: Decimal) -> None:
         below_one = text[start + negative] == _ZERO
         few |= (whole == 1) & below_one
     _require(proper & few, spans.nulls(column))
+
+
+def _codes(texts: pa.StringArray) -> Bytes:
+    data = texts.buffers()[2] if len(texts) else None
+    return np.frombuffer(data or b"", np.uint8)
 
 
 def _digit(codes: Bytes) -> Mask:

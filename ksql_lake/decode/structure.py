@@ -10,17 +10,22 @@ they are wrong.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ksql_lake.decode.spans import BACKSLASH, COMMA, NEWLINE, QUOTE, Block, Bytes, Mask, Positions, Spans
+from ksql_lake.decode.brackets import Brackets
+from ksql_lake.decode.spans import BACKSLASH, COMMA, NEWLINE, QUOTE, Block, Bytes, Mask, Positions
 
 _START = b'{"row":{"columns":['
 _END = b"]}}"
 _SEAM = np.frombuffer(_END + b",\n" + _START, "<u8")  # 24 bytes: three words to compare at each line end
 _FRAME_MARKS = _START.count(b'"')
 _FROM_COMMA = len(_START) + 2  # from the comma at a row's end to the next row's first value
+LEVEL = 3
+"""How many brackets are open around a row's values."""
 _LONGEST = 2**31 - 1024  # positions are 32 bits wide
 
 _ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
@@ -71,13 +76,33 @@ def with_escapes(texts: pa.StringArray) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(texts), offsets, meant, valid, offset=texts.offset)
 
 
-def layout(data: bytes, columns: int, *, controls: bool) -> Spans:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the values of a block lie.
+
+    Attributes:
+        block: The bytes.
+        start: Position of each value's first byte, column by column.
+        end: Position after each value's last byte.
+        quotes: How many quotation marks the values have.
+        brackets: What is inside of them, where nested values were asked for.
+    """
+
+    block: Block
+    start: Positions
+    end: Positions
+    quotes: int
+    brackets: Brackets | None = None
+
+
+def layout(data: bytes, columns: int, *, controls: bool, nested: bool) -> Layout:
     """Find the values of a block without escapes.
 
     Args:
         data: The lines; neither a comma nor a newline at the end.
         columns: How many values each row must have.
         controls: Whether control characters are stand-ins of `without_escapes`; else there must be none.
+        nested: Whether there may be brackets in the values.
 
     Raises:
         ValueError: The block is not plainly made of such rows.
@@ -88,7 +113,20 @@ def layout(data: bytes, columns: int, *, controls: bool) -> Spans:
     found = block.text == NEWLINE if controls else block.text < ord(" ")
     rows = int(np.count_nonzero(found)) + 1
     np.equal(block.text, QUOTE, out=found)
-    marks = int(np.count_nonzero(found))
+    quotes = int(np.count_nonzero(found)) - _FRAME_MARKS * rows
+    if nested:
+        brackets = Brackets(block, inside_strings(found))
+        marks = brackets.level(LEVEL)
+        if len(marks.place) != rows * (columns + 1):
+            raise ValueError("rows of different lengths")
+        place = np.ascontiguousarray(marks.place.reshape(rows, columns + 1).T)
+        code = marks.code.reshape(rows, columns + 1)
+        if (code != np.frombuffer(b"[" + b"," * (columns - 1) + b"]", np.uint8)).any():
+            raise ValueError("rows of different lengths")
+        _require_frames(block, place[-1] + len(_END))
+        if (place[0, 1:] - place[-1, :-1] != _FROM_COMMA + len(_END) - 1).any():
+            raise ValueError("not a plain frame")
+        return Layout(block, place[:-1] + 1, place[1:], quotes, brackets)
     commas = _commas(block.text, found, rows, columns)
     _require_frames(block, commas[-1])
     start = np.empty_like(commas)
@@ -96,22 +134,19 @@ def layout(data: bytes, columns: int, *, controls: bool) -> Spans:
     np.add(commas[-1, :-1], _FROM_COMMA, out=start[0, 1:])
     start[0, 0] = len(_START)
     commas[-1] -= len(_END)
-    spans = Spans(block, start, commas)
-    if marks - _FRAME_MARKS * rows != spans.quotes:
-        raise ValueError("a quotation mark inside a value")
-    return spans
+    return Layout(block, start, commas, quotes)
 
 
-def _commas(text: Bytes, found: Mask, rows: int, columns: int) -> Positions:
+def _commas(text: Bytes, marks: Mask, rows: int, columns: int) -> Positions:
     """Find the comma after each value, column by column; at a row's end it is the frame's.
 
     Args:
         text: The block.
-        found: Where its quotation marks are.
+        marks: Where its quotation marks are.
         rows: How many rows there are.
         columns: How many values each row must have.
     """
-    marks, expected = found, rows * columns - 1  # none stands behind the last row
+    expected = rows * columns - 1  # none stands behind the last row
     found = text == COMMA
     if np.count_nonzero(found) != expected:
         np.greater(found.view(np.uint8), inside_strings(marks), out=found)

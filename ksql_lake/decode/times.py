@@ -90,6 +90,18 @@ def times(texts: pa.StringArray) -> pa.Array:
     return stamps.cast(pa.time64("us"))
 
 
+def times_of_day(numbers: pa.Array) -> pa.Array:
+    """Read a column of milliseconds of the day as time64[us].
+
+    Raises:
+        ValueError: A value is outside the day.
+    """
+    bounds = pc.min_max(numbers).as_py()
+    if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < DAY_MS:
+        raise ValueError("a TIME outside the day")
+    return numbers.cast(pa.time32("ms")).cast(pa.time64("us"))
+
+
 def dates(texts: pa.StringArray) -> pa.Array:
     """Read a column of DATE texts as date32.
 

@@ -42,13 +42,13 @@ class _Head:
         """Give a line, or what comes before the end or the limit.
 
         Raises:
-            RemoteDisconnected: The connection ended within the head; the standard library takes that for its end.
+            RemoteDisconnected: The connection ended within the head; http.client takes that for its end.
         """
         line = bytearray()
         while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
             waiting = self._wire.peek(1)
             if not waiting:
-                if self._within or line and _HTTP.startswith(line[: len(_HTTP)]):
+                if self._within or (line and _HTTP.startswith(line[: len(_HTTP)])):
                     raise http.client.RemoteDisconnected("the connection ended within the head of the answer")
                 break
             size = waiting.find(b"\n") + 1 or len(waiting)

@@ -47,8 +47,7 @@ def check(schema: Schema, data: bytes) -> str:
     exact = outcome(lambda: decoder._exact.read(lines, first_row=0))
     assert outcome(lambda: decoder.decode(data, count=len(lines), first_row=0)) == exact
     assert unless_it_steps_aside(lambda: decoder._columns.read(lines)) in {None, exact}
-    if (flat := decoder._flat) is not None:
-        assert unless_it_steps_aside(lambda: flat.read(data)) in {None, exact}
+    assert unless_it_steps_aside(lambda: decoder._placed.read(data)) in {None, exact}
     return exact
 
 

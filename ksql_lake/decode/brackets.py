@@ -1,0 +1,103 @@
+"""Which commas, colons and brackets of a block belong together, found with array operations over the bytes.
+
+Every bracket, comma and colon outside of strings has a level: how many brackets are open around it, its own pair
+included. At one level the marks of each pair of brackets stand side by side, from the opening one to the closing
+one, so that all pairs of one level can be looked at as one array. Nothing is proven of what stands between the
+marks; it refuses a block whose brackets do not close.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ksql_lake.decode.spans import COMMA, Block, Bytes, Positions
+
+OPEN, CLOSE, LIST, LIST_END, COLON = b"{}[]:"
+_SPACE = 0x20  # the bit that turns a square bracket into a curly one
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The marks of all pairs of brackets that are nested equally deep.
+
+    Attributes:
+        place: Position of each mark in the block.
+        code: Which mark it is.
+        opens: Which of the marks open a pair.
+        closes: Which close one, pair for pair.
+    """
+
+    place: Positions
+    code: Bytes
+    opens: Positions
+    closes: Positions
+
+
+class Brackets:
+    """The brackets, commas and colons of a block.
+
+    Args:
+        block: The bytes.
+        inside: Which bytes are inside of strings.
+
+    Raises:
+        ValueError: The brackets do not close, or close before they open.
+    """
+
+    def __init__(self, block: Block, inside: Bytes) -> None:
+        self._block = block
+        curly = block.text | _SPACE
+        found = curly == OPEN
+        found |= curly == CLOSE
+        found |= block.text == COMMA
+        found |= block.text == COLON
+        found &= inside == 0
+        self._place = np.flatnonzero(found)
+        self._code = block.text[self._place]
+        curly = self._code | _SPACE
+        closing = (curly == CLOSE).view(np.int8)
+        depth = np.cumsum((curly == OPEN).view(np.int8) - closing, dtype=np.int32)
+        if not len(depth) or depth[-1] != 0 or depth.min() < 0:
+            raise ValueError("brackets that do not close")
+        self._level = depth + closing
+        self._pairs = np.empty(len(block.text), np.int32)
+        self._known: dict[int, Level] = {}
+
+    def level(self, number: int) -> Level:
+        """Give the marks of one level, counted from 1."""
+        if number not in self._known:
+            marks = np.flatnonzero(self._level == number)
+            place, code = self._place[marks], self._code[marks]
+            curly = code | _SPACE
+            opens, closes = np.flatnonzero(curly == OPEN), np.flatnonzero(curly == CLOSE)
+            self._pairs[place[opens]] = np.arange(len(opens), dtype=np.int32)
+            self._known[number] = Level(place, code, opens, closes)
+        return self._known[number]
+
+    def pairs(self, number: int, start: Positions, end: Positions) -> tuple[Positions, Positions]:
+        """Give the opening and the closing mark of the pairs that begin and end where some values do.
+
+        Args:
+            number: The level.
+            start: Position of each value's first byte, an opening bracket of that level.
+            end: Position after each value's last byte.
+
+        Raises:
+            ValueError: A value does not end with its bracket, or that is of another kind.
+        """
+        level = self.level(number)
+        which = self._pairs[start]
+        opens, closes = level.opens[which], level.closes[which]
+        # Curly and square brackets are two apart each.
+        if (level.place[closes] != end - 1).any() or (level.code[closes] != level.code[opens] + 2).any():
+            raise ValueError("a bracket that does not end its value")
+        return opens, closes
+
+
+@lru_cache(maxsize=256)
+def pattern(fields: int) -> Bytes:
+    """Give the marks of an object of so many fields."""
+    return np.frombuffer(b"{" + b",".join([b":"] * fields) + b"}", np.uint8)

@@ -1,0 +1,54 @@
+"""Rows read by the places of their values in the bytes, flat or nested.
+
+It refuses a block on any doubt, by ValueError; the other readers then decide, so that the result never depends
+on this path having been taken.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from ksql_lake.decode.nested import Rows, columns_reader, is_nested, readable
+from ksql_lake.decode.spans import require_utf8
+from ksql_lake.decode.structure import LEVEL, layout, with_escapes, without_escapes
+from ksql_lake.schema import Schema
+
+
+class PlacedReader:
+    """Decodes blocks of plain rows.
+
+    Args:
+        schema: The response's columns.
+        arrow: The same as Arrow has it.
+    """
+
+    def __init__(self, schema: Schema, arrow: pa.Schema) -> None:
+        kinds = [column.type for column in schema]
+        self._arrow = arrow
+        self._nested = any(map(is_nested, kinds))
+        self._read = columns_reader(kinds) if all(map(readable, kinds)) else None
+
+    def read(self, data: bytes) -> pa.RecordBatch:
+        """Decode a block of rows into a batch.
+
+        Args:
+            data: Row objects, a comma and a newline between them.
+
+        Raises:
+            ValueError: The block cannot be proven to be read right this way.
+        """
+        if self._read is None:
+            raise ValueError("a MAP with keys that are not STRING, or an unusual field name")
+        plain = without_escapes(data)
+        escaped = plain is not data
+        found = layout(plain, len(self._arrow), controls=escaped, nested=self._nested)
+        require_utf8(plain)
+        rows = Rows(found.block, found.brackets, with_escapes if escaped else _as_it_is)
+        arrays = self._read(rows, rows.spans(found.start, found.end), LEVEL)
+        if rows.quotes != found.quotes:
+            raise ValueError("a quotation mark inside a value")
+        return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
+
+
+def _as_it_is(texts: pa.StringArray) -> pa.StringArray:
+    return texts
