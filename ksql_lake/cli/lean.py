@@ -1,8 +1,8 @@
 """What a process of our own may do and one of others may not: leave pandas out, keep the memory it has freed.
 
 pyarrow is told that there is no pandas before it imports it by itself. Freed memory is kept for the next block
-of rows instead of being given back and fetched anew, which costs a sixth of an export. Refuses to touch a
-process where pandas is loaded already, and an allocator that somebody has chosen.
+of rows instead of being given back and fetched anew, page by page. Refuses to touch a process where pandas is
+loaded already.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ _LARGEST = 32 << 20
 
 
 def keep_freed_memory() -> None:
-    """Let Arrow use the C library's allocator, and that one keep what is freed; before pyarrow is imported.
-
-    Does nothing for Arrow where `ARROW_DEFAULT_MEMORY_POOL` is set, and nothing at all without glibc.
-    """
+    """Let the C library keep what is freed, for the arrays of the next block; does nothing without glibc."""
     import ctypes  # noqa: PLC0415 - start-up stays light
 
     if sys.platform != "linux" or not hasattr(process := ctypes.CDLL(None), "gnu_get_libc_version"):
         return
-    process.setenv(b"ARROW_DEFAULT_MEMORY_POOL", b"system", 0)
     process.mallopt(_TRIM_THRESHOLD, _KEPT)
     process.mallopt(_MMAP_THRESHOLD, _LARGEST)
 

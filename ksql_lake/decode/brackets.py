@@ -1,21 +1,20 @@
-"""Which commas, colons and brackets of a block belong together, found with array operations over the bytes.
+"""Which commas and brackets of a block belong together, found with array operations over the bytes.
 
-Every bracket, comma and colon outside of strings has a level: how many brackets are open around it, its own pair
-included. At one level the marks of each pair of brackets stand side by side, from the opening one to the closing
-one, so that all pairs of one level can be looked at as one array. Nothing is proven of what stands between the
+Every bracket and comma outside of strings has a level: how many brackets are open around it, its own pair
+included. At one level the marks of a pair of brackets stand side by side: the opening one, the commas, the
+closing one. So all pairs of a level can be looked at as one array. Nothing is proven of what stands between the
 marks; it refuses a block whose brackets do not close.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from ksql_lake.decode.spans import COMMA, Block, Bytes, Positions
+from ksql_lake.decode.spans import COMMA, Block, Bytes, Mask, Positions
 
-OPEN, CLOSE, LIST, LIST_END, COLON = b"{}[]:"
+OPEN, CLOSE, LIST = b"{}["
 _SPACE = 0x20  # the bit that turns a square bracket into a curly one
 
 
@@ -25,19 +24,17 @@ class Level:
 
     Attributes:
         place: Position of each mark in the block.
-        code: Which mark it is.
-        opens: Which of the marks open a pair.
+        opens: Which of the marks open a pair; behind each stand its commas.
         closes: Which close one, pair for pair.
     """
 
     place: Positions
-    code: Bytes
     opens: Positions
     closes: Positions
 
 
 class Brackets:
-    """The brackets, commas and colons of a block.
+    """The brackets and commas of a block.
 
     Args:
         block: The bytes.
@@ -47,19 +44,18 @@ class Brackets:
         ValueError: The brackets do not close, or close before they open.
     """
 
-    def __init__(self, block: Block, inside: Bytes) -> None:
+    def __init__(self, block: Block, inside: Mask) -> None:
         self._block = block
-        curly = block.text | _SPACE
+        curly: Bytes = block.text | np.uint8(_SPACE)
         found = curly == OPEN
         found |= curly == CLOSE
         found |= block.text == COMMA
-        found |= block.text == COLON
-        found &= inside == 0
+        found &= ~inside
         self._place = np.flatnonzero(found)
-        self._code = block.text[self._place]
-        curly = self._code | _SPACE
-        closing = (curly == CLOSE).view(np.int8)
-        depth = np.cumsum((curly == OPEN).view(np.int8) - closing, dtype=np.int32)
+        self._code: Bytes = curly[self._place]
+        closing = (self._code == CLOSE).view(np.int8)
+        # One step at a time, so that too deep for a byte means below zero.
+        depth = np.cumsum((self._code == OPEN).view(np.int8) - closing, dtype=np.int8)
         if not len(depth) or depth[-1] != 0 or depth.min() < 0:
             raise ValueError("brackets that do not close")
         self._level = depth + closing
@@ -71,19 +67,19 @@ class Brackets:
         if number not in self._known:
             marks = np.flatnonzero(self._level == number)
             place, code = self._place[marks], self._code[marks]
-            curly = code | _SPACE
-            opens, closes = np.flatnonzero(curly == OPEN), np.flatnonzero(curly == CLOSE)
+            opens, closes = np.flatnonzero(code == OPEN), np.flatnonzero(code == CLOSE)
             self._pairs[place[opens]] = np.arange(len(opens), dtype=np.int32)
-            self._known[number] = Level(place, code, opens, closes)
+            self._known[number] = Level(place, opens, closes)
         return self._known[number]
 
-    def pairs(self, number: int, start: Positions, end: Positions) -> tuple[Positions, Positions]:
+    def pairs(self, number: int, start: Positions, end: Positions, opening: int) -> tuple[Positions, Positions]:
         """Give the opening and the closing mark of the pairs that begin and end where some values do.
 
         Args:
             number: The level.
             start: Position of each value's first byte, an opening bracket of that level.
             end: Position after each value's last byte.
+            opening: Which bracket that is.
 
         Raises:
             ValueError: A value does not end with its bracket, or that is of another kind.
@@ -92,12 +88,6 @@ class Brackets:
         which = self._pairs[start]
         opens, closes = level.opens[which], level.closes[which]
         # Curly and square brackets are two apart each.
-        if (level.place[closes] != end - 1).any() or (level.code[closes] != level.code[opens] + 2).any():
+        if (level.place[closes] != end - 1).any() or (self._block.text[end - 1] != opening + 2).any():
             raise ValueError("a bracket that does not end its value")
         return opens, closes
-
-
-@lru_cache(maxsize=256)
-def pattern(fields: int) -> Bytes:
-    """Give the marks of an object of so many fields."""
-    return np.frombuffer(b"{" + b",".join([b":"] * fields) + b"}", np.uint8)

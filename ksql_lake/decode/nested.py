@@ -1,8 +1,8 @@
-"""Rows with nested values, read by the places of their values in the bytes, a whole column at a time at every depth.
+"""Rows with nested values, read by the places of their values in the bytes, a column at a time at any depth.
 
-The fields of all STRUCTs of a column are columns of their own, and so are the elements of all ARRAYs and the keys
-and values of all MAPs. It refuses a block on any doubt, by ValueError, fields in another order than the schema's
-included; the other readers then decide, so that the result never depends on this path having been taken.
+The fields of all STRUCTs of a column are columns of their own, so are the elements of all ARRAYs, and the keys
+and values of all MAPs. It refuses a block on any doubt, by ValueError, also fields in another order than the
+schema's; the other readers then decide, so that the result never depends on this path having been taken.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ksql_lake.decode.brackets import COLON, LIST, OPEN, Brackets, Level, pattern
+from ksql_lake.decode.brackets import LIST, OPEN, Brackets, Level
 from ksql_lake.decode.leaves import Convert, LeafReader
-from ksql_lake.decode.spans import COMMA, Block, Mask, Positions, Spans
+from ksql_lake.decode.spans import Block, Mask, Positions, Spans, texts_between
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_type
 
 _PLAIN_NAME = frozenset(map(chr, range(ord(" "), 127))) - set('"\\')
@@ -46,17 +47,60 @@ class Rows:
         self.quotes += spans.quotes
         return spans
 
-    def pairs(self, level: int, start: Positions, end: Positions) -> tuple[Level, Positions, Positions]:
-        """Give the marks of a level, and which of them begin and end some values."""
+    def pairs(self, values: _Values, bracket: int) -> tuple[Level, Positions, Positions]:
+        """Give the marks of the level inside of some values, and which of them begin and end each value."""
         if self.brackets is None:
             raise AssertionError("nested values in a block that was said to have none")
-        return self.brackets.level(level), *self.brackets.pairs(level, start, end)
+        if (self.block.text[values.start] != bracket).any():
+            raise ValueError("a nested value of another kind")
+        opens, closes = self.brackets.pairs(values.level, values.start, values.end, bracket)
+        return self.brackets.level(values.level), opens, closes
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """A column of nested values.
+
+    Attributes:
+        start: Position of the first byte of each that is not null.
+        end: Position after its last byte.
+        null: Which are null, of all; None if none is.
+        level: The level of the marks inside of them.
+        arrow: Their type.
+    """
+
+    start: Positions
+    end: Positions
+    null: Mask | None
+    level: int
+    arrow: pa.DataType
+
+    @classmethod
+    def of(cls, spans: Spans, column: int, level: int, arrow: pa.DataType) -> _Values:
+        """Look at one column of some values."""
+        null = spans.nulls(column)
+        there = slice(None) if null is None else ~null
+        return cls(spans.start[column][there], spans.end[column][there], null, level, arrow)
+
+    @property
+    def mask(self) -> pa.Array | None:
+        """Which values are null, as Arrow wants to know it."""
+        return None if self.null is None else pa.array(self.null)
+
+    def offsets(self, counts: Positions) -> pa.Array:
+        """Give where the elements of each value begin among those of all, null values having none."""
+        if self.null is not None:
+            counts, present = np.zeros(len(self.null), np.int64), counts
+            counts[~self.null] = present
+        offsets = np.zeros(len(counts) + 1, np.int32)
+        np.cumsum(counts, out=offsets[1:])
+        return pa.array(offsets)
 
 
 Columns = Callable[[Rows, Spans, int], list[pa.Array]]
 """Reads all columns of some values that lie between marks of a level."""
-Column = Callable[[Rows, Spans, int, int], pa.Array]
-"""Reads one column of some values that lie between marks of a level."""
+Build = Callable[[Rows, _Values], pa.Array]
+"""Reads one nested column, which is not all null."""
 
 
 def readable(kind: KsqlType, *, in_struct: bool = False) -> bool:
@@ -88,147 +132,99 @@ def columns_reader(kinds: Sequence[KsqlType], *, in_struct: bool = False) -> Col
     """
     scalars = {n: kind for n, kind in enumerate(kinds) if isinstance(kind, Primitive | Decimal)}
     leaves = LeafReader(scalars, in_struct=in_struct)
-    nested = {n: _nested_reader(kind, in_struct=in_struct) for n, kind in enumerate(kinds) if n not in scalars}
+    nested = {n: _builder(kind, in_struct=in_struct) for n, kind in enumerate(kinds) if n not in scalars}
 
     def read(rows: Rows, spans: Spans, level: int) -> list[pa.Array]:
         arrays = leaves.read(spans, finish=rows.finish)
-        arrays |= {column: reader(rows, spans, column, level) for column, reader in nested.items()}
+        for column, build in nested.items():
+            values = _Values.of(spans, column, level + 1, arrow_type(kinds[column]))
+            arrays[column] = build(rows, values) if len(values.start) else pa.nulls(len(spans), values.arrow)
         return [arrays[column] for column in range(len(kinds))]
 
     return read
 
 
-def _nested_reader(kind: KsqlType, *, in_struct: bool) -> Column:
-    arrow = arrow_type(kind)
+def _builder(kind: KsqlType, *, in_struct: bool) -> Build:
     match kind:
         case Array(element):
-            return partial(_lists, arrow=arrow, read=columns_reader([element], in_struct=in_struct))
+            return partial(_lists, read=columns_reader([element], in_struct=in_struct))
         case Map(key, value):
-            return partial(_maps, arrow=arrow, read=columns_reader([key, value], in_struct=in_struct))
+            return partial(_maps, read=columns_reader([key, value], in_struct=in_struct))
         case Struct(fields):
-            names = [_Name(name) for name, _ in fields]
             read = columns_reader([inner for _, inner in fields], in_struct=True)
-            return partial(_structs, arrow=arrow, names=names, read=read)
+            return partial(_structs, names=[_Name(name) for name, _ in fields], read=read)
         case _:
             raise AssertionError(f"{kind} is not nested")
 
 
 class _Name:
-    """A field's name in quotation marks, as words to be compared."""
+    """A field's name as it stands before its value, as words to be compared; the last one overlaps."""
 
     def __init__(self, name: str) -> None:
-        literal = f'"{name}"'.encode()
+        literal = f'"{name}":'.encode()
         self.length = len(literal)
-        parts = [literal[begin : begin + 8] for begin in range(0, len(literal), 8)]
-        self.words = [np.uint64(int.from_bytes(part, "little")) for part in parts]
-        self.masks = [np.uint64((1 << 8 * len(part)) - 1) for part in parts]
+        size = 8 if self.length >= 8 else 4
+        self.places = [*range(0, self.length - size, size), self.length - size]
+        self.words = [int.from_bytes(literal[place : place + size], "little") for place in self.places]
+        self.long = size == 8
 
-    def require(self, block: Block, start: Positions, end: Positions) -> None:
+    def require(self, block: Block, start: Positions) -> None:
         """Raise ValueError where the name does not stand."""
-        if (end - start != self.length).any():
-            raise ValueError("a field of another name")
-        for number, (word, mask) in enumerate(zip(self.words, self.masks, strict=True)):
-            if ((block.longs[start + 8 * number] & mask) != word).any():
+        text = block.longs if self.long else block.words
+        for place, word in zip(self.places, self.words, strict=True):
+            if (text[start + place] != word).any():
                 raise ValueError("a field of another name")
 
 
-def _structs(
-    rows: Rows, spans: Spans, column: int, level: int, *, arrow: pa.DataType, names: list[_Name], read: Columns
-) -> pa.Array:
-    null, start, end = _present(rows, spans, column, OPEN)
-    if not len(start):
-        return pa.nulls(len(spans), arrow)
-    marks, opens, closes = rows.pairs(level + 1, start, end)
-    expected = pattern(len(names))
-    if (closes - opens != len(expected) - 1).any():
+def _structs(rows: Rows, values: _Values, *, names: list[_Name], read: Columns) -> pa.Array:
+    marks, opens, closes = rows.pairs(values, OPEN)
+    if (closes - opens != len(names)).any():
         raise ValueError("another number of fields")
-    of_each = opens + np.arange(len(expected))[:, np.newaxis]
-    if (marks.code[of_each] != expected[:, np.newaxis]).any():
-        raise ValueError("an object of another form")
-    places = marks.place[of_each]
-    for number, name in enumerate(names):
-        name.require(rows.block, places[2 * number] + 1, places[2 * number + 1])
-    rows.quotes += 2 * len(names) * len(start)
-    children = read(rows, rows.spans(places[1::2] + 1, places[2::2]), level + 1)
+    places = marks.place[opens + np.arange(len(names) + 1)[:, np.newaxis]]
+    start, end = places[:-1] + 1, places[1:]
+    lengths = np.array([[name.length] for name in names])
+    if (end - start <= lengths).any():
+        raise ValueError("a field without a value")
+    for name, begin in zip(names, start, strict=True):
+        name.require(rows.block, begin)
+    rows.quotes += 2 * len(names) * len(opens)
+    children = read(rows, rows.spans(start + lengths, end), values.level)
+    fields, null = list(values.arrow), values.null
     if null is None:
-        return pa.StructArray.from_arrays(children, fields=list(arrow))
-    missing = pa.array(null)
+        return pa.StructArray.from_arrays(children, fields=fields)
     taken = pa.array(np.cumsum(~null) - 1, mask=null)
     return pa.StructArray.from_arrays(
-        [child.take(taken) for child in children], fields=list(arrow), mask=missing
+        [child.take(taken) for child in children], fields=fields, mask=pa.array(null)
     )
 
 
-def _lists(rows: Rows, spans: Spans, column: int, level: int, *, arrow: pa.DataType, read: Columns) -> pa.Array:
-    null, start, end = _present(rows, spans, column, LIST)
-    if not len(start):
-        return pa.nulls(len(spans), arrow)
-    marks, opens, closes = rows.pairs(level + 1, start, end)
-    counts = np.where(end - start == len("[]"), 0, closes - opens)
-    before = _runs(opens, counts)
-    # Between the brackets of a list stand commas and nothing else.
-    if np.count_nonzero(marks.code[before] == COMMA) != len(before) - np.count_nonzero(counts):
-        raise ValueError("a list of another form")
-    elements = rows.spans(*_between(marks.place, before))
-    (children,) = read(rows, elements, level + 1)
-    return pa.ListArray.from_arrays(_offsets(null, counts), children, type=arrow, mask=_mask(null))
+def _lists(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
+    counts, start, end = _elements(rows, values, LIST)
+    (children,) = read(rows, rows.spans(start[np.newaxis], end[np.newaxis]), values.level)
+    return pa.ListArray.from_arrays(values.offsets(counts), children, type=values.arrow, mask=values.mask)
 
 
-def _maps(rows: Rows, spans: Spans, column: int, level: int, *, arrow: pa.DataType, read: Columns) -> pa.Array:
-    null, start, end = _present(rows, spans, column, OPEN)
-    if not len(start):
-        return pa.nulls(len(spans), arrow)
-    marks, opens, closes = rows.pairs(level + 1, start, end)
-    counts = np.where(end - start == len("{}"), 0, closes - opens)
-    before = _runs(opens, counts)
-    if len(before) % 2 or (counts % 2).any() or (marks.code[before[1::2]] != COLON).any():
-        raise ValueError("an object of another form")
-    if np.count_nonzero(marks.code[before[0::2]] == COMMA) != len(before) // 2 - np.count_nonzero(counts):
-        raise ValueError("an object of another form")
-    begin, finish = _between(marks.place, before)
-    entries = rows.spans(begin.reshape(-1, 2).T, finish.reshape(-1, 2).T)
-    if entries.nulls(0) is not None:
-        raise ValueError("a key that is null")
-    keys, items = read(rows, entries, level + 1)
-    counts //= 2
+def _maps(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
+    counts, start, end = _elements(rows, values, OPEN)
+    # A name has no mark inside of it, so the first one before a colon is its end.
+    names = pc.find_substring(texts_between(rows.block, start + 1, end), '":').to_numpy()
+    if (names < 0).any():
+        raise ValueError("an entry without a name")
+    spans = rows.spans(np.stack([start, start + names + 3]), np.stack([start + names + 2, end]))
+    if not spans.quoted[0].all():
+        raise ValueError("a name without quotation marks")
+    keys, items = read(rows, spans, values.level)
     _require_distinct(keys, counts)
-    return pa.MapArray.from_arrays(_offsets(null, counts), keys, items, type=arrow, mask=_mask(null))
+    return pa.MapArray.from_arrays(values.offsets(counts), keys, items, type=values.arrow, mask=values.mask)
 
 
-def _present(rows: Rows, spans: Spans, column: int, bracket: int) -> tuple[Mask | None, Positions, Positions]:
-    """Give which values are null, and where the others begin and end; each must begin with the bracket."""
-    null = spans.nulls(column)
-    start, end, first = spans.start[column], spans.end[column], spans.first[column]
-    if null is not None:
-        start, end, first = start[~null], end[~null], first[~null]
-    if (first != bracket).any():
-        raise ValueError("a nested value of another kind")
-    return null, start, end
-
-
-def _runs(begins: Positions, counts: Positions) -> Positions:
-    """Give begin, begin + 1, ... of each run, as many as it has."""
+def _elements(rows: Rows, values: _Values, bracket: int) -> tuple[Positions, Positions, Positions]:
+    """Give how many elements each value has, and where all of them begin and end."""
+    marks, opens, closes = rows.pairs(values, bracket)
+    counts = np.where(values.end - values.start == len("[]"), 0, closes - opens)
     ends = np.cumsum(counts)
-    return np.repeat(begins - ends + counts, counts) + np.arange(ends[-1])
-
-
-def _between(place: Positions, before: Positions) -> tuple[Positions, Positions]:
-    """Give where the values after some marks begin and end."""
-    return place[before][np.newaxis] + 1, place[before + 1][np.newaxis]
-
-
-def _offsets(null: Mask | None, counts: Positions) -> pa.Array:
-    """Give where the entries of each value begin among those of all, those of null values included."""
-    if null is not None:
-        counts, present = np.zeros(len(null), np.int64), counts
-        counts[~null] = present
-    offsets = np.zeros(len(counts) + 1, np.int32)
-    np.cumsum(counts, out=offsets[1:])
-    return pa.array(offsets)
-
-
-def _mask(null: Mask | None) -> pa.Array | None:
-    return None if null is None else pa.array(null)
+    before = np.repeat(opens - ends + counts, counts) + np.arange(ends[-1])
+    return counts, marks.place[before] + 1, marks.place[before + 1]
 
 
 def _require_distinct(keys: pa.StringArray, counts: Positions) -> None:

@@ -70,7 +70,7 @@ def without_escapes(data: bytes) -> bytes:
 def with_escapes(texts: pa.StringArray) -> pa.StringArray:
     """Put the characters meant by the stand-ins of `without_escapes` into their places."""
     valid, offsets, data = texts.buffers()
-    if data is None:
+    if data is None or (np.frombuffer(data, np.uint8) >= ord(" ")).all():
         return texts
     meant = pa.py_buffer(data.to_pybytes().translate(_UNESCAPE))
     return pa.StringArray.from_buffers(len(texts), offsets, meant, valid, offset=texts.offset)
@@ -117,12 +117,9 @@ def layout(data: bytes, columns: int, *, controls: bool, nested: bool) -> Layout
     if nested:
         brackets = Brackets(block, inside_strings(found))
         marks = brackets.level(LEVEL)
-        if len(marks.place) != rows * (columns + 1):
+        if len(marks.opens) != rows or (marks.closes - marks.opens != columns).any():
             raise ValueError("rows of different lengths")
         place = np.ascontiguousarray(marks.place.reshape(rows, columns + 1).T)
-        code = marks.code.reshape(rows, columns + 1)
-        if (code != np.frombuffer(b"[" + b"," * (columns - 1) + b"]", np.uint8)).any():
-            raise ValueError("rows of different lengths")
         _require_frames(block, place[-1] + len(_END))
         if (place[0, 1:] - place[-1, :-1] != _FROM_COMMA + len(_END) - 1).any():
             raise ValueError("not a plain frame")
@@ -149,7 +146,7 @@ def _commas(text: Bytes, marks: Mask, rows: int, columns: int) -> Positions:
     expected = rows * columns - 1  # none stands behind the last row
     found = text == COMMA
     if np.count_nonzero(found) != expected:
-        np.greater(found.view(np.uint8), inside_strings(marks), out=found)
+        found &= ~inside_strings(marks)
         if np.count_nonzero(found) != expected:
             raise ValueError("rows of different lengths, or a string without end")
     places = np.empty(expected + 1, np.int64)
@@ -158,8 +155,8 @@ def _commas(text: Bytes, marks: Mask, rows: int, columns: int) -> Positions:
     return np.ascontiguousarray(places.reshape(rows, columns).T)
 
 
-def inside_strings(marks: Mask) -> Bytes:
-    """Tell which bytes are inside of a string (1) or not (0); the opening mark is, the closing one is not.
+def inside_strings(marks: Mask) -> Mask:
+    """Tell which bytes are inside of a string; the opening mark is, the closing one is not.
 
     Args:
         marks: Where the quotation marks are.
@@ -167,7 +164,7 @@ def inside_strings(marks: Mask) -> Bytes:
     packed = np.packbits(marks, bitorder="little")
     words = np.zeros(-(-len(packed) // 8), np.uint64)
     words.view(np.uint8)[: len(packed)] = packed
-    return np.unpackbits(_odd(words).view(np.uint8), count=len(marks), bitorder="little")
+    return np.unpackbits(_odd(words).view(np.uint8), count=len(marks), bitorder="little").view(np.bool_)
 
 
 def _require_frames(block: Block, commas: Positions) -> None:
