@@ -7,6 +7,8 @@ ValueError, values that are none of the three.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -123,13 +125,12 @@ def _copied(block: Block, edges: Positions) -> pa.StringArray:
 
 
 def _every_other(count: int) -> pa.Array:
-    global _EVEN  # noqa: PLW0603 - a table that only grows
-    if len(_EVEN) < count:
-        _EVEN = pa.array(np.arange(0, 4 * count, 2, dtype=np.int32))
-    return _EVEN.slice(0, count)
+    return _even_numbers(1 << count.bit_length()).slice(0, count)
 
 
-_EVEN = pa.array([], pa.int32())
+@lru_cache
+def _even_numbers(count: int) -> pa.Array:
+    return pa.array(np.arange(0, 2 * count, 2, dtype=np.int32))
 
 
 def validity(null: Mask | None) -> pa.Buffer | None:
