@@ -38,7 +38,7 @@ _OPEN_FILES = 256
 """Files that are open at most because their rows seemed to have all come."""
 _FINISHING = 4
 """Files finished at once."""
-_SAMPLE_ROWS = 20_000
+_SAMPLE_ROWS = 4096
 _TELLING_ROWS = 1000
 _DICTIONARY_SHARE = 0.25
 
