@@ -21,7 +21,7 @@ import urllib3
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
-_RECEIVE = 256 * 1024
+_RECEIVE = 64 * 1024
 _MOST_FRAMING = 1024 * 1024
 """Bytes of HTTP framing that may come in a row without a byte of the body."""
 
