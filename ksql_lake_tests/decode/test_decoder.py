@@ -66,8 +66,8 @@ def test_the_row_number_counts_over_pieces(bad: int, monkeypatch: pytest.MonkeyP
         assert caught.value.where["row"] == 1001 + bad
 
 
-def test_the_flat_reader_rests_after_doubts_and_comes_back() -> None:
-    """Blocks it cannot vouch for make the flat reader pause for ever more blocks; the results stay the same."""
+def test_the_reader_of_places_rests_after_doubts_and_comes_back() -> None:
+    """Blocks it cannot vouch for make that reader pause for ever more blocks; the results stay the same."""
     decoder = RowDecoder(parse_schema("`S` STRING"))
     plain = b",\n".join([frame('"a"')] * 20_000)
     odd = b",\n".join([frame('"\\u0061"')] * 20_000)
