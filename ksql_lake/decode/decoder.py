@@ -1,8 +1,8 @@
 """Response rows to Arrow record batches: exact, fast where the bytes allow it, the bad row named where not.
 
-Three readers, each slower and more general than the one before: plain flat rows as proven CSV, columns of typed
-JSON, and rows one by one. The first two either agree with the third or step aside, so errors and results do not
-depend on which one ran, nor on where a response was cut into blocks. Refuses to know where rows come from.
+Three readers, each slower and more general than the one before: values by their places in the bytes, columns of
+typed JSON, and rows one by one. The first two either agree with the third or step aside, so errors and results do
+not depend on which one ran, nor on where a response was cut into blocks. Refuses to know where rows come from.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ksql_lake.errors import DecodeError, SchemaError
 from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct, arrow_schema
 
 PLACED_PIECE = 1 << 24
-"""Bytes per CSV parse: each costs a third of a millisecond to begin."""
+"""Bytes looked at together; arrays of positions take several times as much."""
 PLACED_LEAST = 100_000
-"""Bytes below which that beginning costs more than the CSV parser saves."""
+"""Bytes below which some thousand array operations cost more than they save."""
 COLUMN_PIECE = 1 << 19
 """Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
 _LONGEST_REST = 64
-"""Pieces the flat reader sits out at most after it had to step aside."""
+"""Pieces the reader of places sits out at most after it had to step aside."""
 
 
 class RowDecoder:

@@ -36,7 +36,7 @@ class LineSplitter:
             self._size += len(chunk)
             self._check(self._size, row)
             return None
-        lines = b"".join((*self._parts, chunk[:end])) if self._parts else chunk[:end]
+        lines = b"".join((*self._parts, memoryview(chunk)[:end])) if self._parts else chunk[:end]
         self._parts = [chunk[end + 1 :]]
         self._size = len(self._parts[0])
         # No line of a block can be too long while the whole block is not.
