@@ -19,7 +19,7 @@ Words = npt.NDArray[np.uint64]
 Sums = tuple[int, int]
 """The two sums of the hashes of some rows, modulo 2**64."""
 
-_ROWS = 16_384
+_ROWS = 65_536
 """Rows hashed at once: as many as stay in the processor's cache."""
 _ALL = slice(None)
 
