@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake.checksum import RowChecksum, combined
+from ksql_lake.lake.checksum import RowChecksum, batch_hashes, combined, sums
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows
 
@@ -126,3 +126,19 @@ def test_a_time_of_day_counts_in_milliseconds_whatever_the_file_does() -> None:
     milli, micro = (checksum(rows, pa.schema([("T", kind)])) for kind in (pa.time32("ms"), pa.time64("us")))
 
     assert milli == micro
+
+
+def test_a_batch_of_any_length_has_the_sums_of_its_parts() -> None:
+    """Rows are hashed in pieces inside, and the numbers of each row are the same wherever a piece ends."""
+    count = 150_001
+    batch = pa.RecordBatch.from_pydict(
+        {"n": pa.array(range(count), pa.int64()), "s": ["abc", "d", None] * 50_000 + [""]}
+    )
+    first, second = batch_hashes(batch)
+
+    assert len(first) == len(second) == count
+    for begin, end in ((0, 1), (65_530, 65_545), (131_000, 131_100), (count - 1, count)):
+        part = batch_hashes(batch.slice(begin, end - begin))
+        assert first[begin:end].tolist() == part[0].tolist()
+        assert second[begin:end].tolist() == part[1].tolist()
+    assert sums((first, second)) == tuple(int(numbers.sum(dtype="uint64")) for numbers in (first, second))
