@@ -39,6 +39,7 @@ _OPEN_FILES = 256
 _FINISHING = 4
 """Files finished at once."""
 _SAMPLE_ROWS = 4096
+_FEW_ROWS = 256
 _TELLING_ROWS = 1000
 _DICTIONARY_SHARE = 0.25
 
@@ -276,9 +277,18 @@ def dictionary_columns(table: pa.Table) -> list[str]:
     chosen = []
     for column in table.schema:
         for path, values in _leaves(column.name, sample.column(column.name).combine_chunks()):
-            if len(values) and pc.count_distinct(values).as_py() <= len(values) * _DICTIONARY_SHARE:
+            if len(values) and _repeats(values):
                 chosen.append(path)
     return chosen
+
+
+def _repeats(values: pa.Array) -> bool:
+    few = values.slice(0, _FEW_ROWS)
+    # Values that may repeat often enough do so among few already.
+    if len(few) == _FEW_ROWS and pc.count_distinct(few).as_py() == _FEW_ROWS:
+        return False
+    distinct: int = pc.count_distinct(values).as_py()
+    return distinct <= len(values) * _DICTIONARY_SHARE
 
 
 def _leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
