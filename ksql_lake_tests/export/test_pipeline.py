@@ -65,7 +65,7 @@ def test_no_more_is_under_way_than_there_are_threads_and_one() -> None:
         nonlocal taken
         for number in range(1000):
             taken += 1
-            if taken == 3:
+            if taken == 2:
                 go_on.set()
             yield number
 
