@@ -60,9 +60,9 @@ class RowsParser:
         """
         if self._refused is None:
             try:
-                lines = self._lines.feed(chunk, row=self.rows)
+                lines = self._lines.feed(chunk, row=self.rows, last=b",")
                 if lines is not None:
-                    self._take(lines)
+                    self._take(lines, comma=self._lines.left_out)
             except ProtocolError as error:
                 self._refused = error
         events = self._found.take()
@@ -92,16 +92,19 @@ class RowsParser:
         """
         return judge_rows(self._kind, self._seen, clean=clean, version=version)
 
-    def _take(self, lines: bytes) -> None:
+    def _take(self, lines: bytes, *, comma: bool) -> None:
         while not self._seen.header:
             line, newline, lines = lines.partition(b"\n")
-            self._line(line)
             if not newline:
+                self._line(line + b"," if comma else line)
                 return
-        count = _plain_rows(lines)
+            self._line(line)
+        count = _plain_rows(lines) if comma else 0
         if count and self._flowing:
-            self._found.block(lines[:-1], count)
+            self._found.block(lines, count)
             return
+        if comma:
+            lines += b","
         for line in lines.split(b"\n"):
             if line.startswith(_START) and line.endswith(_END) and self._flowing:
                 self._found.row(line[:-1])
@@ -176,8 +179,8 @@ class RowsParser:
 
 
 def _plain_rows(lines: bytes) -> int:
-    """Count the rows of a block that holds plain rows and nothing else; 0 for any other block."""
-    if not (lines.startswith(_START) and lines.endswith(_END)):
+    """Count the rows of a block that holds plain rows and nothing else, its last comma left out; else 0."""
+    if not (lines.startswith(_START) and lines.endswith(_END[:-1])):
         return 0
     text = np.frombuffer(lines, np.uint8)
     newlines = np.flatnonzero(text == _NEWLINE)
