@@ -28,7 +28,7 @@ from ksql_lake.lake.positions import KnownDays
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 THREADS = 2
-"""How many blocks are received and decoded at once; more would wait for the interpreter, not for a server."""
+"""How many blocks are decoded at once; more would wait for the interpreter, not for the server."""
 
 Made = TypeVar("Made")
 

@@ -1,56 +1,18 @@
 """Work on many items at once, in threads, with the results in the items' order and a bounded number under way.
 
-A thread takes an item and works on it, so that what it has fetched is still in its processor's cache; items are
-taken by one thread at a time. The first error wins, in the order of the items: what came before it is given
-out, then it is raised. A consumer that stops early stops the work too. Nothing here knows what the items are.
+The first error wins, in the order of the items: what came before it is given out, then it is raised. A consumer
+that stops early stops the work too. Nothing here knows what the items are.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class _Line(Generic[Item, Result]):
-    """Items on their way through some threads."""
-
-    def __init__(self, items: Iterable[Item], work: Callable[[Item], Result], room: int) -> None:
-        self.results: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
-        self.room = threading.Semaphore(room)
-        self.over = False
-        self._source = iter(items)
-        self._work = work
-        self._taking = threading.Lock()
-
-    def run(self) -> None:
-        """Take items and work on them until there are no more, or nobody wants them."""
-        while True:
-            self.room.acquire()
-            result: Future[Result] = Future()
-            with self._taking:
-                if self.over:
-                    return
-                self.results.put(result)
-                try:
-                    item = next(self._source)
-                except BaseException as error:  # noqa: BLE001 - raised again by the consumer, in its place
-                    self.over = True
-                    result.set_exception(_EndError() if isinstance(error, StopIteration) else error)
-                    return
-            try:
-                result.set_result(self._work(item))
-            except BaseException as error:  # noqa: BLE001 - likewise
-                result.set_exception(error)
-
-
-class _EndError(Exception):
-    """There are no more items."""
 
 
 def side_by_side(
@@ -58,22 +20,23 @@ def side_by_side(
 ) -> Generator[Result, None, None]:
     """Give what `work` makes of each item; as many as there are threads at once, one more waiting.
 
+    Items are taken in the caller's thread.
+
     Raises:
-        BaseException: Whatever the items or the work raised, after the results before it.
+        Exception: Whatever the items or the work raised, after the results before it.
     """
-    line = _Line(items, work, threads + 1)
-    for _ in range(threads):
-        threading.Thread(target=line.run, name="ksql-lake-stage", daemon=True).start()
-    try:
-        while True:
-            try:
-                result = line.results.get().result()
-            except _EndError:
-                return
-            line.room.release()
-            yield result
-    finally:
-        # The threads are not waited for: one may sit in a read that only closing the connection ends.
-        line.over = True
-        for _ in range(threads):
-            line.room.release()
+    source, ending = iter(items), None
+    under_way: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, "ksql-lake-stage") as pool:
+        try:
+            while ending is None:
+                try:
+                    under_way.append(pool.submit(work, next(source)))
+                except Exception as error:  # noqa: BLE001 - raised again below, in its place among the results
+                    ending = error
+                while under_way and (ending or len(under_way) > threads or under_way[0].done()):
+                    yield under_way.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    if not isinstance(ending, StopIteration):
+        raise ending
