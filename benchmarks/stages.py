@@ -37,7 +37,7 @@ COLOURS = {
     "row checksum": "#d9a441",
     "Parquet": "#4f9d69",
 }
-_CHUNK = 1 << 20
+_CHUNK = 4 << 20
 
 
 class _Area:
