@@ -102,8 +102,6 @@ class Spans:
         quoted, null = self.quoted[column], self.nulls(column)
         if quoted.any():
             edges += _WITHOUT_MARKS if quoted.all() else quoted * _WITHOUT_MARKS
-            if (edges >> _HALF < edges & _LOWER).any():  # Arrow would look outside of its memory
-                raise ValueError("a quotation mark alone")
         if null is not None:
             edges[null] = (edges[null] & _LOWER) * (1 + (1 << _HALF))
         texts = _copied(self.block, edges)
@@ -114,11 +112,17 @@ class Spans:
 
 
 def texts_between(block: Block, start: Positions, end: Positions) -> pa.StringArray:
-    """Copy what lies between positions, none of which is before the one before it."""
+    """Copy what lies between positions.
+
+    Raises:
+        ValueError: An end is before its beginning.
+    """
     return _copied(block, (end << _HALF) + start) if len(start) else pa.array([], pa.string())
 
 
 def _copied(block: Block, edges: Positions) -> pa.StringArray:
+    if (edges >> _HALF < edges & _LOWER).any():  # Arrow would look outside of its memory
+        raise ValueError("a value that ends before it begins")
     # A value and the bytes up to the next one in turns are texts side by side; every other one is wanted.
     sides = pa.StringArray.from_buffers(2 * len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(block.data))
     return sides.take(_every_other(len(edges)))

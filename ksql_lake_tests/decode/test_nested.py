@@ -140,6 +140,8 @@ LEFT_ALONE = {
     "a key that is null": ("`M` MAP<STRING, INTEGER>", "{null:1}"),
     "an entry without a key": ("`M` MAP<STRING, INTEGER>", "{1}"),
     "an entry without a value": ("`M` MAP<STRING, INTEGER>", '{"a":}'),
+    "a comma at a MAP's end": ("`M` MAP<STRING, INTEGER>", '{"a":1,}'),
+    "a comma alone in a MAP": ("`M` MAP<STRING, INTEGER>", "{,}"),
     "a key that only ends in a mark": ("`M` MAP<STRING, INTEGER>", '{a":1}'),
     "keys that are numbers": ("`M` MAP<INTEGER, INTEGER>", '{"1":1}'),
     "a value too many": ("`L` ARRAY<INTEGER>, `I` INTEGER", "[1],2,3"),
