@@ -59,7 +59,6 @@ class Brackets:
         if not len(depth) or depth[-1] != 0 or depth.min() < 0:
             raise ValueError("brackets that do not close")
         self._level = depth + closing
-        self._pairs = np.empty(len(block.text), np.int32)
         self._known: dict[int, Level] = {}
 
     def level(self, number: int) -> Level:
@@ -68,26 +67,29 @@ class Brackets:
             marks = np.flatnonzero(self._level == number)
             place, code = self._place[marks], self._code[marks]
             opens, closes = np.flatnonzero(code == OPEN), np.flatnonzero(code == CLOSE)
-            self._pairs[place[opens]] = np.arange(len(opens), dtype=np.int32)
             self._known[number] = Level(place, opens, closes)
         return self._known[number]
 
-    def pairs(self, number: int, start: Positions, end: Positions, opening: int) -> tuple[Positions, Positions]:
-        """Give the opening and the closing mark of the pairs that begin and end where some values do.
+    def pairs(self, number: int, start: Positions, end: Positions, opening: int) -> Level:
+        """Give the marks of a level, and of its pairs those that begin and end where some values do.
 
         Args:
             number: The level.
-            start: Position of each value's first byte, an opening bracket of that level.
+            start: Position of each value's first byte, in ascending order.
             end: Position after each value's last byte.
-            opening: Which bracket that is.
+            opening: The bracket that each must begin with.
 
         Raises:
-            ValueError: A value does not end with its bracket, or that is of another kind.
+            ValueError: A value does not begin and end with a pair of such brackets of that level.
         """
-        level = self.level(number)
-        which = self._pairs[start]
-        opens, closes = level.opens[which], level.closes[which]
+        level, text = self.level(number), self._block.text
         # Curly and square brackets are two apart each.
-        if (level.place[closes] != end - 1).any() or (self._block.text[end - 1] != opening + 2).any():
+        if (text[start] != opening).any() or (text[end - 1] != opening + 2).any():
+            raise ValueError("a nested value of another kind")
+        which = np.searchsorted(level.place[level.opens], start)
+        if len(which) and which[-1] >= len(level.opens):
+            raise ValueError("a bracket of another level")
+        opens, closes = level.opens[which], level.closes[which]
+        if (level.place[opens] != start).any() or (level.place[closes] != end - 1).any():
             raise ValueError("a bracket that does not end its value")
-        return opens, closes
+        return Level(level.place, opens, closes)

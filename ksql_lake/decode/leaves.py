@@ -53,10 +53,9 @@ class LeafReader:
         self._readers = {column: (_in_struct if in_struct else _reader)(kind) for column, kind in kinds.items()}
         texts = {Primitive.STRING, Primitive.BYTES} if in_struct else {Primitive.STRING, *_CONVERTED}
         self._texts = [column for column, kind in kinds.items() if kind in texts]
-        self._doubles = [column for column, kind in kinds.items() if kind == Primitive.DOUBLE]
         no_numbers = {*self._texts, *(column for column, kind in kinds.items() if kind == Primitive.BOOLEAN)}
         self._numbers = [column for column in kinds if column not in no_numbers]
-        self._unquoted = [column for column in self._numbers if column not in self._doubles]
+        self._unquoted = [column for column in self._numbers if kinds[column] != Primitive.DOUBLE]
 
     def read(self, spans: Spans, *, finish: Convert) -> dict[int, pa.Array]:
         """Give the array of each column.

@@ -47,14 +47,11 @@ class Rows:
         self.quotes += spans.quotes
         return spans
 
-    def pairs(self, values: _Values, bracket: int) -> tuple[Level, Positions, Positions]:
+    def pairs(self, values: _Values, opening: int) -> Level:
         """Give the marks of the level inside of some values, and which of them begin and end each value."""
         if self.brackets is None:
             raise AssertionError("nested values in a block that was said to have none")
-        if (self.block.text[values.start] != bracket).any():
-            raise ValueError("a nested value of another kind")
-        opens, closes = self.brackets.pairs(values.level, values.start, values.end, bracket)
-        return self.brackets.level(values.level), opens, closes
+        return self.brackets.pairs(values.level, values.start, values.end, opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,25 +174,22 @@ class _Name:
 
 
 def _structs(rows: Rows, values: _Values, *, names: list[_Name], read: Columns) -> pa.Array:
-    marks, opens, closes = rows.pairs(values, OPEN)
-    if (closes - opens != len(names)).any():
+    marks = rows.pairs(values, OPEN)
+    if (marks.closes - marks.opens != len(names)).any():
         raise ValueError("another number of fields")
-    places = marks.place[opens + np.arange(len(names) + 1)[:, np.newaxis]]
+    places = marks.place[marks.opens + np.arange(len(names) + 1)[:, np.newaxis]]
     start, end = places[:-1] + 1, places[1:]
     lengths = np.array([[name.length] for name in names])
     if (end - start <= lengths).any():
         raise ValueError("a field without a value")
     for name, begin in zip(names, start, strict=True):
         name.require(rows.block, begin)
-    rows.quotes += 2 * len(names) * len(opens)
+    rows.quotes += 2 * len(names) * len(marks.opens)
     children = read(rows, rows.spans(start + lengths, end), values.level)
-    fields, null = list(values.arrow), values.null
-    if null is None:
-        return pa.StructArray.from_arrays(children, fields=fields)
-    taken = pa.array(np.cumsum(~null) - 1, mask=null)
-    return pa.StructArray.from_arrays(
-        [child.take(taken) for child in children], fields=fields, mask=pa.array(null)
-    )
+    if values.null is not None:
+        taken = pa.array(np.cumsum(~values.null) - 1, mask=values.null)
+        children = [child.take(taken) for child in children]
+    return pa.StructArray.from_arrays(children, fields=list(values.arrow), mask=values.mask)
 
 
 def _lists(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
@@ -218,12 +212,12 @@ def _maps(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
     return pa.MapArray.from_arrays(values.offsets(counts), keys, items, type=values.arrow, mask=values.mask)
 
 
-def _elements(rows: Rows, values: _Values, bracket: int) -> tuple[Positions, Positions, Positions]:
+def _elements(rows: Rows, values: _Values, opening: int) -> tuple[Positions, Positions, Positions]:
     """Give how many elements each value has, and where all of them begin and end."""
-    marks, opens, closes = rows.pairs(values, bracket)
-    counts = np.where(values.end - values.start == len("[]"), 0, closes - opens)
+    marks = rows.pairs(values, opening)
+    counts = np.where(values.end - values.start == len("[]"), 0, marks.closes - marks.opens)
     ends = np.cumsum(counts)
-    before = np.repeat(opens - ends + counts, counts) + np.arange(ends[-1])
+    before = np.repeat(marks.opens - ends + counts, counts) + np.arange(ends[-1])
     return counts, marks.place[before] + 1, marks.place[before + 1]
 
 

@@ -10,7 +10,6 @@ statistics on.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ksql_lake.lake.abreast import abreast
-from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums, batch_hashes, sums
+from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums
 
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
@@ -127,7 +126,7 @@ class PartitionWriter:
         self._repeating: list[str] | None = None
         self._buffered = 0
         self._thread = ThreadPoolExecutor(1, "ksql-lake-writer")
-        self._work: deque[Future[None]] = deque()
+        self._writing: Future[None] | None = None
 
     def write(
         self,
@@ -156,7 +155,10 @@ class PartitionWriter:
         part.file.records += batch.num_rows
         part.saw(*(events or (None, None)))
         self._buffered += size
-        part.checksum.count(hashed or sums(batch_hashes(batch)))
+        if hashed is None:
+            part.checksum.add(batch)
+        else:
+            part.checksum.count(hashed)
         # The one that got rows last comes last.
         self._waiting.pop(partition, None)
         self._waiting[partition] = part
@@ -178,7 +180,7 @@ class PartitionWriter:
         Raises:
             WriteError: The disk or its permissions are in the way.
         """
-        self._await(0)
+        self._await()
         self._thread.shutdown()
         abreast(self._finish, list(self._partitions.values()), threads=_FINISHING)
         return [self._partitions[key].file for key in sorted(self._partitions)]
@@ -200,15 +202,15 @@ class PartitionWriter:
 
     def _flush_behind(self, part: _Partition) -> None:
         """Write a partition's rows while the caller goes on; one such piece of work at a time."""
-        self._await(0)
+        self._await()
         self._waiting.pop(part.file.partition, None)
         self._buffered -= part.size
-        self._work.append(self._thread.submit(self._flush, part, part.take()))
+        self._writing = self._thread.submit(self._flush, part, part.take())
 
-    def _await(self, left: int) -> None:
-        """Wait until so little work is left; raises what went wrong in what is done."""
-        while len(self._work) > left:
-            self._work.popleft().result()
+    def _await(self) -> None:
+        """Wait until what is being written is written; raises what went wrong."""
+        if self._writing is not None:
+            self._writing.result()
 
     def _flush(self, part: _Partition, batches: list[pa.RecordBatch]) -> None:
         if not batches:
