@@ -17,43 +17,31 @@ class LineSplitter:
 
     Args:
         max_line: Longest line in bytes.
-
-    Attributes:
-        left_out: Whether the last feeding has left something out at the end.
     """
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._max_line = max_line
-        self.left_out = False
         self._parts: list[bytes] = []
         self._size = 0
 
-    def feed(self, chunk: bytes, *, row: int, last: bytes = b"") -> bytes | None:
+    def feed(self, chunk: bytes, *, row: int) -> bytes | None:
         """Take a chunk; return every line it completes, without the last newline, or None if it completes none.
-
-        Args:
-            chunk: The next bytes.
-            row: How many rows came before.
-            last: What is left out at the end, if it stands there: a copy of all lines is saved.
 
         Raises:
             ProtocolError: A line is longer than the limit; names row `row` + 1 as the first it may be.
         """
-        newline = chunk.rfind(b"\n")
-        end = newline - len(last) if last and chunk.endswith(last, 0, newline) else newline
-        self.left_out = end < newline
-        if newline < 0:
+        end = chunk.rfind(b"\n")
+        if end < 0:
             self._parts.append(chunk)
             self._size += len(chunk)
             self._check(self._size, row)
             return None
         lines = b"".join((*self._parts, memoryview(chunk)[:end])) if self._parts else chunk[:end]
-        self._parts = [chunk[newline + 1 :]]
+        self._parts = [chunk[end + 1 :]]
         self._size = len(self._parts[0])
         # No line of a block can be too long while the whole block is not.
-        if len(lines) + len(last) > self._max_line:
-            whole = lines + last if self.left_out else lines
-            self._check(max(map(len, whole.split(b"\n"))), row)
+        if len(lines) > self._max_line:
+            self._check(max(map(len, lines.split(b"\n"))), row)
         self._check(self._size, row)
         return lines
 

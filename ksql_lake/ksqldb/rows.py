@@ -60,9 +60,9 @@ class RowsParser:
         """
         if self._refused is None:
             try:
-                lines = self._lines.feed(chunk, row=self.rows, last=b",")
+                lines = self._lines.feed(chunk, row=self.rows)
                 if lines is not None:
-                    self._take(lines, comma=self._lines.left_out)
+                    self._take(lines)
             except ProtocolError as error:
                 self._refused = error
         events = self._found.take()
@@ -92,19 +92,16 @@ class RowsParser:
         """
         return judge_rows(self._kind, self._seen, clean=clean, version=version)
 
-    def _take(self, lines: bytes, *, comma: bool) -> None:
+    def _take(self, lines: bytes) -> None:
         while not self._seen.header:
             line, newline, lines = lines.partition(b"\n")
-            if not newline:
-                self._line(line + b"," if comma else line)
-                return
             self._line(line)
-        count = _plain_rows(lines) if comma else 0
+            if not newline:
+                return
+        count = _plain_rows(lines)
         if count and self._flowing:
-            self._found.block(lines, count)
+            self._found.block(lines[:-1], count)
             return
-        if comma:
-            lines += b","
         for line in lines.split(b"\n"):
             if line.startswith(_START) and line.endswith(_END) and self._flowing:
                 self._found.row(line[:-1])
@@ -179,8 +176,8 @@ class RowsParser:
 
 
 def _plain_rows(lines: bytes) -> int:
-    """Count the rows of a block that holds plain rows and nothing else, its last comma left out; else 0."""
-    if not (lines.startswith(_START) and lines.endswith(_END[:-1])):
+    """Count the rows of a block that holds plain rows and nothing else; 0 for any other block."""
+    if not (lines.startswith(_START) and lines.endswith(_END)):
         return 0
     text = np.frombuffer(lines, np.uint8)
     newlines = np.flatnonzero(text == _NEWLINE)
