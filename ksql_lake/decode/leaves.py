@@ -20,11 +20,12 @@ from ksql_lake.decode.base64 import binaries
 from ksql_lake.decode.decimals import decimals, decimals_of_doubles
 from ksql_lake.decode.literals import SPECIAL_DOUBLES
 from ksql_lake.decode.spans import Bytes, Mask, Positions, Spans, validity
+from ksql_lake.decode.structure import with_escapes
 from ksql_lake.schema import Decimal, Primitive, arrow_type
 
 Scalar = Primitive | Decimal
 Convert = Callable[[pa.StringArray], pa.Array]
-Reader = Callable[[Spans, int, Convert], pa.Array]
+Reader = Callable[[Spans, int], pa.Array]
 """Reads one column of many."""
 
 _EXACT_DIGITS = 15
@@ -57,12 +58,8 @@ class LeafReader:
         self._numbers = [column for column in kinds if column not in no_numbers]
         self._unquoted = [column for column in self._numbers if kinds[column] != Primitive.DOUBLE]
 
-    def read(self, spans: Spans, *, finish: Convert) -> dict[int, pa.Array]:
+    def read(self, spans: Spans) -> dict[int, pa.Array]:
         """Give the array of each column.
-
-        Args:
-            spans: The values.
-            finish: What is still to be done with the texts of STRING columns.
 
         Raises:
             ValueError: A value is not plainly of its column's type.
@@ -70,7 +67,7 @@ class LeafReader:
         if spans.quoted[self._unquoted].any() or not all(map(spans.is_text, self._texts)):
             raise ValueError("a quotation mark too many or too few")
         _require_numbers(spans, self._numbers)
-        return {column: read(spans, column, finish) for column, read in self._readers.items()}
+        return {column: read(spans, column) for column, read in self._readers.items()}
 
 
 def _reader(kind: Scalar) -> Reader:
@@ -82,12 +79,12 @@ def _reader(kind: Scalar) -> Reader:
         case Decimal():
             return partial(_decimals, kind=kind)
         case Primitive.INTEGER | Primitive.BIGINT:
-            return lambda spans, column, _finish: spans.texts(column).cast(arrow_type(kind))
+            return lambda spans, column: spans.texts(column).cast(arrow_type(kind))
         case Primitive.STRING:
-            return lambda spans, column, finish: finish(spans.texts(column))
+            return _strings
         case _:
             convert = _CONVERTED[kind]
-            return lambda spans, column, _finish: convert(spans.texts(column))
+            return lambda spans, column: convert(spans.texts(column))
 
 
 def _in_struct(kind: Scalar) -> Reader:
@@ -95,16 +92,21 @@ def _in_struct(kind: Scalar) -> Reader:
         case Decimal():
             return partial(_rounded, kind=kind)
         case Primitive.TIME:
-            return lambda spans, column, _finish: times.times_of_day(spans.texts(column).cast(pa.int32()))
+            return lambda spans, column: times.times_of_day(spans.texts(column).cast(pa.int32()))
         case Primitive.DATE:
-            return lambda spans, column, _finish: spans.texts(column).cast(pa.int32()).cast(pa.date32())
+            return lambda spans, column: spans.texts(column).cast(pa.int32()).cast(pa.date32())
         case Primitive.TIMESTAMP:
-            return lambda spans, column, _finish: spans.texts(column).cast(pa.int64()).cast(times.UTC_MS)
+            return lambda spans, column: spans.texts(column).cast(pa.int64()).cast(times.UTC_MS)
         case _:
             return _reader(kind)
 
 
-def _booleans(spans: Spans, column: int, _finish: Convert) -> pa.Array:
+def _strings(spans: Spans, column: int) -> pa.Array:
+    texts = spans.texts(column)
+    return with_escapes(texts) if spans.block.escaped else texts
+
+
+def _booleans(spans: Spans, column: int) -> pa.Array:
     null = spans.nulls(column)
     start = spans.start[column]
     length = spans.end[column] - start
@@ -118,7 +120,7 @@ def _booleans(spans: Spans, column: int, _finish: Convert) -> pa.Array:
     return pa.BooleanArray.from_buffers(pa.bool_(), len(spans), [validity(null), bits])
 
 
-def _doubles(spans: Spans, column: int, _finish: Convert) -> pa.Array:
+def _doubles(spans: Spans, column: int) -> pa.Array:
     texts, special = spans.texts(column), spans.quoted[column]
     count = int(np.count_nonzero(special))
     if count and not set(pc.unique(texts.filter(pa.array(special))).to_pylist()) <= set(SPECIAL_DOUBLES):
@@ -132,7 +134,7 @@ def _doubles(spans: Spans, column: int, _finish: Convert) -> pa.Array:
     return array
 
 
-def _decimals(spans: Spans, column: int, _finish: Convert, *, kind: Decimal) -> pa.Array:
+def _decimals(spans: Spans, column: int, *, kind: Decimal) -> pa.Array:
     if kind.scale == 0:
         return decimals(spans.texts(column), kind)
     longest = _require_decimals(spans, column, kind)
@@ -148,7 +150,7 @@ def _decimals(spans: Spans, column: int, _finish: Convert, *, kind: Decimal) -> 
     return pa.Array.from_buffers(arrow_type(kind), len(texts), buffers)
 
 
-def _rounded(spans: Spans, column: int, _finish: Convert, *, kind: Decimal) -> pa.Array:
+def _rounded(spans: Spans, column: int, *, kind: Decimal) -> pa.Array:
     texts = spans.texts(column)
     _require_points(texts)
     _require(_OF_NUMBERS[_codes(texts)])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ksql_lake.decode.brackets import LIST, OPEN, Brackets, Level
-from ksql_lake.decode.leaves import Convert, LeafReader
+from ksql_lake.decode.leaves import LeafReader
 from ksql_lake.decode.spans import Block, Mask, Positions, Spans, texts_between
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_type
 
@@ -32,13 +32,11 @@ class Rows:
     Attributes:
         block: The bytes.
         brackets: Its brackets; None where no column is nested.
-        finish: What is still to be done with the texts of STRING columns.
         quotes: How many quotation marks were found to begin and end values and names.
     """
 
     block: Block
     brackets: Brackets | None
-    finish: Convert
     quotes: int = 0
 
     def spans(self, start: Positions, end: Positions) -> Spans:
@@ -132,7 +130,7 @@ def columns_reader(kinds: Sequence[KsqlType], *, in_struct: bool = False) -> Col
     nested = {n: _builder(kind, in_struct=in_struct) for n, kind in enumerate(kinds) if n not in scalars}
 
     def read(rows: Rows, spans: Spans, level: int) -> list[pa.Array]:
-        arrays = leaves.read(spans, finish=rows.finish)
+        arrays = leaves.read(spans)
         for column, build in nested.items():
             values = _Values.of(spans, column, level + 1, arrow_type(kinds[column]))
             arrays[column] = build(rows, values) if len(values.start) else pa.nulls(len(spans), values.arrow)

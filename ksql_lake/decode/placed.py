@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ksql_lake.decode.nested import Rows, columns_reader, is_nested, readable
 from ksql_lake.decode.spans import require_utf8
-from ksql_lake.decode.structure import LEVEL, layout, with_escapes, without_escapes
+from ksql_lake.decode.structure import LEVEL, layout, without_escapes
 from ksql_lake.schema import Schema
 
 
@@ -40,15 +40,10 @@ class PlacedReader:
         if self._read is None:
             raise ValueError("a MAP with keys that are not STRING, or an unusual field name")
         plain = without_escapes(data)
-        escaped = plain is not data
-        found = layout(plain, len(self._arrow), controls=escaped, nested=self._nested)
+        found = layout(plain, len(self._arrow), escaped=plain is not data, nested=self._nested)
         require_utf8(plain)
-        rows = Rows(found.block, found.brackets, with_escapes if escaped else _as_it_is)
+        rows = Rows(found.block, found.brackets)
         arrays = self._read(rows, rows.spans(found.start, found.end), LEVEL)
         if rows.quotes != found.quotes:
             raise ValueError("a quotation mark inside a value")
         return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
-
-
-def _as_it_is(texts: pa.StringArray) -> pa.StringArray:
-    return texts

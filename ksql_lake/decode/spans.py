@@ -28,15 +28,21 @@ _NULL = int.from_bytes(b"null", "little")
 class Block:
     """The bytes of some rows, to be looked at with array operations.
 
+    Args:
+        data: The bytes.
+        escaped: Whether stand-ins of escape sequences are among them.
+
     Attributes:
         data: The bytes.
+        escaped: Whether stand-ins of escape sequences are among them.
         text: The bytes one by one.
         words: The four bytes from each position on.
         longs: The eight bytes from each position on.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, escaped: bool) -> None:
         self.data = data
+        self.escaped = escaped
         self.text: Bytes = np.frombuffer(data, np.uint8)
         self.words = np.ndarray((max(len(data) - 3, 0),), "<u4", data, strides=(1,))
         self.longs = np.ndarray((max(len(data) - 7, 0),), "<u8", data, strides=(1,))

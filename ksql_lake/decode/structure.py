@@ -95,13 +95,13 @@ class Layout:
     brackets: Brackets | None = None
 
 
-def layout(data: bytes, columns: int, *, controls: bool, nested: bool) -> Layout:
+def layout(data: bytes, columns: int, *, escaped: bool, nested: bool) -> Layout:
     """Find the values of a block without escapes.
 
     Args:
         data: The lines; neither a comma nor a newline at the end.
         columns: How many values each row must have.
-        controls: Whether control characters are stand-ins of `without_escapes`; else there must be none.
+        escaped: Whether control characters are stand-ins of `without_escapes`; else there must be none.
         nested: Whether there may be brackets in the values.
 
     Raises:
@@ -109,8 +109,8 @@ def layout(data: bytes, columns: int, *, controls: bool, nested: bool) -> Layout
     """
     if not data.startswith(_START) or not data.endswith(_END) or len(data) > _LONGEST:
         raise ValueError("not a plain frame")
-    block = Block(data)
-    found = block.text == NEWLINE if controls else block.text < ord(" ")
+    block = Block(data, escaped=escaped)
+    found = block.text == NEWLINE if escaped else block.text < ord(" ")
     rows = int(np.count_nonzero(found)) + 1
     np.equal(block.text, QUOTE, out=found)
     quotes = int(np.count_nonzero(found)) - _FRAME_MARKS * rows
@@ -120,17 +120,17 @@ def layout(data: bytes, columns: int, *, controls: bool, nested: bool) -> Layout
         if len(marks.opens) != rows or (marks.closes - marks.opens != columns).any():
             raise ValueError("rows of different lengths")
         place = np.ascontiguousarray(marks.place.reshape(rows, columns + 1).T)
-        _require_frames(block, place[-1] + len(_END))
+        _require_frames(block, place[-1])
         if (place[0, 1:] - place[-1, :-1] != _FROM_COMMA + len(_END) - 1).any():
             raise ValueError("not a plain frame")
         return Layout(block, place[:-1] + 1, place[1:], quotes, brackets)
     commas = _commas(block.text, found, rows, columns)
-    _require_frames(block, commas[-1])
     start = np.empty_like(commas)
     np.add(commas[:-1], 1, out=start[1:])
     np.add(commas[-1, :-1], _FROM_COMMA, out=start[0, 1:])
     start[0, 0] = len(_START)
     commas[-1] -= len(_END)
+    _require_frames(block, commas[-1])
     return Layout(block, start, commas, quotes)
 
 
@@ -167,11 +167,10 @@ def inside_strings(marks: Mask) -> Mask:
     return np.unpackbits(_odd(words).view(np.uint8), count=len(marks), bitorder="little").view(np.bool_)
 
 
-def _require_frames(block: Block, commas: Positions) -> None:
-    """Check the frame of every line, given the position of the comma after each."""
-    ends = commas[:-1] - len(_END)
+def _require_frames(block: Block, ends: Positions) -> None:
+    """Check what stands between the rows, given where the values of each end."""
     for number, word in enumerate(_SEAM):
-        if (block.longs[ends + 8 * number] != word).any():
+        if (block.longs[ends[:-1] + 8 * number] != word).any():
             raise ValueError("not a plain frame")
 
 
