@@ -41,7 +41,7 @@ class Rows:
 
     def spans(self, start: Positions, end: Positions) -> Spans:
         """Look at values."""
-        spans = Spans(self.block, start, end)
+        spans = Spans.of_columns(self.block, start, end)
         self.quotes += spans.quotes
         return spans
 

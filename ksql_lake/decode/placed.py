@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from ksql_lake.decode.nested import Rows, columns_reader, is_nested, readable
-from ksql_lake.decode.spans import require_utf8
+from ksql_lake.decode.spans import Positions, require_utf8
 from ksql_lake.decode.structure import LEVEL, layout, without_escapes
 from ksql_lake.schema import Schema
 
@@ -28,11 +28,12 @@ class PlacedReader:
         self._nested = any(map(is_nested, kinds))
         self._read = columns_reader(kinds) if all(map(readable, kinds)) else None
 
-    def read(self, data: bytes) -> pa.RecordBatch:
+    def read(self, data: bytes, breaks: Positions | None = None) -> pa.RecordBatch:
         """Decode a block of rows into a batch.
 
         Args:
             data: Row objects, a comma and a newline between them.
+            breaks: Where the newlines stand, if frames and control characters are proven to be right.
 
         Raises:
             ValueError: The block cannot be proven to be read right this way.
@@ -40,10 +41,13 @@ class PlacedReader:
         if self._read is None:
             raise ValueError("a MAP with keys that are not STRING, or an unusual field name")
         plain = without_escapes(data)
-        found = layout(plain, len(self._arrow), escaped=plain is not data, nested=self._nested)
+        if plain is data:
+            found = layout(data, len(self._arrow), nested=self._nested, breaks=breaks)
+        else:
+            found = layout(plain, len(self._arrow), nested=self._nested, escaped=True)
         require_utf8(plain)
-        rows = Rows(found.block, found.brackets)
-        arrays = self._read(rows, rows.spans(found.start, found.end), LEVEL)
+        rows = Rows(found.spans.block, found.brackets, found.spans.quotes)
+        arrays = self._read(rows, found.spans, LEVEL)
         if rows.quotes != found.quotes:
             raise ValueError("a quotation mark inside a value")
         return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)

@@ -17,11 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.decode.brackets import Brackets
-from ksql_lake.decode.spans import BACKSLASH, COMMA, NEWLINE, QUOTE, Block, Bytes, Mask, Positions
+from ksql_lake.decode.spans import BACKSLASH, COMMA, NEWLINE, QUOTE, Block, Bytes, Mask, Positions, Spans
 
 _START = b'{"row":{"columns":['
 _END = b"]}}"
 _SEAM = np.frombuffer(_END + b",\n" + _START, "<u8")  # 24 bytes: three words to compare at each line end
+_TO_BREAK = len(_END) + 1
 _FRAME_MARKS = _START.count(b'"')
 _FROM_COMMA = len(_START) + 2  # from the comma at a row's end to the next row's first value
 LEVEL = 3
@@ -81,28 +82,28 @@ class Layout:
     """Where the values of a block lie.
 
     Attributes:
-        block: The bytes.
-        start: Position of each value's first byte, column by column.
-        end: Position after each value's last byte.
-        quotes: How many quotation marks the values have.
+        spans: The values.
+        quotes: How many quotation marks they have.
         brackets: What is inside of them, where nested values were asked for.
     """
 
-    block: Block
-    start: Positions
-    end: Positions
+    spans: Spans
     quotes: int
     brackets: Brackets | None = None
 
 
-def layout(data: bytes, columns: int, *, escaped: bool, nested: bool) -> Layout:
+def layout(
+    data: bytes, columns: int, *, nested: bool, escaped: bool = False, breaks: Positions | None = None
+) -> Layout:
     """Find the values of a block without escapes.
 
     Args:
         data: The lines; neither a comma nor a newline at the end.
         columns: How many values each row must have.
-        escaped: Whether control characters are stand-ins of `without_escapes`; else there must be none.
         nested: Whether there may be brackets in the values.
+        escaped: Whether control characters are stand-ins of `without_escapes`; else there must be none.
+        breaks: Where the newlines stand, if it is proven that they are the only control characters, and that
+            each is inside of a seam.
 
     Raises:
         ValueError: The block is not plainly made of such rows.
@@ -110,32 +111,31 @@ def layout(data: bytes, columns: int, *, escaped: bool, nested: bool) -> Layout:
     if not data.startswith(_START) or not data.endswith(_END) or len(data) > _LONGEST:
         raise ValueError("not a plain frame")
     block = Block(data, escaped=escaped)
-    found = block.text == NEWLINE if escaped else block.text < ord(" ")
-    rows = int(np.count_nonzero(found)) + 1
-    np.equal(block.text, QUOTE, out=found)
+    if breaks is None:
+        rows = 1 + int(np.count_nonzero(block.text == NEWLINE if escaped else block.text < ord(" ")))
+    else:
+        rows = 1 + len(breaks)
+    found = block.text == QUOTE
     quotes = int(np.count_nonzero(found)) - _FRAME_MARKS * rows
-    if nested:
-        brackets = Brackets(block, inside_strings(found))
-        marks = brackets.level(LEVEL)
-        if len(marks.opens) != rows or (marks.closes - marks.opens != columns).any():
-            raise ValueError("rows of different lengths")
-        place = np.ascontiguousarray(marks.place.reshape(rows, columns + 1).T)
-        _require_frames(block, place[-1])
-        if (place[0, 1:] - place[-1, :-1] != _FROM_COMMA + len(_END) - 1).any():
-            raise ValueError("not a plain frame")
-        return Layout(block, place[:-1] + 1, place[1:], quotes, brackets)
-    commas = _commas(block.text, found, rows, columns)
-    start = np.empty_like(commas)
-    np.add(commas[:-1], 1, out=start[1:])
-    np.add(commas[-1, :-1], _FROM_COMMA, out=start[0, 1:])
-    start[0, 0] = len(_START)
-    commas[-1] -= len(_END)
-    _require_frames(block, commas[-1])
-    return Layout(block, start, commas, quotes)
+    brackets = Brackets(block, inside_strings(found)) if nested else None
+    start, end = (
+        _in_brackets(brackets, rows, columns) if brackets else _in_commas(block.text, found, rows, columns)
+    )
+    _require_seams(block, start[1:, 0], end[:-1, -1], breaks)
+    return Layout(Spans.of_rows(block, start, end), quotes, brackets)
 
 
-def _commas(text: Bytes, marks: Mask, rows: int, columns: int) -> Positions:
-    """Find the comma after each value, column by column; at a row's end it is the frame's.
+def _in_brackets(brackets: Brackets, rows: int, columns: int) -> tuple[Positions, Positions]:
+    """Give where the values of each row begin and end, which may have brackets in them."""
+    marks = brackets.level(LEVEL)
+    if len(marks.opens) != rows or (marks.closes - marks.opens != columns).any():
+        raise ValueError("rows of different lengths")
+    place = marks.place.reshape(rows, columns + 1)
+    return place[:, :-1] + 1, place[:, 1:]
+
+
+def _in_commas(text: Bytes, marks: Mask, rows: int, columns: int) -> tuple[Positions, Positions]:
+    """Give where the values of each row begin and end, if they have no brackets in them.
 
     Args:
         text: The block.
@@ -143,16 +143,22 @@ def _commas(text: Bytes, marks: Mask, rows: int, columns: int) -> Positions:
         rows: How many rows there are.
         columns: How many values each row must have.
     """
-    expected = rows * columns - 1  # none stands behind the last row
-    found = text == COMMA
-    if np.count_nonzero(found) != expected:
-        found &= ~inside_strings(marks)
-        if np.count_nonzero(found) != expected:
+    found = np.ones(len(text) + 1, np.bool_)  # as if there were a comma behind the last row too
+    np.equal(text, COMMA, out=found[:-1])
+    commas = np.flatnonzero(found)
+    if len(commas) != rows * columns:
+        found[:-1] &= ~inside_strings(marks)
+        commas = np.flatnonzero(found)
+        if len(commas) != rows * columns:
             raise ValueError("rows of different lengths, or a string without end")
-    places = np.empty(expected + 1, np.int64)
-    places[:-1] = np.flatnonzero(found)
-    places[-1] = len(text)
-    return np.ascontiguousarray(places.reshape(rows, columns).T)
+    end = commas.reshape(rows, columns)
+    start = np.empty_like(end)
+    np.add(commas[:-1], 1, out=start.reshape(-1)[1:])
+    # The comma behind a row's last value is the one behind its frame.
+    start[1:, 0] += _FROM_COMMA - 1
+    start[0, 0] = len(_START)
+    end[:, -1] -= len(_END)
+    return start, end
 
 
 def inside_strings(marks: Mask) -> Mask:
@@ -167,11 +173,16 @@ def inside_strings(marks: Mask) -> Mask:
     return np.unpackbits(_odd(words).view(np.uint8), count=len(marks), bitorder="little").view(np.bool_)
 
 
-def _require_frames(block: Block, ends: Positions) -> None:
-    """Check what stands between the rows, given where the values of each end."""
-    for number, word in enumerate(_SEAM):
-        if (block.longs[ends[:-1] + 8 * number] != word).any():
-            raise ValueError("not a plain frame")
+def _require_seams(block: Block, start: Positions, end: Positions, breaks: Positions | None) -> None:
+    """Check what stands between the rows, given where each but the first begins and each but the last ends."""
+    if (start - end != 8 * len(_SEAM)).any():
+        raise ValueError("not a plain frame")
+    if breaks is not None:
+        proven = bool((end + _TO_BREAK == breaks).all())
+    else:
+        proven = all((block.longs[end + 8 * number] == word).all() for number, word in enumerate(_SEAM))
+    if not proven:
+        raise ValueError("not a plain frame")
 
 
 def _odd(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

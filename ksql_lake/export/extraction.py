@@ -88,7 +88,9 @@ class Reading:
         """Give what is made of each batch, in the thread that decoded it; otherwise the same as iterating."""
 
         def decode(block: RowBlock) -> tuple[int, Made]:
-            batch = self._decoder.decode(block.data, count=block.count, first_row=block.first_row)
+            batch = self._decoder.decode(
+                block.data, count=block.count, first_row=block.first_row, breaks=block.breaks
+            )
             columns = [
                 column.cast(kind.type) if column.type != kind.type else column
                 for column, kind in zip(batch.columns, self._arrow, strict=True)

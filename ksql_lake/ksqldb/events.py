@@ -6,9 +6,12 @@ from 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 
 class QueryKind(StrEnum):
@@ -58,11 +61,14 @@ class RowBlock:
             From v1 responses each row is `{"row":{"columns":[...]}}`, from the other forms a bare array.
         count: How many rows `data` holds.
         first_row: Number of the first of them in the response, from 0.
+        breaks: Where the newlines between the rows stand, if it is certain that all rows are of the v1 form
+            with nothing beside their values, and that no other control character is among their bytes.
     """
 
     data: bytes
     count: int
     first_row: int
+    breaks: npt.NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

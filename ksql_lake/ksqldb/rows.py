@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ksql_lake.errors import ProtocolError
 from ksql_lake.ksqldb.completeness import Evidence, judge_rows
@@ -21,8 +22,9 @@ from ksql_lake.ksqldb.version import ServerVersion
 
 _START = b'{"row":{"columns":['
 _END = b"]}},"
-_BOUNDARY = np.frombuffer(_END + b"\n" + _START, "<u8")
-_NEWLINE = ord("\n")
+_BOUNDARY = _END + b"\n" + _START
+_WORDS = np.frombuffer(_BOUNDARY, "<u8")
+_PRINTABLE = ord(" ")
 _UNKNOWN_KIND = "a line of the response is of no known kind"
 
 
@@ -98,9 +100,9 @@ class RowsParser:
             self._line(line)
             if not newline:
                 return
-        count = _plain_rows(lines)
-        if count and self._flowing:
-            self._found.block(lines[:-1], count)
+        breaks = _plain_breaks(lines)
+        if breaks is not None and self._flowing:
+            self._found.block(lines[:-1], len(breaks) + 1, breaks=breaks)
             return
         for line in lines.split(b"\n"):
             if line.startswith(_START) and line.endswith(_END) and self._flowing:
@@ -175,18 +177,18 @@ class RowsParser:
         return self._seen.final is None and not self._seen.bracket
 
 
-def _plain_rows(lines: bytes) -> int:
-    """Count the rows of a block that holds plain rows and nothing else; 0 for any other block."""
+def _plain_breaks(lines: bytes) -> npt.NDArray[np.int64] | None:
+    """Find the newlines in a block that holds plain rows and nothing else; None for any other block."""
     if not (lines.startswith(_START) and lines.endswith(_END)):
-        return 0
+        return None
     text = np.frombuffer(lines, np.uint8)
-    newlines = np.flatnonzero(text == _NEWLINE)
-    if not len(newlines):
-        return 1
-    if newlines[-1] + len(_START) >= len(lines):
-        return 0
-    # Eight bytes at a time, from the end of one row to the beginning of the next.
-    words = np.ndarray((len(lines) - 7,), "<u8", lines, strides=(1,))
-    before = newlines - len(_END)
-    plain = all((words[before + 8 * number] == word).all() for number, word in enumerate(_BOUNDARY))
-    return len(newlines) + 1 if plain else 0
+    breaks = np.flatnonzero(text < _PRINTABLE)
+    if not len(breaks):
+        return breaks
+    before = breaks - len(_END)
+    if before[0] < 0 or before[-1] + len(_BOUNDARY) > len(lines):
+        return None
+    # From the end of one row to the beginning of the next.
+    size = len(_BOUNDARY)
+    found = np.ndarray((len(lines) - size + 1,), f"S{size}", lines, strides=(1,))[before]
+    return breaks if (found.view("<u8").reshape(-1, size // 8) == _WORDS).all() else None
