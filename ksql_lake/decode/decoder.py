@@ -18,7 +18,7 @@ from ksql_lake.decode.collector import collector_paused
 from ksql_lake.decode.columns import ColumnReader
 from ksql_lake.decode.exact import ExactReader
 from ksql_lake.decode.placed import PlacedReader
-from ksql_lake.decode.spans import Positions
+from ksql_lake.decode.spans import Positions, Text
 from ksql_lake.errors import DecodeError, SchemaError
 from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct, arrow_schema
 
@@ -56,7 +56,7 @@ class RowDecoder:
         self._objects = Lock()
 
     def decode(
-        self, data: bytes, *, count: int, first_row: int, breaks: Positions | None = None
+        self, data: Text, *, count: int, first_row: int, breaks: Positions | None = None
     ) -> pa.RecordBatch:
         """Decode one block.
 
@@ -71,7 +71,7 @@ class RowDecoder:
             DecodeError: Names the first bad row, its first bad column and the value; or there are not `count`
                 rows.
         """
-        pieces = list(_pieces(data, PLACED_PIECE))
+        pieces = list(_pieces(bytes(data), PLACED_PIECE)) if len(data) > PLACED_PIECE else [data]
         plain = [self._read_placed(piece, breaks if piece is data else None) for piece in pieces]
         if sum(batch.num_rows if batch is not None else 0 for batch in plain) != count:
             _check_count(data, count, first_row)
@@ -82,11 +82,11 @@ class RowDecoder:
                 first_row += part.num_rows
         return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
-    def _read_columns(self, data: bytes, first_row: int) -> Iterator[pa.RecordBatch]:
+    def _read_columns(self, data: Text, first_row: int) -> Iterator[pa.RecordBatch]:
         if not data:
             yield self._exact.read((), first_row=first_row)
             return
-        for part in _pieces(data, COLUMN_PIECE):
+        for part in _pieces(bytes(data), COLUMN_PIECE):
             lines = _lines(part)
             # Readers of Python objects would only wait for one another, and trample on one another's cache.
             with self._objects:
@@ -99,7 +99,7 @@ class RowDecoder:
             first_row += batch.num_rows
             yield batch
 
-    def _read_placed(self, data: bytes, breaks: Positions | None) -> pa.RecordBatch | None:
+    def _read_placed(self, data: Text, breaks: Positions | None) -> pa.RecordBatch | None:
         if len(data) < PLACED_LEAST:
             return None
         if self._resting > 0:
@@ -116,7 +116,7 @@ class RowDecoder:
         return batch
 
 
-def _check_count(data: bytes, count: int, first_row: int) -> None:
+def _check_count(data: Text, count: int, first_row: int) -> None:
     found = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + 1 if data else 0
     if found != count:
         raise DecodeError(

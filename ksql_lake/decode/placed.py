@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from ksql_lake.decode.nested import Rows, columns_reader, is_nested, readable
-from ksql_lake.decode.spans import Positions, require_utf8
+from ksql_lake.decode.spans import Positions, Text, require_utf8
 from ksql_lake.decode.structure import LEVEL, layout, without_escapes
 from ksql_lake.schema import Schema
 
@@ -28,7 +28,7 @@ class PlacedReader:
         self._nested = any(map(is_nested, kinds))
         self._read = columns_reader(kinds) if all(map(readable, kinds)) else None
 
-    def read(self, data: bytes, breaks: Positions | None = None) -> pa.RecordBatch:
+    def read(self, data: Text, breaks: Positions | None = None) -> pa.RecordBatch:
         """Decode a block of rows into a batch.
 
         Args:

@@ -17,6 +17,8 @@ import pyarrow as pa
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]  # numpy would turn narrower ones into these at every look
 Mask = npt.NDArray[np.bool_]
+Text = bytes | memoryview
+"""Rows as they were received."""
 Number = TypeVar("Number", np.uint8, np.int64)
 
 QUOTE, COMMA, NEWLINE, BACKSLASH = b'",\n\\'
@@ -43,7 +45,7 @@ class Block:
         longs: The eight bytes from each position on.
     """
 
-    def __init__(self, data: bytes, *, escaped: bool) -> None:
+    def __init__(self, data: Text, *, escaped: bool) -> None:
         self.data = data
         self.escaped = escaped
         self.text: Bytes = np.frombuffer(data, np.uint8)
@@ -169,7 +171,7 @@ def validity(null: Mask | None) -> pa.Buffer | None:
     return None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
 
 
-def require_utf8(data: bytes) -> None:
+def require_utf8(data: Text) -> None:
     """Raise ValueError for bytes that are not text."""
     whole = np.array([0, len(data)], np.int32)
     pa.StringArray.from_buffers(1, pa.py_buffer(whole), pa.py_buffer(data)).validate(full=True)

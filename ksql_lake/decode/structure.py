@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.decode.brackets import Brackets
-from ksql_lake.decode.spans import BACKSLASH, COMMA, NEWLINE, QUOTE, Block, Bytes, Mask, Positions, Spans
+from ksql_lake.decode.spans import BACKSLASH, COMMA, NEWLINE, QUOTE, Block, Bytes, Mask, Positions, Spans, Text
 
 _START = b'{"row":{"columns":['
 _END = b"]}}"
@@ -41,15 +41,16 @@ for _code, (_behind, _meant) in enumerate(_ESCAPES.items(), 1):
     _UNESCAPE[_code] = ord(_meant)
 
 
-def without_escapes(data: bytes) -> bytes:
+def without_escapes(data: Text) -> Text:
     """Replace every escape sequence by a one-byte stand-in that valid JSON text cannot hold.
 
     Raises:
         ValueError: There are control characters already, or escapes by code point.
     """
-    if BACKSLASH not in data:
+    text = np.frombuffer(data, np.uint8)
+    if not (text == BACKSLASH).any():
         return data
-    text = np.frombuffer(data, np.uint8).copy()
+    text = text.copy()
     if np.count_nonzero(text < ord(" ")) != np.count_nonzero(text == NEWLINE):
         raise ValueError("a raw control character")
     backslashes = np.flatnonzero(text == BACKSLASH)
@@ -93,7 +94,7 @@ class Layout:
 
 
 def layout(
-    data: bytes, columns: int, *, nested: bool, escaped: bool = False, breaks: Positions | None = None
+    data: Text, columns: int, *, nested: bool, escaped: bool = False, breaks: Positions | None = None
 ) -> Layout:
     """Find the values of a block without escapes.
 
@@ -108,7 +109,7 @@ def layout(
     Raises:
         ValueError: The block is not plainly made of such rows.
     """
-    if not data.startswith(_START) or not data.endswith(_END) or len(data) > _LONGEST:
+    if data[: len(_START)] != _START or data[-len(_END) :] != _END or len(data) > _LONGEST:
         raise ValueError("not a plain frame")
     block = Block(data, escaped=escaped)
     if breaks is None:

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+Piece = bytes | memoryview
+"""Bytes as they were received."""
+
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _CUT_SIZE_LINE = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
 _RETURN, _NEWLINE = b"\r\n"
@@ -27,20 +30,15 @@ for _text in (b"0123456789abcdef", b"0123456789ABCDEF"):
     _VALUES[list(_text)] = range(16)
 
 
-def whole_chunks(wire: bytes, begin: int = 0) -> tuple[memoryview, int]:
-    """Give the data of the plain chunks from a position on, and the position behind the last of them.
-
-    Args:
-        wire: Bytes as received.
-        begin: Where a chunk's size line begins.
-    """
-    text = np.frombuffer(wire, np.uint8, offset=begin)
+def whole_chunks(wire: Piece) -> tuple[Piece, int]:
+    """Give the data of the plain chunks that bytes begin with, copied, and the position behind the last one."""
+    text = np.frombuffer(wire, np.uint8)
     returns = np.flatnonzero(text == _RETURN)
     count = len(returns) // 2
     if count and returns[2 * count - 1] + 1 == len(text):
         count -= 1
     if not count:
-        return memoryview(b""), begin
+        return b"", 0
     lines, ends = returns[0 : 2 * count : 2], returns[1 : 2 * count : 2]
     edges = np.empty(2 * count, np.int32)
     starts = edges[0::2]
@@ -51,13 +49,13 @@ def whole_chunks(wire: bytes, begin: int = 0) -> tuple[memoryview, int]:
     if not plain.all():
         count = int(np.argmin(plain))
         if not count:
-            return memoryview(b""), begin
+            return b"", 0
         edges = edges[: 2 * count]
     # Data and the framing up to the next chunk in turns are texts side by side; every other one is wanted.
-    sides = pa.BinaryArray.from_buffers(
-        pa.binary(), 2 * count - 1, [None, pa.py_buffer(edges), pa.py_buffer(memoryview(wire)[begin:])]
-    )
-    return memoryview(sides.take(_every_other(count)).buffers()[2]), begin + int(edges[-1]) + 2
+    buffers = [None, pa.py_buffer(edges), pa.py_buffer(wire)]
+    sides = pa.BinaryArray.from_buffers(pa.binary(), 2 * count - 1, buffers)
+    data = sides.take(_every_other(count)).buffers()[2]
+    return memoryview(data).cast("B"), int(edges[-1]) + 2
 
 
 def _sizes(
@@ -76,21 +74,15 @@ def _sizes(
     return sizes * proper
 
 
-def chunks_end(wire: bytes, begin: int) -> int | None:
-    """Walk from a size line over chunks that need not all be there; give where the last one ends.
-
-    That is before the end of the bytes if a size line is cut there, and None if something else than a plain
-    chunk stands in the way.
-    """
-    while begin < len(wire):
-        line = _SIZE_LINE.match(wire, begin)
-        if line is None:
-            return begin if _CUT_SIZE_LINE.fullmatch(wire, begin) else None
+def last_border(wire: Piece, begin: int) -> tuple[int, bool]:
+    """Walk from a size line to where the last whole plain chunk ends; tell whether one may begin there."""
+    while (line := _SIZE_LINE.match(wire, begin)) is not None:
         size = int(line[1], 16)
-        if not size:
-            return None
-        begin = line.end() + size + 2
-    return begin
+        end = line.end() + size + 2
+        if not size or end > len(wire):
+            return begin, bool(size)
+        begin = end
+    return begin, _CUT_SIZE_LINE.fullmatch(wire, begin) is not None
 
 
 @lru_cache(maxsize=4)

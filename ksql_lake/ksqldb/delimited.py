@@ -42,7 +42,7 @@ class DelimitedParser:
         """
         lines = self._lines.feed(chunk, row=self.rows)
         if lines is not None:
-            self._take(lines)
+            self._take(bytes(lines))
         return self._found.take()
 
     def finish(self) -> list[Event]:

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ksql_lake.ksqldb.chunks import Piece
+
 
 class QueryKind(StrEnum):
     """What was asked, because it decides what proves an answer complete."""
@@ -65,7 +67,7 @@ class RowBlock:
             with nothing beside their values, and that no other control character is among their bytes.
     """
 
-    data: bytes
+    data: Piece
     count: int
     first_row: int
     breaks: npt.NDArray[np.int64] | None = field(default=None, compare=False, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ksql_lake.ksqldb.chunks import Piece
 from ksql_lake.ksqldb.events import Event, RowBlock, Tombstone
 
 
@@ -25,7 +26,7 @@ class Gathering:
         self._run.append(data)
         self.rows += 1
 
-    def block(self, data: bytes, count: int, *, breaks: npt.NDArray[np.int64] | None = None) -> None:
+    def block(self, data: Piece, count: int, *, breaks: npt.NDArray[np.int64] | None = None) -> None:
         """Add many rows at once, commas between them."""
         self._flush()
         self._events.append(RowBlock(data, count, self.rows, breaks))

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 import requests
 
 from ksql_lake.errors import IncompleteResponseError, KsqlLakeError, ProtocolError
+from ksql_lake.ksqldb.chunks import Piece
 from ksql_lake.ksqldb.events import ErrorMessage, Event, Header, Outcome, QueryKind, RowBlock, Tombstone
 from ksql_lake.ksqldb.lines import MAX_LINE
 from ksql_lake.ksqldb.refusals import failure
@@ -209,15 +210,15 @@ class QueryResponse:
     def _advance(self) -> None:
         patient = self.kind is not QueryKind.PUSH and self._header is not None
         broken: KsqlLakeError | None = None
-        chunk = b""
+        chunks: list[Piece] = []
         try:
-            chunk = self._body.read(_GATHER if patient else 1)
+            chunks = self._body.pieces(_GATHER if patient else 1)
         except KsqlLakeError as error:
             # What came before the break is still read: it may hold the server's reason, or even its last word.
             broken = error
         try:
-            self._events.extend(self._parser.feed(chunk) if chunk else self._parser.finish())
-            if not chunk:
+            self._events.extend(self._parser.feed(*chunks) if chunks else self._parser.finish())
+            if not chunks:
                 self._conclude(broken)
         except KsqlLakeError as error:
             raise self._fail(error) from broken

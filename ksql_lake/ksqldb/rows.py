@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ksql_lake.errors import ProtocolError
+from ksql_lake.ksqldb.chunks import Piece
 from ksql_lake.ksqldb.completeness import Evidence, judge_rows
 from ksql_lake.ksqldb.events import Event, FinalMessage, Outcome, QueryKind, Token
 from ksql_lake.ksqldb.gathering import Gathering
@@ -54,15 +55,15 @@ class RowsParser:
         """Whether the server has said that the query is over, for whatever reason."""
         return self._seen.bracket or self._seen.error or self._seen.final is not None
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Take the next bytes of the body and return what they complete.
+    def feed(self, *chunks: Piece) -> list[Event]:
+        """Take the next bytes of the body, in one or more pieces, and return what they complete.
 
         Raises:
             ProtocolError: The bytes are not a v1 response; names the row. What came before was returned before.
         """
         if self._refused is None:
             try:
-                lines = self._lines.feed(chunk, row=self.rows)
+                lines = self._lines.feed(*chunks, row=self.rows)
                 if lines is not None:
                     self._take(lines)
             except ProtocolError as error:
@@ -94,17 +95,17 @@ class RowsParser:
         """
         return judge_rows(self._kind, self._seen, clean=clean, version=version)
 
-    def _take(self, lines: bytes) -> None:
+    def _take(self, lines: Piece) -> None:
         while not self._seen.header:
-            line, newline, lines = lines.partition(b"\n")
+            line, newline, lines = bytes(lines).partition(b"\n")
             self._line(line)
             if not newline:
                 return
         breaks = _plain_breaks(lines)
         if breaks is not None and self._flowing:
-            self._found.block(lines[:-1], len(breaks) + 1, breaks=breaks)
+            self._found.block(memoryview(lines)[:-1], len(breaks) + 1, breaks=breaks)
             return
-        for line in lines.split(b"\n"):
+        for line in bytes(lines).split(b"\n"):
             if line.startswith(_START) and line.endswith(_END) and self._flowing:
                 self._found.row(line[:-1])
             else:
@@ -177,9 +178,9 @@ class RowsParser:
         return self._seen.final is None and not self._seen.bracket
 
 
-def _plain_breaks(lines: bytes) -> npt.NDArray[np.int64] | None:
+def _plain_breaks(lines: Piece) -> npt.NDArray[np.int64] | None:
     """Find the newlines in a block that holds plain rows and nothing else; None for any other block."""
-    if not (lines.startswith(_START) and lines.endswith(_END)):
+    if lines[: len(_START)] != _START or lines[-len(_END) :] != _END:
         return None
     text = np.frombuffer(lines, np.uint8)
     breaks = np.flatnonzero(text < _PRINTABLE)

@@ -20,12 +20,15 @@ import requests
 import urllib3
 
 from ksql_lake.errors import KsqlLakeError
-from ksql_lake.ksqldb.chunks import chunks_end, whole_chunks
+from ksql_lake.ksqldb.chunks import Piece, last_border, whole_chunks
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
-_RECEIVE = 1024 * 1024
+_RECEIVE = 64 * 1024
+_RECEIVE_MANY = 4 * 1024 * 1024
 _MANY = 16 * 1024
 """Bytes below which array operations cost more than a call for each chunk."""
+_LEAST_ROOM = 64 * 1024
+"""More than the connection's reader keeps for itself, so that it never does."""
 _MOST_FRAMING = 1024 * 1024
 """Bytes of HTTP framing that may come in a row without a byte of the body."""
 
@@ -33,7 +36,7 @@ _MOST_FRAMING = 1024 * 1024
 class Door(Protocol):
     """A way to a body's bytes."""
 
-    def read(self) -> bytes:
+    def read(self) -> list[Piece]:
         """Give some bytes as soon as there are any; none mean that the body has properly ended."""
         ...
 
@@ -49,9 +52,10 @@ class PublicDoor:
         else:
             self._pieces = iter(lambda: raw.read1(_RECEIVE, decode_content=encoded), b"")
 
-    def read(self) -> bytes:
+    def read(self) -> list[Piece]:
         """Give some bytes; at most one HTTP chunk."""
-        return next(self._pieces, b"")
+        piece = next(self._pieces, b"")
+        return [piece] if piece else []
 
 
 class FastDoor:
@@ -65,11 +69,13 @@ class FastDoor:
     def __init__(self, wire: io.BufferedReader, *, patience: float = 120.0) -> None:
         self._wire = wire
         self._patience = patience
-        self._parts: list[bytes | memoryview] = []
+        self._parts: list[Piece] = []
         self._complete = False
-        self._owed: int | None = 0  # bytes missing of the chunk that is open; None once that is not known
-        self._cut = b""  # the beginning of a size line, which the parser has not seen
         self._broken: httptools.HttpParserError | None = None
+        # While all is plain: what has been received of the chunk that is not whole; the parser has not seen it.
+        self._room: memoryview | None = None
+        self._held = 0
+        self._plain = True
         self.on_body = self._parts.append  # called by the parser, once per HTTP chunk
         self._parser = httptools.HttpResponseParser(self)
         # The real head is read already; this one says as much of it as the body's framing needs. After `close`
@@ -80,47 +86,66 @@ class FastDoor:
         """Called by the parser when the last chunk and its trailer are there."""
         self._complete = True
 
-    def read(self) -> bytes:
-        """Give some bytes; all that one receive brought."""
+    def read(self) -> list[Piece]:
+        """Give some bytes; all that one receive brought, but for a chunk that is not whole."""
         began, framing = time.monotonic(), 0
         while not (self._parts or self._complete or self._broken):
-            wire = self._wire.read1(_RECEIVE)
-            if not wire:
-                raise http.client.IncompleteRead(b"")
-            framing += len(wire)
             try:
-                self._take(wire)
+                framing += self._receive()
             except httptools.HttpParserError as error:
                 self._broken = error
             # A chunk's size line or a trailer may be endless; no server's framing is.
-            if framing > _MOST_FRAMING and not self._parts:
+            if framing > _MOST_FRAMING and not self._parts and not self._held:
                 self._broken = httptools.HttpParserError("framing without end")
             elif time.monotonic() - began > self._patience and not self._parts:
                 raise TimeoutError
-        data = b"".join(self._parts)
+        parts = self._parts.copy()
         self._parts.clear()
-        if not data and self._broken and not self._complete:
+        if not parts and self._broken and not self._complete:
             raise self._broken
-        return data
+        return parts
 
-    def _take(self, wire: bytes) -> None:
-        if self._owed is None:
+    def _receive(self) -> int:
+        if not self._plain:
+            wire = self._wire.read1(_RECEIVE)
             self._parser.feed_data(wire)
-            return
-        wire, fed = self._cut + wire, 0
-        border = min(self._owed, len(wire))
-        if len(wire) - border >= _MANY:
+            size = len(wire)
+        elif self._room is None:
+            # What the reader holds already; from then on it holds nothing.
+            self._room = memoryview(bytearray(_RECEIVE_MANY))
+            wire = self._wire.read1(_RECEIVE_MANY)
+            self._take(wire, self._room)
+            size = len(wire)
+        else:
+            size = self._wire.readinto1(self._room[self._held :])
+            self._take(self._room[: self._held + size], self._room)
+        if not size:
+            self._end()
+        return size
+
+    def _take(self, wire: Piece, room: memoryview) -> None:
+        border = 0
+        if len(wire) >= _MANY:
+            data, border = whole_chunks(wire)
             if border:
-                self._parser.feed_data(wire[:border])
-            data, border = whole_chunks(wire, border)
-            self._parts.append(data)
-            fed = border
-        end = chunks_end(wire, max(border, self._owed))
-        until = len(wire) if end is None else min(end, len(wire))
-        self._owed = None if end is None else end - until
-        self._cut = wire[until:]
-        if fed < until:
-            self._parser.feed_data(wire[fed:until])
+                self._parts.append(data)
+        end, self._plain = last_border(wire, border)
+        if border < end:
+            self._parser.feed_data(wire[border:end])
+        rest = wire[end:]
+        if self._plain and len(rest) + _LEAST_ROOM < len(room):
+            room[: len(rest)] = rest
+            self._held = len(rest)
+        else:
+            self._plain, self._held = False, 0
+            self._parser.feed_data(rest)
+
+    def _end(self) -> None:
+        """Give out what the connection's end has cut."""
+        if not (self._held and self._room):
+            raise http.client.IncompleteRead(b"")
+        self._parser.feed_data(self._room[: self._held])
+        self._plain, self._held = False, 0
 
 
 def open_door(response: requests.Response, *, patience: float = 120.0) -> Door:
@@ -189,28 +214,32 @@ class Body:
         self._failure: KsqlLakeError | None = None
 
     def read(self, minimum: int = 1) -> bytes:
+        """Give the same as `pieces`, in one piece."""
+        return b"".join(self.pieces(minimum))
+
+    def pieces(self, minimum: int = 1) -> list[Piece]:
         """Give at least `minimum` bytes, or fewer if the body ends or they are slow; none at its proper end.
 
         Raises:
             IncompleteResponseError: The connection ended before the body did; what came was given out before.
             ServerUnavailableError: The server stayed silent too long.
         """
-        parts: list[bytes] = []
+        parts: list[Piece] = []
         size = 0
         began = time.monotonic()
         while size < minimum and not self.ended and self._failure is None:
             try:
-                data = self._door.read()
+                found = self._door.read()
             except (*NETWORK_ERRORS, ValueError) as error:  # ValueError: closed meanwhile, by another thread
                 self._failure = body_failure(error, url=self._url, read_timeout=self._read_timeout)
                 self._failure.__cause__ = error
                 break
-            self.ended = not data
-            parts.append(data)
-            size += len(data)
+            self.ended = not found
+            parts += found
+            size += sum(map(len, found))
             if time.monotonic() - began > self._patience:
                 break
         if self._failure is not None and not parts:
             raise self._failure
         self.bytes_read += size
-        return b"".join(parts)
+        return parts

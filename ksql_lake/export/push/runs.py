@@ -48,7 +48,7 @@ def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
             run = None
         run = run or Run(gone, first_row)
         count = piece.count if isinstance(piece, RowBlock) else 1
-        run.add(piece.data, count)
+        run.add(bytes(piece.data), count)
         first_row += count
     if run is not None:
         yield run
