@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import selectors
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -24,11 +25,16 @@ from ksql_lake.ksqldb.chunks import Piece, last_border, whole_chunks
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
 _RECEIVE = 64 * 1024
-_RECEIVE_MANY = 4 * 1024 * 1024
+_ROOM = 3584 * 1024
+"""How many bytes are received at most before they are looked at."""
 _MANY = 16 * 1024
 """Bytes below which array operations cost more than a call for each chunk."""
 _LEAST_ROOM = 64 * 1024
 """More than the connection's reader keeps for itself, so that it never does."""
+_PAUSE = 0.2
+"""Seconds without a byte after which those that have come wait no longer for more."""
+_FRAMING_SHARE = 8
+"""One in so many bytes is taken to be framing; a guess for when to stop receiving."""
 _MOST_FRAMING = 1024 * 1024
 """Bytes of HTTP framing that may come in a row without a byte of the body."""
 
@@ -36,8 +42,13 @@ _MOST_FRAMING = 1024 * 1024
 class Door(Protocol):
     """A way to a body's bytes."""
 
-    def read(self) -> list[Piece]:
-        """Give some bytes as soon as there are any; none mean that the body has properly ended."""
+    def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
+        """Give some bytes as soon as there are any; none mean that the body has properly ended.
+
+        Args:
+            wanted: How many bytes are worth waiting for, once there are some.
+            until: When waiting for them ends (`time.monotonic`).
+        """
         ...
 
 
@@ -52,7 +63,7 @@ class PublicDoor:
         else:
             self._pieces = iter(lambda: raw.read1(_RECEIVE, decode_content=encoded), b"")
 
-    def read(self) -> list[Piece]:
+    def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:  # noqa: ARG002
         """Give some bytes; at most one HTTP chunk."""
         piece = next(self._pieces, b"")
         return [piece] if piece else []
@@ -86,12 +97,12 @@ class FastDoor:
         """Called by the parser when the last chunk and its trailer are there."""
         self._complete = True
 
-    def read(self) -> list[Piece]:
-        """Give some bytes; all that one receive brought, but for a chunk that is not whole."""
+    def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
+        """Give some bytes; all that was received, but for a chunk that is not whole."""
         began, framing = time.monotonic(), 0
         while not (self._parts or self._complete or self._broken):
             try:
-                framing += self._receive()
+                framing += self._receive(wanted, until)
             except httptools.HttpParserError as error:
                 self._broken = error
             # A chunk's size line or a trailer may be endless; no server's framing is.
@@ -105,23 +116,35 @@ class FastDoor:
             raise self._broken
         return parts
 
-    def _receive(self) -> int:
+    def _receive(self, wanted: int, until: float) -> int:
         if not self._plain:
             wire = self._wire.read1(_RECEIVE)
             self._parser.feed_data(wire)
             size = len(wire)
         elif self._room is None:
             # What the reader holds already; from then on it holds nothing.
-            self._room = memoryview(bytearray(_RECEIVE_MANY))
-            wire = self._wire.read1(_RECEIVE_MANY)
+            self._room = memoryview(bytearray(_ROOM))
+            wire = self._wire.read1(_ROOM)
             self._take(wire, self._room)
             size = len(wire)
         else:
-            size = self._wire.readinto1(self._room[self._held :])
+            size = self._fill(self._room[self._held :], wanted, until)
             self._take(self._room[: self._held + size], self._room)
         if not size:
             self._end()
         return size
+
+    def _fill(self, room: memoryview, wanted: int, until: float) -> int:
+        """Receive once, and go on until there is enough, unless what is there looks like the body's end."""
+        filled = size = self._wire.readinto1(room)
+        enough = min(wanted + wanted // _FRAMING_SHARE, len(room) - _LEAST_ROOM)
+        while size and filled < enough and bytes(room[filled - 4 : filled]) != b"\r\n\r\n":
+            left = until - time.monotonic()
+            if left <= 0 or not _arriving(self._wire, min(left, _PAUSE)):
+                break
+            size = self._wire.readinto1(room[filled:])
+            filled += size
+        return filled
 
     def _take(self, wire: Piece, room: memoryview) -> None:
         border = 0
@@ -146,6 +169,13 @@ class FastDoor:
             raise http.client.IncompleteRead(b"")
         self._parser.feed_data(self._room[: self._held])
         self._plain, self._held = False, 0
+
+
+def _arriving(wire: io.BufferedReader, seconds: float) -> bool:
+    """Wait for bytes."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(wire, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
 
 
 def open_door(response: requests.Response, *, patience: float = 120.0) -> Door:
@@ -229,7 +259,7 @@ class Body:
         began = time.monotonic()
         while size < minimum and not self.ended and self._failure is None:
             try:
-                found = self._door.read()
+                found = self._door.read(minimum - size, until=began + self._patience)
             except (*NETWORK_ERRORS, ValueError) as error:  # ValueError: closed meanwhile, by another thread
                 self._failure = body_failure(error, url=self._url, read_timeout=self._read_timeout)
                 self._failure.__cause__ = error
