@@ -27,6 +27,8 @@ _HALF, _LOWER = 32, (1 << 32) - 1
 _WITHOUT_MARKS = 1 - (1 << _HALF)
 """Moves a beginning one byte on and an end, in the upper half of the same word, one byte back."""
 _TURNED = 512
+_SHORT = 64
+_NOT_ASCII = 128
 _NULL = int.from_bytes(b"null", "little")
 
 
@@ -119,8 +121,13 @@ class Spans:
         count = len(self)
         if not count:
             return pa.array([], pa.string())
-        edges = (self.end[column] << _HALF) + self.start[column]  # of 32 bits each
-        quoted, null = self.quoted[column], self.nulls(column)
+        start, end, quoted, null = self.start[column], self.end[column], self.quoted[column], self.nulls(column)
+        marks = int(quoted[0])
+        length = int(end[0] - start[0]) - 2 * marks
+        alike = null is None and 0 < length <= _SHORT and bool((quoted == marks).all())
+        if alike and (end - start == length + 2 * marks).all():
+            return _copied_alike(self.block, start + marks, length)
+        edges = (end << _HALF) + start  # of 32 bits each
         if quoted.any():
             edges += _WITHOUT_MARKS if quoted.all() else quoted * _WITHOUT_MARKS
         if null is not None:
@@ -157,6 +164,13 @@ def _copied(block: Block, edges: Positions) -> pa.StringArray:
     return sides.take(_every_other(len(edges)))
 
 
+def _copied_alike(block: Block, start: Positions, length: int) -> pa.StringArray:
+    """Copy texts of one length, which NumPy does faster than Arrow."""
+    everywhere = np.ndarray((len(block.data) - length + 1,), f"S{length}", block.data, strides=(1,))
+    offsets = np.arange(0, length * len(start) + 1, length, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(start), pa.py_buffer(offsets), pa.py_buffer(everywhere[start]))
+
+
 def _every_other(count: int) -> pa.Array:
     return _even_numbers(1 << count.bit_length()).slice(0, count)
 
@@ -173,5 +187,7 @@ def validity(null: Mask | None) -> pa.Buffer | None:
 
 def require_utf8(data: Text) -> None:
     """Raise ValueError for bytes that are not text."""
+    if not len(data) or np.frombuffer(data, np.uint8).max() < _NOT_ASCII:
+        return
     whole = np.array([0, len(data)], np.int32)
     pa.StringArray.from_buffers(1, pa.py_buffer(whole), pa.py_buffer(data)).validate(full=True)

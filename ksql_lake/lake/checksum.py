@@ -166,23 +166,24 @@ def _strings(array: pa.Array) -> Words:
     offsets -= offsets[0]
     begins, lengths = offsets[:-1], offsets[1:] - offsets[:-1]
     longest = int(lengths.max())
-    padded = np.zeros(int(offsets[-1]) + longest + 8, dtype=np.uint8)
+    padded = np.zeros(int(offsets[-1]) + longest + _SHORT, dtype=np.uint8)
     padded[: offsets[-1]] = np.frombuffer(
         array.buffers()[2] or b"", dtype=np.uint8, count=offsets[-1], offset=narrow[array.offset]
     )
-    anywhere = np.ndarray((len(padded) - 7,), "<u8", padded.data, strides=(1,))
     words = lengths.astype(np.uint64)
     words *= _EMPTY
     words += _EMPTY
     if longest <= _SHORT:
-        for place in range(0, longest, 8):
+        size = max(-(-longest // 8) * 8, 8)
+        parts = np.ndarray((len(padded) - size,), f"S{size}", padded.data, strides=(1,))[begins].view("<u8")
+        for place in range(0, size, 8):
             # Beyond a string's end nothing is kept, and nothing adds nothing.
-            part = anywhere[begins + place if place else begins]
-            part &= _kept(lengths, place, longest)
-            part = _mixed(part)
-            part *= np.uint64(pow(_BASE, place // 8, 1 << 64))
+            part = _mixed(parts[place // 8 :: size // 8] & _kept(lengths, place, longest))
+            if place:
+                part *= np.uint64(pow(_BASE, place // 8, 1 << 64))
             words += part
         return _scramble(words)
+    anywhere = np.ndarray((len(padded) - 7,), "<u8", padded.data, strides=(1,))
     bounds = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum((lengths + 7) >> 3, out=bounds[1:])
     parts = anywhere[np.repeat(begins - 8 * bounds[:-1], np.diff(bounds)) + 8 * np.arange(bounds[-1])]
