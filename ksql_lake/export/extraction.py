@@ -7,12 +7,11 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -27,10 +26,9 @@ from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
 from ksql_lake.lake.positions import KnownDays
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
-THREADS = 2
-"""How many blocks are decoded at once; more would wait for the interpreter, not for the server."""
-
-Made = TypeVar("Made")
+FLAT_THREADS, NESTED_THREADS = 1, 2
+"""How many blocks are decoded at once. Rows without nested values are decoded nearly as fast as the caller's
+thread receives and hashes them; a second thread would mostly wait for the interpreter, and make others wait."""
 
 
 class Reading:
@@ -59,6 +57,7 @@ class Reading:
             )
         )
         self._arrow = arrow_schema(self.schema)
+        self._threads = NESTED_THREADS if any(map(pa.types.is_nested, self._arrow.types)) else FLAT_THREADS
 
     @property
     def statement(self) -> str:
@@ -82,24 +81,19 @@ class Reading:
             DecodeError: A value does not fit its column.
             KsqlError: The response broke off or reported an error.
         """
-        return self.each(lambda batch: batch)
+        for batch in side_by_side(self.response, self._decode, threads=self._threads):
+            self.rows += batch.num_rows
+            yield batch
 
-    def each(self, make: Callable[[pa.RecordBatch], Made]) -> Iterator[Made]:
-        """Give what is made of each batch, in the thread that decoded it; otherwise the same as iterating."""
-
-        def decode(block: RowBlock) -> tuple[int, Made]:
-            batch = self._decoder.decode(
-                block.data, count=block.count, first_row=block.first_row, breaks=block.breaks
-            )
-            columns = [
-                column.cast(kind.type) if column.type != kind.type else column
-                for column, kind in zip(batch.columns, self._arrow, strict=True)
-            ]
-            return batch.num_rows, make(pa.RecordBatch.from_arrays(columns, schema=self._arrow))
-
-        for rows, made in side_by_side(self.response, decode, threads=THREADS):
-            self.rows += rows
-            yield made
+    def _decode(self, block: RowBlock) -> pa.RecordBatch:
+        batch = self._decoder.decode(
+            block.data, count=block.count, first_row=block.first_row, breaks=block.breaks
+        )
+        columns = [
+            column.cast(kind.type) if column.type != kind.type else column
+            for column, kind in zip(batch.columns, self._arrow, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
 
 
 @dataclass(frozen=True)

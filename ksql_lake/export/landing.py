@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+import pyarrow as pa
+
 from ksql_lake.errors import KsqlLakeError, SnapshotRefusedError
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
@@ -25,7 +27,6 @@ from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
 from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.positions import KnownDays, known_days
-from ksql_lake.lake.staging import HashedRows
 from ksql_lake.telemetry import about, span
 
 AnyReading = Reading | PushReading
@@ -57,8 +58,8 @@ class _Landing:
             window = (plan.days.first, plan.days.last) if plan.days else None
             with self.lake.stage(reading.schema, read=facts, days=window, known=known) as staging:
                 with span("read") as told:
-                    for parts in self._parts(reading, staging):
-                        staging.add(parts)
+                    for batch in self._batches(reading, staging):
+                        staging.write(batch)
                         self._tell(reading)
                     self._tell(reading)
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
@@ -69,11 +70,10 @@ class _Landing:
                     done = staging.commit(response_bytes=reading.bytes_read, version=pinned, pushed=pushed)
                 return done, reading
 
-    def _parts(self, reading: AnyReading, staging: Staging) -> Iterable[list[HashedRows]]:
-        if isinstance(reading, Reading):
-            return reading.each(staging.apart)
-        rows = snapshot_rows(reading, staging) if isinstance(self.extraction.feed, TableFeed) else reading
-        return map(staging.apart, rows)
+    def _batches(self, reading: AnyReading, staging: Staging) -> Iterable[pa.RecordBatch]:
+        if isinstance(reading, PushReading) and isinstance(self.extraction.feed, TableFeed):
+            return snapshot_rows(reading, staging)
+        return reading
 
     def _known(self) -> KnownDays:
         """Give what the lake knows by offset of the days to be read."""

@@ -26,7 +26,7 @@ from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
 
 logger = logging.getLogger(__name__)
 
-_GATHER = 3 * 1024 * 1024
+_GATHER = 6 * 1024 * 1024
 """How many bytes of a pull query are waited for, so that blocks are large; a push query waits for nothing."""
 
 

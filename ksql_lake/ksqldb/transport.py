@@ -25,7 +25,7 @@ from ksql_lake.ksqldb.chunks import Piece, last_border, whole_chunks
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
 _RECEIVE = 64 * 1024
-_ROOM = 3584 * 1024
+_ROOM = 6656 * 1024
 """How many bytes are received at most before they are looked at."""
 _MANY = 16 * 1024
 """Bytes below which array operations cost more than a call for each chunk."""

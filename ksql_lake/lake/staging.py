@@ -7,7 +7,7 @@ Row identity runs at commit time against the newest state, and again whenever an
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -23,7 +23,7 @@ from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.change_log import ChangeLog
-from ksql_lake.lake.checksum import Sums, batch_hashes, combined, sums
+from ksql_lake.lake.checksum import batch_hashes, combined, sums
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.evolution import evolved, versioned_names
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
@@ -49,16 +49,6 @@ class Commit:
     def sequence(self) -> int:
         """The commit number."""
         return self.manifest.sequence
-
-
-@dataclass(frozen=True, slots=True)
-class HashedRows:
-    """Rows of one partition, the sums of their hashes, and their range of event times in epoch ms."""
-
-    partition: str
-    batch: pa.RecordBatch
-    sums: Sums
-    events: tuple[int, int] | None = None
 
 
 class Staging:
@@ -114,40 +104,19 @@ class Staging:
             LakeError: A row lies outside the window.
             WriteError: The disk or its permissions are in the way.
         """
-        self.add(self.apart(batch))
-
-    def apart(self, batch: pa.RecordBatch) -> list[HashedRows]:
-        """Split a batch by day and hash its rows, in any thread; `add` then stages it.
-
-        Raises:
-            LakeError: A row lies outside the window.
-        """
+        self.attempt.announce()
+        self.rows += batch.num_rows
         if not isinstance(self.feed, StreamFeed) or self._splitter is None:
-            return [HashedRows("snapshot", batch, sums(batch_hashes(batch)))]
+            self._writer.write("snapshot", batch)
+            return
         events = event_times(batch, self.feed.lake_name(self.feed.event_time))
         renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
         ordered, days = self._splitter.split(renamed, events)
         hashes = batch_hashes(ordered)
-        return [
-            HashedRows(
-                part.day,
-                ordered.slice(part.rows.start, part.rows.stop - part.rows.start),
-                sums(hashes, part.rows),
-                (part.min_event, part.max_event),
-            )
-            for part in days
-        ]
-
-    def add(self, parts: Iterable[HashedRows]) -> None:
-        """Stage what `apart` has made of a batch.
-
-        Raises:
-            WriteError: The disk or its permissions are in the way.
-        """
-        self.attempt.announce()
-        for part in parts:
-            self.rows += part.batch.num_rows
-            self._writer.write(part.partition, part.batch, events=part.events, hashed=part.sums)
+        for part in days:
+            rows = ordered.slice(part.rows.start, part.rows.stop - part.rows.start)
+            times = (part.min_event, part.max_event)
+            self._writer.write(part.day, rows, events=times, hashed=sums(hashes, part.rows))
 
     def change_log(self, schema: Schema, key: Sequence[str]) -> ChangeLog:
         """Give a place in this staging for a table's changes, of which the last of each key make the snapshot.
