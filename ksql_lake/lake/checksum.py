@@ -116,7 +116,9 @@ def _values(array: pa.Array) -> Words:
     kind = array.type
     if not len(array):
         return np.zeros(0, dtype=np.uint64)
-    if pa.types.is_struct(kind):
+    if pa.types.is_dictionary(kind):
+        words = _looked_up(array)
+    elif pa.types.is_struct(kind):
         words = _structs(array)
     elif pa.types.is_map(kind):
         words = _lists(array.offsets, partial(_pairs, array), ordered=False)
@@ -128,6 +130,16 @@ def _values(array: pa.Array) -> Words:
         words = _numbers(array)
     if array.null_count:
         words = np.where(_valid(array), words, _NULL)
+    return words
+
+
+def _looked_up(array: pa.DictionaryArray) -> Words:
+    """Hash the distinct values, and give each value the hash of its own."""
+    known, numbers = _values(array.dictionary), array.indices
+    if numbers.null_count:
+        known = np.append(known, _NULL)  # there may be no value at all
+        numbers = numbers.fill_null(0)
+    words: Words = known.take(numbers.to_numpy())
     return words
 
 

@@ -107,11 +107,12 @@ class Staging:
         self.attempt.announce()
         self.rows += batch.num_rows
         if not isinstance(self.feed, StreamFeed) or self._splitter is None:
-            self._writer.write("snapshot", batch)
+            self._writer.write("snapshot", self._writer.encoded(batch))
             return
         events = event_times(batch, self.feed.lake_name(self.feed.event_time))
         renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
         ordered, days = self._splitter.split(renamed, events)
+        ordered = self._writer.encoded(ordered)
         hashes = batch_hashes(ordered)
         for part in days:
             rows = ordered.slice(part.rows.start, part.rows.stop - part.rows.start)

@@ -10,7 +10,7 @@ statistics on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -18,11 +18,18 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums
+from ksql_lake.lake.dictionaries import (
+    TextDictionaries,
+    dictionary_columns,
+    fitted,
+    is_encoded,
+    is_telling,
+    plain_schema,
+)
 
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
@@ -37,10 +44,6 @@ _OPEN_FILES = 256
 """Files that are open at most because their rows seemed to have all come."""
 _FINISHING = 4
 """Files finished at once."""
-_SAMPLE_ROWS = 4096
-_FEW_ROWS = 256
-_TELLING_ROWS = 1000
-_DICTIONARY_SHARE = 0.25
 
 
 class StagingArea(Protocol):
@@ -124,6 +127,7 @@ class PartitionWriter:
         self._waiting: dict[str, _Partition] = {}
         self._open_files = 0
         self._repeating: list[str] | None = None
+        self._texts = TextDictionaries()
         self._buffered = 0
         self._thread = ThreadPoolExecutor(1, "ksql-lake-writer")
         self._writing: Future[None] | None = None
@@ -170,6 +174,10 @@ class PartitionWriter:
             self._open_files += 1
             self._flush_behind(next(iter(self._waiting.values())))
 
+    def encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give a batch in the form in which it is hashed and written fastest; the same rows."""
+        return self._texts.encoded(batch)
+
     def touch(self, partition: str) -> None:
         """Make sure the partition gets a file, even one without rows."""
         self._open(partition)
@@ -215,26 +223,30 @@ class PartitionWriter:
     def _flush(self, part: _Partition, batches: list[pa.RecordBatch]) -> None:
         if not batches:
             return
-        table = pa.Table.from_batches(batches, schema=self.schema)
+        table = self._texts.table(batches)
         if table.num_rows < len(batches) * _LEAST_ROWS:
             table = table.combine_chunks()  # a day's share of a batch may be a few rows; writing wants many
         with self.area.writing():
-            self._writer(part, sample=table).write_table(table, row_group_size=ROW_GROUP_ROWS)
+            writer = self._writer(part, sample=table)
+            writer.write_table(fitted(table, writer.schema), row_group_size=ROW_GROUP_ROWS)
 
     def _finish(self, part: _Partition) -> None:
         self._flush(part, part.take())
         part.file.checksum = part.checksum.text
         with self.area.writing():
             writer = self._writer(part)
-            writer.add_key_value_metadata({**self.metadata, "ksql_lake.partition": part.file.partition})
+            own = {"ksql_lake.partition": part.file.partition, **plain_schema(self.schema)}
+            writer.add_key_value_metadata({**self.metadata, **own})
             writer.close()
 
     def _writer(self, part: _Partition, sample: pa.Table | None = None) -> pq.ParquetWriter:
         if part.writer is None:
-            repeating = self._repeating_columns(sample)
+            schema = self.schema if sample is None else sample.schema
+            encoded = {field.name for field in schema if is_encoded(field.type)}
+            repeating = sorted(encoded.union(self._repeating_columns(sample)))
             part.writer = pq.ParquetWriter(
                 self.area.path(part.file.name),
-                self.schema,
+                schema,
                 compression=self.codec,
                 compression_level=self.level,
                 use_dictionary=repeating,
@@ -247,6 +259,7 @@ class PartitionWriter:
                     and column.name not in repeating
                 },
                 write_statistics=True,
+                store_schema=False,  # `_finish` tells the plain columns' types
             )
         return part.writer
 
@@ -257,7 +270,7 @@ class PartitionWriter:
         if sample is None:
             return []
         chosen = dictionary_columns(sample)
-        if sample.num_rows >= _TELLING_ROWS:
+        if is_telling(sample):
             self._repeating = chosen
         return chosen
 
@@ -268,40 +281,3 @@ def parse_compression(text: str) -> tuple[str, int | None]:
     if codec == "zstd":
         return codec, int(level or 1)
     return codec, None
-
-
-def dictionary_columns(table: pa.Table) -> list[str]:
-    """Choose the leaf columns worth a dictionary from a sample: those whose values repeat.
-
-    A dictionary on every column costs 20-40 % of the writing time and saves nothing where values are distinct.
-    """
-    sample = table.slice(0, _SAMPLE_ROWS)
-    chosen = []
-    for column in table.schema:
-        for path, values in _leaves(column.name, sample.column(column.name).combine_chunks()):
-            if len(values) and _repeats(values):
-                chosen.append(path)
-    return chosen
-
-
-def _repeats(values: pa.Array) -> bool:
-    few = values.slice(0, _FEW_ROWS)
-    # Values that may repeat often enough do so among few already.
-    if len(few) == _FEW_ROWS and pc.count_distinct(few).as_py() == _FEW_ROWS:
-        return False
-    distinct: int = pc.count_distinct(values).as_py()
-    return distinct <= len(values) * _DICTIONARY_SHARE
-
-
-def _leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    kind = values.type
-    if pa.types.is_list(kind):
-        yield from _leaves(f"{path}.list.element", values.flatten())
-    elif pa.types.is_map(kind):
-        yield from _leaves(f"{path}.key_value.key", values.keys)
-        yield from _leaves(f"{path}.key_value.value", values.items)
-    elif pa.types.is_struct(kind):
-        for index in range(kind.num_fields):
-            yield from _leaves(f"{path}.{kind.field(index).name}", values.field(index))
-    elif not pa.types.is_boolean(kind):
-        yield path, values
