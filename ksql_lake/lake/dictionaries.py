@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from threading import Lock
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,30 +25,38 @@ class TextDictionaries:
 
     def __init__(self) -> None:
         self._chosen: frozenset[str] | None = None
+        self._choosing = Lock()
 
     def encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Give the same rows, texts that repeat as dictionaries; what is one already stays as it is."""
-        if self._chosen is None:
-            if batch.num_rows < _TELLING_ROWS:
-                return batch
-            sample = batch.slice(0, _SAMPLE_ROWS)
-            self._chosen = frozenset(
-                field.name
-                for field, values in zip(batch.schema, sample.columns, strict=True)
-                if field.type == pa.string() and _repeats(values)
-            )
-        if not self._chosen:
-            return batch
-        columns = [
-            values.dictionary_encode() if name in self._chosen and values.type == pa.string() else values
-            for name, values in zip(batch.schema.names, batch.columns, strict=True)
-        ]
-        fields = [field.with_type(values.type) for field, values in zip(batch.schema, columns, strict=True)]
-        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
+        return _encoded(batch, self._choice(batch))
+
+    def _choice(self, batch: pa.RecordBatch) -> frozenset[str]:
+        with self._choosing:
+            if self._chosen is None and batch.num_rows >= _TELLING_ROWS:
+                sample = batch.slice(0, _SAMPLE_ROWS)
+                self._chosen = frozenset(
+                    field.name
+                    for field, values in zip(batch.schema, sample.columns, strict=True)
+                    if field.type == pa.string() and _repeats(values)
+                )
+            return self._chosen or frozenset()
 
     def table(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
         """Join batches, one dictionary for all rows; those from before it was decided are encoded now."""
-        return pa.Table.from_batches([self.encoded(batch) for batch in batches]).unify_dictionaries()
+        chosen = self._choice(max(batches, key=len))
+        return pa.Table.from_batches([_encoded(batch, chosen) for batch in batches]).unify_dictionaries()
+
+
+def _encoded(batch: pa.RecordBatch, chosen: frozenset[str]) -> pa.RecordBatch:
+    if not chosen:
+        return batch
+    columns = [
+        values.dictionary_encode() if name in chosen and values.type == pa.string() else values
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    fields = [field.with_type(values.type) for field, values in zip(batch.schema, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
 
 
 def is_encoded(kind: pa.DataType) -> bool:

@@ -1,6 +1,6 @@
 """Record batches to staged Parquet files, one per partition, in bounded memory.
 
-Rows are buffered per partition, and written as row groups by a thread of its own, so that reading
+Rows are buffered per partition, and written as row groups by threads of their own, so that reading
 goes on meanwhile; when many partitions fill at once the largest buffers are written first, and those whose rows
 seem to have all come. Files are finished or removed, never left half written, and nothing here decides where a
 file will be visible. Options follow what
@@ -42,6 +42,8 @@ _WAITING = 32
 """Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
 _OPEN_FILES = 256
 """Files that are open at most because their rows seemed to have all come."""
+_WRITING = 2
+"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
 _FINISHING = 4
 """Files finished at once."""
 
@@ -129,8 +131,8 @@ class PartitionWriter:
         self._repeating: list[str] | None = None
         self._texts = TextDictionaries()
         self._buffered = 0
-        self._thread = ThreadPoolExecutor(1, "ksql-lake-writer")
-        self._writing: Future[None] | None = None
+        self._threads = ThreadPoolExecutor(_WRITING, "ksql-lake-writer")
+        self._writing: dict[str, Future[None]] = {}
 
     def write(
         self,
@@ -188,14 +190,15 @@ class PartitionWriter:
         Raises:
             WriteError: The disk or its permissions are in the way.
         """
-        self._await()
-        self._thread.shutdown()
+        while self._writing:
+            self._await(next(iter(self._writing)))
+        self._threads.shutdown()
         abreast(self._finish, list(self._partitions.values()), threads=_FINISHING)
         return [self._partitions[key].file for key in sorted(self._partitions)]
 
     def abandon(self) -> None:
         """Close the files without finishing them; whoever owns the folder removes them."""
-        self._thread.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
         for part in self._partitions.values():
             if part.writer is not None and part.writer.is_open:
                 # Only frees the handle: the file is never seen, and the reason for giving up is raised already.
@@ -209,16 +212,20 @@ class PartitionWriter:
         return self._partitions[partition]
 
     def _flush_behind(self, part: _Partition) -> None:
-        """Write a partition's rows while the caller goes on; one such piece of work at a time."""
-        self._await()
-        self._waiting.pop(part.file.partition, None)
+        """Write a partition's rows while the caller goes on; at most one piece of work for each partition."""
+        partition = part.file.partition
+        self._await(partition)
+        if len(self._writing) == _WRITING:
+            self._await(next(iter(self._writing)))
+        self._waiting.pop(partition, None)
         self._buffered -= part.size
-        self._writing = self._thread.submit(self._flush, part, part.take())
+        self._writing[partition] = self._threads.submit(self._flush, part, part.take())
 
-    def _await(self) -> None:
-        """Wait until what is being written is written; raises what went wrong."""
-        if self._writing is not None:
-            self._writing.result()
+    def _await(self, partition: str) -> None:
+        """Wait until what is being written of a partition is written; raises what went wrong."""
+        writing = self._writing.pop(partition, None)
+        if writing is not None:
+            writing.result()
 
     def _flush(self, part: _Partition, batches: list[pa.RecordBatch]) -> None:
         if not batches:

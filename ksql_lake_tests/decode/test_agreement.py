@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -48,7 +50,19 @@ def check(schema: Schema, data: bytes) -> str:
     assert outcome(lambda: decoder.decode(data, count=len(lines), first_row=0)) == exact
     assert unless_it_steps_aside(lambda: decoder._columns.read(lines)) in {None, exact}
     assert unless_it_steps_aside(lambda: decoder._placed.read(data)) in {None, exact}
+    breaks = proven_breaks(lines)
+    if breaks is not None:
+        assert unless_it_steps_aside(lambda: decoder._placed.read(data, breaks)) in {None, exact}
+        assert unless_it_steps_aside(lambda: decoder._placed.read(memoryview(data), breaks)) in {None, exact}
     return exact
+
+
+def proven_breaks(lines: list[bytes]) -> npt.NDArray[np.int64] | None:
+    """Find the newlines between rows if all are in the plain frame; so does the parser of responses."""
+    framed = all(line.startswith(b'{"row":{"columns":[') and line.endswith(b"]}}") for line in lines)
+    if not framed or any(code < ord(" ") for line in lines for code in line):
+        return None
+    return np.cumsum([len(line) + len(b",\n") for line in lines[:-1]], dtype=np.int64) - 1
 
 
 def in_blocks(schema: Schema, blocks: list[list[bytes]]) -> str:
