@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import httptools
+import numpy as np
 import requests
 import urllib3
 
@@ -31,6 +32,8 @@ _MANY = 16 * 1024
 """Bytes below which array operations cost more than a call for each chunk."""
 _LEAST_ROOM = 64 * 1024
 """More than the connection's reader keeps for itself, so that it never does."""
+_MOST_HELD = 1024 * 1024
+"""How much of a chunk that is not whole may wait for the rest of it."""
 _PAUSE = 0.2
 """Seconds without a byte after which those that have come wait no longer for more."""
 _FRAMING_SHARE = 8
@@ -84,9 +87,11 @@ class FastDoor:
         self._complete = False
         self._broken: httptools.HttpParserError | None = None
         # While all is plain: what has been received of the chunk that is not whole; the parser has not seen it.
-        self._room: memoryview | None = None
+        self._room: memoryview = np.empty(_ROOM, np.uint8).data
         self._held = 0
         self._plain = True
+        self._begun = False
+        self._failure: OSError | None = None
         self.on_body = self._parts.append  # called by the parser, once per HTTP chunk
         self._parser = httptools.HttpResponseParser(self)
         # The real head is read already; this one says as much of it as the body's framing needs. After `close`
@@ -109,7 +114,7 @@ class FastDoor:
             if framing > _MOST_FRAMING and not self._parts and not self._held:
                 self._broken = httptools.HttpParserError("framing without end")
             elif time.monotonic() - began > self._patience and not self._parts:
-                raise TimeoutError
+                self._let_go(TimeoutError())
         parts = self._parts.copy()
         self._parts.clear()
         if not parts and self._broken and not self._complete:
@@ -117,21 +122,22 @@ class FastDoor:
         return parts
 
     def _receive(self, wanted: int, until: float) -> int:
-        if not self._plain:
-            wire = self._wire.read1(_RECEIVE)
-            self._parser.feed_data(wire)
-            size = len(wire)
-        elif self._room is None:
-            # What the reader holds already; from then on it holds nothing.
-            self._room = memoryview(bytearray(_ROOM))
-            wire = self._wire.read1(_ROOM)
-            self._take(wire, self._room)
-            size = len(wire)
-        else:
+        if self._failure is not None:
+            raise self._failure
+        if self._plain and self._begun:
             size = self._fill(self._room[self._held :], wanted, until)
-            self._take(self._room[: self._held + size], self._room)
+            self._take(self._room[: self._held + size])
+        else:
+            wire = self._wire.read1(_RECEIVE)
+            size = len(wire)
+            if self._plain:
+                # That is what the reader held already. From now on it holds nothing.
+                self._begun = True
+                self._take(wire)
+            else:
+                self._parser.feed_data(wire)
         if not size:
-            self._end()
+            self._let_go(http.client.IncompleteRead(b""))
         return size
 
     def _fill(self, room: memoryview, wanted: int, until: float) -> int:
@@ -142,11 +148,15 @@ class FastDoor:
             left = until - time.monotonic()
             if left <= 0 or not _arriving(self._wire, min(left, _PAUSE)):
                 break
-            size = self._wire.readinto1(room[filled:])
+            try:
+                size = self._wire.readinto1(room[filled:])
+            except OSError as error:
+                self._failure = error  # raised after what came before it was given out
+                break
             filled += size
         return filled
 
-    def _take(self, wire: Piece, room: memoryview) -> None:
+    def _take(self, wire: Piece) -> None:
         border = 0
         if len(wire) >= _MANY:
             data, border = whole_chunks(wire)
@@ -156,17 +166,17 @@ class FastDoor:
         if border < end:
             self._parser.feed_data(wire[border:end])
         rest = wire[end:]
-        if self._plain and len(rest) + _LEAST_ROOM < len(room):
-            room[: len(rest)] = rest
+        if self._plain and len(rest) <= _MOST_HELD:
+            self._room[: len(rest)] = rest
             self._held = len(rest)
         else:
             self._plain, self._held = False, 0
             self._parser.feed_data(rest)
 
-    def _end(self) -> None:
-        """Give out what the connection's end has cut."""
-        if not (self._held and self._room):
-            raise http.client.IncompleteRead(b"")
+    def _let_go(self, error: Exception) -> None:
+        """Give out what is there of a chunk that will not be whole; raise the error if there is nothing."""
+        if not self._held:
+            raise error
         self._parser.feed_data(self._room[: self._held])
         self._plain, self._held = False, 0
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import http.client
 import io
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -228,6 +230,53 @@ class Trickle(io.RawIOBase):
         self._at += len(piece)
         room[: len(piece)] = piece
         return len(piece)
+
+
+class Breaking(Trickle):
+    """A connection that is reset behind its bytes, and that always seems to have more."""
+
+    def __init__(self, data: bytes, sizes: list[int], ready: int) -> None:
+        super().__init__(data, sizes)
+        self._ready = ready
+
+    def fileno(self) -> int:
+        """Something that can be read."""
+        return self._ready
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Give the next piece, or be reset."""
+        return super().readinto(buffer) or self._break()
+
+    def _break(self) -> int:
+        raise ConnectionResetError("reset by the test")
+
+
+@pytest.mark.parametrize("size", [3, 10_000, 70_000])
+def test_what_was_received_before_a_reset_is_given_out_before_the_error(size: int) -> None:
+    """Also while more is being waited for: it may hold the server's reason."""
+    rows = [b"row %d\n" % number for number in range(20_000)]
+    reading, writing = socket.socketpair()
+    came: list[Piece] = []
+
+    def receive(door: FastDoor) -> None:
+        while True:
+            came.extend(door.read(1_000_000, until=time.monotonic() + 60))
+
+    with reading, writing:
+        writing.send(b"!")
+        wire = Breaking(b"".join(map(chunk, rows)) + b"ff\r\nhalf", [size], reading.fileno())
+        with pytest.raises(ConnectionResetError):
+            receive(FastDoor(io.BufferedReader(wire)))
+    assert b"".join(came) == b"".join(rows)
+
+
+def test_a_chunk_that_comes_too_slowly_is_given_out_in_parts() -> None:
+    """Patience is for framing; a large chunk may take its time."""
+    data = b"x" * 100_000
+    door = FastDoor(io.BufferedReader(Trickle(chunk(data) + LAST_CHUNK, [30_000])), patience=-1.0)
+    pieces = list(iter(door.read, list[Piece]()))
+    assert len(pieces) > 1
+    assert b"".join(part for piece in pieces for part in piece) == data
 
 
 def through_fast_door(wire: bytes, sizes: list[int]) -> list[bytes]:
