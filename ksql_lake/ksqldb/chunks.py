@@ -10,7 +10,6 @@ data, damage.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +53,7 @@ def whole_chunks(wire: Piece) -> tuple[Piece, int]:
     # Data and the framing up to the next chunk in turns are texts side by side; every other one is wanted.
     buffers = [None, pa.py_buffer(edges), pa.py_buffer(wire)]
     sides = pa.BinaryArray.from_buffers(pa.binary(), 2 * count - 1, buffers)
-    data = sides.take(_every_other(count)).buffers()[2]
+    data = sides.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32))).buffers()[2]
     return memoryview(data).cast("B"), int(edges[-1]) + 2
 
 
@@ -83,12 +82,3 @@ def last_border(wire: Piece, begin: int) -> tuple[int, bool]:
             return begin, bool(size)
         begin = end
     return begin, _CUT_SIZE_LINE.fullmatch(wire, begin) is not None
-
-
-@lru_cache(maxsize=4)
-def _even_numbers(count: int) -> pa.Array:
-    return pa.array(np.arange(0, 2 * count, 2, dtype=np.int32))
-
-
-def _every_other(count: int) -> pa.Array:
-    return _even_numbers(1 << count.bit_length()).slice(0, count)
