@@ -22,8 +22,8 @@ from ksql_lake.decode.spans import Positions, Text
 from ksql_lake.errors import DecodeError, SchemaError
 from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct, arrow_schema
 
-FLAT_PIECE, NESTED_PIECE = 1 << 24, 3 << 20
-"""Bytes looked at together; arrays of positions take several times as much, of nested values even more."""
+PLACED_PIECE = 1 << 24
+"""Bytes looked at together; arrays of positions take several times as much."""
 PLACED_LEAST = 100_000
 """Bytes below which some thousand array operations cost more than they save."""
 COLUMN_PIECE = 1 << 19
@@ -49,7 +49,6 @@ class RowDecoder:
         self.arrow_schema: pa.Schema = arrow_schema(schema)
         _refuse_unreadable(schema)
         self._placed = PlacedReader(schema, self.arrow_schema)
-        self._piece = NESTED_PIECE if any(map(pa.types.is_nested, self.arrow_schema.types)) else FLAT_PIECE
         self._columns = ColumnReader(schema, self.arrow_schema)
         self._exact = ExactReader(schema, self.arrow_schema)
         self._doubts = 0
@@ -72,7 +71,7 @@ class RowDecoder:
             DecodeError: Names the first bad row, its first bad column and the value; or there are not `count`
                 rows.
         """
-        pieces = list(_pieces(bytes(data), self._piece)) if len(data) > self._piece else [data]
+        pieces = list(_pieces(bytes(data), PLACED_PIECE)) if len(data) > PLACED_PIECE else [data]
         plain = [self._read_placed(piece, breaks if piece is data else None) for piece in pieces]
         if sum(batch.num_rows if batch is not None else 0 for batch in plain) != count:
             _check_count(data, count, first_row)

@@ -29,6 +29,8 @@ from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 FLAT_THREADS, NESTED_THREADS = 1, 2
 """How many blocks are decoded at once. Rows without nested values are decoded nearly as fast as the caller's
 thread receives and hashes them; a second thread would mostly wait for the interpreter, and make others wait."""
+NESTED_BLOCK = 3 * 1024 * 1024
+"""Bytes per block where two are decoded at once: what is made of nested values takes more memory."""
 
 
 class Reading:
@@ -57,7 +59,10 @@ class Reading:
             )
         )
         self._arrow = arrow_schema(self.schema)
-        self._threads = NESTED_THREADS if any(map(pa.types.is_nested, self._arrow.types)) else FLAT_THREADS
+        self._threads = FLAT_THREADS
+        if any(map(pa.types.is_nested, self._arrow.types)):
+            self._threads = NESTED_THREADS
+            response.block_bytes = NESTED_BLOCK
 
     @property
     def statement(self) -> str:

@@ -26,7 +26,7 @@ from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
 
 logger = logging.getLogger(__name__)
 
-_GATHER = 6 * 1024 * 1024
+BLOCK = 6 * 1024 * 1024
 """How many bytes of a pull query are waited for, so that blocks are large; a push query waits for nothing."""
 
 
@@ -59,6 +59,7 @@ class QueryResponse:
 
     Attributes:
         kind: What was asked.
+        block_bytes: How large blocks of rows should be; a pull query's are, if the server keeps up.
         outcome: How the answer ended; None while it has not.
     """
 
@@ -72,6 +73,7 @@ class QueryResponse:
         max_line: int = MAX_LINE,
     ) -> None:
         self.kind = kind
+        self.block_bytes = BLOCK
         self.outcome: Outcome | None = None
         self._server = server
         self._response = response
@@ -212,7 +214,7 @@ class QueryResponse:
         broken: KsqlLakeError | None = None
         chunks: list[Piece] = []
         try:
-            chunks = self._body.pieces(_GATHER if patient else 1)
+            chunks = self._body.pieces(self.block_bytes if patient else 1)
         except KsqlLakeError as error:
             # What came before the break is still read: it may hold the server's reason, or even its last word.
             broken = error

@@ -142,8 +142,9 @@ class FastDoor:
 
     def _fill(self, room: memoryview, wanted: int, until: float) -> int:
         """Receive once, and go on until there is enough, unless what is there looks like the body's end."""
-        filled = size = self._wire.readinto1(room)
         enough = min(wanted + wanted // _FRAMING_SHARE, len(room) - _LEAST_ROOM)
+        room = room[: enough + _LEAST_ROOM]
+        filled = size = self._wire.readinto1(room)
         while size and filled < enough and bytes(room[filled - 4 : filled]) != b"\r\n\r\n":
             left = until - time.monotonic()
             if left <= 0 or not _arriving(self._wire, min(left, _PAUSE)):

@@ -40,8 +40,7 @@ def nested_rows(count: int) -> list[bytes]:
 @pytest.mark.parametrize("separator", [b",\n", b"\n"])
 def test_blocks_longer_than_a_piece_come_back_whole(separator: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block is cut into pieces inside, and comes back as one batch with every row in order."""
-    monkeypatch.setattr(decoder, "FLAT_PIECE", 1000)
-    monkeypatch.setattr(decoder, "NESTED_PIECE", 1000)
+    monkeypatch.setattr(decoder, "PLACED_PIECE", 1000)
     monkeypatch.setattr(decoder, "COLUMN_PIECE", 300)
     monkeypatch.setattr(decoder, "PLACED_LEAST", 0)
     for schema, rows in ((FLAT, flat_rows(500)), (NESTED, nested_rows(500))):
@@ -54,8 +53,7 @@ def test_blocks_longer_than_a_piece_come_back_whole(separator: bytes, monkeypatc
 @pytest.mark.parametrize("bad", [0, 1, 250, 499])
 def test_the_row_number_counts_over_pieces(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bad row has its number in the whole response, whichever piece it is in."""
-    monkeypatch.setattr(decoder, "FLAT_PIECE", 1000)
-    monkeypatch.setattr(decoder, "NESTED_PIECE", 1000)
+    monkeypatch.setattr(decoder, "PLACED_PIECE", 1000)
     monkeypatch.setattr(decoder, "COLUMN_PIECE", 300)
     monkeypatch.setattr(decoder, "PLACED_LEAST", 0)
     for schema, rows in ((FLAT, flat_rows(500)), (NESTED, nested_rows(500))):
