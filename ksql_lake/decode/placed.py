@@ -41,10 +41,10 @@ class PlacedReader:
         if self._read is None:
             raise ValueError("a MAP with keys that are not STRING, or an unusual field name")
         plain = without_escapes(data)
-        if plain is data:
-            found = layout(data, len(self._arrow), nested=self._nested, breaks=breaks)
-        else:
-            found = layout(plain, len(self._arrow), nested=self._nested, escaped=True)
+        escaped = plain is not data  # and shorter: what is known of positions holds no longer
+        found = layout(
+            plain, len(self._arrow), nested=self._nested, escaped=escaped, breaks=None if escaped else breaks
+        )
         require_utf8(plain)
         rows = Rows(found.spans.block, found.brackets, found.spans.quotes)
         arrays = self._read(rows, found.spans, LEVEL)

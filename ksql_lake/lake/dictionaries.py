@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 _SAMPLE_ROWS = 4096
 _FEW_ROWS = 256
-_TELLING_ROWS = 1000
+TELLING_ROWS = 1000
+"""Rows from which on a sample decides for others too."""
 _DICTIONARY_SHARE = 0.25
 
 
@@ -33,7 +34,7 @@ class TextDictionaries:
 
     def _choice(self, batch: pa.RecordBatch) -> frozenset[str]:
         with self._choosing:
-            if self._chosen is None and batch.num_rows >= _TELLING_ROWS:
+            if self._chosen is None and batch.num_rows >= TELLING_ROWS:
                 sample = batch.slice(0, _SAMPLE_ROWS)
                 self._chosen = frozenset(
                     field.name
@@ -59,21 +60,6 @@ def _encoded(batch: pa.RecordBatch, chosen: frozenset[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
 
 
-def is_encoded(kind: pa.DataType) -> bool:
-    """Whether a column is a dictionary."""
-    return bool(pa.types.is_dictionary(kind))
-
-
-def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table's rows with dictionaries where a file has them, and nowhere else."""
-    for index, field in enumerate(schema):
-        column = table.column(index)
-        if column.type != field.type:
-            plain = column.dictionary_encode() if is_encoded(field.type) else column.cast(field.type)
-            table = table.set_column(index, field, plain)
-    return table.unify_dictionaries()
-
-
 def plain_schema(schema: pa.Schema) -> dict[str, str]:
     """Give the footer's note by which readers know the types of the columns, to be those of a schema."""
     return {"ARROW:schema": base64.b64encode(schema.serialize()).decode()}
@@ -84,18 +70,13 @@ def dictionary_columns(table: pa.Table) -> list[str]:
     sample = table.slice(0, _SAMPLE_ROWS)
     chosen = []
     for column in table.schema:
-        if is_encoded(column.type):
+        if pa.types.is_dictionary(column.type):
             chosen.append(column.name)
             continue
         for path, values in _leaves(column.name, sample.column(column.name).combine_chunks()):
             if len(values) and _repeats(values):
                 chosen.append(path)
     return chosen
-
-
-def is_telling(table: pa.Table) -> bool:
-    """Whether a sample is large enough to decide for others too."""
-    return bool(table.num_rows >= _TELLING_ROWS)
 
 
 def _repeats(values: pa.Array) -> bool:

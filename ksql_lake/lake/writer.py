@@ -22,14 +22,7 @@ import pyarrow.parquet as pq
 
 from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums
-from ksql_lake.lake.dictionaries import (
-    TextDictionaries,
-    dictionary_columns,
-    fitted,
-    is_encoded,
-    is_telling,
-    plain_schema,
-)
+from ksql_lake.lake.dictionaries import TELLING_ROWS, TextDictionaries, dictionary_columns, plain_schema
 
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
@@ -235,7 +228,9 @@ class PartitionWriter:
             table = table.combine_chunks()  # a day's share of a batch may be a few rows; writing wants many
         with self.area.writing():
             writer = self._writer(part, sample=table)
-            writer.write_table(fitted(table, writer.schema), row_group_size=ROW_GROUP_ROWS)
+            if table.schema != writer.schema:
+                table = table.cast(writer.schema)  # the file was begun before it was known which texts repeat
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
     def _finish(self, part: _Partition) -> None:
         self._flush(part, part.take())
@@ -249,7 +244,7 @@ class PartitionWriter:
     def _writer(self, part: _Partition, sample: pa.Table | None = None) -> pq.ParquetWriter:
         if part.writer is None:
             schema = self.schema if sample is None else sample.schema
-            encoded = {field.name for field in schema if is_encoded(field.type)}
+            encoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
             repeating = sorted(encoded.union(self._repeating_columns(sample)))
             part.writer = pq.ParquetWriter(
                 self.area.path(part.file.name),
@@ -277,7 +272,7 @@ class PartitionWriter:
         if sample is None:
             return []
         chosen = dictionary_columns(sample)
-        if is_telling(sample):
+        if sample.num_rows >= TELLING_ROWS:
             self._repeating = chosen
         return chosen
 

@@ -136,3 +136,17 @@ def test_columns_are_chosen_by_the_first_rows_that_tell() -> None:
     assert [field.name for field in first if pa.types.is_dictionary(field.type)] == ["COUNTRY"]
     assert texts.encoded(rows(10, 10)).schema.equals(first)
     assert texts.table([rows(0, 10), texts.encoded(rows(10, 10))]).schema.equals(first)
+
+
+def test_a_file_begun_before_it_was_known_which_texts_repeat_goes_on_plain(tmp_path: Path) -> None:
+    """Days of a few rows each are written before any batch is large enough to tell."""
+    writer = PartitionWriter(Folder(tmp_path), SCHEMA, compression="zstd", metadata={})
+    for day in range(40):
+        writer.write(f"day {day}", writer.encoded(rows(10 * day, 10)))
+    writer.write("day 0", writer.encoded(rows(1000, 5000)))
+    file, *_ = writer.close()
+
+    written = pq.ParquetFile(tmp_path / file.name)
+
+    assert written.num_row_groups == 2
+    assert written.read().equals(pa.Table.from_batches([rows(0, 10), rows(1000, 5000)]))
