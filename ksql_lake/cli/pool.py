@@ -3,16 +3,17 @@
 The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
 files are removed, nothing half becomes visible. After a second one, or when an export does not come to an end
 in `GRACE_SECONDS`, they are not waited for; the next export clears what such an end leaves behind.
+Both are counted and not raised, so that no export can be started and then forgotten.
 """
 
 from __future__ import annotations
 
 import logging
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -30,6 +31,9 @@ from ksql_lake.telemetry import about
 
 GRACE_SECONDS = 5.0
 """How long running exports get to come to an end after an interruption."""
+_HEED_SECONDS = 0.2
+"""How soon an interruption is heeded that reached another thread, or came just before this one began to wait:
+Python runs a signal's handler in the main thread only, and does not wake it for that."""
 
 
 _log = logging.getLogger(__name__)
@@ -49,6 +53,17 @@ class Outcome:
         return self.result is None and self.error is None
 
 
+@dataclass(slots=True)
+class _Stop:
+    """How often it was asked that everything stop, and whether exports are to heed it by now.
+
+    Plain, because a signal's handler can wait for no lock.
+    """
+
+    asked: int = 0
+    heeded: bool = False
+
+
 class _StoppedError(Exception):
     """Raised inside an export, between two blocks of rows, once everything is to stop."""
 
@@ -57,26 +72,33 @@ def export_all(
     planned: Sequence[Planned], client: KsqlClient, settings: Settings, *, workers: int
 ) -> list[Outcome]:
     """Export every planned feed and tell how each ended, in the order of the plans."""
-    lake, stop = Lake(settings.lake_root), threading.Event()
-    with progress_bars(len(planned)) as bars, _sigterm_interrupts():
+    lake, stop = Lake(settings.lake_root), _Stop()
+    with progress_bars(len(planned)) as bars, _interruptions(stop):
         pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="export")
-        futures: dict[str, Future[ExportResult]] = {}
-        try:
-            for one in planned:
-                if one.plan is not None:
-                    hook = _hook(stop, bars)
-                    futures[one.feed.name] = pool.submit(
-                        _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
-                    )
-            names = {future: name for name, future in futures.items()}
-            for future in as_completed(names):
-                bars.finished(names[future])
-        except KeyboardInterrupt:
-            stop.set()
-            _wait_for_end(list(futures.values()))
+        hook = _hook(stop, bars)
+        futures = {
+            one.feed.name: pool.submit(
+                _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
+            )
+            for one in planned
+            if one.plan is not None
+        }
+        _follow(futures, stop, bars)
+        if stop.asked:
+            _wait_for_end(list(futures.values()), stop)
         # What still runs now waits for a silent server; the end of the process is its end.
         pool.shutdown(wait=False, cancel_futures=True)
     return [_outcome(one, futures.get(one.feed.name)) for one in planned]
+
+
+def _follow(futures: Mapping[str, Future[ExportResult]], stop: _Stop, bars: ProgressBars) -> None:
+    """Wait until all exports have ended, or are to stop."""
+    names = {future: name for name, future in futures.items()}
+    running = set(names)
+    while running and not stop.asked:
+        done, running = wait(running, timeout=_HEED_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            bars.finished(names[future])
 
 
 def _export_one(
@@ -97,25 +119,24 @@ def _landed(result: ExportResult) -> dict[str, object]:
     return {name: told[name] for name in wanted}
 
 
-def _hook(stop: threading.Event, bars: ProgressBars) -> Callable[[Progress], None]:
+def _hook(stop: _Stop, bars: ProgressBars) -> Callable[[Progress], None]:
     def on_progress(progress: Progress) -> None:
-        if stop.is_set():
+        if stop.heeded:
             raise _StoppedError
         bars.show(progress)
 
     return on_progress
 
 
-def _wait_for_end(futures: Sequence[Future[ExportResult]]) -> None:
+def _wait_for_end(futures: Sequence[Future[ExportResult]], stop: _Stop) -> None:
     """Start no further export, and give the running ones time to end."""
-    # A second interruption only ends the waiting.
-    with suppress(KeyboardInterrupt):
-        running = [future for future in futures if not future.done() and not future.cancel()]
-        if running:
-            note(
-                f"ending {count_text(len(running), 'export')}; Ctrl-C again does not wait", label="interrupted"
-            )
-            wait(running, timeout=GRACE_SECONDS)
+    running = {future for future in futures if not future.done() and not future.cancel()}
+    if running:
+        note(f"ending {count_text(len(running), 'export')}; Ctrl-C again does not wait", label="interrupted")
+    stop.heeded = True
+    until = time.monotonic() + GRACE_SECONDS
+    while running and stop.asked == 1 and time.monotonic() < until:
+        _, running = wait(running, timeout=_HEED_SECONDS)
 
 
 def _outcome(one: Planned, future: Future[ExportResult] | None) -> Outcome:
@@ -130,14 +151,20 @@ def _outcome(one: Planned, future: Future[ExportResult] | None) -> Outcome:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """While it lasts, SIGTERM stops like Ctrl-C does."""
+def _interruptions(stop: _Stop) -> Iterator[None]:
+    """While it lasts, SIGINT and SIGTERM ask to stop; from the third on they interrupt whatever is done."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        stop.asked += 1
+        if stop.asked > 2:
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    both = (signal.SIGINT, signal.SIGTERM)
+    # Who starts a program in the background may have made it deaf to Ctrl-C, and means it.
+    heeded = [number for number in both if signal.getsignal(number) != signal.SIG_IGN]
+    before = [signal.signal(number, interrupt) for number in heeded]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)

@@ -68,10 +68,16 @@ class Project:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command as a process of its own."""
+        return self.start_with("", *arguments, **environment)
+
+    def start_with(self, preamble: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command as a process of its own, that first runs some Python."""
+        python, option, program = COMMAND
         return subprocess.Popen(
-            [*COMMAND, *arguments],
+            [python, option, f"{preamble}\n{program}", *arguments],
             cwd=self.root,
             env=self.environment(**environment),
+            stdin=subprocess.PIPE if preamble else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

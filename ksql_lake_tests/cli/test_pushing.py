@@ -11,6 +11,17 @@ from ksql_lake_tests.cli.conftest import Cli, Project, Server, ended
 
 PLAIN = {"name": "plain", "kind": "table", "source": "PLAIN"}
 
+_STRUCK_ELSEWHERE = """
+import signal, sys, threading
+
+def strike():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=strike, daemon=True).start()
+"""
+"""A process whose SIGINT reaches a thread of its own, once a line has come in."""
+
 
 def append(server: Server, source: str, *rows: dict[str, object]) -> None:
     """Append rows on the server."""
@@ -83,6 +94,25 @@ def test_an_interrupted_export_ends_its_query(project: Project, server: Server) 
     server.wait_for_queries(1)
 
     process.send_signal(signal.SIGINT)
+    said = ended(process)
+
+    assert said.code == 130
+    assert server.queries == []
+    assert project.parquet == []
+
+
+def test_an_interruption_that_wakes_nobody_is_heeded(project: Project, server: Server) -> None:
+    """A signal that another thread than the waiting one received ends the export like any other."""
+    project.feed({**PLAIN, "extraction": "push"})
+    server.fault(kind="no_positions")
+    process = project.start_with(
+        _STRUCK_ELSEWHERE, "export", "--table", "plain", KSQLDB_URL=server.url, KSQLDB_QUIET_SECONDS="600"
+    )
+    server.wait_for_queries(1)
+
+    assert process.stdin is not None
+    process.stdin.write("now\n")
+    process.stdin.flush()
     said = ended(process)
 
     assert said.code == 130
