@@ -32,7 +32,7 @@ from ksql_lake.telemetry import about
 GRACE_SECONDS = 5.0
 """How long running exports get to come to an end after an interruption."""
 _HEED_SECONDS = 0.2
-"""How soon an interruption is heeded that reached another thread, or came just before this one began to wait:
+"""How soon an interruption is heeded that reached another thread, as happens to one that is starting a thread:
 Python runs a signal's handler in the main thread only, and does not wake it for that."""
 
 
