@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from ksql_lake_tests.stores.servers import Store, moto, seaweedfs
 
 REQUIRE_ALL = os.environ.get("KSQL_LAKE_TEST_REQUIRE_ALL") == "1"  # noqa: TID251 - tests have a switch of their own
 SETTINGS = ("KSQLDB_", "KSQL_LAKE_", "DAGSTER_HOME", "DAGSTER_", "AWS_", "GOOGLE_", "AZURE_")
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start, and Dagster in this one, end on signals as at a prompt.
+
+    A test run in the background ignores SIGINT, its children inherit that, and Dagster makes SIGTERM follow it.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

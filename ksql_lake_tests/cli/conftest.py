@@ -20,9 +20,7 @@ import requests
 from ksql_lake.cli.running import run
 from ksql_lake.devserver.process import DevServer
 
-_START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-"""A test run in the background ignores SIGINT, which its children would inherit."""
-COMMAND = (sys.executable, "-c", f"{_START}\nfrom ksql_lake.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from ksql_lake.cli import main; main()")
 """The console script, independent of where it was installed."""
 
 STREAM: dict[str, object] = {
