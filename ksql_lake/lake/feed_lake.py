@@ -12,8 +12,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import reader
@@ -34,6 +32,7 @@ from ksql_lake.lake.storage import Storage
 from ksql_lake.schema import Schema
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow.dataset as ds
 
 
@@ -217,6 +216,8 @@ class FeedLake:
 
         Without a connection it lives in one of its own, in memory.
         """
+        import duckdb  # noqa: PLC0415 - exports read nothing with it
+
         connection = connection or duckdb.connect()
         state = self.published()
         return reader.relation(connection, self.storage, self.layout, state, partitions=partitions)

@@ -3,8 +3,8 @@
 The committed files of a day are the memory. `row` is a multiset difference over all columns (two truly
 identical events stay two), `key` and `offset` compare the named columns. NULL and NaN equal themselves, -0.0
 and 0.0 differ, MAP entries compare in any order. DuckDB does the comparing and spills to disk when a day is
-larger than memory; it only names the new rows, which are then copied from the staged file unchanged. Nothing is
-ever decided by a hash.
+larger than memory; it only names the new rows, which are then copied from the staged file unchanged. That two
+rows are equal is never decided by a hash.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -28,6 +28,9 @@ from ksql_lake.lake.spilling import spilling
 from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.lake.storage import free_space
 from ksql_lake.schema import Column, Schema
+
+if TYPE_CHECKING:
+    import duckdb
 
 MEMORY: tuple[tuple[str | None, int], ...] = (("128MB", 2), ("640MB", 1), (None, 1))
 """DuckDB's memory limit and threads, tried in turn: rows of many KB each, which it cannot spill well, need more
@@ -95,6 +98,8 @@ def _compare_somehow(
     chunk: list[Candidate], schema: Schema, key: Sequence[str], spill: Path
 ) -> Mapping[str, npt.NDArray[np.int64]]:
     """Compare a chunk with as little memory as will do."""
+    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
+
     full: Exception | None = None
     for limit, threads in MEMORY:
         try:

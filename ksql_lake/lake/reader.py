@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
@@ -21,6 +20,7 @@ from ksql_lake.lake.storage import Storage
 from ksql_lake.schema import Schema, arrow_schema
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow.dataset as ds
 
 PARTITION_COLUMNS = {

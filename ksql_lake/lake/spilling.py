@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from ksql_lake.lake.equality import sql_text
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
@@ -17,6 +19,8 @@ def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyCon
         limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of what the machine has.
         threads: How many threads it may use.
     """
+    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
+
     connection = duckdb.connect()
     if limit is not None:
         connection.execute(f"SET memory_limit = '{limit}'")

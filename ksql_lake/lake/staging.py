@@ -25,6 +25,7 @@ from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.change_log import ChangeLog
 from ksql_lake.lake.checksum import batch_hashes, combined, sums
 from ksql_lake.lake.days import DaySplitter, event_times
+from ksql_lake.lake.distinct_keys import DistinctKeys
 from ksql_lake.lake.evolution import evolved, versioned_names
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.log import CommitLog
@@ -85,6 +86,8 @@ class Staging:
         self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
         self._closed: list[StagedFile] | None = None
         self._pushed: Pushed | None = None
+        self._key = [column.name for column in self.schema if column.key]
+        self._keys = DistinctKeys(self._key)
         self._writer = self._new_writer("tmp")
 
     def __enter__(self) -> Self:
@@ -107,7 +110,9 @@ class Staging:
         self.attempt.announce()
         self.rows += batch.num_rows
         if not isinstance(self.feed, StreamFeed) or self._splitter is None:
-            self._writer.write("snapshot", self._writer.encoded(batch))
+            rows = self._writer.encoded(batch)
+            self._keys.add(rows)
+            self._writer.write("snapshot", rows)
             return
         events = event_times(batch, self.feed.lake_name(self.feed.event_time))
         renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
@@ -246,11 +251,11 @@ class Staging:
     def _drop_repeats(self, staged: StagedFile) -> StagedFile:
         """Keep one row per key: a server that falls back to a standby sends a partition's rows twice."""
         # Seen in ksqlDB's HARouting: the forward to the next replica starts from the partition's first row.
-        key = [column.name for column in self.schema if column.key]
-        if not key or not staged.records:
+        if not self._key or self._keys.shown:
             return staged
         candidate = Candidate(staged.partition, str(self.attempt.path(staged.name)), staged.records, ())
-        rows = new_rows([candidate], self.schema, key=key, spill=self.attempt.path("spill"))[staged.partition]
+        spill = self.attempt.path("spill")
+        rows = new_rows([candidate], self.schema, key=self._key, spill=spill)[staged.partition]
         if len(rows) == staged.records:
             return staged
         _log.warning("%s: %d rows repeated a key", self.feed.name, staged.records - len(rows))

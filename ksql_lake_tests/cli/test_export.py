@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def test_export_all_twice_lands_everything_once(sample: Project) -> None:
         LOGINS,
         MERCHANTS,
     ]
+
+
+def test_an_export_that_compares_nothing_waits_for_no_duckdb(sample: Project) -> None:
+    """DuckDB and pandas are imported for what needs them: not for a table, nor for days that are new."""
+    code = (
+        "import sys; from ksql_lake.cli.running import run\n"
+        "assert run(['export', '--all'], alone=True) == 0\n"
+        "print('LOADED', *{'duckdb', 'pandas', 'dagster'} & set(sys.modules))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=sample.environment(), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+    assert sample.rows("merchants") == MERCHANTS
 
 
 def test_a_script_reads_results_as_json(cli: Cli, sample: Project) -> None:
