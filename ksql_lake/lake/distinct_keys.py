@@ -43,5 +43,6 @@ class DistinctKeys:
         """Whether all keys are surely distinct; False says only that it is not known."""
         if sum(map(len, self._hashes)) != self._rows:
             return False
-        hashes = np.sort(np.concatenate([*self._hashes, np.empty(0, np.uint64)]))
+        hashes = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
+        hashes.sort()
         return not bool((hashes[1:] == hashes[:-1]).any())
