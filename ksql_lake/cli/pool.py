@@ -159,12 +159,12 @@ def _interruptions(stop: _Stop) -> Iterator[None]:
         if stop.asked > 2:
             raise KeyboardInterrupt
 
-    both = (signal.SIGINT, signal.SIGTERM)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
     # Who starts a program in the background may have made it deaf to Ctrl-C, and means it.
-    heeded = [number for number in both if signal.getsignal(number) != signal.SIG_IGN]
-    before = [signal.signal(number, interrupt) for number in heeded]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        for number, handler in zip(heeded, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

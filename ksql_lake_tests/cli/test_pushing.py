@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 
 import requests
 
@@ -86,12 +87,19 @@ def test_a_plain_table_is_exported(cli: Cli, project: Project, server: Server) -
     assert cli("export", "--all", "--new-topic").code == 2
 
 
-def test_an_interrupted_export_ends_its_query(project: Project, server: Server) -> None:
-    """Ctrl-C during the wait for silence ends the query on the server, and nothing lands."""
+def silent_export(project: Project, server: Server, *, preamble: str = "") -> subprocess.Popen[str]:
+    """Start an export that waits for its query to fall silent for longer than any test."""
     project.feed({**PLAIN, "extraction": "push"})
     server.fault(kind="no_positions")
-    process = project.start("export", "--table", "plain", KSQLDB_URL=server.url, KSQLDB_QUIET_SECONDS="600")
+    environment = {"KSQLDB_URL": server.url, "KSQLDB_QUIET_SECONDS": "600"}
+    process = project.start_with(preamble, "export", "--table", "plain", **environment)
     server.wait_for_queries(1)
+    return process
+
+
+def test_an_interrupted_export_ends_its_query(project: Project, server: Server) -> None:
+    """Ctrl-C during the wait for silence ends the query on the server, and nothing lands."""
+    process = silent_export(project, server)
 
     process.send_signal(signal.SIGINT)
     said = ended(process)
@@ -103,12 +111,7 @@ def test_an_interrupted_export_ends_its_query(project: Project, server: Server) 
 
 def test_an_interruption_that_wakes_nobody_is_heeded(project: Project, server: Server) -> None:
     """A signal that another thread than the waiting one received ends the export like any other."""
-    project.feed({**PLAIN, "extraction": "push"})
-    server.fault(kind="no_positions")
-    process = project.start_with(
-        _STRUCK_ELSEWHERE, "export", "--table", "plain", KSQLDB_URL=server.url, KSQLDB_QUIET_SECONDS="600"
-    )
-    server.wait_for_queries(1)
+    process = silent_export(project, server, preamble=_STRUCK_ELSEWHERE)
 
     assert process.stdin is not None
     process.stdin.write("now\n")
@@ -118,3 +121,15 @@ def test_an_interruption_that_wakes_nobody_is_heeded(project: Project, server: S
     assert said.code == 130
     assert server.queries == []
     assert project.parquet == []
+
+
+def test_sigterm_ends_an_export_that_was_started_deaf_to_it(project: Project, server: Server) -> None:
+    """What Dagster starts in the background inherits an ignored SIGTERM, and ends by one all the same."""
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    process = silent_export(project, server, preamble=deaf)
+
+    process.terminate()
+    said = ended(process)
+
+    assert said.code == 130
+    assert server.queries == []
