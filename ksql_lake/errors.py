@@ -12,6 +12,12 @@
     │   ├── QueryFailedError ....... retry  an error inside an answer that had begun
     │   ├── StatementError ......... fix    the server refused the statement
     │   ├── NotQueryableError ...... fix    the source cannot be read by a pull query
+    │   ├── PropertyRefusedError ... fix    the server refuses a property that a query needs
+    │   ├── QueryStalledError ...... fix    heartbeats, but no row and no end
+    │   ├── NotHereError ........... retry  this node does not hold the partition; another one may
+    │   ├── NotBuiltError .......... fix    the query behind a table has not consumed its source
+    │   ├── EvidenceError .......... fix    what was read cannot be shown to be whole
+    │   ├── SpoolFullError ......... fix    an answer outgrew the room it may wait in
     │   ├── TopicRecreatedError .... fix    the topic is another one than was read before
     │   ├── UnauthorizedError ...... fix    401 and 403
     │   └── ProtocolError .......... stop   not what a ksqlDB server says
@@ -195,6 +201,61 @@ class StatementError(KsqlError):
 
 class NotQueryableError(KsqlError):
     """The source exists, but no pull query can read it."""
+
+    recovery = Recovery.FIX
+
+
+class PropertyRefusedError(KsqlError):
+    """The server refuses a property that a query carries.
+
+    Args:
+        message: What was refused.
+        names: The properties as the server names them.
+        too_long: A consumer's session is longer than the broker allows; a shorter one may do.
+    """
+
+    recovery = Recovery.FIX
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        names: Sequence[str] = (),
+        too_long: bool = False,
+        hint: str = "",
+        **where: object,
+    ) -> None:
+        super().__init__(message, hint=hint, **where)
+        self.names = tuple(names)
+        self.too_long = too_long
+
+
+class QueryStalledError(KsqlError):
+    """A query sends heartbeats, but neither rows nor its end."""
+
+    recovery = Recovery.FIX
+
+
+class NotHereError(KsqlError):
+    """The node that was asked does not hold the partition that was asked for."""
+
+    recovery = Recovery.RETRY
+
+
+class NotBuiltError(KsqlError):
+    """The query behind a table has not consumed its source, so a pull query would miss rows."""
+
+    recovery = Recovery.FIX
+
+
+class EvidenceError(KsqlError):
+    """The rows that were read cannot be shown to be all of them, as far as the feed demands it."""
+
+    recovery = Recovery.FIX
+
+
+class SpoolFullError(KsqlError):
+    """An answer outgrew the disk space in which it may wait for its reader."""
 
     recovery = Recovery.FIX
 

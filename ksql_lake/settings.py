@@ -31,6 +31,13 @@ class Settings(BaseSettings):
         ksqldb_cert_file: PEM client certificate for mutual TLS; `ksqldb_key_file` is its key.
         connect_timeout: How long a connection may take to open.
         read_timeout: How long the server may stay silent inside a response.
+        stall_timeout: How long a pull query may send neither a row nor its end, although it sends heartbeats.
+        table_wait: How long to wait until the query behind a table has consumed its source.
+        settle_time: How long to wait before the second look at nodes that cannot be read one by one.
+        nodes: Addresses of all nodes with commas between them, where those they advertise cannot be reached.
+        trust_advertised: Send credentials to advertised nodes of another scheme than `ksqldb_url` as well.
+        require_properties: A server that refuses a property of our queries is an error.
+        spool_mb: How much of an answer may wait on disk for its reader, in MB of 1,000,000 bytes.
         quiet_seconds: How long a push query must bring no row from before it began to count as caught up.
         max_row_mb: How long one row may be, as JSON, in MB of 1,000,000 bytes.
         attempts: How many times a retryable request or export is tried in all.
@@ -63,6 +70,13 @@ class Settings(BaseSettings):
     ksqldb_key_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_KEY_FILE"))
     connect_timeout: float = Field(10.0, gt=0, validation_alias=_variable("KSQLDB_CONNECT_TIMEOUT"))
     read_timeout: float = Field(120.0, gt=0, validation_alias=_variable("KSQLDB_READ_TIMEOUT"))
+    stall_timeout: float = Field(7200.0, gt=0, validation_alias=_variable("KSQLDB_STALL_TIMEOUT"))
+    table_wait: float = Field(600.0, ge=0, validation_alias=_variable("KSQLDB_TABLE_WAIT"))
+    settle_time: float = Field(45.0, ge=0, le=3600, validation_alias=_variable("KSQLDB_SETTLE_TIME"))
+    nodes: str | None = Field(None, validation_alias=_variable("KSQLDB_NODES"))
+    trust_advertised: bool = Field(False, validation_alias=_variable("KSQLDB_TRUST_ADVERTISED"))
+    require_properties: bool = Field(False, validation_alias=_variable("KSQLDB_REQUIRE_PROPERTIES"))
+    spool_mb: int = Field(10_000, ge=1, validation_alias=_variable("KSQLDB_SPOOL_MB"))
     quiet_seconds: float = Field(10.0, gt=0, le=3600, validation_alias=_variable("KSQLDB_QUIET_SECONDS"))
     max_row_mb: int = Field(64, ge=1, le=1000, validation_alias=_variable("KSQLDB_MAX_ROW_MB"))
     attempts: int = Field(4, ge=1, le=20, validation_alias=_variable("KSQLDB_ATTEMPTS"))
@@ -93,6 +107,11 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = Field(None, validation_alias=_variable("KSQL_LAKE_SMTP_PASSWORD"))
 
     @property
+    def node_urls(self) -> tuple[str, ...]:
+        """The addresses of `nodes`."""
+        return tuple(url.strip().rstrip("/") for url in (self.nodes or "").split(",") if url.strip())
+
+    @property
     def alert_recipients(self) -> list[str]:
         """The addresses of `alert_email`."""
         return [address.strip() for address in (self.alert_email or "").split(",") if address.strip()]
@@ -109,15 +128,13 @@ class Settings(BaseSettings):
     @field_validator("ksqldb_url")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        url = value.strip().rstrip("/")
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        authority = url.split("://", 1)[1]
-        if "@" in authority:
-            raise ValueError("must not hold credentials; use KSQLDB_USER and KSQLDB_PASSWORD")
-        if not authority or any(mark in authority for mark in "?# "):
-            raise ValueError("must be http(s)://host:port")
-        return url
+        return _server_address(value)
+
+    @field_validator("nodes")
+    @classmethod
+    def _plain_urls(cls, value: str | None) -> str | None:
+        addresses = [_server_address(text) for text in (value or "").split(",") if text.strip()]
+        return ",".join(addresses) or None
 
     @field_validator("alert_webhook")
     @classmethod
@@ -162,6 +179,18 @@ class Settings(BaseSettings):
             if path is not None and not path.is_file():
                 raise ValueError(f"{name.upper()}: no such file: {path}")
         return self
+
+
+def _server_address(text: str) -> str:
+    url = text.strip().rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    authority = url.split("://", 1)[1]
+    if "@" in authority:
+        raise ValueError("must not hold credentials; use KSQLDB_USER and KSQLDB_PASSWORD")
+    if not authority or any(mark in authority for mark in "?# "):
+        raise ValueError("must be http(s)://host:port")
+    return url
 
 
 def _is_address(text: str, *schemes: str) -> bool:

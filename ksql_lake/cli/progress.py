@@ -35,7 +35,7 @@ class ProgressBars:
         if progress.feed not in self._tasks:
             self._tasks[progress.feed] = self._display.add_task(progress.feed, total=None, amount="")
         again = f", attempt {progress.attempt}" if progress.attempt > 1 else ""
-        amount = f"{progress.rows:,} rows, {size_text(progress.bytes)}{again}"
+        amount = progress.note or f"{progress.rows:,} rows, {size_text(progress.bytes)}{again}"
         self._display.update(self._tasks[progress.feed], amount=amount)
 
     def finished(self, feed: str) -> None:

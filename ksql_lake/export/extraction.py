@@ -7,7 +7,7 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +16,18 @@ from functools import cached_property
 import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
+from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push import PushReading, listen
 from ksql_lake.export.question import Question, answered_columns, write_question
 from ksql_lake.export.statement import TIME_COLUMNS
+from ksql_lake.export.table import TableAnswer, TableQuery, read_table
+from ksql_lake.export.table.parts import Parts
+from ksql_lake.export.table.twice import KeyedRows
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
+from ksql_lake.lake.manifest import Evidence
 from ksql_lake.lake.positions import KnownDays
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
@@ -39,9 +44,20 @@ class Reading:
     Attributes:
         schema: Columns in the lake's names; pseudo columns are timestamps.
         read_at: When the query was sent (UTC).
+        judge: Says what shows that the rows are all of them; to be called after the last row.
     """
 
-    def __init__(self, response: QueryResponse, question: Question, *, read_at: datetime) -> None:
+    def __init__(
+        self,
+        response: QueryResponse | Parts,
+        question: Question,
+        *,
+        read_at: datetime,
+        judge: Callable[[], Evidence],
+        take: Callable[[pa.RecordBatch], None] | None = None,
+    ) -> None:
+        self.judge = judge
+        self._take_note = take
         received = answered_columns(question, response.header.schema_text)
         self.response = response
         self._statement = question.statement
@@ -88,7 +104,17 @@ class Reading:
         """
         for batch in side_by_side(self.response, self._decode, threads=self._threads):
             self.rows += batch.num_rows
+            if self._take_note is not None:
+                self._take_note(batch)
             yield batch
+
+    def evidence(self) -> Evidence:
+        """Say what shows that the rows are all of them; may look at the server once more.
+
+        Raises:
+            KsqlError: Something showed that they are not.
+        """
+        return self.judge()
 
     def _decode(self, block: RowBlock) -> pa.RecordBatch:
         batch = self._decoder.decode(
@@ -135,12 +161,19 @@ class Extraction:
         return write_question(self.plan, self.client)
 
     @contextmanager
-    def open(self, *, known: KnownDays | None = None, sighted: bool = False) -> Iterator[Reading | PushReading]:
+    def open(
+        self,
+        *,
+        known: KnownDays | None = None,
+        sighted: bool = False,
+        note: Callable[[str], None] = lambda _line: None,
+    ) -> Iterator[Reading | PushReading]:
         """Send the query; leaving early closes it on the server.
 
         Args:
             known: What the lake holds of a stream's days by offset, and need not be read (push queries).
             sighted: The server is known to tell how far a query is (push queries).
+            note: Called with a line for people while something is waited for.
 
         Raises:
             KsqlError: The server refused, or could not be reached.
@@ -154,8 +187,44 @@ class Extraction:
                 yield pushed
             return
         read_at = datetime.now(UTC)
-        with self.client.query(question.statement, kind=question.kind) as response:
-            yield Reading(response, question, read_at=read_at)
+        if question.kind is QueryKind.PULL_TABLE:
+            with read_table(self._table_query(question, note)) as answer:
+                yield self._table_reading(answer, question, read_at)
+            return
+        committed = self.feed.isolation == "committed"
+        with self.client.query(question.statement, kind=question.kind, committed=committed) as response:
+            yield Reading(response, question, read_at=read_at, judge=lambda: self._pulled(response, question))
+
+    def _pulled(self, response: QueryResponse, question: Question) -> Evidence:
+        client = self.client
+        return pull_evidence(
+            response.sent,
+            client.known_version(),
+            derived=question.derived,
+            refused=client.properties.refused,
+        )
+
+    def _table_reading(self, answer: TableAnswer, question: Question, read_at: datetime) -> Reading:
+        return Reading(answer.response, question, read_at=read_at, judge=answer.evidence, take=answer.take)
+
+    def _table_query(self, question: Question, note: Callable[[str], None]) -> TableQuery:
+        key = tuple(
+            name
+            for name, column in zip(question.names, question.columns, strict=True)
+            if column in question.key and question.key_lands
+        )
+
+        def hashes(response: QueryResponse) -> KeyedRows:
+            rows = KeyedRows(key)
+            for batch in Reading(response, question, read_at=datetime.now(UTC), judge=_no_judge):
+                rows.add(batch)
+            return rows
+
+        return TableQuery(self.client, self.feed.source, question.statement, key, hashes, note)
+
+
+def _no_judge() -> Evidence:
+    raise AssertionError("rows that are only compared are not judged")
 
 
 def extract(plan: ExportPlan, client: KsqlClient) -> Extraction:

@@ -15,7 +15,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from ksql_lake.errors import KsqlLakeError, SnapshotRefusedError
+from ksql_lake.errors import KsqlLakeError, NotHereError, PropertyRefusedError, SnapshotRefusedError
+from ksql_lake.export.evidence import demand
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
 from ksql_lake.export.push import PositionsUntoldError, PushReading
@@ -30,9 +31,13 @@ from ksql_lake.lake.positions import KnownDays, known_days
 from ksql_lake.telemetry import about, span
 
 AnyReading = Reading | PushReading
+Landed = tuple[Commit, AnyReading]
 ProgressHook = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
+
+_MOVE_SECONDS = 2.0
+"""How long nodes that move their work among themselves are left alone before the next try."""
 
 
 @dataclass(slots=True)
@@ -50,7 +55,8 @@ class _Landing:
         """Read everything, stage it, commit it."""
         plan = self.extraction.plan
         known = self._known()
-        with self.extraction.open(known=known, sighted=self.sighted and self._were_told()) as reading:
+        sighted = self.sighted and self._were_told()
+        with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
             if isinstance(reading, PushReading):
                 reading.on_wait = partial(self._tell, reading)
             facts = self._facts(reading)
@@ -63,11 +69,15 @@ class _Landing:
                         self._tell(reading)
                     self._tell(reading)
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
+                evidence = reading.evidence()
+                demand(plan.feed, evidence)
                 self._guard(staging)
                 pinned = plan.version if plan.pinned else None
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
                 with span("commit"):
-                    done = staging.commit(response_bytes=reading.bytes_read, version=pinned, pushed=pushed)
+                    done = staging.commit(
+                        response_bytes=reading.bytes_read, version=pinned, pushed=pushed, evidence=evidence
+                    )
                 return done, reading
 
     def _batches(self, reading: AnyReading, staging: Staging) -> Iterable[pa.RecordBatch]:
@@ -86,7 +96,7 @@ class _Landing:
     def _were_told(self) -> bool:
         """Tell whether the server told last time how far the query was."""
         last = self.lake.state().last_read
-        return last is not None and last.judged_by == "positions"
+        return last is not None and last.judged_by in ("positions", "offsets")
 
     def _facts(self, reading: AnyReading) -> ReadFacts:
         plan = self.extraction.plan
@@ -104,6 +114,12 @@ class _Landing:
         if self.on_progress is not None:
             feed = self.extraction.feed.name
             self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
+
+    def _note(self, line: str) -> None:
+        """Show what is waited for."""
+        _log.info("%s", line)
+        if self.on_progress is not None:
+            self.on_progress(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
 
     def _guard(self, staging: Staging) -> None:
         """Refuse a snapshot much smaller than the last one, after it was seen twice."""
@@ -231,11 +247,12 @@ def export_feed(
 
 def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, AnyReading]:
     name = landing.extraction.feed.name
-    for attempt in retrying(attempts):
+    client = landing.extraction.client
+    for attempt in retrying(attempts, sleep=client.sleep):
         with attempt:
             landing.attempt = attempt.retry_state.attempt_number
             try:
-                return landing.once()
+                return _patiently(client, landing.once, name)
             except _SmallSnapshotError as small:
                 _log.warning("%s: %s; reading once more", name, small)
             except PositionsUntoldError:
@@ -243,8 +260,29 @@ def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, AnyReading]
                 _log.warning(
                     "%s: the server does not tell how far the query is; reading without condition", name
                 )
-            return landing.once()
+            return _patiently(client, landing.once, name)
     raise AssertionError("tenacity re-raises the last error")
+
+
+def _patiently(client: KsqlClient, once: Callable[[], Landed], name: str) -> Landed:
+    """Read again, without counting it as a try, where that is sure to make a difference.
+
+    That is without a property that the server refuses, and after nodes have moved their work among themselves:
+    each time the table has to be built and its nodes have to run before it is read.
+    """
+    moves = int(client.settings.table_wait / _MOVE_SECONDS)
+    while True:
+        try:
+            return once()
+        except PropertyRefusedError as refused:
+            if not client.learn(refused):
+                raise
+        except NotHereError as moving:
+            if moves <= 0:
+                raise
+            moves -= 1
+            _log.warning("%s: %s", name, moving.message)
+            client.sleep(_MOVE_SECONDS)
 
 
 def _retain(feed: Feed, lake: FeedLake) -> tuple[str, ...]:

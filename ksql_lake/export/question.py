@@ -41,6 +41,10 @@ class Question:
         event_type: ksqlDB type of a stream's event-time column.
         topic: The source's topic.
         partitions: How many partitions that has; 0 if the server did not say.
+        derived: Another query on the server writes the source.
+        committed: Records of aborted and of open transactions are left out.
+        readers: The sinks of the queries that read the source; what the server reports of them tells where its
+            topic ends.
     """
 
     statement: str
@@ -52,6 +56,9 @@ class Question:
     event_type: str = "BIGINT"
     topic: str = ""
     partitions: int = 0
+    derived: bool = False
+    committed: bool = True
+    readers: tuple[str, ...] = ()
 
     @property
     def key_lands(self) -> bool:
@@ -105,7 +112,8 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
         if plan.days is None:
             raise ConfigError(f"nothing to read: {plan.reason}", feed=feed.name)
         statement = stream_statement(feed, columns, plan.days, event_type=_event_type(feed, source))
-        return Question(statement, QueryKind.PULL_STREAM, tuple(columns), names, len(columns))
+        derived = bool(source.write_queries)
+        return Question(statement, QueryKind.PULL_STREAM, tuple(columns), names, len(columns), derived=derived)
     statement, key = table_statement(feed, columns), _whole_key(source)
     return Question(statement, QueryKind.PULL_TABLE, tuple(columns), names, len(columns), key=key)
 
@@ -150,6 +158,9 @@ def _push_question(
         event_type=event_type,
         topic=source.topic,
         partitions=source.partitions,
+        derived=bool(source.write_queries),
+        committed=feed.isolation == "committed",
+        readers=tuple(sink for query in source.read_queries for sink in query.sinks),
     )
 
 

@@ -13,12 +13,16 @@ from ksql_lake.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running export is: rows and response bytes received so far; `attempt` counts from 1."""
+    """How far a running export is: rows and response bytes received so far; `attempt` counts from 1.
+
+    `note` says what is waited for; empty while rows come.
+    """
 
     feed: str
     rows: int
     bytes: int
     attempt: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

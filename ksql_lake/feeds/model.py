@@ -178,6 +178,12 @@ class _FeedBase(_Strict):
     extraction: Literal["pull", "push"] = "pull"
     """`pull` reads what is there and proves that it was all; `push` reads what no pull query can."""
 
+    isolation: Literal["committed", "uncommitted"] = "committed"
+    """`committed` leaves out records of aborted and of open transactions; `uncommitted` takes them too."""
+
+    evidence: Literal["proven"] | None = None
+    """`proven` refuses rows that cannot be shown to be all of them; null takes checked ones too."""
+
     columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
     """The columns to export, in this order; null means all of the source's."""
 
@@ -300,6 +306,8 @@ KEY_ORDER = (
     "description",
     "enabled",
     "extraction",
+    "isolation",
+    "evidence",
     "start_date",
     "timezone",
     "event_time",

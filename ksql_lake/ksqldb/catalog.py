@@ -7,6 +7,7 @@ export come from its query's header and never from here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -24,6 +25,8 @@ from ksql_lake.ksqldb.entities import (
 )
 from ksql_lake.ksqldb.identifier import quote_identifier, source_name
 from ksql_lake.ksqldb.refusals import PUSH_FIX, SESSION_FIX
+
+_AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
 
 Kind = Literal["stream", "table"]
 
@@ -198,6 +201,13 @@ def read_queries(entities: Sequence[Entity]) -> list[QueryInfo]:
     return [_query(query) for query in only_entity(entities, QueriesAnswer).queries]
 
 
+def derives(statement: str) -> bool:
+    """Whether a statement makes a table or stream from a query, even if that query is not there for the
+    moment.
+    """
+    return _AS_SELECT.search(statement) is not None
+
+
 def _why_not_queryable(source: SourceEntity) -> tuple[str, str]:
     """Say why no pull query can read a source, and what would help; two empty texts if one can."""
     if _kind(source.type) == "stream":
@@ -206,7 +216,7 @@ def _why_not_queryable(source: SourceEntity) -> tuple[str, str]:
         return f"{source.name} is a table with SESSION windows, which a pull query cannot scan", SESSION_FIX
     # CREATE TABLE ... AS has a query that writes it; CREATE SOURCE TABLE one that reads it for its own state.
     own_state = any(query.id.startswith(f"CST_{source.name}_") for query in source.read_queries)
-    if source.write_queries or own_state:
+    if source.write_queries or own_state or derives(source.statement or ""):
         return "", ""
     copy, original = quote_identifier(f"QUERYABLE_{source.name}"), quote_identifier(source.name)
     reason = (

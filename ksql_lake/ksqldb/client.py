@@ -7,6 +7,7 @@ and no secret stands in its errors, logs or `repr`.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,26 +21,33 @@ import requests
 from ksql_lake.errors import (
     IncompleteResponseError,
     KsqlError,
+    PropertyRefusedError,
     ProtocolError,
     ServerUnavailableError,
     SettingsError,
     StatementError,
+    UnauthorizedError,
 )
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
+from ksql_lake.ksqldb.properties import QueryProperties, sent_properties
 from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
 from ksql_lake.ksqldb.refusals import excerpt, refusal
-from ksql_lake.ksqldb.response import QueryResponse
+from ksql_lake.ksqldb.response import Limits, QueryResponse
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.ksqldb.session import open_session
 from ksql_lake.ksqldb.statement import only_reads, shortened, terminated
 from ksql_lake.ksqldb.transport import Body, lift_time_limit
-from ksql_lake.ksqldb.version import ServerInfo
+from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
 from ksql_lake.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT = 3.0
 """How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
+_NODE_CONNECT_TIMEOUT = 5.0
+"""How long a connection to a single node of several may take to open, in seconds."""
 _REFUSAL_BYTES = 64 * 1024
 """How much of a refusal's body is read."""
 _ANSWER_BYTES = 32 * 1024 * 1024
@@ -54,12 +62,26 @@ class KsqlClient:
     Args:
         settings: Address, credentials, certificates, time-outs and attempts.
         sleep: How to wait between attempts.
+        properties: What is known of the properties that the server refuses; nothing if not given.
+
+    Attributes:
+        settings: The settings.
+        properties: The properties that every query carries, as far as the server takes them.
 
     Raises:
         SettingsError: Certificates or credentials cannot be used as they are.
     """
 
-    def __init__(self, settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        properties: QueryProperties | None = None,
+    ) -> None:
+        self.settings = settings
+        self.properties = properties or QueryProperties(required=settings.require_properties)
+        self.sleep = sleep
         self._url = settings.ksqldb_url
         self._session = open_session(settings)
         self._signed = settings.ksqldb_user is not None or settings.ksqldb_token is not None
@@ -67,10 +89,10 @@ class KsqlClient:
         self._connect_timeout = settings.connect_timeout
         self._read_timeout = settings.read_timeout
         self._attempts = settings.attempts
-        self._max_line = settings.max_row_mb * 1_000_000
         self._quiet_seconds = settings.quiet_seconds
         self._retrying = retrying(settings.attempts, sleep=sleep)
         self._info: ServerInfo | None = None
+        self._unknown = False
         self._info_lock = threading.Lock()
 
     @property
@@ -143,36 +165,108 @@ class KsqlClient:
             error.hint += " If the statement was sent it may have run: look before sending it again."
             raise
 
-    def listen(self, sql: str, *, properties: Mapping[str, object] | None = None) -> Listening:
+    def listen(
+        self, sql: str, *, properties: Mapping[str, object] | None = None, committed: bool = True
+    ) -> Listening:
         """Send one push query and listen to it; one attempt. Use the result as a context manager.
 
         Raises:
             KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
         """
-        return Listening(self.query(sql, kind=QueryKind.PUSH, properties=properties))
+        return Listening(self.query(sql, kind=QueryKind.PUSH, properties=properties, committed=committed))
 
     def query(
-        self, sql: str, *, kind: QueryKind, properties: Mapping[str, object] | None = None
+        self,
+        sql: str,
+        *,
+        kind: QueryKind,
+        properties: Mapping[str, object] | None = None,
+        request: Mapping[str, object] | None = None,
+        committed: bool = True,
     ) -> QueryResponse:
-        """Send one query and give its answer, read up to the header; one attempt.
+        """Send one query and return its answer, read up to the header; one attempt.
+
+        A property that the server refuses is left out, here and from then on, and the query is sent again.
 
         Args:
             sql: The SELECT statement.
             kind: What it is; decides what proves the answer complete.
-            properties: Streams properties for this query.
+            properties: Streams properties for this query, beside those that every query carries.
+            request: Request properties for this query.
+            committed: Whether records of aborted and open transactions are left out (streams and push).
 
         Raises:
             KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
         """
+        while True:
+            wanted = self.properties.wanted(kind, self.known_version(), committed=committed)
+            try:
+                return self._ask(sql, QueryKind(kind), {**wanted, **(properties or {})}, request)
+            except PropertyRefusedError as refused:
+                if not self.learn(refused):
+                    raise
+
+    def learn(self, refused: PropertyRefusedError) -> bool:
+        """Remember a property that the server refuses; return whether asking again without it may help."""
+        before = self.properties.refused
+        again = self.properties.learn(refused)
+        for lost in self.properties.refused:
+            if lost not in before:
+                logger.warning("the server at %s refuses %s", self._url, lost)
+        return again
+
+    def known_version(self) -> ServerVersion | None:
+        """Return the server's version; None where /info tells none, which counts as the newest.
+
+        Raises:
+            ServerUnavailableError: It cannot be reached, or is not ready, after all attempts.
+        """
+        if self._unknown:
+            return None
+        try:
+            return self.server_info().version
+        except (ProtocolError, StatementError, UnauthorizedError) as error:
+            self._unknown = True
+            logger.warning("the server's version is unknown, the strictest rules apply: %s", error.message)
+            return None
+
+    def node(self, url: str, *, signed: bool) -> KsqlClient:
+        """Return a client of another node of the same service, which shares what is known of properties.
+
+        Args:
+            url: Its address.
+            signed: Whether it gets the credentials.
+        """
+        # One try: whoever asks several nodes goes on to the next one.
+        quick = min(self._connect_timeout, _NODE_CONNECT_TIMEOUT)
+        changes: dict[str, object] = {"ksqldb_url": url, "attempts": 1, "connect_timeout": quick}
+        if not signed:
+            changes |= {"ksqldb_user": None, "ksqldb_password": None, "ksqldb_token": None}
+        return KsqlClient(
+            self.settings.model_copy(update=changes), sleep=self.sleep, properties=self.properties
+        )
+
+    def _ask(
+        self,
+        sql: str,
+        kind: QueryKind,
+        properties: Mapping[str, object],
+        request: Mapping[str, object] | None,
+    ) -> QueryResponse:
+        sent = sent_properties(properties)
+        settings = self.settings
         with ExitStack() as unless_handed_out:
-            response = self._send("POST", "/query", query_body(sql, properties))
+            response = self._send("POST", "/query", query_body(sql, properties, request))
             unless_handed_out.callback(response.close)
             if response.status_code != 200:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
-            answer = QueryResponse(self, response, body, kind=QueryKind(kind), max_line=self._max_line).begin()
-            if answer.kind is QueryKind.PUSH:
+            limits = Limits(settings.max_row_mb * 1_000_000, settings.stall_timeout)
+            answer = QueryResponse(self, response, body, kind=kind, sent=sent, limits=limits).begin()
+            if kind is QueryKind.PUSH and not sent.legacy:
                 lift_time_limit(response)
+            if kind is not QueryKind.PULL_STREAM:
+                body.receive_ahead(limit=settings.spool_mb * 1_000_000)
             unless_handed_out.pop_all()
             return answer
 

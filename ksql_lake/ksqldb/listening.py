@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from ksql_lake.errors import KsqlLakeError
+from ksql_lake.errors import KsqlLakeError, QueryFailedError
 from ksql_lake.ksqldb.events import Event, Header
+from ksql_lake.ksqldb.properties import SentProperties
 from ksql_lake.ksqldb.response import QueryResponse
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ EVENTS_AHEAD = 64
 """How many pieces may wait for the reader; with more the server is slowed down."""
 FAREWELL_SECONDS = 5.0
 """How long the server may take to end a query that it was asked to end."""
+SILENCE_SECONDS = 2.0
+"""How long a query that could not be ended must send nothing before its connection is dropped."""
 _POLL_SECONDS = 0.05
 """How soon the thread notices that nobody listens any more."""
 
@@ -58,6 +61,11 @@ class Listening:
         return self._response.header
 
     @property
+    def sent(self) -> SentProperties:
+        """The properties that the query carries."""
+        return self._response.sent
+
+    @property
     def bytes_read(self) -> int:
         """Bytes of the answer so far."""
         return self._response.bytes_read
@@ -85,19 +93,35 @@ class Listening:
         return None
 
     def rest(self) -> Iterator[Event]:
-        """Ask the server to end the query, and give what was still on its way.
+        """Ask the server to end the query, and return what was still on its way.
+
+        A query of the older writer is not asked: it ends when the connection does. Of it only what is here
+        already is returned.
 
         Raises:
             KsqlLakeError: The server could not be asked, or the answer broke off.
         """
+        if self._response.sent.legacy:
+            for _ in range(self.waiting):
+                if (piece := self.next(0)) is not None:
+                    yield piece
+            return
         self._asked_to_end = True
-        self._response.end_on_server()
+        silence = FAREWELL_SECONDS
+        try:
+            self._response.end_on_server()
+        except QueryFailedError as error:
+            # Several releases cannot end a query that another connection has begun.
+            logger.warning("query %s cannot be ended: %s", self._response.query_id, error.message)
+            silence = SILENCE_SECONDS
         # Bounded, because behind a balancer the node that was asked need not be the one that runs the query.
         until = time.monotonic() + FAREWELL_SECONDS
         while self._over is None and (left := until - time.monotonic()) > 0:
-            piece = self.next(left)
+            piece = self.next(min(left, silence))
             if piece is not None:
                 yield piece
+            elif silence < FAREWELL_SECONDS:
+                return
 
     def close(self) -> None:
         """End the query on the server, the connection and the thread; never fails, and may be called again."""

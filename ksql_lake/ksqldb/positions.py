@@ -1,8 +1,8 @@
 """How far a running query has read its source, as SHOW QUERIES EXTENDED tells it.
 
 ksqlDB says nothing of this on the query's own connection. What it tells elsewhere is read here and not judged:
-the numbers lag behind by the server's commit interval, and whether `end` is the topic's end or only the newest
-row that was fetched is not documented.
+the numbers lag behind by the server's commit interval, and `end` is the newest record that the query has
+fetched, not the topic's end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Position:
     """Where a query stands in one partition of its topic; -1 where the server does not know.
 
     Attributes:
-        end: The end of the partition as far as the query knows it.
+        end: The end of the partition as far as the query has fetched it; exclusive.
         committed: Up to where rows have been read, filtered and handed out.
     """
 
@@ -32,7 +32,7 @@ class Position:
     @property
     def known(self) -> bool:
         """Whether the query has seen anything of the partition; an empty one looks like one not yet fetched."""
-        return self.end > 0
+        return self.end >= 0
 
     @property
     def caught_up(self) -> bool:
@@ -90,5 +90,7 @@ def read_positions(entities: Sequence[Entity], query_id: str, *, topic: str) -> 
             for offsets in task.topic_offsets:
                 entity = offsets.topic_partition_entity
                 if entity.topic == topic:
-                    found[entity.partition] = Position(offsets.end_offset, offsets.committed_offset)
+                    # The server reports the newest record's own offset; the end lies behind it.
+                    end = offsets.end_offset + 1 if offsets.end_offset >= 0 else -1
+                    found[entity.partition] = Position(end, offsets.committed_offset)
     return found or None

@@ -53,15 +53,23 @@ ACCEPT_DELIMITED = "application/vnd.ksqlapi.delimited.v1"
 ACCEPT_JSON_ARRAY = "application/json"
 
 
-def query_body(sql: str, properties: Mapping[str, object] | None = None) -> dict[str, object]:
+def query_body(
+    sql: str,
+    properties: Mapping[str, object] | None = None,
+    request: Mapping[str, object] | None = None,
+) -> dict[str, object]:
     """Build the body of POST /query.
 
     Args:
         sql: One SELECT statement; a missing `;` is added.
         properties: Streams properties for this query alone.
+        request: Request properties; they say how the server is to answer.
 
     Raises:
         StatementError: `sql` is empty or holds more than one statement.
     """
     # No `sessionVariables`: without them the server leaves `${...}` inside literals and names alone.
-    return {"ksql": one_statement(sql), "streamsProperties": dict(properties or {})}
+    body: dict[str, object] = {"ksql": one_statement(sql), "streamsProperties": dict(properties or {})}
+    if request:
+        body["requestProperties"] = dict(request)
+    return body

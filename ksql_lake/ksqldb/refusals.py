@@ -13,7 +13,9 @@ import msgspec
 
 from ksql_lake.errors import (
     KsqlError,
+    NotHereError,
     NotQueryableError,
+    PropertyRefusedError,
     ProtocolError,
     QueryFailedError,
     ServerBusyError,
@@ -24,9 +26,28 @@ from ksql_lake.errors import (
 )
 from ksql_lake.ksqldb.events import ErrorMessage
 from ksql_lake.ksqldb.messages import UNREADABLE, ErrorBody
+from ksql_lake.ksqldb.properties import SESSION_TIMEOUT, named_properties
 
 _BUSY_CODES = (40003, 42900)
 _BUSY_TEXTS = ("at concurrency limit", "bandwidth rate limit", "configured limit")
+_NOT_NOW = (
+    "Cannot determine which host contains the required partitions",
+    "KafkaStreams is not running",
+    "is not running. State is",
+    "Failed to scan materialized table",
+    "Exhausted standby hosts to try",
+    "The client was closed",
+)
+"""What a server says while it starts, stops, rebalances or misses a node; time mends it."""
+_NOT_HERE = "failed to find valid host"
+_LOCAL_SCAN = "Error executing query locally at node"
+_PROPERTY_REFUSED = (
+    "properties overrides set locally are prohibited",
+    "Not recognizable as ksql, streams, consumer, or producer property",
+    "Failed to coerce type of value",
+)
+_SESSION_REFUSED = "InvalidSessionTimeoutException"
+_INTERNAL = "encountered an internal error when processing the query"
 _PROPOSED = re.compile(r"you can do '(.+?)'\.?(?:\s|$)", re.DOTALL)
 _UNKNOWN_SOURCE = re.compile(r"Could not find STREAM/TABLE|does not exist", re.IGNORECASE)
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -75,16 +96,41 @@ def failure(error: ErrorMessage) -> KsqlError:
     text = _one_line(error.message)
     if _is_busy(error.code, text):
         return _busy(text)
-    return _not_queryable(error.message[:_LOOKED_AT]) or QueryFailedError(
+    if _SESSION_REFUSED in text:
+        return PropertyRefusedError(
+            "the Kafka broker does not allow a consumer's session as long as the query asks for",
+            names=(SESSION_TIMEOUT,),
+            too_long=True,
+            hint=_PROPERTY_HINT,
+        )
+    for found in (_not_queryable(error.message[:_LOOKED_AT]), _not_now(text)):
+        if found is not None:
+            return found
+    return QueryFailedError(
         f"the server gave up in the middle of its answer: {text}",
         hint="Nothing was kept; the export can be run again. If it repeats, the server's log says more.",
     )
 
 
 def _refused_by_ksqldb(status: int, code: int, text: str) -> KsqlError:
+    if any(words in text for words in _PROPERTY_REFUSED):
+        names = named_properties(text)
+        named = f" {', '.join(names)}" if names else ""
+        return PropertyRefusedError(
+            f"the server refuses the property{named}: {text} ({code})", names=names, hint=_PROPERTY_HINT
+        )
+    if (later := _not_now(text)) is not None:
+        return later
     if status == 503:
         hint = "The server is starting, stopping or missing a node; try again in a moment."
         return ServerUnavailableError(f"{text} ({code})", hint=hint)
+    if _INTERNAL in text:
+        # Unknown functions, a column asked for twice and the like: asking again changes nothing.
+        return StatementError(
+            f"the server refused the query without saying why: {text} ({code})",
+            hint="Its log says why. Correct the feed file's `columns` and `event_time` if they name "
+            "something odd.",
+        )
     if status >= 500:
         # Also the concurrency limit of pull queries arrives as a 500 with a text that does not say so.
         return QueryFailedError(f"the server failed: {text} ({code})", hint="The server's log says more.")
@@ -94,6 +140,27 @@ def _refused_by_ksqldb(status: int, code: int, text: str) -> KsqlError:
     return _not_queryable(text) or StatementError(
         f"the server refused the statement: {text} ({code})", hint=hint
     )
+
+
+_PROPERTY_HINT = (
+    "The query was not sent again, because KSQLDB_REQUIRE_PROPERTIES is set or nothing is left to leave out. "
+    "docs/ksqldb.md says what each property is for."
+)
+
+
+def _not_now(text: str) -> KsqlError | None:
+    """Recognise what a server says of a partition that it does not hold, or does not serve for the moment."""
+    if _NOT_HERE in text or _LOCAL_SCAN in text:
+        return NotHereError(
+            f"the server cannot read a part of the table now: {text}",
+            hint="A node is missing, restarting, or does not hold the partition; the export can be run again.",
+        )
+    if any(words in text for words in _NOT_NOW):
+        return ServerUnavailableError(
+            f"the server cannot answer now: {text}",
+            hint="It is starting, stopping or moving its work to another node; try again in a moment.",
+        )
+    return None
 
 
 def _not_queryable(text: str) -> NotQueryableError | None:

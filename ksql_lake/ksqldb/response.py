@@ -7,18 +7,21 @@ not be mixed, so a new attempt is a new query.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 import requests
 
-from ksql_lake.errors import IncompleteResponseError, KsqlLakeError, ProtocolError
+from ksql_lake.errors import IncompleteResponseError, KsqlLakeError, ProtocolError, QueryStalledError
 from ksql_lake.ksqldb.chunks import Piece
 from ksql_lake.ksqldb.events import ErrorMessage, Event, Header, Outcome, QueryKind, RowBlock, Tombstone
 from ksql_lake.ksqldb.lines import MAX_LINE
+from ksql_lake.ksqldb.properties import SentProperties
 from ksql_lake.ksqldb.refusals import failure
 from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.transport import Body
@@ -47,6 +50,14 @@ class Server(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a row may be, in bytes, and how long a pull query may bring neither a row nor its end."""
+
+    max_line: int = MAX_LINE
+    stall: float = 7200.0
+
+
 class QueryResponse:
     """The answer to one query; a context manager. Leaving it early ends the query on the server too.
 
@@ -55,10 +66,12 @@ class QueryResponse:
         response: The HTTP response; its status is 200.
         body: The response's body, not yet touched.
         kind: What was asked.
-        max_line: Longest row in bytes.
+        sent: The properties that the query carries.
+        limits: What is too long.
 
     Attributes:
         kind: What was asked.
+        sent: The properties that the query carries.
         block_bytes: How large blocks of rows should be; a pull query's are, if the server keeps up.
         outcome: How the answer ended; None while it has not.
     """
@@ -70,15 +83,20 @@ class QueryResponse:
         body: Body,
         *,
         kind: QueryKind,
-        max_line: int = MAX_LINE,
+        sent: SentProperties | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or Limits()
         self.kind = kind
+        self.sent = sent or SentProperties()
         self.block_bytes = BLOCK
         self.outcome: Outcome | None = None
         self._server = server
         self._response = response
         self._body = body
-        self._parser = RowsParser(kind, max_line=max_line)
+        self._parser = RowsParser(kind, max_line=limits.max_line)
+        self._stall = limits.stall
+        self._waited = 0.0
         self._header: Header | None = None
         self._events: deque[Event] = deque()
         self._ending: KsqlLakeError | None = None
@@ -141,6 +159,17 @@ class QueryResponse:
                     )
                 )
 
+    def look_ahead(self) -> None:
+        """Wait for the first rows or the end; what comes is kept for whoever iterates.
+
+        Raises:
+            KsqlError: An error came first.
+        """
+        while not self._events and self.outcome is None and self._failure is None:
+            self._advance()
+        if self._failure is not None or isinstance(next(iter(self._events), None), ErrorMessage):
+            self._next()
+
     def events(self) -> Iterator[Event]:
         """Give rows, deleted keys, tokens and the final message in order; ends and fails as iterating does."""
         while (event := self._next()) is not None:
@@ -155,10 +184,12 @@ class QueryResponse:
     def end_on_server(self) -> None:
         """Ask the server to end the query; the answer then ends by itself, after the rows on their way.
 
+        The older writer's queries end when their client hangs up, and cannot be ended in any other way.
+
         Raises:
             KsqlError: The server could not be asked in time, or refused.
         """
-        if self.query_id is not None and not self._told:
+        if self.query_id is not None and not self._told and not self.sent.legacy:
             self._told = True
             self._server.close_query(self.query_id)
 
@@ -173,8 +204,12 @@ class QueryResponse:
         if self._closed:
             return
         self._closed = True
+        if self._body.received_ahead:
+            # The thread that receives is woken before its connection is taken from it.
+            self.shut()
+            self._body.close()
         self._response.close()
-        over = self._body.ended or self._parser.over or self._told
+        over = self._body.ended or self._parser.over or self._told or self.sent.legacy
         # Table pulls are scans without a handle: there is nothing on the server that could be closed by id.
         if over or self.kind is QueryKind.PULL_TABLE or self.query_id is None:
             return
@@ -213,13 +248,19 @@ class QueryResponse:
         patient = self.kind is not QueryKind.PUSH and self._header is not None
         broken: KsqlLakeError | None = None
         chunks: list[Piece] = []
+        began = time.monotonic()
         try:
             chunks = self._body.pieces(self.block_bytes if patient else 1)
         except KsqlLakeError as error:
             # What came before the break is still read: it may hold the server's reason, or even its last word.
             broken = error
+        self._waited += time.monotonic() - began
         try:
             self._events.extend(self._parser.feed(*chunks) if chunks else self._parser.finish())
+            if self._events or self.kind is QueryKind.PUSH:
+                self._waited = 0.0
+            elif self._waited > self._stall:
+                raise _stalled(self._stall)
             if not chunks:
                 self._conclude(broken)
         except KsqlLakeError as error:
@@ -247,6 +288,17 @@ class QueryResponse:
         self._events.clear()
         self.close()
         return self._failure
+
+
+def _stalled(seconds: float) -> QueryStalledError:
+    return QueryStalledError(
+        f"the query sent neither a row nor its end for {seconds:g} s, only heartbeats",
+        hint="It may wait for an open transaction, for a partition that holds nothing but aborted records or "
+        "transaction markers, or for records that Kafka deleted while it read; or the server is "
+        "stuck. Ways out "
+        'in the feed file: "isolation": "uncommitted", "extraction": "push", or fewer `columns`. '
+        "KSQLDB_STALL_TIMEOUT sets the limit.",
+    )
 
 
 def _unproven(outcome: Outcome, rows: int) -> IncompleteResponseError:

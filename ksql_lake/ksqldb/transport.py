@@ -22,6 +22,7 @@ import requests
 import urllib3
 
 from ksql_lake.errors import KsqlLakeError
+from ksql_lake.ksqldb.backlog import Backlog
 from ksql_lake.ksqldb.chunks import Piece, last_border, whole_chunks
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, body_failure
 
@@ -253,6 +254,20 @@ class Body:
         self._patience = patience
         self._read_timeout = read_timeout
         self._failure: KsqlLakeError | None = None
+
+    @property
+    def received_ahead(self) -> bool:
+        """Whether a thread receives the body ahead of its reader."""
+        return isinstance(self._door, Backlog)
+
+    def receive_ahead(self, *, limit: int) -> None:
+        """Receive the rest of the body as fast as it comes; up to `limit` bytes of it wait on disk."""
+        self._door = Backlog(self._door, limit=limit)
+
+    def close(self) -> None:
+        """Stop receiving ahead, after the connection was shut."""
+        if isinstance(self._door, Backlog):
+            self._door.close()
 
     def read(self, minimum: int = 1) -> bytes:
         """Give the same as `pieces`, in one piece."""

@@ -49,6 +49,16 @@ class ServerVersion:
         return self.release is None or self.release >= (0, 23)
 
     @property
+    def has_two_writers(self) -> bool:
+        """Whether the older of two writers may be asked for; before 0.24 the property was not known."""
+        return self.release is None or self.release >= (0, 24)
+
+    @property
+    def scans_tables(self) -> bool:
+        """Whether pull queries may scan whole tables without asking for the right to."""
+        return self.release is None or self.release >= (0, 23)
+
+    @property
     def knows_offsets(self) -> bool:
         """Whether push queries may ask for ROWPARTITION and ROWOFFSET."""
         return self.release is None or self.release >= (0, 23)

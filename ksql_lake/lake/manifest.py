@@ -90,6 +90,26 @@ class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     max_event: int | None = None
 
 
+EvidenceLevel = Literal["proven", "checked", "unchecked"]
+"""Proven: the rows are all of them. Checked: everything looked right. Unchecked: the server would not tell."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why the rows of a reading were taken for all of them.
+
+    Attributes:
+        level: How strong it is.
+        text: What it rests on, a sentence.
+        isolation: `committed`, `uncommitted`, or `unknown` where another query wrote what was read.
+        caveats: What the server refused, and what was lost with it.
+    """
+
+    level: EvidenceLevel
+    text: str
+    isolation: str = ""
+    caveats: list[str] = []
+
+
 class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows were read.
 
@@ -104,9 +124,10 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         rows: Rows received.
         response_bytes: Bytes received.
         extraction: `push`, or empty for a pull query.
-        judged_by: What showed that a push query had caught up: `positions` (the server told how far it had
-            read) or `silence`; empty for a pull query, which proves its own end.
+        judged_by: What showed that a push query had caught up: `offsets` (rows came from where Kafka's log had
+            ended), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
         caught_up: The same in a sentence, with numbers.
+        evidence: Why the rows were taken for all of them; None in commits of releases that kept none.
     """
 
     source: str
@@ -121,6 +142,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extraction: str = ""
     judged_by: str = ""
     caught_up: str = ""
+    evidence: Evidence | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

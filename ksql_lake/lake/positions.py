@@ -71,7 +71,7 @@ class Pushed(msgspec.Struct, frozen=True):
 
     Attributes:
         rows: Rows received, those that were not landed included.
-        judged_by: `positions` or `silence`.
+        judged_by: `offsets`, `positions` or `silence`.
         caught_up: The judgement in a sentence.
         seen: Per Kafka partition the furthest row that came.
         new_topic: All marks from before are of a topic that is no more.

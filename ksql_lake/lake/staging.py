@@ -29,7 +29,15 @@ from ksql_lake.lake.distinct_keys import DistinctKeys
 from ksql_lake.lake.evolution import evolved, versioned_names
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.manifest import DayCertificate, FileEntry, Manifest, Operation, PartitionCount, ReadFacts
+from ksql_lake.lake.manifest import (
+    DayCertificate,
+    Evidence,
+    FileEntry,
+    Manifest,
+    Operation,
+    PartitionCount,
+    ReadFacts,
+)
 from ksql_lake.lake.positions import KnownDays, Pushed
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import staging_cleared
@@ -134,7 +142,12 @@ class Staging:
         return ChangeLog(self.attempt, schema, key)
 
     def commit(
-        self, *, response_bytes: int = 0, version: int | None = None, pushed: Pushed | None = None
+        self,
+        *,
+        response_bytes: int = 0,
+        version: int | None = None,
+        pushed: Pushed | None = None,
+        evidence: Evidence | None = None,
     ) -> Commit:
         """Make the export happen: identity, manifest, publish, `_metadata.json`.
 
@@ -142,6 +155,7 @@ class Staging:
             response_bytes: Bytes the server sent.
             version: The version a table's snapshot must become; None takes the open one.
             pushed: How a push query was read; None for a pull query.
+            evidence: Why the rows were taken for all of them.
 
         Raises:
             ConflictError: Staging was cleared by another run; read again.
@@ -152,7 +166,12 @@ class Staging:
         self._pushed = pushed
         self.read = msgspec.structs.replace(
             self.read,
-            **{"rows": self.rows, "response_bytes": response_bytes, **(pushed.facts if pushed else {})},
+            **{
+                "rows": self.rows,
+                "response_bytes": response_bytes,
+                "evidence": evidence,
+                **(pushed.facts if pushed else {}),
+            },
         )
         if not isinstance(self.feed, StreamFeed):
             self._writer.touch("snapshot")

@@ -77,7 +77,11 @@ class Beacon:
         self._lit_at = clock
         statement = push_statement(self._feed, POSITION_COLUMNS)
         try:
-            listening = self._client.listen(statement, properties={"auto.offset.reset": "latest"})
+            listening = self._client.listen(
+                statement,
+                properties={"auto.offset.reset": "latest"},
+                committed=self._feed.isolation == "committed",
+            )
             self._listening = self._open.enter_context(listening)
             self._decoder = RowDecoder(parse_schema(listening.header.schema_text))
         except KsqlError as error:

@@ -1,10 +1,11 @@
-"""Has a push query caught up? Judged from what the server tells of its positions, else from silence.
+"""Has a push query caught up? Judged from Kafka's offsets, else from the query's positions, else from silence.
 
-ksqlDB never says so. Where it tells how far the query has read, every partition must be at its end and rest
-there, or have been read to a row that came after the query began. Where it does not tell, nothing from before
-such rows may have come for a while. Neither is a proof, so the judgement is kept with the commit. A query that
-stands still before its end is an error. Pure: time is told, in small steps, so that a process that was stopped
-does not take its own sleep for the server's silence.
+ksqlDB never says so. Where Kafka's ends of the topic are known from before the query began, rows at these ends
+prove it. Else every partition must be at the newest record that the query has fetched and rest there, or have
+been
+read to a row that came after the query began; else nothing from before such rows may have come for a while.
+Neither of these is a proof. A query that stands still before its end is an error. Pure: the time is passed
+in, in small steps, so that a process that was stopped does not take its own sleep for the server's silence.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from ksql_lake.errors import ServerUnavailableError
 from ksql_lake.ksqldb import Position
+from ksql_lake.ksqldb.offsets import LogOffsets
 
 STEP_SHARE = 1 / 8
 """How much of the time between two looks counts as the server's, at most; a share of a quiet period."""
@@ -25,7 +27,7 @@ REST_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What showed that the query had caught up: `positions` or `silence`, and a sentence with numbers."""
+    """What showed it: `offsets`, `positions` or `silence`, and a sentence with numbers."""
 
     judged_by: str
     text: str
@@ -44,9 +46,8 @@ class _Partition:
         short = self.position.end - self.position.committed
         if self.position.known and short <= 0:
             return rested >= quiet * REST_SHARE
-        # An empty partition looks like one that has not been fetched yet, and a transaction's last mark is an
-        # offset that no row ever reaches.
-        return rested >= quiet and short <= 1
+        # An empty partition looks like one that has not been fetched yet.
+        return rested >= quiet and short <= 0
 
 
 class CaughtUp:
@@ -57,9 +58,19 @@ class CaughtUp:
         partitions: How many partitions it has; 0 if unknown.
         quiet: Length of a quiet period in seconds.
         patience: Seconds after which a query that stands still before its end has failed.
+        ends: Where the topic's partitions ended before the query began; empty where that is not known.
     """
 
-    def __init__(self, *, topic: str, partitions: int, quiet: float, patience: float) -> None:
+    def __init__(
+        self,
+        *,
+        topic: str,
+        partitions: int,
+        quiet: float,
+        patience: float,
+        ends: Mapping[int, LogOffsets] | None = None,
+    ) -> None:
+        self._known_ends = dict(ends or {})
         self._topic = topic
         self._count = partitions
         self._quiet = quiet
@@ -129,10 +140,26 @@ class CaughtUp:
         Raises:
             ServerUnavailableError: It stands still before its end.
         """
+        if self._known_ends and (found := self._by_offsets()) is not None:
+            return found
         return self._by_silence() if self._told_at is None else self._by_positions()
+
+    def _by_offsets(self) -> Verdict | None:
+        for number, part in self._known_ends.items():
+            if part.start < part.end and self._seen.get(number, -1) < part.end - 1:
+                return None
+        reached = sum(part.end for part in self._known_ends.values())
+        return Verdict(
+            "offsets",
+            f"every partition of {self._topic} was read to where Kafka's log ended when the query began "
+            f"({reached:,} in {len(self._known_ends)})",
+        )
 
     def _by_silence(self) -> Verdict | None:
         limit = self._quiet * (1 if self._any_row else START_FACTOR)
+        if self._known_ends:
+            # The rows at the ends are still to come, unless they are such as ksqlDB passes over.
+            limit = max(limit, self._patience)
         if self._clock - self._old_row_at < limit:
             return None
         return Verdict("silence", f"no row from before the query began came for {limit:g} s")
@@ -147,7 +174,9 @@ class CaughtUp:
             for number, part in parts.items()
             if not self._passed(number, part) and not part.resting(self._clock, self._quiet)
         ]
-        if started and not waiting and len(parts) >= max(self._count, 1):
+        # Rows that the query has handed out may still be on their way.
+        arrived = self._clock - self._old_row_at >= self._quiet * REST_SHARE
+        if started and arrived and not waiting and len(parts) >= max(self._count, 1):
             return Verdict(
                 "positions", f"every partition of {self._topic} was read to its end: {self._numbers()}"
             )
@@ -155,7 +184,8 @@ class CaughtUp:
         if min(still, self._clock - self._old_row_at) >= self._patience:
             raise ServerUnavailableError(
                 f"the query stands still, {self._numbers()}, for {self._patience:g} s",
-                hint="Nothing was kept; the export can be run again. Is a Kafka broker down?",
+                hint="Nothing was kept; the export can be run again. Is a Kafka broker down, or a transaction "
+                'open? "isolation": "uncommitted" in the feed file does not wait for transactions.',
             )
         return None
 

@@ -6,7 +6,7 @@ Where it would grow too long for the server it says less, and never too much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 from ksql_lake.export.plan import Days
@@ -18,7 +18,15 @@ MOST_TERMS = 64
 """How many comparisons of offsets a condition may hold: ksqlDB compiles it into one Java method."""
 
 
-def positioned(feed: StreamFeed, days: Days, known: KnownDays, *, event_type: str, since: int) -> str:
+def positioned(
+    feed: StreamFeed,
+    days: Days,
+    known: KnownDays,
+    *,
+    event_type: str,
+    since: int,
+    lasts: Mapping[int, int] | None = None,
+) -> str:
     """Write the condition.
 
     Args:
@@ -27,6 +35,8 @@ def positioned(feed: StreamFeed, days: Days, known: KnownDays, *, event_type: st
         known: What the lake holds of it.
         event_type: ksqlDB type of the event-time column.
         since: When the query begins, epoch ms: newer rows always come, because they show how far it is.
+        lasts: Kafka partition -> offset of its last record when the query begins; rows from there on always
+        come, because they prove that it was reached.
     """
     spans = list(_spans(days, known))
     if sum(len(marks) for _, marks in spans) > MOST_TERMS:
@@ -40,7 +50,11 @@ def positioned(feed: StreamFeed, days: Days, known: KnownDays, *, event_type: st
         f"(ROWPARTITION = {partition} AND ROWOFFSET = {mark.offset})"
         for partition, mark in list(known.newest.items())[:MOST_TERMS]
     ]
-    return " OR ".join([*wanted, f"ROWTIME >= {since}", *recognised])
+    proving = [
+        f"(ROWPARTITION = {partition} AND ROWOFFSET >= {last})"
+        for partition, last in list((lasts or {}).items())[:MOST_TERMS]
+    ]
+    return " OR ".join([*wanted, f"ROWTIME >= {since}", *recognised, *proving])
 
 
 def _spans(days: Days, known: KnownDays) -> Iterator[tuple[Days, Marks]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from ksql_lake.errors import StatementError
+from ksql_lake.errors import PropertyRefusedError, StatementError
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push.beacon import Beacon
 from ksql_lake.export.push.condition import positioned
@@ -15,6 +15,7 @@ from ksql_lake.export.question import Question
 from ksql_lake.export.statement import push_statement
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient, Listening
+from ksql_lake.ksqldb.offsets import topic_ends
 from ksql_lake.lake.positions import KnownDays
 
 _EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
@@ -39,22 +40,27 @@ def listen(
         KsqlError: The server refused, or could not be reached.
     """
     feed, days = plan.feed, plan.days
-    sent = Sent(client, question, question.statement, datetime.now(UTC))
+    read_at = datetime.now(UTC)
+    ends = topic_ends(client, question.topic, question.readers) if question.placed else {}
+    sent = Sent(client, question, question.statement, read_at, ends)
     if isinstance(feed, StreamFeed) and days is not None and sighted and question.placed:
-        where = positioned(feed, days, known, event_type=question.event_type, since=sent.began)
-        sent = Sent(client, question, push_statement(feed, question.columns, where=where), sent.read_at)
+        lasts = {number: part.end - 1 for number, part in ends.items() if part.start < part.end}
+        where = positioned(feed, days, known, event_type=question.event_type, since=sent.began, lasts=lasts)
+        statement = push_statement(feed, question.columns, where=where)
+        sent = Sent(client, question, statement, read_at, ends)
     table = not isinstance(feed, StreamFeed)
     with _started(sent, table=table) as listening, Beacon(client, feed) as beacon:
         yield PushReading(listening, sent, plan, known, beacon)
 
 
 def _started(sent: Sent, *, table: bool) -> Listening:
+    client, committed = sent.client, sent.question.committed
     if not table:
-        return sent.client.listen(sent.statement, properties=_EARLIEST)
+        return client.listen(sent.statement, properties=_EARLIEST, committed=committed)
     old, new = _UNCACHED
     try:
-        return sent.client.listen(sent.statement, properties={**_EARLIEST, old: 0})
-    except StatementError as error:
+        return client.listen(sent.statement, properties={**_EARLIEST, old: 0}, committed=committed)
+    except (StatementError, PropertyRefusedError) as error:
         if old not in error.message:
             raise
-        return sent.client.listen(sent.statement, properties={**_EARLIEST, new: 0})
+        return client.listen(sent.statement, properties={**_EARLIEST, new: 0}, committed=committed)

@@ -7,8 +7,8 @@ complete: it says what showed that the query had caught up, and how far it came.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import ProtocolError
+from ksql_lake.export.evidence import push_evidence
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push.beacon import Beacon
 from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
@@ -28,7 +29,9 @@ from ksql_lake.feeds.columns import DELETED, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event, Tombstone
+from ksql_lake.ksqldb.offsets import LogOffsets
 from ksql_lake.lake.days import DaySplitter
+from ksql_lake.lake.manifest import Evidence
 from ksql_lake.lake.positions import KnownDays, Pushed
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
@@ -42,12 +45,13 @@ class PositionsUntoldError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A push query as it was sent."""
+    """A push query as it was sent, and where Kafka's log ended before; no ends where that is not known."""
 
     client: KsqlClient
     question: Question
     statement: str
     read_at: datetime
+    ends: Mapping[int, LogOffsets] = field(default_factory=dict)
 
     @property
     def began(self) -> int:
@@ -100,6 +104,7 @@ class PushReading:
         self._decoder = RowDecoder(received)
         self._log_arrow = arrow_schema(self.log_schema)
         self._began = sent.began
+        self._ends = sent.ends
         self._beacon = beacon
         self._placing = _placing(plan, known, question)
 
@@ -149,6 +154,21 @@ class PushReading:
             new_topic=self._plan.new_topic,
         )
 
+    def evidence(self) -> Evidence:
+        """Say what shows that the rows are all of them.
+
+        Raises:
+            ProtocolError: It has not caught up.
+        """
+        pushed = self.pushed
+        return push_evidence(
+            self._listening.sent,
+            judged_by=pushed.judged_by,
+            text=pushed.caught_up,
+            derived=self._question.derived,
+            refused=self._client.properties.refused,
+        )
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Give the rows of a stream that land; ends when the query has caught up.
 
@@ -185,6 +205,7 @@ class PushReading:
             partitions=self._question.partitions,
             quiet=client.quiet_seconds,
             patience=client.read_timeout,
+            ends=self._ends if self._question.placed else {},
         )
         slice_seconds, poll_seconds = min(0.25, client.quiet_seconds / 20), min(2.0, client.quiet_seconds / 5)
         looked = polled = time.monotonic()

@@ -1,0 +1,73 @@
+"""What shows that the rows of a stream, or of a push query, are all of them."""
+
+from __future__ import annotations
+
+from ksql_lake.errors import EvidenceError
+from ksql_lake.feeds.model import Feed
+from ksql_lake.ksqldb.properties import SentProperties
+from ksql_lake.ksqldb.version import ServerVersion
+from ksql_lake.lake.manifest import Evidence
+
+BEFORE_EVIDENCE = "before evidence"
+"""What is said of commits by releases that kept no evidence."""
+
+
+def pull_evidence(
+    sent: SentProperties, version: ServerVersion | None, *, derived: bool, refused: tuple[str, ...]
+) -> Evidence:
+    """Judge a pull query of a stream that ended well.
+
+    Args:
+        sent: The properties it carried.
+        version: The server's version; None counts as the newest.
+        derived: Another query writes the stream.
+        refused: What the server refuses.
+    """
+    doubts = []
+    if not sent.legacy:
+        doubts.append("its writer ends an answer alike when somebody closes the query in its middle")
+    if version is not None and not version.stream_pulls_say_completed:
+        doubts.append(f"release {version.text} ends a pull query without saying that it is complete")
+    if sent.rows_may_repeat:
+        doubts.append("rows may repeat after a pause of server, broker or client")
+    isolation = isolation_of(sent, derived=derived)
+    if doubts:
+        text = f"the server ended the query as complete, but {'; '.join(doubts)}"
+        return Evidence(level="checked", text=text, isolation=isolation, caveats=list(refused))
+    text = "the server said that the query was completed, and could not have read rows twice"
+    return Evidence(level="proven", text=text, isolation=isolation, caveats=list(refused))
+
+
+def push_evidence(
+    sent: SentProperties, *, judged_by: str, text: str, derived: bool, refused: tuple[str, ...]
+) -> Evidence:
+    """Judge a push query that has caught up: offsets that were reached prove it, nothing else does."""
+    return Evidence(
+        level="proven" if judged_by == "offsets" else "checked",
+        text=text,
+        isolation=isolation_of(sent, derived=derived),
+        caveats=list(refused),
+    )
+
+
+def isolation_of(sent: SentProperties, *, derived: bool) -> str:
+    """Say which records were read; a derived source holds what its own query has read."""
+    if derived:
+        return "unknown"
+    return "committed" if sent.committed else "uncommitted"
+
+
+def demand(feed: Feed, evidence: Evidence) -> None:
+    """Refuse rows that the feed wants proven and that are not.
+
+    Raises:
+        EvidenceError: They are not.
+    """
+    if feed.evidence == "proven" and evidence.level != "proven":
+        raise EvidenceError(
+            f"the rows are {evidence.level}, not proven: {evidence.text}",
+            hint='The feed file says "evidence": "proven". Ways out: name all nodes in KSQLDB_NODES '
+            "so that each "
+            'can be asked by itself; set "extraction": "push"; or remove the key.',
+            feed=feed.name,
+        )

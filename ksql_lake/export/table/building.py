@@ -1,0 +1,181 @@
+"""Is a table built: has the query behind it consumed what its source held when we first looked?
+
+Pure: looks and the time come from outside. Kafka's own offsets decide where the server reports them; else what
+the query's tasks report, whose ends are the newest records they have fetched and so no proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ksql_lake.errors import NotBuiltError
+from ksql_lake.ksqldb.offsets import PersistentQuery, TaskOffsets, Topics
+from ksql_lake.lake.manifest import EvidenceLevel
+from ksql_lake.quantities import count_text
+
+Place = tuple[str, int]
+"""A topic and a partition of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A table's query has consumed its source.
+
+    Attributes:
+        level: How sure that is.
+        text: What showed it.
+        consumed: Records consumed in all; None where that is not known.
+    """
+
+    level: EvidenceLevel
+    text: str
+    consumed: int | None = None
+
+
+@dataclass(slots=True)
+class Building:
+    """Judges look after look whether a table is built.
+
+    Args:
+        rest: Seconds that lie between two looks at tasks before they are believed.
+        stuck: Seconds after which a partition that does not move counts as stuck.
+
+    Attributes:
+        waiting_for: What is missing, for people; empty when nothing is.
+        missing: Records still to be consumed.
+    """
+
+    rest: float
+    stuck: float
+    waiting_for: str = ""
+    missing: int = 0
+    _stage: int = 0
+    _ends: dict[Place, int] | None = None
+    _moved: dict[Place, tuple[int, float]] = field(default_factory=dict)
+    _seen_at_end: dict[Place, list[float]] = field(default_factory=dict)
+    _began: float | None = None
+
+    def look(
+        self, queries: Iterable[PersistentQuery], topics: Topics, *, every_host: bool, clock: float
+    ) -> Built | None:
+        """Take a look; None while the table is not built.
+
+        Args:
+            queries: The queries that write the table, as all nodes together report them.
+            topics: Kafka's offsets of what they read; none before their first commit.
+            every_host: Whether all nodes were asked.
+            clock: Seconds, from any start.
+
+        Raises:
+            NotBuiltError: A task is dead or stuck; says at which partition and offset.
+        """
+        if self._began is None:
+            self._began = clock
+        queries = tuple(queries)
+        for query in queries:
+            if not query.running:
+                states = ", ".join(f"{host}: {state}" for host, state in sorted(query.hosts.items()))
+                self.waiting_for = f"the query {query.id} is {query.state or 'not running'} ({states})"
+                return None
+        tasks = [task for query in queries for task in query.tasks]
+        if queries and not tasks:
+            self.waiting_for = "the tasks of the query, of which none is reported"
+            return None
+        if not topics:
+            return self._by_tasks(tasks, every_host=every_host, clock=clock)
+        found = self._by_offsets(queries, topics, clock)
+        # A topic of which the query has committed nothing yet is not among those with offsets.
+        uncovered = [task for task in tasks if task.topic not in topics]
+        if found is None or not uncovered:
+            return found
+        rest = self._by_tasks(uncovered, every_host=every_host, clock=clock)
+        return None if rest is None else replace(rest, text=f"{found.text}; {rest.text}")
+
+    def _by_offsets(self, queries: tuple[PersistentQuery, ...], topics: Topics, clock: float) -> Built | None:
+        marks = [f"query_{query.id}-" for query in queries]
+        internal = {topic for topic in topics if any(mark in topic for mark in marks)}
+        staged = internal if self._stage else topics.keys() - internal
+        if self._ends is None:
+            self._ends = {
+                (topic, number): part.end for topic in staged for number, part in topics[topic].items()
+            }
+        pending: dict[Place, int] = {}
+        for (topic, number), end in self._ends.items():
+            part = topics.get(topic, {}).get(number)
+            if part is None:
+                pending[topic, number] = end
+            elif part.consumed < end and part.start != part.end and part.start < end:
+                pending[topic, number] = end - max(part.consumed, part.start)
+                self._watch(topic, number, max(part.consumed, part.start), part.end, clock)
+        if pending:
+            self._wait(pending)
+            return None
+        if self._stage < len(internal):
+            # What the source's last records became in an internal topic stands there by now: its ends are taken
+            # with the next look. With several internal topics in a row each needs a round of its own.
+            self._stage, self._ends = self._stage + 1, None
+            self.waiting_for = "the query's internal topics"
+            return None
+        self.waiting_for, self.missing = "", 0
+        consumed = sum(max(part.consumed, 0) for parts in topics.values() for part in parts.values())
+        names = ", ".join(sorted(topics.keys() - internal)) or ", ".join(sorted(topics))
+        return Built(
+            "proven", f"{names} was consumed to its end ({count_text(consumed, 'record')})", consumed=consumed
+        )
+
+    def _by_tasks(self, tasks: Sequence[TaskOffsets], *, every_host: bool, clock: float) -> Built | None:
+        unknown = {(task.topic, task.partition) for task in tasks if task.unknown}
+        if unknown and not every_host:
+            self.waiting_for = (
+                f"{count_text(len(unknown), 'partition')} of nodes that cannot be asked one by one"
+            )
+            return None
+        pending: dict[Place, int] = {}
+        for task in tasks:
+            place = (task.topic, task.partition)
+            if task.unknown:
+                continue
+            if task.committed >= task.end:
+                self._seen_at_end.setdefault(place, []).append(clock)
+            if not self._rested(place, clock):
+                pending[place] = max(task.end - max(task.committed, 0), 0)
+            if task.committed < task.end:
+                self._watch(task.topic, task.partition, max(task.committed, 0), task.end, clock)
+        if pending:
+            self._wait(pending)
+            return None
+        if clock - (self._began or 0.0) < self.rest:
+            self.waiting_for = "the tasks of the query to rest"
+            return None
+        self.waiting_for, self.missing = "", 0
+        known = sum(task.committed for task in tasks if not task.unknown)
+        return Built(
+            "checked",
+            f"the tasks had read the newest of the {count_text(known, 'record')} that they had fetched; this "
+            "server reports no offsets of Kafka for them",
+        )
+
+    def _rested(self, place: Place, clock: float) -> bool:
+        """Whether a task was seen at its end in two looks that lie apart."""
+        looks = self._seen_at_end.get(place, [])
+        return bool(looks) and clock - looks[0] >= self.rest and len(looks) > 1
+
+    def _wait(self, pending: dict[Place, int]) -> None:
+        self.missing = sum(pending.values())
+        topics = ", ".join(sorted({topic for topic, _ in pending}))
+        self.waiting_for = f"{count_text(self.missing, 'record')} of {topics}"
+
+    def _watch(self, topic: str, number: int, consumed: int, end: int, clock: float) -> None:
+        """Notice a partition that does not move."""
+        before, since = self._moved.get((topic, number), (-1, clock))
+        if before != consumed:
+            self._moved[topic, number] = (consumed, clock)
+        elif clock - since >= self.stuck:
+            raise NotBuiltError(
+                f"the query behind the table stands still at offset {consumed} of partition "
+                f"{number} of {topic}, "
+                f"which ends at {end}, for {clock - since:.0f} s",
+                hint="A task of the query is dead or stuck although its state is RUNNING; a record that is too "
+                "large does that. The server's log says why. Nothing was kept; export again when it moves.",
+            )
