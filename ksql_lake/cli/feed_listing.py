@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from ksql_lake.cli.output import note, print_json, print_table
-from ksql_lake.feeds import FeedFile, FeedStore, QuarantinedFile, feed_json_schema
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.feeds import Feed, FeedFile, FeedStore, QuarantinedFile, feed_json_schema
 from ksql_lake.feeds.model import KEY_ORDER
+from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
@@ -80,13 +82,31 @@ def show(*, name: str, as_json: bool) -> None:
     file = _store().load().file(name)
     keys = file.feed.model_dump(mode="json")
     ordered = {key: keys[key] for key in KEY_ORDER if key in keys}
-    values = {"path": str(file.path), "state": _state(file), **ordered}
+    values = {"path": str(file.path), "state": _state(file), **ordered, "last_read": _last_read(file.feed)}
     if as_json:
         print_json(values)
         return
     width = max(map(len, values))
     for key, value in values.items():
         click.echo(f"{key.ljust(width)}  {_readable(value)}".rstrip())
+
+
+def _last_read(feed: Feed) -> dict[str, str]:
+    """Say what the newest reading in the lake rests on."""
+    try:
+        read = Lake(load_settings().lake_root).feed(feed).state().last_read
+    except KsqlLakeError as error:
+        return {"evidence": error.message}
+    if read is None:
+        return {}
+    if read.evidence is None:
+        return {"at": read.read_at, "evidence": "before evidence"}
+    return {
+        "at": read.read_at,
+        "evidence": f"{read.evidence.level}: {read.evidence.text}",
+        "isolation": read.evidence.isolation,
+        "refused": "; ".join(read.evidence.caveats) or "-",
+    }
 
 
 def _readable(value: object) -> str:

@@ -17,6 +17,7 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_of, day_start
 from ksql_lake.lake.layout import partition_folder
+from ksql_lake.lake.manifest import Evidence
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.schema import Schema, arrow_type
 
@@ -154,6 +155,9 @@ def summary(result: ExportResult) -> str:
         + (f", read {result.attempts} times" if result.attempts > 1 else ""),
         f"the lake now shows {count_text(result.held_records, 'row')}, {size_text(result.held_bytes)}",
     ]
+    if result.evidence is not None:
+        lines.append(f"{result.evidence.level}: {result.evidence.text}")
+        lines += [f"refused by the server: {caveat}" for caveat in result.evidence.caveats]
     if result.late:
         lines.append(f"late rows: {_listed(result)}")
     if result.removed:
@@ -190,7 +194,21 @@ def _read_to_the_end(feed: StreamFeed, state: FeedState) -> list[str]:
 
 def _feed_facts(result: ExportResult) -> Facts:
     caught_up: Facts = {"caught_up": result.caught_up} if result.caught_up else {}
-    return {**_whole(result.held_records, result.held_bytes), "query": result.statement, **caught_up}
+    return {
+        **_whole(result.held_records, result.held_bytes),
+        "query": result.statement,
+        **caught_up,
+        **_evidence_facts(result.evidence),
+    }
+
+
+def _evidence_facts(evidence: Evidence | None) -> Facts:
+    if evidence is None:
+        return {}
+    facts: Facts = {"evidence": evidence.level, "evidence_text": evidence.text, "isolation": evidence.isolation}
+    if evidence.caveats:
+        facts["refused_by_the_server"] = "\n".join(evidence.caveats)
+    return facts
 
 
 def _whole(records: int, size: int) -> Facts:

@@ -205,6 +205,7 @@ def _land(
         removed=removed,
         statement=reading.statement,
         caught_up=reading.verdict.text if isinstance(reading, PushReading) and reading.verdict else "",
+        evidence=commit.manifest.read.evidence if commit.manifest.read else None,
         query_id=reading.query_id,
         schema=reading.schema,
         seconds=time.monotonic() - clock,

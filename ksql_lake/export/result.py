@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed
+from ksql_lake.lake.manifest import Evidence
 from ksql_lake.schema import Schema
 
 
@@ -64,6 +67,7 @@ class ExportResult:
         removed: Versions that retention removed afterwards.
         statement: The query as sent.
         caught_up: What showed that a push query had caught up; empty for a pull query.
+        evidence: Why the rows were taken for all of them; None when there was nothing to read.
         query_id: As the server named it.
         schema: Columns of the rows in the lake's names; None when nothing was read.
         started_at: When it began (UTC).
@@ -83,6 +87,7 @@ class ExportResult:
     removed: tuple[str, ...] = ()
     statement: str = ""
     caught_up: str = ""
+    evidence: Evidence | None = None
     query_id: str | None = None
     schema: Schema | None = None
     seconds: float = 0.0
@@ -145,6 +150,7 @@ class ExportResult:
             "removed_versions": list(self.removed),
             "statement": self.statement,
             "caught_up": self.caught_up,
+            "evidence": None if self.evidence is None else msgspec.to_builtins(self.evidence),
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 3),

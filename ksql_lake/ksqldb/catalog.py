@@ -202,9 +202,7 @@ def read_queries(entities: Sequence[Entity]) -> list[QueryInfo]:
 
 
 def derives(statement: str) -> bool:
-    """Whether a statement makes a table or stream from a query, even if that query is not there for the
-    moment.
-    """
+    """Whether a statement makes its source from a query, be that query there or not."""
     return _AS_SELECT.search(statement) is not None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -34,6 +35,7 @@ def summary(feed: str, state: FeedState) -> dict[str, Any]:
             "min_event_time": first,
             "max_event_time": last,
             "committed_at": part.committed_at,
+            "evidence": state.evidence.get(key),
         }
         for key, part, (records, size), first, last in zip(
             keys, parts, sizes, iso_times(low), iso_times(high), strict=True
@@ -49,6 +51,7 @@ def summary(feed: str, state: FeedState) -> dict[str, Any]:
         "total_records": sum(records for records, _ in sizes),
         "total_size_mb": _megabytes(total),
         "total_bytes": total,
+        "evidence": _evidence(state),
         "commit": state.sequence,
         "latest_version": f"v{state.latest_version}" if state.latest_version else None,
         "min_event_time": iso_time(min((time for time in low if time is not None), default=None)),
@@ -56,6 +59,12 @@ def summary(feed: str, state: FeedState) -> dict[str, Any]:
         "schema": [{"name": column.name, "type": column.type.text} for column in columns] if columns else [],
         "partitions": partitions,
     }
+
+
+def _evidence(state: FeedState) -> dict[str, Any] | None:
+    """Say what the last reading rests on; None for one of a release that kept no evidence."""
+    found = state.last_read.evidence if state.last_read else None
+    return None if found is None else msgspec.to_builtins(found)
 
 
 def encode_summary(feed: str, state: FeedState) -> bytes:

@@ -15,7 +15,7 @@ import msgspec
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
-from ksql_lake.lake.manifest import FileEntry, Manifest, ReadFacts, check_read
+from ksql_lake.lake.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts, check_read
 from ksql_lake.lake.positions import Marks
 from ksql_lake.lake.soundness import (
     UnsoundError,
@@ -81,6 +81,8 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         certified: Day -> number of the commit that holds its newest certificate (streams).
         marks: Name -> up to which Kafka offsets (streams read by push query).
         marked: Day -> name of the marks up to which it is held.
+        evidence: Partition -> how strong the evidence of the reading is that filled it last; none for those of
+            releases that kept no evidence.
         last_read: How the last export read its rows.
         last_export: When the last export was committed, ISO 8601 UTC.
         latest_version: Number of the newest version ever committed (tables); 0 before the first.
@@ -95,6 +97,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
     certified: dict[str, int] = {}
     marks: dict[str, Marks] = {}
     marked: dict[str, str] = {}
+    evidence: dict[str, EvidenceLevel] = {}
     last_read: ReadFacts | None = None
     last_export: str = ""
     latest_version: int = 0
@@ -167,6 +170,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             partitions=dict(self.partitions),
             looked=dict(self.looked),
             certified=dict(self.certified),
+            evidence=dict(self.evidence),
         )
 
     def apply(self, manifest: Manifest) -> None:
@@ -200,6 +204,9 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         if manifest.read is not None:
             self.last_read, self.last_export = manifest.read, manifest.committed_at
             for count in manifest.counts:
+                self.evidence.pop(count.partition, None)
+                if manifest.read.evidence is not None:
+                    self.evidence[count.partition] = manifest.read.evidence.level
                 if self.kind == "stream":
                     self.looked[count.partition] = manifest.read.read_at
             self._mark(manifest)
@@ -228,6 +235,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 self.partitions[key] = msgspec.structs.replace(partition, files=left)
             if not left:
                 del self.partitions[key]
+                self.evidence.pop(key, None)
         return touched
 
     def _widen(self, manifest: Manifest) -> None:

@@ -17,6 +17,7 @@ from ksql_lake.report.coverage import coverage, overdue_days
 from ksql_lake.report.feed_model import (
     Coverage,
     DayPoint,
+    EvidenceFacts,
     FailureFacts,
     FeedReport,
     Freshness,
@@ -132,6 +133,7 @@ def _feed_report(
         min_event_time=_moment(min(_events(state, "min_event"), default=None)),
         max_event_time=_moment(max(_events(state, "max_event"), default=None)),
         last_export=exports[-1] if exports else None,
+        evidence=_evidence(state),
         freshness=fresh,
         failures=_failure_facts(metadata),
         coverage=covered,
@@ -144,6 +146,13 @@ def _feed_report(
         history_from=history.first_at if history is not None else None,
         remarks=_remarks(metadata),
     )
+
+
+def _evidence(state: FeedState) -> EvidenceFacts | None:
+    found = state.last_read.evidence if state.last_read is not None else None
+    if found is None:
+        return None
+    return EvidenceFacts(found.level, found.text, found.isolation, tuple(found.caveats))
 
 
 def _freshness(feed: Feed, state: FeedState, now: datetime) -> Freshness:
@@ -175,7 +184,8 @@ def _days(state: FeedState, late: dict[str, int]) -> tuple[DayPoint, ...]:
         return ()
     parts = ((key, state.partitions[key]) for key in state.partition_keys())
     return tuple(
-        DayPoint(date.fromisoformat(key), part.records, part.bytes, late.get(key, 0)) for key, part in parts
+        DayPoint(date.fromisoformat(key), part.records, part.bytes, late.get(key, 0), state.evidence.get(key))
+        for key, part in parts
     )
 
 
@@ -189,7 +199,8 @@ def _versions(state: FeedState, metadata: FeedMetadata | None) -> tuple[VersionP
     for key, part in state.partitions.items():
         number = int(key.removeprefix("v"))
         at = datetime.fromisoformat(part.committed_at)
-        points[number] = VersionPoint(number, part.records, part.bytes, at, kept=True)
+        evidence = state.evidence.get(key)
+        points[number] = VersionPoint(number, part.records, part.bytes, at, kept=True, evidence=evidence)
     return tuple(points[number] for number in sorted(points))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ksql_lake.quantities import age_text, count_text, size_text
 from ksql_lake.report.attention import Point, attention
-from ksql_lake.report.feed_model import FeedReport
+from ksql_lake.report.feed_model import FeedReport, evidence_text
 from ksql_lake.report.model import Report, ServerSide
 from ksql_lake.report.wording import short_count
 
@@ -38,8 +38,8 @@ def headline(report: Report) -> str:
 
 def feed_table(report: Report) -> FeedTable:
     """Give the feeds as a table that fits, unless a feed's own name is very long."""
-    headers = ("Feed", "Status", "Rows", "Size", "Age", "Missing", "Late")
-    return FeedTable(headers, tuple(_row(feed) for feed in report.feeds), right=headers[2:])
+    headers = ("Feed", "Status", "Evidence", "Rows", "Size", "Age", "Missing", "Late")
+    return FeedTable(headers, tuple(_row(feed) for feed in report.feeds), right=headers[3:])
 
 
 def remarks(report: Report) -> list[str]:
@@ -55,6 +55,7 @@ def _row(feed: FeedReport) -> tuple[str, ...]:
     return (
         feed.name,
         feed.status.label,
+        evidence_text(feed).removesuffix(" evidence"),
         short_count(feed.current_records),
         size_text(feed.bytes),
         age_text(feed.freshness.age_hours),

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ksql_lake.report.feed_model import FeedReport, Status
+from ksql_lake.report.feed_model import FeedReport, Status, evidence_text
 from ksql_lake.report.model import Report
 
 COLUMNS = (
@@ -44,6 +44,7 @@ COLUMNS = (
     "parquet_ratio",
     "json_ratio",
     "failed_exports",
+    "evidence",
     "reason",
 )
 """The columns of the CSV, in order."""
@@ -199,6 +200,7 @@ def _row(feed: FeedReport) -> dict[str, Any]:
         "parquet_ratio": feed.parquet_ratio,
         "json_ratio": feed.json_ratio,
         "failed_exports": feed.failures.count if feed.failures else 0,
+        "evidence": evidence_text(feed),
         "reason": feed.reason,
     }
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.manifest import EvidenceLevel
 
 Kind = Literal["stream", "table"]
 
@@ -77,6 +78,24 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceFacts:
+    """What the last reading that landed rests on.
+
+    Attributes:
+        level: `proven`, `checked` (it looked right and cannot be proven) or `unchecked` (the server would not
+            tell).
+        text: Why, in a sentence.
+        isolation: `committed`, `uncommitted`, or `unknown` where another query wrote what was read.
+        caveats: What the server refused, and what was lost with it.
+    """
+
+    level: EvidenceLevel
+    text: str
+    isolation: str
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DayPoint:
     """A day that has rows.
 
@@ -85,12 +104,14 @@ class DayPoint:
         records: Rows the lake holds for it.
         bytes: Size of its files.
         late: Rows of it that came after newer days had been read, as far as `history_from` goes back.
+        evidence: How strong the evidence of its last reading is; null where a release kept none.
     """
 
     day: date
     records: int
     bytes: int
     late: int
+    evidence: EvidenceLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +124,8 @@ class VersionPoint:
         bytes: Size of its file.
         committed_at: When it landed.
         kept: Whether the lake still holds it; retention removes old ones.
+        evidence: How strong the evidence is that it is whole; null where a release kept none, and for removed
+            ones.
     """
 
     version: int
@@ -110,6 +133,7 @@ class VersionPoint:
     bytes: int
     committed_at: datetime
     kept: bool
+    evidence: EvidenceLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +195,13 @@ class FailureFacts:
     hint: str
 
 
+def evidence_text(feed: FeedReport) -> str:
+    """Say in a word what the last reading rests on."""
+    if feed.evidence is None:
+        return "before evidence" if feed.last_export is not None else "-"
+    return feed.evidence.level
+
+
 @dataclass(frozen=True, slots=True)
 class FeedReport:
     """Everything about one feed.
@@ -195,6 +226,7 @@ class FeedReport:
         min_event_time: Smallest event time of all rows; null for tables.
         max_event_time: Largest one.
         last_export: The last export that landed; null before the first.
+        evidence: What it rests on; null before the first, and where a release kept none.
         freshness: Its age against the target.
         failures: Failed exports since then; null when there are none.
         coverage: Complete, open and missing days; null for tables.
@@ -227,6 +259,7 @@ class FeedReport:
     min_event_time: datetime | None
     max_event_time: datetime | None
     last_export: ExportPoint | None
+    evidence: EvidenceFacts | None
     freshness: Freshness
     failures: FailureFacts | None
     coverage: Coverage | None

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from ksql_lake import quantities
 from ksql_lake.report import wording
 from ksql_lake.report.attention import attention
-from ksql_lake.report.feed_model import FeedReport
+from ksql_lake.report.feed_model import FeedReport, evidence_text
 from ksql_lake.report.model import Report
 from ksql_lake.report.plots import (
     Bars,
@@ -136,6 +136,7 @@ def _environment() -> Environment:
         "ratio": wording.ratio_text,
         "moment": wording.moment_text,
         "ranges": wording.ranges_text,
+        "evidence": evidence_text,
         "image": _image,
         "cell": _markdown_cell,
     }

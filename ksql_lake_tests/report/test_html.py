@@ -162,7 +162,7 @@ def test_markdown_has_a_row_and_plots_per_feed(report: Report) -> None:
         "Feed",
         *(feed.name for feed in report.feeds),
     ]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}
     drawn = list(images(text))
     assert len(drawn) == _with_rows(report.feeds) + sum(bool(feed.exports) for feed in report.feeds)
     for image in drawn:
