@@ -114,7 +114,7 @@ def make_wide(folder: Path, rows: int) -> None:
 def served(shape: Shape) -> Iterator[str]:
     """Give the address of a server that sends the shape's recorded answer, one chunk per row."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["--row-chunks"]
+        arguments: list[str] = []
         if shape.name == "wide":
             make_wide(Path(folder), shape.rows)
         else:

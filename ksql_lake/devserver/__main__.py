@@ -36,7 +36,11 @@ from ksql_lake.errors import KsqlLakeError
 @click.option(
     "--tls-client-ca", type=click.Path(exists=True, path_type=Path), help="Demand client certificates."
 )
-@click.option("--row-chunks", is_flag=True, help="One HTTP chunk per row also for v1 rows.")
+@click.option(
+    "--row-chunks/--large-chunks",
+    default=True,
+    help="A stream's rows in the real writers' HTTP chunks (one row each), or in large ones.",
+)
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written with the URL once it answers.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends: no orphan is left.")
 @click.option("--memory-limit", help="DuckDB's memory limit, e.g. 2GB.")

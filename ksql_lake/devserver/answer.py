@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ksql_lake.devserver.body import Body
 from ksql_lake.devserver.faults import STOPPING, Fault
-from ksql_lake.devserver.framing import Framing
+from ksql_lake.devserver.framing import Framing, Parts
 from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
 from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
 
@@ -35,7 +35,10 @@ class QueryAnswer:
     Attributes:
         earliest: A push query starts with the rows that exist.
         final_message: Stream pulls announce their end (since 0.25).
-        row_chunks: One HTTP chunk per row, as the real server sends streams; else large chunks.
+        row_chunks: Rows leave in the HTTP chunks of the framing; else in large ones.
+        labelled: The answer says its content type.
+        refusal: Why the query fails before its first row; None if it does not.
+        empty: The answer ends as if there were no rows.
     """
 
     query: RunningQuery
@@ -44,7 +47,10 @@ class QueryAnswer:
     earliest: bool
     final_message: bool
     row_chunks: bool
+    labelled: bool = True
     faults: tuple[Fault, ...] = ()
+    refusal: str | None = None
+    empty: bool = False
 
     def __post_init__(self) -> None:
         self._left = self.query.plan.limit
@@ -55,15 +61,15 @@ class QueryAnswer:
         self._overshoots = any(fault.kind == "overshoot" for fault in self.faults)
         self._endless = any(fault.kind == "endless" for fault in self.faults)
         self.query.listed = not any(fault.kind == "no_positions" for fault in self.faults)
+        self._framed = self.row_chunks and not self.framing.gathered
         self._tail: tuple[RowBatch, int] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the whole answer."""
-        body = Body(scope, send, framed=self.row_chunks)
+        body = Body(scope, send, self.framing, framed=self._framed)
         watcher = asyncio.create_task(self._watch(receive))
         try:
-            await body.start(self.framing.content_type)
-            await body.text(self.framing.head)
+            await body.start(self.framing.content_type if self.labelled else None)
             await self._run(body)
         finally:
             watcher.cancel()
@@ -77,6 +83,7 @@ class QueryAnswer:
     async def _run(self, body: Body) -> None:
         try:
             await self._rows(body)
+            self._check_alive()
             if self._stopper is not None and self._stopper.after_rows is None and not self.query.over:
                 await self._strike(body, self._stopper, b"")
             if self.query.broken:
@@ -90,17 +97,21 @@ class QueryAnswer:
             await self._fail(body, RefusedError(str(error).splitlines()[0], code=SERVER_ERROR, statement=None))
         else:
             self.query.conclude()
-            await body.text(self._end())
+            await body.complete(*self._end())
         await body.end()
+
+    def _check_alive(self) -> None:
+        if self.query.failure is not None:
+            raise RefusedError(self.query.failure, code=SERVER_ERROR, statement=None)
 
     async def _fail(self, body: Body, refusal: RefusedError) -> None:
         self.query.state = "failed"
-        await body.text(self.framing.error(refusal.body()))
+        await body.finish(*self.framing.error(refusal.body()))
 
-    def _end(self) -> str:
+    def _end(self) -> Parts:
         kind = self.query.plan.kind
         if self._left == 0 and kind != "pull_table":
-            return self.framing.final("Limit Reached")
+            return self.framing.final("Limit Reached", limit=True)
         if self.query.stop.is_set() and self.framing.keepalive:
             return self.framing.end  # the legacy writer says nothing when a push query stops
         if kind == "push" or (kind == "pull_stream" and self.final_message):
@@ -108,10 +119,11 @@ class QueryAnswer:
         return self.framing.end
 
     async def _rows(self, body: Body) -> None:
-        plan = self.query.plan
-        if plan.kind == "pull_table" and plan.source.window_type == "SESSION":
-            raise RefusedError("Table scan unsupported on session tables", code=SERVER_ERROR, statement=None)
-        source = self._pushed(body) if self.query.plan.kind == "push" else self._pulled()
+        if self.refusal:
+            raise RefusedError(self.refusal, code=SERVER_ERROR, statement=None)
+        if self.empty:
+            return
+        source = self._pushed(body) if self.query.plan.kind == "push" else self._alive(body, self._pulled())
         async with aclosing(source) as batches:
             async for batch in batches:
                 count = batch.count if self._left is None else min(batch.count, self._left)
@@ -124,6 +136,25 @@ class QueryAnswer:
         if self._duplicate is not None and self._tail is not None:
             last, count = self._tail
             await self._send_rows(body, last, max(0, count - self._duplicate.rows), count)
+
+    async def _alive(
+        self, body: Body, batches: AsyncGenerator[RowBatch, None]
+    ) -> AsyncGenerator[RowBatch, None]:
+        """The batches as they come; the legacy writer shows in each second without one that it is alive."""
+        async with aclosing(batches):
+            while True:
+                step = asyncio.ensure_future(anext(batches, None))
+                try:
+                    while not (await asyncio.wait([step], timeout=KEEPALIVE_SECONDS))[0]:
+                        await body.text(self.framing.keepalive)
+                except asyncio.CancelledError:
+                    step.cancel()
+                    await asyncio.wait([step])
+                    raise
+                batch = step.result()
+                if batch is None:
+                    return
+                yield batch
 
     async def _pulled(self) -> AsyncGenerator[RowBatch, None]:
         if self._left == 0:
@@ -140,7 +171,7 @@ class QueryAnswer:
 
     async def _scan(self, first: int, last: int, *, overshoot: bool = False) -> AsyncGenerator[RowBatch, None]:
         sql = rows_sql(
-            self.query.plan, self.framing, span=(first, last), chunked=self.row_chunks, overshoot=overshoot
+            self.query.plan, self.framing, span=(first, last), chunked=self._framed, overshoot=overshoot
         )
         async with aclosing(self.queries.batches(self.query, sql)) as batches:
             async for batch in batches:
@@ -194,7 +225,7 @@ class QueryAnswer:
         await self._send_rows(body, batch, max(0, last - replay.rows), count)
 
     async def _send_rows(self, body: Body, batch: RowBatch, first: int, last: int) -> None:
-        await body.rows(batch.rows(first, last))
+        await body.rows(batch, first, last)
         self.query.rows += last - first
 
     async def _send_slowly(self, body: Body, batch: RowBatch, count: int, speed: float) -> None:
@@ -204,6 +235,7 @@ class QueryAnswer:
                 return
             last = min(first + step, count)
             await self._send_rows(body, batch, first, last)
+            await body.flush()
             await self.query.pause((last - first) / speed)
 
     async def _strike(self, body: Body, fault: Fault, half_row: bytes) -> None:
@@ -212,25 +244,26 @@ class QueryAnswer:
         match fault.kind:
             case "cut_row":
                 if half_row:
-                    await body.rows(half_row)
+                    await body.piece(half_row)
                 await body.cut(self.query.gone)
             case "cut_chunk":
                 await body.cut(self.query.gone)
             case "reset":
                 await body.cut(self.query.gone, reset=True)
             case "hang":
+                await body.flush()
                 await self.query.pause(None)
                 await body.cut(self.query.gone)
             case "error":
                 refusal = RefusedError(fault.message, code=fault.code, statement=None)
-                await body.text(self.framing.error(refusal.body()))
+                await body.finish(*self.framing.error(refusal.body()))
                 await body.end()
             case "no_final":
-                await body.text(self.framing.end)
+                await body.complete(*self.framing.end)
                 await body.end()
             case "no_bracket":
                 await body.end()
             case _:  # short
-                await body.text(self._end())
+                await body.complete(*self._end())
                 await body.end()
         raise _FaultStruckError

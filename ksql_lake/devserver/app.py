@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ksql_lake.devserver.catalog import Catalog
@@ -16,7 +16,7 @@ from ksql_lake.devserver.doors import Doors
 from ksql_lake.devserver.faults import FaultBoard
 from ksql_lake.devserver.gate import Gate
 from ksql_lake.devserver.options import Options
-from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.refusals import RefusedError, not_found
 from ksql_lake.devserver.replies import refusal_response
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.switches import Switches
@@ -47,9 +47,14 @@ def build_app(options: Options, catalog: Catalog, running: RunningQueries) -> St
             Route("/chc/ready", doors.probe),
             Route("/chc/live", doors.probe),
             Route("/v1/metadata", doors.metadata),
+            Route("/v1/metadata/id", doors.metadata_id),
+            Route("/clusterStatus", doors.switched_off),
+            Route("/heartbeat", doors.switched_off, methods=["POST"]),
             Route("/ksql", doors.ksql, methods=["POST"]),
             Route("/query", doors.query, methods=["POST"]),
+            Route("/query/", doors.query, methods=["POST"]),
             Route("/query-stream", doors.query_stream, methods=["POST"]),
+            Route("/query-stream/", doors.query_stream, methods=["POST"]),
             Route("/close-query", doors.close_query, methods=["POST"]),
             Route("/inserts-stream", doors.inserts_stream, methods=["POST"]),
             Route("/devserver", switches.about),
@@ -70,4 +75,4 @@ def _on_refusal(_request: Request, error: Exception) -> Response:
 
 
 def _not_found(_request: Request, _error: Exception) -> Response:
-    return PlainTextResponse("Not Found", 404)
+    return refusal_response(not_found())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import duckdb
 
 from ksql_lake.devserver import storage
-from ksql_lake.devserver.columns import PSEUDO, WINDOW_BOUNDS, Kind, Source, SourceColumn
+from ksql_lake.devserver.columns import PSEUDO, RETENTION_MS, WINDOW_BOUNDS, Kind, Source, SourceColumn
 from ksql_lake.devserver.derivation import Derivation, derive
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate
@@ -39,13 +39,15 @@ class Catalog:
 
     Args:
         memory_limit: DuckDB's, e.g. `2GB`; None leaves its default.
+        topic_settings: Statements show their topics' clean-up policy and retention.
     """
 
-    def __init__(self, memory_limit: str | None = None) -> None:
+    def __init__(self, memory_limit: str | None = None, *, topic_settings: bool = True) -> None:
         config: dict[str, str] = {"memory_limit": memory_limit} if memory_limit else {}
         self.database = duckdb.connect(":memory:", config=config)  # type: ignore[arg-type]
         for macro in MACROS:
             self.database.execute(macro)
+        self._topic_settings = topic_settings
         self.sources: dict[str, Source] = {}
         self.queries: dict[str, PersistentQuery] = {}
         self.lock = threading.RLock()
@@ -82,7 +84,14 @@ class Catalog:
 
     def _similar(self, name: str) -> str:
         twins = [other for other in self.sources if other.lower() == name.lower() and other != name]
-        return f"\nDid you mean {' or '.join(f'`{twin}`' for twin in twins)}?" if twins else ""
+        if not twins:
+            return ""
+        if name.upper() in twins:
+            return f"\nDid you mean {name.upper()}? Hint: try removing double quotes from the source name."
+        return (
+            f'\nDid you mean "{twins[0]}"? Hint: wrap the source name in double quotes to make it '
+            "case-sensitive."
+        )
 
     def writers(self, name: str) -> list[PersistentQuery]:
         """Queries that write into the source."""
@@ -168,6 +177,7 @@ class Catalog:
             window_type=window,
             timestamp=properties.get("TIMESTAMP", "").strip("`"),
             properties=properties,
+            retention_ms=int(properties.get("RETENTION_MS", RETENTION_MS)),
         )
 
     def _derived(self, statement: Create, select: Select) -> PersistentQuery:
@@ -178,6 +188,7 @@ class Catalog:
         sink = self._source(statement, derivation.columns, derivation.window_type)
         sink.partitions = int(statement.properties.get("PARTITIONS", source.partitions))
         sink.value_format = statement.properties.get("VALUE_FORMAT", source.value_format).upper()
+        sink.retention_ms = int(statement.properties.get("RETENTION_MS", source.retention_ms))
         sink.derived = True
         query = PersistentQuery(
             f"{prefix}_{sink.name}_{self.commands}", statement.text, source.name, sink.name, derivation
@@ -262,8 +273,11 @@ class Catalog:
             storage.drop(source, self.database)
             return True
 
-    def terminate(self, statement: Terminate) -> None:
+    def terminate(self, statement: Terminate) -> list[str]:
         """Stop a persistent query, or all; the sink keeps its rows and is no longer queryable if a table.
+
+        Returns:
+            The sinks.
 
         Raises:
             RefusedError: No such query.
@@ -273,5 +287,7 @@ class Catalog:
                 raise RefusedError(f"Unknown queryId: {statement.query_id}", statement=statement.text)
             wanted = list(self.queries) if statement.query_id == "ALL" else [statement.query_id]
             self.commands += 1
-            for query_id in wanted:
-                self.sources[self.queries.pop(query_id).sink].derived = False
+            sinks = [self.queries.pop(query_id).sink for query_id in wanted]
+            for sink in sinks:
+                self.sources[sink].derived = False
+            return sinks

@@ -20,6 +20,8 @@ PSEUDO: dict[str, Primitive] = {
     "ROWPARTITION": Primitive.INTEGER,
     "ROWOFFSET": Primitive.BIGINT,
 }
+RETENTION_MS = 604_800_000
+"""How long a topic keeps its rows unless it is told: a week."""
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
 
 _STORED = {Primitive.STRING: "VARCHAR", Primitive.BYTES: "BLOB"}
@@ -70,6 +72,7 @@ class Source:
         timestamp: The column that gives ROWTIME, "" for none.
         derived: Fed by a persistent query, or a SOURCE TABLE: only such tables answer pull queries.
         rows: How many rows ever arrived; the next row's __SEQ.
+        retention_ms: How long its topic keeps a row; -1 is for ever.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Source:
     derived: bool = False
     rows: int = 0
     properties: dict[str, str] = field(default_factory=dict)
+    retention_ms: int = RETENTION_MS
 
     @property
     def keys(self) -> tuple[SourceColumn, ...]:
@@ -95,6 +99,14 @@ class Source:
     def column(self, name: str) -> SourceColumn | None:
         """The declared column of exactly this name."""
         return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def cleanup_policy(self) -> str:
+        """What its topic does with old rows."""
+        given = self.properties.get("CLEANUP_POLICY")
+        if given is not None:
+            return given
+        return "delete" if self.kind == "STREAM" else "compact,delete" if self.window_type else "compact"
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from ksql_lake.devserver import entities, intake
 from ksql_lake.devserver.catalog import Catalog, PersistentQuery
 from ksql_lake.devserver.entities import Entity
 from ksql_lake.devserver.plan import plan_query
-from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError
+from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError, bad_request
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.statements import (
     Alter,
@@ -76,11 +76,7 @@ class Commands:
                 )
                 return self._status(statement.text, f"{statement.kind.lower()}/`{statement.name}`/drop", text)
             case Terminate():
-                if not self.running.close_from_thread(statement.query_id):
-                    self.catalog.terminate(statement)
-                return self._status(
-                    statement.text, f"terminate/`{statement.query_id}`/execute", "Query terminated."
-                )
+                return self._terminate(statement)
             case Explain():
                 return self._explain(statement)
             case Insert():
@@ -121,8 +117,27 @@ class Commands:
             return {"@type": "kafka_topics", "topics": topics}
         return {"@type": "properties", "properties": [], "overwrittenProperties": [], "defaultProperties": []}
 
+    def _terminate(self, statement: Terminate) -> Entity:
+        transient = self.running.named(statement.query_id)
+        if transient is None:
+            for sink in self.catalog.terminate(statement):
+                self.running.fail_scans(sink, f"RocksDB iterator for store {sink} has closed")
+            return self._status(statement.text, f"terminate/{statement.query_id}/execute", "Query terminated.")
+        told = statement.query_id.upper()
+        if transient.plan.kind != "push":
+            raise bad_request(f"Failed to terminate query with query ID: '{told}'")
+        self.running.terminate(transient)
+        return {
+            "@type": "terminate_query",
+            "statementText": statement.text,
+            "queryId": told,
+            "wasTerminated": True,
+            "warnings": [],
+        }
+
     def _create(self, statement: Create) -> Entity:
         made = self.catalog.create(statement)
+        told = self.catalog.sources[statement.name].statement if made is not None else statement.text
         query_id = made.id if isinstance(made, PersistentQuery) else None
         if made is None:
             text = f"Cannot add {statement.kind.lower()} `{statement.name}`: already exists."
@@ -131,7 +146,7 @@ class Commands:
         else:
             text = f"{statement.kind.capitalize()} created"
         return self._status(
-            statement.text, f"{statement.kind.lower()}/`{statement.name}`/create", text, query_id=query_id
+            told, f"{statement.kind.lower()}/`{statement.name}`/create", text, query_id=query_id
         )
 
     def _status(self, text: str, command: str, message: str, *, query_id: str | None = None) -> Entity:

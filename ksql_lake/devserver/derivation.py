@@ -34,12 +34,14 @@ class Derivation:
         window_type: TUMBLING, HOPPING, SESSION or None.
         query: DuckDB query in the shape `storage.append` takes, `{rows}` standing for the source's rows.
         incremental: New source rows give new sink rows; otherwise the whole state is computed again.
+        outputs: Names of the SELECT's columns that no `*` stands for.
     """
 
     columns: tuple[SourceColumn, ...]
     window_type: str | None
     query: str
     incremental: bool
+    outputs: tuple[str, ...] = ()
 
     def over(self, source: Source, since: int = 0) -> str:
         """The query over the source's rows from arrival number `since` on."""
@@ -84,7 +86,7 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
     query = (
         f"SELECT ROWTIME, {partition} AS ROWPARTITION, {tombstone}{bounds}{values} FROM {{rows}} WHERE {where}"
     )
-    return Derivation(columns, source.window_type, query, incremental=kind == "STREAM")
+    return Derivation(columns, source.window_type, query, kind == "STREAM", _named(outputs))
 
 
 def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: str) -> Derivation:
@@ -104,7 +106,11 @@ def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: s
         f"SELECT max(ROWTIME) AS ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {bounds}"
         f"{_values(columns, real)} FROM {rows} GROUP BY {bounds}{', '.join(groups)} ORDER BY max(__SEQ)"
     )
-    return Derivation(columns, window_type, query, incremental=False)
+    return Derivation(columns, window_type, query, False, _named(outputs))
+
+
+def _named(outputs: list[Projection]) -> tuple[str, ...]:
+    return tuple(item.name for item in outputs if not item.starred)
 
 
 def _expressions(text: str, scope: Scope) -> list[str]:

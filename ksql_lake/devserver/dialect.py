@@ -12,7 +12,7 @@ from sqlglot import Token, TokenType, exp, parser, tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError, TokenError
 
-from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.refusals import RefusedError, syntax_error, too_large
 
 
 def _field_of(reader: Any, this: exp.Expr, field: exp.Expr) -> exp.Expr:
@@ -51,8 +51,9 @@ def tokenize(text: str) -> list[Token]:
     """
     try:
         return list(_DIALECT.tokenize(text))
-    except TokenError as error:
-        raise RefusedError(f"line 1:1: Syntax Error\n{error}", statement=text) from None
+    except TokenError:
+        at = text.rfind("'") if text.count("'") % 2 else max(text.rfind("`"), text.rfind('"'))
+        raise syntax_error(text, max(at, 0), "", text) from None
 
 
 def parse_expressions(text: str) -> list[exp.Expr]:
@@ -63,6 +64,8 @@ def parse_expressions(text: str) -> list[exp.Expr]:
     """
     try:
         trees = _DIALECT.parse(f"SELECT {text}")
+    except RecursionError:
+        raise too_large() from None
     except (ParseError, TokenError) as error:
         raise RefusedError(f"line 1:1: Syntax Error\n{_first_problem(error)} in {text!r}") from None
     select = trees[0] if len(trees) == 1 else None

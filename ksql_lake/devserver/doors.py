@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +15,33 @@ from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.commands import Commands
 from ksql_lake.devserver.faults import FaultBoard
-from ksql_lake.devserver.framing import framing
-from ksql_lake.devserver.negotiation import choose_writer, parse_request
+from ksql_lake.devserver.framing import JSON, Writer, framing
+from ksql_lake.devserver.negotiation import NO_TEXT, QueryRequest, choose_writer, parse_request
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.parsing import parse_statements
 from ksql_lake.devserver.plan import QueryPlan, plan_query
-from ksql_lake.devserver.refusals import HTTP2_ONLY, RefusedError, bad_request, not_implemented
-from ksql_lake.devserver.replies import entity_response
+from ksql_lake.devserver.properties import SCAN, check_allowed, check_names, check_values, consumer_number
+from ksql_lake.devserver.refusals import (
+    HTTP2_ONLY,
+    RefusedError,
+    Shown,
+    bad_request,
+    internal_error,
+    not_implemented,
+    too_large,
+)
+from ksql_lake.devserver.replies import entity_response, refusal_response
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.statements import Print, Select, Statement
 from ksql_lake.devserver.version import ServerVersion
 
+_LOG = logging.getLogger(__name__)
 CLUSTER_ID = "ksql-lake-devserver"
+SESSION_TIMEOUT = (
+    "org.apache.kafka.common.errors.InvalidSessionTimeoutException: The session timeout is not within the "
+    "range allowed by the broker (as configured by group.min.session.timeout.ms and "
+    "group.max.session.timeout.ms)."
+)
 
 
 @dataclass(eq=False)
@@ -52,8 +68,19 @@ class Doors:
 
     async def metadata(self, _request: Request) -> Response:
         """GET /v1/metadata."""
+        return entity_response({"version": self.version.text, "clusterId": self._cluster()})
+
+    async def metadata_id(self, _request: Request) -> Response:
+        """GET /v1/metadata/id."""
+        return entity_response(self._cluster())
+
+    def _cluster(self) -> dict[str, Any]:
         clusters = {"kafka-cluster": CLUSTER_ID, "ksql-cluster": "default_"}
-        return entity_response({"version": self.version.text, "scope": {"path": [], "clusters": clusters}})
+        return {"scope": {"path": [], "clusters": clusters}, "id": ""}
+
+    async def switched_off(self, _request: Request) -> Response:
+        """/clusterStatus and /heartbeat of a server without heartbeats."""
+        return Response("", 404, media_type=JSON)
 
     async def health(self, _request: Request) -> Response:
         """GET /healthcheck."""
@@ -71,20 +98,35 @@ class Doors:
 
     async def ksql(self, request: Request) -> Response:
         """POST /ksql: statements one after the other, their entities in one array."""
-        asked = parse_request(await request.body(), text_key="ksql", properties_key="streamsProperties")
+        try:
+            asked = parse_request(await request.body(), text_key="ksql", properties_key="streamsProperties")
+        except RefusedError as refusal:
+            if refusal.message != NO_TEXT:
+                raise
+            return entity_response([])
+        self._check(asked.properties)
         statements = await self.running.in_thread(parse_statements, asked.text)
         return await self.running.in_thread(self._execute_all, statements)
+
+    def _check(self, properties: dict[str, Any]) -> None:
+        """Refuse properties that this server does not know, does not let pass, or whose values are wrong."""
+        check_names(properties, self.version)
+        check_allowed(properties, self.faults.take_prohibited(properties))
+        check_values(properties, self.version)
 
     def _execute_all(self, statements: list[Statement]) -> Response:
         entities: list[dict[str, Any]] = []
         for statement in statements:
             try:
                 entity = self._commands.execute(statement)
+            except RecursionError:
+                refusal = too_large()
+                refusal.statement = statement.text
+                return refusal_response(refusal)
             except RefusedError as refusal:
-                body = refusal.body()
-                if "entities" in body:
-                    body |= {"entities": entities, "statementText": statement.text}
-                return entity_response(body, refusal.status)
+                # The entities of the statements before it are lost, although the body has a place for them.
+                refusal.statement = statement.text if refusal.statement is not None else None
+                return refusal_response(refusal)
             if entity is not None:
                 entities.append(entity)
         return entity_response(entities)
@@ -95,48 +137,92 @@ class Doors:
 
     async def query_stream(self, request: Request) -> ASGIApp:
         """POST /query-stream."""
-        if request.scope["http_version"] == "1.0" or not self.version.http1_query_stream:
+        if not self.version.http1_query_stream:
             raise RefusedError(
                 "This endpoint is only available when using HTTP2", code=HTTP2_ONLY, statement=None
             )
         return await self._query(request, query_stream=True)
 
     async def _query(self, request: Request, *, query_stream: bool) -> ASGIApp:
+        if request.scope["http_version"] == "1.0" and self.version.migrated:
+            raise bad_request("This endpoint is only available when using HTTP1.1 or HTTP2", shown="bare")
         keys = ("sql", "properties") if query_stream else ("ksql", "streamsProperties")
         asked = parse_request(await request.body(), text_key=keys[0], properties_key=keys[1])
+        if not query_stream:
+            self._check(asked.properties)
         writer = choose_writer(
             request.headers.get("accept"),
             query_stream=query_stream,
             migrated=asked.migrated,
             version=self.version,
         )
-        plan = await self.running.in_thread(self._plan, asked.text)
+        plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
         query = self.running.register(plan, asked.text)
+        frame = framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text)
+        query.closable, query.properties = frame.closable, asked.properties
         return QueryAnswer(
             query,
             self.running,
-            framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text),
+            frame,
             earliest=asked.earliest if asked.earliest is not None else plan.source.kind == "TABLE",
             final_message=self.version.final_message,
-            # Clients of these two forms take a chunk for a row; v1 is read by lines, so large chunks do.
             row_chunks=self.options.row_chunks or writer in ("delimited", "json_array"),
+            labelled=self.version.labels_rows or writer == "legacy",
             faults=self.faults.take_for_query(plan.source.name),
+            refusal=self._consumer_refusal(plan, asked, writer) or self._scan_refusal(plan, writer, request),
+            empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
         )
 
-    def _plan(self, text: str) -> QueryPlan:
+    def _scan_refusal(self, plan: QueryPlan, writer: Writer, request: Request) -> str | None:
+        """Why a table cannot be scanned; the newer writer of later releases mostly loses it (see `empty`)."""
+        if not _session_scan(plan):
+            return None
+        if writer != "legacy" and self.version.loses_errors:
+            return None
+        if self.version.release == (0, 24) and writer != "legacy":
+            return "Error in processing query. Check server logs for details."
+        server = "{}:{}".format(*(request.scope.get("server") or ("127.0.0.1", 8088)))
+        reason = (
+            f"Error executing query locally at node http://{server}/: Table scan unsupported on session tables"
+        )
+        return f"Unable to execute pull query: io.confluent.ksql.util.KsqlException: {reason}"
+
+    def _consumer_refusal(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> str | None:
+        """Why the query's consumer cannot join its group: the broker allows no such session time-out."""
+        session = consumer_number(asked.properties, "session.timeout.ms")
+        if plan.kind == "pull_table" or session is None or not self.faults.take_session_limit(session):
+            return None
+        prefix = "" if writer == "legacy" else "org.apache.kafka.streams.errors.StreamsException: "
+        return prefix + SESSION_TIMEOUT
+
+    def _plan(self, asked: QueryRequest, query_stream: bool, writer: Writer) -> QueryPlan:
+        """Read and plan a query; mistakes of the plan are told in another way than those of the text."""
+        shown: Shown = "chunked" if query_stream else "labelled"
         with closing(self.catalog.cursor()) as cursor:
             try:
-                select = _only_select(text)
-                return plan_query(select, self.catalog.find(select.source), self.version, cursor)
+                select = _only_select(asked.text)
+                source = self.catalog.find(select.source)
+                shown = "labelled" if writer == "legacy" else "chunked"
+                return plan_query(select, source, self.version, cursor, scan=_flag(asked.properties.get(SCAN)))
+            except RecursionError:
+                told = too_large()
+                told.shown, told.statement = shown, asked.text
+                raise told from None
             except RefusedError as refusal:
-                refusal.statement = refusal.statement or text
-                raise
+                told = refusal
+                if refusal.unexpected and shown == "chunked":
+                    _LOG.error("%s: %s", asked.text, refusal.message)
+                    told = internal_error()
+                told.shown = shown
+                if told.statement is not None:
+                    told.statement = told.statement or asked.text
+                raise told from None
 
     async def close_query(self, request: Request) -> Response:
         """POST /close-query."""
         asked = parse_request(await request.body(), text_key="queryId", properties_key="properties")
         if not self.running.close(asked.text):
-            raise bad_request(f"No query with id {asked.text}")
+            raise bad_request(f"No query with id {asked.text}", shown="bare")
         return Response(status_code=200)
 
 
@@ -148,5 +234,16 @@ def _only_select(text: str) -> Select:
     if isinstance(statement, Print):
         raise not_implemented("PRINT")
     if not isinstance(statement, Select):
-        raise RefusedError(f"Statement type `{type(statement).__name__}` not supported for this resource")
+        raise bad_request(
+            "Statement type `io.confluent.ksql.parser.KsqlParser$PreparedStatement' not supported for this "
+            "resource"
+        )
     return statement
+
+
+def _session_scan(plan: QueryPlan) -> bool:
+    return plan.kind == "pull_table" and plan.source.window_type == "SESSION"
+
+
+def _flag(value: object) -> bool | None:
+    return None if value is None else str(value).lower() == "true"

@@ -14,7 +14,7 @@ from sqlglot import exp
 from ksql_lake.devserver.columns import PSEUDO, WINDOW_BOUNDS, literal, quoted
 from ksql_lake.devserver.functions import call
 from ksql_lake.devserver.inference import INTEGERS, Scope, column_name, field_name, identifier, type_of
-from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.refusals import RefusedError, unresolved
 from ksql_lake.schema import Map, Primitive, Struct
 
 _BINARY: dict[type[exp.Expr], str] = {
@@ -53,7 +53,7 @@ def _(node: exp.Column, scope: Scope) -> str:
         return quoted(column.stored_as)
     if name in PSEUDO or (name in WINDOW_BOUNDS and scope.source.window_type):
         return name
-    raise RefusedError(f"Column '{name}' cannot be resolved.")
+    raise unresolved(name)
 
 
 @translate.register
@@ -94,7 +94,8 @@ def _(node: exp.Binary, scope: Scope) -> str:
         return f"({left} {'||' if text else '+'} {right})"
     if isinstance(node, exp.Div):
         whole = all(type_of(side, scope) in INTEGERS for side in (node.this, node.expression))
-        return f"({left} {'//' if whole else '/'} {right})"
+        # A whole number through zero is NULL in the row, and no failure of the query.
+        return f"({left} // nullif({right}, 0))" if whole else f"({left} / {right})"
     if type(node) not in _BINARY:
         raise RefusedError(f"The ksql-lake devserver does not know this expression: {node.sql()}")
     return f"({left} {_BINARY[type(node)]} {right})"
@@ -118,7 +119,7 @@ def epoch_ms(text: str) -> int:
     try:
         moment = datetime.fromisoformat(padded)
     except ValueError:
-        raise RefusedError(f"Failed to parse timestamp '{text}'") from None
+        raise RefusedError(f"Failed to parse timestamp '{text}'", unexpected=True) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
@@ -162,7 +163,7 @@ def _(node: exp.Dot, scope: Scope) -> str:
     base = type_of(node.this, scope)
     name = field_name(node.expression)
     if isinstance(base, Struct) and name not in dict(base.fields):
-        raise RefusedError(f"Could not find field '{name}' in STRUCT {base.text}.")
+        raise RefusedError(f"Could not find field '{name}' in STRUCT {base.text}.", unexpected=True)
     return f"struct_extract({translate(node.this, scope)}, {literal(name)})"
 
 

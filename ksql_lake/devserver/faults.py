@@ -7,14 +7,14 @@ switches itself off after that many queries (or requests).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
 
 from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
 
-RequestFault = Literal["not_ready", "busy", "drop"]
+RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit"]
 QueryFault = Literal[
     "cut_row",
     "cut_chunk",
@@ -31,7 +31,7 @@ QueryFault = Literal[
     "replay",
     "no_positions",
 ]
-REQUEST_FAULTS = ("not_ready", "busy", "drop")
+REQUEST_FAULTS = ("not_ready", "busy", "drop", "prohibit", "session_limit")
 STOPPING = ("cut_row", "cut_chunk", "reset", "error", "hang", "short", "no_final", "no_bracket")
 
 
@@ -39,7 +39,9 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One switch.
 
     Kinds that concern a request: `not_ready` (every route but /chc answers 503), `busy` (queries get 429),
-    `drop` (queries: the connection closes without an answer). Kinds that concern a query, all after
+    `drop` (queries: the connection closes without an answer), `prohibit` (whoever overrides `property` gets
+    400/40000), `session_limit` (a query whose consumer asks for a session time-out of more than `limit_ms`
+    fails at once, as with a broker's group.max.session.timeout.ms). Kinds that concern a query, all after
     `after_rows` whole rows (None: after the last): `cut_row` (TCP closes in the middle of the next row),
     `cut_chunk` (TCP closes between two rows and two HTTP chunks), `reset` (TCP reset), `error` (errorMessage),
     `no_final` (clean end with `]` but without finalMessage), `no_bracket` (clean HTTP end, no `]` either),
@@ -57,6 +59,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         code: Error code of `error`.
         rows: How many rows `duplicate` and `replay` repeat.
         rows_per_second: Speed of `slow`.
+        property: Name that `prohibit` refuses.
+        limit_ms: The broker's limit of `session_limit`.
     """
 
     kind: RequestFault | QueryFault
@@ -67,6 +71,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     code: int = 50000
     rows: int = 1
     rows_per_second: float = 100.0
+    property: str = ""
+    limit_ms: int = 1_800_000
 
 
 class FaultBoard:
@@ -105,6 +111,16 @@ class FaultBoard:
         taken = self._take(lambda fault: fault.kind in kinds, most=1)
         return taken[0] if taken else None
 
+    def take_prohibited(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the names that may not be overridden."""
+        given = set(names)
+        taken = self._take(lambda fault: fault.kind == "prohibit" and fault.property in given)
+        return tuple(fault.property for fault in taken)
+
+    def take_session_limit(self, session_ms: int) -> bool:
+        """Whether the broker refuses a consumer with this session time-out."""
+        return bool(self._take(lambda fault: fault.kind == "session_limit" and session_ms > fault.limit_ms))
+
     def _take(self, applies: Callable[[Fault], bool], most: int | None = None) -> tuple[Fault, ...]:
         taken: list[Fault] = []
         kept: list[tuple[Fault, int | None]] = []
@@ -124,7 +140,11 @@ def refusal_of(fault: Fault) -> RefusedError:
     """The answer a request gets from a `not_ready` or `busy` fault."""
     if fault.kind == "not_ready":
         return RefusedError(
-            "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
+            "KSQL is not yet ready to serve requests.",
+            status=503,
+            code=NOT_READY,
+            statement=None,
+            shown="bare",
         )
     return RefusedError(
         "Host is at rate limit for pull queries. Currently set to 1.0 qps.",

@@ -1,6 +1,7 @@
 """The four ways a response is written: v1 rows (two writers), delimited lines, one JSON array.
 
-Pure text: what stands before, between and behind rows. How the rows themselves read is in `wire`.
+Pure text: what stands before, between and behind rows, and which of it is a HTTP chunk of its own. How the rows
+themselves read is in `wire`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ from ksql_lake.devserver.plan import QueryKind
 from ksql_lake.schema import Schema
 
 Writer = Literal["v1", "legacy", "delimited", "json_array"]
+Parts = tuple[str, ...]
+"""Text, each element a HTTP chunk of its own."""
 
 V1 = "application/vnd.ksql.v1+json"
 DELIMITED = "application/vnd.ksqlapi.delimited.v1"
 JSON = "application/json"
+
+TABLE_CHUNK = 5200
+"""Bytes after which the newer writer ends a chunk of a table pull, behind a row."""
+LEGACY_TABLE_CHUNK = 51_000
+LONG_STRING = 250
+"""Characters of a string from which on the older writer splits a stream's row over several chunks."""
 
 
 def compact(value: object) -> str:
@@ -27,38 +36,59 @@ def compact(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """Everything around the values of a response.
+    """Everything around the values of a response, and how it is cut into chunks.
 
     Attributes:
         head: Text before the first row.
         before_row: Text before a row's first value.
         after_row: Text behind a row's last value.
         after_tombstone: The same for a deleted table key; None where the form cannot say it.
-        end: Text of a clean end without final message.
-        final_end: Text behind a final message; None where the form has none.
-        keepalive: Text sent in each idle second of a push query.
+        gap: Text behind each row that is a chunk of its own.
+        end: A clean end without final message.
+        final_before: What stands before a final message that is no limit's.
+        final_end: What stands behind a final message; None where the form has none.
+        error_head: What stands before an error and is no part of its chunk.
+        keepalive: Text sent in each second without a row.
+        gathered: Bytes that rows are gathered up to before they are sent as a chunk; 0 sends each row as one.
+        first_alone: The first row leaves with the head; only the others are gathered.
+        splits: Rows with long strings are split over several chunks.
+        transfer_first: `Transfer-Encoding` stands before `content-type`.
+        closable: `/close-query` knows the query.
     """
 
     content_type: str
-    head: str
+    head: Parts
     before_row: str
     after_row: str
     after_tombstone: str | None
-    end: str
-    final_end: str | None
+    end: Parts
+    final_end: Parts | None
     error_before: str
     error_after: str
+    error_end: Parts = ()
+    error_head: Parts = ()
+    gap: str = ""
+    final_before: Parts = ()
     keepalive: str = ""
+    gathered: int = 0
+    first_alone: bool = False
+    splits: bool = False
+    transfer_first: bool = True
+    closable: bool = True
 
-    def final(self, message: str) -> str:
+    def final(self, message: str, *, limit: bool = False) -> Parts:
         """The end with a final message, or the plain one where the form has none."""
         if self.final_end is None:
             return self.end
-        return compact({"finalMessage": message}) + self.final_end
+        return (*(() if limit else self.final_before), compact({"finalMessage": message}), *self.final_end)
 
-    def error(self, error: Mapping[str, object]) -> str:
+    def error(self, error: Mapping[str, object]) -> Parts:
         """The end after a failure."""
-        return self.error_before + compact(error) + self.error_after
+        return (
+            *self.error_head,
+            self.error_before + compact(error) + self.error_after,
+            *self.error_end,
+        )
 
 
 def framing(
@@ -76,31 +106,66 @@ def framing(
     if writer in ("delimited", "json_array"):
         return _query_stream(writer, query_id, schema)
     header = "[" + compact({"header": {"queryId": query_id, "schema": schema_text or schema.text}})
-    legacy = writer == "legacy"
-    content_type = JSON if legacy else V1
     if kind == "pull_table":
-        return Framing(
-            content_type=content_type,
-            head=header,
-            before_row=',\n{"row":{"columns":[',
-            after_row="]}}",
-            after_tombstone=None,
-            end="]",
-            final_end=None,
-            error_before=',\n{"errorMessage":',
-            error_after="}]\n" if legacy else "}]",
-        )
+        return _table(header, legacy=writer == "legacy")
+    return _legacy_stream(header, kind) if writer == "legacy" else _stream(header)
+
+
+def _table(header: str, *, legacy: bool) -> Framing:
     return Framing(
-        content_type=content_type,
-        head=header + ",\n",
+        content_type=JSON if legacy else V1,
+        head=(header,),
+        before_row=',\n{"row":{"columns":[',
+        after_row="]}}",
+        after_tombstone=None,
+        end=("]",),
+        final_end=None,
+        error_before=',\n{"errorMessage":',
+        error_after="}" if legacy else "}]",
+        error_end=("]\n",) if legacy else (),
+        gathered=LEGACY_TABLE_CHUNK if legacy else TABLE_CHUNK,
+        first_alone=legacy,
+        transfer_first=not legacy,
+        closable=not legacy,
+    )
+
+
+def _stream(header: str) -> Framing:
+    return Framing(
+        content_type=V1,
+        head=(header + ",\n",),
         before_row='{"row":{"columns":[',
         after_row="]}},\n",
         after_tombstone='],"tombstone":true}},\n',
-        end="]\n" if legacy else "]",
-        final_end="]\n" if legacy else "]",
-        error_before='\n{"errorMessage":' if legacy else '{"errorMessage":',
-        error_after="},\n" if legacy else "},\n]",
-        keepalive="\n" if legacy and kind == "push" else "",
+        end=("]",),
+        final_end=("]",),
+        error_before='{"errorMessage":',
+        error_after="},\n",
+        error_end=("]",),
+    )
+
+
+def _legacy_stream(header: str, kind: QueryKind) -> Framing:
+    # Its pull queries notice their end when they have waited for a row, and waiting writes a newline.
+    waited = () if kind == "push" else ("\n",)
+    return Framing(
+        content_type=JSON,
+        head=(header, ",\n"),
+        before_row='{"row":{"columns":[',
+        after_row="]}}",
+        after_tombstone='],"tombstone":true}}',
+        gap=",\n",
+        end=(*waited, "]\n"),
+        final_before=waited,
+        final_end=("]\n",),
+        error_head=("\n",),
+        error_before='{"errorMessage":',
+        error_after="}",
+        error_end=(",\n",),
+        keepalive="\n",
+        splits=True,
+        transfer_first=False,
+        closable=False,
     )
 
 
@@ -114,5 +179,5 @@ def _query_stream(writer: Writer, query_id: str, schema: Schema) -> Framing:
         }
     )
     if writer == "delimited":
-        return Framing(DELIMITED, head + "\n", "[", "]\n", None, "", None, "", "\n")
-    return Framing(JSON, "[" + head, ",[", "]", None, "]", None, ",", "]")
+        return Framing(DELIMITED, (head + "\n",), "[", "]\n", None, (), None, "", "\n")
+    return Framing(JSON, ("[" + head,), ",[", "]", None, ("]",), None, ",", "", ("]",))

@@ -103,12 +103,14 @@ def call(name: str, arguments: Sequence[str], *, aggregates: bool) -> str:
     if template is None and name in AGGREGATE:
         raise RefusedError(f"Aggregate function {name} needs a GROUP BY in a CREATE TABLE ... AS SELECT.")
     if template is None:
-        raise RefusedError(f"Can't find any functions with the name '{name}'")
+        raise RefusedError(f"Can't find any functions with the name '{name}'", unexpected=True)
     wanted = 1 + max((int(digit) for digit in re.findall(r"\{(\d)\}", template)), default=-1)
     if "{*}" in template:
         return template.replace("{*}", ", ".join(arguments))
     if len(arguments) != wanted:
-        raise RefusedError(f"Function '{name}' takes {wanted} arguments here, not {len(arguments)}.")
+        raise RefusedError(
+            f"Function '{name}' takes {wanted} arguments here, not {len(arguments)}.", unexpected=True
+        )
     return template.format(*arguments)
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ksql_lake.devserver.body import EXTENSION
 from ksql_lake.devserver.faults import FaultBoard, refusal_of
 from ksql_lake.devserver.options import Options
-from ksql_lake.devserver.refusals import UNAUTHORIZED, RefusedError
+from ksql_lake.devserver.refusals import SERVER_ERROR, UNAUTHORIZED, RefusedError
 from ksql_lake.devserver.replies import refusal_response
 
 _OPEN_PATHS = ("/healthcheck", "/v1/metadata", "/v1/metadata/id", "/chc/ready", "/chc/live")
@@ -31,7 +31,17 @@ class Gate:
         if scope["type"] != "http" or scope["path"].startswith("/devserver"):
             await self.app(scope, receive, send)
             return
-        path = scope["path"]
+        path, headers = scope["path"], dict(scope["headers"])
+        if scope["http_version"] == "1.1" and b"host" not in headers:
+            refusal = RefusedError(
+                "For HTTP/1.x requests, the 'Host' header is required",
+                status=400,
+                code=SERVER_ERROR,
+                statement=None,
+                shown="bare",
+            )
+            await refusal_response(refusal)(scope, receive, send)
+            return
         fault = self.faults.take_for_request(query=path in _QUERY_PATHS, probe=path.startswith("/chc/"))
         if fault is not None and fault.kind == "drop":
             scope["extensions"][EXTENSION]["transport"].abort()
@@ -39,7 +49,7 @@ class Gate:
                 pass
         elif fault is not None:
             await refusal_response(refusal_of(fault))(scope, receive, send)
-        elif path not in _OPEN_PATHS and not self._known(dict(scope["headers"]).get(b"authorization", b"")):
+        elif path not in _OPEN_PATHS and not self._known(headers.get(b"authorization", b"")):
             refusal = RefusedError("Unauthorized", status=401, code=UNAUTHORIZED, statement=None)
             await refusal_response(refusal)(scope, receive, send)
         else:

@@ -12,7 +12,7 @@ from functools import singledispatch
 from sqlglot import exp
 
 from ksql_lake.devserver.columns import PSEUDO, WINDOW_BOUNDS, Source
-from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.refusals import RefusedError, unresolved
 from ksql_lake.schema import Array, KsqlType, Map, Primitive, Struct
 
 INTEGERS = frozenset({Primitive.INTEGER, Primitive.BIGINT})
@@ -47,7 +47,7 @@ def column_name(node: exp.Column, scope: Scope) -> str:
     """
     table = node.args.get("table")
     if table is not None and identifier(table) not in (scope.alias, scope.source.name):
-        raise RefusedError(f"Column '{identifier(table)}.{identifier(node.this)}' cannot be resolved.")
+        raise unresolved(f"{identifier(table)}.{identifier(node.this)}")
     return identifier(node.this)
 
 

@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from ksql_lake.devserver.framing import DELIMITED, JSON, V1, Writer
-from ksql_lake.devserver.refusals import RefusedError, bad_request
+from ksql_lake.devserver.properties import MIGRATE
+from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError, bad_request, not_found
 from ksql_lake.devserver.version import ServerVersion
 
-_PROPERTY_PREFIXES = (
-    "ksql.", "acks", "auto.", "buffered.", "cache.", "client.", "commit.", "compression.", "consumer.",
-    "default.", "enable.", "fetch.", "group.", "isolation.", "linger.", "max.", "metadata.", "num.",
-    "processing.", "producer.", "receive.", "request.", "retries", "security.", "send.", "session.", "state.",
-    "statestore.", "topology.",
-)  # fmt: skip
-MIGRATE = "ksql.endpoint.migrate.query"
+NO_TEXT = '"ksql" field must be populated'
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """A parsed /query, /query-stream or /ksql body."""
+    """A parsed /query, /query-stream, /ksql or /close-query body.
+
+    Attributes:
+        properties: What the request overrides; values as they came.
+        request_properties: What the request says of itself, e.g. which partitions to read.
+    """
 
     text: str
     properties: dict[str, Any]
+    request_properties: dict[str, Any]
 
     @property
     def earliest(self) -> bool | None:
@@ -44,22 +45,40 @@ def parse_request(body: bytes, *, text_key: str, properties_key: str) -> QueryRe
     """Read a request body.
 
     Raises:
-        RefusedError: It is no JSON object, has no statement, or names an unknown property.
+        RefusedError: It is no JSON object, or has no statement.
     """
+    if not body:
+        raise RefusedError(
+            'Cannot invoke "io.vertx.core.buffer.Buffer.getBytes()" because "<parameter1>" is null',
+            status=500,
+            code=SERVER_ERROR,
+            statement=None,
+            shown="bare",
+        )
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise bad_request(f"Invalid JSON in request: {error}") from None
+        raise bad_request(f"Invalid JSON in request: {error}", shown="bare") from None
     if not isinstance(document, dict):
-        raise bad_request("Invalid JSON in request: not an object")
+        raise bad_request("Invalid JSON in request: not an object", shown="bare")
     text = document.get(text_key)
     if not isinstance(text, str):
-        raise bad_request(f"Invalid JSON in request: Missing required creator property '{text_key}'")
-    properties = document.get(properties_key) or {}
-    for name in properties:
-        if not name.startswith(_PROPERTY_PREFIXES):
-            raise bad_request(f"Not recognizable as ksql, streams, consumer, or producer property: '{name}'")
-    return QueryRequest(text, properties)
+        raise _without_text(body, text_key)
+    return QueryRequest(text, document.get(properties_key) or {}, document.get("requestProperties") or {})
+
+
+def _without_text(body: bytes, key: str) -> RefusedError:
+    if key == "ksql":
+        return bad_request(NO_TEXT)
+    kind = "CloseQueryArgs" if key == "queryId" else "QueryStreamArgs"
+    lines = body.rstrip().decode(errors="replace").splitlines()
+    return bad_request(
+        f"Invalid JSON in request: Missing required creator property '{key}' (index 0)\n at [Source: REDACTED "
+        f"(`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {len(lines)}, column: "
+        f"{len(lines[-1])}] "
+        f'(through reference chain: io.confluent.ksql.rest.entity.{kind}["{key}"])',
+        shown="bare",
+    )
 
 
 def choose_writer(accept: str | None, *, query_stream: bool, migrated: bool, version: ServerVersion) -> Writer:
@@ -72,16 +91,16 @@ def choose_writer(accept: str | None, *, query_stream: bool, migrated: bool, ver
         version: What this server plays.
 
     Raises:
-        RefusedError: None fits: 404 on /query-stream, 406 on /query.
+        RefusedError: None fits: 404.
     """
     wanted = _preferred(accept)
     if not query_stream and not (migrated and version.migrated):
-        return _first(wanted, {V1: "legacy", JSON: "legacy", "*/*": "legacy", "": "legacy"}, status=406)
+        return _first(wanted, {V1: "legacy", JSON: "legacy", "*/*": "legacy", "": "legacy"})
     if query_stream:
         forms: dict[str, Writer] = {V1: "v1", JSON: "json_array", DELIMITED: "delimited", "*/*": "delimited"}
-        return _first(wanted, {**forms, "": "delimited"}, status=404)
+        return _first(wanted, {**forms, "": "delimited"})
     forms = {V1: "v1", JSON: "v1", DELIMITED: "delimited", "*/*": "delimited"}
-    return _first(wanted, {**forms, "": "v1"}, status=406)
+    return _first(wanted, {**forms, "": "v1"})
 
 
 def _preferred(accept: str | None) -> list[str]:
@@ -95,10 +114,8 @@ def _preferred(accept: str | None) -> list[str]:
     return [name for _, name in sorted(weighted, key=lambda pair: pair[0])]
 
 
-def _first(wanted: list[str], forms: dict[str, Writer], *, status: int) -> Writer:
+def _first(wanted: list[str], forms: dict[str, Writer]) -> Writer:
     for name in wanted:
         if name in forms:
             return forms[name]
-    raise RefusedError(
-        "Not Found" if status == 404 else "Not Acceptable", status=status, code=status * 100, statement=None
-    )
+    raise not_found()

@@ -21,8 +21,8 @@ class Options:
         sample_days: Days of the sample, from 2025-01-06 on.
         user: Name and password every request must show (basic), or None.
         token: Bearer token every request must show, or None.
-        row_chunks: One HTTP chunk per row also for v1 rows, as the real server sends streams; without it they
-            come in large chunks.
+        row_chunks: Rows come in the HTTP chunks of the real writers; without it those of streams come in large
+            ones, which no ksqlDB does.
         ready_file: Written with the URL once the server answers.
         until_stdin_closes: Stop when whoever holds the other end of standard input is gone.
         memory_limit: DuckDB's, e.g. `2GB`.
@@ -41,7 +41,7 @@ class Options:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
-    row_chunks: bool = False
+    row_chunks: bool = True
     ready_file: Path | None = None
     until_stdin_closes: bool = False
     memory_limit: str | None = None

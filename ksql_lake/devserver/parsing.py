@@ -14,7 +14,7 @@ from sqlglot import TokenType
 from ksql_lake.devserver.columns import Kind
 from ksql_lake.devserver.definitions import read_columns, read_properties, read_type
 from ksql_lake.devserver.dialect import tokenize
-from ksql_lake.devserver.refusals import not_implemented
+from ksql_lake.devserver.refusals import not_implemented, syntax_error
 from ksql_lake.devserver.statements import (
     Alter,
     ColumnDefinition,
@@ -30,7 +30,7 @@ from ksql_lake.devserver.statements import (
     Statement,
     Terminate,
 )
-from ksql_lake.devserver.tokens import TokenCursor, syntax_error
+from ksql_lake.devserver.tokens import TokenCursor
 
 _CLAUSES = ("FROM", "WINDOW", "WHERE", "GROUP", "PARTITION", "HAVING", "ORDER", "EMIT", "LIMIT")
 _JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "FULL", "OUTER", ",")
@@ -58,7 +58,7 @@ def parse_statements(text: str) -> list[Statement]:
 def _statement(cursor: TokenCursor) -> Statement:
     first = cursor.word()
     if first not in _READERS:
-        raise cursor.unexpected(f"one of {', '.join(_READERS)}")
+        raise cursor.unknown_statement(tuple(_READERS))
     statement = _READERS[first](cursor)
     cursor.end()
     return statement
@@ -75,7 +75,12 @@ def _select(cursor: TokenCursor) -> Select:
     joins = bool(cursor.text_until(*_CLAUSES[1:]))
 
     def clause(*words: str) -> str:
-        return cursor.text_until(*_CLAUSES) if cursor.take(*words) else ""
+        if not cursor.take(*words):
+            return ""
+        text = cursor.text_until(*_CLAUSES)
+        if not text:
+            raise cursor.empty()
+        return text
 
     window, where = clause("WINDOW"), clause("WHERE")
     group_by, partition_by = clause("GROUP", "BY"), clause("PARTITION", "BY")

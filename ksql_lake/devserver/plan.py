@@ -12,29 +12,32 @@ from typing import Literal
 import duckdb
 from sqlglot import exp
 
+from ksql_lake.devserver.checks import PULL_HELP, check_condition, check_keyed, in_clause
 from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, ksql_type, quoted, stored_type
 from ksql_lake.devserver.dialect import parse_expressions
 from ksql_lake.devserver.expressions import translate
 from ksql_lake.devserver.inference import Scope, column_name, identifier, type_of
-from ksql_lake.devserver.refusals import RefusedError, not_implemented
+from ksql_lake.devserver.refusals import RefusedError, not_implemented, unresolved
 from ksql_lake.devserver.statements import Select
 from ksql_lake.devserver.version import ServerVersion
 from ksql_lake.schema import Column, Decimal, KsqlType, Primitive, Schema
 
 QueryKind = Literal["pull_table", "pull_stream", "push"]
-_PULL_HELP = (
-    "See https://cnfl.io/queries for more info.\nAdd EMIT CHANGES if you intended to issue a push query."
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One output column: its name, type, DuckDB expression, and the declared column it copies, if any."""
+    """One output column: its name, type, DuckDB expression, and the declared column it copies, if any.
+
+    Attributes:
+        starred: A `*` stands for it.
+    """
 
     name: str
     type: KsqlType
     expression: str
     copies: str | None = None
+    starred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,21 @@ class QueryPlan:
 
 
 def plan_query(
-    select: Select, source: Source, version: ServerVersion, cursor: duckdb.DuckDBPyConnection
+    select: Select,
+    source: Source,
+    version: ServerVersion,
+    cursor: duckdb.DuckDBPyConnection,
+    *,
+    scan: bool | None = None,
 ) -> QueryPlan:
     """Check a transient query against its source and this version's rules.
+
+    Args:
+        select: The query.
+        source: What it reads.
+        version: Whose rules.
+        cursor: Any cursor of the server's database.
+        scan: Whether the request allows table scans; None leaves it to the release.
 
     Raises:
         RefusedError: With ksqlDB's own words where those are known.
@@ -110,7 +125,7 @@ def plan_query(
     if kind == "push":
         _check_push(select)
         if not version.offsets:
-            _check_offsets(projections, condition, scope)
+            _check_offsets(projections, condition, scope, select)
     else:
         _check_pull(select, source, version)
         _check_pull_columns(projections, condition, scope)
@@ -120,11 +135,29 @@ def plan_query(
             and any(isinstance(item, exp.Star) for item in projections)
         ):
             raise RefusedError("Pull queries on tables cannot combine * with other columns.")
-    outputs = project(projections, scope, cursor)
-    where = translate(condition, scope) if condition is not None else "TRUE"
-    bind(f"SELECT 1 FROM {quoted(source.storage)} WHERE {where}", cursor)
+        if kind == "pull_table" and not (version.table_scan if scan is None else scan):
+            check_keyed(condition, scope)
+    try:
+        outputs = project(projections, scope, cursor)
+    except RefusedError as refusal:
+        raise in_clause(refusal, "SELECT", select.text) from None
+    where = _condition(condition, scope, select, cursor)
     star_only = len(projections) == 1 and isinstance(projections[0], exp.Star)
     return QueryPlan(kind, source, tuple(outputs), where, select.limit, select.text, star_only)
+
+
+def _condition(
+    condition: exp.Expr | None, scope: Scope, select: Select, cursor: duckdb.DuckDBPyConnection
+) -> str:
+    if condition is None:
+        return "TRUE"
+    try:
+        check_condition(condition, scope)
+        where = translate(condition, scope)
+    except RefusedError as refusal:
+        raise in_clause(refusal, "WHERE", select.text) from None
+    bind(f"SELECT 1 FROM {quoted(scope.source.storage)} WHERE {where}", cursor)
+    return where
 
 
 def _kind(select: Select, source: Source) -> QueryKind:
@@ -146,10 +179,10 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
     for clause, present in clauses.items():
         if present:
             raise RefusedError(
-                f"Pull queries don't support {clause} clauses. {_PULL_HELP}", statement=select.text
+                f"Pull queries don't support {clause} clauses. {PULL_HELP}", statement=select.text
             )
     if select.limit is not None and not version.pull_limit:
-        raise RefusedError(f"Pull queries don't support LIMIT clauses. {_PULL_HELP}", statement=select.text)
+        raise RefusedError(f"Pull queries don't support LIMIT clauses. {PULL_HELP}", statement=select.text)
     if source.kind == "STREAM" and not version.stream_pulls:
         raise RefusedError(
             "Pull queries on streams are disabled. To create a push query on the stream, add EMIT CHANGES "
@@ -160,7 +193,7 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
     if source.kind == "TABLE" and not source.derived:
         raise RefusedError(
             f"The `{source.name}` table isn't queryable. To derive a queryable table, you can do 'CREATE TABLE "
-            f"QUERYABLE_{source.name} AS SELECT * FROM {source.name}'. {_PULL_HELP}",
+            f"QUERYABLE_{source.name} AS SELECT * FROM {source.name}'. {PULL_HELP}",
             statement=select.text,
         )
 
@@ -170,12 +203,14 @@ def _check_push(select: Select) -> None:
         raise not_implemented("A push query with JOIN, WINDOW, GROUP BY, PARTITION BY or HAVING")
 
 
-def _check_offsets(projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope) -> None:
-    nodes = [*projections, *([condition] if condition is not None else [])]
-    used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
-    for name in ("ROWPARTITION", "ROWOFFSET"):
-        if name in used:
-            raise RefusedError(f"Column '{name}' cannot be resolved.")
+def _check_offsets(
+    projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope, select: Select
+) -> None:
+    for clause, nodes in (("SELECT", projections), ("WHERE", [condition] if condition is not None else [])):
+        used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
+        for name in ("ROWPARTITION", "ROWOFFSET"):
+            if name in used:
+                raise in_clause(unresolved(name), clause, select.text)
 
 
 def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope) -> None:
@@ -184,7 +219,9 @@ def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None,
         forbidden = [name for name in ("ROWPARTITION", "ROWOFFSET") if name in used]
         if forbidden:
             names = ", ".join(f"`{name}`" for name in forbidden)
-            raise RefusedError(f"Pull queries don't support the following columns in {clause} clauses: {names}")
+            raise RefusedError(
+                f"Pull queries don't support the following columns in {clause} clauses: {names}\n {PULL_HELP}"
+            )
 
 
 def project(nodes: list[exp.Expr], scope: Scope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
@@ -202,17 +239,17 @@ def project(nodes: list[exp.Expr], scope: Scope, cursor: duckdb.DuckDBPyConnecti
     names = [item.name for item in outputs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise RefusedError(f"The projection contains a duplicate column: `{twice[0]}`")
+        raise RefusedError(f"The projection contains a duplicate column: `{twice[0]}`", unexpected=True)
     return outputs
 
 
 def star(source: Source) -> list[Projection]:
     """What `*` stands for: keys, window bounds, then the rest in declared order."""
     bounds = WINDOW_BOUNDS if source.window_type else ()
-    keys = [Projection(item.name, item.type, quoted(item.stored_as), item.name) for item in source.keys]
-    windows = [Projection(name, Primitive.BIGINT, name, name) for name in bounds]
+    keys = [Projection(item.name, item.type, quoted(item.stored_as), item.name, True) for item in source.keys]
+    windows = [Projection(name, Primitive.BIGINT, name, name, True) for name in bounds]
     rest = [
-        Projection(item.name, item.type, quoted(item.stored_as), item.name)
+        Projection(item.name, item.type, quoted(item.stored_as), item.name, True)
         for item in source.columns
         if item.role != "KEY"
     ]
@@ -222,6 +259,8 @@ def star(source: Source) -> list[Projection]:
 def _output(node: exp.Expr, scope: Scope, cursor: duckdb.DuckDBPyConnection, taken: set[str]) -> Projection:
     value = node.this if isinstance(node, exp.Alias) else node
     expression = translate(value, scope)
+    if isinstance(value, exp.Null):
+        raise RefusedError("A NULL literal has no type.", unexpected=True)
     kind = type_of(value, scope)
     if not isinstance(value, exp.Column | exp.Dot) or kind is None:
         found = _expression_type(expression, scope, cursor)

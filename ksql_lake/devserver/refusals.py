@@ -6,6 +6,8 @@ framed: an answer that has already begun carries the same sentence in its own wa
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ksql_lake.errors import StatementError
 
 BAD_REQUEST = 40000
@@ -19,6 +21,9 @@ TOO_MANY_REQUESTS = 42900
 SERVER_ERROR = 50000
 NOT_READY = 50302
 
+Shown = Literal["labelled", "bare", "chunked"]
+"""How a refusal's body travels: with its content type, without, or without and as one chunk."""
+
 
 class RefusedError(StatementError):
     """The request gets this error body and no result.
@@ -28,15 +33,30 @@ class RefusedError(StatementError):
         status: HTTP status.
         code: ksqlDB's error code.
         statement: The statement's text when the body is a `statement_error`, None for a `generic_error`.
+        shown: How the body travels; what is refused while a query is planned is chunked.
+        unexpected: A mistake that a real server does not expect in a SELECT: it hides the reason in its log.
+
+    Attributes:
+        column: The name that no column has, where that is what is wrong.
     """
 
     def __init__(
-        self, message: str, *, status: int = 400, code: int = BAD_STATEMENT, statement: str | None = ""
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: int = BAD_STATEMENT,
+        statement: str | None = "",
+        shown: Shown = "labelled",
+        unexpected: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.statement = statement
+        self.shown = shown
+        self.column: str | None = None
+        self.unexpected = unexpected
 
     def body(self) -> dict[str, object]:
         """The JSON object ksqlDB answers with."""
@@ -51,11 +71,52 @@ class RefusedError(StatementError):
         }
 
 
-def bad_request(message: str) -> RefusedError:
+def unresolved(column: str) -> RefusedError:
+    """A name that no column of the source has."""
+    refusal = RefusedError(f"Column '{column}' cannot be resolved.")
+    refusal.column = column
+    return refusal
+
+
+def bad_request(message: str, *, shown: Shown = "labelled") -> RefusedError:
     """A request that is wrong before any statement is looked at: 400/40000."""
-    return RefusedError(message, code=BAD_REQUEST, statement=None)
+    return RefusedError(message, code=BAD_REQUEST, statement=None, shown=shown)
+
+
+def not_found() -> RefusedError:
+    """A path, or a form of answer, that there is none of."""
+    return RefusedError("Not Found", status=404, code=NOT_FOUND, statement=None, shown="bare")
+
+
+def internal_error() -> RefusedError:
+    """What a server says of many mistakes that it did not expect: the reason stands in its log only."""
+    return RefusedError(
+        "The server encountered an internal error when processing the query. Please consult the server logs "
+        "for more information.",
+        status=500,
+        code=SERVER_ERROR,
+        statement=None,
+    )
 
 
 def not_implemented(what: str) -> RefusedError:
     """Something a real server does and this stand-in does not; the text says so."""
     return RefusedError(f"{what} is not something the ksql-lake devserver can do; a real ksqlDB server can.")
+
+
+def syntax_error(source: str, at: int, what: str, statement: str) -> RefusedError:
+    """The error for something at character `at` of a request's text."""
+    before = source[:at]
+    place = f"line {before.count(chr(10)) + 1}:{at - (before.rfind(chr(10)) + 1) + 1}"
+    return RefusedError(
+        f"{place}: Syntax Error\n{what}\nStatement: {statement}\nCaused by: {place}: Syntax error at {place}",
+        statement=statement,
+    )
+
+
+def too_large() -> RefusedError:
+    """A statement that nests too deeply to be read."""
+    return RefusedError(
+        "Failed to prepare statement: Statement is too large to parse. This may be caused by having too many "
+        "nested expressions in the statement."
+    )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
-from ksql_lake.devserver.framing import V1, compact
+from ksql_lake.devserver.framing import JSON, compact
 from ksql_lake.devserver.refusals import RefusedError
 
 
 def entity_response(value: object, status: int = 200) -> Response:
     """A JSON answer."""
-    return Response(compact(value), status, media_type=V1)
+    return Response(compact(value), status, media_type=JSON)
 
 
 def refusal_response(refusal: RefusedError) -> Response:
     """The answer a refusal stands for; unknown paths and formats are refused in plain text."""
-    if refusal.status in (404, 406):
-        return PlainTextResponse(refusal.message, refusal.status)
-    return entity_response(refusal.body(), refusal.status)
+    if refusal.status == 404:
+        return Response(refusal.message, 404)
+    label = JSON if refusal.shown == "labelled" else None
+    response = Response(compact(refusal.body()), refusal.status, media_type=label)
+    if refusal.shown == "chunked":
+        response.raw_headers = [(b"Transfer-Encoding", b"chunked")]
+    return response

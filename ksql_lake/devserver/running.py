@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
 
 from ksql_lake.devserver.catalog import Catalog
-from ksql_lake.devserver.columns import quoted
-from ksql_lake.devserver.framing import Framing
+from ksql_lake.devserver.columns import literal, quoted
+from ksql_lake.devserver.framing import LONG_STRING, Framing
 from ksql_lake.devserver.plan import QueryPlan
 from ksql_lake.devserver.storage import LIVE
 from ksql_lake.devserver.wire import row_text
@@ -50,6 +51,12 @@ class RowBatch:
         """The bytes of rows `first` up to, not including, `last`."""
         return self._data[self._offsets[self._first + first] : self._offsets[self._first + last]]
 
+    def reach(self, first: int, last: int, size: int) -> int:
+        """The row up to which `size` bytes from `first` on reach, at least one row and at most `last`."""
+        start, end = self._first + first, self._first + last
+        found = cast("int", bisect_left(self._offsets, self._offsets[start] + size, start + 1, end + 1))
+        return min(found, end) - self._first
+
 
 @dataclass(eq=False)
 class RunningQuery:
@@ -62,6 +69,9 @@ class RunningQuery:
         state: `running`, then `completed`, `stopped`, `gone` (the client left), `failed` or the fault's kind.
         stop: Set by /close-query, TERMINATE and the server's end.
         listed: SHOW QUERIES EXTENDED tells of it.
+        closable: /close-query ends it: the older writer's queries end with their client only.
+        properties: What the request overrides, as it came.
+        failure: Why it cannot go on.
         broken: What was asked for will not come whole: the connection is cut, not ended.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
@@ -74,6 +84,9 @@ class RunningQuery:
     position: int = 0
     state: str = "running"
     listed: bool = True
+    closable: bool = True
+    properties: dict[str, Any] = field(default_factory=dict)
+    failure: str | None = None
     broken: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,6 +101,12 @@ class RunningQuery:
         """Tell it to end; a push query, or a stream pull that is closed, ends as if it were complete."""
         kind = self.plan.kind
         self.broken = kind == "pull_table" or (kind == "pull_stream" and shutdown)
+        self.stop.set()
+        self.arrived.set()
+
+    def fail(self, reason: str) -> None:
+        """Tell it that it cannot go on."""
+        self.failure = reason
         self.stop.set()
         self.arrived.set()
 
@@ -165,17 +184,25 @@ class RunningQueries:
     def close(self, query_id: str) -> bool:
         """Tell one query to end; False if there is none of this id."""
         query = self._by_id.get(query_id)
-        if query is None:
+        if query is None or not query.closable:
             return False
         query.end()
         return True
 
-    def close_from_thread(self, query_id: str) -> bool:
-        """The same for callers outside the event loop."""
-        if query_id not in self._by_id or self._loop is None:
-            return False
-        self._loop.call_soon_threadsafe(self.close, query_id)
-        return True
+    def named(self, query_id: str) -> RunningQuery | None:
+        """The query of this id in any case, as TERMINATE knows it."""
+        return next((query for query in self.all() if query.id.upper() == query_id.upper()), None)
+
+    def terminate(self, query: RunningQuery) -> None:
+        """Tell a query to end, from outside the event loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(query.end)
+
+    def fail_scans(self, source: str, reason: str) -> None:
+        """Tell every pull of a table that it cannot go on, from outside the event loop."""
+        for query in self.all():
+            if self._loop is not None and query.plan.kind == "pull_table" and query.plan.source.name == source:
+                self._loop.call_soon_threadsafe(query.fail, reason)
 
     def close_all(self) -> None:
         """Tell every query to end, as a server does that shuts down."""
@@ -228,18 +255,19 @@ def rows_sql(
         plan: What to compute.
         framing: What stands around a row's values.
         span: Arrival numbers from, up to; a table pull reads the table's state instead.
-        chunked: Put each row into an HTTP chunk of its own.
+        chunked: Put each row into HTTP chunks, as the framing cuts them.
         overshoot: At most one row of each partition.
     """
     values = [(item.type, item.expression) for item in plan.projections]
-    text = row_text(values, before=framing.before_row, after=framing.after_row)
+    gap = "" if chunked else framing.gap
+    text = row_text(values, before=framing.before_row, after=framing.after_row + gap)
     where = f"({plan.where})"
     if plan.kind == "pull_table":
         where = f"{LIVE} AND {where}"
     elif plan.source.kind == "TABLE" and framing.after_tombstone is not None:
         # A deleted key's row holds the key; everything else, pseudo columns included, is null.
         kept = [(item.type, item.expression if plan.is_key(item) else "NULL") for item in plan.projections]
-        deleted = row_text(kept, before=framing.before_row, after=framing.after_tombstone)
+        deleted = row_text(kept, before=framing.before_row, after=framing.after_tombstone + gap)
         text = f"CASE WHEN __TOMBSTONE THEN {deleted} ELSE {text} END"
         where = f"(__TOMBSTONE OR {where})"
     elif plan.source.kind == "TABLE":
@@ -251,7 +279,20 @@ def rows_sql(
     if plan.limit is not None and plan.kind != "push":
         where += f" LIMIT {plan.limit}"
     sql = f"SELECT {text} AS r FROM {quoted(plan.source.storage)} WHERE {where}"
-    if chunked:
-        line = "chr(13) || chr(10)"
-        sql = f"SELECT concat(lower(to_hex(strlen(r))), {line}, r, {line}) AS r FROM ({sql})"
-    return sql
+    return f"SELECT {_in_chunks(framing)} AS r FROM ({sql})" if chunked else sql
+
+
+def _in_chunks(framing: Framing) -> str:
+    """The expression for a row `r` in HTTP chunks: its own, those of a long row, and that of the gap."""
+    whole = _chunk("r")
+    if framing.splits:
+        pieces = f"regexp_extract_all(r, '(?s).{{1,{LONG_STRING}}}')"
+        split = f"array_to_string(list_transform({pieces}, lambda piece: {_chunk('piece')}), '')"
+        long = f"strlen(r) > {LONG_STRING} AND regexp_matches(r, '\"[^\"]{{{LONG_STRING}}}')"
+        whole = f"CASE WHEN {long} THEN {split} ELSE {whole} END"
+    return f"concat({whole}, {_chunk(literal(framing.gap))})" if framing.gap else whole
+
+
+def _chunk(text: str) -> str:
+    line = "chr(13) || chr(10)"
+    return f"concat(lower(to_hex(strlen({text}))), {line}, {text}, {line})"

@@ -15,7 +15,8 @@ import sys
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ksql_lake.devserver.app import build_app
 from ksql_lake.devserver.body import EXTENSION
@@ -24,13 +25,50 @@ from ksql_lake.devserver.loading import load_folder
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.sample import load_sample
+from ksql_lake.devserver.version import parse_version
 from ksql_lake.errors import ConfigError
 
 GRACE_SECONDS = 2
 
 
+class Cycle(RequestResponseCycle):
+    """uvicorn's request and its answer, whose head is written as ksqlDB writes it.
+
+    Names keep their case, the length comes last, and HTTP/1.0 is not told that the connection closes.
+    """
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send the head here, everything else as uvicorn does."""
+        if message["type"] != "http.response.start" or self.response_started or self.disconnected:
+            await super().send(message)
+            return
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lengths = []
+        lines = [STATUS_LINE[message["status"]]]
+        for name, value in message.get("headers", []):
+            if name.lower() == b"content-length":
+                self.expected_content_length, self.chunked_encoding = int(value), False
+                lengths = [b"content-length: " + value + b"\r\n"]
+            else:
+                lines.append(name + b": " + value + b"\r\n")
+                self.chunked_encoding = self.chunked_encoding or name.lower() == b"transfer-encoding"
+        if not self.keep_alive and self.scope["http_version"] != "1.0":
+            lines.append(b"connection: close\r\n")
+        if self.chunked_encoding is None and message["status"] not in (204, 304):
+            self.chunked_encoding = True
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        self.transport.write(b"".join([*lines, *lengths, b"\r\n"]))
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which also shows itself to the application."""
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer; uvicorn has no setting for the class that writes heads."""
+        super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.__class__ = Cycle
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope gets the connection."""
@@ -79,7 +117,8 @@ def serve(options: Options) -> None:
     """
     # Bound first: who connects while data is still loading waits instead of being refused.
     with contextlib.closing(_listen(options)) as listener:
-        catalog = Catalog(options.memory_limit)
+        version = parse_version(options.server_version)
+        catalog = Catalog(options.memory_limit, topic_settings=version.topic_settings)
         running = RunningQueries(catalog)
         app = build_app(options, catalog, running)
         if options.sample:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from sqlglot import Token, TokenType
 
-from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.refusals import RefusedError, syntax_error
 
 _QUOTED = (TokenType.STRING, TokenType.IDENTIFIER)
-
-
-def syntax_error(source: str, at: int, what: str, statement: str) -> RefusedError:
-    """The error for something at character `at` of a request's text."""
-    before = source[:at]
-    line, column = before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1
-    return RefusedError(f"line {line}:{column}: Syntax Error\n{what}", statement=statement)
 
 
 class TokenCursor:
@@ -79,6 +73,20 @@ class TokenCursor:
         found = repr(self._tokens[self._at].text) if self.left else "'<EOF>'"
         at = self._tokens[self._at].start if self.left else self._tokens[-1].end + 1
         return syntax_error(self._source, at, f"mismatched input {found} expecting {expected}", self.text)
+
+    def unknown_statement(self, known: Sequence[str]) -> RefusedError:
+        """The error for a statement whose first word none begins with."""
+        token = self._tokens[0]
+        similar = difflib.get_close_matches(token.text.upper(), known, n=1, cutoff=0.6)
+        hint = f"\nDid you mean '{similar[0]}'?" if similar else ""
+        return syntax_error(
+            self._source, token.start, f"Unknown statement '{token.text.upper()}'{hint}", self.text
+        )
+
+    def empty(self) -> RefusedError:
+        """The error for a clause that has nothing in it."""
+        at = self._tokens[self._at].start if self.left else self._tokens[-1].end + 1
+        return syntax_error(self._source, at, "", self.text)
 
     def name(self) -> str:
         """Take a name: quoted ones keep their case, others are upper-cased.

@@ -37,6 +37,11 @@ class ServerVersion:
         return self.release >= (0, 24)
 
     @property
+    def labels_rows(self) -> bool:
+        """The newer writer says its content type."""
+        return not self.migrated or self.release >= (0, 29)
+
+    @property
     def http1_query_stream(self) -> bool:
         """`/query-stream` answers over HTTP/1.1."""
         return self.release >= (0, 24)
@@ -45,6 +50,21 @@ class ServerVersion:
     def stream_pulls(self) -> bool:
         """Pull queries on streams are on."""
         return self.release >= (0, 23)
+
+    @property
+    def loses_errors(self) -> bool:
+        """The newer writer may end a table pull that failed as if it were complete."""
+        return self.release >= (0, 29)
+
+    @property
+    def table_scan(self) -> bool:
+        """Table scans are on unless the request says otherwise."""
+        return self.release >= (0, 23)
+
+    @property
+    def topic_settings(self) -> bool:
+        """Statements are shown with the clean-up policy and retention of their topics."""
+        return self.release >= (0, 29)
 
     @property
     def query_positions(self) -> bool:

@@ -14,6 +14,8 @@ import requests
 
 V1 = "application/vnd.ksql.v1+json"
 DELIMITED = "application/vnd.ksqlapi.delimited.v1"
+MIGRATE = "ksql.endpoint.migrate.query"
+"""Set to false, it asks for the older writer."""
 PATIENCE = 60.0
 """Seconds after which a conversation that hangs fails its test."""
 
@@ -156,10 +158,19 @@ class RawAnswer:
         return self.body.endswith(b"0\r\n\r\n")
 
 
-def raw_query(url: str, sql: str, *, version: str = "1.1", path: str = "/query", accept: str = V1) -> RawAnswer:
+def raw_query(
+    url: str,
+    sql: str,
+    *,
+    version: str = "1.1",
+    path: str = "/query",
+    accept: str = V1,
+    properties: Mapping[str, object] | None = None,
+) -> RawAnswer:
     """One query over a plain socket, read to the connection's end."""
     address = urlsplit(url)
-    body = json.dumps({"sql" if path == "/query-stream" else "ksql": sql}).encode()
+    keys = ("sql", "properties") if path == "/query-stream" else ("ksql", "streamsProperties")
+    body = json.dumps({keys[0]: sql, keys[1]: dict(properties or {})}).encode()
     request = (
         f"POST {path} HTTP/{version}\r\nHost: test\r\nAccept: {accept}\r\nConnection: close\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ksql_lake.devserver.framing import Framing, Writer, framing
+from ksql_lake.devserver.framing import Framing, Parts, Writer, framing
 from ksql_lake.devserver.plan import QueryKind
 from ksql_lake.schema import parse_schema
 
@@ -16,38 +16,38 @@ _FILE = Path(__file__).parent.parent / "data" / "ksqldb-framing-cases.jsonl"
 BODIES = {case["name"]: case["body"] for case in map(json.loads, _FILE.read_text("utf-8").splitlines())}
 BOOM = {"@type": "generic_error", "error_code": 50000, "message": "java.lang.RuntimeException: boom"}
 
-Ending = Callable[[Framing], str]
+Ending = Callable[[Framing], Parts]
 
 
 def _row(values: str) -> Ending:
-    return lambda frame: frame.before_row + values + frame.after_row
+    return lambda frame: (frame.before_row + values + frame.after_row, frame.gap)
 
 
 def _tombstone(values: str) -> Ending:
-    return lambda frame: frame.before_row + values + (frame.after_tombstone or "cannot be said")
+    return lambda frame: (frame.before_row + values + (frame.after_tombstone or "cannot be said"), frame.gap)
 
 
 def _final(message: str) -> Ending:
-    return lambda frame: frame.final(message)
+    return lambda frame: frame.final(message, limit=message == "Limit Reached")
 
 
 A, B = _row('"a",1'), _row('"b",2')
 
 
-def _end(frame: Framing) -> str:
+def _end(frame: Framing) -> Parts:
     return frame.end
 
 
-def _error(frame: Framing) -> str:
+def _error(frame: Framing) -> Parts:
     return frame.error(BOOM)
 
 
-def _idle(frame: Framing) -> str:
-    return frame.keepalive
+def _idle(frame: Framing) -> Parts:
+    return (frame.keepalive,)
 
 
-def _nothing(_frame: Framing) -> str:
-    return ""
+def _nothing(_frame: Framing) -> Parts:
+    return ()
 
 
 CASES: list[tuple[str, Writer, QueryKind, tuple[Ending, ...]]] = [
@@ -83,7 +83,8 @@ def test_answers_are_framed_as_the_real_writers_frame_them(
 
     frame = framing(writer, kind, query_id, schema)
 
-    assert frame.head + "".join(part(frame) for part in parts) == BODIES[name]
+    texts = [frame.head, *(part(frame) for part in parts)]
+    assert "".join(text for chunks in texts for text in chunks) == BODIES[name]
 
 
 def test_every_case_this_server_can_produce_is_checked() -> None:

@@ -143,7 +143,7 @@ def test_importing_the_launcher_is_cheap() -> None:
 
 @pytest.mark.parametrize(
     ("version", "end", "query_stream"),
-    [("0.24.0", ",\n]", 200), ("0.23.1", ",\n]\n", 400), ("7.0.0", None, 400)],
+    [("0.24.0", ",\n]", 200), ("0.23.1", ",\n\n]\n", 400), ("7.0.0", None, 400)],
 )
 def test_releases_differ_as_they_really_do(version: str, end: str | None, query_stream: int) -> None:
     """Old releases have no final message, no /query-stream over HTTP/1.1, and the oldest no stream pulls."""
@@ -215,16 +215,16 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
             requests.get(f"{server.url}/info", verify=ca, timeout=PATIENCE)
 
 
-def test_every_row_can_be_a_chunk_of_its_own() -> None:
-    """--row-chunks sends each row as one HTTP chunk, with the same bytes in all as without."""
+def test_a_streams_rows_can_come_in_large_chunks() -> None:
+    """Each row is one HTTP chunk; --large-chunks sends the same bytes in few."""
     bodies = []
-    for arguments in (SMALL, [*SMALL, "--row-chunks"]):
+    for arguments in (SMALL, [*SMALL, "--large-chunks"]):
         with DevServer.start(sample=True, arguments=arguments) as server:
             answer = raw_query(server.url, "SELECT * FROM TRANSACTION_STREAM;")
             assert answer.ended
             bodies.append(b"".join(answer.chunks).split(b"\n", 1)[1])
             rows = [chunk for chunk in answer.chunks if chunk.startswith(b'{"row"')]
-            assert len(rows) == (50 if "--row-chunks" in arguments else 1)
+            assert len(rows) == (1 if "--large-chunks" in arguments else 50)
             for row in rows[:50]:
                 assert json.loads(b"[" + row.rstrip(b",\n") + b"]")
 

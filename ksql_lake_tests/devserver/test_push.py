@@ -248,7 +248,7 @@ def test_old_releases_know_no_offsets() -> None:
         old.ksql("CREATE STREAM T (ID BIGINT) WITH (KAFKA_TOPIC='t', PARTITIONS=1);")
         old.append("T", {"ID": 1})
         refused = old.query("SELECT ID, ROWOFFSET FROM T EMIT CHANGES;")
-        assert refused.json()["message"] == "Column 'ROWOFFSET' cannot be resolved."
+        assert refused.json()["message"] == "Line: 1, Col: 12: SELECT column 'ROWOFFSET' cannot be resolved."
         assert "Pull queries on streams are disabled" in old.query("SELECT ID FROM T;").json()["message"]
         with pushed(old, "SELECT ID FROM T EMIT CHANGES;", properties=EARLIEST) as (query_id, lines):
             assert columns(next(lines)) == [1]
