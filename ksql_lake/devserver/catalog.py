@@ -17,6 +17,7 @@ from ksql_lake.devserver import storage
 from ksql_lake.devserver.columns import PSEUDO, RETENTION_MS, WINDOW_BOUNDS, Kind, Source, SourceColumn
 from ksql_lake.devserver.derivation import Derivation, derive
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
+from ksql_lake.devserver.statement_text import create_text
 from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate
 from ksql_lake.devserver.wire import MACROS
 
@@ -145,6 +146,7 @@ class Catalog:
         self._check_columns(columns, statement.kind, statement.text)
         source = self._source(statement, columns, statement.properties.get("WINDOW_TYPE", "").upper() or None)
         source.derived = statement.readonly
+        source.statement = create_text(statement, source, [], topic_settings=self._topic_settings)
         storage.create(source, self.database)
         if existing is not None:  # the topic stays, and with it every row
             storage.take_over(source, existing, self.database)
@@ -190,8 +192,11 @@ class Catalog:
         sink.value_format = statement.properties.get("VALUE_FORMAT", source.value_format).upper()
         sink.retention_ms = int(statement.properties.get("RETENTION_MS", source.retention_ms))
         sink.derived = True
+        sink.statement = create_text(
+            statement, sink, list(derivation.outputs), topic_settings=self._topic_settings
+        )
         query = PersistentQuery(
-            f"{prefix}_{sink.name}_{self.commands}", statement.text, source.name, sink.name, derivation
+            f"{prefix}_{sink.name}_{self.commands}", sink.statement, source.name, sink.name, derivation
         )
         storage.create(sink, self.database)
         storage.append(sink, derivation.over(source), self.database)

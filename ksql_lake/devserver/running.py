@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -44,7 +44,7 @@ class RowBatch:
         _, offsets, data = array.buffers()
         self._data = memoryview(data).cast("B") if data is not None else memoryview(b"")
         self._offsets = memoryview(offsets).cast("B").cast("i")
-        self._first = array.offset
+        self._first: int = array.offset
         self.count = len(array)
 
     def rows(self, first: int, last: int) -> memoryview:
@@ -54,7 +54,7 @@ class RowBatch:
     def reach(self, first: int, last: int, size: int) -> int:
         """The row up to which `size` bytes from `first` on reach, at least one row and at most `last`."""
         start, end = self._first + first, self._first + last
-        found = cast("int", bisect_left(self._offsets, self._offsets[start] + size, start + 1, end + 1))
+        found = bisect_left(self._offsets, self._offsets[start] + size, start + 1, end + 1)
         return min(found, end) - self._first
 
 
