@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -17,6 +19,7 @@ from ksql_lake.devserver import storage
 from ksql_lake.devserver.columns import PSEUDO, RETENTION_MS, WINDOW_BOUNDS, Kind, Source, SourceColumn
 from ksql_lake.devserver.derivation import Derivation, derive
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
+from ksql_lake.devserver.statement_text import create_text
 from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate
 from ksql_lake.devserver.wire import MACROS
 
@@ -40,10 +43,15 @@ class Catalog:
     Args:
         memory_limit: DuckDB's, e.g. `2GB`; None leaves its default.
         topic_settings: Statements show their topics' clean-up policy and retention.
+        repeatable: Sums of DOUBLE come out the same to the last digit in every process: one thread adds them.
     """
 
-    def __init__(self, memory_limit: str | None = None, *, topic_settings: bool = True) -> None:
+    def __init__(
+        self, memory_limit: str | None = None, *, topic_settings: bool = True, repeatable: bool = False
+    ) -> None:
         config: dict[str, str] = {"memory_limit": memory_limit} if memory_limit else {}
+        if repeatable:
+            config["threads"] = "1"
         self.database = duckdb.connect(":memory:", config=config)  # type: ignore[arg-type]
         for macro in MACROS:
             self.database.execute(macro)
@@ -53,10 +61,25 @@ class Catalog:
         self.lock = threading.RLock()
         self.commands = 0
         self.on_append: Callable[[str], None] = lambda _name: None
+        self._at: int | None = None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the same database."""
         return self.database.cursor()
+
+    def now(self) -> int:
+        """The time of a row that has none, in epoch milliseconds."""
+        return int(time.time() * 1000) if self._at is None else self._at
+
+    @contextmanager
+    def clock_at(self, moment: int) -> Iterator[None]:
+        """Let the clock stand while a change is carried out: every node that repeats it sees the same time."""
+        with self.lock:
+            self._at = moment
+            try:
+                yield
+            finally:
+                self._at = None
 
     def find(self, name: str) -> Source:
         """The source a SELECT names.
@@ -145,6 +168,7 @@ class Catalog:
         self._check_columns(columns, statement.kind, statement.text)
         source = self._source(statement, columns, statement.properties.get("WINDOW_TYPE", "").upper() or None)
         source.derived = statement.readonly
+        source.statement = create_text(statement, source, [], topic_settings=self._topic_settings)
         storage.create(source, self.database)
         if existing is not None:  # the topic stays, and with it every row
             storage.take_over(source, existing, self.database)
@@ -190,8 +214,11 @@ class Catalog:
         sink.value_format = statement.properties.get("VALUE_FORMAT", source.value_format).upper()
         sink.retention_ms = int(statement.properties.get("RETENTION_MS", source.retention_ms))
         sink.derived = True
+        sink.statement = create_text(
+            statement, sink, list(derivation.outputs), topic_settings=self._topic_settings
+        )
         query = PersistentQuery(
-            f"{prefix}_{sink.name}_{self.commands}", statement.text, source.name, sink.name, derivation
+            f"{prefix}_{sink.name}_{self.commands}", sink.statement, source.name, sink.name, derivation
         )
         storage.create(sink, self.database)
         storage.append(sink, derivation.over(source), self.database)

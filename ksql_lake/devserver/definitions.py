@@ -110,6 +110,7 @@ def read_properties(cursor: TokenCursor) -> dict[str, str]:
     while not cursor.take(")"):
         key = cursor.value()
         cursor.need("=")
-        properties[key.upper()] = cursor.value()
+        sign = "-" if cursor.take("-") else ""
+        properties[key.upper()] = sign + cursor.value()
         cursor.take(",")
     return properties

@@ -95,7 +95,7 @@ def test_the_older_writer_ends_errors_in_its_own_way(client: Client) -> None:
 
 
 def test_the_older_writer_shows_that_it_is_alive(client: Client, notes: str) -> None:
-    """Without rows a newline comes again and again; hanging up ends the query, /close-query does not know it."""
+    """Without rows a newline comes every second; hanging up ends the query, /close-query does not know it."""
     select = f"SELECT ID FROM {notes} EMIT CHANGES;"
     with client.query(select, properties=LEGACY | EARLIEST, stream=True) as answer:
         lines = lines_of(answer)
