@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import IO, Protocol
 
 from ksql_lake.errors import KsqlLakeError, SpoolFullError
@@ -67,7 +68,9 @@ class _Disk:
 
     def close(self) -> None:
         while self._files:
-            self._files.pop().close()
+            # A full disk refuses what is still to be written once more; nobody wants it any more.
+            with suppress(OSError):
+                self._files.pop().close()
 
 
 class Backlog:
@@ -128,9 +131,9 @@ class Backlog:
             found.append(piece)
             size += len(piece)
         while not self._pieces and self._disk.waiting and size < most:
-            data = self._disk.take(most - size)
-            found.append(data)
-            size += len(data)
+            if data := self._disk.take(most - size):
+                found.append(data)
+                size += len(data)
         self._waiting -= size
         return found
 
