@@ -211,7 +211,7 @@ class PropertyRefusedError(KsqlError):
     Args:
         message: What was refused.
         names: The properties as the server names them.
-        too_long: A consumer's session is longer than the broker allows; a shorter one may do.
+        session_ms: The length of a consumer's session that the broker does not allow; a shorter one may do.
     """
 
     recovery = Recovery.FIX
@@ -221,13 +221,13 @@ class PropertyRefusedError(KsqlError):
         message: str,
         *,
         names: Sequence[str] = (),
-        too_long: bool = False,
+        session_ms: int | None = None,
         hint: str = "",
         **where: object,
     ) -> None:
         super().__init__(message, hint=hint, **where)
         self.names = tuple(names)
-        self.too_long = too_long
+        self.session_ms = session_ms
 
 
 class QueryStalledError(KsqlError):

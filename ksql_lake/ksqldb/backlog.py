@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import IO, Protocol
 
 from ksql_lake.errors import KsqlLakeError, SpoolFullError
@@ -19,6 +20,8 @@ MEMORY = 16 * 1024 * 1024
 """Bytes that wait in memory before the disk is used."""
 _FROM_DISK = 1024 * 1024
 """Bytes read from disk at once."""
+_FILE_BYTES = 64 * 1024 * 1024
+"""Bytes of one file on disk; what has been read is let go of file by file, however long the rest goes on."""
 _JOIN_SECONDS = 5.0
 
 
@@ -28,6 +31,46 @@ class Source(Protocol):
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
         """Return some bytes as soon as there are any; none mean that the body has properly ended."""
         ...
+
+
+class _Disk:
+    """Bytes that wait on disk, in files that have no name.
+
+    Attributes:
+        waiting: How many they are.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._files: deque[IO[bytes]] = deque()
+        self._written = self._taken = 0
+
+    def put(self, piece: Piece) -> None:
+        if not self._files or self._written >= _FILE_BYTES:
+            self._files.append(tempfile.TemporaryFile(prefix="ksql-lake-"))
+            self._written = 0
+        self._files[-1].seek(self._written)
+        self._files[-1].write(piece)
+        self._files[-1].flush()  # a full disk is an error here, and not of a later `take`
+        self._written += len(piece)
+        self.waiting += len(piece)
+
+    def take(self, most: int) -> bytes:
+        file = self._files[0]
+        file.seek(self._taken)
+        data = file.read(most)
+        self._taken += len(data)
+        self.waiting -= len(data)
+        if len(data) < most or not self.waiting:
+            self._files.popleft().close()
+            self._taken = 0
+        return data
+
+    def close(self) -> None:
+        while self._files:
+            # A full disk refuses what is still to be written once more; nobody wants it any more.
+            with suppress(OSError):
+                self._files.pop().close()
 
 
 class Backlog:
@@ -46,8 +89,7 @@ class Backlog:
         self._changed = threading.Condition()
         self._pieces: deque[Piece] = deque()
         self._waiting = 0
-        self._file: IO[bytes] | None = None
-        self._written = self._taken = 0
+        self._disk = _Disk()
         self._ended = self._unwanted = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._receive, name="ksql-lake-backlog", daemon=True)
@@ -78,9 +120,7 @@ class Backlog:
         self._thread.join(_JOIN_SECONDS)
         with self._changed:
             self._ended = True
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._disk.close()
             self._changed.notify_all()
 
     def _take(self, most: int) -> list[Piece]:
@@ -90,16 +130,10 @@ class Backlog:
             piece = self._pieces.popleft()
             found.append(piece)
             size += len(piece)
-        if not self._pieces and self._file is not None and size < most and self._taken < self._written:
-            self._file.seek(self._taken)
-            data = self._file.read(min(most, self._written - self._taken))
-            self._taken += len(data)
-            found.append(data)
-            size += len(data)
-            if self._taken == self._written:
-                self._taken = self._written = 0
-                self._file.seek(0)
-                self._file.truncate()
+        while not self._pieces and self._disk.waiting and size < most:
+            if data := self._disk.take(most - size):
+                found.append(data)
+                size += len(data)
         self._waiting -= size
         return found
 
@@ -117,8 +151,7 @@ class Backlog:
     def _put(self, pieces: list[Piece]) -> None:
         with self._changed:
             for piece in pieces:
-                on_disk = self._written - self._taken
-                if on_disk or self._waiting + len(piece) > self._memory:
+                if self._disk.waiting or self._waiting + len(piece) > self._memory:
                     self._spill(piece)
                 else:
                     self._pieces.append(piece)
@@ -126,16 +159,12 @@ class Backlog:
             self._changed.notify_all()
 
     def _spill(self, piece: Piece) -> None:
-        if self._written + len(piece) > self._limit:
+        if self._disk.waiting + len(piece) > self._limit:
             raise self._full(f"more than {self._limit / 1e6:,.0f} MB of the answer wait on disk")
         try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="ksql-lake-")  # noqa: SIM115 - closed by `close`
-            self._file.seek(self._written)
-            self._file.write(piece)
+            self._disk.put(piece)
         except OSError as error:
             raise self._full(f"the answer cannot wait on disk: {error.strerror or error}") from error
-        self._written += len(piece)
 
     def _full(self, what: str) -> KsqlLakeError:
         return SpoolFullError(

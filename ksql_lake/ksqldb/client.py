@@ -203,7 +203,9 @@ class KsqlClient:
             try:
                 return self._ask(sql, QueryKind(kind), {**wanted, **(properties or {})}, request)
             except PropertyRefusedError as refused:
-                if not self.learn(refused):
+                self.learn(refused)
+                # Not whether anything was learned: another thread may have learned the same a moment ago.
+                if self.properties.wanted(kind, self.known_version(), committed=committed) == wanted:
                     raise
 
     def learn(self, refused: PropertyRefusedError) -> bool:

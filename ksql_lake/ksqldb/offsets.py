@@ -66,6 +66,7 @@ class PersistentQuery:
         state: The query's state, of all nodes.
         errors: What went wrong in it, as the server says it.
         sinks: What it writes.
+        sink_topics: The topics it writes; most releases report none.
         topology: Kafka Streams' description of it.
         tasks: What the tasks of the nodes that were asked know.
     """
@@ -85,26 +86,24 @@ class PersistentQuery:
         states = [self.state, *self.hosts.values()]
         return all(state == "RUNNING" for state in states if state)
 
-    def store_partitions(self) -> tuple[int, ...]:
+    def store_partitions(self, topic: str, topics: Topics) -> tuple[int, ...]:
         """Return the partitions of the state that a pull query reads; empty where they are not known.
 
         They are the tasks of the sub-topology that writes the sink, or that has a state if none does. The
         sink's topic may have another number of partitions.
-        """
-        wanted = _store_subtopology(self.topology, self.sink_topics)
-        if wanted is None:
-            return ()
-        numbers = {task.task.partition("_")[2] for task in self.tasks if task.task.split("_")[0] == wanted}
-        found = sorted(int(number) for number in numbers if number.isdecimal())
-        return tuple(found) if found == list(range(len(found))) else ()
 
-    def holder(self, partition: int, host_tasks: Mapping[str, Sequence[TaskOffsets]]) -> str | None:
-        """Return the node that seems to hold a partition of the state; None where no node shows it."""
-        wanted = _store_subtopology(self.topology, self.sink_topics)
-        for host, tasks in host_tasks.items():
-            if any(task.task == f"{wanted}_{partition}" and not task.unknown for task in tasks):
-                return host
-        return None
+        Args:
+            topic: The topic that the query writes.
+            topics: Kafka's offsets of what it reads, as far as they are known.
+        """
+        wanted = _store_subtopology(self.topology, (topic, *self.sink_topics))
+        tasks = [task for task in self.tasks if wanted is not None and task.task.split("_")[0] == wanted]
+        numbers = {task.task.partition("_")[2] for task in tasks}
+        found = sorted(int(number) for number in numbers if number.isdecimal())
+        # A task that no node reports for the moment would be a part of the table that nobody misses.
+        most = max((len(topics.get(task.topic, {})) for task in tasks), default=0)
+        whole = len(found) == len(numbers) >= most and found == list(range(len(found)))
+        return tuple(found) if whole else ()
 
 
 class _Partition(msgspec.Struct, rename="camel"):

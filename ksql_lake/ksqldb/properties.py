@@ -115,15 +115,17 @@ class QueryProperties:
         if self._required or not known:
             return False
         with self._lock:
-            if error.too_long and SESSION_TIMEOUT in known:
-                more = self._session < len(SESSION_STEPS)
-                self._session = min(self._session + 1, len(SESSION_STEPS))
-                if self._session == len(SESSION_STEPS):
-                    self._refused.add(SESSION_TIMEOUT)
-                return more
-            fresh = known - self._refused
-            self._refused |= fresh
-            return bool(fresh)
+            if error.session_ms is None:
+                fresh = known - self._refused
+                self._refused |= fresh
+                return bool(fresh)
+            if error.session_ms not in SESSION_STEPS:
+                return False
+            # Several queries may fail at the same length at once: that is one step down, not several.
+            self._session = max(self._session, SESSION_STEPS.index(error.session_ms) + 1)
+            if self._session == len(SESSION_STEPS):
+                self._refused.add(SESSION_TIMEOUT)
+            return True
 
 
 _LOST = {

@@ -91,16 +91,21 @@ def refusal(status: int, body: bytes, *, reason: str = "", signed: bool = False)
     return ProtocolError(f"{head}: {text}", hint=where_to)
 
 
-def failure(error: ErrorMessage) -> KsqlError:
-    """Turn an error that came inside an answer into one of ours."""
+def failure(error: ErrorMessage, *, session_ms: int | None = None) -> KsqlError:
+    """Turn an error that came inside an answer into one of ours.
+
+    Args:
+        error: What the server said.
+        session_ms: The length of a consumer's session that the query asked for; None is the server's own.
+    """
     text = _one_line(error.message)
     if _is_busy(error.code, text):
         return _busy(text)
-    if _SESSION_REFUSED in text:
+    if _SESSION_REFUSED in text and session_ms is not None:
         return PropertyRefusedError(
-            "the Kafka broker does not allow a consumer's session as long as the query asks for",
+            f"the Kafka broker does not allow a consumer's session of {session_ms // 1000:,} s",
             names=(SESSION_TIMEOUT,),
-            too_long=True,
+            session_ms=session_ms,
             hint=_PROPERTY_HINT,
         )
     for found in (_not_queryable(error.message[:_LOOKED_AT]), _not_now(text)):

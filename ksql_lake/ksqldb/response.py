@@ -241,7 +241,7 @@ class QueryResponse:
             self._advance()
         event = self._events.popleft()
         if isinstance(event, ErrorMessage):
-            raise self._fail(failure(event))
+            raise self._fail(failure(event, session_ms=self.sent.session_ms))
         return event
 
     def _advance(self) -> None:

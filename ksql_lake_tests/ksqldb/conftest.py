@@ -11,7 +11,7 @@ import pytest
 
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import Settings
-from ksql_lake_tests.fakes.scripted_server import SILENCE, Script, ScriptedServer
+from ksql_lake_tests.fakes.scripted_server import SILENCE, Script, ScriptedServer, answer
 
 SECRET = "hush-ü"  # noqa: S105 - it must not show anywhere
 HEADER = b'[{"header":{"queryId":"transient_S_1","schema":"`A` BIGINT"}},\n'
@@ -24,6 +24,17 @@ def info(version: str = "0.29.0") -> bytes:
     """The answer of GET /info."""
     inner = f'"version":"{version}","kafkaClusterId":"k1","ksqlServiceId":"default_","serverStatus":"RUNNING"'
     return f'{{"KsqlServerInfo":{{{inner}}}}}'.encode()
+
+
+OLD = "7.1.1"
+"""A release before the older writer could be asked for: a query is ended by its name there."""
+SAFE = {
+    "ksql.endpoint.migrate.query": False,
+    "ksql.streams.consumer.session.timeout.ms": 1_500_000,
+    "ksql.streams.consumer.max.poll.interval.ms": 2_147_483_647,
+    "ksql.streams.consumer.isolation.level": "read_committed",
+}
+"""The properties that every query of a stream carries from release 0.24 on."""
 
 
 def generic(code: int, message: str) -> bytes:
@@ -48,8 +59,9 @@ class MakeClient(Protocol):
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    """A scripted server without a script."""
+    """A scripted server that says what it is, and has no other script."""
     with ScriptedServer() as running:
+        running.script("/info", answer(info()))
         yield running
 
 

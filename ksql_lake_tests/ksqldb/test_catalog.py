@@ -70,6 +70,13 @@ def described(**changes: Any) -> list[dict[str, Any]]:
     return [{"@type": "sourceDescription", "statementText": "DESCRIBE `USERS`;", "sourceDescription": source}]
 
 
+PLAIN: dict[str, Any] = {
+    "writeQueries": [],
+    "statement": "CREATE TABLE USERS (ID BIGINT PRIMARY KEY, NAME STRING) WITH (KAFKA_TOPIC='users');",
+}
+"""What DESCRIBE says of a table that is a topic and no more."""
+
+
 def test_sources_are_listed_streams_first_by_name(server: ScriptedServer, client: KsqlClient) -> None:
     """Two questions give everything there is."""
     server.script("/ksql", answer(STREAMS), answer(TABLES))
@@ -139,14 +146,18 @@ def test_nested_types_are_told_as_far_as_describe_knows_them() -> None:
         ({"type": "STREAM", "writeQueries": []}, True),
         ({}, True),
         ({"writeQueries": [], "readQueries": [query("CST_USERS_3")]}, True),
-        ({"writeQueries": [], "readQueries": [query("CTAS_X_1", "X")]}, False),
+        ({**PLAIN, "readQueries": [query("CTAS_X_1", "X")]}, False),
+        ({"writeQueries": []}, True),
         ({"windowType": "TUMBLING"}, True),
         ({"windowType": "SESSION"}, False),
-        ({"writeQueries": []}, False),
+        (PLAIN, False),
     ],
 )
 def test_what_a_pull_query_can_read_is_known_beforehand(changes: dict[str, Any], *, queryable: bool) -> None:
-    """Streams, derived tables and source tables can be read; plain tables and session windows cannot."""
+    """Streams, derived tables and source tables can be read; plain tables and session windows cannot.
+
+    A derived table stays one while its query is gone: a server that shuts down shows it without for a while.
+    """
     found = read_description(described(**changes))
     assert found.queryable is queryable
     assert bool(found.reason) is bool(found.fix) is not queryable
@@ -154,7 +165,7 @@ def test_what_a_pull_query_can_read_is_known_beforehand(changes: dict[str, Any],
 
 def test_what_cannot_be_read_comes_with_reason_and_fix() -> None:
     """The fix for a plain table is a statement; session windows have two ways out."""
-    plain = read_description(described(name="users-v1", writeQueries=[]))
+    plain = read_description(described(name="users-v1", **PLAIN))
     assert plain.reason.startswith("users-v1 is a plain CREATE TABLE")
     assert plain.fix.endswith("\nCREATE TABLE `QUERYABLE_users-v1` AS SELECT * FROM `users-v1`;")
     session = read_description(described(windowType="SESSION"))

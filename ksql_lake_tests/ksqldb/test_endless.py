@@ -60,7 +60,7 @@ def test_a_head_without_end_is_refused(server: ScriptedServer, make_client: Make
     with pytest.raises(KsqlError) as caught:
         ask(client)
     assert caught.value.hint
-    assert client.attempts == 1 == len(server.requests)
+    assert client.attempts == 1 == len(server.asked("/query"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import orjson
 import pytest
 
@@ -10,7 +12,7 @@ from ksql_lake.ksqldb import KsqlClient, Position, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake_tests.fakes.scripted_server import SILENCE, ScriptedServer, answer, chunked
-from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, ROW, generic
+from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, OLD, ROW, MakeClient, generic, info
 
 SQL = "SELECT A FROM S EMIT CHANGES;"
 PATIENCE = 30.0
@@ -25,6 +27,7 @@ def expect(listening: Listening) -> Event:
 
 def test_silence_is_noticed_and_ends_nothing(server: ScriptedServer, client: KsqlClient) -> None:
     """While the server is silent the listener is told so again and again; leaving ends the query there."""
+    server.script("/info", answer(info(OLD)))
     server.script("/query", chunked(HEADER, ROW, SILENCE))
     server.script("/close-query", answer(b""))
     with client.listen(SQL) as listening:
@@ -38,6 +41,7 @@ def test_what_was_on_its_way_is_given_after_the_end_was_asked_for(
     server: ScriptedServer, client: KsqlClient
 ) -> None:
     """Rows that the server sends before its last word are not lost, and its last word is no error then."""
+    server.script("/info", answer(info(OLD)))
     server.script("/query", chunked(HEADER, ROW, ROW, DONE))
     server.script("/close-query", answer(b""))
     with client.listen(SQL) as listening:
@@ -76,10 +80,28 @@ def test_a_break_after_the_end_was_asked_for_is_an_error_all_the_same(
     server: ScriptedServer, client: KsqlClient
 ) -> None:
     """Rows may have been lost with the connection, so what came is not taken for all."""
+    server.script("/info", answer(info(OLD)))
     server.script("/query", chunked(HEADER, ROW, b'{"row":', end=False))
     server.script("/close-query", answer(b""))
     with client.listen(SQL) as listening, pytest.raises(IncompleteResponseError):
         list(listening.rest())
+
+
+def test_a_query_of_the_older_writer_ends_with_its_connection(
+    server: ScriptedServer, client: KsqlClient
+) -> None:
+    """What is here already is given, nobody is asked to end anything, and leaving hangs up at once."""
+    server.script("/query", chunked(HEADER, ROW, ROW, b"\n", SILENCE))
+    with client.listen(SQL) as listening:
+        assert listening.sent.legacy
+        first = expect(listening)
+        while listening.bytes_read < len(HEADER + ROW + ROW + b"\n"):
+            threading.Event().wait(0.01)
+        rest = [piece for piece in listening.rest() if isinstance(piece, RowBlock)]
+    assert isinstance(first, RowBlock)
+    assert first.count + sum(piece.count for piece in rest) == 2
+    assert server.asked("/query")[0].client_left.wait(PATIENCE)
+    assert [request.path for request in server.requests] == ["/info", "/query"]
 
 
 def described(*queries: tuple[str, list[tuple[str, int, int, int]]]) -> bytes:
@@ -108,13 +130,17 @@ def described(*queries: tuple[str, list[tuple[str, int, int, int]]]) -> bytes:
 
 
 def test_positions_are_those_of_the_query_in_its_own_topic(server: ScriptedServer, client: KsqlClient) -> None:
-    """Other queries and the topics that a query makes for itself count for nothing."""
+    """Other queries and a query's own topics count for nothing; ends lie behind the newest record."""
     other = ("transient_S_2", [("s", 0, 9, 9)])
-    ours = ("transient_S_1", [("s", 0, 7, 5), ("s", 1, -1, -1), ("s-repartition", 0, 3, 3)])
+    ours = ("transient_S_1", [("s", 0, 6, 5), ("s", 1, -1, -1), ("s", 2, 6, 7), ("s-repartition", 0, 3, 3)])
     server.script("/ksql", answer(described(other, ours)))
     found = query_positions(client, "transient_S_1", topic="s")
-    assert found == {0: Position(7, 5), 1: Position(-1, -1)}
-    assert [(part.known, part.caught_up) for part in found.values()] == [(True, False), (False, True)]
+    assert found == {0: Position(7, 5), 1: Position(-1, -1), 2: Position(7, 7)}
+    assert [(part.known, part.caught_up) for part in found.values()] == [
+        (True, False),
+        (False, True),
+        (True, True),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_every_refusal_of_a_query_has_its_type_and_words(
     assert text in str(caught.value)
     assert str(caught.value).startswith(f"server {server.url}, statement SELECT `A` FROM `S`: ")
     assert caught.value.hint
-    assert [request.path for request in server.requests] == ["/query"]
+    assert [request.path for request in server.requests] == ["/info", "/query"]
 
 
 def test_a_refusal_whose_body_breaks_off_still_counts(server: ScriptedServer, client: KsqlClient) -> None:

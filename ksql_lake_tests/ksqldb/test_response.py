@@ -28,7 +28,17 @@ from ksql_lake_tests.fakes.scripted_server import (
     chunked,
     head,
 )
-from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, ROW, MakeClient, idle_limit, info
+from ksql_lake_tests.ksqldb.conftest import (
+    BOOM,
+    DONE,
+    HEADER,
+    OLD,
+    ROW,
+    SAFE,
+    MakeClient,
+    idle_limit,
+    info,
+)
 from ksql_lake_tests.ksqldb.framing import Case, framing_cases
 
 SQL = "SELECT `A` FROM `S`"
@@ -61,8 +71,9 @@ def test_a_complete_answer_gives_its_rows_and_facts(server: ScriptedServer, clie
     assert response.outcome is Outcome.COMPLETE
     assert response.bytes_read == sum(map(len, body))
     assert response.rows_read == 5
-    (request,) = server.requests
-    assert request.json == {"ksql": f"{SQL};", "streamsProperties": {"p": True}}
+    asked, request = server.requests
+    assert asked.path == "/info"
+    assert request.json == {"ksql": f"{SQL};", "streamsProperties": {**SAFE, "p": True}}
     assert request.headers["accept"] == "application/vnd.ksql.v1+json"
 
 
@@ -217,11 +228,10 @@ def test_a_table_pull_needs_the_clean_end_of_the_body_too(server: ScriptedServer
 def test_an_end_without_final_message_is_judged_by_the_servers_version(
     server: ScriptedServer, client: KsqlClient, version: str, *, complete: bool
 ) -> None:
-    """Only when the end leaves room for doubt is the server asked how old it is."""
+    """An end without a last word is right from releases that have none, and from no other."""
     server.script("/info", answer(info(version)))
     server.script("/query", chunked(HEADER, ROW, DONE), chunked(HEADER, ROW, b"]"))
     assert rows(client) == 1
-    assert server.asked("/info") == []
     if complete:
         assert rows(client) == 1
     else:
@@ -234,7 +244,8 @@ def test_an_end_without_final_message_is_judged_by_the_servers_version(
 def test_leaving_early_closes_connection_and_query(
     server: ScriptedServer, client: KsqlClient, kind: QueryKind
 ) -> None:
-    """A query that is walked away from is ended on the server, once."""
+    """Where a query has to be ended by its name, one that is walked away from is, once."""
+    server.script("/info", answer(info(OLD)))
     server.script("/close-query", answer(b""))
     server.script("/query", chunked(HEADER, ROW * 3000, SILENCE))
     with client.query(SQL, kind=kind) as response:
@@ -243,6 +254,22 @@ def test_leaving_early_closes_connection_and_query(
     response.close()
     assert closings(server) == ["transient_S_1"]
     assert server.asked("/query")[0].client_left.wait(10)
+    with pytest.raises(IncompleteResponseError, match="the response was closed before its end"):
+        list(response)
+
+
+@pytest.mark.parametrize("kind", list(QueryKind))
+def test_leaving_a_query_of_the_older_writer_hangs_up_and_asks_nothing(
+    server: ScriptedServer, client: KsqlClient, kind: QueryKind
+) -> None:
+    """Such a query ends with its client, and cannot be ended by its name: the connection is dropped, no more."""
+    server.script("/query", chunked(HEADER, ROW * 3000, SILENCE))
+    with client.query(SQL, kind=kind) as response:
+        assert response.sent.legacy
+        for _ in response:
+            break
+    assert server.asked("/query")[0].client_left.wait(10)
+    assert [request.path for request in server.requests] == ["/info", "/query"]
     with pytest.raises(IncompleteResponseError, match="the response was closed before its end"):
         list(response)
 
@@ -266,6 +293,7 @@ def test_a_failing_close_never_hides_the_first_error(
     server: ScriptedServer, make_client: MakeClient, closing: Script
 ) -> None:
     """Silence is still reported as silence when the query cannot be closed either."""
+    server.script("/info", answer(info(OLD)))
     server.script("/close-query", closing)
     server.script("/query", chunked(HEADER, ROW, SILENCE))
     with pytest.raises(ServerUnavailableError, match="the server fell silent for"):
@@ -277,6 +305,7 @@ def test_an_error_of_the_reader_closes_the_query_and_stays_the_error(
     server: ScriptedServer, client: KsqlClient
 ) -> None:
     """Whoever reads the rows may fail; the query is ended and the failure is what is seen."""
+    server.script("/info", answer(info(OLD)))
     server.script("/close-query", Script([RESET]))
     server.script("/query", chunked(HEADER, ROW, SILENCE))
 

@@ -38,7 +38,9 @@ class Building:
     """Judges look after look whether a table is built.
 
     Args:
-        rest: Seconds that lie between two looks at tasks before they are believed.
+        rest: Seconds for which tasks are at their ends, look after look, before they are believed.
+        start: Seconds after which a partition that no task has fetched anything of counts as one that holds
+            nothing new; a task that has just started looks alike.
         stuck: Seconds after which a partition that does not move counts as stuck.
 
     Attributes:
@@ -47,14 +49,15 @@ class Building:
     """
 
     rest: float
+    start: float
     stuck: float
     waiting_for: str = ""
     missing: int = 0
     _stage: int = 0
     _ends: dict[Place, int] | None = None
     _moved: dict[Place, tuple[int, float]] = field(default_factory=dict)
-    _seen_at_end: dict[Place, list[float]] = field(default_factory=dict)
-    _began: float | None = None
+    _at_end_since: dict[Place, float] = field(default_factory=dict)
+    _tasks_since: float | None = None
 
     def look(
         self, queries: Iterable[PersistentQuery], topics: Topics, *, every_host: bool, clock: float
@@ -70,16 +73,17 @@ class Building:
         Raises:
             NotBuiltError: A task is dead or stuck; says at which partition and offset.
         """
-        if self._began is None:
-            self._began = clock
         queries = tuple(queries)
         for query in queries:
             if not query.running:
                 states = ", ".join(f"{host}: {state}" for host, state in sorted(query.hosts.items()))
-                self.waiting_for = f"the query {query.id} is {query.state or 'not running'} ({states})"
+                failed = f"; its last error: {query.errors[-1]}" if query.errors else ""
+                self._tasks_since = None
+                self.waiting_for = f"the query {query.id}, which is {query.state or 'gone'} ({states}{failed})"
                 return None
         tasks = [task for query in queries for task in query.tasks]
         if queries and not tasks:
+            self._tasks_since = None
             self.waiting_for = "the tasks of the query, of which none is reported"
             return None
         if not topics:
@@ -125,6 +129,8 @@ class Building:
         )
 
     def _by_tasks(self, tasks: Sequence[TaskOffsets], *, every_host: bool, clock: float) -> Built | None:
+        if self._tasks_since is None:
+            self._tasks_since = clock
         unknown = {(task.topic, task.partition) for task in tasks if task.unknown}
         if unknown and not every_host:
             self.waiting_for = (
@@ -137,16 +143,18 @@ class Building:
             if task.unknown:
                 continue
             if task.committed >= task.end:
-                self._seen_at_end.setdefault(place, []).append(clock)
-            if not self._rested(place, clock):
-                pending[place] = max(task.end - max(task.committed, 0), 0)
-            if task.committed < task.end:
+                self._at_end_since.setdefault(place, clock)
+            else:
+                # Between two fetches a task that is far behind is at its end too, for a moment.
+                self._at_end_since.pop(place, None)
+                pending[place] = task.end - max(task.committed, 0)
                 self._watch(task.topic, task.partition, max(task.committed, 0), task.end, clock)
         if pending:
             self._wait(pending)
             return None
-        if clock - (self._began or 0.0) < self.rest:
-            self.waiting_for = "the tasks of the query to rest"
+        rested = all(clock - since >= self.rest for since in self._at_end_since.values())
+        if not rested or clock - self._tasks_since < (self.start if unknown else self.rest):
+            self.waiting_for, self.missing = "the tasks of the query to rest", 0
             return None
         self.waiting_for, self.missing = "", 0
         known = sum(task.committed for task in tasks if not task.unknown)
@@ -155,11 +163,6 @@ class Building:
             f"the tasks had read the newest of the {count_text(known, 'record')} that they had fetched; this "
             "server reports no offsets of Kafka for them",
         )
-
-    def _rested(self, place: Place, clock: float) -> bool:
-        """Whether a task was seen at its end in two looks that lie apart."""
-        looks = self._seen_at_end.get(place, [])
-        return bool(looks) and clock - looks[0] >= self.rest and len(looks) > 1
 
     def _wait(self, pending: dict[Place, int]) -> None:
         self.missing = sum(pending.values())

@@ -111,6 +111,12 @@ class Parts:
                     response.close()
                 raise
             self._open.callback(response.close)
+            if self._responses and response.sent.legacy != self._responses[0].sent.legacy:
+                # Its other writer says of a partition that it does not hold: no rows, complete.
+                raise NotHereError(
+                    f"the node {name} refuses the writer that says what it does not hold",
+                    hint="The table is read in another way.",
+                )
             if self._closed:  # nobody waits for this answer any more
                 response.close()
             self._responses.append(response)
