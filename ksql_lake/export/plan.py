@@ -52,6 +52,7 @@ class ExportPlan:
         pinned: Whether the caller named the version, so that no other may be written instead.
         reason: Why exactly this, one phrase.
         new_topic: The source's topic was made anew: what the lake knows of its offsets holds no longer.
+        timed: The time of each change of a table is read too.
     """
 
     feed: Feed
@@ -60,6 +61,7 @@ class ExportPlan:
     pinned: bool = False
     reason: str = ""
     new_topic: bool = False
+    timed: bool = False
 
     @property
     def partitions(self) -> list[str]:

@@ -143,6 +143,8 @@ def _push_question(
         landed = wanted_columns(feed, available)
         # A table's rows are told apart by their key, and old ones from new ones by their place or time.
         needed = (*key, *(POSITION_COLUMNS if placed else (ROWTIME,)))
+        if plan.timed and ROWTIME not in needed:
+            needed = (*needed, ROWTIME)
     names = lake_names(feed, landed)
     extra = [name for name in needed if name not in landed]
     return Question(

@@ -12,7 +12,7 @@ from ksql_lake.ksqldb import KsqlClient, Position, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake_tests.fakes.scripted_server import SILENCE, ScriptedServer, answer, chunked
-from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, OLD, ROW, MakeClient, generic, info
+from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, OLD, ROW, generic, info
 
 SQL = "SELECT A FROM S EMIT CHANGES;"
 PATIENCE = 30.0

@@ -262,7 +262,7 @@ def test_leaving_early_closes_connection_and_query(
 def test_leaving_a_query_of_the_older_writer_hangs_up_and_asks_nothing(
     server: ScriptedServer, client: KsqlClient, kind: QueryKind
 ) -> None:
-    """Such a query ends with its client, and cannot be ended by its name: the connection is dropped, no more."""
+    """Such a query ends with its client, and cannot be ended by its name: the connection is dropped."""
     server.script("/query", chunked(HEADER, ROW * 3000, SILENCE))
     with client.query(SQL, kind=kind) as response:
         assert response.sent.legacy

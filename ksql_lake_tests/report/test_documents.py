@@ -55,7 +55,13 @@ def test_json_speaks_plainly(report: Report) -> None:
         "incomplete": 1,
         "complete": 2,
     }
-    assert feeds["whole"]["days"][0] == {"day": "2025-01-15", "records": 7, "bytes": 700, "late": 3, "evidence": None}
+    assert feeds["whole"]["days"][0] == {
+        "day": "2025-01-15",
+        "records": 7,
+        "bytes": 700,
+        "late": 3,
+        "evidence": None,
+    }
     assert feeds["gaps"]["coverage"]["missing_days"] == [{"first": "2025-01-16", "last": "2025-01-17"}]
     assert feeds["never"]["last_export"] is None
     assert feeds["failed"]["failures"] == {

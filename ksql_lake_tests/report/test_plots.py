@@ -34,7 +34,8 @@ AT = datetime(2025, 1, 1, tzinfo=UTC)
 BARE = FeedReport(
     name="x", kind="stream", source="X", description="", enabled=True, status=Status.COMPLETE, reason="",
     next_step="", running=False, records=0, current_records=0, bytes=0, files=0, partitions=0,
-    first_partition=None, last_partition=None, min_event_time=None, max_event_time=None, last_export=None, evidence=None,
+    first_partition=None, last_partition=None, min_event_time=None, max_event_time=None, last_export=None,
+    evidence=None,
     freshness=Freshness(None, None, None), failures=None, coverage=None, late_rows=0, parquet_ratio=None,
     json_ratio=None, days=(), versions=(), exports=(), history_from=None, remarks=(),
 )  # fmt: skip
