@@ -47,7 +47,7 @@ class _Disk:
 
     def put(self, piece: Piece) -> None:
         if not self._files or self._written >= _FILE_BYTES:
-            self._files.append(tempfile.TemporaryFile(prefix="ksql-lake-"))
+            self._files.append(tempfile.TemporaryFile(prefix="ksql-lake-"))  # noqa: SIM115 - closed by `close`
             self._written = 0
         self._files[-1].seek(self._written)
         self._files[-1].write(piece)

@@ -123,9 +123,12 @@ class Building:
             return None
         self.waiting_for, self.missing = "", 0
         consumed = sum(max(part.consumed, 0) for parts in topics.values() for part in parts.values())
-        names = ", ".join(sorted(topics.keys() - internal)) or ", ".join(sorted(topics))
+        shown = sorted(topics.keys() - internal) or sorted(topics)
+        records = sum(max(part.consumed, 0) for topic in shown for part in topics[topic].values())
         return Built(
-            "proven", f"{names} was consumed to its end ({count_text(consumed, 'record')})", consumed=consumed
+            "proven",
+            f"{', '.join(shown)} was consumed to its end ({count_text(records, 'record')})",
+            consumed=consumed,
         )
 
     def _by_tasks(self, tasks: Sequence[TaskOffsets], *, every_host: bool, clock: float) -> Built | None:
