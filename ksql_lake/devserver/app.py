@@ -31,6 +31,7 @@ def build_app(options: Options, catalog: Catalog, running: RunningQueries) -> St
     """
     version = parse_version(options.server_version)
     faults = FaultBoard(options.faults)
+    catalog.reach = faults.reach
     doors = Doors(options, catalog, running, faults, version)
     switches = Switches(catalog, running, faults, version)
 

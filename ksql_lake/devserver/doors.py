@@ -106,7 +106,7 @@ class Doors:
             return entity_response([])
         self._check(asked.properties)
         statements = await self.running.in_thread(parse_statements, asked.text)
-        return await self.running.in_thread(self._execute_all, statements)
+        return await self.running.in_thread(self._execute_all, statements, _host(request))
 
     def _check(self, properties: dict[str, Any]) -> None:
         """Refuse properties that this server does not know, does not let pass, or whose values are wrong."""
@@ -114,11 +114,11 @@ class Doors:
         check_allowed(properties, self.faults.take_prohibited(properties))
         check_values(properties, self.version)
 
-    def _execute_all(self, statements: list[Statement]) -> Response:
+    def _execute_all(self, statements: list[Statement], host: str) -> Response:
         entities: list[dict[str, Any]] = []
         for statement in statements:
             try:
-                entity = self._commands.execute(statement)
+                entity = self._commands.execute(statement, host)
             except RecursionError:
                 refusal = too_large()
                 refusal.statement = statement.text
@@ -181,10 +181,8 @@ class Doors:
             return None
         if self.version.release == (0, 24) and writer != "legacy":
             return "Error in processing query. Check server logs for details."
-        server = "{}:{}".format(*(request.scope.get("server") or ("127.0.0.1", 8088)))
-        reason = (
-            f"Error executing query locally at node http://{server}/: Table scan unsupported on session tables"
-        )
+        node = f"http://{_host(request)}/"
+        reason = f"Error executing query locally at node {node}: Table scan unsupported on session tables"
         return f"Unable to execute pull query: io.confluent.ksql.util.KsqlException: {reason}"
 
     def _consumer_refusal(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> str | None:
@@ -239,6 +237,11 @@ def _only_select(text: str) -> Select:
             "resource"
         )
     return statement
+
+
+def _host(request: Request) -> str:
+    """The server's own address, where the request came in."""
+    return "{}:{}".format(*(request.scope.get("server") or ("127.0.0.1", 8088)))
 
 
 def _session_scan(plan: QueryPlan) -> bool:

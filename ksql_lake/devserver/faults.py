@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from ksql_lake.devserver.columns import Source
+from ksql_lake.devserver.persistent import PersistentQuery, Reach
 from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
 
 RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit"]
@@ -31,6 +33,8 @@ QueryFault = Literal[
     "replay",
     "no_positions",
 ]
+LagFault = Literal["lag", "repartition_lag", "dead_task"]
+LAG_FAULTS = ("lag", "repartition_lag", "dead_task")
 REQUEST_FAULTS = ("not_ready", "busy", "drop", "prohibit", "session_limit")
 STOPPING = ("cut_row", "cut_chunk", "reset", "error", "hang", "short", "no_final", "no_bracket")
 
@@ -51,25 +55,31 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     (a push query sends the `rows` rows before `after_rows` once more, and then goes on from there),
     `no_positions` (SHOW QUERIES EXTENDED does not tell of the query).
 
+    Kinds that hold a persistent query back, `source` naming what it writes, until they are switched off: `lag`
+    (it leaves the last `rows` records of each partition unread), `repartition_lag` (the same of its repartition
+    topic), `dead_task` (it reads `partition` no further).
+
     Attributes:
         after_rows: Whole rows before the fault; None means all of them.
         source: Only queries of this source; None means any.
         times: For how many queries or requests; None means until switched off.
         message: Text of `error`.
         code: Error code of `error`.
-        rows: How many rows `duplicate` and `replay` repeat.
+        rows: How many rows `duplicate` and `replay` repeat, and `lag` and `repartition_lag` leave unread.
+        partition: Which one `dead_task` stops at.
         rows_per_second: Speed of `slow`.
         property: Name that `prohibit` refuses.
         limit_ms: The broker's limit of `session_limit`.
     """
 
-    kind: RequestFault | QueryFault
+    kind: RequestFault | QueryFault | LagFault
     after_rows: int | None = None
     source: str | None = None
     times: int | None = None
     message: str = "java.lang.RuntimeException: boom"
     code: int = 50000
     rows: int = 1
+    partition: int = 0
     rows_per_second: float = 100.0
     property: str = ""
     limit_ms: int = 1_800_000
@@ -98,7 +108,8 @@ class FaultBoard:
 
     def take_for_query(self, source: str) -> tuple[Fault, ...]:
         """The faults the query that starts now has to suffer."""
-        return self._take(lambda fault: fault.kind not in REQUEST_FAULTS and fault.source in (None, source))
+        others = (*REQUEST_FAULTS, *LAG_FAULTS)
+        return self._take(lambda fault: fault.kind not in others and fault.source in (None, source))
 
     def take_for_request(self, *, query: bool, probe: bool) -> Fault | None:
         """The fault the request that arrives now has to suffer.
@@ -110,6 +121,20 @@ class FaultBoard:
         kinds = (() if probe else ("not_ready",)) + (("busy", "drop") if query else ())
         taken = self._take(lambda fault: fault.kind in kinds, most=1)
         return taken[0] if taken else None
+
+    def reach(self, query: PersistentQuery, source: Source) -> Reach:
+        """How far a persistent query may read; these switches stay on whatever happens."""
+        names = (None, query.sink or query.source)
+        held = [fault for fault in self.current() if fault.kind in LAG_FAULTS and fault.source in names]
+        limits: dict[int, int] = {}
+        for fault in held:
+            if fault.kind == "lag":
+                behind = {number: max(0, end - fault.rows) for number, end in source.ends.items()}
+                limits = {number: min(limits.get(number, end), end) for number, end in behind.items()}
+            elif fault.kind == "dead_task":
+                limits[fault.partition] = query.positions.get(fault.partition, 0)
+        unread = max((fault.rows for fault in held if fault.kind == "repartition_lag"), default=0)
+        return Reach(limits, unread)
 
     def take_prohibited(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the names that may not be overridden."""

@@ -97,6 +97,21 @@ _CHOICES = {
 }
 
 
+_DEFAULTS = {
+    MIGRATE: "true",
+    "ksql.query.pull.enable.standby.reads": "false",
+    "ksql.query.pull.max.concurrent.requests": "2147483647",
+    "ksql.query.pull.max.qps": "2147483647",
+    "ksql.query.pull.stream.enabled": "true",
+    SCAN: "true",
+    "ksql.query.push.v2.continuation.tokens.enabled": "false",
+    "ksql.query.push.v2.enabled": "false",
+    "ksql.query.push.v2.new.latest.delay.ms": "5000",
+    "ksql.query.push.v2.registry.installed": "false",
+    "ksql.service.id": "default_",
+}
+
+
 def _typed(text: str) -> dict[str, str]:
     return dict(word.rsplit(":", 1) for word in text.split())
 
@@ -206,3 +221,11 @@ def consumer_number(properties: Mapping[str, Any], plain: str) -> int | None:
         if f"{prefix}{plain}" in properties:
             return int(properties[f"{prefix}{plain}"])
     return None
+
+
+def server_properties() -> list[dict[str, Any]]:
+    """What SHOW PROPERTIES tells: of a real server's hundreds those that matter to a reader."""
+    return [
+        {"name": name, "scope": "KSQL", "value": value, "editable": False, "level": "SERVER"}
+        for name, value in _DEFAULTS.items()
+    ]

@@ -71,6 +71,7 @@ class RunningQuery:
         listed: SHOW QUERIES EXTENDED tells of it.
         closable: /close-query ends it: the older writer's queries end with their client only.
         properties: What the request overrides, as it came.
+        began_ms: When it began, epoch milliseconds.
         failure: Why it cannot go on.
         broken: What was asked for will not come whole: the connection is cut, not ended.
         gone: Set when the client has left; nothing more needs to be written.
@@ -86,6 +87,7 @@ class RunningQuery:
     listed: bool = True
     closable: bool = True
     properties: dict[str, Any] = field(default_factory=dict)
+    began_ms: int = field(default_factory=lambda: int(time.time() * 1000))
     failure: str | None = None
     broken: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
