@@ -8,6 +8,7 @@ import click
 
 from ksql_lake.devserver.faults import parse_fault
 from ksql_lake.devserver.options import Options
+from ksql_lake.devserver.phases import parse_phases
 from ksql_lake.devserver.version import CURRENT
 from ksql_lake.errors import KsqlLakeError
 
@@ -44,8 +45,29 @@ from ksql_lake.errors import KsqlLakeError
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written with the URL once it answers.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends: no orphan is left.")
 @click.option("--memory-limit", help="DuckDB's memory limit, e.g. 2GB.")
-def main(faults: tuple[str, ...], user: str | None, **options: object) -> None:
+@click.option(
+    "--nodes", default=1, type=click.IntRange(1, 9), help="Processes that serve one service, a port each."
+)
+@click.option(
+    "--session-seconds",
+    default=3.0,
+    type=click.FloatRange(0.2),
+    help="Without a sign of life for so long a node loses its partitions to the others (Kafka: 45).",
+)
+@click.option(
+    "--lag-reporting", is_flag=True, help="Nodes know each other's state and lag; /clusterStatus answers."
+)
+@click.option(
+    "--phase",
+    "phases",
+    multiple=True,
+    help="How long a phase lasts: starting, locating, restoring, stopping; e.g. restoring=2.5; repeatable.",
+)
+@click.option("--node", type=int, hidden=True)
+@click.option("--broker", hidden=True)
+def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **options: object) -> None:
     """Run the embedded ksqlDB stand-in until Ctrl-C or SIGTERM."""
+    from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
     from ksql_lake.devserver.server import serve  # noqa: PLC0415 - keeps --help fast
 
     try:
@@ -53,7 +75,12 @@ def main(faults: tuple[str, ...], user: str | None, **options: object) -> None:
         if user is not None:
             name, _, password = user.partition(":")
             pair = (name, password)
-        serve(Options(faults=tuple(parse_fault(text) for text in faults), user=pair, **options))  # type: ignore[arg-type]
+        switched = tuple(parse_fault(text) for text in faults)
+        chosen = Options(faults=switched, user=pair, phases=parse_phases(phases), **options)  # type: ignore[arg-type]
+        if chosen.nodes > 1:
+            serve_cluster(chosen)
+        else:
+            serve(chosen)
     except KsqlLakeError as error:
         raise click.ClickException(str(error)) from None
 

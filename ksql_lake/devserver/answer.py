@@ -15,8 +15,11 @@ import duckdb
 from starlette.types import Receive, Scope, Send
 
 from ksql_lake.devserver.body import Body
+from ksql_lake.devserver.cluster.rows import table_rows
 from ksql_lake.devserver.faults import STOPPING, Fault
 from ksql_lake.devserver.framing import Framing, Parts
+from ksql_lake.devserver.node import Node, Route
+from ksql_lake.devserver.plan import QueryPlan
 from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
 from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
 
@@ -43,6 +46,8 @@ class QueryAnswer:
 
     query: RunningQuery
     queries: RunningQueries
+    node: Node
+    route: Route
     framing: Framing
     earliest: bool
     final_message: bool
@@ -106,7 +111,10 @@ class QueryAnswer:
 
     async def _fail(self, body: Body, refusal: RefusedError) -> None:
         self.query.state = "failed"
-        await body.finish(*self.framing.error(refusal.body()))
+        if self.query.loses_errors:
+            await body.complete(*self._end())
+        else:
+            await body.finish(*self.framing.error(refusal.body()))
 
     def _end(self) -> Parts:
         kind = self.query.plan.kind
@@ -160,6 +168,12 @@ class QueryAnswer:
         if self._left == 0:
             return
         source = self.query.plan.source
+        if self.query.plan.kind == "pull_table":
+            rows = table_rows(self.query, self.node, self.route, self._frame, self._scan_table)
+            async with aclosing(rows) as batches:
+                async for batch in batches:
+                    yield batch
+            return
         end = source.rows
         async with aclosing(self._scan(0, end)) as batches:
             async for batch in batches:
@@ -168,6 +182,14 @@ class QueryAnswer:
             async with aclosing(self._scan(end, source.rows, overshoot=True)) as batches:
                 async for batch in batches:
                     yield batch
+
+    def _frame(self, values: str) -> str:
+        row = self.framing.before_row + values + self.framing.after_row
+        return f"{len(row.encode()):x}\r\n{row}\r\n" if self._framed else row
+
+    def _scan_table(self, plan: QueryPlan) -> AsyncGenerator[RowBatch, None]:
+        sql = rows_sql(plan, self.framing, span=(0, 0), chunked=self._framed)
+        return self.queries.batches(self.query, sql)
 
     async def _scan(self, first: int, last: int, *, overshoot: bool = False) -> AsyncGenerator[RowBatch, None]:
         sql = rows_sql(

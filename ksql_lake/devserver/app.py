@@ -12,9 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.cluster.forwarding import PATH
 from ksql_lake.devserver.doors import Doors
 from ksql_lake.devserver.faults import FaultBoard
 from ksql_lake.devserver.gate import Gate
+from ksql_lake.devserver.ledger import Ledger
+from ksql_lake.devserver.node import Node
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.refusals import RefusedError, not_found
 from ksql_lake.devserver.replies import refusal_response
@@ -23,7 +26,9 @@ from ksql_lake.devserver.switches import Switches
 from ksql_lake.devserver.version import parse_version
 
 
-def build_app(options: Options, catalog: Catalog, running: RunningQueries) -> Starlette:
+def build_app(
+    options: Options, catalog: Catalog, running: RunningQueries, node: Node, ledger: Ledger
+) -> Starlette:
     """The application over one catalog.
 
     Raises:
@@ -32,8 +37,8 @@ def build_app(options: Options, catalog: Catalog, running: RunningQueries) -> St
     version = parse_version(options.server_version)
     faults = FaultBoard(options.faults)
     catalog.reach = faults.reach
-    doors = Doors(options, catalog, running, faults, version)
-    switches = Switches(catalog, running, faults, version)
+    doors = Doors(options, catalog, running, faults, version, node, ledger)
+    switches = Switches(catalog, running, faults, version, node, ledger)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -57,13 +62,17 @@ def build_app(options: Options, catalog: Catalog, running: RunningQueries) -> St
             Route("/query-stream", doors.query_stream, methods=["POST"]),
             Route("/query-stream/", doors.query_stream, methods=["POST"]),
             Route("/close-query", doors.close_query, methods=["POST"]),
+            Route("/clusterStatus", doors.cluster_status),
             Route("/inserts-stream", doors.inserts_stream, methods=["POST"]),
             Route("/devserver", switches.about),
             Route("/devserver/queries", switches.queries),
             Route("/devserver/sources/{name}/rows", switches.append_rows, methods=["POST"]),
+            Route("/devserver/node", switches.node_state),
+            Route("/devserver/nodes/{number:int}/{action}", switches.act, methods=["POST"]),
+            Route(PATH, doors.rows_for_another_node, methods=["POST"]),
             Route("/devserver/faults", switches.fault_switches, methods=["GET", "PUT", "DELETE"]),
         ],
-        middleware=[Middleware(Gate, options=options, faults=faults)],
+        middleware=[Middleware(Gate, options=options, faults=faults, node=node)],
         exception_handlers={RefusedError: _on_refusal, 404: _not_found, 405: _not_found},
         lifespan=lifespan,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, quoted
 from ksql_lake.devserver.refusals import RefusedError
 from ksql_lake.schema import Primitive
@@ -32,13 +30,13 @@ def arrivals(
     )
 
 
-def row_time(source: Source, given: str = "NULL") -> str:
-    """The expression for ROWTIME: what a row gives itself, else its TIMESTAMP column, else the clock.
+def row_time(source: Source, now: int, given: str = "NULL") -> str:
+    """The expression for ROWTIME: what a row gives itself, else its TIMESTAMP column, else `now` (epoch ms).
 
     Raises:
         RefusedError: The source's TIMESTAMP column does not exist, or is of a type that is no time.
     """
-    clock = str(int(time.time() * 1000))
+    clock = str(now)
     if not source.timestamp:
         return f"coalesce({given}, {clock})"
     column = source.column(source.timestamp)

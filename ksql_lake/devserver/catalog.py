@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import duckdb
 
@@ -31,10 +33,15 @@ class Catalog:
     Args:
         memory_limit: DuckDB's, e.g. `2GB`; None leaves its default.
         topic_settings: Statements show their topics' clean-up policy and retention.
+        repeatable: Sums of DOUBLE come out the same to the last digit in every process: one thread adds them.
     """
 
-    def __init__(self, memory_limit: str | None = None, *, topic_settings: bool = True) -> None:
+    def __init__(
+        self, memory_limit: str | None = None, *, topic_settings: bool = True, repeatable: bool = False
+    ) -> None:
         config: dict[str, str] = {"memory_limit": memory_limit} if memory_limit else {}
+        if repeatable:
+            config["threads"] = "1"
         self.database = duckdb.connect(":memory:", config=config)  # type: ignore[arg-type]
         for macro in MACROS:
             self.database.execute(macro)
@@ -49,10 +56,25 @@ class Catalog:
         self.on_append: Callable[[str], None] = lambda _name: None
         self.reach: Callable[[PersistentQuery, Source], Reach] = lambda _query, _source: Reach()
         """How far a query may read its source; asked at each append and by `catch_up`."""
+        self._at: int | None = None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the same database."""
         return self.database.cursor()
+
+    def now(self) -> int:
+        """The time of a row that has none, in epoch milliseconds."""
+        return int(time.time() * 1000) if self._at is None else self._at
+
+    @contextmanager
+    def clock_at(self, moment: int) -> Iterator[None]:
+        """Let the clock stand while a change is carried out: every node that repeats it sees the same time."""
+        with self.lock:
+            self._at = moment
+            try:
+                yield
+            finally:
+                self._at = None
 
     def find(self, name: str) -> Source:
         """The source a SELECT names.

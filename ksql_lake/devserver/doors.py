@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
 from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
-from ksql_lake.devserver.commands import Commands
+from ksql_lake.devserver.cluster.rows import ForwardedRows, bare
+from ksql_lake.devserver.cluster.statuses import cluster_status, host_states, spread
 from ksql_lake.devserver.faults import FaultBoard
 from ksql_lake.devserver.framing import JSON, Writer, framing
+from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.negotiation import NO_TEXT, QueryRequest, choose_writer, parse_request
+from ksql_lake.devserver.node import Node, Route
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.parsing import parse_statements
-from ksql_lake.devserver.plan import QueryPlan, plan_query
+from ksql_lake.devserver.plan import QueryPlan, not_queryable, plan_query
 from ksql_lake.devserver.properties import SCAN, check_allowed, check_names, check_values, consumer_number
 from ksql_lake.devserver.refusals import (
     HTTP2_ONLY,
@@ -31,8 +36,19 @@ from ksql_lake.devserver.refusals import (
     too_large,
 )
 from ksql_lake.devserver.replies import entity_response, refusal_response
-from ksql_lake.devserver.running import RunningQueries
-from ksql_lake.devserver.statements import Print, Select, Statement
+from ksql_lake.devserver.running import RunningQueries, rows_sql
+from ksql_lake.devserver.silence import Silence
+from ksql_lake.devserver.statements import (
+    Alter,
+    Create,
+    Drop,
+    Insert,
+    Listing,
+    Print,
+    Select,
+    Statement,
+    Terminate,
+)
 from ksql_lake.devserver.version import ServerVersion
 
 _LOG = logging.getLogger(__name__)
@@ -53,9 +69,11 @@ class Doors:
     running: RunningQueries
     faults: FaultBoard
     version: ServerVersion
+    node: Node
+    ledger: Ledger
 
     def __post_init__(self) -> None:
-        self._commands = Commands(self.catalog, self.running, self.version)
+        self._commands = self.ledger.commands
 
     async def root(self, _request: Request) -> Response:
         """GET /."""
@@ -106,7 +124,9 @@ class Doors:
             return entity_response([])
         self._check(asked.properties)
         statements = await self.running.in_thread(parse_statements, asked.text)
-        return await self.running.in_thread(self._execute_all, statements, _host(request))
+        await self.running.in_thread(self.node.catch_up)
+        states = await host_states(self.node) if any(map(_tells_of_hosts, statements)) else {}
+        return await self.running.in_thread(self._execute_all, statements, states, _host(request))
 
     def _check(self, properties: dict[str, Any]) -> None:
         """Refuse properties that this server does not know, does not let pass, or whose values are wrong."""
@@ -114,11 +134,11 @@ class Doors:
         check_allowed(properties, self.faults.take_prohibited(properties))
         check_values(properties, self.version)
 
-    def _execute_all(self, statements: list[Statement], host: str) -> Response:
+    def _execute_all(self, statements: list[Statement], states: dict[str, str], host: str) -> Response:
         entities: list[dict[str, Any]] = []
         for statement in statements:
             try:
-                entity = self._commands.execute(statement, host)
+                entity = self._execute(statement, host)
             except RecursionError:
                 refusal = too_large()
                 refusal.statement = statement.text
@@ -128,8 +148,42 @@ class Doors:
                 refusal.statement = statement.text if refusal.statement is not None else None
                 return refusal_response(refusal)
             if entity is not None:
+                spread(entity, self.node, states)
                 entities.append(entity)
         return entity_response(entities)
+
+    def _execute(self, statement: Statement, host: str) -> dict[str, Any] | None:
+        """Run a statement: here alone, or, when it changes what all nodes share, in the ledger's order."""
+        shared = isinstance(statement, Create | Alter | Drop | Insert) or (
+            isinstance(statement, Terminate) and statement.query_id in (*self.catalog.queries, "ALL")
+        )
+        return self.ledger.statement(statement, host) if shared else self._commands.execute(statement, host)
+
+    async def rows_for_another_node(self, request: Request) -> ASGIApp:
+        """POST of another node: rows of the partitions that this one holds."""
+        wanted = msgspec.json.decode(await request.body())
+        partitions = frozenset(wanted["partitions"])
+        await self.running.in_thread(self.node.catch_up)
+        asked = QueryRequest(wanted["statement"], {}, {})
+        plan = await self.running.in_thread(self._plan, asked, False, "legacy")
+        if not self.node.readable(partitions):
+            raise self.node.unscannable()
+        query = self.running.register(plan, wanted["statement"])
+        query.loses_errors = True
+        shape = bare(framing("v1", plan.kind, query.id, plan.schema))
+        slow = [fault for fault in self.faults.take_for_query(plan.source.name) if fault.kind == "slow"]
+
+        def scan(part: QueryPlan) -> AsyncGenerator[RowBatch, None]:
+            return self.running.batches(query, rows_sql(part, shape, span=(0, 0), chunked=False))
+
+        speed = slow[0].rows_per_second if slow else None
+        return ForwardedRows(query, self.running, self.node, partitions, scan, speed)
+
+    async def cluster_status(self, _request: Request) -> Response:
+        """GET /clusterStatus."""
+        if not self.node.lag_reporting:
+            return Response(status_code=404)
+        return entity_response(await self.running.in_thread(cluster_status, self.node, self.catalog))
 
     async def query(self, request: Request) -> ASGIApp:
         """POST /query."""
@@ -156,13 +210,20 @@ class Doors:
             migrated=asked.migrated,
             version=self.version,
         )
+        await self.running.in_thread(self.node.catch_up)
         plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
+        route = self._route(plan, asked, writer) if plan.kind == "pull_table" else Route()
+        if route.hangs:
+            return Silence()
         query = self.running.register(plan, asked.text)
+        query.loses_errors = plan.kind == "pull_table" and writer != "legacy" and self.version.loses_errors
         frame = framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text)
         query.closable, query.properties = frame.closable, asked.properties
         return QueryAnswer(
             query,
             self.running,
+            self.node,
+            route,
             frame,
             earliest=asked.earliest if asked.earliest is not None else plan.source.kind == "TABLE",
             final_message=self.version.final_message,
@@ -172,6 +233,16 @@ class Doors:
             refusal=self._consumer_refusal(plan, asked, writer) or self._scan_refusal(plan, writer, request),
             empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
         )
+
+    def _route(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> Route:
+        try:
+            if self.node.phases.unqueryable:
+                raise not_queryable(plan.source.name)
+            return self.node.route(plan, asked.request_properties)
+        except RefusedError as refusal:
+            refusal.statement = refusal.statement or asked.text
+            refusal.shown = "labelled" if writer == "legacy" else "chunked"
+            raise
 
     def _scan_refusal(self, plan: QueryPlan, writer: Writer, request: Request) -> str | None:
         """Why a table cannot be scanned; the newer writer of later releases mostly loses it (see `empty`)."""
@@ -222,6 +293,10 @@ class Doors:
         if not self.running.close(asked.text):
             raise bad_request(f"No query with id {asked.text}", shown="bare")
         return Response(status_code=200)
+
+
+def _tells_of_hosts(statement: Statement) -> bool:
+    return isinstance(statement, Listing) and statement.what == "QUERIES"
 
 
 def _only_select(text: str) -> Select:

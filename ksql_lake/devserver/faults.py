@@ -191,6 +191,12 @@ def parse_faults(body: bytes) -> tuple[Fault, ...]:
         raise bad_request(f"Not a list of faults: {error}") from None
 
 
+def fault_text(fault: Fault) -> str:
+    """The command line's text of a fault."""
+    pairs = {key: value for key, value in msgspec.to_builtins(fault).items() if key != "kind"}
+    return f"{fault.kind}:" + ",".join(f"{key}={value}" for key, value in pairs.items())
+
+
 def parse_fault(text: str) -> Fault:
     """Read a command-line fault such as `cut_row:after_rows=100,times=1`.
 

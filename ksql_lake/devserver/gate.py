@@ -10,12 +10,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ksql_lake.devserver.body import EXTENSION
 from ksql_lake.devserver.faults import FaultBoard, refusal_of
+from ksql_lake.devserver.node import Node
 from ksql_lake.devserver.options import Options
-from ksql_lake.devserver.refusals import SERVER_ERROR, UNAUTHORIZED, RefusedError
+from ksql_lake.devserver.refusals import NOT_READY, SERVER_ERROR, UNAUTHORIZED, RefusedError
 from ksql_lake.devserver.replies import refusal_response
 
 _OPEN_PATHS = ("/healthcheck", "/v1/metadata", "/v1/metadata/id", "/chc/ready", "/chc/live")
 _QUERY_PATHS = ("/query", "/query-stream")
+_NOT_READY = RefusedError(
+    "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
+)
 
 
 @dataclass(eq=False)
@@ -25,6 +29,7 @@ class Gate:
     app: ASGIApp
     options: Options
     faults: FaultBoard
+    node: Node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it here."""
@@ -41,6 +46,9 @@ class Gate:
                 shown="bare",
             )
             await refusal_response(refusal)(scope, receive, send)
+            return
+        if self.node.phases.starting and not path.startswith("/chc/"):
+            await refusal_response(_NOT_READY)(scope, receive, send)
             return
         fault = self.faults.take_for_request(query=path in _QUERY_PATHS, probe=path.startswith("/chc/"))
         if fault is not None and fault.kind == "drop":

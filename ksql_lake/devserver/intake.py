@@ -43,7 +43,7 @@ def append_json_lines(name: str, body: bytes, catalog: Catalog) -> int:
     rows = arrivals(
         source,
         f"SELECT line, {', '.join(columns)} FROM intake",
-        moment=row_time(source, _scalar("ROWTIME", "BIGINT")),
+        moment=row_time(source, catalog.now(), _scalar("ROWTIME", "BIGINT")),
         partition=_scalar("ROWPARTITION", "INTEGER"),
         tombstone=f"coalesce({_scalar(TOMBSTONE, 'BOOLEAN')}, FALSE)",
     )
@@ -88,7 +88,9 @@ def insert(statement: Insert, catalog: Catalog) -> None:
         f"CAST({given.get(item.name, 'NULL')} AS {stored_type(item.type)}) AS {quoted(item.stored_as)}"
         for item in source.columns
     )
-    rows = arrivals(source, f"SELECT {columns}", moment=row_time(source, given.get("ROWTIME", "NULL")))
+    rows = arrivals(
+        source, f"SELECT {columns}", moment=row_time(source, catalog.now(), given.get("ROWTIME", "NULL"))
+    )
     try:
         catalog.append(source, rows)
     except duckdb.Error as error:

@@ -71,14 +71,14 @@ def _load_table(source: Source, data: Path, shown: Path, catalog: Catalog) -> in
         reader = f"read_csv({literal(str(data))}, header = true, all_varchar = true, nullstr = ['', 'NA'])"
     try:
         names = [str(row[0]) for row in catalog.database.execute(f"DESCRIBE FROM {reader}").fetchall()]
-        return catalog.append(source, _rows(source, reader, names, shown))
+        return catalog.append(source, _rows(source, reader, names, shown, catalog.now()))
     except duckdb.Error as error:
         raise ConfigError(
             f"the rows do not fit {source.name}: {str(error).splitlines()[0]}", path=shown
         ) from None
 
 
-def _rows(source: Source, reader: str, names: list[str], shown: Path) -> str:
+def _rows(source: Source, reader: str, names: list[str], shown: Path, now: int) -> str:
     folded = {name.lower(): name for name in reversed(names)}
 
     def cast(name: str, stored: str) -> str:
@@ -95,4 +95,4 @@ def _rows(source: Source, reader: str, names: list[str], shown: Path) -> str:
     if "rowtime" in folded:
         columns.append(f"{cast('ROWTIME', 'BIGINT')} AS given_time")
         given = "given_time"
-    return arrivals(source, f"SELECT {', '.join(columns)} FROM {reader}", moment=row_time(source, given))
+    return arrivals(source, f"SELECT {', '.join(columns)} FROM {reader}", moment=row_time(source, now, given))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ksql_lake.devserver.faults import Fault
+from ksql_lake.devserver.phases import PhaseSeconds
 from ksql_lake.devserver.version import CURRENT
 
 
@@ -26,6 +27,12 @@ class Options:
         ready_file: Written with the URL once the server answers.
         until_stdin_closes: Stop when whoever holds the other end of standard input is gone.
         memory_limit: DuckDB's, e.g. `2GB`.
+        nodes: Processes that serve one service, on ports from `port` on.
+        node: The number of this process among them; None where it serves alone.
+        broker: Host and port of the process that started the nodes.
+        session_seconds: Seconds without a sign of life after which the other nodes take a node's partitions.
+        lag_reporting: Play `ksql.heartbeat.enable` and `ksql.lag.reporting.enable`.
+        phases: How long starting, restoring and so on take.
     """
 
     host: str = "127.0.0.1"
@@ -45,3 +52,9 @@ class Options:
     ready_file: Path | None = None
     until_stdin_closes: bool = False
     memory_limit: str | None = None
+    nodes: int = 1
+    node: int | None = None
+    broker: str | None = None
+    session_seconds: float = 3.0
+    lag_reporting: bool = False
+    phases: PhaseSeconds = field(default_factory=PhaseSeconds)

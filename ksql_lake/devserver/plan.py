@@ -191,11 +191,15 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
             statement=select.text,
         )
     if source.kind == "TABLE" and not source.derived:
-        raise RefusedError(
-            f"The `{source.name}` table isn't queryable. To derive a queryable table, you can do 'CREATE TABLE "
-            f"QUERYABLE_{source.name} AS SELECT * FROM {source.name}'. {PULL_HELP}",
-            statement=select.text,
-        )
+        raise not_queryable(source.name)
+
+
+def not_queryable(name: str) -> RefusedError:
+    """The refusal of a pull of a table that no query materialises."""
+    return RefusedError(
+        f"The `{name}` table isn't queryable. To derive a queryable table, you can do 'CREATE TABLE "
+        f"QUERYABLE_{name} AS SELECT * FROM {name}'. {PULL_HELP}"
+    )
 
 
 def _check_push(select: Select) -> None:

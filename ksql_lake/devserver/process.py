@@ -10,6 +10,7 @@ one is started.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import IO, Self
 from ksql_lake.errors import ConfigError
 
 STOP_SECONDS = 10
+CLUSTER_STOP_SECONDS = 60
 
 
 class DevServer:
@@ -82,17 +84,33 @@ class DevServer:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
+    def pause(self) -> None:
+        """Stop it as SIGSTOP does: connections stay, nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
-        """Ask it to stop and wait; returns its exit code. May be called again."""
+    def tell(self, line: str) -> str:
+        """Send a line to its standard input; returns the line it answers with."""
+        if self._process.stdin is None or self._process.stdout is None:
+            return ""
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def stop(self, patience: float = STOP_SECONDS) -> int:
+        """Ask it to stop and wait, then kill it; returns its exit code. May be called again."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(STOP_SECONDS)
+                self._process.wait(patience)
             except subprocess.TimeoutExpired:
                 self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -106,3 +124,81 @@ class DevServer:
     def __exit__(self, *_exception: object) -> None:
         self.stop()
         self._log.close()
+
+
+class DevCluster:
+    """Several nodes of one service, each its own process; use `DevCluster.start`.
+
+    Attributes:
+        urls: The URL of each node, the first node's first.
+    """
+
+    def __init__(self, parent: DevServer) -> None:
+        self._parent = parent
+        self.urls = parent.url.split(",")
+
+    @classmethod
+    def start(
+        cls,
+        nodes: int = 2,
+        *,
+        sample: bool = False,
+        data: Path | None = None,
+        port: int = 0,
+        arguments: Sequence[str] = (),
+    ) -> Self:
+        """Start a cluster and wait until its nodes have agreed who holds what.
+
+        Args:
+            nodes: How many.
+            sample: Serve the payments sample.
+            data: Folder of `NAME.sql` and data files.
+            port: The first node's; the others follow. 0 takes free ones.
+            arguments: More of what `python -m ksql_lake.devserver --help` lists.
+
+        Raises:
+            ConfigError: It did not come up; the text is what it said.
+        """
+        more = ["--nodes", str(nodes), *arguments]
+        return cls(DevServer.start(sample=sample, data=data, port=port, arguments=more))
+
+    @property
+    def log(self) -> str:
+        """What all its processes wrote to their standard error so far."""
+        return self._parent.log
+
+    def start_node(self, number: int) -> None:
+        """Start a node that was stopped or killed; returns when it listens, which is before it is ready."""
+        self._act("start", number)
+
+    def stop_node(self, number: int) -> None:
+        """Send SIGTERM to a node: it shuts down as its `stopping` phase says."""
+        self._act("stop", number)
+
+    def kill_node(self, number: int) -> None:
+        """Send SIGKILL to a node and wait for its end."""
+        self._act("kill", number)
+
+    def pause_node(self, number: int) -> None:
+        """Send SIGSTOP to a node."""
+        self._act("pause", number)
+
+    def resume_node(self, number: int) -> None:
+        """Send SIGCONT to a node."""
+        self._act("resume", number)
+
+    def _act(self, action: str, number: int) -> None:
+        said = self._parent.tell(f"{action} {number}")
+        if said != "ok":
+            raise ConfigError(f"{action} {number}: {said or 'the cluster is gone'}")
+
+    def stop(self) -> int:
+        """Stop every node and wait; returns the parent's exit code. May be called again."""
+        return self._parent.stop(CLUSTER_STOP_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+        self._parent.__exit__(*exception)

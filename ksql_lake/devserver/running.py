@@ -22,7 +22,7 @@ import pyarrow as pa
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.columns import literal, quoted
 from ksql_lake.devserver.framing import LONG_STRING, Framing
-from ksql_lake.devserver.plan import QueryPlan
+from ksql_lake.devserver.plan import QueryKind, QueryPlan
 from ksql_lake.devserver.storage import LIVE
 from ksql_lake.devserver.wire import row_text
 
@@ -74,6 +74,7 @@ class RunningQuery:
         began_ms: When it began, epoch milliseconds.
         failure: Why it cannot go on.
         broken: What was asked for will not come whole: the connection is cut, not ended.
+        loses_errors: A failure, or the server's end, ends the answer as if it were whole.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
     """
@@ -90,6 +91,7 @@ class RunningQuery:
     began_ms: int = field(default_factory=lambda: int(time.time() * 1000))
     failure: str | None = None
     broken: bool = False
+    loses_errors: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,7 +104,8 @@ class RunningQuery:
     def end(self, *, shutdown: bool = False) -> None:
         """Tell it to end; a push query, or a stream pull that is closed, ends as if it were complete."""
         kind = self.plan.kind
-        self.broken = kind == "pull_table" or (kind == "pull_stream" and shutdown)
+        cut = kind == "pull_table" or (kind == "pull_stream" and shutdown)
+        self.broken = cut and not (shutdown and self.loses_errors)
         self.stop.set()
         self.arrived.set()
 
@@ -206,10 +209,11 @@ class RunningQueries:
             if self._loop is not None and query.plan.kind == "pull_table" and query.plan.source.name == source:
                 self._loop.call_soon_threadsafe(query.fail, reason)
 
-    def close_all(self) -> None:
-        """Tell every query to end, as a server does that shuts down."""
+    def close_all(self, *kinds: QueryKind) -> None:
+        """Tell every query of some kinds to end, or all, as a server does that shuts down."""
         for query in self._by_id.values():
-            query.end(shutdown=True)
+            if not kinds or query.plan.kind in kinds:
+                query.end(shutdown=True)
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run blocking work beside the event loop."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import sys
+from dataclasses import replace
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,8 +22,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ksql_lake.devserver.app import build_app
 from ksql_lake.devserver.body import EXTENSION
 from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.cluster.membership import Membership
+from ksql_lake.devserver.commands import Commands
+from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.loading import load_folder
+from ksql_lake.devserver.node import Node
 from ksql_lake.devserver.options import Options
+from ksql_lake.devserver.phases import Phases
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.sample import load_sample
 from ksql_lake.devserver.version import parse_version
@@ -77,13 +83,33 @@ class Connection(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, options: Options, url: str, running: RunningQueries) -> None:
+    def __init__(self, config: uvicorn.Config, options: Options, running: RunningQueries, node: Node) -> None:
         super().__init__(config)
-        self._options, self._url, self._running = options, url, running
+        self._options, self._running, self._node = options, running, node
 
     def leave(self) -> None:
-        """Stop soon."""
+        """Stop at once."""
         self.should_exit = True
+
+    def stop(self) -> None:
+        """Begin the shutdown, which takes as long as its phase says."""
+        self._node.phases.stop()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._node.phases.stopping and not self.should_exit:
+            self._wind_down(self._node.phases)
+        return await super().on_tick(counter)
+
+    def _wind_down(self, phases: Phases) -> None:
+        """End what a server that shuts down has ended by now."""
+        self._running.close_all("pull_table")
+        if phases.past("pushes_end"):
+            self._running.close_all("push")
+        if phases.unqueryable and self._node.membership is not None:
+            self._node.membership.leave()
+        if phases.past("streams_cut"):
+            self._running.close_all()
+        self.should_exit = phases.past("over")
 
     def _hear_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), 1024):
@@ -93,12 +119,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self._options.until_stdin_closes:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._hear_stdin)
-        sys.stdout.write(f"ksql-lake devserver listening on {self._url}\n")
+        self._node.phases.listen()
+        sys.stdout.write(f"ksql-lake devserver listening on {self._node.url}\n")
         sys.stdout.flush()
         if self._options.ready_file is not None:
             # Renamed into place, so that who waits for the file never reads half a URL.
             beside = self._options.ready_file.with_suffix(".part")
-            beside.write_text(self._url, encoding="utf-8")
+            beside.write_text(self._node.url, encoding="utf-8")
             beside.replace(self._options.ready_file)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -118,20 +145,46 @@ def serve(options: Options) -> None:
     # Bound first: who connects while data is still loading waits instead of being refused.
     with contextlib.closing(_listen(options)) as listener:
         version = parse_version(options.server_version)
-        catalog = Catalog(options.memory_limit, topic_settings=version.topic_settings)
+        scheme = "https" if options.tls_cert else "http"
+        url = f"{scheme}://{options.host}:{listener.getsockname()[1]}"
+        catalog = Catalog(
+            options.memory_limit,
+            topic_settings=version.topic_settings,
+            repeatable=options.node is not None,
+        )
         running = RunningQueries(catalog)
-        app = build_app(options, catalog, running)
+        node = Node(catalog, Phases(options.phases), url=url, lag_reporting=options.lag_reporting)
+        ledger = Ledger(Commands(catalog, running, parse_version(options.server_version)), catalog)
+        app = build_app(options, catalog, running, node, ledger)
         if options.sample:
             load_sample(catalog, rows=options.sample_rows, days=options.sample_days)
         if options.data is not None:
             load_folder(options.data, catalog)
-        scheme = "https" if options.tls_cert else "http"
-        url = f"{scheme}://{options.host}:{listener.getsockname()[1]}"
-        server = _Server(_uvicorn_config(app, options), options, url, running)
+        server = _Server(_uvicorn_config(app, options), options, running, node)
+        if options.node is not None and options.broker is not None:
+            _join(options, node, ledger, server)
         # uvicorn raises the signal that stopped it again; a server told to stop has done nothing wrong.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: server.leave())
-        server.run(sockets=[listener])
+            signal.signal(number, lambda _number, _frame: server.stop())
+        try:
+            server.run(sockets=[listener])
+        finally:
+            if node.membership is not None:
+                node.membership.close()
+
+
+def _join(options: Options, node: Node, ledger: Ledger, server: _Server) -> None:
+    """Make this process a node of the broker's cluster."""
+    place, _, port = str(options.broker).rpartition(":")
+    membership = Membership(options.node or 0, node.url, ledger.apply, options.phases.restoring)
+    membership.failed = server.leave
+    ledger.submit = membership.submit
+    node.membership = membership
+    # Stores are restored partition by partition, as the group hands them out.
+    node.phases.seconds = replace(node.phases.seconds, restoring=0.0)
+    node.phases.ready = lambda: membership.ready
+    membership.connect((place, int(port)))
+    node.patience = membership.session
 
 
 def _uvicorn_config(app: Starlette, options: Options) -> uvicorn.Config:

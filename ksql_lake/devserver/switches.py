@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.faults import FaultBoard, parse_faults
-from ksql_lake.devserver.intake import append_json_lines
+from ksql_lake.devserver.ledger import Ledger
+from ksql_lake.devserver.node import Node
+from ksql_lake.devserver.refusals import bad_request
 from ksql_lake.devserver.replies import entity_response
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.version import ServerVersion
@@ -27,12 +29,14 @@ class Switches:
     running: RunningQueries
     faults: FaultBoard
     version: ServerVersion
+    node: Node
+    ledger: Ledger
 
     async def append_rows(self, request: Request) -> Response:
         """POST /devserver/sources/NAME/rows: JSON lines."""
         body = await request.body()
         name = request.path_params["name"]
-        added = await self.running.in_thread(append_json_lines, name, body, self.catalog)
+        added = await self.running.in_thread(self.ledger.rows, name, body)
         return entity_response({"added": added})
 
     async def fault_switches(self, request: Request) -> Response:
@@ -44,6 +48,33 @@ class Switches:
         if request.method in ("PUT", "DELETE"):
             await self.running.in_thread(self.catalog.catch_up)
         return Response(msgspec.json.encode(self.faults.current()), media_type="application/json")
+
+    async def node_state(self, _request: Request) -> Response:
+        """GET /devserver/node: this node, its phase, its group and the partitions it holds."""
+        membership, phases = self.node.membership, self.node.phases
+        view = membership.view if membership is not None else None
+        return entity_response(
+            {
+                "node": membership.number if membership is not None else 1,
+                "url": self.node.url,
+                "starting": phases.starting,
+                "restoring": not self.node.readable(frozenset()),
+                "stopping": phases.stopping,
+                "settled": membership is None or membership.settled,
+                "group": [number for number, _ in view.hosts] if view is not None else [1],
+                "holds": [number for number in range(16) if self.node.holds(number)],
+            }
+        )
+
+    async def act(self, request: Request) -> Response:
+        """POST /devserver/nodes/NUMBER/ACTION: start, stop, kill, pause or resume a node."""
+        if self.node.membership is None:
+            raise bad_request("this server is a single node; start it with --nodes")
+        number, action = request.path_params["number"], request.path_params["action"]
+        said = await self.running.in_thread(self.node.membership.act, number, action)
+        if said != "ok":
+            raise bad_request(said)
+        return entity_response({"node": number, "action": action})
 
     async def queries(self, _request: Request) -> Response:
         """GET /devserver/queries: what was asked so far, and how it went."""

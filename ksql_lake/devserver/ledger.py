@@ -1,0 +1,80 @@
+"""What changes the truth that all nodes of a service share: statements and rows, one entry after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.commands import Commands
+from ksql_lake.devserver.entities import Entity
+from ksql_lake.devserver.intake import append_json_lines
+from ksql_lake.devserver.loading import load_folder
+from ksql_lake.devserver.parsing import parse_statements
+from ksql_lake.devserver.refusals import bad_request
+from ksql_lake.devserver.sample import load_sample
+from ksql_lake.devserver.statements import Statement
+
+Entry = dict[str, Any]
+"""One change: `kind`, `at` (the clock's milliseconds) and what the kind needs."""
+
+
+@dataclass(eq=False)
+class Ledger:
+    """Carries changes out: at once, or through `submit`, which puts them in one order for all nodes."""
+
+    commands: Commands
+    catalog: Catalog
+    submit: Callable[[Entry], Any] | None = None
+
+    def statement(self, statement: Statement, host: str) -> Entity | None:
+        """Carry out a statement that changes something.
+
+        Args:
+            statement: The statement.
+            host: How the client names this node.
+
+        Raises:
+            RefusedError: It cannot be carried out.
+        """
+        text = statement.text if statement.text.endswith(";") else statement.text + ";"
+        entity: Entity | None = self._change({"kind": "statement", "text": text, "host": host})
+        return entity
+
+    def rows(self, name: str, body: bytes) -> int:
+        """Append JSON lines to a source; returns how many.
+
+        Raises:
+            RefusedError: They do not fit; then none is added.
+        """
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise bad_request(f"the rows are not UTF-8: {error}") from None
+        return int(self._change({"kind": "rows", "source": name, "lines": text}))
+
+    def _change(self, entry: Entry) -> Any:
+        entry = {**entry, "at": int(time.time() * 1000)}
+        return self.apply(entry) if self.submit is None else self.submit(entry)
+
+    def apply(self, entry: Entry) -> Any:
+        """Carry one entry out here.
+
+        Raises:
+            RefusedError: It cannot be carried out; nothing has changed.
+            ConfigError: A file of the data folder cannot be used.
+        """
+        with self.catalog.clock_at(entry["at"]):
+            match entry:
+                case {"kind": "statement", "text": text, "host": host}:
+                    return [self.commands.execute(statement, host) for statement in parse_statements(text)][-1]
+                case {"kind": "rows", "source": name, "lines": lines}:
+                    return append_json_lines(name, lines.encode(), self.catalog)
+                case {"kind": "sample", "rows": rows, "days": days}:
+                    return load_sample(self.catalog, rows=rows, days=days)
+                case {"kind": "folder", "path": path}:
+                    return load_folder(Path(path), self.catalog)
+        raise bad_request(f"a server of this release does not know the entry {entry['kind']!r}")

@@ -1,0 +1,131 @@
+"""The phases of a server's life: starting, finding its partitions, restoring, running, shutting down.
+
+Each lasts as long as its switch says. Without switches a server is ready at once and stops at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+
+from ksql_lake.devserver.refusals import RefusedError, bad_request
+
+SHUTDOWN_SHARES = {"pushes_end": 3 / 37, "unqueryable": 7 / 37, "streams_cut": 15 / 37, "over": 1.0}
+"""When things happen in a shutdown, as shares of its length; a real server takes 37 seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSeconds:
+    """How long each phase lasts, in seconds.
+
+    Attributes:
+        starting: Every request is answered with 503 after the process began to listen.
+        locating: Then table pulls cannot tell which node holds the partitions.
+        restoring: Then table pulls cannot read their stores; the same after each partition that is taken over.
+        stopping: From SIGTERM to the end of the process; requests are still answered.
+    """
+
+    starting: float = 0.0
+    locating: float = 0.0
+    restoring: float = 0.0
+    stopping: float = 0.0
+
+
+def parse_phases(texts: tuple[str, ...]) -> PhaseSeconds:
+    """Read `NAME=SECONDS` texts.
+
+    Raises:
+        RefusedError: A text is none, or names no phase.
+    """
+    known = {item.name for item in fields(PhaseSeconds)}
+    given: dict[str, float] = {}
+    for text in texts:
+        name, _, seconds = text.partition("=")
+        try:
+            given[name] = float(seconds)
+        except ValueError:
+            raise bad_request(f"{text!r} is not a phase such as restoring=2.5") from None
+        if name not in known or given[name] < 0:
+            raise bad_request(f"{text!r} is not a phase: NAME=SECONDS with one of {', '.join(sorted(known))}")
+    return PhaseSeconds(**given)
+
+
+@dataclass(eq=False)
+class Phases:
+    """Where one server is in its life.
+
+    Attributes:
+        ready: What must hold before the server leaves its starting phase.
+    """
+
+    seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
+    ready: Callable[[], bool] = lambda: True
+
+    def __post_init__(self) -> None:
+        self._listening = time.monotonic()
+        self._stopping: float | None = None
+
+    def listen(self) -> None:
+        """The process answers from now on; the first phase begins."""
+        self._listening = time.monotonic()
+
+    def stop(self) -> None:
+        """The process was told to stop."""
+        self._stopping = self._stopping or time.monotonic()
+
+    def _age(self) -> float:
+        return time.monotonic() - self._listening
+
+    @property
+    def starting(self) -> bool:
+        """Every request is answered with 503."""
+        return self._age() < self.seconds.starting or not self.ready()
+
+    @property
+    def locating(self) -> bool:
+        """Nothing is known yet about who holds which partition."""
+        return self._age() < self.seconds.starting + self.seconds.locating
+
+    @property
+    def restoring(self) -> bool:
+        """The stores cannot be read yet."""
+        return self._age() < self.seconds.starting + self.seconds.locating + self.seconds.restoring
+
+    @property
+    def stopping(self) -> bool:
+        """The process was told to stop."""
+        return self._stopping is not None
+
+    @property
+    def unqueryable(self) -> bool:
+        """The persistent queries are gone already."""
+        return self.past("unqueryable")
+
+    def past(self, event: str) -> bool:
+        """Whether an event of the shutdown is due."""
+        if self._stopping is None:
+            return False
+        return time.monotonic() - self._stopping >= self.seconds.stopping * SHUTDOWN_SHARES[event]
+
+    def check_tables(self) -> None:
+        """Refuse a table pull that this phase cannot answer.
+
+        Raises:
+            RefusedError: With ksqlDB's words for the phase.
+        """
+        if self._stopping is not None:
+            raise RefusedError(
+                "Error starting pull query: KafkaStreams is not running. State is PENDING_SHUTDOWN."
+            )
+        if self.locating:
+            raise cannot_determine()
+
+
+def cannot_determine() -> RefusedError:
+    """The refusal of a table pull whose partitions nobody is known to hold."""
+    return RefusedError(
+        "Cannot determine which host contains the required partitions to serve the pull query. \n"
+        "The underlying persistent query may be restarting (e.g. as a result of ALTER SYSTEM) view the status "
+        "of your by issuing <DESCRIBE foo>."
+    )
