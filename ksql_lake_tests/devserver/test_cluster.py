@@ -150,15 +150,17 @@ def test_no_partition_answer_that_ends_well_is_short(cluster: DevCluster) -> Non
     watchers = [threading.Thread(target=watch, args=(url,)) for url in cluster.urls]
     for watcher in watchers:
         watcher.start()
-    for action in ("kill", "stop", "pause"):
-        getattr(cluster, f"{action}_node")(2)
-        until(lambda: state(cluster.urls[0])["group"] == [1])
-        (cluster.resume_node if action == "pause" else cluster.start_node)(2)
-        until(lambda: state(cluster.urls[0])["group"] == [1, 2])
-        until(lambda: all(len(pull(url, timeout=5).rows) == KEYS for url in cluster.urls))
-    over.set()
-    for watcher in watchers:
-        watcher.join()
+    try:
+        for action in ("kill", "stop", "pause"):
+            getattr(cluster, f"{action}_node")(2)
+            until(lambda: state(cluster.urls[0])["group"] == [1])
+            (cluster.resume_node if action == "pause" else cluster.start_node)(2)
+            until(lambda: state(cluster.urls[0])["group"] == [1, 2])
+            until(lambda: all(len(pull(url).rows) == KEYS for url in cluster.urls))
+    finally:
+        over.set()
+        for watcher in watchers:
+            watcher.join()
 
     assert wrong == []
     assert seen > PARTITIONS
