@@ -36,7 +36,7 @@ from ksql_lake.devserver.refusals import (
     too_large,
 )
 from ksql_lake.devserver.replies import entity_response, refusal_response
-from ksql_lake.devserver.running import RunningQueries, rows_sql
+from ksql_lake.devserver.running import RowBatch, RunningQueries, rows_sql
 from ksql_lake.devserver.silence import Silence
 from ksql_lake.devserver.statements import (
     Alter,
