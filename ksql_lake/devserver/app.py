@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -43,7 +44,9 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running.attach()
+        watch = asyncio.create_task(running.watch_pauses(options.consumer_session_ms))
         yield
+        watch.cancel()
 
     return Starlette(
         routes=[

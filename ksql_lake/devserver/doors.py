@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import AsyncGenerator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.rows import ForwardedRows, bare
 from ksql_lake.devserver.cluster.statuses import cluster_status, host_states, spread
-from ksql_lake.devserver.faults import FaultBoard
+from ksql_lake.devserver.faults import Fault, FaultBoard
 from ksql_lake.devserver.framing import JSON, Writer, framing
 from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.negotiation import NO_TEXT, QueryRequest, choose_writer, parse_request
@@ -28,6 +29,7 @@ from ksql_lake.devserver.plan import QueryPlan, not_queryable, plan_query
 from ksql_lake.devserver.properties import SCAN, check_allowed, check_names, check_values, consumer_number
 from ksql_lake.devserver.refusals import (
     HTTP2_ONLY,
+    SERVER_ERROR,
     RefusedError,
     Shown,
     bad_request,
@@ -212,7 +214,13 @@ class Doors:
         )
         await self.running.in_thread(self.node.catch_up)
         plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
+        faults = self.faults.take_for_query(plan.source.name)
+        kinds = {fault.kind for fault in faults}
+        if "topic_deleted" in kinds and plan.kind != "pull_table":
+            raise RefusedError("Internal Server Error", status=503, code=SERVER_ERROR, statement=None)
         route = self._route(plan, asked, writer) if plan.kind == "pull_table" else Route()
+        if kinds & {"unrestored", "topic_deleted"}:
+            route = replace(route, failure=self.node.unscannable())
         if route.hangs:
             return Silence()
         query = self.running.register(plan, asked.text)
@@ -229,10 +237,16 @@ class Doors:
             final_message=self.version.final_message,
             row_chunks=self.options.row_chunks or writer in ("delimited", "json_array"),
             labelled=self.version.labels_rows or writer == "legacy",
-            faults=self.faults.take_for_query(plan.source.name),
+            faults=faults,
             refusal=self._consumer_refusal(plan, asked, writer) or self._scan_refusal(plan, writer, request),
+            forward_loss=self._forward_loss(faults),
             empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
         )
+
+    def _forward_loss(self, faults: tuple[Fault, ...]) -> int:
+        """How many rows of each other node get lost on their way."""
+        lost = next((fault.rows for fault in faults if fault.kind == "forward_lost"), 0)
+        return lost or (random.randint(1, 50) if self.version.loses_forwarded else 0)  # noqa: S311 - no secret
 
     def _route(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> Route:
         try:
@@ -290,6 +304,8 @@ class Doors:
     async def close_query(self, request: Request) -> Response:
         """POST /close-query."""
         asked = parse_request(await request.body(), text_key="queryId", properties_key="properties")
+        if self.faults.take_wrong_context():
+            raise RefusedError("On wrong context or worker", status=500, code=SERVER_ERROR, statement=None)
         if not self.running.close(asked.text):
             raise bad_request(f"No query with id {asked.text}", shown="bare")
         return Response(status_code=200)

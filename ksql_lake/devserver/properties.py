@@ -16,6 +16,8 @@ MIGRATE = "ksql.endpoint.migrate.query"
 SCAN = "ksql.query.pull.table.scan.enabled"
 _PROHIBITED = ("ksql.service.id",)
 _STREAMS = "ksql.streams."
+SESSION_MS = 45_000
+POLL_INTERVAL_MS = 300_000
 _WRAP = 80
 """Columns at which ksqlDB breaks the text of a cause."""
 
@@ -229,3 +231,16 @@ def server_properties() -> list[dict[str, Any]]:
         {"name": name, "scope": "KSQL", "value": value, "editable": False, "level": "SERVER"}
         for name, value in _DEFAULTS.items()
     ]
+
+
+def outlives(pause_ms: float, properties: Mapping[str, Any], *, session_ms: float = SESSION_MS) -> bool:
+    """Whether a query's consumer keeps its place in its group over a pause.
+
+    Args:
+        pause_ms: How long the server, its broker or its client stands still.
+        properties: What the request overrides.
+        session_ms: The server's own session time-out.
+    """
+    session = consumer_number(properties, "session.timeout.ms") or session_ms
+    poll = consumer_number(properties, "max.poll.interval.ms") or max(POLL_INTERVAL_MS, session_ms)
+    return pause_ms < min(session, poll)
