@@ -50,9 +50,9 @@ from ksql_lake.errors import KsqlLakeError
 )
 @click.option(
     "--session-seconds",
-    default=3.0,
     type=click.FloatRange(0.2),
-    help="Without a sign of life for so long a node loses its partitions to the others (Kafka: 45).",
+    show_default="3 for nodes, 45 for queries",
+    help="After so long a silence a node loses its partitions, a query of a stream its place.",
 )
 @click.option(
     "--lag-reporting", is_flag=True, help="Nodes know each other's state and lag; /clusterStatus answers."

@@ -20,6 +20,7 @@ from ksql_lake.devserver.faults import STOPPING, Fault
 from ksql_lake.devserver.framing import Framing, Parts
 from ksql_lake.devserver.node import Node, Route
 from ksql_lake.devserver.plan import QueryPlan
+from ksql_lake.devserver.properties import outlives
 from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
 from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
 
@@ -42,6 +43,7 @@ class QueryAnswer:
         labelled: The answer says its content type.
         refusal: Why the query fails before its first row; None if it does not.
         empty: The answer ends as if there were no rows.
+        forward_loss: Rows of each other node that get lost on their way.
     """
 
     query: RunningQuery
@@ -56,18 +58,30 @@ class QueryAnswer:
     faults: tuple[Fault, ...] = ()
     refusal: str | None = None
     empty: bool = False
+    forward_loss: int = 0
 
     def __post_init__(self) -> None:
         self._left = self.query.plan.limit
-        self._stopper = next((fault for fault in self.faults if fault.kind in STOPPING), None)
+        stoppers = [fault for fault in self.faults if fault.kind in STOPPING]
+        if not self.framing.closable:  # nobody can close a query of the older writer
+            stoppers = [fault for fault in stoppers if fault.kind != "stranger_close"]
+        self._stopper = stoppers[0] if stoppers else None
+        self._impatience = next((fault.pause_ms / 1000 for fault in self.faults if self._hurries(fault)), None)
         self._slow = next((fault for fault in self.faults if fault.kind == "slow"), None)
-        self._replay = next((fault for fault in self.faults if fault.kind == "replay"), None)
+        self._replay = next((fault for fault in self.faults if self._repeats(fault)), None)
         self._duplicate = next((fault for fault in self.faults if fault.kind == "duplicate"), None)
         self._overshoots = any(fault.kind == "overshoot" for fault in self.faults)
         self._endless = any(fault.kind == "endless" for fault in self.faults)
         self.query.listed = not any(fault.kind == "no_positions" for fault in self.faults)
         self._framed = self.row_chunks and not self.framing.gathered
         self._tail: tuple[RowBatch, int] | None = None
+
+    def _hurries(self, fault: Fault) -> bool:
+        return fault.kind == "slow_reader" and self.query.plan.kind != "pull_stream"
+
+    def _repeats(self, fault: Fault) -> bool:
+        lost = fault.kind == "session_lost" and self.query.plan.kind != "pull_table"
+        return fault.kind == "replay" or (lost and not outlives(fault.pause_ms, self.query.properties))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the whole answer."""
@@ -137,6 +151,9 @@ class QueryAnswer:
                 count = batch.count if self._left is None else min(batch.count, self._left)
                 await self._send(body, batch, count)
                 await self._send_again(body, batch, count)
+                if self.query.forgotten:  # the task starts again at its last commit: before this batch
+                    self.query.forgotten = False
+                    await self._send_rows(body, batch, 0, count)
                 if self._left is not None:
                     self._left -= count
                 if self._left == 0:
@@ -169,7 +186,9 @@ class QueryAnswer:
             return
         source = self.query.plan.source
         if self.query.plan.kind == "pull_table":
-            rows = table_rows(self.query, self.node, self.route, self._frame, self._scan_table)
+            rows = table_rows(
+                self.query, self.node, self.route, self._frame, self._scan_table, self.forward_loss
+            )
             async with aclosing(rows) as batches:
                 async for batch in batches:
                     yield batch
@@ -247,7 +266,13 @@ class QueryAnswer:
         await self._send_rows(body, batch, max(0, last - replay.rows), count)
 
     async def _send_rows(self, body: Body, batch: RowBatch, first: int, last: int) -> None:
-        await body.rows(batch, first, last)
+        try:
+            async with asyncio.timeout(self._impatience):
+                await body.rows(batch, first, last)
+        except TimeoutError:
+            self.query.state = "slow_reader"
+            await body.cut(self.query.gone)
+            raise _FaultStruckError from None
         self.query.rows += last - first
 
     async def _send_slowly(self, body: Body, batch: RowBatch, count: int, speed: float) -> None:
@@ -276,6 +301,16 @@ class QueryAnswer:
                 await body.flush()
                 await self.query.pause(None)
                 await body.cut(self.query.gone)
+            case "stall":
+                await body.flush()
+                while not self.query.over:
+                    await self.query.pause(KEEPALIVE_SECONDS)
+                    await body.text(self.framing.keepalive)
+                await body.cut(self.query.gone)
+            case "failure":
+                await self._fail(body, RefusedError(fault.message, code=fault.code, statement=None))
+                self.query.state = "failure"
+                await body.end()
             case "error":
                 refusal = RefusedError(fault.message, code=fault.code, statement=None)
                 await body.finish(*self.framing.error(refusal.body()))
@@ -285,7 +320,7 @@ class QueryAnswer:
                 await body.end()
             case "no_bracket":
                 await body.end()
-            case _:  # short
+            case _:  # short, stranger_close
                 await body.complete(*self._end())
                 await body.end()
         raise _FaultStruckError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -36,13 +37,16 @@ def build_app(
     """
     version = parse_version(options.server_version)
     faults = FaultBoard(options.faults)
+    catalog.reach = faults.reach
     doors = Doors(options, catalog, running, faults, version, node, ledger)
     switches = Switches(catalog, running, faults, version, node, ledger)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         running.attach()
+        watch = asyncio.create_task(running.watch_pauses(options.consumer_session_ms))
         yield
+        watch.cancel()
 
     return Starlette(
         routes=[

@@ -11,30 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import duckdb
 
 from ksql_lake.devserver import storage
 from ksql_lake.devserver.columns import PSEUDO, RETENTION_MS, WINDOW_BOUNDS, Kind, Source, SourceColumn
-from ksql_lake.devserver.derivation import Derivation, derive
+from ksql_lake.devserver.derivation import derive
+from ksql_lake.devserver.partitioner import install
+from ksql_lake.devserver.persistent import PersistentQuery, Reach, advance
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statement_text import create_text
 from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate
 from ksql_lake.devserver.wire import MACROS
 
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class PersistentQuery:
-    """A running CREATE ... AS SELECT."""
-
-    id: str
-    statement: str
-    source: str
-    sink: str
-    derivation: Derivation
 
 
 class Catalog:
@@ -55,12 +45,17 @@ class Catalog:
         self.database = duckdb.connect(":memory:", config=config)  # type: ignore[arg-type]
         for macro in MACROS:
             self.database.execute(macro)
+        install(self.database)
         self._topic_settings = topic_settings
         self.sources: dict[str, Source] = {}
         self.queries: dict[str, PersistentQuery] = {}
+        self.materialisations: dict[str, PersistentQuery] = {}
+        """What fills each SOURCE TABLE, by its name."""
         self.lock = threading.RLock()
         self.commands = 0
         self.on_append: Callable[[str], None] = lambda _name: None
+        self.reach: Callable[[PersistentQuery, Source], Reach] = lambda _query, _source: Reach()
+        """How far a query may read its source; asked at each append and by `catch_up`."""
         self._at: int | None = None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -173,6 +168,10 @@ class Catalog:
         if existing is not None:  # the topic stays, and with it every row
             storage.take_over(source, existing, self.database)
         self.sources[source.name] = source
+        if statement.readonly and source.kind == "TABLE":
+            self.materialisations[source.name] = PersistentQuery(
+                f"CST_{source.name}_{self.commands}", source.statement, source.name, "", None
+            )
         return source
 
     def _check_columns(self, columns: tuple[SourceColumn, ...], kind: Kind, text: str) -> None:
@@ -187,22 +186,27 @@ class Catalog:
 
     def _source(self, statement: Create, columns: tuple[SourceColumn, ...], window: str | None) -> Source:
         properties = statement.properties
+        topic = properties.get("KAFKA_TOPIC", statement.name)
         both = properties.get("FORMAT", "").upper()
         return Source(
             name=statement.name,
             kind=statement.kind,
             columns=columns,
             storage=f"s{self.commands}",
-            topic=properties.get("KAFKA_TOPIC", statement.name),
+            topic=topic,
             statement=statement.text,
             key_format=properties.get("KEY_FORMAT", both or "KAFKA").upper(),
             value_format=properties.get("VALUE_FORMAT", both or "JSON").upper(),
-            partitions=max(1, int(properties.get("PARTITIONS", "4"))),
+            partitions=max(1, int(properties.get("PARTITIONS", self._partitions(topic)))),
             window_type=window,
             timestamp=properties.get("TIMESTAMP", "").strip("`"),
             properties=properties,
             retention_ms=int(properties.get("RETENTION_MS", RETENTION_MS)),
         )
+
+    def _partitions(self, topic: str) -> int:
+        """Of a topic that exists already, or the default."""
+        return next((item.partitions for item in self.sources.values() if item.topic == topic), 4)
 
     def _derived(self, statement: Create, select: Select) -> PersistentQuery:
         source = self.find(select.source)
@@ -221,7 +225,7 @@ class Catalog:
             f"{prefix}_{sink.name}_{self.commands}", sink.statement, source.name, sink.name, derivation
         )
         storage.create(sink, self.database)
-        storage.append(sink, derivation.over(source), self.database)
+        advance(query, source, sink, self.reach(query, source), self.database)
         for old in self.writers(sink.name):
             del self.queries[old.id]
         self.sources[sink.name] = sink
@@ -252,22 +256,25 @@ class Catalog:
     def append(self, source: Source, arrivals: str) -> int:
         """Add rows (see `storage.append`) and let every derived source follow; returns how many were added."""
         with self.lock:
-            before = source.rows
             added = storage.append(source, arrivals, self.database)
-            self._follow(source, before)
+            self._follow(source)
             return added
 
-    def _follow(self, source: Source, before: int) -> None:
+    def _follow(self, source: Source) -> None:
+        """Let everything that reads a source read on, and what reads that."""
         self.on_append(source.name)
         for query in self.readers(source.name):
             sink = self.sources[query.sink]
-            sink_before = sink.rows
-            if query.derivation.incremental:
-                storage.append(sink, query.derivation.over(source, before), self.database)
-            else:
-                storage.replace_state(sink, query.derivation.over(source), self.database)
-            if sink.rows > sink_before:
-                self._follow(sink, sink_before)
+            before = sink.rows
+            advance(query, source, sink, self.reach(query, source), self.database)
+            if sink.rows > before:
+                self._follow(sink)
+
+    def catch_up(self) -> None:
+        """Let every query read as far as it may now."""
+        with self.lock:
+            for name in {query.source for query in self.queries.values()}:
+                self._follow(self.sources[name])
 
     def drop(self, statement: Drop) -> bool:
         """Remove a source and the query that writes it; False when IF EXISTS found nothing.
@@ -296,6 +303,7 @@ class Catalog:
             self.commands += 1
             for query in self.writers(source.name):
                 del self.queries[query.id]
+            self.materialisations.pop(source.name, None)
             del self.sources[source.name]
             storage.drop(source, self.database)
             return True

@@ -73,6 +73,8 @@ class Source:
         derived: Fed by a persistent query, or a SOURCE TABLE: only such tables answer pull queries.
         rows: How many rows ever arrived; the next row's __SEQ.
         retention_ms: How long its topic keeps a row; -1 is for ever.
+        starts: The first offset that each partition of its topic still has; a missing one is 0.
+        ends: The offset of each partition's next record; a missing one has none yet.
     """
 
     name: str
@@ -90,6 +92,8 @@ class Source:
     rows: int = 0
     properties: dict[str, str] = field(default_factory=dict)
     retention_ms: int = RETENTION_MS
+    starts: dict[int, int] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[SourceColumn, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+import zlib
 from contextlib import closing
 from dataclasses import dataclass
 
 from ksql_lake.devserver import entities, intake
-from ksql_lake.devserver.catalog import Catalog, PersistentQuery
+from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.entities import Entity
+from ksql_lake.devserver.persistent import PersistentQuery
 from ksql_lake.devserver.plan import plan_query
+from ksql_lake.devserver.properties import server_properties
 from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError, bad_request
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.statements import (
@@ -36,8 +39,12 @@ class Commands:
     running: RunningQueries
     version: ServerVersion
 
-    def execute(self, statement: Statement) -> Entity | None:
+    def execute(self, statement: Statement, host: str) -> Entity | None:
         """Run one statement; None when it has no entity (INSERT).
+
+        Args:
+            statement: What to do.
+            host: The server's address, as it calls itself.
 
         Raises:
             RefusedError: It cannot be carried out, or belongs to another endpoint.
@@ -51,7 +58,7 @@ class Commands:
                     statement=statement.text,
                 )
             case Listing():
-                return {**self._listing(statement), "statementText": statement.text, "warnings": []}
+                return self._listing(statement, host)
             case Describe():
                 source = self.catalog.describe(statement.name)
                 return {
@@ -78,44 +85,57 @@ class Commands:
             case Terminate():
                 return self._terminate(statement)
             case Explain():
-                return self._explain(statement)
+                return self._explain(statement, host)
             case Insert():
                 intake.insert(statement, self.catalog)
                 return None
 
-    def _listing(self, statement: Listing) -> Entity:
-        if statement.what in ("STREAMS", "TABLES"):
-            chosen = [item for item in self.catalog.sources.values() if f"{item.kind}S" == statement.what]
-            chosen.sort(key=lambda item: item.name)
-            if statement.extended or statement.described:
-                described = [
-                    entities.description(item, self.catalog, extended=statement.extended) for item in chosen
+    def _listing(self, statement: Listing, host: str) -> Entity:
+        kind, payload = self._listed(statement, host)
+        return {"@type": kind, "statementText": statement.text, **payload, "warnings": []}
+
+    def _listed(self, statement: Listing, host: str) -> tuple[str, Entity]:
+        match statement.what:
+            case "STREAMS" | "TABLES":
+                return self._sources(statement)
+            case "QUERIES":
+                return self._queries(host, extended=statement.extended)
+            case "TOPICS":
+                partitions = {item.topic: item.partitions for item in self.catalog.sources.values()}
+                topics = [
+                    {"name": name, "replicaInfo": [1] * count} for name, count in sorted(partitions.items())
                 ]
-                return {"@type": "source_descriptions", "sourceDescriptions": described}
-            infos = [entities.source_info(item) for item in chosen]
-            return {"@type": statement.what.lower(), statement.what.lower(): infos}
-        if statement.what == "QUERIES":
-            persistent = list(self.catalog.queries.values())
-            if statement.extended:
-                described = [entities.query_description(query, self.catalog) for query in persistent]
-                described += [
-                    entities.push_description(query, self.catalog, positions=self.version.query_positions)
-                    for query in self.running.pushes()
-                    if query.listed
-                ]
-                return {"@type": "query_descriptions", "queryDescriptions": described}
-            infos = [entities.query_info(query, self.catalog) for query in persistent]
-            return {
-                "@type": "queries",
-                "queries": infos + [entities.push_info(q) for q in self.running.pushes()],
-            }
-        if statement.what == "TOPICS":
-            topics = [
-                {"name": item.topic, "replicaInfo": [1] * item.partitions}
-                for item in self.catalog.sources.values()
+                return "kafka_topics", {"topics": topics}
+            case _:
+                told = {"properties": server_properties(), "overwrittenProperties": [], "defaultProperties": []}
+                return "properties", told
+
+    def _sources(self, statement: Listing) -> tuple[str, Entity]:
+        chosen = [item for item in self.catalog.sources.values() if f"{item.kind}S" == statement.what]
+        chosen.sort(key=lambda item: _scattered(item.name))
+        if statement.extended or statement.described:
+            described = [
+                entities.description(item, self.catalog, extended=statement.extended) for item in chosen
             ]
-            return {"@type": "kafka_topics", "topics": topics}
-        return {"@type": "properties", "properties": [], "overwrittenProperties": [], "defaultProperties": []}
+            return "source_descriptions", {"sourceDescriptions": described}
+        kind = statement.what.lower()
+        return kind, {kind: [entities.source_info(item) for item in chosen]}
+
+    def _queries(self, host: str, *, extended: bool) -> tuple[str, Entity]:
+        persistent = [*self.catalog.queries.values(), *self.catalog.materialisations.values()]
+        persistent.sort(key=lambda query: _scattered(query.id))
+        pushes = self.running.pushes()
+        if not extended:
+            infos = [entities.query_info(query, self.catalog) for query in persistent]
+            return "queries", {"queries": infos + [entities.push_info(query) for query in pushes]}
+        described = [entities.query_description(query, self.catalog, host) for query in persistent]
+        positions = self.version.query_positions
+        described += [
+            entities.push_description(query, self.catalog, host, positions=positions)
+            for query in pushes
+            if query.listed
+        ]
+        return "query_descriptions", {"queryDescriptions": described}
 
     def _terminate(self, statement: Terminate) -> Entity:
         transient = self.running.named(statement.query_id)
@@ -159,14 +179,15 @@ class Commands:
             "warnings": [],
         }
 
-    def _explain(self, statement: Explain) -> Entity:
+    def _explain(self, statement: Explain, host: str) -> Entity:
         if statement.select is not None:
             source = self.catalog.find(statement.select.source)
             with closing(self.catalog.cursor()) as cursor:
                 plan = plan_query(statement.select, source, self.version, cursor)
             described = entities.plan_description(plan, f"transient_{source.name}_{int(time.time() * 1000)}")
         elif statement.query_id in self.catalog.queries:
-            described = entities.query_description(self.catalog.queries[statement.query_id], self.catalog)
+            query = self.catalog.queries[statement.query_id]
+            described = entities.query_description(query, self.catalog, host)
         else:
             raise RefusedError(
                 f"Query with id:{statement.query_id} does not exist, use SHOW QUERIES to view the full set of "
@@ -179,3 +200,8 @@ class Commands:
             "queryDescription": described,
             "warnings": [],
         }
+
+
+def _scattered(name: str) -> int:
+    """A place in an order that is no order, as a hash map gives it."""
+    return zlib.crc32(name.encode())

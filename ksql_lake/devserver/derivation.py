@@ -7,6 +7,7 @@ refused: a stand-in that joined without Kafka's time rules would lie.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -16,6 +17,7 @@ from ksql_lake.devserver.columns import WINDOW_BOUNDS, Kind, Source, SourceColum
 from ksql_lake.devserver.dialect import parse_expressions
 from ksql_lake.devserver.expressions import translate
 from ksql_lake.devserver.inference import Scope
+from ksql_lake.devserver.partitioner import partition_hash
 from ksql_lake.devserver.plan import Projection, project
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statements import Select
@@ -35,6 +37,9 @@ class Derivation:
         query: DuckDB query in the shape `storage.append` takes, `{rows}` standing for the source's rows.
         incremental: New source rows give new sink rows; otherwise the whole state is computed again.
         outputs: Names of the SELECT's columns that no `*` stands for.
+        where: DuckDB condition on the source's rows.
+        regroup: DuckDB expression for the hash of the group, where it is another than the source's key: such
+            rows travel through a repartition topic.
     """
 
     columns: tuple[SourceColumn, ...]
@@ -42,11 +47,48 @@ class Derivation:
     query: str
     incremental: bool
     outputs: tuple[str, ...] = ()
+    where: str = "TRUE"
+    regroup: str | None = None
 
-    def over(self, source: Source, since: int = 0) -> str:
-        """The query over the source's rows from arrival number `since` on."""
-        live = "" if source.kind == "STREAM" else " AND NOT __DEAD AND NOT __TOMBSTONE"
-        return self.query.replace("{rows}", f"(FROM {quoted(source.storage)} WHERE __SEQ >= {since}{live})")
+    def over(
+        self,
+        source: Source,
+        span: str = "TRUE",
+        *,
+        partial: bool = False,
+        limits: Mapping[int, int] | None = None,
+    ) -> str:
+        """The query over some of the source's rows.
+
+        Args:
+            source: What is read.
+            span: DuckDB condition for which of its rows.
+            partial: They are not all: which rows of a table still count is worked out among them.
+            limits: How many records of each partition of the repartition topic are read; None reads all.
+        """
+        rows = f"FROM {quoted(source.storage)} WHERE {span}"
+        if source.kind == "TABLE" and partial:
+            keys = ", ".join(quoted(name) for name in source.identity)
+            last = f"row_number() OVER (PARTITION BY {keys} ORDER BY __SEQ DESC) = 1"
+            rows = f"FROM ({rows} QUALIFY {last}) WHERE NOT __TOMBSTONE"
+        elif source.kind == "TABLE":
+            rows = f"{rows} AND NOT __DEAD AND NOT __TOMBSTONE"
+        if limits is not None:
+            place = "row_number() OVER (PARTITION BY __TO ORDER BY __SEQ) - 1 AS __AT"
+            numbered = f"SELECT *, {place} FROM ({self._regrouped(rows, source)})"
+            within = " OR ".join(f"(__TO = {number} AND __AT < {limit})" for number, limit in limits.items())
+            rows = f"SELECT * EXCLUDE (__TO, __AT) FROM ({numbered}) WHERE {within or 'FALSE'}"
+        return self.query.replace("{rows}", f"({rows})")
+
+    def regrouped_counts(self, source: Source, span: str) -> str:
+        """The query for how many records of some rows go to each partition of the repartition topic."""
+        rows = self._regrouped(f"FROM {quoted(source.storage)} WHERE {span}", source)
+        return f"SELECT __TO, count(*) FROM ({rows}) GROUP BY ALL"
+
+    def _regrouped(self, rows: str, source: Source) -> str:
+        """The rows that pass the condition and have a group, with the partition __TO that they go to."""
+        target = f"{self.regroup} % {source.partitions} AS __TO"
+        return f"SELECT *, {target} FROM ({rows}) WHERE ({self.where}) AND {self.regroup} IS NOT NULL"
 
 
 def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyConnection) -> Derivation:
@@ -106,7 +148,12 @@ def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: s
         f"SELECT max(ROWTIME) AS ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {bounds}"
         f"{_values(columns, real)} FROM {rows} GROUP BY {bounds}{', '.join(groups)} ORDER BY max(__SEQ)"
     )
-    return Derivation(columns, window_type, query, False, _named(outputs))
+    keys = [quoted(item.stored_as) for item in scope.source.keys]
+    regroup = None
+    if groups != keys:
+        parts = [(item.name, item.type, item.expression) for item, is_key in pairs if is_key]
+        regroup = partition_hash(parts, scope.source.key_format)
+    return Derivation(columns, window_type, query, False, _named(outputs), where, regroup)
 
 
 def _named(outputs: list[Projection]) -> tuple[str, ...]:

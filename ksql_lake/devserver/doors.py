@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import AsyncGenerator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.rows import ForwardedRows, bare
 from ksql_lake.devserver.cluster.statuses import cluster_status, host_states, spread
-from ksql_lake.devserver.faults import FaultBoard
+from ksql_lake.devserver.faults import Fault, FaultBoard
 from ksql_lake.devserver.framing import JSON, Writer, framing
 from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.negotiation import NO_TEXT, QueryRequest, choose_writer, parse_request
@@ -28,6 +29,7 @@ from ksql_lake.devserver.plan import QueryPlan, not_queryable, plan_query
 from ksql_lake.devserver.properties import SCAN, check_allowed, check_names, check_values, consumer_number
 from ksql_lake.devserver.refusals import (
     HTTP2_ONLY,
+    SERVER_ERROR,
     RefusedError,
     Shown,
     bad_request,
@@ -126,7 +128,7 @@ class Doors:
         statements = await self.running.in_thread(parse_statements, asked.text)
         await self.running.in_thread(self.node.catch_up)
         states = await host_states(self.node) if any(map(_tells_of_hosts, statements)) else {}
-        return await self.running.in_thread(self._execute_all, statements, states)
+        return await self.running.in_thread(self._execute_all, statements, states, _host(request))
 
     def _check(self, properties: dict[str, Any]) -> None:
         """Refuse properties that this server does not know, does not let pass, or whose values are wrong."""
@@ -134,11 +136,11 @@ class Doors:
         check_allowed(properties, self.faults.take_prohibited(properties))
         check_values(properties, self.version)
 
-    def _execute_all(self, statements: list[Statement], states: dict[str, str]) -> Response:
+    def _execute_all(self, statements: list[Statement], states: dict[str, str], host: str) -> Response:
         entities: list[dict[str, Any]] = []
         for statement in statements:
             try:
-                entity = self._execute(statement)
+                entity = self._execute(statement, host)
             except RecursionError:
                 refusal = too_large()
                 refusal.statement = statement.text
@@ -152,12 +154,12 @@ class Doors:
                 entities.append(entity)
         return entity_response(entities)
 
-    def _execute(self, statement: Statement) -> dict[str, Any] | None:
+    def _execute(self, statement: Statement, host: str) -> dict[str, Any] | None:
         """Run a statement: here alone, or, when it changes what all nodes share, in the ledger's order."""
         shared = isinstance(statement, Create | Alter | Drop | Insert) or (
             isinstance(statement, Terminate) and statement.query_id in (*self.catalog.queries, "ALL")
         )
-        return self.ledger.statement(statement) if shared else self._commands.execute(statement)
+        return self.ledger.statement(statement, host) if shared else self._commands.execute(statement, host)
 
     async def rows_for_another_node(self, request: Request) -> ASGIApp:
         """POST of another node: rows of the partitions that this one holds."""
@@ -212,7 +214,13 @@ class Doors:
         )
         await self.running.in_thread(self.node.catch_up)
         plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
+        faults = self.faults.take_for_query(plan.source.name)
+        kinds = {fault.kind for fault in faults}
+        if "topic_deleted" in kinds and plan.kind != "pull_table":
+            raise RefusedError("Internal Server Error", status=503, code=SERVER_ERROR, statement=None)
         route = self._route(plan, asked, writer) if plan.kind == "pull_table" else Route()
+        if kinds & {"unrestored", "topic_deleted"}:
+            route = replace(route, failure=self.node.unscannable())
         if route.hangs:
             return Silence()
         query = self.running.register(plan, asked.text)
@@ -229,10 +237,16 @@ class Doors:
             final_message=self.version.final_message,
             row_chunks=self.options.row_chunks or writer in ("delimited", "json_array"),
             labelled=self.version.labels_rows or writer == "legacy",
-            faults=self.faults.take_for_query(plan.source.name),
+            faults=faults,
             refusal=self._consumer_refusal(plan, asked, writer) or self._scan_refusal(plan, writer, request),
+            forward_loss=self._forward_loss(faults),
             empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
         )
+
+    def _forward_loss(self, faults: tuple[Fault, ...]) -> int:
+        """How many rows of each other node get lost on their way."""
+        lost = next((fault.rows for fault in faults if fault.kind == "forward_lost"), 0)
+        return lost or (random.randint(1, 50) if self.version.loses_forwarded else 0)  # noqa: S311 - no secret
 
     def _route(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> Route:
         try:
@@ -252,10 +266,8 @@ class Doors:
             return None
         if self.version.release == (0, 24) and writer != "legacy":
             return "Error in processing query. Check server logs for details."
-        server = "{}:{}".format(*(request.scope.get("server") or ("127.0.0.1", 8088)))
-        reason = (
-            f"Error executing query locally at node http://{server}/: Table scan unsupported on session tables"
-        )
+        node = f"http://{_host(request)}/"
+        reason = f"Error executing query locally at node {node}: Table scan unsupported on session tables"
         return f"Unable to execute pull query: io.confluent.ksql.util.KsqlException: {reason}"
 
     def _consumer_refusal(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> str | None:
@@ -292,6 +304,8 @@ class Doors:
     async def close_query(self, request: Request) -> Response:
         """POST /close-query."""
         asked = parse_request(await request.body(), text_key="queryId", properties_key="properties")
+        if self.faults.take_wrong_context():
+            raise RefusedError("On wrong context or worker", status=500, code=SERVER_ERROR, statement=None)
         if not self.running.close(asked.text):
             raise bad_request(f"No query with id {asked.text}", shown="bare")
         return Response(status_code=200)
@@ -314,6 +328,11 @@ def _only_select(text: str) -> Select:
             "resource"
         )
     return statement
+
+
+def _host(request: Request) -> str:
+    """The server's own address, where the request came in."""
+    return "{}:{}".format(*(request.scope.get("server") or ("127.0.0.1", 8088)))
 
 
 def _session_scan(plan: QueryPlan) -> bool:

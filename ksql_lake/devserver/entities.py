@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ksql_lake.devserver.catalog import Catalog, PersistentQuery
-from ksql_lake.devserver.columns import Source, SourceColumn, quoted
+from ksql_lake.devserver import offsets
+from ksql_lake.devserver.catalog import Catalog
+from ksql_lake.devserver.columns import Source, SourceColumn
+from ksql_lake.devserver.persistent import PersistentQuery
 from ksql_lake.devserver.plan import QueryPlan
 from ksql_lake.devserver.running import RunningQuery
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Struct
 
 Entity = dict[str, Any]
 
-_UNKNOWN_TO_US: Entity = {
-    "topology": "",
-    "executionPlan": "",
-    "overriddenProperties": {},
-    "queryErrors": [],
-    "tasksMetadata": [],
-}
-"""What a description has and DuckDB has nothing to say about."""
+_EARLIEST = {"ksql.streams.auto.offset.reset": "earliest"}
+"""What persistent queries override."""
 
 
 def source_info(source: Source) -> Entity:
@@ -68,8 +64,8 @@ def query_info(query: PersistentQuery, catalog: Catalog) -> Entity:
     """One running persistent query."""
     return {
         "queryString": query.statement,
-        "sinks": [query.sink],
-        "sinkKafkaTopics": [catalog.sources[query.sink].topic],
+        "sinks": [query.sink] if query.sink else [],
+        "sinkKafkaTopics": [catalog.sources[query.sink].topic] if query.sink else [],
         "id": query.id,
         "statusCount": {"RUNNING": 1},
         "queryType": "PERSISTENT",
@@ -90,74 +86,36 @@ def push_info(query: RunningQuery) -> Entity:
     }
 
 
-def push_description(query: RunningQuery, catalog: Catalog, *, positions: bool) -> Entity:
+def push_description(query: RunningQuery, catalog: Catalog, host: str, *, positions: bool) -> Entity:
     """What SHOW QUERIES EXTENDED tells about a running push query.
 
     Args:
         query: The query.
         catalog: Where its source is.
+        host: The server's address, as it calls itself.
         positions: Whether this release tells how far each task has read.
     """
-    source = query.plan.source
-    task = {
-        "taskId": "0_0",
-        "topicOffsets": [
-            {
-                "topicPartitionEntity": {"topic": source.topic, "partition": partition},
-                "endOffset": end,
-                "committedOffset": committed,
-            }
-            for partition, end, committed in _positions(query, catalog)
-        ],
-    }
     return {
         **plan_description(query.plan, query.id),
-        "ksqlHostQueryStatus": {"127.0.0.1:8088": "RUNNING"},
-        "consumerGroupId": f"_confluent-ksql-default_{query.id}",
+        "overriddenProperties": query.properties,
+        "ksqlHostQueryStatus": {host: "RUNNING"},
+        "tasksMetadata": offsets.tasks(offsets.push_places(query, catalog)) if positions else [],
+        "consumerGroupId": f"_confluent-ksql-default_transient_{query.id}_{query.began_ms}",
         "state": "RUNNING",
-        "tasksMetadata": [task] if positions else [],
     }
-
-
-def _positions(query: RunningQuery, catalog: Catalog) -> list[tuple[int, int, int]]:
-    """Partition, end and committed offset of every partition; -1 where nothing was ever fetched."""
-    source = query.plan.source
-    with catalog.lock:
-        known = catalog.database.execute(
-            "SELECT ROWPARTITION, max(ROWOFFSET) + 1, max(ROWOFFSET) FILTER (__SEQ < ?) + 1 "
-            f"FROM {quoted(source.storage)} GROUP BY ALL",
-            [query.position],
-        ).fetchall()
-    ends = {partition: (end, committed) for partition, end, committed in known}
-    return [
-        (number, end, -1 if committed is None else committed)
-        for number in range(max([source.partitions, *(partition + 1 for partition in ends)]))
-        for end, committed in [ends.get(number, (-1, -1))]
-    ]
 
 
 def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
     """What DESCRIBE tells about a source."""
-    reads = [query_info(query, catalog) for query in catalog.readers(source.name)]
-    writes = [query_info(query, catalog) for query in catalog.writers(source.name)]
-    if source.kind == "TABLE" and source.derived and not writes:
-        # A SOURCE TABLE is materialised by a query of its own.
-        reads.append(
-            {
-                "queryString": source.statement,
-                "sinks": [],
-                "sinkKafkaTopics": [],
-                "id": f"CST_{source.name}_0",
-                "statusCount": {"RUNNING": 1},
-                "queryType": "PERSISTENT",
-                "state": "RUNNING",
-            }
-        )
+    readers = catalog.readers(source.name)
+    filled_by = catalog.materialisations.get(source.name)
+    reads = [query_info(query, catalog) for query in (*readers, *([filled_by] if filled_by else []))]
+    writers = catalog.writers(source.name)
     return {
         "name": source.name,
         "windowType": source.window_type,
         "readQueries": reads,
-        "writeQueries": writes,
+        "writeQueries": [query_info(query, catalog) for query in writers],
         "fields": [field_info(column) for column in source.columns],
         "type": source.kind,
         "timestamp": source.timestamp,
@@ -167,49 +125,38 @@ def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
         "keyFormat": source.key_format,
         "valueFormat": source.value_format,
         "topic": source.topic,
-        "partitions": source.partitions if extended else 0,
-        "replication": 1 if extended else 0,
+        "partitions": source.partitions,
+        "replication": 1,
         "statement": source.statement,
-        "queryOffsetSummaries": [_offsets(query, catalog) for query in catalog.writers(source.name)]
-        if extended
-        else [],
-        "sourceConstraints": [query.sink for query in catalog.readers(source.name)],
+        "queryOffsetSummaries": [
+            summary
+            for query in (writers if extended else [])
+            for summary in offsets.summaries(query.group, offsets.persistent_places(query, catalog))
+        ],
+        "sourceConstraints": [query.sink for query in readers],
         "clusterStatistics": [],
         "clusterErrorStats": [],
     }
 
 
-def _offsets(query: PersistentQuery, catalog: Catalog) -> Entity:
-    """Where a writing query stands in the topic it reads: always at the end."""
-    source = catalog.sources[query.source]
-    with catalog.lock:
-        ends = catalog.database.execute(
-            f"SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM {quoted(source.storage)} GROUP BY ALL ORDER BY ALL"
-        ).fetchall()
-    offsets = [
-        {"partition": partition, "logStartOffset": 0, "logEndOffset": end, "consumerOffset": end}
-        for partition, end in ends
-    ]
+def query_description(query: PersistentQuery, catalog: Catalog, host: str) -> Entity:
+    """What EXPLAIN and SHOW QUERIES EXTENDED tell about a persistent query; of its topology nothing."""
+    told = catalog.sources[query.sink or query.source]
     return {
-        "groupId": f"_confluent-ksql-default_query_{query.id}",
-        "topicSummaries": [{"kafkaTopic": source.topic, "offsets": offsets}],
-    }
-
-
-def query_description(query: PersistentQuery, catalog: Catalog) -> Entity:
-    """What EXPLAIN tells about a persistent query."""
-    sink = catalog.sources[query.sink]
-    return {
-        **_UNKNOWN_TO_US,
         "id": query.id,
         "statementText": query.statement,
-        "windowType": query.derivation.window_type,
-        "fields": [field_info(column) for column in sink.columns],
+        "windowType": told.window_type,
+        "fields": [field_info(column) for column in told.columns],
         "sources": [query.source],
-        "sinks": [query.sink],
-        "ksqlHostQueryStatus": {"127.0.0.1:8088": "RUNNING"},
+        "sinks": [query.sink] if query.sink else [],
+        "topology": "",
+        "executionPlan": "",
+        "overriddenProperties": _EARLIEST,
+        "ksqlHostQueryStatus": {host: "RUNNING"},
         "queryType": "PERSISTENT",
-        "consumerGroupId": f"_confluent-ksql-default_query_{query.id}",
+        "queryErrors": [],
+        "tasksMetadata": offsets.tasks(offsets.persistent_places(query, catalog)),
+        "consumerGroupId": query.group,
         "state": "RUNNING",
     }
 
@@ -217,15 +164,19 @@ def query_description(query: PersistentQuery, catalog: Catalog) -> Entity:
 def plan_description(plan: QueryPlan, query_id: str) -> Entity:
     """What EXPLAIN tells about a SELECT."""
     return {
-        **_UNKNOWN_TO_US,
         "id": query_id,
         "statementText": plan.statement,
         "windowType": plan.source.window_type,
         "fields": [{"name": item.name, "schema": type_info(item.type)} for item in plan.projections],
         "sources": [plan.source.name],
         "sinks": [],
+        "topology": "",
+        "executionPlan": "",
+        "overriddenProperties": {},
         "ksqlHostQueryStatus": {},
         "queryType": "PUSH" if plan.kind == "push" else "PULL",
+        "queryErrors": [],
+        "tasksMetadata": [],
         "consumerGroupId": None,
         "state": None,
     }

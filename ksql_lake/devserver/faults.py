@@ -12,9 +12,11 @@ from typing import Literal
 
 import msgspec
 
+from ksql_lake.devserver.columns import Source
+from ksql_lake.devserver.persistent import PersistentQuery, Reach
 from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
 
-RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit"]
+RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit", "wrong_context"]
 QueryFault = Literal[
     "cut_row",
     "cut_chunk",
@@ -30,9 +32,31 @@ QueryFault = Literal[
     "overshoot",
     "replay",
     "no_positions",
+    "failure",
+    "stall",
+    "stranger_close",
+    "session_lost",
+    "slow_reader",
+    "forward_lost",
+    "unrestored",
+    "topic_deleted",
 ]
-REQUEST_FAULTS = ("not_ready", "busy", "drop", "prohibit", "session_limit")
-STOPPING = ("cut_row", "cut_chunk", "reset", "error", "hang", "short", "no_final", "no_bracket")
+LagFault = Literal["lag", "repartition_lag", "dead_task"]
+LAG_FAULTS = ("lag", "repartition_lag", "dead_task")
+REQUEST_FAULTS = ("not_ready", "busy", "drop", "prohibit", "session_limit", "wrong_context")
+STOPPING = (
+    "cut_row",
+    "cut_chunk",
+    "reset",
+    "error",
+    "hang",
+    "short",
+    "no_final",
+    "no_bracket",
+    "failure",
+    "stall",
+    "stranger_close",
+)
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -41,15 +65,26 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Kinds that concern a request: `not_ready` (every route but /chc answers 503), `busy` (queries get 429),
     `drop` (queries: the connection closes without an answer), `prohibit` (whoever overrides `property` gets
     400/40000), `session_limit` (a query whose consumer asks for a session time-out of more than `limit_ms`
-    fails at once, as with a broker's group.max.session.timeout.ms). Kinds that concern a query, all after
-    `after_rows` whole rows (None: after the last): `cut_row` (TCP closes in the middle of the next row),
-    `cut_chunk` (TCP closes between two rows and two HTTP chunks), `reset` (TCP reset), `error` (errorMessage),
-    `no_final` (clean end with `]` but without finalMessage), `no_bracket` (clean HTTP end, no `]` either),
-    `short` (clean and complete-looking end), `hang` (silence). And for whole queries: `duplicate` (the last
-    `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of rows),
-    `overshoot` (a stream pull also sends rows that arrived after it began, at most one per partition), `replay`
-    (a push query sends the `rows` rows before `after_rows` once more, and then goes on from there),
-    `no_positions` (SHOW QUERIES EXTENDED does not tell of the query).
+    fails at once, as with a broker's group.max.session.timeout.ms), `wrong_context` (/close-query answers 500).
+    Kinds that concern a query, all after `after_rows` whole rows (None: after the last): `cut_row` (TCP
+    closes in the middle of the next row), `cut_chunk` (TCP closes between two rows and two HTTP chunks),
+    `reset` (TCP reset), `error` (errorMessage), `no_final` (clean end with `]` but without finalMessage),
+    `no_bracket` (clean HTTP end, no `]` either), `short` (clean and complete-looking end), `hang`
+    (silence), `stall` (no more rows; the older writer goes on sending newlines), `failure` (a failure of
+    the server: the newer writer loses the error of a table pull), `stranger_close` (somebody's
+    /close-query: the newer writer ends with `Query Completed`). And for whole queries: `duplicate` (the
+    last `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of
+    rows), `overshoot` (a stream pull also sends rows that arrived after it began, at most one per
+    partition), `replay` (a push query sends the `rows` rows before `after_rows` once more, and then goes on
+    from there), `no_positions` (SHOW QUERIES EXTENDED does not tell of the query), `session_lost` (like
+    `replay`, for every query of a stream whose consumer would not outlive a pause of `pause_ms`),
+    `slow_reader` (a table pull or push query whose client reads nothing for `pause_ms` is cut off),
+    `forward_lost` (`rows` rows of each other node get lost on their way), `unrestored` (a table's store
+    cannot be read), `topic_deleted` (the source's topic is gone).
+
+    Kinds that hold a persistent query back, `source` naming what it writes, until they are switched off: `lag`
+    (it leaves the last `rows` records of each partition unread), `repartition_lag` (the same of its repartition
+    topic), `dead_task` (it reads `partition` no further).
 
     Attributes:
         after_rows: Whole rows before the fault; None means all of them.
@@ -57,20 +92,24 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         times: For how many queries or requests; None means until switched off.
         message: Text of `error`.
         code: Error code of `error`.
-        rows: How many rows `duplicate` and `replay` repeat.
+        rows: How many rows `duplicate` and `replay` repeat, and `lag` and `repartition_lag` leave unread.
+        partition: Which one `dead_task` stops at.
         rows_per_second: Speed of `slow`.
+        pause_ms: How long the pause of `session_lost` is, or the patience of `slow_reader`.
         property: Name that `prohibit` refuses.
         limit_ms: The broker's limit of `session_limit`.
     """
 
-    kind: RequestFault | QueryFault
+    kind: RequestFault | QueryFault | LagFault
     after_rows: int | None = None
     source: str | None = None
     times: int | None = None
     message: str = "java.lang.RuntimeException: boom"
     code: int = 50000
     rows: int = 1
+    partition: int = 0
     rows_per_second: float = 100.0
+    pause_ms: int = 55_000
     property: str = ""
     limit_ms: int = 1_800_000
 
@@ -98,7 +137,8 @@ class FaultBoard:
 
     def take_for_query(self, source: str) -> tuple[Fault, ...]:
         """The faults the query that starts now has to suffer."""
-        return self._take(lambda fault: fault.kind not in REQUEST_FAULTS and fault.source in (None, source))
+        others = (*REQUEST_FAULTS, *LAG_FAULTS)
+        return self._take(lambda fault: fault.kind not in others and fault.source in (None, source))
 
     def take_for_request(self, *, query: bool, probe: bool) -> Fault | None:
         """The fault the request that arrives now has to suffer.
@@ -111,6 +151,20 @@ class FaultBoard:
         taken = self._take(lambda fault: fault.kind in kinds, most=1)
         return taken[0] if taken else None
 
+    def reach(self, query: PersistentQuery, source: Source) -> Reach:
+        """How far a persistent query may read; these switches stay on whatever happens."""
+        names = (None, query.sink or query.source)
+        held = [fault for fault in self.current() if fault.kind in LAG_FAULTS and fault.source in names]
+        limits: dict[int, int] = {}
+        for fault in held:
+            if fault.kind == "lag":
+                behind = {number: max(0, end - fault.rows) for number, end in source.ends.items()}
+                limits = {number: min(limits.get(number, end), end) for number, end in behind.items()}
+            elif fault.kind == "dead_task":
+                limits[fault.partition] = query.positions.get(fault.partition, 0)
+        unread = max((fault.rows for fault in held if fault.kind == "repartition_lag"), default=0)
+        return Reach(limits, unread)
+
     def take_prohibited(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the names that may not be overridden."""
         given = set(names)
@@ -120,6 +174,10 @@ class FaultBoard:
     def take_session_limit(self, session_ms: int) -> bool:
         """Whether the broker refuses a consumer with this session time-out."""
         return bool(self._take(lambda fault: fault.kind == "session_limit" and session_ms > fault.limit_ms))
+
+    def take_wrong_context(self) -> bool:
+        """Whether this /close-query fails."""
+        return bool(self._take(lambda fault: fault.kind == "wrong_context", most=1))
 
     def _take(self, applies: Callable[[Fault], bool], most: int | None = None) -> tuple[Fault, ...]:
         taken: list[Fault] = []

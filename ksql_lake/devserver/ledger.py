@@ -30,14 +30,18 @@ class Ledger:
     catalog: Catalog
     submit: Callable[[Entry], Any] | None = None
 
-    def statement(self, statement: Statement) -> Entity | None:
+    def statement(self, statement: Statement, host: str) -> Entity | None:
         """Carry out a statement that changes something.
+
+        Args:
+            statement: The statement.
+            host: How the client names this node.
 
         Raises:
             RefusedError: It cannot be carried out.
         """
         text = statement.text if statement.text.endswith(";") else statement.text + ";"
-        entity: Entity | None = self._change({"kind": "statement", "text": text})
+        entity: Entity | None = self._change({"kind": "statement", "text": text, "host": host})
         return entity
 
     def rows(self, name: str, body: bytes) -> int:
@@ -65,8 +69,8 @@ class Ledger:
         """
         with self.catalog.clock_at(entry["at"]):
             match entry:
-                case {"kind": "statement", "text": text}:
-                    return [self.commands.execute(statement) for statement in parse_statements(text)][-1]
+                case {"kind": "statement", "text": text, "host": host}:
+                    return [self.commands.execute(statement, host) for statement in parse_statements(text)][-1]
                 case {"kind": "rows", "source": name, "lines": lines}:
                     return append_json_lines(name, lines.encode(), self.catalog)
                 case {"kind": "sample", "rows": rows, "days": days}:

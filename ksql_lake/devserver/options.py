@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ksql_lake.devserver.faults import Fault
 from ksql_lake.devserver.phases import PhaseSeconds
+from ksql_lake.devserver.properties import SESSION_MS
 from ksql_lake.devserver.version import CURRENT
 
 
@@ -30,7 +31,8 @@ class Options:
         nodes: Processes that serve one service, on ports from `port` on.
         node: The number of this process among them; None where it serves alone.
         broker: Host and port of the process that started the nodes.
-        session_seconds: Seconds without a sign of life after which the other nodes take a node's partitions.
+        session_seconds: Seconds of silence after which a group forgets a member: a node, whose partitions the
+            others take, or a query's consumer. None stands for 3 (nodes) and Kafka's 45 (consumers).
         lag_reporting: Play `ksql.heartbeat.enable` and `ksql.lag.reporting.enable`.
         phases: How long starting, restoring and so on take.
     """
@@ -55,6 +57,16 @@ class Options:
     nodes: int = 1
     node: int | None = None
     broker: str | None = None
-    session_seconds: float = 3.0
+    session_seconds: float | None = None
     lag_reporting: bool = False
     phases: PhaseSeconds = field(default_factory=PhaseSeconds)
+
+    @property
+    def node_session(self) -> float:
+        """Seconds without a sign of life after which the other nodes take a node's partitions."""
+        return 3.0 if self.session_seconds is None else self.session_seconds
+
+    @property
+    def consumer_session_ms(self) -> float:
+        """Milliseconds of silence after which the group of a query's consumer forgets it."""
+        return SESSION_MS if self.session_seconds is None else self.session_seconds * 1000

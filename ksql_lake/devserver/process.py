@@ -84,6 +84,10 @@ class DevServer:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
+    def terminate(self) -> None:
+        """Send SIGTERM and go on: it shuts down as its `stopping` phase says."""
+        self._process.terminate()
+
     def pause(self) -> None:
         """Stop it as SIGSTOP does: connections stay, nothing is answered."""
         self._process.send_signal(signal.SIGSTOP)

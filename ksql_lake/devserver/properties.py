@@ -16,6 +16,8 @@ MIGRATE = "ksql.endpoint.migrate.query"
 SCAN = "ksql.query.pull.table.scan.enabled"
 _PROHIBITED = ("ksql.service.id",)
 _STREAMS = "ksql.streams."
+SESSION_MS = 45_000
+POLL_INTERVAL_MS = 300_000
 _WRAP = 80
 """Columns at which ksqlDB breaks the text of a cause."""
 
@@ -94,6 +96,21 @@ _PRODUCER = """
 _CHOICES = {
     "isolation.level": ("read_committed", "read_uncommitted"),
     "processing.guarantee": ("at_least_once", "exactly_once", "exactly_once_beta", "exactly_once_v2"),
+}
+
+
+_DEFAULTS = {
+    MIGRATE: "true",
+    "ksql.query.pull.enable.standby.reads": "false",
+    "ksql.query.pull.max.concurrent.requests": "2147483647",
+    "ksql.query.pull.max.qps": "2147483647",
+    "ksql.query.pull.stream.enabled": "true",
+    SCAN: "true",
+    "ksql.query.push.v2.continuation.tokens.enabled": "false",
+    "ksql.query.push.v2.enabled": "false",
+    "ksql.query.push.v2.new.latest.delay.ms": "5000",
+    "ksql.query.push.v2.registry.installed": "false",
+    "ksql.service.id": "default_",
 }
 
 
@@ -206,3 +223,24 @@ def consumer_number(properties: Mapping[str, Any], plain: str) -> int | None:
         if f"{prefix}{plain}" in properties:
             return int(properties[f"{prefix}{plain}"])
     return None
+
+
+def server_properties() -> list[dict[str, Any]]:
+    """What SHOW PROPERTIES tells: of a real server's hundreds those that matter to a reader."""
+    return [
+        {"name": name, "scope": "KSQL", "value": value, "editable": False, "level": "SERVER"}
+        for name, value in _DEFAULTS.items()
+    ]
+
+
+def outlives(pause_ms: float, properties: Mapping[str, Any], *, session_ms: float = SESSION_MS) -> bool:
+    """Whether a query's consumer keeps its place in its group over a pause.
+
+    Args:
+        pause_ms: How long the server, its broker or its client stands still.
+        properties: What the request overrides.
+        session_ms: The server's own session time-out.
+    """
+    session = consumer_number(properties, "session.timeout.ms") or session_ms
+    poll = consumer_number(properties, "max.poll.interval.ms") or max(POLL_INTERVAL_MS, session_ms)
+    return pause_ms < min(session, poll)

@@ -23,12 +23,14 @@ from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.columns import literal, quoted
 from ksql_lake.devserver.framing import LONG_STRING, Framing
 from ksql_lake.devserver.plan import QueryKind, QueryPlan
+from ksql_lake.devserver.properties import outlives
 from ksql_lake.devserver.storage import LIVE
 from ksql_lake.devserver.wire import row_text
 
 T = TypeVar("T")
 
 BATCH_ROWS = 8192
+PAUSE_CHECK_SECONDS = 0.2
 HISTORY = 10_000
 """How many queries are remembered for `GET /devserver/queries`."""
 
@@ -71,9 +73,11 @@ class RunningQuery:
         listed: SHOW QUERIES EXTENDED tells of it.
         closable: /close-query ends it: the older writer's queries end with their client only.
         properties: What the request overrides, as it came.
+        began_ms: When it began, epoch milliseconds.
         failure: Why it cannot go on.
         broken: What was asked for will not come whole: the connection is cut, not ended.
         loses_errors: A failure, or the server's end, ends the answer as if it were whole.
+        forgotten: The group has forgotten its consumer, which begins again at its last commit.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
     """
@@ -87,9 +91,11 @@ class RunningQuery:
     listed: bool = True
     closable: bool = True
     properties: dict[str, Any] = field(default_factory=dict)
+    began_ms: int = field(default_factory=lambda: int(time.time() * 1000))
     failure: str | None = None
     broken: bool = False
     loses_errors: bool = False
+    forgotten: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,6 +151,22 @@ class RunningQueries:
         """Bind to the running event loop and hear of new rows."""
         self._loop = asyncio.get_running_loop()
         self._catalog.on_append = self._appended
+
+    async def watch_pauses(self, session_ms: float) -> None:
+        """Let consumers lose their group when the process stood still for too long; runs until cancelled.
+
+        Args:
+            session_ms: The server's own session time-out.
+        """
+        seen = time.monotonic()
+        while True:
+            await asyncio.sleep(PAUSE_CHECK_SECONDS)
+            now = time.monotonic()
+            pause_ms, seen = (now - seen) * 1000, now
+            for query in self.all():
+                streams = query.plan.kind != "pull_table"
+                if streams and not outlives(pause_ms, query.properties, session_ms=session_ms):
+                    query.forgotten = True
 
     def _appended(self, source: str) -> None:
         if self._loop is not None:

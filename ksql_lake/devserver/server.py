@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 from dataclasses import replace
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -94,6 +95,11 @@ class _Server(uvicorn.Server):
     def stop(self) -> None:
         """Begin the shutdown, which takes as long as its phase says."""
         self._node.phases.stop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM and SIGINT, which uvicorn hears itself while it serves."""
+        del sig, frame
+        self.stop()
 
     async def on_tick(self, counter: int) -> bool:
         if self._node.phases.stopping and not self.should_exit:

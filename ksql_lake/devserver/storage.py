@@ -9,6 +9,7 @@ from __future__ import annotations
 import duckdb
 
 from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, SourceColumn, quoted, stored_type
+from ksql_lake.devserver.partitioner import key_hash
 
 LIVE = "NOT __DEAD AND NOT __TOMBSTONE"
 
@@ -54,6 +55,7 @@ def take_over(source: Source, former: Source, cursor: duckdb.DuckDBPyConnection)
         f"INSERT INTO {quoted(source.storage)} BY NAME SELECT {', '.join(kept)} "
         f"FROM {quoted(former.storage)} ORDER BY __SEQ"
     )
+    note_ends(source, cursor)
     source.rows = former.rows
 
 
@@ -73,8 +75,19 @@ def append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> 
     except duckdb.Error:
         cursor.execute("ROLLBACK")
         raise
+    note_ends(source, cursor)
     source.rows += added
     return added
+
+
+def note_ends(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Note how far the source's partitions go after rows from number `source.rows` on have arrived."""
+    source.ends |= dict(
+        cursor.execute(
+            f"SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM {quoted(source.storage)} "
+            f"WHERE __SEQ >= {source.rows} GROUP BY ALL"
+        ).fetchall()
+    )
 
 
 def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> int:
@@ -112,19 +125,25 @@ def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) ->
 def _places(source: Source, keys: list[str]) -> str:
     """The query for partition, offset and (tables) __DEAD of each arrival, in order of arrival."""
     count = source.partitions
-    hashed = ", ".join(quoted(item.stored_as) for item in source.keys)
-    chosen = f"hash({hashed}) % {count}" if hashed else f"__SEQ % {count}"
+    hashed = key_hash(source)
+    # Records without a key go round, as a producer without a partitioner of its own sends them.
+    chosen = f"coalesce({hashed}, __SEQ) % {count}" if hashed else f"__SEQ % {count}"
     dead = ""
     if source.kind == "TABLE":
         dead = f", row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY __SEQ DESC) > 1 AS __DEAD"
     return (
         "SELECT placed.ROWPARTITION, "
-        "row_number() OVER (PARTITION BY placed.ROWPARTITION ORDER BY __SEQ) - 1 + coalesce(used.rows, 0) "
+        f"row_number() OVER (PARTITION BY placed.ROWPARTITION ORDER BY __SEQ) - 1 + {_next(source)} "
         f"AS ROWOFFSET{dead} "
         f"FROM (SELECT *, coalesce(given, ({chosen})::INTEGER) AS ROWPARTITION FROM arrivals) AS placed "
-        f"LEFT JOIN (SELECT ROWPARTITION, max(ROWOFFSET) + 1 AS rows FROM {quoted(source.storage)} "
-        "GROUP BY ALL) AS used ON used.ROWPARTITION = placed.ROWPARTITION ORDER BY __SEQ"
+        "ORDER BY __SEQ"
     )
+
+
+def _next(source: Source) -> str:
+    """The expression for the next offset of a placed row's partition."""
+    known = " ".join(f"WHEN {number} THEN {end}" for number, end in source.ends.items())
+    return f"CASE placed.ROWPARTITION {known} ELSE 0 END" if known else "0"
 
 
 def replace_state(source: Source, state: str, cursor: duckdb.DuckDBPyConnection) -> int:

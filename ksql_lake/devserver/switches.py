@@ -45,6 +45,8 @@ class Switches:
             self.faults.set(parse_faults(await request.body()))
         elif request.method == "DELETE":
             self.faults.set(())
+        if request.method in ("PUT", "DELETE"):
+            await self.running.in_thread(self.catalog.catch_up)
         return Response(msgspec.json.encode(self.faults.current()), media_type="application/json")
 
     async def node_state(self, _request: Request) -> Response:

@@ -57,6 +57,11 @@ class ServerVersion:
         return self.release >= (0, 29)
 
     @property
+    def loses_forwarded(self) -> bool:
+        """A node loses rows of the other nodes while it forwards them; measured on these two releases."""
+        return self.text in ("7.3.5", "7.5.1")
+
+    @property
     def table_scan(self) -> bool:
         """Table scans are on unless the request says otherwise."""
         return self.release >= (0, 23)

@@ -88,7 +88,7 @@ def test_lineage_can_be_read_from_the_descriptions(client: Client) -> None:
     (reader,) = description("MERCHANTS")["readQueries"]
     assert reader["id"].startswith("CST_MERCHANTS_")
     (listed,) = client.ksql("SHOW QUERIES;")
-    assert {query["sinks"][0] for query in listed["queries"]} == {
+    assert {sink for query in listed["queries"] for sink in query["sinks"]} == {
         "TRANSACTION_FLATTENED", "USER_TRANSACTION_SUMMARY", "DAILY_MERCHANT_VOLUME",
     }  # fmt: skip
     (explained,) = client.ksql(f"EXPLAIN {writer['id']};")

@@ -51,7 +51,7 @@ class Cluster:
         self._options = options
         self._arguments = _arguments(options)
         self._broker = Broker(
-            session=options.session_seconds,
+            session=options.node_session,
             expected=options.nodes,
             entries=_first_entries(options),
             act=self.act,
@@ -181,7 +181,8 @@ def _phases(options: Options, *, again: bool) -> list[str]:
 def _arguments(options: Options) -> list[str]:
     """What each node's command line repeats of the cluster's."""
     arguments = ["--host", options.host, "--server-version", options.server_version]
-    arguments += ["--session-seconds", str(options.session_seconds)]
+    if options.session_seconds is not None:
+        arguments += ["--session-seconds", str(options.session_seconds)]
     for fault in options.faults:
         arguments += ["--fault", fault_text(fault)]
     if options.user is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ Scan = Callable[[QueryPlan], AsyncGenerator[RowBatch, None]]
 
 
 async def table_rows(
-    query: RunningQuery, node: Node, route: Route, frame: Callable[[str], str], scan: Scan
+    query: RunningQuery, node: Node, route: Route, frame: Callable[[str], str], scan: Scan, loss: int = 0
 ) -> AsyncGenerator[RowBatch, None]:
     """The rows of a table pull.
 
@@ -32,6 +33,7 @@ async def table_rows(
         route: Where the rows are.
         frame: Puts around a row's values what stands around them in the answer.
         scan: Reads rows of a plan from this node's own stores.
+        loss: Rows of each other node that get lost on their way.
 
     Raises:
         RefusedError: A part cannot be had; the rows so far were sent.
@@ -41,11 +43,14 @@ async def table_rows(
             async for batch in batches:
                 yield batch
     for url, partitions in route.remote:
+        left = loss
         try:
             lines = forwarded(url, query.statement, partitions, patience=node.patience)
             async with aclosing(lines) as blocks:
                 async for block in blocks:
-                    yield RowBatch(pa.array(map(frame, block), pa.string()))
+                    kept = _thinned(block, left)
+                    left -= len(block) - len(kept)
+                    yield RowBatch(pa.array(map(frame, kept), pa.string()))
         except ForwardingError:
             raise RefusedError(
                 "Unable to execute pull query: Exhausted standby hosts to try.",
@@ -54,6 +59,12 @@ async def table_rows(
             ) from None
     if route.failure is not None:
         raise route.failure
+
+
+def _thinned(rows: list[str], loss: int) -> list[str]:
+    """The rows without some of them, anywhere among them."""
+    gone = set(random.sample(range(len(rows)), min(loss, len(rows))))
+    return [row for number, row in enumerate(rows) if number not in gone]
 
 
 async def _local(query: RunningQuery, node: Node, route: Route, scan: Scan) -> AsyncGenerator[RowBatch, None]:

@@ -1,0 +1,133 @@
+"""Persistent queries: how far each has read its source, partition by partition, and what its sink holds of it.
+
+A query reads up to the end of its source unless it is held back; its sink then holds what the records read so
+far give, as that of a ksqlDB that lags behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import duckdb
+
+from ksql_lake.devserver import storage
+from ksql_lake.devserver.columns import Source
+from ksql_lake.devserver.derivation import Derivation
+
+Offsets = Mapping[int, int]
+"""An offset for each partition; a missing partition is 0."""
+
+
+@dataclass(eq=False)
+class PersistentQuery:
+    """A running CREATE ... AS SELECT, or what materialises a SOURCE TABLE.
+
+    Attributes:
+        sink: The source it writes; "" for a SOURCE TABLE's.
+        derivation: How the sink follows; None for a SOURCE TABLE's.
+        positions: The next offset that it will read of its source.
+        regrouped: The same of its repartition topic; None where that is its end, or there is none.
+        whole_at: Number of the source's rows when it last had read them all; None while it is behind.
+    """
+
+    id: str
+    statement: str
+    source: str
+    sink: str
+    derivation: Derivation | None
+    positions: dict[int, int] = field(default_factory=dict)
+    regrouped: dict[int, int] | None = None
+    whole_at: int | None = 0
+
+    @property
+    def group(self) -> str:
+        """Its consumer group."""
+        return f"_confluent-ksql-default_query_{self.id}"
+
+    @property
+    def repartition_topic(self) -> str | None:
+        """The internal topic that brings equal groups together; None where the key does already."""
+        if self.derivation is None or self.derivation.regroup is None:
+            return None
+        return f"{self.group}-Aggregate-GroupBy-repartition"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a query may read.
+
+    Attributes:
+        source: Of its source; a missing partition to its end.
+        unread: Records at the end of each partition of its repartition topic that it leaves unread.
+    """
+
+    source: Offsets = field(default_factory=dict)
+    unread: int = 0
+
+
+def advance(
+    query: PersistentQuery, source: Source, sink: Source, reach: Reach, cursor: duckdb.DuckDBPyConnection
+) -> None:
+    """Let a query read on; it never goes back.
+
+    Args:
+        query: The query; its positions move.
+        source: What it reads.
+        sink: What it writes.
+        reach: Up to where.
+        cursor: Any cursor of the server's database.
+    """
+    if query.derivation is None:
+        query.positions = dict(source.ends)
+        return
+    until = {
+        partition: max(query.positions.get(partition, 0), min(end, reach.source.get(partition, end)))
+        for partition, end in source.ends.items()
+    }
+    limits = _regrouped_limits(query, source, until, reach.unread, cursor)
+    if until == query.positions and limits == query.regrouped:
+        return
+    whole = until == source.ends
+    if query.derivation.incremental:
+        storage.append(sink, query.derivation.over(source, _between(query, until, whole=whole)), cursor)
+    else:
+        span = "TRUE" if whole else _below(until)
+        state = query.derivation.over(source, span, partial=not whole, limits=limits)
+        storage.replace_state(sink, state, cursor)
+    query.positions, query.regrouped = until, limits
+    query.whole_at = source.rows if whole else None
+
+
+def _regrouped_limits(
+    query: PersistentQuery, source: Source, until: Offsets, unread: int, cursor: duckdb.DuckDBPyConnection
+) -> dict[int, int] | None:
+    """How far the repartition topic may be read; None without such a topic, or to its ends."""
+    if query.repartition_topic is None or (not unread and query.regrouped is None):
+        return None
+    before = query.regrouped or regrouped_ends(query, source, query.positions, cursor)
+    ends = regrouped_ends(query, source, until, cursor)
+    limits = {number: max(before.get(number, 0), end - unread) for number, end in ends.items()}
+    return None if limits == ends else limits
+
+
+def regrouped_ends(
+    query: PersistentQuery, source: Source, until: Offsets, cursor: duckdb.DuckDBPyConnection
+) -> dict[int, int]:
+    """How many records each partition of the query's repartition topic holds once the source is read so far."""
+    if query.derivation is None or query.derivation.regroup is None:
+        return {}
+    counted = cursor.execute(query.derivation.regrouped_counts(source, _below(until))).fetchall()
+    return dict.fromkeys(range(source.partitions), 0) | dict(counted)
+
+
+def _below(until: Offsets) -> str:
+    spans = (f"(ROWPARTITION = {number} AND ROWOFFSET < {end})" for number, end in until.items())
+    return f"({' OR '.join(spans) or 'FALSE'})"
+
+
+def _between(query: PersistentQuery, until: Offsets, *, whole: bool) -> str:
+    """The condition for the rows that the query has not read yet."""
+    behind = query.whole_at is None
+    unread = f"NOT {_below(query.positions)}" if behind else f"__SEQ >= {query.whole_at}"
+    return unread if whole else f"{unread} AND {_below(until)}"
