@@ -33,6 +33,9 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     # A test must never fall back to somebody's own server.
     monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
+    # What never comes is waited for long enough to show a fault, and not for as long as a user would.
+    monkeypatch.setenv("KSQLDB_TABLE_WAIT", "40")
+    monkeypatch.setenv("KSQLDB_SETTLE_TIME", "1")
 
 
 @pytest.fixture(scope="session")

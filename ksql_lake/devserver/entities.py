@@ -140,8 +140,9 @@ def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
 
 
 def query_description(query: PersistentQuery, catalog: Catalog, host: str) -> Entity:
-    """What EXPLAIN and SHOW QUERIES EXTENDED tell about a persistent query; of its topology nothing."""
+    """What EXPLAIN and SHOW QUERIES EXTENDED tell about a persistent query."""
     told = catalog.sources[query.sink or query.source]
+    sink_topic = told.topic if query.sink else ""
     return {
         "id": query.id,
         "statementText": query.statement,
@@ -149,7 +150,7 @@ def query_description(query: PersistentQuery, catalog: Catalog, host: str) -> En
         "fields": [field_info(column) for column in told.columns],
         "sources": [query.source],
         "sinks": [query.sink] if query.sink else [],
-        "topology": "",
+        "topology": query.topology(catalog.sources[query.source].topic, sink_topic, table=told.kind == "TABLE"),
         "executionPlan": "",
         "overriddenProperties": _EARLIEST,
         "ksqlHostQueryStatus": {host: "RUNNING"},

@@ -52,6 +52,30 @@ class PersistentQuery:
             return None
         return f"{self.group}-Aggregate-GroupBy-repartition"
 
+    def topology(self, source: str, sink: str, *, table: bool) -> str:
+        """Describe its sub-topologies as Kafka Streams does, as far as a reader tells them apart by it.
+
+        Args:
+            source: The topic that it reads.
+            sink: The topic that it writes; "" for a SOURCE TABLE's.
+            table: Whether it keeps a state.
+        """
+        store = "" if not table else "Aggregate-Aggregate-Materialize" if sink else "KsqlTopic-Reduce"
+        texts, topic = [], source
+        if self.repartition_topic is not None:
+            topic = "Aggregate-GroupBy-repartition"
+            texts.append(
+                f"    Source: KSTREAM-SOURCE-0000000000 (topics: [{source}])\n      --> Aggregate-GroupBy\n"
+                f"    Sink: Aggregate-GroupBy-repartition-sink (topic: {topic})\n      <-- Aggregate-GroupBy\n"
+            )
+        ending = f"    Sink: KSTREAM-SINK-0000000007 (topic: {sink})\n      <-- Project\n" if sink else ""
+        texts.append(
+            f"    Source: KSTREAM-SOURCE-0000000001 (topics: [{topic}])\n      --> Project\n"
+            f"    Processor: Project (stores: [{store}])\n      --> none\n{ending}"
+        )
+        numbered = (f"   Sub-topology: {number}\n{text}\n" for number, text in enumerate(texts))
+        return f"Topologies:\n{''.join(numbered)}\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Reach:

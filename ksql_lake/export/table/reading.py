@@ -231,11 +231,7 @@ def _twice(query: TableQuery, nodes: Nodes, look: Look, built: Built, stack: Exi
                 "be compared. Name all nodes in KSQLDB_NODES so that each can be asked by itself, or set "
                 '"extraction": "push" in the feed file.',
             )
-        why = look.reached.reason or (
-            "the server does not report its nodes"
-            if not look.hosts
-            else "the server has no writer that reports its errors"
-        )
+        why = look.reached.reason or _why_twice(look)
         text = (
             f"two readings agree but for {count_text(differing, 'key')} changed in between, and the nodes were "
             f"the same before and after; {why}; {built.text}"
@@ -243,6 +239,14 @@ def _twice(query: TableQuery, nodes: Nodes, look: Look, built: Built, stack: Exi
         return _evidence(client, "checked", text)
 
     return TableAnswer(response, rows, finish)
+
+
+def _why_twice(look: Look) -> str:
+    if not look.hosts:
+        return "the server does not report its nodes"
+    if len(look.hosts) > 1 and not _partitions(look):
+        return "the server does not report the partitions of the table's state"
+    return "the server has no writer that reports its errors"
 
 
 def _consumed(look: Look) -> int:
