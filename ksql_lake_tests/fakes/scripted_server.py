@@ -23,7 +23,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -119,6 +119,7 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self._tls = tls
         self._scripts: dict[str, deque[Script]] = {}
+        self._choices: dict[str, Callable[[Request], Script]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -138,6 +139,10 @@ class ScriptedServer:
     def script(self, path: str, *scripts: Script) -> None:
         """Say what the next requests to a path are answered with."""
         self._scripts[path] = deque(scripts)
+
+    def choose(self, path: str, choice: Callable[[Request], Script]) -> None:
+        """Say what requests to a path are answered with, by what they ask."""
+        self._choices[path] = choice
 
     def asked(self, path: str) -> list[Request]:
         """The requests to a path so far."""
@@ -183,7 +188,7 @@ class ScriptedServer:
                         break
                     with self._lock:
                         self.requests.append(request)
-                        script = self._next_script(request.path)
+                        script = self._next_script(request)
                     self._play(script, connection, request)
                     if not script.keep:
                         break
@@ -191,8 +196,10 @@ class ScriptedServer:
                 # The client went away in the middle of something; what it did before is on record.
                 return
 
-    def _next_script(self, path: str) -> Script:
-        scripts = self._scripts.get(path)
+    def _next_script(self, request: Request) -> Script:
+        if request.path in self._choices:
+            return self._choices[request.path](request)
+        scripts = self._scripts.get(request.path)
         if not scripts:
             return answer(b"Not Found", 404, content_type="text/plain")
         return scripts.popleft() if len(scripts) > 1 else scripts[0]

@@ -6,7 +6,7 @@ the query's tasks report, whose ends are the newest records they have fetched an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ksql_lake.errors import NotBuiltError
@@ -25,12 +25,10 @@ class Built:
     Attributes:
         level: How sure that is.
         text: What showed it.
-        consumed: Records consumed in all; None where that is not known.
     """
 
     level: EvidenceLevel
     text: str
-    consumed: int | None = None
 
 
 @dataclass(slots=True)
@@ -104,13 +102,13 @@ class Building:
             self._ends = {
                 (topic, number): part.end for topic in staged for number, part in topics[topic].items()
             }
-        pending: dict[Place, int] = {}
+        pending: dict[Place, tuple[int, int]] = {}
         for (topic, number), end in self._ends.items():
             part = topics.get(topic, {}).get(number)
             if part is None:
-                pending[topic, number] = end
+                pending[topic, number] = (0, end)
             elif part.consumed < end and part.start != part.end and part.start < end:
-                pending[topic, number] = end - max(part.consumed, part.start)
+                pending[topic, number] = (max(part.consumed, part.start), end)
                 self._watch(topic, number, max(part.consumed, part.start), part.end, clock)
         if pending:
             self._wait(pending)
@@ -122,13 +120,11 @@ class Building:
             self.waiting_for = "the query's internal topics"
             return None
         self.waiting_for, self.missing = "", 0
-        consumed = sum(max(part.consumed, 0) for parts in topics.values() for part in parts.values())
-        shown = sorted(topics.keys() - internal) or sorted(topics)
-        records = sum(max(part.consumed, 0) for topic in shown for part in topics[topic].values())
+        sources = sorted(topics.keys() - internal) or sorted(topics)
+        consumed = sum(max(part.consumed, 0) for topic in sources for part in topics[topic].values())
         return Built(
             "proven",
-            f"{', '.join(shown)} was consumed to its end ({count_text(records, 'record')})",
-            consumed=consumed,
+            f"{', '.join(sources)} was consumed to its end ({count_text(consumed, 'offset')})",
         )
 
     def _by_tasks(self, tasks: Sequence[TaskOffsets], *, every_host: bool, clock: float) -> Built | None:
@@ -140,7 +136,7 @@ class Building:
                 f"{count_text(len(unknown), 'partition')} of nodes that cannot be asked one by one"
             )
             return None
-        pending: dict[Place, int] = {}
+        pending: dict[Place, tuple[int, int]] = {}
         for task in tasks:
             place = (task.topic, task.partition)
             if task.unknown:
@@ -150,7 +146,7 @@ class Building:
             else:
                 # Between two fetches a task that is far behind is at its end too, for a moment.
                 self._at_end_since.pop(place, None)
-                pending[place] = task.end - max(task.committed, 0)
+                pending[place] = (max(task.committed, 0), task.end)
                 self._watch(task.topic, task.partition, max(task.committed, 0), task.end, clock)
         if pending:
             self._wait(pending)
@@ -163,14 +159,21 @@ class Building:
         known = sum(task.committed for task in tasks if not task.unknown)
         return Built(
             "checked",
-            f"the tasks had read the newest of the {count_text(known, 'record')} that they had fetched; this "
-            "server reports no offsets of Kafka for them",
+            f"its tasks had read all that they had fetched ({count_text(known, 'offset')}); "
+            "the server reports no offsets of Kafka for them",
         )
 
-    def _wait(self, pending: dict[Place, int]) -> None:
-        self.missing = sum(pending.values())
-        topics = ", ".join(sorted({topic for topic, _ in pending}))
-        self.waiting_for = f"{count_text(self.missing, 'record')} of {topics}"
+    def _wait(self, pending: Mapping[Place, tuple[int, int]]) -> None:
+        """Say what is missing, and where most of it is."""
+        behind = {place: end - at for place, (at, end) in pending.items()}
+        self.missing = sum(behind.values())
+        topic, number = max(behind, key=behind.__getitem__)
+        at, end = pending[topic, number]
+        topics = ", ".join(sorted({name for name, _ in pending}))
+        self.waiting_for = (
+            f"{count_text(self.missing, 'record')} of {topics} "
+            f"(partition {number} of {topic} was read to offset {at:,} of {end:,})"
+        )
 
     def _watch(self, topic: str, number: int, consumed: int, end: int, clock: float) -> None:
         """Notice a partition that does not move."""

@@ -288,7 +288,7 @@ def _built(query: TableQuery, nodes: Nodes) -> tuple[Look, Built | None]:
     building = Building(
         rest=TASK_REST,
         start=TASK_START,
-        stuck=min(settings.read_timeout, max(settings.table_wait, 1.0)),
+        stuck=settings.read_timeout,
     )
     waited = orphaned = 0.0
     while True:
