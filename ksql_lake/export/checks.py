@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from math import ceil, floor, sqrt
 from statistics import median
 
@@ -20,7 +20,7 @@ from ksql_lake.export.topic_retention import days_at_risk, risk_text, safe_text
 from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFeed
 from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, FeedState
-from ksql_lake.lake.days import day_start
+from ksql_lake.lake.closing import questioned_days, read_to_end
 from ksql_lake.lake.state import PartitionState
 from ksql_lake.schema import Schema, parse_schema
 
@@ -217,12 +217,11 @@ def _counts(counts: Sequence[int]) -> str:
 
 def _weekdays_before(feed: StreamFeed, day: date, state: FeedState) -> Iterator[int | None]:
     """The counts of earlier days of the same weekday; None where the day was not read to its end."""
+    now = datetime.now(UTC)
     for week in range(1, WEEKS + 1):
         earlier = day - timedelta(weeks=week)
         key = earlier.isoformat()
-        read_at = state.looked.get(key)
-        ended = day_start(earlier + timedelta(days=1), feed.zone)
-        if read_at is None or datetime.fromisoformat(read_at).timestamp() * 1000 < ended:
+        if not read_to_end(state.looked, earlier, feed.zone, now=now):
             yield None
         else:
             yield state.partitions[key].records if key in state.partitions else 0
@@ -248,6 +247,10 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
         held, proof = state.partitions.get(day, PartitionState()), certified[day]
         if (held.records, held.checksum) != (proof.rows, proof.checksum):
             broken.append(f"{day} holds {held.records:,} records, not the {proof.rows:,} certified")
+    broken += [
+        f"{day} was read at {state.looked[str(day)]}, which is still to come: by a clock that is ahead"
+        for day in questioned_days(state.looked, now=datetime.now(UTC))
+    ]
     calm = f"{len(days)} of {len(closed)} closed days hold what was certified."
     return CheckOutcome("certificate", not broken, _listed(broken) or calm)
 

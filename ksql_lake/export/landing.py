@@ -16,6 +16,7 @@ from functools import partial
 import pyarrow as pa
 
 from ksql_lake.errors import KsqlLakeError, NotHereError, PropertyRefusedError, SnapshotRefusedError
+from ksql_lake.export.clock import Beginning, timed
 from ksql_lake.export.evidence import demand
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
@@ -56,6 +57,7 @@ class _Landing:
         plan = self.extraction.plan
         known = self._known()
         sighted = self.sighted and self._were_told()
+        began = Beginning()
         with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
             if isinstance(reading, PushReading):
                 reading.on_wait = partial(self._tell, reading)
@@ -72,6 +74,7 @@ class _Landing:
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)
                 self._guard(staging)
+                staging.read = timed(facts, plan.feed, self.extraction.client, began)
                 pinned = plan.version if plan.pinned else None
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
                 with span("commit"):
@@ -197,7 +200,7 @@ def _land(
     except KsqlLakeError as error:
         feed_lake.record_failure(error.at(feed=feed.name))
         raise error from error.__cause__
-    held = commit.state.readable()
+    held, read = commit.state.readable(), commit.manifest.read
     return replace(
         result,
         commit=commit.sequence,
@@ -214,6 +217,8 @@ def _land(
         open_version=commit.state.next_version if isinstance(feed, TableFeed) else None,
         held_records=sum(part.records for part in held),
         held_bytes=sum(part.bytes for part in held),
+        read_at=datetime.fromisoformat(read.read_at) if read else None,
+        clock=read.clock if read else "",
     )
 
 
@@ -308,6 +313,7 @@ def _partitions(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:
                 bytes=held.bytes if held else 0,
                 files=tuple(added.get(count.partition, ())),
                 path=lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, count.partition))),
+                dropped=count.dropped,
             )
         )
     return tuple(results)

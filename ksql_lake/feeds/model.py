@@ -108,12 +108,18 @@ class Identity(_Strict):
     columns: tuple[ColumnName, ...] = ()
     """For `key` the columns that are unique per event; for `offset` exactly two, Kafka partition and offset."""
 
+    null_keys: Literal["distinct", "equal"] = "distinct"
+    """What NULL in these columns means: `distinct`, a row without a key, compared as a whole; `equal`, a key
+    like any other, of which only the last row stays."""
+
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
         if self.by == "row" and self.columns:
             raise ValueError("by 'row' takes no `columns`; leave them out, or say by 'key'")
         if self.by == "key" and not self.columns:
             raise ValueError("by 'key' needs `columns`: the names that are unique per event")
+        if self.by == "row" and self.null_keys == "equal":
+            raise ValueError("by 'row' has no key that could be NULL; leave `null_keys` out")
         if self.by == "offset" and len(self.columns) != 2:
             raise ValueError("by 'offset' needs two `columns`: Kafka partition, then offset")
         return self

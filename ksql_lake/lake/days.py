@@ -93,10 +93,6 @@ class DaySplitter:
         self.days = [day.isoformat() for day in days[:-1]]
         self.bounds: Milliseconds = np.array([day_start(day, zone) for day in days], dtype=np.int64)
 
-    def ends(self) -> Iterator[tuple[str, int]]:
-        """Each day of the window with the epoch milliseconds at which it ends."""
-        return zip(self.days, map(int, self.bounds[1:]), strict=True)
-
     def split(self, batch: pa.RecordBatch, events: Milliseconds) -> tuple[pa.RecordBatch, list[DaySlice]]:
         """Put a batch's rows in order of their days, each day's as they come; give it, and where each day is.
 

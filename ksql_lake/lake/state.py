@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
+from datetime import datetime
 
 import msgspec
 
 from ksql_lake.lake.checksum import combined
+from ksql_lake.lake.closing import in_the_future, unclosed
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
 from ksql_lake.lake.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts, check_read
@@ -75,7 +77,8 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         kind: `stream` or `table`.
         sequence: Number of the last commit; 0 before the first.
         partitions: Committed partitions by key.
-        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams).
+        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams). The day's own
+            beginning where the time of its reading cannot be believed.
         schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
         shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
         certified: Day -> number of the commit that holds its newest certificate (streams).
@@ -207,9 +210,25 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 self.evidence.pop(count.partition, None)
                 if manifest.read.evidence is not None:
                     self.evidence[count.partition] = manifest.read.evidence.level
-                if self.kind == "stream":
-                    self.looked[count.partition] = manifest.read.read_at
+            if self.kind == "stream":
+                self._look(manifest, manifest.read)
             self._mark(manifest)
+
+    def _look(self, manifest: Manifest, read: ReadFacts) -> None:
+        """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
+        if read.clock == "disputed":
+            for count in manifest.counts:
+                self.looked.setdefault(count.partition, unclosed(count.partition))
+            return
+        now = datetime.fromisoformat(read.read_at)
+        if any(in_the_future(read_at, now) for read_at in self.looked.values()):
+            # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
+            for day, read_at in self.looked.items():
+                if in_the_future(read_at, now):
+                    self.looked[day] = unclosed(day)
+                    self.certified.pop(day, None)
+        for count in manifest.counts:
+            self.looked[count.partition] = read.read_at
 
     def _mark(self, manifest: Manifest) -> None:
         """Set the marks of the days that were read; those read without offsets have none any more."""
