@@ -320,7 +320,8 @@ def _lake_batches(lake: FeedLake, day: date) -> Iterable[pa.RecordBatch]:
 
 
 def _hours(batch: pa.RecordBatch, feed: StreamFeed, start: int) -> Hours:
-    return (event_times(batch, feed.lake_name(feed.event_time)) - start) // _HOUR
+    named = feed.lake_name(feed.event_time)
+    return (event_times(batch, named, feed.event_time_unit) - start) // _HOUR
 
 
 def _offsets(lake: FeedLake, feed: StreamFeed, day: date) -> tuple[OffsetRange, ...]:

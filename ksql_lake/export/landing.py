@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from ksql_lake.errors import KsqlLakeError, NotHereError, PropertyRefusedError, SnapshotRefusedError
 from ksql_lake.export.clock import Beginning, timed
+from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
 from ksql_lake.export.push import PositionsUntoldError, PushReading
 from ksql_lake.export.push.snapshot import snapshot_rows
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
-from ksql_lake.feeds.model import Feed, TableFeed
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
@@ -73,6 +74,8 @@ class _Landing:
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)
+                if isinstance(plan.feed, StreamFeed) and not staging.rows:
+                    check_unit(plan.feed, self.extraction.question.event_type, self.extraction.client)
                 self._guard(staging)
                 staging.read = timed(facts, plan.feed, self.extraction.client, began)
                 pinned = plan.version if plan.pinned else None
@@ -111,6 +114,7 @@ class _Landing:
             server_version=self.extraction.client.server_info().version.text,
             first_day=plan.days.first.isoformat() if plan.days else None,
             last_day=plan.days.last.isoformat() if plan.days else None,
+            event_time=plan.feed.event_clock if isinstance(plan.feed, StreamFeed) else "",
         )
 
     def _tell(self, reading: AnyReading) -> None:

@@ -138,6 +138,9 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         return ExportPlan(feed, reason=f"start_date {feed.start_date} is still to come")
     if not state.looked:
         return ExportPlan(feed, days=Days(feed.start_date, today), reason="first export, from start_date")
+    if not state.partitions and state.event_clock not in ("", feed.event_clock):
+        reason = f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
+        return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason)
     open_day = _first_open_day(feed, state, today, now)
     last_read = datetime.fromisoformat(state.last_read.read_at) if state.last_read else now
     lookback = day_of(last_read, feed.zone) - timedelta(days=feed.lookback_days)

@@ -259,6 +259,9 @@ class StreamFeed(_FeedBase):
     """`ROWTIME`, or the BIGINT (epoch ms) or TIMESTAMP column that decides a row's day; where it is NULL, the
     row's ROWTIME decides."""
 
+    event_time_unit: Literal["s", "ms", "us", "ns"] = "ms"
+    """What a BIGINT `event_time` counts since 1970: seconds, milliseconds, microseconds or nanoseconds."""
+
     identity: Identity = Identity()
     """What makes two rows the same event."""
 
@@ -267,6 +270,18 @@ class StreamFeed(_FeedBase):
 
     topic_retention_hours: float | None = Field(None, gt=0)
     """How long Kafka keeps the source's records; null means what the source's own statement says of it."""
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> Self:
+        if self.event_time == "ROWTIME" and self.event_time_unit != "ms":
+            raise ValueError("`event_time_unit` is of `event_time`; ROWTIME always counts milliseconds")
+        return self
+
+    @property
+    def event_clock(self) -> str:
+        """What decides a row's day, in short: the column, and its unit where that is not milliseconds."""
+        unit = "" if self.event_time_unit == "ms" else f" in {self.event_time_unit}"
+        return f"{self.event_time}{unit}"
 
     @property
     def zone(self) -> ZoneInfo:
@@ -317,6 +332,7 @@ KEY_ORDER = (
     "start_date",
     "timezone",
     "event_time",
+    "event_time_unit",
     "columns",
     "rename",
     "identity",

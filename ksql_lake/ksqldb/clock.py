@@ -126,7 +126,7 @@ def server_time(client: Clocked, stream: str) -> ServerTime | None:
     if client.clock.fresh is not None:
         return client.clock.fresh
     try:
-        milliseconds = _asked(client, stream)
+        milliseconds = first_number(client, stream, "UNIX_TIMESTAMP()")
         if milliseconds is not None:
             return client.clock.hear(milliseconds)
     except (KsqlLakeError, orjson.JSONDecodeError, OverflowError, ValueError) as error:
@@ -134,9 +134,19 @@ def server_time(client: Clocked, stream: str) -> ServerTime | None:
     return client.clock.proxy
 
 
-def _asked(client: Clocked, stream: str) -> int | None:
-    """Select the time from one row; None where there is no row."""
-    select = f"SELECT UNIX_TIMESTAMP() FROM {quote_identifier(stream)}"
+def first_number(client: Clocked, stream: str, expression: str) -> int | None:
+    """Select a whole number from whichever row of a stream comes first; None for NULL, and where there is no row.
+
+    Args:
+        client: The server.
+        stream: The stream's exact name.
+        expression: What to select, as ksqlDB's SQL.
+
+    Raises:
+        KsqlLakeError: The server would not answer.
+        ValueError: What it answered is no whole number.
+    """
+    select = f"SELECT {expression} FROM {quote_identifier(stream)}"
     version = client.known_version()
     if version is None or version.limits_pulls:
         # Of committed records only it would wait for the end of every open transaction.
@@ -149,9 +159,9 @@ def _asked(client: Clocked, stream: str) -> int | None:
     return _number(block) if isinstance(block, RowBlock) else None
 
 
-def _number(block: RowBlock) -> int:
+def _number(block: RowBlock) -> int | None:
     row, *_ = orjson.loads(b"[" + bytes(block.data) + b"]")
     (value,) = row["row"]["columns"]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no time")  # noqa: TRY004 - what the server sent, not what a caller passed
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{value!r} is no whole number")
     return value

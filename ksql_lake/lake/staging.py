@@ -124,7 +124,8 @@ class Staging:
             self._keys.add(rows)
             self._writer.write("snapshot", rows)
             return
-        events = event_times(batch, self.feed.lake_name(self.feed.event_time))
+        named = self.feed.lake_name(self.feed.event_time)
+        events = event_times(batch, named, self.feed.event_time_unit)
         renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
         ordered, days = self._splitter.split(renamed, events)
         ordered = self._writer.encoded(ordered)
@@ -372,7 +373,8 @@ class Staging:
     def _event_range(self, batch: pa.RecordBatch) -> tuple[int, int] | None:
         if not isinstance(self.feed, StreamFeed):
             return None
-        events = event_times(batch, self._names[self.feed.lake_name(self.feed.event_time)])
+        named = self._names[self.feed.lake_name(self.feed.event_time)]
+        events = event_times(batch, named, self.feed.event_time_unit)
         return int(events.min()), int(events.max())
 
     def _new_writer(self, suffix: str) -> PartitionWriter:
@@ -390,6 +392,8 @@ class Staging:
         if isinstance(self.feed, StreamFeed):
             facts["timezone"] = self.feed.timezone
             facts["event_time"] = self._names[self.feed.lake_name(self.feed.event_time)]
+            if self.feed.event_time_unit != "ms":
+                facts["event_time_unit"] = self.feed.event_time_unit
         metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if value}
         return PartitionWriter(
             self.attempt, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix

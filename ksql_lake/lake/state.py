@@ -7,6 +7,7 @@ not prove itself by its digest is ignored, never trusted.
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,6 +30,9 @@ from ksql_lake.lake.soundness import (
     check_schema,
 )
 from ksql_lake.schema import Schema, parse_schema
+
+_CONDITION = re.compile(r" WHERE \(*(`(?:[^`]|``)+`|ROWTIME) >= ")
+"""Where a stream's query names the column that decides a row's day."""
 
 
 class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -176,6 +180,17 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             evidence=dict(self.evidence),
         )
 
+    @property
+    def event_clock(self) -> str:
+        """What decided a row's day when the stream was last read; empty where it is not known."""
+        if self.last_read is None:
+            return ""
+        if self.last_read.event_time:
+            return self.last_read.event_time
+        # Older releases read milliseconds only, and said it in their query.
+        asked = _CONDITION.search(self.last_read.statement)
+        return asked[1].strip("`").replace("``", "`") if asked else ""
+
     def apply(self, manifest: Manifest) -> None:
         """Fold in the next commit.
 
@@ -205,6 +220,12 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         for certificate in manifest.certificates:
             self.certified[certificate.partition] = manifest.sequence
         if manifest.read is not None:
+            if not self.partitions and self.event_clock not in (
+                "",
+                manifest.read.event_time or self.event_clock,
+            ):
+                # Not one row was found by another event time: what that closed is read by the new one.
+                self.looked, self.certified = {}, {}
             self.last_read, self.last_export = manifest.read, manifest.committed_at
             for count in manifest.counts:
                 self.evidence.pop(count.partition, None)

@@ -216,7 +216,7 @@ def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, k
     day = date.fromisoformat(entry.partition)
     low, high = day_start(day, zone), day_start(day + timedelta(days=1), zone)
     for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time})):
-        events = event_times(batch, event_time)
+        events = event_times(batch, event_time, facts.get("event_time_unit", "ms"))
         strays = events[(events < low) | (events >= high)]
         if len(strays):
             detail = f"{len(strays)} rows, e.g. event time {strays[0]} (epoch ms)"
