@@ -33,9 +33,6 @@ ENOUGH = 4
 SPREADS = 4.0
 """How many spreads from the median a day's volume is an anomaly."""
 
-SHRINKAGE = 0.1
-"""The share of rows that a table may lose between two versions without a word."""
-
 _SHOWN = 5
 _MAD_TO_SIGMA = 1.4826
 
@@ -116,7 +113,8 @@ def _asks(feed: Feed) -> dict[CheckName, str]:
         names["volume"] = f"A closed day has about as many records as that weekday in the {WEEKS} weeks before."
         names["certificate"] = "A closed day holds the rows that were certified when it was read to its end."
     else:
-        names["shrinkage"] = f"A version has lost at most {SHRINKAGE:.0%} of the records of the one before."
+        most = f"{feed.max_shrinkage:.0%}"
+        names["shrinkage"] = f"A version has lost at most {most} of the records of the one before."
     names["schema_unchanged"] = "The columns are those of the export before."
     names["files_match"] = "Every committed file is there and has its size."
     return names
@@ -160,7 +158,7 @@ def _outcomes(
         yield _volume(feed, closed, state)
         yield _certificates(lake, closed, state)
     else:
-        yield _shrinkage(result.partitions, state)
+        yield _shrinkage(feed, result.partitions, state)
     yield _schema(result, state)
     yield _files(lake, state)
 
@@ -255,7 +253,7 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
     return CheckOutcome("certificate", not broken, _listed(broken) or calm)
 
 
-def _shrinkage(parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
+def _shrinkage(feed: TableFeed, parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
     keys = state.partition_keys()
     for part in parts:
         earlier = keys[: keys.index(part.partition)] if part.partition in keys else []
@@ -263,7 +261,7 @@ def _shrinkage(parts: Sequence[PartitionResult], state: FeedState) -> CheckOutco
             continue
         before = state.partitions[earlier[-1]].records
         change = f"{part.partition} has {part.records:,} records, {earlier[-1]} has {before:,}."
-        return CheckOutcome("shrinkage", part.records >= before * (1 - SHRINKAGE), change)
+        return CheckOutcome("shrinkage", part.records >= before * (1 - feed.max_shrinkage), change)
     return CheckOutcome("shrinkage", passed=True, says="There is no earlier version to compare with.")
 
 

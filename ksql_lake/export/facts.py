@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.result import ExportResult, PartitionResult
+from ksql_lake.export.shrinkage import shrunk_text
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.closing import Clock, has_ended, read_to_end
@@ -175,6 +176,8 @@ def summary(result: ExportResult) -> str:
     if result.evidence is not None:
         lines.append(f"{result.evidence.level}: {result.evidence.text}")
         lines += [f"refused by the server: {caveat}" for caveat in result.evidence.caveats]
+    if result.shrunk:
+        lines.append(f"the version has {shrunk_text(result.shrunk)} against the one before, read twice")
     if result.clock in ("client", "disputed"):
         lines.append(clock_text(result.clock))
     if result.late:
@@ -250,6 +253,8 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
         facts["commit"] = str(result.commit)
     if part.dropped:
         facts["dropped_rows"] = part.dropped
+    if result.shrunk:
+        facts["shrunk"] = shrunk_text(result.shrunk)
     if result.clock:
         facts["clock"] = result.clock
     if result.query_id:

@@ -76,6 +76,7 @@ class ExportResult:
         started_at: When it began by our clock (UTC).
         read_at: Up to when the days were read, as the lake noted it (UTC); None when nothing was read.
         clock: Whose clock bounds that; `disputed` closes no day.
+        shrunk: Share of rows that the version has lost against the one before, where that was remarkable.
         seconds: How long it took.
         bytes_read: Response bytes.
         attempts: How many readings it took.
@@ -103,6 +104,7 @@ class ExportResult:
     held_bytes: int = 0
     read_at: datetime | None = None
     clock: Clock = ""
+    shrunk: float = 0.0
 
     @property
     def read(self) -> int:
@@ -168,6 +170,7 @@ class ExportResult:
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "clock": self.clock,
+            "shrunk": round(self.shrunk, 4),
             "seconds": round(self.seconds, 3),
             "bytes_read": self.bytes_read,
             "attempts": self.attempts,

@@ -301,6 +301,10 @@ class TableFeed(_FeedBase):
     min_ratio_to_previous: float = Field(0.5, ge=0, le=1)
     """A snapshot with fewer rows than this share of the version before it is refused; 0 accepts anything."""
 
+    max_shrinkage: float = Field(0.1, ge=0, le=1)
+    """The share of rows that a version may lose against the one before; beyond it the table is read twice, the
+    version is marked, and the check `shrinkage` fails."""
+
     deleted: bool = False
     """True keeps deleted keys in the snapshots, marked in a column `deleted`; needs `extraction` push."""
 
@@ -340,6 +344,7 @@ KEY_ORDER = (
     "topic_retention_hours",
     "retention",
     "min_ratio_to_previous",
+    "max_shrinkage",
     "deleted",
     "compression",
     "on_schema_change",

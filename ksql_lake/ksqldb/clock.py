@@ -135,7 +135,7 @@ def server_time(client: Clocked, stream: str) -> ServerTime | None:
 
 
 def first_number(client: Clocked, stream: str, expression: str) -> int | None:
-    """Select a whole number from whichever row of a stream comes first; None for NULL, and where there is no row.
+    """Select a whole number from the first row of a stream; None for NULL, and where there is no row.
 
     Args:
         client: The server.

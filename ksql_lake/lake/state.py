@@ -42,11 +42,13 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         files: Live files, oldest first.
         committed_at: When the last of them was committed, ISO 8601 UTC.
         schema: Columns of a table version as ksqlDB schema text (versions may differ).
+        shrunk: Share of rows that a table version has lost against the one before, where that was remarkable.
     """
 
     files: list[FileEntry] = []
     committed_at: str = ""
     schema: str = ""
+    shrunk: float = 0.0
 
     @property
     def records(self) -> int:
@@ -204,6 +206,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 files=[*partition.files, entry],
                 committed_at=manifest.committed_at,
                 schema=manifest.schema if self.kind == "table" else "",
+                shrunk=manifest.read.shrunk if manifest.read else 0.0,
             )
             if self.kind == "table":
                 self.latest_version = max(self.latest_version, version_number(entry.partition))
@@ -242,7 +245,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 self.looked.setdefault(count.partition, unclosed(count.partition))
             return
         now = datetime.fromisoformat(read.read_at)
-        if any(in_the_future(read_at, now) for read_at in self.looked.values()):
+        if self.looked and in_the_future(max(self.looked.values()), now):
             # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
             for day, read_at in self.looked.items():
                 if in_the_future(read_at, now):

@@ -138,7 +138,9 @@ def _gap_reason(coverage: Coverage, overdue: list[date]) -> str:
 
 def _complete_reason(state: FeedState, coverage: Coverage | None) -> str:
     if coverage is None:
-        return f"v{state.latest_version} is the newest version"
+        newest = state.partitions.get(f"v{state.latest_version}")
+        lost = f", shrunk by {newest.shrunk * 100:.0f} %" if newest is not None and newest.shrunk else ""
+        return f"v{state.latest_version} is the newest version{lost}"
     if not coverage.complete:
         return "no day has ended yet"
     return f"{count_text(coverage.complete, 'day')} read after their end"
