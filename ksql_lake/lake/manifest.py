@@ -142,7 +142,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             ended), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
         caught_up: The same in a sentence, with numbers.
         evidence: Why the rows were taken for all of them; None in commits of releases that kept none.
-        shrunk: Share of rows that a table's version has lost against the one before; 0 within the feed's bounds.
+        shrunk: Share of rows that a table's version has lost against the one before; 0 within bounds.
         event_time: What decided a row's day (streams); empty in commits of older releases.
         clock: Whose clock bounds `read_at`; where it is `disputed` the reading closes no day.
         clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
