@@ -200,6 +200,10 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             SchemaChangeError: The manifest's columns do not fit; cannot happen for manifests we wrote.
         """
         self.sequence = manifest.sequence
+        asked = manifest.read.event_time if manifest.read is not None else ""
+        if asked and not self.partitions and self.event_clock not in ("", asked):
+            # Not one row was found by another event time: what that closed is read by the new one.
+            self.looked, self.certified = {}, {}
         for entry in manifest.added:
             partition = self.partitions.get(entry.partition, PartitionState())
             self.partitions[entry.partition] = PartitionState(
@@ -223,12 +227,6 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         for certificate in manifest.certificates:
             self.certified[certificate.partition] = manifest.sequence
         if manifest.read is not None:
-            if not self.partitions and self.event_clock not in (
-                "",
-                manifest.read.event_time or self.event_clock,
-            ):
-                # Not one row was found by another event time: what that closed is read by the new one.
-                self.looked, self.certified = {}, {}
             self.last_read, self.last_export = manifest.read, manifest.committed_at
             for count in manifest.counts:
                 self.evidence.pop(count.partition, None)
