@@ -32,7 +32,9 @@ Examples:
   ksql-lake certify orders 2025-01-31
   ksql-lake certify orders 2025-01-31 --json | jq .equal
 
-Exit codes: 0 equal, 1 different (or the day could not be read), 2 usage or configuration.
+Equal means: totals, checksum and every hour are the same.
+
+Exit codes: 0 equal, 1 different, not as certified (or the day could not be read), 2 usage or configuration.
 """
 
 
@@ -52,7 +54,7 @@ def certify(context: click.Context, /, *, name: str, day: date, as_json: bool) -
         print_json(found.as_dict())
     else:
         _print(found)
-    context.exit(DONE if found.equal else FAILED)
+    context.exit(DONE if found.sound else FAILED)
 
 
 def _refuse_before_start(feed: Feed, day: date) -> None:
@@ -98,8 +100,13 @@ def _offset_rows(found: Certification) -> list[list[str]]:
 def _tell(found: Certification) -> None:
     if found.certificate is None:
         note("no export has read this day after its end, so there is no certificate of it")
+    elif found.questioned:
+        again = f"ksql-lake export --stream {found.feed} --date {found.day}"
+        note(f"the certificate cannot be believed: {found.questioned}; read it again: {again}", label="warning")
     elif not found.as_certified:
         note("the lake does not hold what the export certified; see: ksql-lake doctor", label="warning")
+    elif found.certificate.clock == "client":
+        note("that the day had ended is certified by the client clock: the server's could not be asked")
     if any(hour.source_rows > hour.lake_rows for hour in found.differences):
         again = f"ksql-lake export --stream {found.feed} --date {found.day}"
         note(f"an export of the day adds what is missing: {again}", label="next")

@@ -102,6 +102,7 @@ def _evaluation(feed: StreamFeed, found: Certification) -> dg.AssetCheckEvaluati
             "lake_rows": found.lake_rows,
             "source_checksum": found.source_checksum,
             "lake_checksum": found.lake_checksum,
+            "clock": found.clock,
         },
         severity=severity(check_severity(feed, "certificate")),
         description=f"{found.day}, read again from the server: {_text(found)}",
@@ -109,6 +110,10 @@ def _evaluation(feed: StreamFeed, found: Certification) -> dg.AssetCheckEvaluati
 
 
 def _text(found: Certification) -> str:
+    if found.questioned:
+        return f"the certificate cannot be believed: {found.questioned}."
+    if found.as_certified is False:
+        return f"the {found.lake_rows:,} rows of the lake are not those that were certified."
     if found.equal:
         return f"the {found.lake_rows:,} rows of the lake are those of the source."
     more = len(found.differences) - _SHOWN

@@ -1,8 +1,10 @@
 """Is a day in the lake what the source has? Reads the day from the server again and compares, hour by hour.
 
 It changes nothing. Both sides are counted and checksummed in the order they come, so memory stays flat however
-large the day is. Rows are compared on the columns that the source and every file of the day have, since a row
-exported before a column existed cannot know its value.
+large the day is. Equal means: as many rows, the same checksum, and so in each hour, also in hours that are
+not the day's. Rows are compared on the columns that the source and every file of the day have, since a row
+exported before a column existed cannot know its value; against the certificate each file is compared on all
+of its own.
 """
 
 from __future__ import annotations
@@ -15,15 +17,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from ksql_lake.errors import ConfigError, KsqlLakeError
+from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError
+from ksql_lake.export.clock import Beginning
 from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.plan import Days, ExportPlan
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb.clock import server_time
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.checksum import EMPTY, RowChecksum
+from ksql_lake.lake.closing import Clock, day_end, has_ended, in_the_future
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.manifest import DayCertificate
 
@@ -33,18 +39,21 @@ _HOUR = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class HourDifference:
-    """An hour in which the two sides differ: its start (UTC) and each side's rows."""
+    """An hour in which the sides differ: its start (UTC), the rows of each, and whether it is of the day."""
 
     start: datetime
     source_rows: int
     lake_rows: int
+    inside: bool = True
 
     @property
     def text(self) -> str:
         """The difference as a phrase."""
         more = self.source_rows - self.lake_rows
         rows = f"{abs(more):,} row is" if abs(more) == 1 else f"{abs(more):,} rows are"
-        if more > 0:
+        if not self.inside:
+            what = f"outside of the day, {rows} {'missing in the lake' if more > 0 else 'in the lake only'}"
+        elif more > 0:
             what = f"{rows} missing in the lake"
         elif more < 0:
             what = f"{rows} in the lake only (deleted by Kafka since, or changed)"
@@ -82,6 +91,9 @@ class Certification:
         differences: The hours that differ; empty when the day is equal.
         columns: The columns that were compared.
         certificate: What the export that last read the closed day certified, if one did.
+        held_checksum: Of the rows in the lake's files, each on all of its own columns, as certificates count.
+        questioned: Why the certificate cannot be believed; empty where it can.
+        clock: Whose clock says that the day has ended.
         offsets: Per Kafka partition, for feeds with identity `offset`.
         read_at: When the source was read (UTC).
     """
@@ -95,25 +107,41 @@ class Certification:
     differences: tuple[HourDifference, ...]
     columns: tuple[str, ...]
     certificate: DayCertificate | None
+    held_checksum: str
+    questioned: str
+    clock: Clock
     offsets: tuple[OffsetRange, ...]
     read_at: datetime
 
     @property
     def equal(self) -> bool:
-        """Whether the lake holds exactly the source's rows."""
-        return not self.differences
+        """Whether the lake holds exactly the source's rows: by number, by checksum, and in each hour."""
+        totals = (self.source_rows, self.source_checksum) == (self.lake_rows, self.lake_checksum)
+        return totals and not self.differences
+
+    @property
+    def sound(self) -> bool:
+        """Whether the lake holds the source's rows, and nothing speaks against its certificate."""
+        return self.equal and self.as_certified is not False and not self.questioned
 
     @property
     def whole(self) -> bool:
-        """Whether the lake misses nothing: hours in which it has more rows are those Kafka deletes from."""
-        return all(hour.lake_rows > hour.source_rows for hour in self.differences)
+        """Whether the lake misses nothing, as far as can be known.
+
+        Hours of the day in which it has more rows are those Kafka deletes from, if it holds what was certified.
+        """
+        if self.as_certified is False or self.questioned:
+            return False
+        if not self.differences:
+            return self.equal
+        return all(hour.inside and hour.lake_rows > hour.source_rows for hour in self.differences)
 
     @property
     def as_certified(self) -> bool | None:
         """Whether the lake still holds what its certificate says; None without a certificate."""
         if self.certificate is None:
             return None
-        return self.certificate.rows == self.lake_rows
+        return (self.certificate.rows, self.certificate.checksum) == (self.lake_rows, self.held_checksum)
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as JSON-ready data."""
@@ -127,6 +155,10 @@ class Certification:
             "lake_checksum": self.lake_checksum,
             "certified_rows": self.certificate.rows if self.certificate else None,
             "certified_checksum": self.certificate.checksum if self.certificate else None,
+            "certified_by": self.certificate.clock or None if self.certificate else None,
+            "as_certified": self.as_certified,
+            "questioned": self.questioned,
+            "clock": self.clock,
             "columns": list(self.columns),
             "differences": [
                 {
@@ -187,14 +219,9 @@ def certify(
     """
     if not isinstance(feed, StreamFeed):
         raise ConfigError("only days of streams can be certified", hint="Name a stream feed.", feed=feed.name)
-    start, end = day_start(day, feed.zone), day_start(day + timedelta(days=1), feed.zone)
-    moment = now or datetime.now(UTC)
-    if end > moment.timestamp() * 1000:
-        raise ConfigError(
-            f"{day} has not ended yet in {feed.timezone}",
-            hint="A day can be certified when no more events can belong to it.",
-            feed=feed.name,
-        )
+    began = Beginning(now) if now else Beginning()
+    _refuse_open(feed, day, began.ours)
+    start, end = day_start(day, feed.zone), day_end(day, feed.zone)
     feed_lake = lake.feed(feed)
     extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client)
     try:
@@ -202,10 +229,12 @@ def certify(
         source = retrying(client.attempts)(_read_source, extraction, feed, start, columns)
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=day) from error.__cause__
-    held = _Side()
+    clock, ahead = began.judged(server_time(client, feed.source))
+    _refuse_open(feed, day, began.ours - max(ahead, timedelta(0)), clock)
+    held, own = _Side(), _held_checksum(feed_lake, day)
     for batch in _lake_batches(feed_lake, day):
         held.add(batch, _hours(batch, feed, start), columns)
-    hours = [hour for hour in range((end - start + _HOUR - 1) // _HOUR) if source.of(hour) != held.of(hour)]
+    hours = sorted(hour for hour in source.rows.keys() | held.rows.keys() if source.of(hour) != held.of(hour))
     return Certification(
         feed=feed.name,
         day=day,
@@ -218,14 +247,55 @@ def certify(
                 datetime.fromtimestamp((start + hour * _HOUR) / 1000, UTC),
                 source.of(hour)[0],
                 held.of(hour)[0],
+                inside=0 <= hour < (end - start + _HOUR - 1) // _HOUR,
             )
             for hour in hours
         ),
         columns=tuple(columns),
         certificate=feed_lake.certificate(day.isoformat()),
+        held_checksum=own,
+        questioned=_questioned(feed_lake, day, began.ours - max(ahead, timedelta(0))),
+        clock=clock,
         offsets=_offsets(feed_lake, feed, day),
-        read_at=moment,
+        read_at=began.ours,
     )
+
+
+def _refuse_open(feed: StreamFeed, day: date, moment: datetime, clock: Clock = "client") -> None:
+    if has_ended(day, feed.zone, moment):
+        return
+    whose = " by the server's clock" if clock in ("server", "disputed") else ""
+    raise ConfigError(
+        f"{day} has not ended yet in {feed.timezone}{whose}",
+        hint="A day can be certified when no more events can belong to it.",
+        feed=feed.name,
+    )
+
+
+def _questioned(lake: FeedLake, day: date, now: datetime) -> str:
+    looked = lake.state().looked.get(day.isoformat(), "")
+    if not looked or not in_the_future(looked, now):
+        return ""
+    return f"it says that the day was read at {looked}, which is still to come: by a clock that is ahead"
+
+
+def _held_checksum(lake: FeedLake, day: date) -> str:
+    """Give the checksum of the rows that the day's files hold, each file on its own columns and types."""
+    held = RowChecksum()
+    keys = [lake.layout.data(entry.path) for entry in lake.state().files_of(day.isoformat())]
+    for key in keys:
+        try:
+            with lake.storage.open(key, whole=True) as data, pq.ParquetFile(data) as parquet:
+                for batch in parquet.iter_batches():
+                    held.add(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise LakeError(
+                f"a file of the day cannot be read as Parquet: {error}",
+                hint="See what is damaged: ksql-lake doctor",
+                feed=lake.feed.name,
+                path=key,
+            ) from error
+    return held.text
 
 
 def _read_source(extraction: Extraction, feed: StreamFeed, start: int, columns: list[str]) -> _Side:
@@ -250,7 +320,8 @@ def _lake_batches(lake: FeedLake, day: date) -> Iterable[pa.RecordBatch]:
 
 
 def _hours(batch: pa.RecordBatch, feed: StreamFeed, start: int) -> Hours:
-    return (event_times(batch, feed.lake_name(feed.event_time)) - start) // _HOUR
+    named = feed.lake_name(feed.event_time)
+    return (event_times(batch, named, feed.event_time_unit) - start) // _HOUR
 
 
 def _offsets(lake: FeedLake, feed: StreamFeed, day: date) -> tuple[OffsetRange, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from math import ceil, floor, sqrt
 from statistics import median
 
@@ -20,7 +20,7 @@ from ksql_lake.export.topic_retention import days_at_risk, risk_text, safe_text
 from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFeed
 from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, FeedState
-from ksql_lake.lake.days import day_start
+from ksql_lake.lake.closing import questioned_days, read_to_end
 from ksql_lake.lake.state import PartitionState
 from ksql_lake.schema import Schema, parse_schema
 
@@ -32,9 +32,6 @@ ENOUGH = 4
 
 SPREADS = 4.0
 """How many spreads from the median a day's volume is an anomaly."""
-
-SHRINKAGE = 0.1
-"""The share of rows that a table may lose between two versions without a word."""
 
 _SHOWN = 5
 _MAD_TO_SIGMA = 1.4826
@@ -116,7 +113,8 @@ def _asks(feed: Feed) -> dict[CheckName, str]:
         names["volume"] = f"A closed day has about as many records as that weekday in the {WEEKS} weeks before."
         names["certificate"] = "A closed day holds the rows that were certified when it was read to its end."
     else:
-        names["shrinkage"] = f"A version has lost at most {SHRINKAGE:.0%} of the records of the one before."
+        most = f"{feed.max_shrinkage:.0%}"
+        names["shrinkage"] = f"A version has lost at most {most} of the records of the one before."
     names["schema_unchanged"] = "The columns are those of the export before."
     names["files_match"] = "Every committed file is there and has its size."
     return names
@@ -160,7 +158,7 @@ def _outcomes(
         yield _volume(feed, closed, state)
         yield _certificates(lake, closed, state)
     else:
-        yield _shrinkage(result.partitions, state)
+        yield _shrinkage(feed, result.partitions, state)
     yield _schema(result, state)
     yield _files(lake, state)
 
@@ -217,12 +215,11 @@ def _counts(counts: Sequence[int]) -> str:
 
 def _weekdays_before(feed: StreamFeed, day: date, state: FeedState) -> Iterator[int | None]:
     """The counts of earlier days of the same weekday; None where the day was not read to its end."""
+    now = datetime.now(UTC)
     for week in range(1, WEEKS + 1):
         earlier = day - timedelta(weeks=week)
         key = earlier.isoformat()
-        read_at = state.looked.get(key)
-        ended = day_start(earlier + timedelta(days=1), feed.zone)
-        if read_at is None or datetime.fromisoformat(read_at).timestamp() * 1000 < ended:
+        if not read_to_end(state.looked, earlier, feed.zone, now=now):
             yield None
         else:
             yield state.partitions[key].records if key in state.partitions else 0
@@ -248,11 +245,15 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
         held, proof = state.partitions.get(day, PartitionState()), certified[day]
         if (held.records, held.checksum) != (proof.rows, proof.checksum):
             broken.append(f"{day} holds {held.records:,} records, not the {proof.rows:,} certified")
+    broken += [
+        f"{day} was read at {state.looked[str(day)]}, which is still to come: by a clock that is ahead"
+        for day in questioned_days(state.looked, now=datetime.now(UTC))
+    ]
     calm = f"{len(days)} of {len(closed)} closed days hold what was certified."
     return CheckOutcome("certificate", not broken, _listed(broken) or calm)
 
 
-def _shrinkage(parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
+def _shrinkage(feed: TableFeed, parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
     keys = state.partition_keys()
     for part in parts:
         earlier = keys[: keys.index(part.partition)] if part.partition in keys else []
@@ -260,7 +261,7 @@ def _shrinkage(parts: Sequence[PartitionResult], state: FeedState) -> CheckOutco
             continue
         before = state.partitions[earlier[-1]].records
         change = f"{part.partition} has {part.records:,} records, {earlier[-1]} has {before:,}."
-        return CheckOutcome("shrinkage", part.records >= before * (1 - SHRINKAGE), change)
+        return CheckOutcome("shrinkage", part.records >= before * (1 - feed.max_shrinkage), change)
     return CheckOutcome("shrinkage", passed=True, says="There is no earlier version to compare with.")
 
 

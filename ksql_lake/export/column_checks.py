@@ -35,11 +35,12 @@ class ColumnFindings:
 
 @dataclass(slots=True)
 class _Wanted:
-    """Columns by their names in the lake."""
+    """Columns by their names in the lake, and what the event time counts."""
 
     not_null: list[str]
     unique: list[str]
     events: list[str]
+    unit: str
 
     @property
     def looked_at(self) -> set[str]:
@@ -71,6 +72,7 @@ def _wanted(feed: Feed, names: Collection[str]) -> _Wanted:
         [feed.lake_name(name) for name in feed.checks.not_null if "not_null" in names],
         [feed.lake_name(name) for name in feed.checks.unique if "unique" in names],
         events if "day_boundaries" in names else [],
+        feed.event_time_unit if isinstance(feed, StreamFeed) else "ms",
     )
 
 
@@ -88,7 +90,7 @@ def _look(partition: str, lake: FeedLake, state: FeedState, wanted: _Wanted, fin
                     nulls[name] += batch.column(name).null_count
                 # A column that `new_version` renamed is not looked for: the commit split the days by it.
                 if inside and wanted.events and held.issuperset(wanted.events):
-                    events = event_times(batch, wanted.events[0])
+                    events = event_times(batch, wanted.events[0], wanted.unit)
                     strays += int(((events < inside[0]) | (events >= inside[1])).sum())
     findings.rows += rows
     findings.nulls += [

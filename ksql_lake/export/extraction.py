@@ -45,6 +45,7 @@ class Reading:
         schema: Columns in the lake's names; pseudo columns are timestamps.
         read_at: When the query was sent (UTC).
         judge: Says what shows that the rows are all of them; to be called after the last row.
+        nodes: How many nodes hold what is read, of a table; 0 where that is not known.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Reading:
         take: Callable[[pa.RecordBatch], None] | None = None,
     ) -> None:
         self.judge = judge
+        self.nodes = 0
         self._take_note = take
         received = answered_columns(question, response.header.schema_text)
         self.response = response
@@ -205,7 +207,9 @@ class Extraction:
         )
 
     def _table_reading(self, answer: TableAnswer, question: Question, read_at: datetime) -> Reading:
-        return Reading(answer.response, question, read_at=read_at, judge=answer.evidence, take=answer.take)
+        reading = Reading(answer.response, question, read_at=read_at, judge=answer.evidence, take=answer.take)
+        reading.nodes = answer.nodes
+        return reading
 
     def _table_query(self, question: Question, note: Callable[[str], None]) -> TableQuery:
         key = tuple(

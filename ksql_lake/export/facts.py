@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.result import ExportResult, PartitionResult
+from ksql_lake.export.shrinkage import shrunk_text
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
-from ksql_lake.lake.days import day_of, day_start
+from ksql_lake.lake.closing import Clock, has_ended, read_to_end
 from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.manifest import Evidence
 from ksql_lake.quantities import count_text, size_text
@@ -96,7 +97,7 @@ def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
         CorruptLakeError: A manifest is missing or unreadable.
     """
     state = lake.state()
-    keys = _read_to_the_end(lake.feed, state) if isinstance(lake.feed, StreamFeed) else state.partition_keys()
+    keys = _closed_days(lake.feed, state) if isinstance(lake.feed, StreamFeed) else state.partition_keys()
     for key in keys:
         part = state.partitions.get(key)
         facts: Facts = {
@@ -122,7 +123,23 @@ def is_closed(result: ExportResult, partition: str) -> bool:
     """Tell whether a partition was over when it was read; a version always is."""
     if not isinstance(result.feed, StreamFeed):
         return True
-    return date.fromisoformat(partition) < day_of(result.started_at, result.feed.zone)
+    read_at = result.read_at or result.started_at
+    return result.clock != "disputed" and has_ended(date.fromisoformat(partition), result.feed.zone, read_at)
+
+
+def clock_text(clock: Clock) -> str:
+    """Whose clock says which days had ended, in a phrase; empty where nothing was noted."""
+    match clock:
+        case "server":
+            return "days were closed by the server's clock"
+        case "proxy":
+            return "days were closed by the clock of a proxy before the server"
+        case "client":
+            return "days were closed by the client clock: the server's could not be asked"
+        case "disputed":
+            return "no day was closed: our clock and the server's differ by more than an hour"
+        case _:
+            return ""
 
 
 def column_records(result: ExportResult) -> tuple[ColumnRecord, ...]:
@@ -148,7 +165,8 @@ def summary(result: ExportResult) -> str:
     where = f"version {result.partitions[0].partition}" if result.partitions else "no version"
     if result.plan.days is not None:
         where = str(result.plan.days)
-    counts = f"{result.new:,} new, {result.already_there:,} already there, {result.late:,} late"
+    dropped = f"{result.dropped:,} dropped (a later row has their key), " if result.dropped else ""
+    counts = f"{result.new:,} new, {result.already_there:,} already there, {dropped}{result.late:,} late"
     lines = [
         f"{result.feed.name}, {where}: {count_text(result.read, 'row')} read, {counts}",
         f"{rate(result.read, result.bytes_read, result.seconds)}; commit {result.commit}"
@@ -158,6 +176,10 @@ def summary(result: ExportResult) -> str:
     if result.evidence is not None:
         lines.append(f"{result.evidence.level}: {result.evidence.text}")
         lines += [f"refused by the server: {caveat}" for caveat in result.evidence.caveats]
+    if result.shrunk:
+        lines.append(f"the version has {shrunk_text(result.shrunk)} against the one before, read twice")
+    if result.clock in ("client", "disputed"):
+        lines.append(clock_text(result.clock))
     if result.late:
         lines.append(f"late rows: {_listed(result)}")
     if result.removed:
@@ -183,12 +205,12 @@ def _column_records(schema: Schema | None) -> tuple[ColumnRecord, ...]:
     )
 
 
-def _read_to_the_end(feed: StreamFeed, state: FeedState) -> list[str]:
+def _closed_days(feed: StreamFeed, state: FeedState) -> list[str]:
+    now = datetime.now(UTC)
     return [
         key
-        for key, read_at in sorted(state.looked.items())
-        if datetime.fromisoformat(read_at).timestamp() * 1000
-        >= day_start(date.fromisoformat(key) + timedelta(days=1), feed.zone)
+        for key in sorted(state.looked)
+        if read_to_end(state.looked, date.fromisoformat(key), feed.zone, now=now)
     ]
 
 
@@ -229,6 +251,12 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
     }
     if result.commit is not None:
         facts["commit"] = str(result.commit)
+    if part.dropped:
+        facts["dropped_rows"] = part.dropped
+    if result.shrunk:
+        facts["shrunk"] = shrunk_text(result.shrunk)
+    if result.clock:
+        facts["clock"] = result.clock
     if result.query_id:
         facts["query_id"] = result.query_id
     return facts

@@ -13,16 +13,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
 import pyarrow as pa
 
-from ksql_lake.errors import KsqlLakeError, NotHereError, PropertyRefusedError, SnapshotRefusedError
+from ksql_lake.errors import KsqlLakeError, NotHereError, PropertyRefusedError
+from ksql_lake.export.clock import Beginning, timed
+from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
 from ksql_lake.export.extraction import Extraction, Reading
 from ksql_lake.export.plan import Days, plan_export
 from ksql_lake.export.push import PositionsUntoldError, PushReading
 from ksql_lake.export.push.snapshot import snapshot_rows
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
-from ksql_lake.feeds.model import Feed, TableFeed
+from ksql_lake.export.shrinkage import SmallSnapshotError, lost_share, shrunk_text
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
@@ -50,12 +54,14 @@ class _Landing:
     attempt: int = 1
     suspicious: int | None = None
     sighted: bool = True
+    settle: bool = False
 
     def once(self) -> tuple[Commit, AnyReading]:
         """Read everything, stage it, commit it."""
         plan = self.extraction.plan
         known = self._known()
         sighted = self.sighted and self._were_told()
+        began = Beginning()
         with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
             if isinstance(reading, PushReading):
                 reading.on_wait = partial(self._tell, reading)
@@ -71,7 +77,11 @@ class _Landing:
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)
-                self._guard(staging)
+                if isinstance(plan.feed, StreamFeed) and not staging.rows:
+                    check_unit(plan.feed, self.extraction.question.event_type, self.extraction.client)
+                lost = self._guard(staging, reading, evidence.level)
+                read = timed(facts, plan.feed, self.extraction.client, began)
+                staging.read = msgspec.structs.replace(read, shrunk=lost)
                 pinned = plan.version if plan.pinned else None
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
                 with span("commit"):
@@ -108,6 +118,7 @@ class _Landing:
             server_version=self.extraction.client.server_info().version.text,
             first_day=plan.days.first.isoformat() if plan.days else None,
             last_day=plan.days.last.isoformat() if plan.days else None,
+            event_time=plan.feed.event_clock if isinstance(plan.feed, StreamFeed) else "",
         )
 
     def _tell(self, reading: AnyReading) -> None:
@@ -121,35 +132,18 @@ class _Landing:
         if self.on_progress is not None:
             self.on_progress(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
 
-    def _guard(self, staging: Staging) -> None:
-        """Refuse a snapshot much smaller than the last one, after it was seen twice."""
-        feed = self.extraction.feed
+    def _guard(self, staging: Staging, reading: AnyReading, level: str) -> float:
+        """Return the share of rows that a snapshot has lost; a suspicious loss is looked at twice."""
+        feed, seen = self.extraction.feed, self.suspicious
         if not isinstance(feed, TableFeed):
-            return
-        state = self.lake.state()
-        # Not always the latest there ever was: doctor may have taken that one out.
-        newest = (state.partition_keys() or [""])[-1]
-        previous = state.partitions[newest].records if newest else 0
-        floor = previous * feed.min_ratio_to_previous
-        if staging.rows >= max(floor, 1) or (feed.min_ratio_to_previous == 0 and previous):
-            return
-        if self.suspicious is None:
-            self.suspicious = staging.rows
-            before = f" after {previous} in {newest}" if newest else ""
-            raise _SmallSnapshotError(f"the snapshot has {staging.rows} rows{before}")
-        if previous == 0:
-            return
-        raise SnapshotRefusedError(
-            f"the snapshot has {staging.rows} rows, {newest} has {previous}: less than "
-            f"{feed.min_ratio_to_previous:.0%}, read twice",
-            hint="A restarting server answers like this. If the table really shrank, set a lower "
-            "`min_ratio_to_previous` in the feed file (0 accepts anything) and export again.",
-            feed=feed.name,
-        )
-
-
-class _SmallSnapshotError(Exception):
-    """A snapshot is suspiciously small for the first time; it is read once more."""
+            return 0.0
+        # Nodes that leave say for a while that they run; one node has nothing to wait for.
+        several = level != "proven" and isinstance(reading, Reading) and reading.nodes != 1
+        self.settle, self.suspicious = several, staging.rows
+        lost = lost_share(feed, self.lake.state(), staging.rows, seen=seen)
+        if lost:
+            _log.warning("%s: the table has %s; read twice", feed.name, shrunk_text(lost))
+        return lost
 
 
 def land(
@@ -197,7 +191,7 @@ def _land(
     except KsqlLakeError as error:
         feed_lake.record_failure(error.at(feed=feed.name))
         raise error from error.__cause__
-    held = commit.state.readable()
+    held, read = commit.state.readable(), commit.manifest.read
     return replace(
         result,
         commit=commit.sequence,
@@ -214,6 +208,9 @@ def _land(
         open_version=commit.state.next_version if isinstance(feed, TableFeed) else None,
         held_records=sum(part.records for part in held),
         held_bytes=sum(part.bytes for part in held),
+        read_at=datetime.fromisoformat(read.read_at) if read else None,
+        clock=read.clock if read else "",
+        shrunk=read.shrunk if read else 0.0,
     )
 
 
@@ -254,8 +251,10 @@ def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, AnyReading]
             landing.attempt = attempt.retry_state.attempt_number
             try:
                 return _patiently(client, landing.once, name)
-            except _SmallSnapshotError as small:
+            except SmallSnapshotError as small:
                 _log.warning("%s: %s; reading once more", name, small)
+                if landing.settle:
+                    client.sleep(client.settings.settle_time)
             except PositionsUntoldError:
                 landing.sighted = False
                 _log.warning(
@@ -308,6 +307,7 @@ def _partitions(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:
                 bytes=held.bytes if held else 0,
                 files=tuple(added.get(count.partition, ())),
                 path=lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, count.partition))),
+                dropped=count.dropped,
             )
         )
     return tuple(results)

@@ -13,7 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import FeedState, Lake
-from ksql_lake.lake.days import day_of, day_start
+from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.days import day_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,10 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         return ExportPlan(feed, reason=f"start_date {feed.start_date} is still to come")
     if not state.looked:
         return ExportPlan(feed, days=Days(feed.start_date, today), reason="first export, from start_date")
-    open_day = _first_open_day(feed, state, today)
+    if not state.partitions and state.event_clock not in ("", feed.event_clock):
+        reason = f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
+        return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason)
+    open_day = _first_open_day(feed, state, today, now)
     last_read = datetime.fromisoformat(state.last_read.read_at) if state.last_read else now
     lookback = day_of(last_read, feed.zone) - timedelta(days=feed.lookback_days)
     first = max(feed.start_date, min(open_day, lookback, today))
@@ -148,14 +152,10 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
     return ExportPlan(feed, days=Days(first, today), reason=reason)
 
 
-def _first_open_day(feed: StreamFeed, state: FeedState, today: date) -> date:
+def _first_open_day(feed: StreamFeed, state: FeedState, today: date, now: datetime) -> date:
     day = feed.start_date
     while day < today:
-        read_at = state.looked.get(day.isoformat())
-        if read_at is None:
-            return day
-        ended = day_start(day + timedelta(days=1), feed.zone)
-        if datetime.fromisoformat(read_at).timestamp() * 1000 < ended:
+        if not read_to_end(state.looked, day, feed.zone, now=now):
             return day
         day += timedelta(days=1)
     return today

@@ -10,6 +10,7 @@ import msgspec
 
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed
+from ksql_lake.lake.closing import Clock
 from ksql_lake.lake.manifest import Evidence
 from ksql_lake.schema import Schema
 
@@ -42,6 +43,7 @@ class PartitionResult:
         bytes: Size of its files now.
         files: Paths this export added, absolute.
         path: Folder of the partition, absolute.
+        dropped: Rows received whose key a later row of the same reading has.
     """
 
     partition: str
@@ -53,6 +55,7 @@ class PartitionResult:
     bytes: int
     files: tuple[str, ...]
     path: str
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,10 @@ class ExportResult:
         evidence: Why the rows were taken for all of them; None when there was nothing to read.
         query_id: As the server named it.
         schema: Columns of the rows in the lake's names; None when nothing was read.
-        started_at: When it began (UTC).
+        started_at: When it began by our clock (UTC).
+        read_at: Up to when the days were read, as the lake noted it (UTC); None when nothing was read.
+        clock: Whose clock bounds that; `disputed` closes no day.
+        shrunk: Share of rows that the version has lost against the one before, where that was remarkable.
         seconds: How long it took.
         bytes_read: Response bytes.
         attempts: How many readings it took.
@@ -96,6 +102,9 @@ class ExportResult:
     open_version: int | None = None
     held_records: int = 0
     held_bytes: int = 0
+    read_at: datetime | None = None
+    clock: Clock = ""
+    shrunk: float = 0.0
 
     @property
     def read(self) -> int:
@@ -111,6 +120,11 @@ class ExportResult:
     def already_there(self) -> int:
         """Rows the lake held before."""
         return sum(part.already_there for part in self.partitions)
+
+    @property
+    def dropped(self) -> int:
+        """Rows whose key a later row of the same reading has; the rest is new or already there."""
+        return sum(part.dropped for part in self.partitions)
 
     @property
     def late(self) -> int:
@@ -133,6 +147,7 @@ class ExportResult:
             "read": self.read,
             "new": self.new,
             "already_there": self.already_there,
+            "dropped": self.dropped,
             "late": self.late,
             "partitions": [
                 {
@@ -140,6 +155,7 @@ class ExportResult:
                     "read": part.read,
                     "new": part.new,
                     "already_there": part.already_there,
+                    "dropped": part.dropped,
                     "late": part.late,
                     "records": part.records,
                     "bytes": part.bytes,
@@ -153,6 +169,8 @@ class ExportResult:
             "evidence": None if self.evidence is None else msgspec.to_builtins(self.evidence),
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
+            "clock": self.clock,
+            "shrunk": round(self.shrunk, 4),
             "seconds": round(self.seconds, 3),
             "bytes_read": self.bytes_read,
             "attempts": self.attempts,

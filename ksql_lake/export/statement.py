@@ -16,7 +16,7 @@ from ksql_lake.export.plan import Days
 from ksql_lake.feeds.columns import DELETED, HIVE_COLUMNS, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import quote_identifier, quote_literal
-from ksql_lake.lake.days import day_start
+from ksql_lake.lake.days import day_start, in_unit
 
 ROWTIME = "ROWTIME"
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
@@ -115,7 +115,7 @@ def window_condition(feed: StreamFeed, days: Days, *, event_type: str) -> str:
     if event_type == "TIMESTAMP":
         low, high = (quote_literal(_timestamp(edge)) for edge in (start, end))
     elif event_type == "BIGINT":
-        low, high = str(start), str(end)
+        low, high = (str(in_unit(edge, feed.event_time_unit)) for edge in (start, end))
     else:
         raise ConfigError(
             f"event_time {feed.event_time!r} is {event_type}; it must be BIGINT (epoch ms) or TIMESTAMP",

@@ -1,27 +1,25 @@
 """Days of a stream whose rows Kafka deletes, or is about to delete, before an export has read them.
 
-Judged by when the rows came, which is their ROWTIME: what an export has read is safe, what came after it is
-kept for the topic's retention and no longer. Kafka deletes whole segments, so it may be later than said here
-and is never earlier. It refuses to guess where nobody knows how long the topic keeps records.
+Judged by when the rows came, which is their ROWTIME, as `lake/closing.py` does. Kafka deletes whole segments,
+so it may be later than said here and is never earlier. It refuses to guess where it is not known how long the
+topic keeps records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from ksql_lake.export.topology import Topology
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
 from ksql_lake.lake import FeedState
-from ksql_lake.lake.days import DayRange, day_of, day_ranges, day_start
+from ksql_lake.lake.closing import Fate, unread_rows
+from ksql_lake.lake.days import DayRange, day_of, day_ranges
 from ksql_lake.quantities import age_text
 
-LONGEST_WARNING = timedelta(hours=24)
-"""How long before Kafka begins to delete a day it is urgent, at most; else a quarter of the retention."""
-
-FATES = ("lost", "fading", "urgent")
+FATES: tuple[Fate, ...] = ("lost", "fading", "urgent")
 
 _SHOWN = 3
 
@@ -38,7 +36,7 @@ class DayAtRisk:
     """
 
     day: date
-    fate: str
+    fate: Fate
     until: datetime
 
 
@@ -58,16 +56,11 @@ def days_at_risk(
     if retention.hours is None:
         return
     keeps = timedelta(hours=retention.hours)
-    warning = min(keeps / 4, LONGEST_WARNING)
     day, today = feed.start_date, day_of(now, feed.zone)
     while day <= today:
-        start, end = _moment(day, feed), _moment(day + timedelta(days=1), feed)
-        read_at = datetime.fromisoformat(state.looked[str(day)]) if str(day) in state.looked else start
-        until = max(start, read_at) + keeps
-        if read_at < end and now >= until - warning:
-            fate = "lost" if now >= end + keeps else "fading" if now >= until else "urgent"
-            if fate != "lost" or state.sequence:
-                yield DayAtRisk(day, fate, until)
+        unread = unread_rows(state.looked, day, feed.zone, keeps=keeps, now=now)
+        if unread is not None and unread.fate in FATES and (unread.fate != "lost" or state.sequence):
+            yield DayAtRisk(day, unread.fate, unread.until)
         day += timedelta(days=1)
 
 
@@ -109,7 +102,3 @@ def _lines(fate: str, days: list[DayAtRisk]) -> Iterator[str]:
             yield f"{shown}: not exported, and Kafka has been deleting it since {first:%Y-%m-%d %H:%M} UTC"
         case _:
             yield f"{shown}: not exported before Kafka could delete all of it"
-
-
-def _moment(day: date, feed: StreamFeed) -> datetime:
-    return datetime.fromtimestamp(day_start(day, feed.zone) / 1000, UTC)

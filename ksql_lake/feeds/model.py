@@ -108,12 +108,18 @@ class Identity(_Strict):
     columns: tuple[ColumnName, ...] = ()
     """For `key` the columns that are unique per event; for `offset` exactly two, Kafka partition and offset."""
 
+    null_keys: Literal["distinct", "equal"] = "distinct"
+    """What NULL in these columns means: `distinct`, a row without a key, compared as a whole; `equal`, a key
+    like any other, of which only the last row stays."""
+
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
         if self.by == "row" and self.columns:
             raise ValueError("by 'row' takes no `columns`; leave them out, or say by 'key'")
         if self.by == "key" and not self.columns:
             raise ValueError("by 'key' needs `columns`: the names that are unique per event")
+        if self.by == "row" and self.null_keys == "equal":
+            raise ValueError("by 'row' has no key that could be NULL; leave `null_keys` out")
         if self.by == "offset" and len(self.columns) != 2:
             raise ValueError("by 'offset' needs two `columns`: Kafka partition, then offset")
         return self
@@ -253,6 +259,9 @@ class StreamFeed(_FeedBase):
     """`ROWTIME`, or the BIGINT (epoch ms) or TIMESTAMP column that decides a row's day; where it is NULL, the
     row's ROWTIME decides."""
 
+    event_time_unit: Literal["s", "ms", "us", "ns"] = "ms"
+    """What a BIGINT `event_time` counts since 1970: seconds, milliseconds, microseconds or nanoseconds."""
+
     identity: Identity = Identity()
     """What makes two rows the same event."""
 
@@ -261,6 +270,18 @@ class StreamFeed(_FeedBase):
 
     topic_retention_hours: float | None = Field(None, gt=0)
     """How long Kafka keeps the source's records; null means what the source's own statement says of it."""
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> Self:
+        if self.event_time == "ROWTIME" and self.event_time_unit != "ms":
+            raise ValueError("`event_time_unit` is of `event_time`; ROWTIME always counts milliseconds")
+        return self
+
+    @property
+    def event_clock(self) -> str:
+        """What decides a row's day, in short: the column, and its unit where that is not milliseconds."""
+        unit = "" if self.event_time_unit == "ms" else f" in {self.event_time_unit}"
+        return f"{self.event_time}{unit}"
 
     @property
     def zone(self) -> ZoneInfo:
@@ -279,6 +300,10 @@ class TableFeed(_FeedBase):
 
     min_ratio_to_previous: float = Field(0.5, ge=0, le=1)
     """A snapshot with fewer rows than this share of the version before it is refused; 0 accepts anything."""
+
+    max_shrinkage: float = Field(0.1, ge=0, le=1)
+    """The share of rows that a version may lose against the one before; beyond it the table is read twice, the
+    version is marked, and the check `shrinkage` fails."""
 
     deleted: bool = False
     """True keeps deleted keys in the snapshots, marked in a column `deleted`; needs `extraction` push."""
@@ -311,6 +336,7 @@ KEY_ORDER = (
     "start_date",
     "timezone",
     "event_time",
+    "event_time_unit",
     "columns",
     "rename",
     "identity",
@@ -318,6 +344,7 @@ KEY_ORDER = (
     "topic_retention_hours",
     "retention",
     "min_ratio_to_previous",
+    "max_shrinkage",
     "deleted",
     "compression",
     "on_schema_change",

@@ -28,6 +28,7 @@ from ksql_lake.errors import (
     StatementError,
     UnauthorizedError,
 )
+from ksql_lake.ksqldb.clock import ServerClock
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
@@ -37,7 +38,7 @@ from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import Limits, QueryResponse
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.ksqldb.session import open_session
-from ksql_lake.ksqldb.statement import only_reads, shortened, terminated
+from ksql_lake.ksqldb.statement import limited, only_reads, shortened, terminated
 from ksql_lake.ksqldb.transport import Body, lift_time_limit
 from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
 from ksql_lake.settings import Settings
@@ -67,6 +68,7 @@ class KsqlClient:
     Attributes:
         settings: The settings.
         properties: The properties that every query carries, as far as the server takes them.
+        clock: What was heard of the server's time; ask `server_time` for it.
 
     Raises:
         SettingsError: Certificates or credentials cannot be used as they are.
@@ -82,6 +84,7 @@ class KsqlClient:
         self.settings = settings
         self.properties = properties or QueryProperties(required=settings.require_properties)
         self.sleep = sleep
+        self.clock = ServerClock()
         self._url = settings.ksqldb_url
         self._session = open_session(settings)
         self._signed = settings.ksqldb_user is not None or settings.ksqldb_token is not None
@@ -263,7 +266,7 @@ class KsqlClient:
             if response.status_code != 200:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
-            limits = Limits(settings.max_row_mb * 1_000_000, settings.stall_timeout)
+            limits = Limits(settings.max_row_mb * 1_000_000, settings.stall_timeout, limited=limited(sql))
             answer = QueryResponse(self, response, body, kind=kind, sent=sent, limits=limits).begin()
             if kind is QueryKind.PUSH and not sent.legacy:
                 lift_time_limit(response)
@@ -336,7 +339,7 @@ class KsqlClient:
         """Send a request and read its answer's head."""
         connect, read = timeout or self._connect_timeout, timeout or self._read_timeout
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 f"{self._url}{path}",
                 data=None if body is None else orjson.dumps(body),
@@ -351,6 +354,8 @@ class KsqlClient:
             failure = request_failure(error, url=self._url, connect_timeout=connect, read_timeout=read)
             # Errors about an address repeat it, and a proxy's may hold a password.
             raise failure from (None if isinstance(failure, SettingsError) else error)
+        self.clock.overhear(response.headers.get("Date"))
+        return response
 
     def _refusal(self, response: requests.Response) -> KsqlError:
         body = Body(response, url=self._url, read_timeout=self._read_timeout, patience=self._read_timeout)

@@ -7,14 +7,17 @@ fetched, not the topic's end.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from ksql_lake.errors import StatementError, UnauthorizedError
+from ksql_lake.errors import ProtocolError, StatementError, UnauthorizedError
 from ksql_lake.ksqldb.catalog import Asks
 from ksql_lake.ksqldb.entities import Entity, only_entity
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,14 @@ def query_positions(client: Asks, query_id: str, *, topic: str) -> dict[int, Pos
     """Ask where a running query stands in its source's topic, by partition; None when the server does not tell.
 
     Raises:
-        KsqlError: The server cannot be reached, or answers something else.
+        KsqlError: The server cannot be reached.
     """
     try:
         return read_positions(client.execute("SHOW QUERIES EXTENDED;"), query_id, topic=topic)
-    except (StatementError, UnauthorizedError):
-        # Not every user may list queries, and not every release knows the word: then nothing is told.
+    except (StatementError, UnauthorizedError, ProtocolError) as error:
+        # Not every user may list queries, not every release knows the word, and one may answer in another
+        # shape: then nothing is told, and the caller judges by what it has.
+        _log.debug("SHOW QUERIES EXTENDED tells nothing: %s", error)
         return None
 
 

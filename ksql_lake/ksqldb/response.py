@@ -52,10 +52,17 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a row may be, in bytes, and how long a pull query may bring neither a row nor its end."""
+    """What an answer may be.
+
+    Attributes:
+        max_line: How long a row may be, in bytes.
+        stall: How long a pull query may bring neither a row nor its end, in seconds.
+        limited: Whether some rows only were asked for; else an answer that ends at a limit is not whole.
+    """
 
     max_line: int = MAX_LINE
     stall: float = 7200.0
+    limited: bool = False
 
 
 class QueryResponse:
@@ -97,6 +104,7 @@ class QueryResponse:
         self._parser = RowsParser(kind, max_line=limits.max_line)
         self._stall = limits.stall
         self._waited = 0.0
+        self._limited = limits.limited
         self._header: Header | None = None
         self._events: deque[Event] = deque()
         self._ending: KsqlLakeError | None = None
@@ -273,7 +281,8 @@ class QueryResponse:
             # An end without a final message: right from servers before 0.25, cut short from all others.
             outcome = self._parser.outcome(version=self._version())
         self.outcome = outcome
-        if not outcome.proven and outcome is not Outcome.ERROR:
+        unasked = outcome is Outcome.LIMIT and not self._limited
+        if (unasked or not outcome.proven) and outcome is not Outcome.ERROR:
             self._ending = broken or _unproven(outcome, self._parser.rows)
 
     def _version(self) -> ServerVersion | None:
@@ -307,6 +316,11 @@ def _unproven(outcome: Outcome, rows: int) -> IncompleteResponseError:
         return IncompleteResponseError(
             f"the server closed the query after {count}",
             hint="It was terminated, or the server shut down; what was read proves nothing about the rest.",
+        )
+    if outcome is Outcome.LIMIT:
+        return IncompleteResponseError(
+            f"the answer ended after {count} with 'Limit Reached', although no LIMIT was asked for",
+            hint="Nothing was kept. Does the server, or a proxy before it, limit answers to so many rows?",
         )
     return IncompleteResponseError(
         f"the answer ended after {count} without the mark of a complete one",

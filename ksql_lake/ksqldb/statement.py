@@ -13,6 +13,7 @@ from ksql_lake.errors import StatementError
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
 )
+_LIMITED = re.compile(r"\bLIMIT\s+[0-9]+\s*;?\s*\Z", re.IGNORECASE)
 _READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
 
 
@@ -54,6 +55,11 @@ def only_reads(sql: str) -> bool:
     """Whether sending the text twice cannot do anything twice; doubtful texts count as writing."""
     text = sql.strip()
     return bool(_READS.match(text)) and all(end == len(text) - 1 for end in statement_ends(text))
+
+
+def limited(sql: str) -> bool:
+    """Whether a query asks for some rows only; a LIMIT with a comment behind it is not seen."""
+    return bool(_LIMITED.search(sql))
 
 
 def shortened(sql: str, *, width: int = 200) -> str:

@@ -59,6 +59,11 @@ class ServerVersion:
         return self.release is None or self.release >= (0, 23)
 
     @property
+    def limits_pulls(self) -> bool:
+        """Whether pull queries may have a LIMIT."""
+        return self.release is None or self.release >= (0, 24)
+
+    @property
     def knows_offsets(self) -> bool:
         """Whether push queries may ask for ROWPARTITION and ROWOFFSET."""
         return self.release is None or self.release >= (0, 23)

@@ -136,7 +136,8 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
                     suffix=suffix,
                 )
             for batch in _batches(parquet, writer.schema):
-                events = event_times(batch, metadata.get("ksql_lake.event_time", "ROWTIME"))
+                unit = metadata.get("ksql_lake.event_time_unit", "ms")
+                events = event_times(batch, metadata.get("ksql_lake.event_time", "ROWTIME"), unit)
                 writer.write(day, batch, events=(int(events.min()), int(events.max())))
     assert writer is not None  # noqa: S101 - a group has files
     (merged,) = writer.close()

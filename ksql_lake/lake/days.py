@@ -6,7 +6,7 @@ the asked window: the server was asked for these days only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -19,6 +19,16 @@ import pyarrow.compute as pc
 from ksql_lake.errors import LakeError
 
 Milliseconds = npt.NDArray[np.int64]
+
+
+UNITS: Mapping[str, tuple[int, int]] = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
+"""Unit of an event time -> by what its numbers are multiplied, then divided, to give milliseconds."""
+
+
+def in_unit(milliseconds: int, unit: str) -> int:
+    """The smallest number of a unit that is not before an instant in epoch milliseconds."""
+    times, parts = UNITS[unit]
+    return -(-milliseconds * parts // times)
 
 
 def day_start(day: date, zone: ZoneInfo) -> int:
@@ -93,10 +103,6 @@ class DaySplitter:
         self.days = [day.isoformat() for day in days[:-1]]
         self.bounds: Milliseconds = np.array([day_start(day, zone) for day in days], dtype=np.int64)
 
-    def ends(self) -> Iterator[tuple[str, int]]:
-        """Each day of the window with the epoch milliseconds at which it ends."""
-        return zip(self.days, map(int, self.bounds[1:]), strict=True)
-
     def split(self, batch: pa.RecordBatch, events: Milliseconds) -> tuple[pa.RecordBatch, list[DaySlice]]:
         """Put a batch's rows in order of their days, each day's as they come; give it, and where each day is.
 
@@ -131,12 +137,19 @@ class DaySplitter:
         )
 
 
-def event_times(batch: pa.RecordBatch, event_time: str) -> Milliseconds:
+def event_times(batch: pa.RecordBatch, event_time: str, unit: str = "ms") -> Milliseconds:
     """Give each row's event time in epoch ms: the named column's, and ROWTIME's where that is NULL.
 
-    Both columns are timestamps or epoch-millisecond integers.
+    Both columns are timestamps or epoch-millisecond integers; the named one may be integers of another unit.
     """
-    events = batch.column(event_time).cast(pa.int64())
+    column = batch.column(event_time)
+    events = column.cast(pa.int64())
+    if unit != "ms" and not pa.types.is_timestamp(column.type):
+        times, parts = UNITS[unit]
+        # What lies beyond all days anyway must not come back into them by overflowing.
+        most = np.iinfo(np.int64).max // times
+        values = np.clip(np.asarray(events.fill_null(0)), -most, most) * times // parts
+        events = pc.if_else(pc.is_valid(events), pa.array(values), pa.scalar(None, pa.int64()))
     if events.null_count:
         events = pc.coalesce(events, batch.column("ROWTIME").cast(pa.int64()))
     values: Milliseconds = events.to_numpy(zero_copy_only=False)

@@ -1,15 +1,16 @@
 """Row identity: which of the staged rows the lake does not hold yet.
 
 The committed files of a day are the memory. `row` is a multiset difference over all columns (two truly
-identical events stay two), `key` and `offset` compare the named columns. NULL and NaN equal themselves, -0.0
-and 0.0 differ, MAP entries compare in any order. DuckDB does the comparing and spills to disk when a day is
-larger than memory; it only names the new rows, which are then copied from the staged file unchanged. That two
-rows are equal is never decided by a hash.
+identical events stay two), `key` and `offset` compare the named columns. A stream's row whose key holds a
+NULL has no key: it is compared like `row`. NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries
+compare in any order. DuckDB does the comparing and spills to disk when a day is larger than memory; it only
+names the new rows, which are then copied from the staged file unchanged. That two rows are equal is never
+decided by a hash.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -61,8 +62,27 @@ class Candidate:
     held: tuple[Held, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """The columns that identify a row, none for all of them; and whether NULL among them equals NULL."""
+
+    names: tuple[str, ...]
+    null_keys: bool
+
+    @property
+    def without(self) -> str:
+        """The condition that a row of the relation `data` has no key; empty where every row has one."""
+        return "" if self.null_keys else " OR ".join(f"data.{sql_name(name)} IS NULL" for name in self.names)
+
+
 def new_rows(
-    candidates: Sequence[Candidate], schema: Schema, *, key: Sequence[str] = (), spill: Path
+    candidates: Sequence[Candidate],
+    schema: Schema,
+    *,
+    key: Sequence[str] = (),
+    null_keys: bool = True,
+    repeats: Counter[str] | None = None,
+    spill: Path,
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Give, per partition, the sorted row numbers in its staged file that the lake does not hold yet.
 
@@ -71,6 +91,8 @@ def new_rows(
         schema: Columns of the staged files.
         key: The columns that identify a row; empty means all of them, with multiplicity. Of several staged rows
             with the same key the last one stays.
+        null_keys: Whether NULL in a key equals NULL; else such rows are compared whole, with multiplicity.
+        repeats: Told, per partition, how many staged rows have the key of a later one and are dropped for it.
         spill: Folder for DuckDB's temporary files.
 
     Raises:
@@ -79,7 +101,10 @@ def new_rows(
     """
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in _chunks(candidates):
-        found.update(_compare_somehow(chunk, schema, key, spill))
+        rows, repeated = _compare_somehow(chunk, schema, _Key(tuple(key), null_keys=null_keys), spill)
+        found.update(rows)
+        if repeats is not None:
+            repeats.update(repeated)
     return found
 
 
@@ -95,8 +120,8 @@ def copy_rows(source: Path, rows: npt.NDArray[np.int64]) -> Iterable[pa.RecordBa
 
 
 def _compare_somehow(
-    chunk: list[Candidate], schema: Schema, key: Sequence[str], spill: Path
-) -> Mapping[str, npt.NDArray[np.int64]]:
+    chunk: list[Candidate], schema: Schema, key: _Key, spill: Path
+) -> tuple[Mapping[str, npt.NDArray[np.int64]], Counter[str]]:
     """Compare a chunk with as little memory as will do."""
     import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
 
@@ -137,8 +162,8 @@ def _chunks(candidates: Sequence[Candidate]) -> Iterable[list[Candidate]]:
 
 
 def _compare(
-    connection: duckdb.DuckDBPyConnection, chunk: list[Candidate], schema: Schema, key: Sequence[str]
-) -> Mapping[str, npt.NDArray[np.int64]]:
+    connection: duckdb.DuckDBPyConnection, chunk: list[Candidate], schema: Schema, key: _Key
+) -> tuple[Mapping[str, npt.NDArray[np.int64]], Counter[str]]:
     connection.execute(f"CREATE TEMP TABLE left_over AS {_staged_rows(chunk)}")
     paths = [(candidate.path, number) for number, candidate in enumerate(chunk)]
     paths += [(held.path, number) for number, candidate in enumerate(chunk) for held in candidate.held]
@@ -150,25 +175,40 @@ def _compare(
     for number, candidate in enumerate(chunk):
         for held in candidate.held:
             shapes[held.columns].append((number, held.path))
-    if key:
+    repeated: Counter[str] = Counter()
+    if key.names:
         # First of all: of a row that came twice, only one may look for its match among the held ones.
-        identifying = [column for column in schema if column.name in key]
-        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying)
+        identifying = [column for column in schema if column.name in key.names]
+        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying, key)
+        repeated = _repeats(connection, chunk)
     for shape, files in shapes.items():
         # A file from before the key's columns existed is compared like whole rows, on the columns it has.
-        keyed = bool(key) and set(shape.names).issuperset(key)
-        compared, rebuilt = _compared(schema, shape, key if keyed else shape.names)
-        listed = _listed(compared, always=rebuilt)
+        keyed = bool(key.names) and set(shape.names).issuperset(key.names)
         staged = [chunk[number].path for number in sorted({number for number, _ in files})]
         older = [path for _, path in files]
-        for share in _shares(connection, [*staged, *older], compared):
-            _drop_matches(connection, staged, older, listed, unique=keyed, share=share)
+        for unique in (True, False) if keyed and key.without else (keyed,):
+            compared, rebuilt = _compared(schema, shape, key.names if unique else shape.names)
+            listed = _listed(compared, always=rebuilt)
+            among = "true" if not (keyed and key.without) else f"{'NOT ' if unique else ''}({key.without})"
+            for share in _shares(connection, [*staged, *older], compared):
+                rows = f"({share}) AND {among}"
+                _drop_matches(connection, staged, older, listed, unique=unique, share=rows)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
     parts, rows = (result.column(name).to_numpy() for name in ("part", "row"))
-    return {
+    found = {
         candidate.partition: rows[np.searchsorted(parts, number) : np.searchsorted(parts, number, side="right")]
         for number, candidate in enumerate(chunk)
     }
+    return found, repeated
+
+
+def _repeats(connection: duckdb.DuckDBPyConnection, chunk: list[Candidate]) -> Counter[str]:
+    """Count, per partition, the staged rows that are not left over."""
+    counted = connection.execute("SELECT part, count(*) FROM left_over GROUP BY part").fetchall()
+    left = dict(counted)
+    return Counter(
+        {candidate.partition: candidate.records - left.get(number, 0) for number, candidate in enumerate(chunk)}
+    )
 
 
 def _compared(staged: Schema, held: Schema, names: Collection[str]) -> tuple[list[Column], bool]:
@@ -225,14 +265,21 @@ def _drop_matches(
     )
 
 
-def _drop_repeats(connection: duckdb.DuckDBPyConnection, staged: list[str], columns: list[Column]) -> None:
+def _drop_repeats(
+    connection: duckdb.DuckDBPyConnection, staged: list[str], columns: list[Column], key: _Key
+) -> None:
     names, terms = _listed(columns)
+    share, alone = "true", ""
+    if key.without:
+        share = f"NOT ({key.without})"
+        alone = f"UNION ALL SELECT part, s_row FROM ({_rows(staged, terms, 'file_row_number', key.without)})"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE left_over AS
-        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, "file_row_number")}) AS staged
+        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, "file_row_number", share)}) AS staged
         SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
         GROUP BY staged.part, {names}
+        {alone}
         """
     )
 

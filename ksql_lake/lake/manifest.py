@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from ksql_lake.errors import CorruptLakeError
+from ksql_lake.lake.closing import Clock
 from ksql_lake.lake.positions import DayMarks
 from ksql_lake.lake.soundness import (
     UnsoundError,
@@ -58,13 +59,23 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export did in one partition: rows read, new, already there, and late among the new."""
+    """What an export did in one partition.
+
+    Attributes:
+        partition: `2025-01-15` or `v4`.
+        read: Rows received for it: new, already there and dropped ones together.
+        new: Rows that were added.
+        already_there: Rows the lake held before.
+        late: Rows that came late, among the new.
+        dropped: Rows whose key a later row of the same reading has.
+    """
 
     partition: str
     read: int
     new: int
     already_there: int
     late: int = 0
+    dropped: int = 0
 
 
 class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,6 +91,7 @@ class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         checksum: Of those rows, in any order.
         min_event: Smallest event time, epoch ms; None without rows.
         max_event: Largest event time, epoch ms.
+        clock: Whose clock says that the day had ended; empty in certificates of older releases.
     """
 
     partition: str
@@ -88,6 +100,7 @@ class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     checksum: str
     min_event: int | None = None
     max_event: int | None = None
+    clock: Clock = ""
 
 
 EvidenceLevel = Literal["proven", "checked", "unchecked"]
@@ -118,7 +131,8 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         statement: The query as sent.
         query_id: As the server named it.
         server_version: As `/info` told.
-        read_at: When the reading began, ISO 8601 UTC; everything before it that the server had is included.
+        read_at: When the reading began, ISO 8601 UTC; everything before it that the server had is included. The
+            earlier one of what our clock and the server's said.
         first_day: First day asked for (streams).
         last_day: Last day asked for (streams).
         rows: Rows received.
@@ -128,6 +142,10 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             ended), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
         caught_up: The same in a sentence, with numbers.
         evidence: Why the rows were taken for all of them; None in commits of releases that kept none.
+        shrunk: Share of rows that a table's version has lost against the one before; 0 within bounds.
+        event_time: What decided a row's day (streams); empty in commits of older releases.
+        clock: Whose clock bounds `read_at`; where it is `disputed` the reading closes no day.
+        clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
     """
 
     source: str
@@ -143,6 +161,10 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     judged_by: str = ""
     caught_up: str = ""
     evidence: Evidence | None = None
+    shrunk: float = 0.0
+    event_time: str = ""
+    clock: Clock = ""
+    clock_ahead: float = 0.0
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -238,7 +260,7 @@ def _check(manifest: Manifest) -> None:
         check_read(manifest.read)
     for count in manifest.counts:
         check_partition(manifest.kind, count.partition)
-        check_numbers(count.read, count.new, count.already_there, count.late)
+        check_numbers(count.read, count.new, count.already_there, count.late, count.dropped)
     for certificate in manifest.certificates:
         check_partition(manifest.kind, certificate.partition)
         check_numbers(certificate.read, certificate.rows)

@@ -36,6 +36,7 @@ def summary(feed: str, state: FeedState) -> dict[str, Any]:
             "max_event_time": last,
             "committed_at": part.committed_at,
             "evidence": state.evidence.get(key),
+            **({"shrunk": round(part.shrunk, 4)} if part.shrunk else {}),
         }
         for key, part, (records, size), first, last in zip(
             keys, parts, sizes, iso_times(low), iso_times(high), strict=True

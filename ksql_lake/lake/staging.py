@@ -7,6 +7,7 @@ Row identity runs at commit time against the newest state, and again whenever an
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -24,6 +25,7 @@ from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.change_log import ChangeLog
 from ksql_lake.lake.checksum import batch_hashes, combined, sums
+from ksql_lake.lake.closing import has_ended
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.distinct_keys import DistinctKeys
 from ksql_lake.lake.evolution import evolved, versioned_names
@@ -122,7 +124,8 @@ class Staging:
             self._keys.add(rows)
             self._writer.write("snapshot", rows)
             return
-        events = event_times(batch, self.feed.lake_name(self.feed.event_time))
+        named = self.feed.lake_name(self.feed.event_time)
+        events = event_times(batch, named, self.feed.event_time_unit)
         renamed = pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
         ordered, days = self._splitter.split(renamed, events)
         ordered = self._writer.encoded(ordered)
@@ -200,7 +203,8 @@ class Staging:
         self._check_marks(state)
         if staged:
             evolved(state.columns, self.schema, feed.on_schema_change)
-        fresh = self._drop_held(state, feed, staged)
+        repeats: Counter[str] = Counter()
+        fresh = self._drop_held(state, feed, staged, repeats)
         added = [self.attempt.entry(file, file.partition, at=now) for file in fresh.values() if file.records]
         received = {file.partition: file.records for file in staged}
         counts = []
@@ -209,26 +213,31 @@ class Staging:
             new = fresh[day].records if day in fresh else 0
             # A day that was read before and lies behind the newest one can only grow by rows that came late.
             late = new if day in state.looked and day < state.newest_day else 0
+            dropped = repeats[day]
+            there = read - new - dropped
             counts.append(
-                PartitionCount(partition=day, read=read, new=new, already_there=read - new, late=late)
+                PartitionCount(
+                    partition=day, read=read, new=new, already_there=there, late=late, dropped=dropped
+                )
             )
         manifest = self._manifest("append" if added else "look", now, added, counts)
         pushed = self._pushed or Pushed()
         return msgspec.structs.replace(
             manifest,
-            certificates=self._certificates(state, fresh, received),
+            certificates=self._certificates(state, feed, fresh, received),
             positions=self.known.moved([count.partition for count in counts], pushed.seen),
             new_topic=pushed.new_topic,
         )
 
     def _certificates(
-        self, state: FeedState, fresh: dict[str, StagedFile], received: dict[str, int]
+        self, state: FeedState, feed: StreamFeed, fresh: dict[str, StagedFile], received: dict[str, int]
     ) -> list[DayCertificate]:
-        """Certify the days that had ended when they were read."""
-        read_at = datetime.fromisoformat(self.read.read_at).timestamp() * 1000
+        """Certify the days that had ended when they were read, where the time of that is beyond dispute."""
+        read_at = datetime.fromisoformat(self.read.read_at)
         certificates = []
-        for day, end in self._splitter.ends() if self._splitter else ():
-            if end > read_at:
+        days = self._splitter.days if self._splitter and self.read.clock != "disputed" else []
+        for day in days:
+            if not has_ended(date.fromisoformat(day), feed.zone, read_at):
                 break
             parts: list[FileEntry | StagedFile] = [*state.files_of(day)]
             if day in fresh:
@@ -242,6 +251,7 @@ class Staging:
                     checksum=combined(part.checksum for part in parts),
                     min_event=min(events, default=None),
                     max_event=max(events, default=None),
+                    clock=self.read.clock,
                 )
             )
         return certificates
@@ -263,7 +273,8 @@ class Staging:
             partition=key,
             read=staged.records,
             new=entry.records,
-            already_there=staged.records - entry.records,
+            already_there=0,
+            dropped=staged.records - entry.records,
         )
         return self._manifest("overwrite", now, [entry], [count])
 
@@ -306,8 +317,10 @@ class Staging:
                 feed=self.feed.name,
             )
 
-    def _drop_held(self, state: FeedState, feed: StreamFeed, staged: list[StagedFile]) -> dict[str, StagedFile]:
-        """Give, per day, the staged file with only what the lake does not hold."""
+    def _drop_held(
+        self, state: FeedState, feed: StreamFeed, staged: list[StagedFile], repeats: Counter[str]
+    ) -> dict[str, StagedFile]:
+        """Give, per day, the staged file with only what the lake does not hold; count the repeated keys."""
         result = {file.partition: file for file in staged}
         key = tuple(self._names[feed.lake_name(column)] for column in feed.identity.columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
@@ -325,7 +338,14 @@ class Staging:
         try:
             with storage.local_copies(keys) as paths:
                 candidates = [self._candidate(state, file, paths) for file in compared]
-                rows = new_rows(candidates, self.schema, key=key, spill=self.attempt.path("spill"))
+                rows = new_rows(
+                    candidates,
+                    self.schema,
+                    key=key,
+                    null_keys=feed.identity.null_keys == "equal",
+                    repeats=repeats,
+                    spill=self.attempt.path("spill"),
+                )
             for day, numbers in rows.items():
                 if len(numbers) < result[day].records:
                     result[day] = self._copy(result[day], numbers)
@@ -353,7 +373,8 @@ class Staging:
     def _event_range(self, batch: pa.RecordBatch) -> tuple[int, int] | None:
         if not isinstance(self.feed, StreamFeed):
             return None
-        events = event_times(batch, self._names[self.feed.lake_name(self.feed.event_time)])
+        named = self._names[self.feed.lake_name(self.feed.event_time)]
+        events = event_times(batch, named, self.feed.event_time_unit)
         return int(events.min()), int(events.max())
 
     def _new_writer(self, suffix: str) -> PartitionWriter:
@@ -371,6 +392,8 @@ class Staging:
         if isinstance(self.feed, StreamFeed):
             facts["timezone"] = self.feed.timezone
             facts["event_time"] = self._names[self.feed.lake_name(self.feed.event_time)]
+            if self.feed.event_time_unit != "ms":
+                facts["event_time_unit"] = self.feed.event_time_unit
         metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if value}
         return PartitionWriter(
             self.attempt, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix

@@ -7,12 +7,15 @@ not prove itself by its digest is ignored, never trusted.
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from datetime import datetime
 
 import msgspec
 
 from ksql_lake.lake.checksum import combined
+from ksql_lake.lake.closing import in_the_future, unclosed
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
 from ksql_lake.lake.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts, check_read
@@ -28,6 +31,9 @@ from ksql_lake.lake.soundness import (
 )
 from ksql_lake.schema import Schema, parse_schema
 
+_CONDITION = re.compile(r" WHERE \(*(`(?:[^`]|``)+`|ROWTIME) >= ")
+"""Where a stream's query names the column that decides a row's day."""
+
 
 class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One partition's committed files.
@@ -36,11 +42,13 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         files: Live files, oldest first.
         committed_at: When the last of them was committed, ISO 8601 UTC.
         schema: Columns of a table version as ksqlDB schema text (versions may differ).
+        shrunk: Share of rows that a table version has lost against the one before, where that was remarkable.
     """
 
     files: list[FileEntry] = []
     committed_at: str = ""
     schema: str = ""
+    shrunk: float = 0.0
 
     @property
     def records(self) -> int:
@@ -75,7 +83,8 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         kind: `stream` or `table`.
         sequence: Number of the last commit; 0 before the first.
         partitions: Committed partitions by key.
-        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams).
+        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams). The day's own
+            beginning where the time of its reading cannot be believed.
         schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
         shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
         certified: Day -> number of the commit that holds its newest certificate (streams).
@@ -173,6 +182,17 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             evidence=dict(self.evidence),
         )
 
+    @property
+    def event_clock(self) -> str:
+        """What decided a row's day when the stream was last read; empty where it is not known."""
+        if self.last_read is None:
+            return ""
+        if self.last_read.event_time:
+            return self.last_read.event_time
+        # Older releases read milliseconds only, and said it in their query.
+        asked = _CONDITION.search(self.last_read.statement)
+        return asked[1].strip("`").replace("``", "`") if asked else ""
+
     def apply(self, manifest: Manifest) -> None:
         """Fold in the next commit.
 
@@ -180,12 +200,17 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             SchemaChangeError: The manifest's columns do not fit; cannot happen for manifests we wrote.
         """
         self.sequence = manifest.sequence
+        asked = manifest.read.event_time if manifest.read is not None else ""
+        if asked and not self.partitions and self.event_clock not in ("", asked):
+            # Not one row was found by another event time: what that closed is read by the new one.
+            self.looked, self.certified = {}, {}
         for entry in manifest.added:
             partition = self.partitions.get(entry.partition, PartitionState())
             self.partitions[entry.partition] = PartitionState(
                 files=[*partition.files, entry],
                 committed_at=manifest.committed_at,
                 schema=manifest.schema if self.kind == "table" else "",
+                shrunk=manifest.read.shrunk if manifest.read else 0.0,
             )
             if self.kind == "table":
                 self.latest_version = max(self.latest_version, version_number(entry.partition))
@@ -207,9 +232,25 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 self.evidence.pop(count.partition, None)
                 if manifest.read.evidence is not None:
                     self.evidence[count.partition] = manifest.read.evidence.level
-                if self.kind == "stream":
-                    self.looked[count.partition] = manifest.read.read_at
+            if self.kind == "stream":
+                self._look(manifest, manifest.read)
             self._mark(manifest)
+
+    def _look(self, manifest: Manifest, read: ReadFacts) -> None:
+        """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
+        if read.clock == "disputed":
+            for count in manifest.counts:
+                self.looked.setdefault(count.partition, unclosed(count.partition))
+            return
+        now = datetime.fromisoformat(read.read_at)
+        if self.looked and in_the_future(max(self.looked.values()), now):
+            # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
+            for day, read_at in self.looked.items():
+                if in_the_future(read_at, now):
+                    self.looked[day] = unclosed(day)
+                    self.certified.pop(day, None)
+        for count in manifest.counts:
+            self.looked[count.partition] = read.read_at
 
     def _mark(self, manifest: Manifest) -> None:
         """Set the marks of the days that were read; those read without offsets have none any more."""

@@ -27,7 +27,7 @@ from ksql_lake.report.feed_model import (
 from ksql_lake.report.model import FORMAT, BrokenFeed, OtherData, Report, ServerSide, Totals
 from ksql_lake.report.reader import FeedMetadata, MetadataReader
 from ksql_lake.report.silence import ask_server
-from ksql_lake.report.status import current_records, judge, last_failure
+from ksql_lake.report.status import current_records, doubt, judge, last_failure
 
 EXPORTS = 100
 """How many of a feed's newest exports a report lists."""
@@ -93,13 +93,16 @@ class MetadataAnalyzer:
                 if not broken.archived
             ),
             cross_check=agreement.check,
-            server=self._ask_server(reports, now),
+            server=self._ask_server(reports, metadata, now),
         )
 
-    def _ask_server(self, reports: Sequence[FeedReport], now: datetime) -> ServerSide:
+    def _ask_server(
+        self, reports: Sequence[FeedReport], metadata: Sequence[FeedMetadata], now: datetime
+    ) -> ServerSide:
         if self.client is None:
             return ServerSide(asked=False)
-        return ask_server(self.client, self.feeds, reports, now=now)
+        looked = {one.name: one.state.looked for one in metadata if one.state and one.layout.kind == "stream"}
+        return ask_server(self.client, self.feeds, reports, looked=looked, now=now)
 
 
 def _feed_report(
@@ -109,7 +112,8 @@ def _feed_report(
     history = metadata.history if metadata is not None else None
     fresh = _freshness(feed, state, now)
     covered, overdue = _coverage(feed, state, now)
-    judged = judge(feed, metadata, freshness=fresh, coverage=covered, overdue=overdue)
+    questioned = doubt(state, now=now)
+    judged = judge(feed, metadata, freshness=fresh, coverage=covered, overdue=overdue, questioned=questioned)
     keys = state.partition_keys()
     late = history.late if history is not None else {}
     exports = history.exports if history is not None else []
@@ -144,7 +148,7 @@ def _feed_report(
         versions=_versions(state, metadata),
         exports=tuple(exports[-EXPORTS:]),
         history_from=history.first_at if history is not None else None,
-        remarks=_remarks(metadata),
+        remarks=(*_remarks(metadata), *([questioned] if questioned else [])),
     )
 
 

@@ -1,16 +1,17 @@
 """Which days of a stream the lake is sure of: pure.
 
-A day is complete when it was read after it had ended, open when it was read too early to be sure or has not
-ended, and missing when it has ended and was never read. Whether it has rows does not matter.
+A day is complete when it is closed (see `lake/closing.py`), open when it was read too early to be sure or has
+not ended, and missing when it has ended and was never read. Whether it has rows does not matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from ksql_lake.feeds import StreamFeed
-from ksql_lake.lake.days import day_of, day_ranges, day_start
+from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.days import day_of, day_ranges
 from ksql_lake.report.feed_model import Coverage
 
 GRACE = timedelta(days=1)
@@ -31,10 +32,9 @@ def coverage(feed: StreamFeed, looked: Mapping[str, str], *, now: datetime) -> C
     complete = 0
     day = feed.start_date
     while day < today:
-        read_at = looked.get(day.isoformat())
-        if read_at is None:
+        if day.isoformat() not in looked:
             missing.append(day)
-        elif _after_end(read_at, day, feed):
+        elif read_to_end(looked, day, feed.zone, now=now):
             complete += 1
         else:
             opened.append(day)
@@ -57,12 +57,3 @@ def overdue_days(found: Coverage, feed: StreamFeed, *, now: datetime) -> list[da
     """Give the open days that ended longer than `GRACE` ago."""
     limit = day_of(now - GRACE, feed.zone)
     return [day for days in found.open_days for day in days if day < limit]
-
-
-def _after_end(read_at: str, day: date, feed: StreamFeed) -> bool:
-    # No zone is further than a day away from UTC, so two dates apart need no look into the zone's rules.
-    apart = (date.fromisoformat(read_at[:10]) - day).days
-    if apart > 2 and read_at.endswith("+00:00"):
-        return True
-    end = day_start(day + timedelta(days=1), feed.zone)
-    return round(datetime.fromisoformat(read_at).astimezone(UTC).timestamp() * 1000) >= end

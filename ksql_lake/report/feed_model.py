@@ -149,6 +149,7 @@ class ExportPoint:
         already_there: Rows the lake held before.
         late: Rows among the new that came late.
         response_bytes: Bytes the server sent.
+        dropped: Rows whose key a later row of the same reading has; with those new and already there, all read.
     """
 
     commit: int
@@ -159,6 +160,7 @@ class ExportPoint:
     already_there: int
     late: int
     response_bytes: int
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,12 +91,13 @@ def read_history(log: CommitLog, *, through: int, commits: int) -> History:
 
 
 def _export(manifest: Manifest, at: datetime) -> ExportPoint:
-    read, new, there, late = 0, 0, 0, 0
+    read, new, there, late, dropped = 0, 0, 0, 0, 0
     for count in manifest.counts:
         read += count.read
         new += count.new
         there += count.already_there
         late += count.late
+        dropped += count.dropped
     facts = manifest.read
     began = datetime.fromisoformat(facts.read_at) if facts else at
     seconds = (at - began).total_seconds()
@@ -110,4 +111,5 @@ def _export(manifest: Manifest, at: datetime) -> ExportPoint:
         already_there=there,
         late=late,
         response_bytes=facts.response_bytes if facts else 0,
+        dropped=dropped,
     )

@@ -6,25 +6,37 @@ claimed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta
 
 from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
 from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, describe, list_sources
 from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
-from ksql_lake.lake.days import DayRange, day_ranges, day_start
+from ksql_lake.lake.closing import unread_rows
+from ksql_lake.lake.days import DayRange, day_ranges
 from ksql_lake.report.feed_model import FeedReport
 from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
 
+Looked = Mapping[str, str]
+"""Day -> when it was last read, ISO 8601 UTC."""
 
-def ask_server(client: KsqlClient, feeds: Feeds, reports: Sequence[FeedReport], *, now: datetime) -> ServerSide:
+
+def ask_server(
+    client: KsqlClient,
+    feeds: Feeds,
+    reports: Sequence[FeedReport],
+    *,
+    looked: Mapping[str, Looked],
+    now: datetime,
+) -> ServerSide:
     """Hold feeds and sources against each other; a server that does not answer is part of the answer.
 
     Args:
         client: The server.
         feeds: All feed files; an archived feed's source is not silent, somebody decided about it.
         reports: The active feeds' reports.
+        looked: Stream feed -> when its days were last read.
         now: The present.
     """
     try:
@@ -45,7 +57,13 @@ def ask_server(client: KsqlClient, feeds: Feeds, reports: Sequence[FeedReport], 
                 if feed.source not in sources
             ),
             gaps=tuple(
-                _gaps(streams[report.name], wanted, _ask_retention(client, streams[report.name], sources), now)
+                _gaps(
+                    streams[report.name],
+                    _ask_retention(client, streams[report.name], sources),
+                    wanted,
+                    looked.get(report.name, {}),
+                    now,
+                )
                 for report in reports
                 if report.name in streams and (wanted := _unsure_days(report))
             ),
@@ -73,23 +91,21 @@ def _unsure_days(report: FeedReport) -> list[date]:
     return sorted(day for days in found for day in days if day < report.coverage.last)
 
 
-def _gaps(feed: StreamFeed, days: list[date], retention: Retention, now: datetime) -> KafkaGaps:
+def _gaps(feed: StreamFeed, retention: Retention, days: list[date], looked: Looked, now: datetime) -> KafkaGaps:
     sorted_days: dict[str, list[date]] = {"deliverable": [], "fading": [], "lost": [], "unknown": []}
     for day in days:
-        sorted_days[_fate(feed, day, retention, now)].append(day)
+        sorted_days[_fate(feed, retention, day, looked, now)].append(day)
     ranges: dict[str, tuple[DayRange, ...]] = {fate: day_ranges(found) for fate, found in sorted_days.items()}
     return KafkaGaps(feed.name, feed.source, retention.hours, retention.text, **ranges)
 
 
-def _fate(feed: StreamFeed, day: date, retention: Retention, now: datetime) -> str:
+def _fate(feed: StreamFeed, retention: Retention, day: date, looked: Looked, now: datetime) -> str:
     if not retention.known:
         return "unknown"
     if retention.hours is None:
         return "deliverable"
-    edge = (now - timedelta(hours=retention.hours)).astimezone(UTC).timestamp() * 1000
-    if day_start(day, feed.zone) >= edge:
-        return "deliverable"
-    return "fading" if day_start(day + timedelta(days=1), feed.zone) > edge else "lost"
+    unread = unread_rows(looked, day, feed.zone, keeps=timedelta(hours=retention.hours), now=now)
+    return "deliverable" if unread is None or unread.fate == "urgent" else unread.fate
 
 
 def _one_line(error: KsqlLakeError) -> str:

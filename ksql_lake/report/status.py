@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import Failure, FeedState
+from ksql_lake.lake.closing import in_the_future, questioned_days
 from ksql_lake.lake.days import day_ranges
 from ksql_lake.quantities import age_text, count_text
 from ksql_lake.report.feed_model import Coverage, Freshness, Status
@@ -34,6 +35,7 @@ def judge(
     freshness: Freshness,
     coverage: Coverage | None,
     overdue: list[date],
+    questioned: str = "",
 ) -> Judgement:
     """Decide how a feed is.
 
@@ -43,6 +45,7 @@ def judge(
         freshness: Age of the last export against the target.
         coverage: Complete, open and missing days of a stream.
         overdue: Open days that ended long enough ago to count.
+        questioned: Why the times that the lake tells cannot be believed; empty where they can.
     """
     export = f"ksql-lake export --{feed.kind} {feed.name}"
     if not feed.enabled:
@@ -55,12 +58,25 @@ def judge(
     state = metadata.state
     if current_records(state) == 0:
         return Judgement(Status.EMPTY, _empty_reason(state), f"Does {feed.source} have rows at all?")
+    if questioned:
+        return Judgement(Status.INCOMPLETE, questioned, f"Set the clock right, then: {export}")
     if freshness.met is False:
         reason = f"last export {age_text(freshness.age_hours)} ago, target {age_text(freshness.target_hours)}"
         return Judgement(Status.STALE, reason, f"Is its schedule on? By hand: {export}")
     if coverage is not None and (coverage.missing or overdue):
         return Judgement(Status.INCOMPLETE, _gap_reason(coverage, overdue), export)
     return Judgement(Status.COMPLETE, _complete_reason(state, coverage))
+
+
+def doubt(state: FeedState, *, now: datetime) -> str:
+    """Tell why a lake's times cannot be believed: they are still to come; empty where they are not."""
+    days = questioned_days(state.looked, now=now)
+    if days:
+        told = f"{count_text(len(days), 'day')} ({ranges_text(day_ranges(days))})"
+        return f"the reading of {told} is dated {state.looked[str(days[-1])]}, by a clock that is ahead"
+    if state.last_read is not None and in_the_future(state.last_read.read_at, now):
+        return f"the last export is dated {state.last_read.read_at}, by a clock that is ahead"
+    return ""
 
 
 def current_records(state: FeedState) -> int:
@@ -122,7 +138,9 @@ def _gap_reason(coverage: Coverage, overdue: list[date]) -> str:
 
 def _complete_reason(state: FeedState, coverage: Coverage | None) -> str:
     if coverage is None:
-        return f"v{state.latest_version} is the newest version"
+        newest = state.partitions.get(f"v{state.latest_version}")
+        lost = f", shrunk by {newest.shrunk * 100:.0f} %" if newest is not None and newest.shrunk else ""
+        return f"v{state.latest_version} is the newest version{lost}"
     if not coverage.complete:
         return "no day has ended yet"
     return f"{count_text(coverage.complete, 'day')} read after their end"

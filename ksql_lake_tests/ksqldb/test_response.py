@@ -90,8 +90,9 @@ def test_only_proven_answers_end_normally(
     server.script("/info", answer(info(case.version)))
     server.script("/query", chunked(*(case.body[at : at + size] for at in range(0, len(case.body), size))))
     seen = 0
+    sql = f"{SQL} LIMIT 9" if case.outcome is Outcome.LIMIT else SQL
     try:
-        with client.query(SQL, kind=case.kind) as response:
+        with client.query(sql, kind=case.kind) as response:
             for event in response.events():
                 seen += event.count if isinstance(event, RowBlock) else isinstance(event, Tombstone)
         ended = True
@@ -375,6 +376,20 @@ def test_a_push_query_that_the_server_closes_is_not_complete(
         rows(client, QueryKind.PUSH)
 
 
+@pytest.mark.parametrize("kind", [QueryKind.PULL_STREAM, QueryKind.PUSH])
+def test_a_limit_that_was_not_asked_for_proves_nothing(
+    server: ScriptedServer, client: KsqlClient, kind: QueryKind
+) -> None:
+    """A query without LIMIT that ends in "Limit Reached" is not whole; one with a LIMIT is."""
+    server.script("/query", chunked(HEADER, ROW, LIMIT))
+    with pytest.raises(IncompleteResponseError) as caught:
+        rows(client, kind)
+    assert "ended after 1 row with 'Limit Reached', although no LIMIT was asked for" in str(caught.value)
+    with client.query(f"{SQL} LIMIT 1;", kind=kind) as response:
+        assert sum(block.count for block in response) == 1
+    assert response.outcome is Outcome.LIMIT
+
+
 def test_deleted_keys_are_events_and_never_dropped_in_silence(
     server: ScriptedServer, client: KsqlClient
 ) -> None:
@@ -383,7 +398,7 @@ def test_deleted_keys_are_events_and_never_dropped_in_silence(
     server.script("/query", chunked(HEADER, ROW, tombstone, LIMIT))
     with pytest.raises(ProtocolError, match="the answer holds deleted keys"):
         rows(client, QueryKind.PUSH)
-    with client.query(SQL, kind=QueryKind.PUSH) as response:
+    with client.query(f"{SQL} LIMIT 2", kind=QueryKind.PUSH) as response:
         events = list(response.events())
     assert events == [
         RowBlock(ROW[:-2], 1, 0),
@@ -397,7 +412,7 @@ def test_an_iteration_begun_anew_loses_no_rows(server: ScriptedServer, client: K
     token = b'{"continuationToken":{"continuationToken":"t"}},\n'
     server.script("/query", chunked(HEADER + ROW + token + ROW + token + ROW + LIMIT))
     first: list[int] = []
-    with client.query(SQL, kind=QueryKind.PUSH) as response:
+    with client.query(f"{SQL} LIMIT 3", kind=QueryKind.PUSH) as response:
         while response.outcome is None or not first or first[-1] < 2:
             for block in response:
                 first.append(block.first_row)

@@ -57,7 +57,7 @@ def land_rows(
     read = ReadFacts(
         source=feed.source,
         statement="SELECT ...;",
-        read_at="2025-02-01T00:00:00.000+00:00",
+        read_at="2025-01-19T00:00:00.000+00:00",
         first_day=window[0].isoformat() if window else None,
         last_day=window[1].isoformat() if window else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,33 @@ def test_key_identity_keeps_one_row_per_key(
 
     last = {key: index for index, (key, _) in enumerate(staged)}
     assert sorted(found) == sorted(index for key, index in last.items() if key not in {key for key, _ in held})
+
+
+KEYS = st.tuples(st.integers(0, 3) | st.none(), st.integers(0, 2) | st.none(), st.sampled_from("xy"))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(held=st.lists(KEYS, max_size=8), staged=st.lists(KEYS, max_size=8))
+def test_a_row_whose_key_holds_a_null_is_compared_whole(
+    tmp_path: Path, held: list[tuple[Any, ...]], staged: list[tuple[Any, ...]]
+) -> None:
+    """NULL never equals NULL in a stream's key: such rows stay, and find themselves when they come again."""
+    schema = parse_schema("`A` INTEGER, `B` BIGINT, `V` STRING")
+    listed, arriving = ([dict(zip(schema.names, row, strict=True)) for row in side] for side in (held, staged))
+    file = Held(write(tmp_path / "held.parquet", listed, schema), schema)
+    candidate = Candidate("d", write(tmp_path / "staged.tmp", arriving, schema), len(arriving), (file,))
+    repeats: Counter[str] = Counter()
+
+    found = new_rows(
+        [candidate], schema, key=["A", "B"], null_keys=False, repeats=repeats, spill=tmp_path / "spill"
+    )["d"]
+
+    whole = [row for row in staged if None not in row[:2]]
+    last = {row[:2]: row for row in whole}
+    kept = Counter(row for key, row in last.items() if key not in {row[:2] for row in held})
+    alone = Counter(row for row in staged if None in row[:2]) - Counter(row for row in held if None in row[:2])
+    assert Counter(staged[number] for number in found) == kept + alone
+    assert repeats["d"] == len(whole) - len(last)
 
 
 def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_json_speaks_plainly(report: Report) -> None:
         "read": 7,
         "new": 3,
         "already_there": 4,
+        "dropped": 0,
         "late": 3,
         "response_bytes": 0,
     }

@@ -68,8 +68,8 @@ def test_sources_and_feeds_are_held_against_each_other(client: KsqlClient, tmp_p
 def test_days_are_sorted_by_what_kafka_still_has(client: KsqlClient, tmp_path: Path) -> None:
     """Three days of retention at noon of the 20th: 18th and 19th whole, half of the 17th, older ones gone."""
     feed = stream_feed(start_date="2025-01-14")
-    land_days(Lake(tmp_path), feed, [], days=(day(15), day(15)))
     land_days(Lake(tmp_path), feed, [], days=(day(18), day(18)), read_at=datetime(2025, 1, 18, 9, tzinfo=UTC))
+    land_days(Lake(tmp_path), feed, [], days=(day(15), day(15)))
 
     report = report_of(tmp_path, feed, client=client)
 

@@ -30,17 +30,21 @@ class Placing:
         window: The days asked for.
         known: What the lake holds of them.
         event_time: The column that decides a row's day.
+        unit: What it counts, if it is an integer.
         placed: Whether rows come with their partition and offset; without, only the window decides.
 
     Attributes:
         seen: Per Kafka partition the furthest row that came.
     """
 
-    def __init__(self, window: DaySplitter, known: KnownDays, *, event_time: str, placed: bool) -> None:
+    def __init__(
+        self, window: DaySplitter, known: KnownDays, *, event_time: str, unit: str = "ms", placed: bool
+    ) -> None:
         self.seen: Marks = {}
         self._bounds = window.bounds
         self._known = known
         self._event_time = event_time
+        self._unit = unit
         self._placed = placed
         self._groups, self._floors = _floors(window.days, known)
 
@@ -51,7 +55,7 @@ class Placing:
             TopicRecreatedError: The topic is not the one that the marks are of.
             ProtocolError: A row has no position.
         """
-        events = event_times(batch, self._event_time)
+        events = event_times(batch, self._event_time, self._unit)
         wanted: Flags = (events >= self._bounds[0]) & (events < self._bounds[-1])
         if self._placed:
             partitions, offsets = _numbers(batch, "ROWPARTITION"), _numbers(batch, "ROWOFFSET")

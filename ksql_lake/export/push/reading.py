@@ -294,4 +294,5 @@ def _placing(plan: ExportPlan, known: KnownDays, question: Question) -> Placing 
         return None
     days = plan.days
     window = DaySplitter(days.first, days.last, feed.zone)
-    return Placing(window, known, event_time=feed.event_time, placed=question.placed)
+    unit = feed.event_time_unit
+    return Placing(window, known, event_time=feed.event_time, unit=unit, placed=question.placed)

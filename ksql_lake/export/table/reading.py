@@ -88,11 +88,13 @@ class TableAnswer:
     Attributes:
         response: The rows; read them to the end before asking for the evidence.
         rows: Their hashes, filled by whoever reads them; None where nothing is compared.
+        nodes: How many nodes hold the table; 0 where that is not known.
     """
 
     response: QueryResponse | Parts
     rows: KeyedRows | None
     _finish: Callable[[], Evidence] = field(repr=False)
+    nodes: int = 0
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Take note of rows that were read."""
@@ -162,7 +164,10 @@ def _opened(query: TableQuery, nodes: Nodes, look: Look, built: Built | None, st
         if response.sent.legacy:
             text = f"one node answered, and says when it fails; {built.text}"
             return TableAnswer(
-                response, None, lambda: _evidence(client, built.level, text, _unmoved(query, nodes, look))
+                response,
+                None,
+                lambda: _evidence(client, built.level, text, _unmoved(query, nodes, look)),
+                nodes=1,
             )
         response.close()
     elif look.reached.clients and len(look.hosts) > 1 and (partitions := _partitions(look)):
@@ -170,7 +175,9 @@ def _opened(query: TableQuery, nodes: Nodes, look: Look, built: Built | None, st
         stack.callback(parts.close)
         parts.open()
         if parts.legacy:
-            return TableAnswer(parts, None, lambda: _parts_evidence(query, nodes, look, built, parts))
+            return TableAnswer(
+                parts, None, lambda: _parts_evidence(query, nodes, look, built, parts), nodes=len(look.hosts)
+            )
         parts.close()
     return _twice(query, nodes, look, built, stack)
 
@@ -238,7 +245,7 @@ def _twice(query: TableQuery, nodes: Nodes, look: Look, built: Built, stack: Exi
         )
         return _evidence(client, "checked", text)
 
-    return TableAnswer(response, rows, finish)
+    return TableAnswer(response, rows, finish, nodes=len(look.hosts))
 
 
 def _why_twice(look: Look) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from io import BufferedReader
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
+from ksql_lake.lake.closing import in_the_future
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.doctor.findings import Finding, Problem
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
@@ -68,6 +69,7 @@ def examine(storage: Storage, layout: FeedLayout, *, contents: bool = True) -> E
     """
     result = Examination(layout, state=FeedState(kind=layout.kind))
     result.findings += _manifests(storage, result)
+    result.findings += _ahead(result)
     result.findings += _files(storage, result, contents=contents)
     result.findings += _strays(storage, result)
     result.findings += _derived(storage, result)
@@ -124,6 +126,25 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
             result.state.apply(result.manifests[number])
         except SchemaChangeError as error:
             yield Finding(Problem.MANIFEST_DAMAGED, layout.manifest(number), error.message, number)
+
+
+def _ahead(result: Examination) -> Iterator[Finding]:
+    """Find the commits that are dated in what is still to come, as long as anything is judged by that date."""
+    now, state = datetime.now(UTC), result.state
+    live = {file.path for file in state.files()}
+    for number, manifest in sorted(result.manifests.items()):
+        read_at = manifest.read.read_at if manifest.read is not None else ""
+        if state.kind == "stream":
+            days = [
+                count.partition for count in manifest.counts if state.looked.get(count.partition) == read_at
+            ]
+            told = f"the reading of {len(days)} days"
+        else:
+            days = [entry.partition for entry in manifest.added if entry.path in live]
+            told = ", ".join(days)
+        if days and read_at and in_the_future(read_at, now):
+            detail = f"{told} is dated {read_at}: by a clock that is ahead"
+            yield Finding(Problem.COMMIT_AHEAD, result.layout.manifest(number), detail, number)
 
 
 def _sequences(storage: Storage, layout: FeedLayout) -> Iterator[int]:
@@ -195,7 +216,7 @@ def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, k
     day = date.fromisoformat(entry.partition)
     low, high = day_start(day, zone), day_start(day + timedelta(days=1), zone)
     for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time})):
-        events = event_times(batch, event_time)
+        events = event_times(batch, event_time, facts.get("event_time_unit", "ms"))
         strays = events[(events < low) | (events >= high)]
         if len(strays):
             detail = f"{len(strays)} rows, e.g. event time {strays[0]} (epoch ms)"

@@ -24,6 +24,7 @@ class Problem(StrEnum):
     CHECKPOINT_DAMAGED = "checkpoint damaged"
     STAGING_LEFT = "staging left over"
     INDEX_STALE = "index stale"
+    COMMIT_AHEAD = "commit in the future"
 
 
 class Remedy(StrEnum):
@@ -54,6 +55,7 @@ REMEDIES: dict[Problem, Remedy] = {
     Problem.CHECKPOINT_DAMAGED: Remedy.REPAIR,
     Problem.STAGING_LEFT: Remedy.REPAIR,
     Problem.INDEX_STALE: Remedy.REPAIR,
+    Problem.COMMIT_AHEAD: Remedy.MANUAL,
 }
 
 ACTIONS: dict[Problem, str] = {
@@ -71,6 +73,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.CHECKPOINT_DAMAGED: "write it anew",
     Problem.STAGING_LEFT: "remove it; nothing in it was committed",
     Problem.INDEX_STALE: "register the feed again",
+    Problem.COMMIT_AHEAD: "none; set the clock right, and export the feed again, which reads those days anew",
 }
 
 

@@ -88,7 +88,8 @@ def _rows(parquet: pq.ParquetFile, layout: FeedLayout, facts: dict[str, str]) ->
     for batch in parquet.iter_batches(batch_size=_CHECKSUM_ROWS):
         checksum.add(batch)
         if layout.kind == "stream" and batch.num_rows:
-            times = event_times(batch, facts.get("event_time", "ROWTIME"))
+            unit = facts.get("event_time_unit", "ms")
+            times = event_times(batch, facts.get("event_time", "ROWTIME"), unit)
             events += [int(times.min()), int(times.max())]
     return checksum.text, events
 

@@ -24,6 +24,8 @@ QUIET = 0.4
 DAY = 86_400_000
 FIRST = 1_736_121_600_000
 """2025-01-06, in epoch ms."""
+ASIDES = ("SELECT ROWPARTITION, ROWO", "SELECT UNIX_TIMESTAMP()")
+"""How the queries begin that only look where a source ends, or what time it is."""
 DAYS = Days(date(2025, 1, 6), date(2025, 1, 9))
 
 
@@ -65,9 +67,9 @@ class Server:
         assert answer.status_code == 200, answer.text
 
     def asked(self, source: str) -> list[dict[str, Any]]:
-        """The queries that read a source so far, and how they went; not those that only look where it ends."""
+        """The queries that read a source so far, and how they went, without those `ASIDES`."""
         queries = requests.get(f"{self.url}/devserver/queries", timeout=PATIENCE).json()
-        reading = [query for query in queries if not query["statement"].startswith("SELECT ROWPARTITION, ROWO")]
+        reading = [query for query in queries if not query["statement"].startswith(ASIDES)]
         return [query for query in reading if f"`{source}`" in query["statement"]]
 
     def running(self) -> list[str]:
