@@ -1,8 +1,8 @@
 """How a column has to travel so that it arrives exactly: wrapped in a STRUCT, or with parts of it beside it.
 
-ksqlDB drops the milliseconds of a TIME outside of a STRUCT, and sends a DECIMAL inside of one as a double.
-Pure: which of a column's values are concerned follows from its type. It refuses to write SQL and to touch
-values.
+Outside of a STRUCT ksqlDB drops the milliseconds of a TIME and the era of a TIMESTAMP; inside of one it sends
+a DECIMAL as a double. Pure: which of a column's values are concerned follows from its type. It refuses to write
+SQL and to touch values.
 """
 
 from __future__ import annotations
@@ -76,20 +76,20 @@ def form_of(kind: KsqlType, *, wrappable: bool = True) -> Form:
         kind: The type; of a MAP whose keys' type is not known, STRING is assumed.
         wrappable: Whether the column may be wrapped; a deleted key of a table, for one, comes as it is.
     """
-    concerned = _has_times(kind)
-    wrapped = concerned and wrappable
-    return Form(wrapped, tuple(_parts(kind, (), in_struct=wrapped)), seconds=concerned and not wrappable)
+    wrapped = wrappable and (_has(Primitive.TIME, kind) or _has(Primitive.TIMESTAMP, kind))
+    seconds = not wrappable and _has(Primitive.TIME, kind)
+    return Form(wrapped, tuple(_parts(kind, (), in_struct=wrapped)), seconds=seconds)
 
 
-def _has_times(kind: KsqlType) -> bool:
-    """Tell whether there are TIMEs outside of a STRUCT."""
+def _has(wanted: Primitive, kind: KsqlType) -> bool:
+    """Tell whether values of a type hold another outside of a STRUCT."""
     match kind:
         case Array(element):
-            return _has_times(element)
+            return _has(wanted, element)
         case Map(key, value):
-            return _has_times(key) or _has_times(value)
+            return _has(wanted, key) or _has(wanted, value)
         case _:
-            return kind == Primitive.TIME
+            return kind == wanted
 
 
 def _parts(kind: KsqlType, path: Path, *, in_struct: bool) -> Iterator[Path]:

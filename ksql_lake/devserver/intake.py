@@ -149,10 +149,21 @@ def _structure(kind: KsqlType) -> Any:
             return [_structure(element)]
         case Struct(fields):
             return {name: _structure(inner) for name, inner in fields}
+        case Map():
+            return _texts(kind)
+        case _:
+            return "VARCHAR"
+
+
+def _texts(kind: KsqlType) -> str:
+    """The DuckDB type of the same shape, every leaf a text."""
+    match kind:
+        case Array(element):
+            return f"{_texts(element)}[]"
         case Map(_, value):
-            if not isinstance(_structure(value), str):
-                raise RefusedError("The ksql-lake devserver takes MAPs of plain values only through this door.")
-            return "MAP(VARCHAR, VARCHAR)"
+            return f"MAP(VARCHAR, {_texts(value)})"
+        case Struct(fields):
+            return f"STRUCT({', '.join(f'{quoted(name)} {_texts(inner)}' for name, inner in fields)})"
         case _:
             return "VARCHAR"
 

@@ -117,6 +117,8 @@ def row_text(columns: Sequence[tuple[KsqlType, str]], *, before: str, after: str
 
 def _value(kind: KsqlType, expression: str, *, in_struct: bool, depth: int) -> str:
     """The JSON text of one value; NULL becomes `null`."""
+    if expression == "NULL":  # it has no type of its own, which some functions need
+        return "'null'"
     return f"coalesce({_present(kind, expression, in_struct=in_struct, depth=depth)}, 'null')"
 
 

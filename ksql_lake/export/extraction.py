@@ -75,7 +75,7 @@ class Reading:
         )
         self._arrow = arrow_schema(self.schema)
         self._threads = FLAT_THREADS
-        if any(map(pa.types.is_nested, self._arrow.types)) or question.readings:
+        if any(map(pa.types.is_nested, self._arrow.types)):
             self._threads = NESTED_THREADS
             response.block_bytes = NESTED_BLOCK
 

@@ -13,6 +13,7 @@ from ksql_lake.decode.forms import PLAIN, form_of
 from ksql_lake.errors import DecodeError, ProtocolError
 from ksql_lake.export.statement import part_expression
 from ksql_lake.schema import parse_schema, parse_type
+from ksql_lake_tests.decode.comparing import described
 from ksql_lake_tests.decode.writing import frame
 from ksql_lake_tests.recordings import recorded
 
@@ -223,3 +224,46 @@ def test_the_form_of_a_reading_has_a_name() -> None:
     kinds = {"TIME": "wrapped", MONEY: "parts beside", "INTEGER": "plain", "STRUCT<`T` TIME>": "plain"}
     assert {kind: form_of(parse_type(kind)).reading.value for kind in kinds} == kinds
     assert form_of(parse_type("TIME"), wrappable=False).reading.value == "whole seconds"
+
+
+def test_wrapped_columns_beside_plain_ones_are_read_alike_by_all_readers() -> None:
+    """Large blocks of plain and wrapped values, NULLs of both kinds among them, come out as small ones do."""
+    schema = parse_schema(
+        "`T` STRUCT<`V` TIME>, `N` DECIMAL(9, 2), `S` STRING, `AT` STRUCT<`V` TIMESTAMP>, `D` STRUCT<`V` DATE>"
+    )
+    decoder = RowDecoder(schema)
+    values = ["null", '{"V":null}', '{"V":0}', '{"V":86399999}']
+    rows = [
+        frame(
+            f'{values[n % 4]},{n}.25,"say \\"{n}\\", {{}}",{{"V":{-62135596800001 - n}}},{values[n // 4 % 3]}'
+        )
+        for n in range(4000)
+    ]
+    data = b",\n".join(rows)
+
+    placed = decoder._placed.read(data)
+    assert described(placed) == described(decoder._exact.read(rows, first_row=0))
+    assert described(placed) == described(decoder._columns.read(rows))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1234",
+        '"abc"',
+        "true",
+        '{"W":1}',
+        '{"V" 1}',
+        '{"V":1',
+        '{"V":1}}',
+        '{"V":"1"}',
+        '{"V":}',
+        "{}",
+        '{"V":1,"V":2}',
+    ],
+)
+def test_a_broken_wrapper_is_no_value(value: str) -> None:
+    """Bytes that only look like a wrapped value are left to the reader that refuses them."""
+    reader = RowDecoder(parse_schema("`A` INTEGER, `T` STRUCT<`V` TIME>"))._placed
+    with pytest.raises(ValueError):  # noqa: PT011 - the reader gives no reasons
+        reader.read(b",\n".join([frame('1,{"V":1}'), frame(f"1,{value}"), frame('1,{"V":1}')]))
