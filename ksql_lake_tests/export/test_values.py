@@ -8,13 +8,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError, DecodeError
+from ksql_lake.export import Progress, export_feed
 from ksql_lake.feeds.model import Feed
-from ksql_lake.lake import Lake
-from ksql_lake_tests.export.push.server import FIRST, Server, feed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.report import Status
+from ksql_lake.schema import arrow_schema, parse_schema
+from ksql_lake.settings import load_settings
+from ksql_lake_tests.export.push.server import DAYS, FIRST, Server, feed
+from ksql_lake_tests.report.lakes import report_on
 
 MONEY = Decimal("1234567890123456.78")
 LONG = Decimal("9999999999999999999999999999.9999999999")
@@ -67,7 +74,7 @@ def landed(root: Path, wanted: Feed, *versions: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("extraction", ["pull", "push"])
 def test_a_stream_lands_exactly_and_once(server: Server, tmp_path: Path, extraction: str) -> None:
     """DECIMALs and TIMEs in every place arrive with all their digits; a second export brings nothing."""
-    server.ksql(f"CREATE STREAM VALS_{extraction} ({COLUMNS}) WITH (KAFKA_TOPIC='v', PARTITIONS=1);")
+    server.ksql(f"CREATE STREAM VALS_{extraction} ({COLUMNS}) WITH (KAFKA_TOPIC='{extraction}', PARTITIONS=1);")
     nothing = dict.fromkeys(ROW) | {"N": 2}
     server.append(f"VALS_{extraction.upper()}", {"ROWTIME": FIRST, **ROW}, {"ROWTIME": FIRST + 1, **nothing})
     wanted = feed(f"vals_{extraction}", extraction=extraction)
@@ -154,3 +161,37 @@ def test_a_windowed_stream_has_its_bounds(server: Server, tmp_path: Path, extrac
         bounds = [table.column(bound).cast("int64").to_pylist() for bound in ("WINDOWSTART", "WINDOWEND")]
         assert sorted(zip(*bounds, strict=True)) == hours
     assert table.column_names[:4] == ["ROWTIME", "N", "WINDOWSTART", "WINDOWEND"]
+
+
+def test_an_unexpected_error_is_a_failed_export(server: Server, tmp_path: Path) -> None:
+    """Whatever ends an export is noted for the report; an interruption is not, and a success clears it."""
+    server.ksql("CREATE STREAM ODD (N INT, AT TIMESTAMP) WITH (KAFKA_TOPIC='odd', PARTITIONS=1);")
+    server.append("ODD", {"ROWTIME": FIRST, "N": 1, "AT": "2025-01-06T00:00:00"})
+    wanted = feed("odd", extraction="pull")
+    schema = parse_schema("`ROWTIME` TIMESTAMP, `N` INTEGER, `AT` TIMESTAMP")
+    # A file of an earlier release, with nanoseconds where milliseconds should be: nothing compares with it.
+    moment = pa.array([FIRST], pa.timestamp("ms", tz="UTC"))
+    columns = [moment, pa.array([1], pa.int32()), pa.array([FIRST * 1_000_000], moment.type)]
+    rows = pa.RecordBatch.from_arrays(columns, schema=arrow_schema(schema))
+    read = ReadFacts(source="ODD", statement="SELECT ...;", read_at="2025-02-01T00:00:00.000+00:00")
+    with Lake(tmp_path).feed(wanted).stage(schema, read=read, days=(DAYS.first, DAYS.last)) as staging:
+        staging.write(rows)
+        staging.commit()
+
+    with pytest.raises(Exception, match="Conversion Error") as caught:
+        server.export(tmp_path, wanted)
+    noted = Lake(tmp_path).feed(wanted).failures()
+    assert (noted.count, noted.newest[0].error) == (1, type(caught.value).__name__)
+    assert noted.newest[0].message.startswith(f"unexpected {type(caught.value).__name__}: Conversion Error")
+    assert noted.newest[0].where == {"feed": "odd"}
+    report = report_on(tmp_path, wanted)
+    assert report.status is Status.FAILED
+    assert "1 failed export, the last" in report.reason
+    assert "Conversion Error" in report.reason
+
+    def interrupt(_progress: Progress) -> None:
+        raise InterruptedError
+
+    with KsqlClient(load_settings(ksqldb_url=server.url)) as client, pytest.raises(InterruptedError):
+        export_feed(wanted, client, Lake(tmp_path), days=DAYS, on_progress=interrupt)
+    assert Lake(tmp_path).feed(wanted).failures().count == 1
