@@ -23,7 +23,7 @@ class Planned:
 
     feed: Feed
     plan: ExportPlan | None = None
-    error: KsqlLakeError | None = None
+    error: Exception | None = None
 
 
 _HELP = """Show what `export` with the same options would read. Sends nothing to the server.
@@ -73,6 +73,8 @@ def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Plann
         raise
     except KsqlLakeError as error:
         return Planned(feed, error=error.at(feed=feed.name))
+    except Exception as error:  # noqa: BLE001 - told with the feed's name; the others go on
+        return Planned(feed, error=error)
     if not found.partitions and wanted.dated and not wanted.everything:
         raise ConfigError(
             found.reason,
@@ -102,8 +104,12 @@ def reads(found: ExportPlan) -> str:
 
 def _row(one: Planned) -> list[str]:
     if one.plan is None:
-        return [one.feed.name, one.feed.kind, "failed", one.error.message if one.error else ""]
+        return [one.feed.name, one.feed.kind, "failed", _reason(one.error)]
     return [one.feed.name, one.feed.kind, reads(one.plan), one.plan.reason]
+
+
+def _reason(error: Exception | None) -> str:
+    return error.message if isinstance(error, KsqlLakeError) else f"unexpected {type(error).__name__}: {error}"
 
 
 def _entry(one: Planned) -> dict[str, object]:

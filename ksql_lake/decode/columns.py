@@ -29,6 +29,11 @@ Values = Sequence[Any]
 Build = Callable[[Values], pa.Array]
 
 _COLUMNS = attrgetter("row.columns")
+_TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
+    Primitive.TIME: times.times,
+    Primitive.DATE: times.dates,
+    Primitive.TIMESTAMP: times.timestamps,
+}
 
 
 class ColumnReader:
@@ -67,14 +72,11 @@ def builder(kind: KsqlType, *, in_struct: bool) -> Build:
             return _binaries
         case Primitive.TIME if in_struct:
             return _times_of_day
-        case Primitive.DATE | Primitive.TIMESTAMP if in_struct:
-            return partial(pa.array, type=arrow)
-        case Primitive.TIME:
-            return lambda values: times.times(pa.array(values, pa.string()))
-        case Primitive.DATE:
-            return lambda values: times.dates(pa.array(values, pa.string()))
-        case Primitive.TIMESTAMP:
-            return lambda values: times.timestamps(pa.array(values, pa.string()))
+        case Primitive.TIMESTAMP if in_struct:
+            return lambda values: times.instants(pa.array(values, pa.int64()))
+        case Primitive.TIME | Primitive.DATE | Primitive.TIMESTAMP if not in_struct:
+            read = _TIME_TEXTS[kind]
+            return lambda values: read(pa.array(values, pa.string()))
         case Primitive():
             return partial(pa.array, type=arrow)
         case Decimal():

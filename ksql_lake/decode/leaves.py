@@ -96,7 +96,7 @@ def _in_struct(kind: Scalar) -> Reader:
         case Primitive.DATE:
             return lambda spans, column: spans.texts(column).cast(pa.int32()).cast(pa.date32())
         case Primitive.TIMESTAMP:
-            return lambda spans, column: spans.texts(column).cast(pa.int64()).cast(times.UTC_MS)
+            return lambda spans, column: times.instants(spans.texts(column).cast(pa.int64()))
         case _:
             return _reader(kind)
 

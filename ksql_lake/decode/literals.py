@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ksql_lake.decode.times import DAY_MS, date_of, time_of, timestamp_of
+from ksql_lake.decode.times import DAY_MS, LAST_MS, date_of, time_of, timestamp_of
 from ksql_lake.schema import Decimal, KsqlType, Primitive
 
 MISMATCH = (
@@ -27,10 +27,28 @@ _NOT_TEXT = (
     "Arrow and Parquet text is UTF-8. Clean the value where it is produced, or leave the column out: name the "
     "wanted ones in the feed's `columns`."
 )
-_INEXACT = (
-    "Inside a STRUCT the server sends DECIMAL as DOUBLE. Select the field as a column of its own (`S`->`F`) in "
-    "a derived stream, and export that."
+INEXACT = (
+    "Inside a STRUCT the server sends DECIMAL as DOUBLE, which keeps 15 digits, and here it could not be asked "
+    "for the value by itself. Select it as a column of its own (`S`->`F`) in a derived stream and export that, "
+    "or leave the column out: name the wanted ones in the feed's `columns`."
 )
+CERTAIN_DIGITS = 15
+"""Decimal digits that come out of a double as they went in, whatever they are."""
+
+_TIME_NUMBER = "a TIME (milliseconds of the day)"
+_TIMESTAMP_NUMBER = "a TIMESTAMP (milliseconds since 1970)"
+_TIMESTAMP_TEXT = "a TIMESTAMP (yyyy-MM-dd'T'HH:mm:ss.SSS)"
+_LEAVE_OUT = "or leave the column out: name the wanted ones in the feed's `columns`."
+NOT_MILLISECONDS = (
+    "Are these nanoseconds? A TIMESTAMP counts milliseconds, and readers of Parquet bear the years -289000 to "
+    f"+293000. Divide the value where it is produced or in a derived stream, {_LEAVE_OUT}"
+)
+_OUT_OF_RANGE = {
+    _TIME_NUMBER: "ksqlDB takes 86400000 for 24:00:00, but the day of a Parquet TIME ends before. Correct the "
+    f"value where it is produced or in a derived stream, {_LEAVE_OUT}",
+    _TIMESTAMP_NUMBER: NOT_MILLISECONDS,
+    _TIMESTAMP_TEXT: NOT_MILLISECONDS,
+}
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 SPECIAL_DOUBLES = ("NaN", "Infinity", "-Infinity")
@@ -81,7 +99,7 @@ def _integer(value: object, *, kind: str, low: int, high: int) -> int:
         raise Misfit(value, f"is not {kind}")
     # A length test first: Python refuses to convert thousands of digits.
     if len(match[0]) > _LONGEST_INTEGER or not low <= (number := int(match[0])) <= high:
-        raise Misfit(value, f"is out of range for {kind}")
+        raise Misfit(value, f"is out of range for {kind}", _OUT_OF_RANGE.get(kind, MISMATCH))
     return number
 
 
@@ -96,7 +114,7 @@ def _double(value: object) -> float:
     return float(str(value))
 
 
-def _decimal(value: object, *, kind: Decimal, rounded: bool) -> decimal.Decimal:
+def _decimal(value: object, *, kind: Decimal) -> decimal.Decimal:
     if type(value) is not Number:
         raise Misfit(value, f"is not a {kind.text}")
     # 38 digits and one more to see what rounding does; everything beyond is found by comparison.
@@ -105,12 +123,40 @@ def _decimal(value: object, *, kind: Decimal, rounded: bool) -> decimal.Decimal:
         exact = decimal.Decimal(value, context)
         fitted = exact.quantize(decimal.Decimal((0, (1,), -kind.scale)), context=context)
     except decimal.InvalidOperation:
-        raise Misfit(value, f"does not fit {kind.text}", _INEXACT if rounded else MISMATCH) from None
-    if fitted != exact and not rounded:
+        raise Misfit(value, f"does not fit {kind.text}") from None
+    if fitted != exact:
         raise Misfit(value, f"has more than the {kind.scale} decimals of {kind.text}")
     if len(fitted.as_tuple().digits) > kind.precision:
-        raise Misfit(value, f"has more digits than {kind.text} holds", _INEXACT if rounded else MISMATCH)
+        raise Misfit(value, f"has more digits than {kind.text} holds")
     return fitted
+
+
+def _decimal_of_double(value: object, *, kind: Decimal) -> decimal.Decimal:
+    if type(value) is not Number:
+        raise Misfit(value, f"is not a {kind.text}")
+    number = unscaled_number(float(value), kind)
+    if number is None:
+        raise Misfit(value, f"may have been another {kind.text}", INEXACT)
+    return decimal.Decimal(number).scaleb(-kind.scale)
+
+
+def unscaled_number(double: float, kind: Decimal) -> int | None:
+    """Give the DECIMAL that a double stands for as a count of its last decimals; None if it may be another."""
+    if not math.isfinite(double):
+        return None
+    # Java does not always print the shortest digits; Python does, and they are the same for one double.
+    sign, digits, exponent = decimal.Decimal(repr(double)).as_tuple()
+    shift: int = int(exponent) + kind.scale
+    number: int = int("".join(map(str, digits)))
+    if not number:
+        return 0
+    limit: int = 10 ** min(CERTAIN_DIGITS, kind.precision)
+    if shift > CERTAIN_DIGITS:
+        return None
+    scaled, rest = (number * int(10**shift), 0) if shift >= 0 else divmod(number, int(10**-shift))
+    if rest or scaled >= limit:
+        return None
+    return -scaled if sign else scaled
 
 
 def _string(value: object) -> str:
@@ -144,12 +190,12 @@ def from_base64(text: str) -> bytes:
     return data
 
 
-def _time_text(value: object, *, kind: str, read: Callable[[str], int | None], bits: int) -> int:
+def _time_text(value: object, *, kind: str, read: Callable[[str], int | None], low: int, high: int) -> int:
     number = read(value) if type(value) is str else None
     if number is None:
         raise Misfit(value, f"is not {kind}")
-    if not -(2**bits) <= number < 2**bits:
-        raise Misfit(value, f"is out of range for {kind}")
+    if not low <= number <= high:
+        raise Misfit(value, f"is out of range for {kind}", _OUT_OF_RANGE.get(kind, MISMATCH))
     return number
 
 
@@ -159,14 +205,14 @@ _RANGES = {
 }
 _RANGES_IN_STRUCT = {
     **_RANGES,
-    Primitive.TIME: ("a TIME (milliseconds of the day)", 0, DAY_MS - 1),
+    Primitive.TIME: (_TIME_NUMBER, 0, DAY_MS - 1),
     Primitive.DATE: ("a DATE (days since 1970)", -(2**31), 2**31 - 1),
-    Primitive.TIMESTAMP: ("a TIMESTAMP (milliseconds since 1970)", -(2**63), 2**63 - 1),
+    Primitive.TIMESTAMP: (_TIMESTAMP_NUMBER, -LAST_MS, LAST_MS),
 }
 _TIME_TEXTS = {
-    Primitive.TIME: ("a TIME (HH:mm[:ss[.fff]])", time_of, 31),
-    Primitive.DATE: ("a DATE (yyyy-MM-dd)", date_of, 31),
-    Primitive.TIMESTAMP: ("a TIMESTAMP (yyyy-MM-dd'T'HH:mm:ss.SSS)", timestamp_of, 63),
+    Primitive.TIME: ("a TIME (HH:mm[:ss[.fff]])", time_of, 0, DAY_MS - 1),
+    Primitive.DATE: ("a DATE (yyyy-MM-dd)", date_of, -(2**31), 2**31 - 1),
+    Primitive.TIMESTAMP: (_TIMESTAMP_TEXT, timestamp_of, -LAST_MS, LAST_MS),
 }
 _OTHERS: dict[Primitive, Callable[[object], object]] = {
     Primitive.BOOLEAN: _boolean,
@@ -185,7 +231,7 @@ def scalar(kind: Primitive | Decimal, *, in_struct: bool) -> Callable[[object], 
         Misfit: By the function given.
     """
     if isinstance(kind, Decimal):
-        return partial(_decimal, kind=kind, rounded=in_struct)
+        return partial(_decimal_of_double if in_struct else _decimal, kind=kind)
     convert = _primitive(kind, _RANGES_IN_STRUCT if in_struct else _RANGES)
     # The server counts milliseconds of the day, the lake's column microseconds.
     return (lambda value: 1000 * convert(value)) if kind == Primitive.TIME else convert
@@ -196,8 +242,8 @@ def _primitive(kind: Primitive, ranges: Mapping[Primitive, tuple[str, int, int]]
         name, low, high = ranges[kind]
         return partial(_integer, kind=name, low=low, high=high)
     if kind in _TIME_TEXTS:
-        name, read, bits = _TIME_TEXTS[kind]
-        return partial(_time_text, kind=name, read=read, bits=bits)
+        name, read, low, high = _TIME_TEXTS[kind]
+        return partial(_time_text, kind=name, read=read, low=low, high=high)
     return _OTHERS[kind]
 
 

@@ -113,11 +113,6 @@ def readable(kind: KsqlType, *, in_struct: bool = False) -> bool:
             return True
 
 
-def is_nested(kind: KsqlType) -> bool:
-    """Whether values of a type have brackets."""
-    return not isinstance(kind, Primitive | Decimal)
-
-
 def columns_reader(kinds: Sequence[KsqlType], *, in_struct: bool = False) -> Columns:
     """Give the reader of values side by side.
 

@@ -10,6 +10,7 @@ they are wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,9 @@ _FRAME_MARKS = _START.count(b'"')
 _FROM_COMMA = len(_START) + 2  # from the comma at a row's end to the next row's first value
 LEVEL = 3
 """How many brackets are open around a row's values."""
+_WRAPPER = int.from_bytes(b'{"V"', "little")
+_NULL = int.from_bytes(b"null", "little")
+_COLON, _CLOSE = b":}"
 _LONGEST = 2**31 - 1024  # positions are 32 bits wide
 
 _ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
@@ -83,18 +87,26 @@ class Layout:
     """Where the values of a block lie.
 
     Attributes:
-        spans: The values.
+        spans: The values; of wrapped ones what is inside of the wrapper.
         quotes: How many quotation marks they have.
         brackets: What is inside of them, where nested values were asked for.
+        unwrapped: Of each wrapped column which values have a wrapper; the others are null.
     """
 
     spans: Spans
     quotes: int
     brackets: Brackets | None = None
+    unwrapped: Mask | None = None
 
 
 def layout(
-    data: Text, columns: int, *, nested: bool, escaped: bool = False, breaks: Positions | None = None
+    data: Text,
+    columns: int,
+    *,
+    nested: bool,
+    escaped: bool = False,
+    breaks: Positions | None = None,
+    wrapped: Sequence[int] = (),
 ) -> Layout:
     """Find the values of a block without escapes.
 
@@ -105,6 +117,7 @@ def layout(
         escaped: Whether control characters are stand-ins of `without_escapes`; else there must be none.
         breaks: Where the newlines stand, if it is proven that they are the only control characters, and that
             each is inside of a seam.
+        wrapped: Columns whose values are each in a STRUCT of one field, `V`.
 
     Raises:
         ValueError: The block is not plainly made of such rows.
@@ -123,7 +136,23 @@ def layout(
         _in_brackets(brackets, rows, columns) if brackets else _in_commas(block.text, found, rows, columns)
     )
     _require_seams(block, start[1:, 0], end[:-1, -1], breaks)
-    return Layout(Spans.of_rows(block, start, end), quotes, brackets)
+    unwrapped = _unwrap(block, start, end, list(wrapped)) if wrapped else None
+    if unwrapped is not None:
+        quotes -= 2 * int(np.count_nonzero(unwrapped))
+    return Layout(Spans.of_rows(block, start, end), quotes, brackets, unwrapped)
+
+
+def _unwrap(block: Block, start: Positions, end: Positions, wrapped: list[int]) -> Mask:
+    """Move the ends of wrapped values inside of their wrapper, and tell which have one; null stays as it is."""
+    begin, last = start[:, wrapped], end[:, wrapped] - 1
+    words = block.words[begin]
+    inside: Mask = words == _WRAPPER
+    wrapped_up = inside & (block.text[begin + 4] == _COLON) & (block.text[last] == _CLOSE)
+    if not (wrapped_up | (words == _NULL) & (last - begin == len("null") - 1)).all():
+        raise ValueError("a value without its wrapper")
+    start[:, wrapped] = begin + len('{"V":') * inside
+    end[:, wrapped] = last + 1 - inside
+    return inside
 
 
 def _in_brackets(brackets: Brackets, rows: int, columns: int) -> tuple[Positions, Positions]:

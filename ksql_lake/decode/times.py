@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DAY_MS = 86_400_000
+LAST_MS = 9_200_000_000_000_000
+"""Epoch milliseconds up to which, and from minus which on, readers bear timestamps; they count microseconds."""
 UTC_MS = pa.timestamp("ms", tz="UTC")
 
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\.([0-9]{3}))?)?")
@@ -100,6 +102,18 @@ def times_of_day(numbers: pa.Array) -> pa.Array:
     if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < DAY_MS:
         raise ValueError("a TIME outside the day")
     return numbers.cast(pa.time32("ms")).cast(pa.time64("us"))
+
+
+def instants(numbers: pa.Array) -> pa.Array:
+    """Read a column of epoch milliseconds as timestamp[ms, UTC].
+
+    Raises:
+        ValueError: A value is beyond what readers bear.
+    """
+    bounds = pc.min_max(numbers).as_py()
+    if bounds["min"] is not None and not -LAST_MS <= bounds["min"] <= bounds["max"] <= LAST_MS:
+        raise ValueError("a TIMESTAMP beyond what readers bear")
+    return numbers.cast(UTC_MS)
 
 
 def dates(texts: pa.StringArray) -> pa.Array:

@@ -20,6 +20,11 @@ def _field_of(reader: Any, this: exp.Expr, field: exp.Expr) -> exp.Expr:
     return dot
 
 
+def _lambda(reader: Any, names: list[exp.Expr]) -> exp.Expr:
+    function: exp.Expr = reader.expression(exp.Lambda(this=reader._parse_disjunction(), expressions=names))  # noqa: SLF001 - sqlglot has no public name for it
+    return function
+
+
 class _Ksql(Dialect):
     class Tokenizer(tokens.Tokenizer):
         IDENTIFIERS: ClassVar[Any] = ["`", '"']
@@ -37,6 +42,8 @@ class _Ksql(Dialect):
         FUNCTIONS: ClassVar[Any] = {}
         FUNCTION_PARSERS: ClassVar[Any] = {"CAST": parser.Parser.FUNCTION_PARSERS["CAST"]}
         NO_PAREN_FUNCTIONS: ClassVar[Any] = {}
+        # `->` is a field here, also in an argument, and `=>` makes a function.
+        LAMBDAS: ClassVar[Any] = {TokenType.FARROW: _lambda}
         COLUMN_OPERATORS: ClassVar[Any] = {**parser.Parser.COLUMN_OPERATORS, TokenType.ARROW: _field_of}
 
 

@@ -6,6 +6,7 @@ refused, never passed on to DuckDB as it stands.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import singledispatch
 
@@ -48,6 +49,8 @@ def translate(node: exp.Expr, scope: Scope) -> str:
 @translate.register
 def _(node: exp.Column, scope: Scope) -> str:
     name = column_name(node, scope)
+    if name in scope.variables:
+        return scope.variables[name]
     column = scope.source.column(name)
     if column is not None:
         return quoted(column.stored_as)
@@ -213,6 +216,8 @@ def _(node: exp.Anonymous, scope: Scope) -> str:
     name = str(node.this).upper()
     if name in ("STRUCT", "MAP"):
         return _constructed(name, node, scope)
+    if name == "TRANSFORM":
+        return _transformed(node, scope)
     arguments = ["*" if isinstance(item, exp.Star) else translate(item, scope) for item in node.expressions]
     return call(name, arguments, aggregates=scope.aggregates)
 
@@ -226,3 +231,13 @@ def _constructed(name: str, node: exp.Anonymous, scope: Scope) -> str:
         key = literal(identifier(pair.this)) if name == "STRUCT" else translate(pair.this, scope)
         pairs.append(f"{key}: {translate(pair.expression, scope)}")
     return f"{'MAP' if name == 'MAP' else ''}{{{', '.join(pairs)}}}"
+
+
+def _transformed(node: exp.Anonymous, scope: Scope) -> str:
+    """TRANSFORM(items, X => ...) over an ARRAY."""
+    items, function = node.expressions if len(node.expressions) == 2 else (node, None)
+    if not isinstance(function, exp.Lambda) or len(function.expressions) != 1:
+        raise RefusedError(f"The ksql-lake devserver transforms ARRAYs by one function only: {node.sql()}")
+    variable = f"__l{len(scope.variables)}"
+    inside = replace(scope, variables={**scope.variables, identifier(function.expressions[0]): variable})
+    return f"list_transform({translate(items, scope)}, lambda {variable}: {translate(function.this, inside)})"

@@ -6,7 +6,8 @@ precision of DECIMAL arithmetic is DuckDB's, not ksqlDB's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import singledispatch
 
 from sqlglot import exp
@@ -26,11 +27,13 @@ class Scope:
         source: The one source of the FROM clause.
         alias: Its alias, "" for none.
         aggregates: Whether aggregate functions may be used.
+        variables: Arguments of the lambdas around, each with its DuckDB name.
     """
 
     source: Source
     alias: str = ""
     aggregates: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def identifier(node: exp.Expr) -> str:
@@ -74,6 +77,8 @@ def type_of(node: exp.Expr, scope: Scope) -> KsqlType | None:
 @type_of.register
 def _(node: exp.Column, scope: Scope) -> KsqlType | None:
     name = column_name(node, scope)
+    if name in scope.variables:
+        return None
     column = scope.source.column(name)
     if column is not None:
         return column.type

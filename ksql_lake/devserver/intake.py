@@ -8,6 +8,7 @@ the source's TIMESTAMP column gives the time, otherwise the clock. `ROWPARTITION
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import duckdb
@@ -20,9 +21,11 @@ from ksql_lake.devserver.expressions import translate
 from ksql_lake.devserver.inference import Scope
 from ksql_lake.devserver.refusals import RefusedError, bad_request
 from ksql_lake.devserver.statements import Insert
+from ksql_lake.devserver.wire import HALF_PAIRS
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 
 TOMBSTONE = "@tombstone"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def append_json_lines(name: str, body: bytes, catalog: Catalog) -> int:
@@ -118,7 +121,9 @@ def _line(text: bytes, number: int, source: Source) -> str:
         if name is None:
             raise bad_request(f"line {number}: {source.name} has no column {key!r}")
         known[name] = value
-    return json.dumps(known)
+    return _HALF_PAIR.sub(
+        lambda match: chr(ord(match.group()) + HALF_PAIRS), json.dumps(known, ensure_ascii=False)
+    )
 
 
 def _path(name: str) -> str:
@@ -144,10 +149,21 @@ def _structure(kind: KsqlType) -> Any:
             return [_structure(element)]
         case Struct(fields):
             return {name: _structure(inner) for name, inner in fields}
+        case Map():
+            return _texts(kind)
+        case _:
+            return "VARCHAR"
+
+
+def _texts(kind: KsqlType) -> str:
+    """The DuckDB type of the same shape, every leaf a text."""
+    match kind:
+        case Array(element):
+            return f"{_texts(element)}[]"
         case Map(_, value):
-            if not isinstance(_structure(value), str):
-                raise RefusedError("The ksql-lake devserver takes MAPs of plain values only through this door.")
-            return "MAP(VARCHAR, VARCHAR)"
+            return f"MAP(VARCHAR, {_texts(value)})"
+        case Struct(fields):
+            return f"STRUCT({', '.join(f'{quoted(name)} {_texts(inner)}' for name, inner in fields)})"
         case _:
             return "VARCHAR"
 
@@ -157,6 +173,8 @@ def _typed(kind: KsqlType, text: str, depth: int = 0) -> str:
     match kind:
         case Primitive.BYTES:
             return f"from_base64({text})"
+        case Primitive.DOUBLE:
+            return f"(CAST({text} AS DOUBLE) + 0.0)"  # ksqlDB reads -0.0 in JSON as 0.0
         case Array(element):
             return f"list_transform({text}, lambda {name}: {_typed(element, name, depth + 1)})"
         case Struct(fields):

@@ -15,12 +15,11 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from ksql_lake.decode import RowDecoder
 from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push import PushReading, listen
-from ksql_lake.export.question import Question, answered_columns, write_question
+from ksql_lake.export.question import Question, answer_decoder, write_question
 from ksql_lake.export.statement import TIME_COLUMNS
 from ksql_lake.export.table import TableAnswer, TableQuery, read_table
 from ksql_lake.export.table.parts import Parts
@@ -60,12 +59,12 @@ class Reading:
         self.judge = judge
         self.nodes = 0
         self._take_note = take
-        received = answered_columns(question, response.header.schema_text)
+        decoder = answer_decoder(question, response.header.schema_text)
         self.response = response
         self._statement = question.statement
         self.read_at = read_at
         self.rows = 0
-        self._decoder = RowDecoder(received)
+        self._decoder = decoder
         self.schema = Schema(
             tuple(
                 Column(
@@ -73,7 +72,7 @@ class Reading:
                     Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type,
                     key=column.key and question.key_lands,
                 )
-                for name, column in zip(question.names, received, strict=True)
+                for name, column in zip(question.names, decoder.columns, strict=True)
             )
         )
         self._arrow = arrow_schema(self.schema)

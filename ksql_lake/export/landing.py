@@ -55,6 +55,8 @@ class _Landing:
     suspicious: int | None = None
     sighted: bool = True
     settle: bool = False
+    stopped: Exception | None = None
+    """What was raised to interrupt the export, which is no failure of it."""
 
     def once(self) -> tuple[Commit, AnyReading]:
         """Read everything, stage it, commit it."""
@@ -122,15 +124,22 @@ class _Landing:
         )
 
     def _tell(self, reading: AnyReading) -> None:
-        if self.on_progress is not None:
-            feed = self.extraction.feed.name
-            self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
+        feed = self.extraction.feed.name
+        self._report(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
 
     def _note(self, line: str) -> None:
         """Show what is waited for."""
         _log.info("%s", line)
-        if self.on_progress is not None:
-            self.on_progress(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
+        self._report(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
+
+    def _report(self, progress: Progress) -> None:
+        if self.on_progress is None:
+            return
+        try:
+            self.on_progress(progress)
+        except Exception as error:
+            self.stopped = error
+            raise
 
     def _guard(self, staging: Staging, reading: AnyReading, level: str) -> float:
         """Return the share of rows that a snapshot has lost; a suspicious loss is looked at twice."""
@@ -163,6 +172,7 @@ def land(
 
     Raises:
         KsqlLakeError: The export failed; the lake shows what it showed before.
+        Exception: The same; it is a defect, and noted like any other failure.
     """
     with about(feed=extraction.feed.name), span("export") as told:
         result = _land(extraction, lake, on_progress, attempts)
@@ -191,6 +201,10 @@ def _land(
     except KsqlLakeError as error:
         feed_lake.record_failure(error.at(feed=feed.name))
         raise error from error.__cause__
+    except Exception as error:
+        if error is not landing.stopped:
+            feed_lake.record_failure(error)
+        raise
     held, read = commit.state.readable(), commit.manifest.read
     return replace(
         result,

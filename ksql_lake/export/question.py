@@ -6,12 +6,16 @@ columns it does not have, a source that no pull query can read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError
+from ksql_lake.decode import AnswerDecoder
+from ksql_lake.decode.forms import PLAIN, Form, form_of
+from ksql_lake.errors import ConfigError, NotQueryableError, SchemaError
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.statement import (
     ROWTIME,
+    TIME_COLUMNS,
     WINDOW_BOUNDS,
     lake_names,
     push_statement,
@@ -24,7 +28,7 @@ from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, SourceDescription, describe
 from ksql_lake.ksqldb.reach import reach
-from ksql_lake.schema import Schema, parse_schema
+from ksql_lake.schema import parse_schema, parse_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Question:
         kind: What it is.
         columns: The source columns it selects, in order.
         names: Their names in the lake.
+        forms: How each travels.
         landed: How many of them land; those behind are only read (push queries).
         key: A table's key columns, window bounds included.
         event_type: ksqlDB type of a stream's event-time column.
@@ -51,6 +56,7 @@ class Question:
     kind: QueryKind
     columns: tuple[str, ...]
     names: tuple[str, ...]
+    forms: tuple[Form, ...]
     landed: int
     key: tuple[str, ...] = ()
     event_type: str = "BIGINT"
@@ -70,21 +76,46 @@ class Question:
         """Whether each row comes with its Kafka partition and offset."""
         return set(POSITION_COLUMNS) <= set(self.columns)
 
+    @property
+    def readings(self) -> dict[str, str]:
+        """What each landing column is read as, by its name in the lake; `plain` ones are left out.
 
-def answered_columns(question: Question, schema_text: str) -> Schema:
-    """Give the columns that a response's header declares, under the source's names.
+        Rows that were read in another form may differ in values that the older form could not tell.
+        """
+        landing = zip(self.names[: self.landed], self.forms, strict=False)
+        return {name: form.reading.value for name, form in landing if form != PLAIN}
+
+
+def answer_decoder(question: Question, schema_text: str) -> AnswerDecoder:
+    """Prepare for the rows that a response's header announces.
 
     Raises:
-        ProtocolError: They are not the columns that were asked for.
+        ProtocolError: They do not have the columns that were asked for.
     """
-    received = parse_schema(schema_text)
-    if received.names != question.columns:
-        raise ProtocolError(
-            f"the response has the columns {', '.join(received.names)}, "
-            f"but {', '.join(question.columns)} were asked for",
-            hint="Is there a proxy in between that rewrites queries?",
-        )
-    return received
+    return AnswerDecoder(parse_schema(schema_text), question.columns, question.forms, moments=TIME_COLUMNS)
+
+
+def column_forms(
+    source: SourceDescription, columns: Sequence[str], *, fixed: Sequence[str] = ()
+) -> tuple[Form, ...]:
+    """Choose how each column of a source has to travel.
+
+    Args:
+        source: The source.
+        columns: Those that are asked for.
+        fixed: Those of them that have to come under their own name and type.
+    """
+    kinds = {column.name: column.type for column in source.columns}
+    return tuple(_form(kinds.get(name, ""), wrappable=name not in fixed) for name in columns)
+
+
+def _form(told: str, *, wrappable: bool) -> Form:
+    try:
+        # DESCRIBE does not tell the type of a MAP's keys; where it is not STRING the server refuses the query.
+        kind = parse_type(told.replace("MAP<?", "MAP<STRING"))
+    except SchemaError:
+        return PLAIN
+    return form_of(kind, wrappable=wrappable)
 
 
 def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
@@ -99,7 +130,7 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
     source = describe(client, feed.source)
     _check_kind(feed, source)
     available = [column.name for column in source.columns]
-    if source.window_type and source.kind == "table":
+    if source.window_type:
         available = [*_keys(source), *WINDOW_BOUNDS, *_values(source)]
     if feed.extraction == "push":
         return _push_question(plan, client, source, available)
@@ -108,14 +139,16 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
         raise NotQueryableError(found.reason, hint=found.fix, feed=feed.name)
     columns = wanted_columns(feed, available)
     names = tuple(lake_names(feed, columns))
+    forms = column_forms(source, columns)
     if isinstance(feed, StreamFeed):
         if plan.days is None:
             raise ConfigError(f"nothing to read: {plan.reason}", feed=feed.name)
-        statement = stream_statement(feed, columns, plan.days, event_type=_event_type(feed, source))
-        derived = bool(source.write_queries)
-        return Question(statement, QueryKind.PULL_STREAM, tuple(columns), names, len(columns), derived=derived)
-    statement, key = table_statement(feed, columns), _whole_key(source)
-    return Question(statement, QueryKind.PULL_TABLE, tuple(columns), names, len(columns), key=key)
+        event_type = _event_type(feed, source)
+        statement = stream_statement(feed, columns, plan.days, event_type=event_type, forms=forms)
+        kind, derived = QueryKind.PULL_STREAM, bool(source.write_queries)
+        return Question(statement, kind, tuple(columns), names, forms, len(columns), derived=derived)
+    statement, key = table_statement(feed, columns, forms), _whole_key(source)
+    return Question(statement, QueryKind.PULL_TABLE, tuple(columns), names, forms, len(columns), key=key)
 
 
 def _push_question(
@@ -147,14 +180,17 @@ def _push_question(
             needed = (*needed, ROWTIME)
     names = lake_names(feed, landed)
     extra = [name for name in needed if name not in landed]
+    forms = column_forms(source, [*landed, *extra], fixed=key)
+    _refuse_coarse_keys(feed, key, dict(zip([*landed, *extra], forms, strict=True)))
     return Question(
-        statement=push_statement(feed, [*landed, *extra]),
+        statement=push_statement(feed, [*landed, *extra], forms=forms),
         kind=QueryKind.PUSH,
         columns=(*landed, *extra),
         names=(
             *names,
             *(f"read:{name}" for name in extra),
         ),  # what only is read clashes with no name in the lake
+        forms=forms,
         landed=len(landed),
         key=key,
         event_type=event_type,
@@ -164,6 +200,20 @@ def _push_question(
         committed=feed.isolation == "committed",
         readers=tuple(sink for query in source.read_queries for sink in query.sinks),
     )
+
+
+def _refuse_coarse_keys(feed: Feed, key: Sequence[str], forms: Mapping[str, Form]) -> None:
+    """Refuse keys that come without milliseconds: different rows would be taken for one."""
+    for name in key:
+        if forms[name].seconds:
+            raise ConfigError(
+                f"a push query brings the TIME key {name} of a deleted row without its milliseconds, so rows "
+                "of the same second cannot be told apart",
+                hint="Derive a table whose key is not a TIME, or that a pull query can read, and export that "
+                "one: there the milliseconds arrive.",
+                feed=feed.name,
+                column=name,
+            )
 
 
 def _check_kind(feed: Feed, source: SourceDescription) -> None:

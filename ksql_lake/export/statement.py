@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import count
 
+from ksql_lake.decode.forms import KEYS, PLAIN, VALUES, WRAPPER, Form, Path
 from ksql_lake.errors import ConfigError, SchemaError
 from ksql_lake.export.plan import Days
 from ksql_lake.feeds.columns import DELETED, HIVE_COLUMNS, POSITION_COLUMNS
@@ -27,8 +29,8 @@ TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False) -> list[str]:
     """Give the source columns an export selects, in order.
 
-    A stream's ROWTIME comes first, always; its event-time column is added when `columns` leaves it out. A
-    windowed table's bounds are part of its key and never left out.
+    A stream's ROWTIME comes first, always; its event-time column is added when `columns` leaves it out. The
+    bounds of a windowed source tell its rows apart and are never left out.
 
     Args:
         feed: The feed.
@@ -50,10 +52,11 @@ def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False
             if name not in known:
                 raise _unknown_column(feed, key, name, known)
     chosen = list(feed.columns) if feed.columns is not None else list(available)
+    bounds = [name for name in WINDOW_BOUNDS if name in available and name not in chosen]
     if isinstance(feed, StreamFeed):
         extra = [name for name in (feed.event_time, *feed.identity.columns) if name not in (*chosen, ROWTIME)]
-        return [ROWTIME, *(name for name in chosen if name != ROWTIME), *extra]
-    bounds = [name for name in WINDOW_BOUNDS if name in available and name not in chosen]
+        added = [*(name for name in bounds if name not in extra), *extra]
+        return [ROWTIME, *(name for name in chosen if name != ROWTIME), *added]
     return [*bounds, *chosen]
 
 
@@ -84,7 +87,9 @@ def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
     return names
 
 
-def stream_statement(feed: StreamFeed, columns: Sequence[str], days: Days, *, event_type: str) -> str:
+def stream_statement(
+    feed: StreamFeed, columns: Sequence[str], days: Days, *, event_type: str, forms: Sequence[Form] = ()
+) -> str:
     """Write the pull query that reads a stream's days.
 
     Args:
@@ -92,12 +97,13 @@ def stream_statement(feed: StreamFeed, columns: Sequence[str], days: Days, *, ev
         columns: Source columns in order.
         days: The window.
         event_type: ksqlDB type of the event-time column.
+        forms: How each column travels; none given means that all come as they are.
 
     Raises:
         ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
     """
     where = window_condition(feed, days, event_type=event_type)
-    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)} WHERE {where};"
+    return f"SELECT {_listed(columns, forms)} FROM {quote_identifier(feed.source)} WHERE {where};"
 
 
 def window_condition(feed: StreamFeed, days: Days, *, event_type: str) -> str:
@@ -126,20 +132,49 @@ def window_condition(feed: StreamFeed, days: Days, *, event_type: str) -> str:
     return f"({inside}) OR ({column} IS NULL AND {within_rowtime})"
 
 
-def push_statement(feed: Feed, columns: Sequence[str], *, where: str = "") -> str:
+def push_statement(feed: Feed, columns: Sequence[str], *, where: str = "", forms: Sequence[Form] = ()) -> str:
     """Write the push query that reads a source from its first row on, and then goes on."""
     condition = f" WHERE {where}" if where else ""
-    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)}{condition} EMIT CHANGES;"
+    return f"SELECT {_listed(columns, forms)} FROM {quote_identifier(feed.source)}{condition} EMIT CHANGES;"
 
 
-def table_statement(feed: Feed, columns: Sequence[str]) -> str:
+def table_statement(feed: Feed, columns: Sequence[str], forms: Sequence[Form] = ()) -> str:
     """Write the pull query that reads a whole table."""
-    return f"SELECT {_listed(columns)} FROM {quote_identifier(feed.source)};"
+    return f"SELECT {_listed(columns, forms)} FROM {quote_identifier(feed.source)};"
 
 
-def _listed(columns: Sequence[str]) -> str:
+def _listed(columns: Sequence[str], forms: Sequence[Form]) -> str:
     pseudo = (*TIME_COLUMNS, *POSITION_COLUMNS)
-    return ", ".join(name if name in pseudo else quote_identifier(name) for name in columns)
+    taken = {name.casefold() for name in columns}
+    aliases = (name for number in count(1) if (name := f"EXACT_{number}").casefold() not in taken)
+    listed = []
+    for name, form in zip(columns, forms or [PLAIN] * len(columns), strict=True):
+        column = name if name in pseudo else quote_identifier(name)
+        listed.append(f"STRUCT({WRAPPER} := {column}) AS {column}" if form.wrapped else column)
+        listed += [f"{part_expression(column, path)} AS {next(aliases)}" for path in form.parts]
+    return ", ".join(listed)
+
+
+def part_expression(value: str, path: Path, *, depth: int = 1) -> str:
+    """Write the expression of a part of a value: what lies in an ARRAY or MAP comes as an ARRAY.
+
+    Args:
+        value: Expression of the value.
+        path: Where the part is in it.
+        depth: How many lambdas are around it, and this one.
+    """
+    if not path:
+        return value
+    step, *rest = path
+    if step.into == "field":
+        return part_expression(f"{value}->{quote_identifier(step.name)}", tuple(rest), depth=depth)
+    if step == KEYS:
+        return f"MAP_KEYS({value})"
+    items = f"MAP_VALUES({value})" if step == VALUES else value
+    if not rest:
+        return items
+    inner = part_expression(f"X_{depth}", tuple(rest), depth=depth + 1)
+    return f"TRANSFORM({items}, X_{depth} => {inner})"
 
 
 def _between(column: str, low: str, high: str) -> str:

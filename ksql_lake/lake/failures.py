@@ -75,16 +75,17 @@ def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
 
 
 def record_failure(
-    storage: Storage, layout: FeedLayout, error: KsqlLakeError, *, at: datetime | None = None
+    storage: Storage, layout: FeedLayout, error: Exception, *, at: datetime | None = None
 ) -> None:
-    """Note a failed export; raises nothing."""
+    """Note a failed export, whatever ended it; raises nothing."""
     known = read_failures(storage, layout)
+    told = error if isinstance(error, KsqlLakeError) else _unexpected(error, layout.name)
     failure = Failure(
         at=(at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
         error=type(error).__name__,
-        message=error.message[:_LONGEST],
-        hint=error.hint[:_LONGEST],
-        where={name: str(value)[:_LONGEST] for name, value in error.where.items()},
+        message=told.message[:_LONGEST],
+        hint=told.hint[:_LONGEST],
+        where={name: str(value)[:_LONGEST] for name, value in told.where.items()},
     )
     noted = Failures(count=known.count + 1, newest=[*known.newest, failure][-KEPT:])
     # Number 0 is below every commit: should the process die in between, the next commit clears the folder.
@@ -98,6 +99,15 @@ def record_failure(
             storage.remove_folder(folder)
     except KsqlLakeError as unwritten:
         _log.warning("the failed export of %s could not be noted: %s", layout.name, unwritten.message)
+
+
+def _unexpected(error: Exception, feed: str) -> KsqlLakeError:
+    text = " ".join(str(error).split()) or "no message"
+    return KsqlLakeError(
+        f"unexpected {type(error).__name__}: {text}",
+        hint="This is a defect: run the export from a shell with --debug, and report the traceback.",
+        feed=feed,
+    )
 
 
 def clear_failures(storage: Storage, layout: FeedLayout) -> None:

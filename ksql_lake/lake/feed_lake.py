@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import reader
 from ksql_lake.lake.attempt import Attempt
@@ -128,7 +127,7 @@ class FeedLake:
         """Give the failed exports since the last success."""
         return read_failures(self.storage, self.layout)
 
-    def record_failure(self, error: KsqlLakeError) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Note that an export failed, for the report; raises nothing."""
         record_failure(self.storage, self.layout, error)
 

@@ -18,8 +18,18 @@ NOT_TEXT = (
     "wanted ones in the feed's `columns`."
 )
 LOST_DIGITS = (
-    "Inside a STRUCT the server sends DECIMAL as DOUBLE. Select the field as a column of its own (`S`->`F`) in "
-    "a derived stream, and export that."
+    "Inside a STRUCT the server sends DECIMAL as DOUBLE, which keeps 15 digits, and here it could not be asked "
+    "for the value by itself. Select it as a column of its own (`S`->`F`) in a derived stream and export that, "
+    "or leave the column out: name the wanted ones in the feed's `columns`."
+)
+MIDNIGHT = (
+    "ksqlDB takes 86400000 for 24:00:00, but the day of a Parquet TIME ends before. Correct the value where it "
+    "is produced or in a derived stream, or leave the column out: name the wanted ones in the feed's `columns`."
+)
+NANOSECONDS = (
+    "Are these nanoseconds? A TIMESTAMP counts milliseconds, and readers of Parquet bear the years -289000 to "
+    "+293000. Divide the value where it is produced or in a derived stream, or leave the column out: name the "
+    "wanted ones in the feed's `columns`."
 )
 FOREIGN = "This is not what a ksqlDB server sends: is there a proxy between, or was the response altered?"
 
@@ -69,11 +79,6 @@ VALUES = [
         '{"B":1,"C":1}',
         'column A: an object has a field "C" that the schema does not know',
     ),
-    (
-        "`A` STRUCT<`T` TIME>",
-        '{"T":86400000}',
-        "column A.T: 86400000 is out of range for a TIME (milliseconds of the day)",
-    ),
     ("`A` STRUCT<`D` DATE>", '{"D":"2025-01-15"}', 'column A.D: "2025-01-15" is not a DATE (days since 1970)'),
     (
         "`A` STRUCT<`M` MAP<INTEGER, STRING>>",
@@ -119,12 +124,49 @@ def test_text_that_arrow_cannot_hold_is_named(row: bytes, message: str) -> None:
     assert error("`A` STRING", row) == f"row 1, {message}\n{NOT_TEXT}"
 
 
-def test_a_decimal_that_a_struct_has_made_too_large_says_how_to_keep_its_digits() -> None:
-    """Where the server's double no longer fits the type, the way around it is named."""
-    row = frame('{"D":1.0E20}')
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("DECIMAL(20, 0)", "1.0E20"),
+        ("DECIMAL(38, 10)", "1.0E28"),
+        ("DECIMAL(18, 2)", "1.2345678901234568E15"),
+        ("DECIMAL(38, 10)", "1234567.0"),
+        ("DECIMAL(20, 0)", "1.0E15"),
+        ("DECIMAL(4, 2)", "100.0"),
+        ("DECIMAL(4, 2)", "1.005"),
+        ("DECIMAL(38, 38)", "0.5"),
+    ],
+)
+def test_a_decimal_that_a_struct_may_have_changed_is_refused(kind: str, value: str) -> None:
+    """Where a double may have been another DECIMAL the value is named, and the way around it."""
+    row = frame(f'{{"D":{value}}}')
 
-    assert error("`S` STRUCT<`D` DECIMAL(20, 0)>", row) == (
-        f"row 1, column S.D: 1.0E20 has more digits than DECIMAL(20, 0) holds\n{LOST_DIGITS}"
+    assert error(f"`S` STRUCT<`D` {kind}>", row) == (
+        f"row 1, column S.D: {value} may have been another {kind}\n{LOST_DIGITS}"
+    )
+
+
+def test_the_end_of_the_day_is_no_time() -> None:
+    """24:00:00, which ksqlDB takes and Parquet cannot hold, is named with what to do."""
+    assert error("`A` STRUCT<`T` TIME>", frame('{"T":86400000}')) == (
+        f"row 1, column A.T: 86400000 is out of range for a TIME (milliseconds of the day)\n{MIDNIGHT}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "where"),
+    [
+        ("`A` STRUCT<`T` TIMESTAMP>", '{"T":1735689600000000000}', "A.T: 1735689600000000000"),
+        ("`A` STRUCT<`T` TIMESTAMP>", '{"T":-9200000000000001}', "A.T: -9200000000000001"),
+        ("`A` TIMESTAMP", '"146140482-04-24T15:36:27.904"', 'A: "146140482-04-24T15:36:27.904"'),
+        ("`A` TIMESTAMP", '"292278994-08-17T07:12:55.807"', 'A: "292278994-08-17T07:12:55.807"'),
+    ],
+)
+def test_a_number_of_nanoseconds_is_no_timestamp(schema: str, value: str, where: str) -> None:
+    """What readers of Parquet could not bear is refused when it is read, by row, column and value."""
+    kind = "milliseconds since 1970" if "STRUCT" in schema else "yyyy-MM-dd'T'HH:mm:ss.SSS"
+    assert error(schema, frame("null"), frame(value)) == (
+        f"row 2, column {where} is out of range for a TIMESTAMP ({kind})\n{NANOSECONDS}"
     )
 
 

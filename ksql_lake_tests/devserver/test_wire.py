@@ -70,20 +70,31 @@ def test_known_doubles(database: duckdb.DuckDBPyConnection, value: str, text: st
     assert rendered(database, f"{value}::DOUBLE") == text
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
+@given(st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x10EFFF), max_size=50))
 @settings(deadline=None)
 def test_strings_survive_json(database: duckdb.DuckDBPyConnection, value: str) -> None:
-    """Any text comes back the same, on one line, non-ASCII characters as themselves."""
+    """Any text comes back the same, on one line, characters beyond U+FFFF as two escapes."""
     text = row_text([(Primitive.STRING, "v")], before="", after="")
     row = database.execute(f"SELECT {text} FROM (SELECT ?::VARCHAR AS v)", [value]).fetchone()
 
     assert row is not None
     assert json.loads(row[0]) == value
     assert "\n" not in row[0]
-    assert not [character for character in value if ord(character) > 127 and character not in row[0]]
+    assert not [character for character in value if 127 < ord(character) < 0x10000 and character not in row[0]]
+    assert all(ord(character) < 0x10000 for character in row[0])
 
 
 VALUES = {
+    "2e23::DOUBLE": "1.9999999999999998E23",
+    "-1e23::DOUBLE": "-9.999999999999999E22",
+    "DATE '0001-01-01 (BC)'": '"0000-01-01"',
+    "make_timestamp_ms(-62135596800000)": '"0001-01-03T00:00:00.000"',
+    "make_timestamp_ms(-62135596800001)": '"0001-01-02T23:59:59.999"',
+    "make_timestamp_ms(-62170156800000)": '"0002-11-30T00:00:00.000"',
+    "make_timestamp_ms(-12219292800001)": '"1582-10-04T23:59:59.999"',
+    "make_timestamp_ms(253402300800000)": '"10000-01-01T00:00:00.000"',
+    "'a' || chr(128512) || 'b'": r'"a\uD83D\uDE00b"',
+    "'a' || chr(1110077) || 'z'": r'"a\uD83Dz"',
     "TRUE": "true",
     "9223372036854775807": "9223372036854775807",
     "12345678901234567890.1234567890::DECIMAL(38, 10)": "12345678901234567890.1234567890",

@@ -46,7 +46,7 @@ def listen(
     if isinstance(feed, StreamFeed) and days is not None and sighted and question.placed:
         lasts = {number: part.end - 1 for number, part in ends.items() if part.start < part.end}
         where = positioned(feed, days, known, event_type=question.event_type, since=sent.began, lasts=lasts)
-        statement = push_statement(feed, question.columns, where=where)
+        statement = push_statement(feed, question.columns, where=where, forms=question.forms)
         sent = Sent(client, question, statement, read_at, ends)
     table = not isinstance(feed, StreamFeed)
     with _started(sent, table=table) as listening, Beacon(client, feed) as beacon:

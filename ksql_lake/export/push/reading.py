@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import ProtocolError
 from ksql_lake.export.evidence import push_evidence
 from ksql_lake.export.plan import ExportPlan
@@ -23,7 +22,7 @@ from ksql_lake.export.push.beacon import Beacon
 from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
 from ksql_lake.export.push.placing import Placing
 from ksql_lake.export.push.runs import Run, runs
-from ksql_lake.export.question import Question, answered_columns
+from ksql_lake.export.question import Question, answer_decoder
 from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
 from ksql_lake.feeds.columns import DELETED, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
@@ -88,20 +87,19 @@ class PushReading:
         beacon: Beacon,
     ) -> None:
         question = sent.question
-        received = answered_columns(question, listening.header.schema_text)
+        self._decoder = answer_decoder(question, listening.header.schema_text)
         self.known = known
         self.statement = sent.statement
         self.read_at = sent.read_at
         self.rows = 0
         self.verdict: Verdict | None = None
         self.on_wait: Callable[[], None] = lambda: None
-        self.log_schema = _lake_schema(received, question)
+        self.log_schema = _lake_schema(self._decoder.columns, question)
         self.schema = _landed(self.log_schema, question, plan.feed)
         self._plan = plan
         self._question = question
         self._client = sent.client
         self._listening = listening
-        self._decoder = RowDecoder(received)
         self._log_arrow = arrow_schema(self.log_schema)
         self._began = sent.began
         self._ends = sent.ends

@@ -1,0 +1,197 @@
+"""Every value that ksqlDB would send inexactly lands as it is in the source, by pull and by push."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ksql_lake.devserver.process import DevServer
+from ksql_lake.errors import ConfigError, DecodeError
+from ksql_lake.export import Progress, export_feed
+from ksql_lake.feeds.model import Feed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.report import Status
+from ksql_lake.schema import arrow_schema, parse_schema
+from ksql_lake.settings import load_settings
+from ksql_lake_tests.export.push.server import DAYS, FIRST, Server, feed
+from ksql_lake_tests.report.lakes import report_on
+
+MONEY = Decimal("1234567890123456.78")
+LONG = Decimal("9999999999999999999999999999.9999999999")
+COLUMNS = """N INTEGER, T TIME, TA ARRAY<TIME>, TM MAP<STRING, TIME>,
+    ST STRUCT<`a b` DECIMAL(38, 10), T TIME, `IN` STRUCT<M DECIMAL(18, 2), L ARRAY<DECIMAL(18, 2)>>>,
+    AA ARRAY<STRUCT<M DECIMAL(18, 2)>>, MM MAP<STRING, STRUCT<M DECIMAL(18, 2)>>,
+    SM STRUCT<P MAP<STRING, DECIMAL(18, 2)>>"""
+ROW = {
+    "N": 1,
+    "T": "00:00:01.500",
+    "TA": ["00:00:01.999", None, "23:59:59.999"],
+    "TM": {"k": "12:00:00.001", "none": None},
+    "ST": {"a b": str(LONG), "T": "00:00:00.007", "IN": {"M": str(MONEY), "L": [str(MONEY), None]}},
+    "AA": [{"M": str(MONEY)}, None, {"M": None}, {"M": "0.07"}],
+    "MM": {"b": {"M": str(MONEY)}, "a": None, "c": {"M": None}},
+    "SM": {"P": {"x": str(MONEY), "y": None}},
+}
+LANDED = {
+    "N": 1,
+    "T": time(0, 0, 1, 500_000),
+    "TA": [time(0, 0, 1, 999_000), None, time(23, 59, 59, 999_000)],
+    "TM": {"k": time(12, 0, 0, 1000), "none": None},
+    "ST": {"a b": LONG, "T": time(0, 0, 0, 7000), "IN": {"M": MONEY, "L": [MONEY, None]}},
+    "AA": [{"M": MONEY}, None, {"M": None}, {"M": Decimal("0.07")}],
+    "MM": {"b": {"M": MONEY}, "a": None, "c": {"M": None}},
+    "SM": {"P": {"x": MONEY, "y": None}},
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of its own."""
+    with DevServer.start() as running:
+        yield Server(running.url)
+
+
+def landed(root: Path, wanted: Feed, *versions: str) -> list[dict[str, Any]]:
+    """Give the rows of a dataset, MAPs as dictionaries, without ROWTIME and partition columns."""
+    rows = Lake(root).feed(wanted).dataset(partitions=versions or None).to_table().to_pylist()
+    for row in rows:
+        for name in ("ROWTIME", "year", "month", "day", "version"):
+            row.pop(name, None)
+        for name in ("TM", "MM"):
+            row[name] = dict(row[name]) if row[name] is not None else None
+        if row["SM"] is not None:
+            row["SM"] = {"P": dict(row["SM"]["P"])}
+    return list(rows)
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_a_stream_lands_exactly_and_once(server: Server, tmp_path: Path, extraction: str) -> None:
+    """DECIMALs and TIMEs in every place arrive with all their digits; a second export brings nothing."""
+    server.ksql(f"CREATE STREAM VALS_{extraction} ({COLUMNS}) WITH (KAFKA_TOPIC='{extraction}', PARTITIONS=1);")
+    nothing = dict.fromkeys(ROW) | {"N": 2}
+    server.append(f"VALS_{extraction.upper()}", {"ROWTIME": FIRST, **ROW}, {"ROWTIME": FIRST + 1, **nothing})
+    wanted = feed(f"vals_{extraction}", extraction=extraction)
+    first, *later = [server.export(tmp_path, wanted) for _ in range(3)]
+
+    assert first.new == 2
+    assert [each.new for each in later] == [0, 0]
+    assert landed(tmp_path, wanted) == [LANDED, nothing]
+    assert [column.name for column in first.schema or ()] == ["ROWTIME", *ROW]
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_a_table_lands_exactly(server: Server, tmp_path: Path, extraction: str) -> None:
+    """Tables have the same values; a deleted row takes nothing of the others with it."""
+    name, source = f"TABLE_{extraction.upper()}", "SOURCE " if extraction == "pull" else ""
+    keyed = COLUMNS.replace("N INTEGER", "N INTEGER PRIMARY KEY")
+    server.ksql(f"CREATE {source}TABLE {name} ({keyed}) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);")
+    nothing = dict.fromkeys(ROW) | {"N": 2}
+    server.append(name, {**ROW, "N": 3}, {"N": 3, "@tombstone": True}, nothing, ROW)
+    wanted = feed(name.lower(), kind="table", extraction=extraction)
+    for _ in range(2):
+        server.export(tmp_path, wanted)
+
+    for version in ("v1", "v2"):
+        rows = landed(tmp_path, wanted, version)
+        assert sorted(rows, key=lambda row: int(row["N"])) == [LANDED, nothing]
+
+
+def test_time_keys_of_a_pulled_table_stay_apart(server: Server, tmp_path: Path) -> None:
+    """Keys that differ below a second are as many rows in the lake as in the table."""
+    server.ksql("CREATE SOURCE TABLE CLOCK (K TIME PRIMARY KEY, V INT) WITH (KAFKA_TOPIC='clock');")
+    server.append("CLOCK", *({"K": f"00:00:0{n // 1000}.{n % 1000:03}", "V": n} for n in (0, 1000, 1500, 1999)))
+    wanted = feed("clock", kind="table", extraction="pull")
+    server.export(tmp_path, wanted)
+
+    table = Lake(tmp_path).feed(wanted).dataset().to_table()
+    found = sorted(zip(table.column("V").to_pylist(), table.column("K").to_pylist(), strict=True))
+    assert found == [(n, time(0, 0, n // 1000, n % 1000 * 1000)) for n in (0, 1000, 1500, 1999)]
+
+
+def test_time_keys_of_changes_are_refused(server: Server, tmp_path: Path) -> None:
+    """A push query brings deleted TIME keys in whole seconds: nothing is asked, and the way out is told."""
+    server.ksql("CREATE TABLE CLOCKS (K TIME PRIMARY KEY, V INT) WITH (KAFKA_TOPIC='clocks');")
+    with pytest.raises(ConfigError) as caught:
+        server.export(tmp_path, feed("clocks", kind="table"))
+
+    assert str(caught.value) == (
+        "feed clocks, column K: a push query brings the TIME key K of a deleted row without its milliseconds"
+        ", so rows of the same second cannot be told apart\nDerive a table whose key is not a TIME, or that a "
+        "pull query can read, and export that one: there the milliseconds arrive."
+    )
+    assert not server.asked("CLOCKS")
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_the_end_of_a_day_is_refused_by_name(server: Server, tmp_path: Path, extraction: str) -> None:
+    """24:00:00, for which a server has no text, arrives wrapped and is named; other columns still land."""
+    name = f"NIGHT_{extraction.upper()}"
+    server.ksql(f"CREATE STREAM {name} (N INT, T TIME) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);")
+    server.append(name, {"ROWTIME": FIRST, "N": 1, "T": "24:00:00"}, {"ROWTIME": FIRST, "N": 2, "T": "00:00"})
+    with pytest.raises(DecodeError, match="row 1, column T: 86400000 is out of range for a TIME"):
+        server.export(tmp_path, feed(name.lower(), extraction=extraction))
+
+    assert server.export(tmp_path, feed(name.lower(), extraction=extraction, columns=["N"])).new == 2
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_a_windowed_stream_has_its_bounds(server: Server, tmp_path: Path, extraction: str) -> None:
+    """Rows that differ in nothing but their window stay two, also where `columns` does not name the bounds."""
+    name = f"WIN_{extraction.upper()}"
+    server.ksql(
+        f"CREATE STREAM {name} (U STRING KEY, N BIGINT) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1, "
+        "WINDOW_TYPE='TUMBLING', WINDOW_SIZE='1 HOUR');"
+    )
+    hours = [(FIRST - 3_600_000, FIRST), (FIRST, FIRST + 3_600_000)]
+    server.append(
+        name, *({"ROWTIME": FIRST, "U": "u", "N": 1, "WINDOWSTART": a, "WINDOWEND": b} for a, b in hours)
+    )
+    whole = feed(name.lower(), extraction=extraction)
+    part = feed(f"{name.lower()}_part", source=name, extraction=extraction, columns=["N"])
+    for wanted in (whole, part):
+        assert [server.export(tmp_path, wanted).new for _ in range(2)] == [2, 0]
+        table = Lake(tmp_path).feed(wanted).dataset().to_table()
+        bounds = [table.column(bound).cast("int64").to_pylist() for bound in ("WINDOWSTART", "WINDOWEND")]
+        assert sorted(zip(*bounds, strict=True)) == hours
+    assert table.column_names[:4] == ["ROWTIME", "N", "WINDOWSTART", "WINDOWEND"]
+
+
+def test_an_unexpected_error_is_a_failed_export(server: Server, tmp_path: Path) -> None:
+    """Whatever ends an export is noted for the report; an interruption is not, and a success clears it."""
+    server.ksql("CREATE STREAM ODD (N INT, AT TIMESTAMP) WITH (KAFKA_TOPIC='odd', PARTITIONS=1);")
+    server.append("ODD", {"ROWTIME": FIRST, "N": 1, "AT": "2025-01-06T00:00:00"})
+    wanted = feed("odd", extraction="pull")
+    schema = parse_schema("`ROWTIME` TIMESTAMP, `N` INTEGER, `AT` TIMESTAMP")
+    # A file of an earlier release, with nanoseconds where milliseconds should be: nothing compares with it.
+    moment = pa.array([FIRST], pa.timestamp("ms", tz="UTC"))
+    columns = [moment, pa.array([1], pa.int32()), pa.array([FIRST * 1_000_000], moment.type)]
+    rows = pa.RecordBatch.from_arrays(columns, schema=arrow_schema(schema))
+    read = ReadFacts(source="ODD", statement="SELECT ...;", read_at="2025-02-01T00:00:00.000+00:00")
+    with Lake(tmp_path).feed(wanted).stage(schema, read=read, days=(DAYS.first, DAYS.last)) as staging:
+        staging.write(rows)
+        staging.commit()
+
+    with pytest.raises(Exception, match="Conversion Error") as caught:
+        server.export(tmp_path, wanted)
+    noted = Lake(tmp_path).feed(wanted).failures()
+    assert (noted.count, noted.newest[0].error) == (1, type(caught.value).__name__)
+    assert noted.newest[0].message.startswith(f"unexpected {type(caught.value).__name__}: Conversion Error")
+    assert noted.newest[0].where == {"feed": "odd"}
+    report = report_on(tmp_path, wanted)
+    assert report.status is Status.FAILED
+    assert "1 failed export, the last" in report.reason
+    assert "Conversion Error" in report.reason
+
+    def interrupt(_progress: Progress) -> None:
+        raise InterruptedError
+
+    with KsqlClient(load_settings(ksqldb_url=server.url)) as client, pytest.raises(InterruptedError):
+        export_feed(wanted, client, Lake(tmp_path), days=DAYS, on_progress=interrupt)
+    assert Lake(tmp_path).feed(wanted).failures().count == 1
