@@ -148,8 +148,8 @@ def event_times(batch: pa.RecordBatch, event_time: str, unit: str = "ms") -> Mil
         times, parts = UNITS[unit]
         # What lies beyond all days anyway must not come back into them by overflowing.
         most = np.iinfo(np.int64).max // times
-        values = np.clip(np.asarray(events.fill_null(0)), -most, most) * times // parts
-        events = pc.if_else(pc.is_valid(events), pa.array(values), pa.scalar(None, pa.int64()))
+        scaled = np.clip(np.asarray(events.fill_null(0)), -most, most) * times // parts
+        events = pc.if_else(pc.is_valid(events), pa.array(scaled), pa.scalar(None, pa.int64()))
     if events.null_count:
         events = pc.coalesce(events, batch.column("ROWTIME").cast(pa.int64()))
     values: Milliseconds = events.to_numpy(zero_copy_only=False)
