@@ -35,7 +35,7 @@ class Position:
     @property
     def known(self) -> bool:
         """Whether the query has seen anything of the partition; an empty one looks like one not yet fetched."""
-        return self.end >= 0
+        return self.end > 0
 
     @property
     def caught_up(self) -> bool:
