@@ -81,6 +81,8 @@ class CaughtUp:
         self._told_at: float | None = None
         self._partitions: dict[int, _Partition] = {}
         self._seen: dict[int, int] = {}
+        self._old_rows_at: dict[int, float] = {}
+        self._passed_at: dict[int, float] = {}
         self._firsts: Mapping[int, int] = {}
 
     def step(self, seconds: float) -> None:
@@ -97,7 +99,10 @@ class CaughtUp:
         self._any_row = True
         if old:
             self._old_row_at = self._clock
-        self._seen.update(seen or {})
+        for number, offset in (seen or {}).items():
+            if old and offset < self._firsts.get(number, offset + 1):
+                self._old_rows_at[number] = self._clock
+            self._seen[number] = offset
 
     def lit(self, firsts: Mapping[int, int]) -> None:
         """Say which offsets are surely from after the query began: Kafka partition -> the first of them."""
@@ -172,11 +177,10 @@ class CaughtUp:
         waiting = [
             part
             for number, part in parts.items()
-            if not self._passed(number, part) and not part.resting(self._clock, self._quiet)
+            if not self._passed(number, part)
+            and not (part.resting(self._clock, self._quiet) and self._arrived(number))
         ]
-        # Rows that the query has handed out may still be on their way.
-        arrived = self._clock - self._old_row_at >= self._quiet * REST_SHARE
-        if started and arrived and not waiting and len(parts) >= max(self._count, 1):
+        if started and not waiting and len(parts) >= max(self._count, 1):
             return Verdict(
                 "positions", f"every partition of {self._topic} was read to its end: {self._numbers()}"
             )
@@ -192,7 +196,20 @@ class CaughtUp:
     def _passed(self, number: int, part: _Partition) -> bool:
         """Whether a partition was read to a row that came after the query began."""
         first = self._firsts.get(number)
-        return first is not None and max(self._seen.get(number, -1), part.position.committed) >= first
+        if first is None:
+            return False
+        if self._seen.get(number, -1) >= first:
+            return True
+        if part.position.committed < first:
+            return False
+        # The query has handed out everything up to there, but it may still be on its way.
+        since = self._passed_at.setdefault(number, self._clock)
+        return self._clock - since >= self._quiet * REST_SHARE and self._arrived(number)
+
+    def _arrived(self, number: int) -> bool:
+        """Whether no row of a partition from before the query began has come for a while."""
+        last = self._old_rows_at.get(number, -self._quiet) if self._seen else self._old_row_at
+        return self._clock - last >= self._quiet * REST_SHARE
 
     def _numbers(self) -> str:
         told = sorted(self._partitions.items())

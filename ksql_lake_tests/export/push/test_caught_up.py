@@ -1,4 +1,4 @@
-"""Promises about judging that a push query has caught up: pure, time is told."""
+"""Promises about judging that a push query has caught up: pure, the time is passed in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ksql_lake.errors import ServerUnavailableError
 from ksql_lake.export.push.caught_up import CaughtUp
 from ksql_lake.ksqldb import Position
+from ksql_lake.ksqldb.offsets import LogOffsets
 
 QUIET = 10.0
 AT_END = {0: Position(5, 5), 1: Position(8, 8)}
@@ -142,23 +143,66 @@ def test_a_busy_partition_is_caught_up_by_a_young_row() -> None:
 
 
 def test_handed_out_beyond_a_young_row_is_as_good_as_seen() -> None:
-    """A row that a condition keeps back is told of by the positions alone."""
+    """Positions alone report a row that a condition keeps back; what was on its way gets time to come."""
     judged = judge(partitions=1)
     judged.lit({0: 18})
     judged.told({0: Position(30, 17)})
     assert judged.verdict() is None
     judged.told({0: Position(31, 18)})
-    assert judged.verdict() is not None
-
-
-def test_the_last_mark_of_a_transaction_is_no_row() -> None:
-    """One offset short of the end is accepted, after a whole quiet period."""
-    judged = judge()
-    judged.told({0: Position(5, 5), 1: Position(8, 7)})
-    wait(judged, 9)
+    assert judged.verdict() is None
+    wait(judged, 4)
+    judged.heard(old=True, seen={0: 16})
+    wait(judged, 4)
     assert judged.verdict() is None
     wait(judged, 1)
     assert judged.verdict() is not None
+
+
+def test_one_record_short_is_short() -> None:
+    """Ends are those of records, so a partition that is one offset short has a record to come."""
+    judged = judge()
+    judged.told({0: Position(5, 5), 1: Position(8, 7)})
+    wait(judged, 119)
+    assert judged.verdict() is None
+
+
+def test_rows_on_their_way_are_waited_for() -> None:
+    """A partition at its end counts only when none of its rows has come for half a quiet period."""
+    judged = judge()
+    judged.told(AT_END)
+    wait(judged, 6)
+    judged.heard(old=True, seen={1: 6})
+    wait(judged, 4)
+    assert judged.verdict() is None
+    judged.heard(old=True, seen={1: 7})
+    wait(judged, 4)
+    assert judged.verdict() is None
+    wait(judged, 1)
+    assert judged.verdict() is not None
+
+
+def test_rows_at_the_ends_of_the_log_prove_it() -> None:
+    """As soon as a row came from the end of every partition that is not empty, nothing is waited for."""
+    ends = {0: LogOffsets(0, 5, 0), 1: LogOffsets(3, 8, 0), 2: LogOffsets(4, 4, 0)}
+    judged = CaughtUp(topic="t", partitions=3, quiet=QUIET, patience=120, ends=ends)
+    judged.heard(old=True, seen={0: 4, 1: 6})
+    assert judged.verdict() is None
+    judged.heard(old=True, seen={1: 7})
+    verdict = judged.verdict()
+    assert verdict is not None
+    assert verdict.judged_by == "offsets"
+
+
+def test_silence_before_the_known_ends_is_no_end() -> None:
+    """Where the log's ends are known and not reached, a quiet period is not enough; it takes the patience."""
+    judged = CaughtUp(topic="t", partitions=1, quiet=QUIET, patience=120, ends={0: LogOffsets(0, 5, 0)})
+    judged.heard(old=True, seen={0: 3})
+    wait(judged, 119)
+    assert judged.verdict() is None
+    wait(judged, 1)
+    verdict = judged.verdict()
+    assert verdict is not None
+    assert verdict.judged_by == "silence"
 
 
 @given(
