@@ -23,6 +23,7 @@ from ksql_lake.devserver.plan import QueryPlan
 from ksql_lake.devserver.properties import outlives
 from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
 from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
+from ksql_lake.devserver.transactions import committed, endless, reads_committed, stable
 
 KEEPALIVE_SECONDS = 1.0
 SLOW_STEP_SECONDS = 0.05
@@ -74,6 +75,7 @@ class QueryAnswer:
         self._endless = any(fault.kind == "endless" for fault in self.faults)
         self.query.listed = not any(fault.kind == "no_positions" for fault in self.faults)
         self._framed = self.row_chunks and not self.framing.gathered
+        self._commits = self.query.plan.source.kind == "STREAM" and reads_committed(self.query.properties)
         self._tail: tuple[RowBatch, int] | None = None
 
     def _hurries(self, fault: Fault) -> bool:
@@ -194,13 +196,44 @@ class QueryAnswer:
                     yield batch
             return
         end = source.rows
-        async with aclosing(self._scan(0, end)) as batches:
+        rows = self._committed(end) if self._commits else self._scan(0, end)
+        async with aclosing(rows) as batches:
             async for batch in batches:
                 yield batch
         if self._overshoots and source.rows > end:
             async with aclosing(self._scan(end, source.rows, overshoot=True)) as batches:
                 async for batch in batches:
                     yield batch
+        await self._wait_for_ever()
+
+    async def _committed(self, end: int) -> AsyncGenerator[RowBatch, None]:
+        """Rows up to arrival number `end` that were not aborted; waits while a transaction is open."""
+        plan = self.query.plan
+        held = await self._stable(end)
+        async with aclosing(self._scan(0, end, plan=committed(plan, above=None, below=held))) as batches:
+            async for batch in batches:
+                yield batch
+        if not held:
+            return
+        while not self.query.over and await self._stable(end):
+            self.query.arrived.clear()
+            if await self._stable(end):
+                await self.query.arrived.wait()
+        async with aclosing(self._scan(0, end, plan=committed(plan, above=held, below={}))) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _stable(self, end: int) -> dict[int, int]:
+        return await self.queries.with_cursor(lambda cursor: stable(self.query.plan.source, end, cursor))
+
+    async def _wait_for_ever(self) -> None:
+        """A partition that holds nothing a reader gets has an end that a pull never sees."""
+        source = self.query.plan.source
+        never = await self.queries.with_cursor(
+            lambda cursor: endless(source, committed=self._commits, cursor=cursor)
+        )
+        if never:
+            await self.query.pause(None)
 
     def _frame(self, values: str) -> str:
         row = self.framing.before_row + values + self.framing.after_row
@@ -210,9 +243,11 @@ class QueryAnswer:
         sql = rows_sql(plan, self.framing, span=(0, 0), chunked=self._framed)
         return self.queries.batches(self.query, sql)
 
-    async def _scan(self, first: int, last: int, *, overshoot: bool = False) -> AsyncGenerator[RowBatch, None]:
+    async def _scan(
+        self, first: int, last: int, *, overshoot: bool = False, plan: QueryPlan | None = None
+    ) -> AsyncGenerator[RowBatch, None]:
         sql = rows_sql(
-            self.query.plan, self.framing, span=(first, last), chunked=self._framed, overshoot=overshoot
+            plan or self.query.plan, self.framing, span=(first, last), chunked=self._framed, overshoot=overshoot
         )
         async with aclosing(self.queries.batches(self.query, sql)) as batches:
             async for batch in batches:
@@ -221,10 +256,22 @@ class QueryAnswer:
     async def _pushed(self, body: Body) -> AsyncGenerator[RowBatch, None]:
         source = self.query.plan.source
         since = 0 if self.earliest else source.rows
+        held: dict[int, int] = {}
         while not self.query.over:
             self.query.arrived.clear()
             until = source.rows
-            if until > since:
+            if self._commits:
+                before, held = held, await self._stable(until)
+                for part in self._newly_committed((since, until), before, held):
+                    async with aclosing(part) as batches:
+                        async for batch in batches:
+                            yield batch
+                self.query.position = until
+                if until > since or before != held:
+                    since = until
+                    continue
+                await self._idle(body)
+            elif until > since:
                 async with aclosing(self._scan(since, until)) as batches:
                     async for batch in batches:
                         yield batch
@@ -234,6 +281,23 @@ class QueryAnswer:
                 return
             else:
                 await self._idle(body)
+
+    def _newly_committed(
+        self, span: tuple[int, int], before: dict[int, int], held: dict[int, int]
+    ) -> list[AsyncGenerator[RowBatch, None]]:
+        """The scans for what a reader of committed rows gets now: what was held back, then what has arrived.
+
+        Args:
+            span: Arrival numbers that are new.
+            before: Offsets from which on rows were held back until now.
+            held: The same from now on.
+        """
+        plan = self.query.plan
+        scans = [self._scan(*span, plan=committed(plan, above=None, below=held))] if span[1] > span[0] else []
+        released = {number: first for number, first in before.items() if held.get(number) != first}
+        if released:
+            scans.insert(0, self._scan(0, span[0], plan=committed(plan, above=released, below=held)))
+        return scans
 
     async def _idle(self, body: Body) -> None:
         """Wait for rows; the legacy writer shows every second that it is alive."""

@@ -15,7 +15,6 @@ from starlette.routing import Route
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.forwarding import PATH
 from ksql_lake.devserver.doors import Doors
-from ksql_lake.devserver.faults import FaultBoard
 from ksql_lake.devserver.gate import Gate
 from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.node import Node
@@ -36,7 +35,7 @@ def build_app(
         RefusedError: The options name an impossible server version.
     """
     version = parse_version(options.server_version)
-    faults = FaultBoard(options.faults)
+    faults = ledger.faults
     catalog.reach = faults.reach
     doors = Doors(options, catalog, running, faults, version, node, ledger)
     switches = Switches(catalog, running, faults, version, node, ledger)
@@ -70,6 +69,11 @@ def build_app(
             Route("/devserver", switches.about),
             Route("/devserver/queries", switches.queries),
             Route("/devserver/sources/{name}/rows", switches.append_rows, methods=["POST"]),
+            Route(
+                "/devserver/sources/{name}/transactions/{transaction}/{end}",
+                switches.end_transaction,
+                methods=["POST"],
+            ),
             Route("/devserver/node", switches.node_state),
             Route("/devserver/nodes/{number:int}/{action}", switches.act, methods=["POST"]),
             Route(PATH, doors.rows_for_another_node, methods=["POST"]),

@@ -257,10 +257,10 @@ class Catalog:
         """Add rows (see `storage.append`) and let every derived source follow; returns how many were added."""
         with self.lock:
             added = storage.append(source, arrivals, self.database)
-            self._follow(source)
+            self.follow(source)
             return added
 
-    def _follow(self, source: Source) -> None:
+    def follow(self, source: Source) -> None:
         """Let everything that reads a source read on, and what reads that."""
         self.on_append(source.name)
         for query in self.readers(source.name):
@@ -268,13 +268,13 @@ class Catalog:
             before = sink.rows
             advance(query, source, sink, self.reach(query, source), self.database)
             if sink.rows > before:
-                self._follow(sink)
+                self.follow(sink)
 
     def catch_up(self) -> None:
         """Let every query read as far as it may now."""
         with self.lock:
             for name in {query.source for query in self.queries.values()}:
-                self._follow(self.sources[name])
+                self.follow(self.sources[name])
 
     def drop(self, statement: Drop) -> bool:
         """Remove a source and the query that writes it; False when IF EXISTS found nothing.

@@ -74,6 +74,7 @@ class Source:
         rows: How many rows ever arrived; the next row's __SEQ.
         retention_ms: How long its topic keeps a row; -1 is for ever.
         starts: The first offset that each partition of its topic still has; a missing one is 0.
+        transactions: `transactions.Transaction` by the name its producer gave it.
         ends: The offset of each partition's next record; a missing one has none yet.
     """
 
@@ -94,6 +95,7 @@ class Source:
     retention_ms: int = RETENTION_MS
     starts: dict[int, int] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
+    transactions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[SourceColumn, ...]:

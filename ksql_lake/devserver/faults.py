@@ -120,25 +120,32 @@ class FaultBoard:
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._lock = threading.Lock()
         self._left: list[tuple[Fault, int | None]] = []
+        self._held: tuple[Fault, ...] = ()
         self.set(faults)
+        self.hold(faults)
 
     def set(self, faults: tuple[Fault, ...]) -> None:
-        """Replace all switches."""
+        """Replace all switches but those that hold persistent queries back."""
         with self._lock:
-            self._left = [(fault, fault.times) for fault in faults]
+            self._left = [(fault, fault.times) for fault in faults if fault.kind not in LAG_FAULTS]
+
+    def hold(self, faults: tuple[Fault, ...]) -> None:
+        """Replace the switches that hold persistent queries back, which all nodes of a service share."""
+        with self._lock:
+            self._held = tuple(fault for fault in faults if fault.kind in LAG_FAULTS)
 
     def current(self) -> list[Fault]:
         """What is on now, `times` showing what is left."""
         with self._lock:
-            return [
+            switched = [
                 fault if left is None else msgspec.structs.replace(fault, times=left)
                 for fault, left in self._left
             ]
+            return [*switched, *self._held]
 
     def take_for_query(self, source: str) -> tuple[Fault, ...]:
         """The faults the query that starts now has to suffer."""
-        others = (*REQUEST_FAULTS, *LAG_FAULTS)
-        return self._take(lambda fault: fault.kind not in others and fault.source in (None, source))
+        return self._take(lambda fault: fault.kind not in REQUEST_FAULTS and fault.source in (None, source))
 
     def take_for_request(self, *, query: bool, probe: bool) -> Fault | None:
         """The fault the request that arrives now has to suffer.
@@ -154,7 +161,7 @@ class FaultBoard:
     def reach(self, query: PersistentQuery, source: Source) -> Reach:
         """How far a persistent query may read; these switches stay on whatever happens."""
         names = (None, query.sink or query.source)
-        held = [fault for fault in self.current() if fault.kind in LAG_FAULTS and fault.source in names]
+        held = [fault for fault in self._held if fault.source in names]
         limits: dict[int, int] = {}
         for fault in held:
             if fault.kind == "lag":

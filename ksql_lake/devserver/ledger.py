@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ksql_lake.devserver import transactions
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.commands import Commands
 from ksql_lake.devserver.entities import Entity
+from ksql_lake.devserver.faults import Fault, FaultBoard
 from ksql_lake.devserver.intake import append_json_lines
 from ksql_lake.devserver.loading import load_folder
 from ksql_lake.devserver.parsing import parse_statements
@@ -28,6 +32,7 @@ class Ledger:
 
     commands: Commands
     catalog: Catalog
+    faults: FaultBoard
     submit: Callable[[Entry], Any] | None = None
 
     def statement(self, statement: Statement, host: str) -> Entity | None:
@@ -44,8 +49,13 @@ class Ledger:
         entity: Entity | None = self._change({"kind": "statement", "text": text, "host": host})
         return entity
 
-    def rows(self, name: str, body: bytes) -> int:
+    def rows(self, name: str, body: bytes, transaction: str | None = None) -> int:
         """Append JSON lines to a source; returns how many.
+
+        Args:
+            name: The source.
+            body: The lines.
+            transaction: They belong to this transaction, which is open until it is ended.
 
         Raises:
             RefusedError: They do not fit; then none is added.
@@ -54,7 +64,26 @@ class Ledger:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise bad_request(f"the rows are not UTF-8: {error}") from None
-        return int(self._change({"kind": "rows", "source": name, "lines": text}))
+        return int(self._change({"kind": "rows", "source": name, "lines": text, "transaction": transaction}))
+
+    def end_transaction(self, name: str, transaction: str, partitions: list[int], *, commit: bool) -> None:
+        """Commit or abort a transaction.
+
+        Args:
+            name: The source.
+            transaction: Its name.
+            partitions: Where it began besides those of its rows: they get nothing but a marker.
+            commit: Its rows count.
+
+        Raises:
+            RefusedError: There is no open one, and no partition is given.
+        """
+        entry = {"kind": "end", "source": name, "transaction": transaction, "partitions": partitions}
+        self._change({**entry, "commit": commit})
+
+    def hold(self, faults: tuple[Fault, ...]) -> None:
+        """Replace the switches that hold persistent queries back."""
+        self._change({"kind": "hold", "faults": msgspec.to_builtins(faults)})
 
     def _change(self, entry: Entry) -> Any:
         entry = {**entry, "at": int(time.time() * 1000)}
@@ -71,10 +100,30 @@ class Ledger:
             match entry:
                 case {"kind": "statement", "text": text, "host": host}:
                     return [self.commands.execute(statement, host) for statement in parse_statements(text)][-1]
-                case {"kind": "rows", "source": name, "lines": lines}:
-                    return append_json_lines(name, lines.encode(), self.catalog)
+                case {"kind": "rows", "source": name, "lines": lines, "transaction": transaction}:
+                    return self._append(name, lines, transaction)
+                case {"kind": "end", "source": name, "transaction": transaction}:
+                    return self._end(name, transaction, entry["partitions"], commit=entry["commit"])
                 case {"kind": "sample", "rows": rows, "days": days}:
                     return load_sample(self.catalog, rows=rows, days=days)
                 case {"kind": "folder", "path": path}:
                     return load_folder(Path(path), self.catalog)
+                case {"kind": "hold", "faults": faults}:
+                    self.faults.hold(msgspec.convert(faults, tuple[Fault, ...]))
+                    return self.catalog.catch_up()
         raise bad_request(f"a server of this release does not know the entry {entry['kind']!r}")
+
+    def _append(self, name: str, lines: str, transaction: str | None) -> int:
+        source = self.catalog.describe(name)
+        if transaction is None:
+            return append_json_lines(name, lines.encode(), self.catalog)
+        with transactions.appending(source, transaction, self.catalog.database):
+            return append_json_lines(name, lines.encode(), self.catalog)
+
+    def _end(self, name: str, transaction: str, partitions: list[int], *, commit: bool) -> None:
+        source = self.catalog.describe(name)
+        if partitions:
+            transactions.open_one(source, transaction).partitions.update(partitions)
+        if not transactions.end(source, transaction, commit=commit):
+            raise bad_request(f"{name} has no open transaction {transaction!r}")
+        self.catalog.follow(source)

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -238,6 +239,15 @@ class RunningQueries:
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run blocking work beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    async def with_cursor(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run a short query beside the event loop."""
+
+        def run() -> T:
+            with closing(self._catalog.cursor()) as cursor:
+                return work(cursor)
+
+        return await self.in_thread(run)
 
     async def batches(self, query: RunningQuery, sql: str) -> AsyncGenerator[RowBatch, None]:
         """Run DuckDB and hand its rows out, one batch being made while one is sent."""

@@ -25,6 +25,7 @@ from ksql_lake.devserver.body import EXTENSION
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.membership import Membership
 from ksql_lake.devserver.commands import Commands
+from ksql_lake.devserver.faults import FaultBoard
 from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.loading import load_folder
 from ksql_lake.devserver.node import Node
@@ -160,7 +161,7 @@ def serve(options: Options) -> None:
         )
         running = RunningQueries(catalog)
         node = Node(catalog, Phases(options.phases), url=url, lag_reporting=options.lag_reporting)
-        ledger = Ledger(Commands(catalog, running, parse_version(options.server_version)), catalog)
+        ledger = Ledger(Commands(catalog, running, version), catalog, FaultBoard(options.faults))
         app = build_app(options, catalog, running, node, ledger)
         if options.sample:
             load_sample(catalog, rows=options.sample_rows, days=options.sample_days)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ksql_lake.devserver.catalog import Catalog
-from ksql_lake.devserver.columns import Source, quoted
+from ksql_lake.devserver.columns import Source
+from ksql_lake.devserver.partitioner import key_hash
 from ksql_lake.devserver.plan import QueryPlan
 
 
@@ -25,14 +26,6 @@ def restricted(plan: QueryPlan, partitions: frozenset[int], count: int) -> Query
         count: Into how many the store is cut.
     """
     numbers = ", ".join(map(str, sorted(partitions))) or "NULL"
-    place = "ROWPARTITION" if plan.source.partitions == count else f"(murmur_of_key % {count})"
+    source = plan.source
+    place = "ROWPARTITION" if source.partitions == count else f"{key_hash(source)} % {count}"
     return replace(plan, where=f"({plan.where}) AND {place} IN ({numbers})")
-
-
-def end_offsets(source: Source, catalog: Catalog) -> dict[int, int]:
-    """The offset behind the last record of each partition of a source's topic; none for an empty partition."""
-    with catalog.lock:
-        found = catalog.database.execute(
-            f"SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM {quoted(source.storage)} GROUP BY ALL"
-        ).fetchall()
-    return {int(partition): int(end) for partition, end in found}

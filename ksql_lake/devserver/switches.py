@@ -6,6 +6,7 @@ No ksqlDB server has them; a client that uses them is a test or a demo.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -33,20 +34,32 @@ class Switches:
     ledger: Ledger
 
     async def append_rows(self, request: Request) -> Response:
-        """POST /devserver/sources/NAME/rows: JSON lines."""
+        """POST /devserver/sources/NAME/rows: JSON lines; `?transaction=ID` puts them into one."""
         body = await request.body()
         name = request.path_params["name"]
-        added = await self.running.in_thread(self.ledger.rows, name, body)
+        added = await self.running.in_thread(
+            self.ledger.rows, name, body, request.query_params.get("transaction")
+        )
         return entity_response({"added": added})
+
+    async def end_transaction(self, request: Request) -> Response:
+        """POST .../sources/NAME/transactions/ID/commit or abort; `?partitions=0,2` gives those markers too."""
+        name, transaction = request.path_params["name"], request.path_params["transaction"]
+        end = request.path_params["end"]
+        if end not in ("commit", "abort"):
+            raise bad_request(f"a transaction ends with commit or abort, not {end!r}")
+        listed = request.query_params.get("partitions", "")
+        partitions = [int(part) for part in listed.split(",") if part.isdigit()]
+        work = partial(self.ledger.end_transaction, commit=end == "commit")
+        await self.running.in_thread(work, name, transaction, partitions)
+        return entity_response({"transaction": transaction, "end": end})
 
     async def fault_switches(self, request: Request) -> Response:
         """GET, PUT and DELETE /devserver/faults: a JSON array of `faults.Fault`."""
-        if request.method == "PUT":
-            self.faults.set(parse_faults(await request.body()))
-        elif request.method == "DELETE":
-            self.faults.set(())
         if request.method in ("PUT", "DELETE"):
-            await self.running.in_thread(self.catalog.catch_up)
+            faults = parse_faults(await request.body()) if request.method == "PUT" else ()
+            self.faults.set(faults)
+            await self.running.in_thread(self.ledger.hold, faults)
         return Response(msgspec.json.encode(self.faults.current()), media_type="application/json")
 
     async def node_state(self, _request: Request) -> Response:

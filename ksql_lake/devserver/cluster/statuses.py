@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.forwarding import asked
 from ksql_lake.devserver.node import Node
-from ksql_lake.devserver.stores import end_offsets, store_partitions
+from ksql_lake.devserver.stores import store_partitions
 
 Entity = dict[str, Any]
 UNKNOWN = -1
@@ -84,7 +84,7 @@ def cluster_status(node: Node, catalog: Catalog) -> Entity:
                 "standByStores": [],
                 "standByPartitions": [],
             }
-            lags[f"{query.id}#Aggregate-Aggregate-Materialize"] = _lags(owned, end_offsets(source, catalog))
+            lags[f"{query.id}#Aggregate-Aggregate-Materialize"] = _lags(owned, source.ends)
         status[host] = {
             "hostAlive": alive,
             "lastStatusUpdateMs": now,
