@@ -11,6 +11,7 @@
     │   ├── IncompleteResponseError  retry  the answer ended before it was complete
     │   ├── QueryFailedError ....... retry  an error inside an answer that had begun
     │   ├── StatementError ......... fix    the server refused the statement
+    │   ├── UnsendableError ........ fix    a row holds a value for which the server has no text
     │   ├── NotQueryableError ...... fix    the source cannot be read by a pull query
     │   ├── PropertyRefusedError ... fix    the server refuses a property that a query needs
     │   ├── QueryStalledError ...... fix    heartbeats, but no row and no end
@@ -195,6 +196,12 @@ class QueryFailedError(KsqlError):
 
 class StatementError(KsqlError):
     """The server understood the request and refused the statement."""
+
+    recovery = Recovery.FIX
+
+
+class UnsendableError(KsqlError):
+    """The server gave up at a row of which it cannot write one of the values, and will at every try."""
 
     recovery = Recovery.FIX
 

@@ -93,19 +93,28 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
     """Write a new feed file."""
     settings = load_settings()
+    store = FeedStore(settings.feeds_root)
     raw = _document(options)
+    if not options["name"]:
+        raw["name"] = feed_name(options["source"], taken=_taken(store, options["source"], settings))
     if offline:
         feed = _parsed(raw)
     else:
         with KsqlClient(_impatient(settings)) as client:
             feed = _checked(raw, client)
-    store = FeedStore(settings.feeds_root)
     if dry_run:
         click.echo(store.text(feed), nl=False)
         return
     click.echo(f"written: {store.add(feed)}")
     if feed.enabled:
         note(f"see what it would read with: ksql-lake plan --{feed.kind} {feed.name}", label="next")
+
+
+def _taken(store: FeedStore, source: str, settings: Settings) -> set[str]:
+    """Give the names of feeds of other sources; one of the same source is refused by its name."""
+    if not settings.feeds_root.is_dir():
+        return set()
+    return {file.feed.name for file in store.load().files if file.feed.source != source}
 
 
 def _impatient(settings: Settings) -> Settings:

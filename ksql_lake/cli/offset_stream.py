@@ -19,7 +19,7 @@ EARLIEST = {"auto.offset.reset": "earliest"}
 _NAME = r"(`(?:[^`]|``)+`|[A-Za-z_]\w*)"
 _FROM = re.compile(rf"\bFROM\s+{_NAME}", re.IGNORECASE)
 _QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'")
-_NARROWED = re.compile(r"\b(WHERE|JOIN|PARTITION\s+BY|GROUP\s+BY)\b", re.IGNORECASE)
+_NARROWED = re.compile(r"\b(WHERE|JOIN|GROUP\s+BY)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ def recognised(stream: SourceDescription) -> OffsetStream | None:
 
 
 def _alias(pseudo: str, text: str) -> str:
-    match = re.search(rf"\b{pseudo}`?\s+AS\s+{_NAME}", text, re.IGNORECASE)
+    # A server gives its statements back in words of its own: columns qualified, aliases without AS.
+    match = re.search(rf"\b{pseudo}`?\s+(?:AS\s+)?(?!(?:AS|FROM)\b){_NAME}", text, re.IGNORECASE)
     return _unquoted(match.group(1)) if match else ""
 
 

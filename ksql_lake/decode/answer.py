@@ -5,8 +5,9 @@ It refuses an answer whose columns are not those that the forms ask for.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 import pyarrow as pa
@@ -55,6 +56,7 @@ class AnswerDecoder:
         names: The source's columns, in the order in which they were asked for.
         forms: How each travels.
         moments: Those of them that hold epoch milliseconds as BIGINT, to become timestamps.
+        replace: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
 
     Attributes:
         columns: The source's columns with their own types.
@@ -65,7 +67,13 @@ class AnswerDecoder:
     """
 
     def __init__(
-        self, received: Schema, names: Sequence[str], forms: Sequence[Form], *, moments: Sequence[str] = ()
+        self,
+        received: Schema,
+        names: Sequence[str],
+        forms: Sequence[Form],
+        *,
+        moments: Sequence[str] = (),
+        replace: bool = False,
     ) -> None:
         self._arrivals = list(_arrivals(received, names, forms))
         self.columns = Schema(tuple(arrival.column for arrival in self._arrivals))
@@ -74,8 +82,13 @@ class AnswerDecoder:
         self._moments = [name for name in moments if name in names]
         if not self._plain:
             received = Schema(tuple(_as_received(received, self._arrivals)))
-        self._rows = RowDecoder(received)
+        self._rows = RowDecoder(received, replace=replace)
         self._received = received
+
+    @property
+    def replaced(self) -> int:
+        """How many texts were changed so that they are text."""
+        return self._rows.replaced
 
     def decode(
         self, data: Text, *, count: int, first_row: int, breaks: Positions | None = None
@@ -139,7 +152,7 @@ def _arrivals(received: Schema, names: Sequence[str], forms: Sequence[Form]) -> 
         if form.wrapped:
             if not isinstance(column.type, Struct) or [field for field, _ in column.type.fields] != [WRAPPER]:
                 raise _other_columns(received, names)
-            column = replace(column, type=column.type.fields[0][1])
+            column = dataclasses.replace(column, type=column.type.fields[0][1])
         if form_of(column.type, wrappable=not form.seconds) != form:
             raise ProtocolError(
                 f"column {name} was described as another type than it is answered with, {column.type.text}",
@@ -155,7 +168,7 @@ def _as_received(received: Schema, arrivals: Sequence[_Arrival]) -> Iterator[Col
     """Give the answer's columns with the types in which values come."""
     for arrival in arrivals:
         value, *parts = received.columns[arrival.at : arrival.at + 1 + len(arrival.form.parts)]
-        yield value if arrival.form == PLAIN else replace(value, type=as_sent(value.type))
+        yield value if arrival.form == PLAIN else dataclasses.replace(value, type=as_sent(value.type))
         yield from parts
 
 

@@ -40,20 +40,26 @@ class RowDecoder:
 
     Args:
         schema: The response's columns.
+        replace: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
 
     Raises:
         SchemaError: A column's type cannot be stored or cannot be read back from what the server writes.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, replace: bool = False) -> None:
         self.arrow_schema: pa.Schema = arrow_schema(schema)
         _refuse_unreadable(schema)
         self._placed = PlacedReader(schema, self.arrow_schema)
         self._columns = ColumnReader(schema, self.arrow_schema)
-        self._exact = ExactReader(schema, self.arrow_schema)
+        self._exact = ExactReader(schema, self.arrow_schema, replace=replace)
         self._doubts = 0
         self._resting = 0
         self._objects = Lock()
+
+    @property
+    def replaced(self) -> int:
+        """How many texts were changed so that they are text."""
+        return self._exact.replaced
 
     def decode(
         self, data: Text, *, count: int, first_row: int, breaks: Positions | None = None

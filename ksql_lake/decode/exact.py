@@ -8,6 +8,7 @@ paths step aside for a row that is only unusual, it decodes it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Schema, S
 Convert = Callable[[object], object]
 
 _FOREIGN = "This is not what a ksqlDB server sends: is there a proxy between, or was the response altered?"
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _IGNORED = ("sourceHost",)  # stands beside `row` when a request asked for debugging
 
 
@@ -36,9 +38,15 @@ class ExactReader:
     Args:
         schema: The response's columns.
         arrow: The same as Arrow has it.
+        replace: Whether what is no text inside of a text becomes U+FFFD instead of an error.
+
+    Attributes:
+        replaced: How many texts were changed that way.
     """
 
-    def __init__(self, schema: Schema, arrow: pa.Schema) -> None:
+    def __init__(self, schema: Schema, arrow: pa.Schema, *, replace: bool = False) -> None:
+        self.replaced = 0
+        self._replace = replace
         self._arrow = arrow
         self._names = schema.names
         self._converters = [converter(column.type, in_struct=False) for column in schema]
@@ -60,6 +68,8 @@ class ExactReader:
 
     def _row(self, line: bytes, row: int) -> list[object]:
         values = _values(line, row)
+        if self._replace:
+            values = [self._mended(value) for value in values]
         if len(values) != len(self._names):
             raise DecodeError(
                 f"expected {len(self._names)} values, one for each column, found {len(values)}",
@@ -74,6 +84,19 @@ class ExactReader:
                 path = name + "".join(reversed(misfit.path))
                 raise DecodeError(str(misfit), hint=misfit.hint, row=row, column=path) from None
         return converted
+
+    def _mended(self, value: Any) -> Any:
+        match value:
+            case Number():
+                return value
+            case str() if _NO_TEXT.search(value):
+                self.replaced += 1
+                return _NO_TEXT.sub("\ufffd", value)
+            case list():
+                return [self._mended(item) for item in value]
+            case dict():
+                return {self._mended(name): self._mended(item) for name, item in value.items()}
+        return value
 
 
 def _values(line: bytes, row: int) -> list[object]:

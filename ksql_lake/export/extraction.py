@@ -92,6 +92,11 @@ class Reading:
         return self.response.header.query_id
 
     @property
+    def replaced_texts(self) -> int:
+        """How many texts were changed so that they are text."""
+        return self._decoder.replaced
+
+    @property
     def bytes_read(self) -> int:
         """Response bytes so far."""
         return self.response.bytes_read

@@ -180,6 +180,8 @@ def summary(result: ExportResult) -> str:
         lines.append(f"the version has {shrunk_text(result.shrunk)} against the one before, read twice")
     if result.clock in ("client", "disputed"):
         lines.append(clock_text(result.clock))
+    if result.replaced_texts:
+        lines.append(f"{count_text(result.replaced_texts, 'text')} held half a character, now U+FFFD")
     if result.late:
         lines.append(f"late rows: {_listed(result)}")
     if result.removed:
@@ -259,4 +261,6 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
         facts["clock"] = result.clock
     if result.query_id:
         facts["query_id"] = result.query_id
+    if result.replaced_texts:
+        facts["replaced_texts"] = result.replaced_texts
     return facts

@@ -16,7 +16,13 @@ from functools import partial
 import msgspec
 import pyarrow as pa
 
-from ksql_lake.errors import KsqlLakeError, NotHereError, PropertyRefusedError
+from ksql_lake.errors import (
+    DecodeError,
+    KsqlLakeError,
+    NotHereError,
+    PropertyRefusedError,
+    UnsendableError,
+)
 from ksql_lake.export.clock import Beginning, timed
 from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
@@ -40,6 +46,8 @@ ProgressHook = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
 
+_MOST_BAD_DAYS = 20
+"""After how many days with rows that cannot be read no further ones are looked for: each costs some queries."""
 _MOVE_SECONDS = 2.0
 """How long nodes that move their work among themselves are left alone before the next try."""
 
@@ -50,19 +58,19 @@ class _Landing:
 
     extraction: Extraction
     lake: FeedLake
-    on_progress: ProgressHook | None
+    on_progress: ProgressHook
     attempt: int = 1
     suspicious: int | None = None
     sighted: bool = True
     settle: bool = False
-    stopped: Exception | None = None
-    """What was raised to interrupt the export, which is no failure of it."""
+    apart: bool = False
+    """A push query is to bring no other days' rows, among which one cannot be read."""
 
     def once(self) -> tuple[Commit, AnyReading]:
         """Read everything, stage it, commit it."""
         plan = self.extraction.plan
         known = self._known()
-        sighted = self.sighted and self._were_told()
+        sighted = self.sighted and (self.apart or self._were_told())
         began = Beginning()
         with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
             if isinstance(reading, PushReading):
@@ -88,7 +96,11 @@ class _Landing:
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
                 with span("commit"):
                     done = staging.commit(
-                        response_bytes=reading.bytes_read, version=pinned, pushed=pushed, evidence=evidence
+                        response_bytes=reading.bytes_read,
+                        version=pinned,
+                        pushed=pushed,
+                        evidence=evidence,
+                        replaced_texts=reading.replaced_texts,
                     )
                 return done, reading
 
@@ -125,21 +137,12 @@ class _Landing:
 
     def _tell(self, reading: AnyReading) -> None:
         feed = self.extraction.feed.name
-        self._report(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
+        self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
 
     def _note(self, line: str) -> None:
         """Show what is waited for."""
         _log.info("%s", line)
-        self._report(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
-
-    def _report(self, progress: Progress) -> None:
-        if self.on_progress is None:
-            return
-        try:
-            self.on_progress(progress)
-        except Exception as error:
-            self.stopped = error
-            raise
+        self.on_progress(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
 
     def _guard(self, staging: Staging, reading: AnyReading, level: str) -> float:
         """Return the share of rows that a snapshot has lost; a suspicious loss is looked at twice."""
@@ -171,40 +174,95 @@ def land(
         attempts: How often a retryable failure is tried in all; None takes the client's setting.
 
     Raises:
+        DecodeError, UnsendableError: A row cannot be read; the other days of a stream's window have landed.
         KsqlLakeError: The export failed; the lake shows what it showed before.
         Exception: The same; it is a defect, and noted like any other failure.
     """
-    with about(feed=extraction.feed.name), span("export") as told:
-        result = _land(extraction, lake, on_progress, attempts)
+    feed = extraction.feed
+    watched = _Watched(on_progress)
+    with about(feed=feed.name), span("export") as told:
+        try:
+            result = _land_around(extraction, lake, watched, attempts)
+            if result.commit is not None:
+                lake.feed(feed).clear_failures()
+        except KsqlLakeError as error:
+            lake.feed(feed).record_failure(error.at(feed=feed.name))
+            raise error from error.__cause__
+        except Exception as error:
+            if error is not watched.raised:
+                lake.feed(feed).record_failure(error)
+            raise
         told |= {"commit": result.commit, "read": result.read, "new": result.new, "attempts": result.attempts}
     return result
 
 
-def _land(
-    extraction: Extraction, lake: Lake, on_progress: ProgressHook | None, attempts: int | None
+@dataclass(slots=True)
+class _Watched:
+    """A hook, and what it raised: an interruption of the export and no failure of it.
+
+    Attributes:
+        apart: A row was met that cannot be read, so days are read apart.
+        bad_days: On how many days such rows were met.
+    """
+
+    hook: ProgressHook | None
+    raised: Exception | None = None
+    apart: bool = False
+    bad_days: int = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self.hook is None:
+            return
+        try:
+            self.hook(progress)
+        except Exception as error:
+            self.raised = error
+            raise
+
+
+def _land_around(
+    extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: int | None
 ) -> ExportResult:
+    """Land a window; where a row of it cannot be read, land the days that have no such row, then raise."""
+    try:
+        return _land(extraction, lake, on_progress, attempts)
+    except (DecodeError, UnsendableError) as error:
+        days = extraction.plan.days
+        if isinstance(error, UnsendableError):
+            error.at(columns=", ".join(extraction.question.doubtful) or None)
+        if days is None:
+            raise
+        on_progress.apart = True
+        on_progress.bad_days += len(days) == 1
+        if len(days) == 1 or on_progress.bad_days >= _MOST_BAD_DAYS:
+            raise error.at(feed=extraction.feed.name, partition=days) from error.__cause__
+        _log.warning("%s: %s; reading the days apart", extraction.feed.name, error.message)
+    first: DecodeError | UnsendableError | None = None
+    for half in days.halves():
+        part = Extraction(replace(extraction.plan, days=half), extraction.client)
+        try:
+            _land_around(part, lake, on_progress, attempts)
+        except (DecodeError, UnsendableError) as error:
+            first = first or error
+    if first is None:  # what could not be read is gone since
+        return _land(extraction, lake, on_progress, attempts)
+    raise first from first.__cause__
+
+
+def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: int | None) -> ExportResult:
     started, clock = datetime.now(UTC), time.monotonic()
     feed = extraction.feed
     result = ExportResult(feed, extraction.plan, started)
     if extraction.empty:
         return result
     feed_lake = lake.feed(feed)
-    landing = _Landing(extraction, feed_lake, on_progress)
-    try:
-        # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock:
-        # for a server that is down nothing is made on disk.
-        _ = extraction.question
-        with feed_lake.exclusive():
-            commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
-            removed = _retain(feed, feed_lake)
-            feed_lake.clear_failures()
-    except KsqlLakeError as error:
-        feed_lake.record_failure(error.at(feed=feed.name))
-        raise error from error.__cause__
-    except Exception as error:
-        if error is not landing.stopped:
-            feed_lake.record_failure(error)
-        raise
+    landing = _Landing(extraction, feed_lake, on_progress, apart=on_progress.apart)
+    # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock: for
+    # a server that is down nothing is made on disk.
+    _ = extraction.question
+    with feed_lake.exclusive():
+        commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
+        removed = _retain(feed, feed_lake)
     held, read = commit.state.readable(), commit.manifest.read
     return replace(
         result,
@@ -214,6 +272,7 @@ def _land(
         statement=reading.statement,
         caught_up=reading.verdict.text if isinstance(reading, PushReading) and reading.verdict else "",
         evidence=commit.manifest.read.evidence if commit.manifest.read else None,
+        replaced_texts=reading.replaced_texts,
         query_id=reading.query_id,
         schema=reading.schema,
         seconds=time.monotonic() - clock,

@@ -37,6 +37,11 @@ class Days:
     def __str__(self) -> str:
         return self.first.isoformat() if self.first == self.last else f"{self.first} to {self.last}"
 
+    def halves(self) -> tuple[Days, Days]:
+        """The days in two parts, the earlier one first; there must be two of them at least."""
+        middle = self.first + timedelta(days=len(self) // 2 - 1)
+        return Days(self.first, middle), Days(middle + timedelta(days=1), self.last)
+
     def keys(self) -> list[str]:
         """The partition keys of the days, in order."""
         return [(self.first + timedelta(days=offset)).isoformat() for offset in range(len(self))]

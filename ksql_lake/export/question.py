@@ -6,8 +6,9 @@ columns it does not have, a source that no pull query can read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ksql_lake.decode import AnswerDecoder
 from ksql_lake.decode.forms import PLAIN, Form, form_of
@@ -30,6 +31,8 @@ from ksql_lake.ksqldb import KsqlClient, QueryKind, SourceDescription, describe
 from ksql_lake.ksqldb.reach import reach
 from ksql_lake.schema import parse_schema, parse_type
 
+_TIMES = re.compile("TIME|DATE")
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -50,6 +53,8 @@ class Question:
         committed: Records of aborted and of open transactions are left out.
         readers: The sinks of the queries that read the source; what the server reports of them tells where its
             topic ends.
+        replace_text: Half a surrogate pair in a text becomes U+FFFD instead of an error.
+        doubtful: Columns that can hold a value which the server cannot write.
     """
 
     statement: str
@@ -65,6 +70,8 @@ class Question:
     derived: bool = False
     committed: bool = True
     readers: tuple[str, ...] = ()
+    replace_text: bool = False
+    doubtful: tuple[str, ...] = ()
 
     @property
     def key_lands(self) -> bool:
@@ -92,7 +99,13 @@ def answer_decoder(question: Question, schema_text: str) -> AnswerDecoder:
     Raises:
         ProtocolError: They do not have the columns that were asked for.
     """
-    return AnswerDecoder(parse_schema(schema_text), question.columns, question.forms, moments=TIME_COLUMNS)
+    return AnswerDecoder(
+        parse_schema(schema_text),
+        question.columns,
+        question.forms,
+        moments=TIME_COLUMNS,
+        replace=question.replace_text,
+    )
 
 
 def column_forms(
@@ -126,8 +139,18 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
         NotQueryableError: The feed says pull, and no pull query can read the source.
         KsqlError: The server does not know the source, or cannot be reached.
     """
+    source = describe(client, plan.feed.source)
+    question = _question(plan, client, source)
+    doubtful = [column.name for column in source.columns if _TIMES.search(column.type)]
+    return replace(
+        question,
+        replace_text=plan.feed.on_bad_text == "replace",
+        doubtful=tuple(name for name in doubtful if name in question.columns),
+    )
+
+
+def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -> Question:
     feed = plan.feed
-    source = describe(client, feed.source)
     _check_kind(feed, source)
     available = [column.name for column in source.columns]
     if source.window_type:

@@ -71,6 +71,7 @@ class ExportResult:
         statement: The query as sent.
         caught_up: What showed that a push query had caught up; empty for a pull query.
         evidence: Why the rows were taken for all of them; None when there was nothing to read.
+        replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
         query_id: As the server named it.
         schema: Columns of the rows in the lake's names; None when nothing was read.
         started_at: When it began by our clock (UTC).
@@ -94,6 +95,7 @@ class ExportResult:
     statement: str = ""
     caught_up: str = ""
     evidence: Evidence | None = None
+    replaced_texts: int = 0
     query_id: str | None = None
     schema: Schema | None = None
     seconds: float = 0.0
@@ -167,6 +169,7 @@ class ExportResult:
             "statement": self.statement,
             "caught_up": self.caught_up,
             "evidence": None if self.evidence is None else msgspec.to_builtins(self.evidence),
+            "replaced_texts": self.replaced_texts,
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "clock": self.clock,

@@ -6,11 +6,13 @@ It refuses to decide for anybody: a proposal is a text for a person to look at.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
 from ksql_lake.feeds import Feed, Feeds, feed_name, parse_feed
+from ksql_lake.feeds.columns import needed_renames
 from ksql_lake.feeds.model import EARLIEST
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
 from ksql_lake.ksqldb.reach import Extraction, reach
@@ -31,6 +33,7 @@ class UncoveredSource:
         extraction: What kind of query can read it: `pull` or `push`.
         reason: Why no pull query can; empty for `pull`.
         first_day: The first day a stream's topic may still hold.
+        rename: Names in the lake of the columns that cannot keep theirs.
     """
 
     name: str
@@ -39,6 +42,7 @@ class UncoveredSource:
     extraction: Extraction
     reason: str
     first_day: date
+    rename: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON-ready data."""
@@ -55,6 +59,8 @@ class UncoveredSource:
         raw = {"name": self.feed, "kind": self.kind, "source": self.name, **keys}
         if self.extraction == "push":
             raw["extraction"] = "push"
+        if self.rename:
+            raw["rename"] = dict(self.rename)
         return parse_feed(json.dumps(raw, default=str).encode())
 
 
@@ -83,6 +89,7 @@ def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[Uncovere
                 how.extraction,
                 how.reason,
                 _first_day(described, today),
+                needed_renames(source.kind, [column.name for column in described.columns]),
             )
         )
     return found

@@ -7,7 +7,7 @@ these. It refuses to know the source's real columns: those are compared at expor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ksql_lake.feeds.suggestion import did_you_mean
@@ -69,6 +69,28 @@ def column_problems(raw: Mapping[str, object]) -> list[Problem]:
     use = _read(raw)
     finders = (_twice, _unreadable, _missing, _reserved, _clashing)
     return [problem for find in finders for problem in find(use)]
+
+
+def needed_renames(kind: str, columns: Sequence[str]) -> dict[str, str]:
+    """Give the `rename` without which a source's columns would not fit the lake: column -> name there.
+
+    Args:
+        kind: `stream` or `table`.
+        columns: The source's columns, in order; of two that differ only in case the first keeps its name.
+    """
+    taken = {name.casefold() for name in HIVE_COLUMNS.get(kind, ())}
+    if kind == "stream":
+        taken.add(ROWTIME.casefold())
+    free = {name.casefold() for name in columns}
+    renames = {}
+    for column in columns:
+        name = column
+        while name.casefold() in taken or (name != column and name.casefold() in free):
+            name += "_"
+        taken.add(name.casefold())
+        if name != column:
+            renames[column] = name
+    return renames
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -190,6 +190,9 @@ class _FeedBase(_Strict):
     evidence: Literal["proven"] | None = None
     """`proven` refuses rows that cannot be shown to be all of them; null takes checked ones too."""
 
+    on_bad_text: Literal["refuse", "replace"] = "refuse"
+    """Half a surrogate pair in a text: `refuse` fails the export, `replace` writes U+FFFD and counts it."""
+
     columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
     """The columns to export, in this order; null means all of the source's."""
 
@@ -333,6 +336,7 @@ KEY_ORDER = (
     "extraction",
     "isolation",
     "evidence",
+    "on_bad_text",
     "start_date",
     "timezone",
     "event_time",

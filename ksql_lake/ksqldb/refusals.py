@@ -22,6 +22,7 @@ from ksql_lake.errors import (
     ServerUnavailableError,
     StatementError,
     UnauthorizedError,
+    UnsendableError,
     without_secrets,
 )
 from ksql_lake.ksqldb.events import ErrorMessage
@@ -46,6 +47,7 @@ _PROPERTY_REFUSED = (
     "Not recognizable as ksql, streams, consumer, or producer property",
     "Failed to coerce type of value",
 )
+_UNSENDABLE = "Failed to serialize buffer"
 _SESSION_REFUSED = "InvalidSessionTimeoutException"
 _INTERNAL = "encountered an internal error when processing the query"
 _PROPOSED = re.compile(r"you can do '(.+?)'\.?(?:\s|$)", re.DOTALL)
@@ -107,6 +109,11 @@ def failure(error: ErrorMessage, *, session_ms: int | None = None) -> KsqlError:
             names=(SESSION_TIMEOUT,),
             session_ms=session_ms,
             hint=_PROPERTY_HINT,
+        )
+    if _UNSENDABLE in text:
+        return UnsendableError(
+            "the server cannot write a value of this row, so it never gets further",
+            hint="Leave the column out: name the wanted ones in the feed's `columns`.",
         )
     for found in (_not_queryable(error.message[:_LOOKED_AT]), _not_now(text)):
         if found is not None:

@@ -146,6 +146,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         event_time: What decided a row's day (streams); empty in commits of older releases.
         clock: Whose clock bounds `read_at`; where it is `disputed` the reading closes no day.
         clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
+        replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
     """
 
     source: str
@@ -165,6 +166,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time: str = ""
     clock: Clock = ""
     clock_ahead: float = 0.0
+    replaced_texts: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -276,4 +278,4 @@ def check_read(read: ReadFacts) -> None:
     """
     check_moments(read.read_at)
     check_days(day for day in (read.first_day, read.last_day) if day is not None)
-    check_numbers(read.rows, read.response_bytes)
+    check_numbers(read.rows, read.response_bytes, read.replaced_texts)

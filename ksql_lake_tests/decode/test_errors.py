@@ -14,8 +14,8 @@ RECREATED = (
     "out: name the wanted ones in the feed's `columns`."
 )
 NOT_TEXT = (
-    "Arrow and Parquet text is UTF-8. Clean the value where it is produced, or leave the column out: name the "
-    "wanted ones in the feed's `columns`."
+    "Arrow and Parquet text is UTF-8. Clean the value where it is produced, set `on_bad_text` to replace in "
+    "the feed file (such characters become U+FFFD, and are counted), or leave the column out with `columns`."
 )
 LOST_DIGITS = (
     "Inside a STRUCT the server sends DECIMAL as DOUBLE, which keeps 15 digits, and here it could not be asked "

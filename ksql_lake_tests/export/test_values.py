@@ -20,7 +20,7 @@ from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.report import Status
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.export.push.server import DAYS, FIRST, Server, feed
+from ksql_lake_tests.export.push.server import DAY, DAYS, FIRST, Server, feed
 from ksql_lake_tests.report.lakes import report_on
 
 MONEY = Decimal("1234567890123456.78")
@@ -195,3 +195,49 @@ def test_an_unexpected_error_is_a_failed_export(server: Server, tmp_path: Path) 
     with KsqlClient(load_settings(ksqldb_url=server.url)) as client, pytest.raises(InterruptedError):
         export_feed(wanted, client, Lake(tmp_path), days=DAYS, on_progress=interrupt)
     assert Lake(tmp_path).feed(wanted).failures().count == 1
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_half_a_character_is_refused_or_replaced_and_counted(
+    server: Server, tmp_path: Path, extraction: str
+) -> None:
+    """A lone surrogate fails its day by row and column, or becomes U+FFFD and a number in the commit."""
+    name = f"HALF_{extraction.upper()}"
+    columns = "N INT, S STRING, M MAP<STRING, STRING>"
+    server.ksql(f"CREATE STREAM {name} ({columns}) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);")
+    server.append(
+        name,
+        {"ROWTIME": FIRST, "N": 1, "S": "whole \U0001f600", "M": {"\U0001f600": "\u00e9"}},
+        {"ROWTIME": FIRST + 1, "N": 2, "S": "a\ud83dz", "M": {"k\ude00": "\ud83d"}},
+    )
+    with pytest.raises(DecodeError, match=r'row 2, column S: "a\\ud83dz" holds bytes or half a surrogate'):
+        server.export(tmp_path, feed(name.lower(), extraction=extraction))
+    wanted = feed(name.lower(), extraction=extraction, on_bad_text="replace")
+    first, second = server.export(tmp_path, wanted), server.export(tmp_path, wanted)
+
+    assert (first.new, second.new, first.replaced_texts) == (2, 0, 3)
+    rows = Lake(tmp_path).feed(wanted).dataset().to_table().to_pylist()
+    assert [row["S"] for row in rows] == ["whole \U0001f600", "a\ufffdz"]
+    assert [row["M"] for row in rows] == [[("\U0001f600", "\u00e9")], [("k\ufffd", "\ufffd")]]
+    state = Lake(tmp_path).feed(wanted).state()
+    assert state.last_read is not None
+    assert "replaced_texts" in first.as_dict()
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_one_bad_row_does_not_stop_other_days(server: Server, tmp_path: Path, extraction: str) -> None:
+    """All days but the bad row's land, at every export; the failure names the day and stays."""
+    name = f"DAYS_{extraction.upper()}"
+    server.ksql(f"CREATE STREAM {name} (N INT, T TIME) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);")
+    times = ["00:00", "24:00:00", "00:01", "00:02"]
+    rows = ({"ROWTIME": FIRST + day * DAY, "N": day, "T": text} for day, text in enumerate(times))
+    server.append(name, *rows)
+    wanted = feed(name.lower(), extraction=extraction)
+    for number in range(2):
+        with pytest.raises(
+            DecodeError, match=r"partition 2025-01-07, row \d, column T: 86400000 is out of range"
+        ):
+            server.export(tmp_path, wanted)
+        assert Lake(tmp_path).feed(wanted).failures().count == number + 1
+        table = Lake(tmp_path).feed(wanted).dataset().to_table()
+        assert sorted(table.column("N").to_pylist()) == [0, 2, 3]

@@ -117,6 +117,11 @@ class PushReading:
         return self._listening.header.query_id
 
     @property
+    def replaced_texts(self) -> int:
+        """How many texts were changed so that they are text."""
+        return self._decoder.replaced
+
+    @property
     def bytes_read(self) -> int:
         """Response bytes so far."""
         return self._listening.bytes_read
