@@ -1,7 +1,7 @@
 """Which columns of a file may carry statistics: all but those of floating-point numbers that hold a NaN.
 
-Arrow leaves NaN out of a column's smallest and largest value. DuckDB, where NaN is the greatest number, and Spark
-trust both values and skip the rows; so such a column has none. Its NULLs are counted in the footer's note instead.
+Arrow leaves NaN out of a column's smallest and largest value. DuckDB, where NaN is the greatest number, and
+Spark trust both values and skip the rows; so such a column has none. Its NULLs are counted in the footer.
 """
 
 from __future__ import annotations

@@ -66,7 +66,15 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _PLACES = {"D": "D", "list": "L[1]", "struct": "S.x", "map": "M['k']"}
-_CONDITIONS = ["isnan({0})", "{0} = 'NaN'::DOUBLE", "{0} > 10", "{0} >= 25", "{0} <= 3", "{0} IS NULL", "{0} < -5"]
+_CONDITIONS = [
+    "isnan({0})",
+    "{0} = 'NaN'::DOUBLE",
+    "{0} > 10",
+    "{0} >= 25",
+    "{0} <= 3",
+    "{0} IS NULL",
+    "{0} < -5",
+]
 
 
 @pytest.mark.usefixtures("small_groups")
@@ -75,7 +83,7 @@ _CONDITIONS = ["isnan({0})", "{0} = 'NaN'::DOUBLE", "{0} > 10", "{0} >= 25", "{0
 def test_plain_duckdb_finds_what_a_filter_asks_for(
     tmp_path_factory: pytest.TempPathFactory, values: list[float | None], at_once: int
 ) -> None:
-    """Wherever NaNs come in a file, flat or nested, a filter over the file gives the rows it gives in memory."""
+    """Wherever NaNs come in a file, flat or nested, a filter over the file gives what it gives in memory."""
     path = _write(tmp_path_factory.mktemp("nan"), values, at_once=at_once)
     held = pq.read_table(path)
     assert held.column("ID").to_pylist() == list(range(len(values)))
@@ -84,14 +92,18 @@ def test_plain_duckdb_finds_what_a_filter_asks_for(
         for place in _PLACES.values():
             for condition in _CONDITIONS:
                 where = condition.format(place)
-                told = connection.sql(f"SELECT ID FROM read_parquet('{path}') WHERE {where} ORDER BY ID").fetchall()
-                assert told == connection.sql(f"SELECT ID FROM held WHERE {where} ORDER BY ID").fetchall(), where
+                told = connection.sql(
+                    f"SELECT ID FROM read_parquet('{path}') WHERE {where} ORDER BY ID"
+                ).fetchall()
+                assert told == connection.sql(f"SELECT ID FROM held WHERE {where} ORDER BY ID").fetchall(), (
+                    where
+                )
 
 
 @pytest.mark.usefixtures("small_groups")
 @pytest.mark.parametrize("place", [0, 45, 99], ids=["first", "in the middle", "last"])
 def test_only_columns_with_nan_go_without_statistics(tmp_path: Path, place: int) -> None:
-    """Every other column keeps its smallest and largest value, and the footer counts the NULLs of those without."""
+    """Every other column keeps its statistics, and the footer counts the NULLs of those without."""
     values: list[float | None] = [float(number) for number in range(100)]
     values[place], values[50] = NAN, None
 
