@@ -101,7 +101,7 @@ def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, lis
     """Give the options of `read_parquet` and the select terms by which rows get their path columns.
 
     DuckDB takes every folder called `x=y` for a column `x`, those above the lake too, and lets it win over the
-    column of the file. Below such a folder the path columns are parts of the file's name; DuckDB leaves out files
+    column of the file. Below such a folder the path columns are parts of the file name; DuckDB leaves out files
     by that as well, but not by what it joins with.
 
     Args:
