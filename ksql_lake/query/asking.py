@@ -213,7 +213,7 @@ def _check_question(connection: duckdb.DuckDBPyConnection, statement: duckdb.Sta
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, holdings: Holdings) -> None:
-    """Let a connection read the files of the lake's feeds, and no other file, address or variable, from now on."""
+    """Let a connection read the files of the lake's feeds and no other file, address or variable."""
     folders = ", ".join(sql_text(f"{holdings.lake.storage.uri(kind)}/") for kind in ("streams", "tables"))
     connection.execute(f"SET allowed_directories = [{folders}]")
     connection.execute("SET python_enable_replacements = false")

@@ -103,8 +103,8 @@ def test_csv_and_json_hold_every_digit(said: Said) -> None:
             "M": f"{BIG}.0001",
             "Y": "AP8A",
             "P": {"a": "1.10", "b": None},
-            "AT": "23:59:59",
-            "ROWTIME": "2025-01-15T00:00:00.000000Z",
+            "AT": "23:59:59.000",
+            "ROWTIME": "2025-01-15T00:00:00.000Z",
             "nan": "NaN",
             "deep": [{"d": "-Infinity"}],
             "twice": 1,
@@ -116,11 +116,15 @@ def test_csv_and_json_hold_every_digit(said: Said) -> None:
 
 @pytest.mark.parametrize("name", ["r.csv", "r.json", "r.parquet", "r.txt"])
 def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -> None:
-    """The file is written whole, in the place of an older one, and a note says so."""
+    """The file is written whole, in the place of an older one where that is meant, and a note says so."""
     path = tmp_path / name
     path.write_text("old")
+    refused = said("FROM users_versions", "--output", str(path))
+    assert refused[0] == 2
+    assert "this file is there already, and this command did not write it" in refused[2]
+    assert path.read_text() == "old"
 
-    code, out, err = said("FROM users_versions", "--output", str(path))
+    code, out, err = said("FROM users_versions", "--output", str(path), "--force")
 
     assert (code, out, err) == (
         0,
@@ -136,6 +140,11 @@ def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -
     count: Callable[[], int] = counts[path.suffix[1:]]
     assert count() == 12
     assert [found.name for found in tmp_path.iterdir()] == [name]
+    # What it wrote itself it writes again, until somebody else changes it.
+    assert said("FROM users_versions", "--output", str(path))[0] == 0
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert said("FROM users_versions", "--output", str(path))[0] == 2
 
 
 def test_appending_and_broken_pipes(every: EveryType, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_column_may_have_any_name(tmp_path: Path, name: str, identity: str) ->
     schema = parse_schema(f"`ROWTIME` TIMESTAMP, `ID` BIGINT, `{named[0]}` BIGINT, {nested}")
 
     def row(number: int) -> dict[str, Any]:
-        whole = dict.fromkeys(schema.names, {"part": number, "ID": -number, "path": "p"})
+        whole = {name: {"part": number, "ID": -number, "path": "p"} for name in schema.names}
         return {**whole, "ROWTIME": 1_736_121_600_000 + number, "ID": number, named[0]: number}
 
     held = Held(write(tmp_path / "held.parquet", [row(1), row(2)], schema), schema)
