@@ -94,8 +94,8 @@ def print_table(
             click.echo(line)
         return
     console = Console(highlight=False)
-    places = {header: at for at, header in enumerate(headers)}
-    cells = Cells(headers, rows, {places[each] for each in right}, {places[each] for each in flexible}, _STYLES)
+    places = [{at for at, header in enumerate(headers) if header in titles} for titles in (right, flexible)]
+    cells = Cells(headers, rows, *places, _STYLES)
     lines = table_lines(cells, console.width)
     print_lines(record_lines(cells, console.width) if lines is None else lines, console)
 

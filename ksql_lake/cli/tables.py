@@ -118,8 +118,8 @@ def _table(cells: Cells, widths: Mapping[int, int], *, gap_at: int | None) -> It
         for row in cells.rows
     ]
     apart = any(len(lines) > 1 for row in folded for lines in row.values())
-    for number, (row, parts) in enumerate(zip(cells.rows, folded, strict=True)):
-        if apart and number:
+    for row, parts in zip(cells.rows, folded, strict=True):
+        if apart:
             yield Text()
         styles = {at: cells.styles.get(row[at], "") for at in widths}
         for line in range(max(map(len, parts.values()))):

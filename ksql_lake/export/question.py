@@ -6,9 +6,11 @@ columns it does not have, a source that no pull query can read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError
+from ksql_lake.errors import ConfigError, NotQueryableError, ProtocolError, SchemaError
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.statement import (
     ROWTIME,
@@ -24,7 +26,7 @@ from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, SourceDescription, describe
 from ksql_lake.ksqldb.reach import reach
-from ksql_lake.schema import Schema, parse_schema
+from ksql_lake.schema import KsqlType, Schema, alike_fields, parse_schema, parse_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,35 @@ def answered_columns(question: Question, schema_text: str) -> Schema:
             f"but {', '.join(question.columns)} were asked for",
             hint="Is there a proxy in between that rewrites queries?",
         )
+    check_fields((column.name, column.type) for column in received)
     return received
+
+
+def check_fields(columns: Iterable[tuple[str, KsqlType]]) -> None:
+    """Refuse a STRUCT with fields that differ only in case.
+
+    Raises:
+        SchemaError: Names the two; DuckDB and Spark would take one for the other.
+    """
+    for name, kind in columns:
+        found = alike_fields(kind, name)
+        if found is not None:
+            raise SchemaError(
+                f"the fields {found[0]!r} and {found[1]!r} differ only in case, which DuckDB and Spark cannot "
+                "tell apart",
+                hint="Leave the column out with the feed's `columns`, or derive a stream on the server in which "
+                "one of the fields has another name.",
+                column=name,
+            )
+
+
+def _told_types(source: SourceDescription, wanted: Iterable[str]) -> Iterator[tuple[str, KsqlType]]:
+    """Give the types of columns as far as DESCRIBE tells them; the response's header tells all of them."""
+    told = {column.name: column.type for column in source.columns}
+    for name in wanted:
+        # Of a MAP's key no more is told than that there is one.
+        with suppress(SchemaError):
+            yield name, parse_type(told.get(name, "BIGINT").replace("MAP<?, ", "MAP<STRING, "))
 
 
 def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
@@ -107,6 +137,7 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
     if found.extraction == "push":
         raise NotQueryableError(found.reason, hint=found.fix, feed=feed.name)
     columns = wanted_columns(feed, available)
+    check_fields(_told_types(source, columns))
     names = tuple(lake_names(feed, columns))
     if isinstance(feed, StreamFeed):
         if plan.days is None:
@@ -145,6 +176,7 @@ def _push_question(
         needed = (*key, *(POSITION_COLUMNS if placed else (ROWTIME,)))
         if plan.timed and ROWTIME not in needed:
             needed = (*needed, ROWTIME)
+    check_fields(_told_types(source, landed))
     names = lake_names(feed, landed)
     extra = [name for name in needed if name not in landed]
     return Question(

@@ -15,7 +15,7 @@ from ksql_lake.lake.layout import Kind
 from ksql_lake.lake.manifest import FileEntry
 from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.lake.state import FeedState
-from ksql_lake.schema import Column, Primitive, Schema, parse_schema
+from ksql_lake.schema import Column, Primitive, Schema, alike_fields, parse_schema
 
 PATH_COLUMNS: Mapping[Kind, Mapping[str, str]] = {
     "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
@@ -89,6 +89,13 @@ def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequen
     for column in columns:
         own = names.get(column.name)
         value = "NULL" if own is None else sql_name(own)
+        if own is not None and (alike := alike_fields(held[own], own)):
+            # Of an older release: DuckDB would give the one for the other.
+            told = (
+                f"fields {alike[0]} and {alike[1]} differ only in case; read them with read_{kind}(as_='arrow')"
+            )
+            listed.append(f"error({sql_text(told)}) AS {sql_name(column.name)}")
+            continue
         if own is None or held[own] != column.type:
             value = f"CAST({value} AS {sql_type(column.type)})"
         listed.append(value if value == sql_name(column.name) else f"{value} AS {sql_name(column.name)}")
