@@ -102,7 +102,7 @@ def check_fields(columns: Iterable[tuple[str, KsqlType]]) -> None:
             raise SchemaError(
                 f"the fields {found[0]!r} and {found[1]!r} differ only in case, which DuckDB and Spark cannot "
                 "tell apart",
-                hint="Leave the column out with the feed's `columns`, or derive a stream on the server in which "
+                hint="Leave the column out with the feed's `columns`, or derive a stream on the server where "
                 "one of the fields has another name.",
                 column=name,
             )

@@ -89,12 +89,13 @@ def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequen
     for column in columns:
         own = names.get(column.name)
         value = "NULL" if own is None else sql_name(own)
-        if own is not None and (alike := alike_fields(held[own], own)):
+        if (alike := alike_fields(column.type, column.name)) is not None:
             # Of an older release: DuckDB would give the one for the other.
             told = (
                 f"fields {alike[0]} and {alike[1]} differ only in case; read them with read_{kind}(as_='arrow')"
             )
-            listed.append(f"error({sql_text(told)}) AS {sql_name(column.name)}")
+            value = "NULL" if own is None else f"error({sql_text(told)})"
+            listed.append(f"{value} AS {sql_name(column.name)}")
             continue
         if own is None or held[own] != column.type:
             value = f"CAST({value} AS {sql_type(column.type)})"

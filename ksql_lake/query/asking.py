@@ -244,16 +244,28 @@ def told(
     except duckdb.IOException as error:
         if output is not None and output in str(error):
             raise WriteError(_first_line(error), hint="Is there room, and a folder to write to?") from error
-        raise LakeError(
-            _first_line(error),
-            hint="If an export, a merge or a retention ran meanwhile, run it again; if not, `ksql-lake doctor` "
-            "tells what is missing.",
-        ) from error
+        raise LakeError(_first_line(error), hint=_READ_AGAIN) from error
     except duckdb.OutOfMemoryException as error:
-        hint = "Give it less to sort or to group, or a machine with more memory."
-        raise LakeError(_first_line(error), hint=hint) from error
+        raise LakeError(_first_line(error), hint=_ASK_LESS) from error
     except duckdb.Error as error:
         raise LakeError(str(error)) from error
+    except OSError as error:
+        # Rows that come through Arrow bring DuckDB's errors as texts.
+        kind = _ERROR.match(str(error))
+        if kind is None:
+            raise
+        hint = _ASK_LESS if kind.group(1) == "Out of Memory" else _READ_AGAIN
+        if kind.group(1) in {"IO", "Out of Memory"}:
+            raise LakeError(str(error).partition("\n")[0], hint=hint) from error
+        raise ConfigError(str(error)) from error
+
+
+_ERROR = re.compile(r"([A-Z][A-Za-z ]{1,30}) Error: ")
+_ASK_LESS = "Give it less to sort or to group, or a machine with more memory."
+_READ_AGAIN = (
+    "If an export, a merge or a retention ran meanwhile, run it again; if not, `ksql-lake doctor` tells what "
+    "is missing."
+)
 
 
 def _first_line(error: duckdb.Error) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from ksql_lake.errors import ConfigError, KsqlLakeError
+from ksql_lake.errors import ConfigError, KsqlLakeError, SchemaChangeError
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.equality import sql_name, sql_text
@@ -26,7 +26,7 @@ from ksql_lake.query.connection import create_views
 from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.snippet import literally
 from ksql_lake.query.view import View
-from ksql_lake.schema import Schema
+from ksql_lake.schema import Schema, alike_fields
 
 CONTENTS = "ksql_lake_catalog"
 """The view that tells a database of ours from others, and what is in it."""
@@ -100,6 +100,9 @@ def _folder(lake: Lake, path: Path, *, absolute: bool) -> str:
 
 def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[View]:
     about = feed.description or f"{feed.kind} {feed.source}"
+    for column in unified_columns(state)[0]:
+        if (alike := alike_fields(column.type, column.name)) is not None:
+            raise SchemaChangeError(f"fields {alike[0]} and {alike[1]} differ only in case", feed=feed.name)
     scan = _Scan(feed, folder, state, marked=marked)
     if feed.kind == "stream":
         rows = _stream(scan, state) if state.partitions else committed_rows(state, str)

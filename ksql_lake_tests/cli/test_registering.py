@@ -203,7 +203,7 @@ def test_a_missing_extra_is_named(lake: Lake, cli: Cli, project: Project, form: 
 
 @pytest.mark.parametrize("form", ["delta", "iceberg"])
 def test_one_feed_that_cannot_be_registered_does_not_stop_the_others(lake: Lake, cli: Cli, form: str) -> None:
-    """Columns of an older release that no table format can hold are one error; all other feeds are registered."""
+    """Columns of an older release that no table format can hold are one error; other feeds are registered."""
     schema = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `S` STRUCT<`x` BIGINT, `X` BIGINT>")
     row = {"ROWTIME": event(5)["ROWTIME"], "ID": 5, "S": {"x": 1, "X": 2}}
     land_rows(lake, stream_feed(), [row], schema=schema)

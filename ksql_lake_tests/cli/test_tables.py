@@ -86,7 +86,7 @@ def _piped(out: str, titles: list[str]) -> list[str]:
 def test_every_table_of_the_product_is_read_back_equal(
     cli: Cli, sample: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each command's table at 40, 46, ... 160 columns holds what it holds in a pipe, where nothing is folded."""
+    """Each command's table at 40, 46, ... 160 columns holds what it holds in a pipe."""
     sample.feed(
         {
             "name": "a_rather_long_feed_name_for_merchants",

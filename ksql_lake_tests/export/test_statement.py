@@ -107,7 +107,7 @@ def test_renamed_columns_have_their_new_names_in_the_lake() -> None:
 
 
 def test_fields_of_a_struct_that_differ_only_in_case_are_refused() -> None:
-    """The error names both by their paths and the ways out; readers of the lake would take one for the other."""
+    """The error names both by their paths and the ways out; readers would take one for the other."""
     kind = parse_type("ARRAY<STRUCT<`x` BIGINT, `X` STRING>>")
 
     check_fields([("A", parse_type("STRUCT<`x` BIGINT, `y` STRUCT<`X` BIGINT>>"))])
@@ -116,6 +116,6 @@ def test_fields_of_a_struct_that_differ_only_in_case_are_refused() -> None:
 
     assert str(caught.value) == (
         "column S: the fields 'S.x' and 'S.X' differ only in case, which DuckDB and Spark cannot tell apart\n"
-        "Leave the column out with the feed's `columns`, or derive a stream on the server in which one of the "
+        "Leave the column out with the feed's `columns`, or derive a stream on the server where one of the "
         "fields has another name."
     )
