@@ -75,6 +75,8 @@ def sql(  # noqa: PLR0913 - one argument per option
         raise click.UsageError("--limit is for the console; say LIMIT in the query")
     with notes_from_log():
         answer = ask(_text(query, file), safe=safe)
+    for remark in answer.remarks if answer is not None else ():
+        note(remark)
     if answer is None:
         note("the last statement gives no rows")
     elif output is not None:

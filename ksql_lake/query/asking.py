@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -19,11 +20,14 @@ from typing import BinaryIO
 import duckdb
 
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, WriteError
-from ksql_lake.feeds import Feed
+from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
+from ksql_lake.lake.days import DayRange, day_of
 from ksql_lake.lake.equality import sql_text
 from ksql_lake.query.connection import blank_connection, populate
-from ksql_lake.query.holdings import Holdings
+from ksql_lake.query.day_filters import days_asked_for
+from ksql_lake.query.day_range import be, days_text, unread_days
+from ksql_lake.query.holdings import UNKNOWN_START, Holdings
 from ksql_lake.query.json_terms import json_terms
 
 FORMATS = {
@@ -44,11 +48,19 @@ _SAYS_SOMETHING = frozenset({"SELECT", "EXPLAIN", "CALL", "PRAGMA", "MULTI", "EX
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the last statement gives; nothing has been computed yet."""
+    """What the last statement gives; nothing has been computed yet.
+
+    Attributes:
+        connection: Where it is computed.
+        relation: Its rows.
+        confined: Whether the connection may read the lake's files alone.
+        remarks: What whoever sees the answer has to know.
+    """
 
     connection: duckdb.DuckDBPyConnection
     relation: duckdb.DuckDBPyRelation
     confined: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -189,7 +201,29 @@ def ask(
             relation = connection.sql(statement.query)
     if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
         return None
-    return Answer(connection, relation, confined=safe)
+    remarks = tuple(_unread(statements[-1].query, holdings, named))
+    return Answer(connection, relation, confined=safe, remarks=remarks)
+
+
+def _unread(sql: str, holdings: Holdings, named: Callable[[Feed], bool]) -> Iterator[str]:
+    """Say which of the days that a query asks for no export has read: they look as if they were empty."""
+    if "where" not in sql.casefold():
+        return
+    for feed in holdings.feeds:
+        if not isinstance(feed, StreamFeed) or not named(feed):
+            continue
+        try:
+            state = holdings.lake.feed(feed).state()
+        except KsqlLakeError:
+            continue  # it has no view either, which is told
+        today = day_of(datetime.now(UTC), feed.zone)
+        # Without its file a feed's first day is not known.
+        oldest = min(map(date.fromisoformat, state.looked), default=today)
+        since = feed.start_date if feed.start_date > UNKNOWN_START else oldest
+        unread = unread_days(state, DayRange(since, today)) if since <= today else []
+        asked = days_asked_for(sql, feed.name, unread)
+        if asked:
+            yield f"{feed.name}: {days_text(asked)} of what is asked for {be(asked)} never read by an export"
 
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)

@@ -6,7 +6,7 @@ export has read, or one that was read before it ended, pass for a day that is em
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 
 from ksql_lake.errors import LakeError
@@ -48,7 +48,7 @@ def check_read(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> None
     if unread:
         export = f"ksql-lake export --stream {feed.name} {_dates(unread)}"
         raise LakeError(
-            f"{_told(unread)} {_be(unread)} never read, so nothing is known of the rows",
+            f"{days_text(unread)} {be(unread)} never read, so nothing is known of the rows",
             hint=f"Run: {export}. Or say allow_missing=True to read what there is.",
             feed=feed.name,
         )
@@ -64,7 +64,7 @@ def check_closed(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> No
     if opened:
         export = f"ksql-lake export --stream {feed.name} {_dates(opened)}"
         raise LakeError(
-            f"{_told(opened)} {_be(opened)} read before the day had ended, so rows may be missing",
+            f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing",
             hint=f"Run {export} after the day's end. Or say allow_open=True to read what there is.",
             feed=feed.name,
         )
@@ -75,12 +75,14 @@ def _ended(feed: StreamFeed, day: date, read_at: str) -> bool:
     return round(datetime.fromisoformat(read_at).timestamp() * 1000) >= end
 
 
-def _told(days: list[date]) -> str:
+def days_text(days: Sequence[date]) -> str:
+    """Give days as short ranges, the first three of them."""
     ranges = list(map(str, day_ranges(days)))
     return ", ".join(ranges[:3]) + (f" and {len(ranges) - 3} more ranges of days" if len(ranges) > 3 else "")
 
 
-def _be(days: list[date]) -> str:
+def be(days: Sequence[date]) -> str:
+    """Give the verb: was, or were."""
     return "was" if len(days) == 1 else "were"
 
 
