@@ -181,18 +181,19 @@ def _compare(
     if key.names:
         # First of all: of a row that came twice, only one may look for its match among the held ones.
         identifying = [column for column in schema if column.name in key.names]
-        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying, key)
+        _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
         repeated = _repeats(connection, chunk)
     for shape, files in shapes.items():
         # A file from before the key's columns existed is compared like whole rows, on the columns it has.
         keyed = bool(key.names) and set(shape.names).issuperset(key.names)
-        staged = [chunk[number].path for number in sorted({number for number, _ in files})]
-        older = [path for _, path in files]
+        owners = sorted({number for number, _ in files})
+        staged = _Files([chunk[number].path for number in owners], schema.names)
+        older = _Files([path for _, path in files], shape.names)
         for unique in (True, False) if keyed and key.without else (keyed,):
             compared, rebuilt = _compared(schema, shape, key.names if unique else shape.names)
             listed = _listed(compared, always=rebuilt)
             among = "true" if not (keyed and key.without) else f"{'NOT ' if unique else ''}({key.without})"
-            for share in _shares(connection, [*staged, *older], compared):
+            for share in _shares(connection, [*staged.paths, *older.paths], compared):
                 rows = f"({share}) AND {among}"
                 _drop_matches(connection, staged, older, listed, unique=unique, share=rows)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
@@ -308,7 +309,7 @@ def _drop_matches(
 
 
 def _drop_repeats(
-    connection: duckdb.DuckDBPyConnection, staged: list[str], columns: list[Column], key: _Key
+    connection: duckdb.DuckDBPyConnection, staged: _Files, columns: list[Column], key: _Key
 ) -> None:
     names, terms = _listed(columns)
     share, alone = "true", ""

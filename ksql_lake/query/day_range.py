@@ -7,12 +7,13 @@ export has read, or one that was read before it ended, pass for a day that is em
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from ksql_lake.errors import LakeError
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedState
-from ksql_lake.lake.days import DayRange, day_ranges, day_start
+from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.days import DayRange, day_ranges
 
 
 def days_between(state: FeedState, first: str | None, last: str | None) -> list[date]:
@@ -34,7 +35,10 @@ def unread_days(state: FeedState, days: Iterable[date]) -> list[date]:
 def open_days(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> list[date]:
     """Give the days that were read, but before they had ended: more rows may have come since."""
     return [
-        day for day in days if (read_at := state.looked.get(day.isoformat())) and not _ended(feed, day, read_at)
+        day
+        for day in days
+        if day.isoformat() in state.looked
+        and not read_to_end(state.looked, day, feed.zone, now=datetime.now(UTC))
     ]
 
 
@@ -68,11 +72,6 @@ def check_closed(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> No
             hint=f"Run {export} after the day's end. Or say allow_open=True to read what there is.",
             feed=feed.name,
         )
-
-
-def _ended(feed: StreamFeed, day: date, read_at: str) -> bool:
-    end = day_start(day + timedelta(days=1), feed.zone)
-    return round(datetime.fromisoformat(read_at).timestamp() * 1000) >= end
 
 
 def days_text(days: Sequence[date]) -> str:

@@ -95,7 +95,7 @@ def test_days_include_both_ends(engine: str) -> None:
     assert days("2025-01-16", date(2025, 1, 17)) == {16, 17}
     assert days(date(2025, 1, 17)) == {17, 4}
     assert days(None, "2025-01-15") == {15}
-    assert days("2025-01-18", "2025-01-31") == set()
+    assert days("2025-01-18", "2025-01-18") == set()
 
 
 @pytest.mark.usefixtures("here")
@@ -104,7 +104,7 @@ def test_no_rows_have_types_too(engine: str) -> None:
     """A range without a day that has rows gives columns of the right types."""
     some, none = (
         read_stream("events", day, day, columns=["M", "year", "L"], as_=engine)
-        for day in ("2025-01-15", "2025-01-20")
+        for day in ("2025-01-15", "2025-01-18")
     )
 
     assert listed(none) == []
