@@ -1,17 +1,16 @@
 # ksql-lake as an image: code server, daemon, web server, Celery worker and command line, by the command it is given.
 # Build:  docker build --tag ksql-lake .
-# Every package has the version that the tests ran with (requirements.lock).
+# Every package is the very file, by its hash, that requirements.image.lock names.
 
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
-COPY requirements.lock requirements.build ./
-# Only what the build itself needs comes before the sources, so that a changed source does not install it anew.
+COPY requirements.image.lock ./
+# Only the packages come before the sources, so that a changed source does not install them anew.
 RUN python -m venv /opt/ksql-lake \
- && /opt/ksql-lake/bin/pip install --no-cache-dir --requirement requirements.build --constraint requirements.lock
+ && /opt/ksql-lake/bin/pip install --no-cache-dir --require-hashes --requirement requirements.image.lock
 COPY pyproject.toml README.md ./
 COPY ksql_lake ksql_lake
-RUN /opt/ksql-lake/bin/pip install --no-cache-dir --no-build-isolation --constraint requirements.lock \
-      ".[celery,devserver,kubernetes,object-store,telemetry]"
+RUN /opt/ksql-lake/bin/pip install --no-cache-dir --no-build-isolation --no-deps .
 
 FROM python:3.12-slim-bookworm
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).

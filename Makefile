@@ -15,7 +15,7 @@ install: $(READY) ## virtual environment with everything pinned
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ksql-lake needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -58,10 +58,16 @@ format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## resolve pyproject.toml anew into requirements.lock
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-strip-extras --no-emit-index-url \
+	--no-header --no-annotate
+
+lock: ## resolve pyproject.toml anew into requirements.lock and, for the image, requirements.image.lock
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --extra test --no-emit-index-url --no-header --no-annotate \
-		--output-file requirements.lock pyproject.toml requirements.build
+	$(COMPILE) --extra test --output-file requirements.lock pyproject.toml requirements.build
+	sed -nE 's/^([^ ;[]+)(\[[^]]*\])?(==[^ ;]+).*/\1\3/p' requirements.lock > $(VENV)/versions.txt
+	$(COMPILE) --universal --python-version 3.11 --constraint $(VENV)/versions.txt \
+		--extra celery --extra devserver --extra kubernetes --extra object-store --extra telemetry \
+		--output-file requirements.image.lock pyproject.toml requirements.build
 
 audit: $(READY) ## known vulnerabilities of every pinned package; needs the advisory database on the network
 	$(BIN)/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip

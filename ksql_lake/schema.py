@@ -325,6 +325,28 @@ def arrow_type(kind: KsqlType) -> pa.DataType:
             return pa.struct([pa.field(name, arrow_type(inner)) for name, inner in fields])
 
 
+def alike_fields(kind: KsqlType, path: str = "") -> tuple[str, str] | None:
+    """Give the paths of two fields of one STRUCT that differ only in case, at any depth; None without such.
+
+    Args:
+        kind: The type to look into.
+        path: What the paths begin with: the column's name.
+    """
+    match kind:
+        case Array(element):
+            return alike_fields(element, path)
+        case Map(key, value):
+            return alike_fields(key, path) or alike_fields(value, path)
+        case Struct(fields):
+            seen: dict[str, str] = {}
+            for name, _ in fields:
+                if (first := seen.setdefault(name.casefold(), name)) != name:
+                    return f"{path}.{first}", f"{path}.{name}"
+            return next((found for name, of in fields if (found := alike_fields(of, f"{path}.{name}"))), None)
+        case _:
+            return None
+
+
 def arrow_schema(schema: Schema) -> pa.Schema:
     """Give the Arrow schema of a response, every field nullable.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,9 +69,26 @@ def test_the_core_works_without_dagster(room: str) -> None:
     assert outcome.returncode == 0, outcome.stderr
 
 
-def test_the_lock_file_names_no_index() -> None:
-    """The pinned requirements can be installed from any index."""
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements.image.lock"])
+def test_a_lock_file_names_no_index_and_every_hash(name: str) -> None:
+    """The pinned packages can be installed from any index, and no file but the pinned ones."""
+    pinned = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+
+    assert len(pinned) > 100
+    for line in pinned:
         assert "://" not in line
         assert not line.startswith("-")
-        assert "==" in line
+        requirement, *hashes = line.split("--hash=")
+        assert "==" in requirement
+        assert hashes
+        assert all(re.fullmatch("sha256:[0-9a-f]{64} *", value) for value in hashes)
+
+
+def test_the_image_has_the_versions_the_tests_ran_with() -> None:
+    """No package of the image has another version than in the lock of the tests."""
+    tested, image = (
+        dict(re.findall(r"^([\w.-]+)(?:\[.*\])?==([^ ;]+)", (ROOT / name).read_text("utf-8"), re.MULTILINE))
+        for name in ("requirements.lock", "requirements.image.lock")
+    )
+
+    assert {name: version for name, version in image.items() if tested.get(name, version) != version} == {}

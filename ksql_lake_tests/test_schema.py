@@ -18,6 +18,7 @@ from ksql_lake.schema import (
     Primitive,
     Schema,
     Struct,
+    alike_fields,
     arrow_schema,
     arrow_type,
     parse_schema,
@@ -208,3 +209,18 @@ def test_what_parquet_cannot_store_is_refused_with_its_column() -> None:
         "column D: DECIMAL(50, 40) has more than the 38 digits that Parquet readers agree on\n"
         f"{LEAVE_OUT} Or cast it to a shorter DECIMAL in a derived stream."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("STRUCT<`x` BIGINT, `X` BIGINT>", ("S.x", "S.X")),
+        ("ARRAY<STRUCT<`a` MAP<STRING, STRUCT<`b` BIGINT, `C` BIGINT, `B` BIGINT>>>>", ("S.a.b", "S.a.B")),
+        ("MAP<STRUCT<`k` BIGINT, `K` BIGINT>, BIGINT>", ("S.k", "S.K")),
+        ("STRUCT<`x` STRUCT<`X` BIGINT>, `y` STRUCT<`x` BIGINT>>", None),
+        ("BIGINT", None),
+    ],
+)
+def test_fields_that_differ_only_in_case_are_found(text: str, found: tuple[str, str] | None) -> None:
+    """At any depth, each STRUCT for itself, and told by their paths."""
+    assert alike_fields(parse_type(text), "S") == found

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from ksql_lake.cli.output import note, waiting
-from ksql_lake.cli.whole_file import whole_file
+from ksql_lake.cli.whole_file import form_of, whole_file
 from ksql_lake.quantities import count_text
+from ksql_lake.query.asking import on_one_line
 from ksql_lake.query.diff import Snapshot, TableDiff
 from ksql_lake.query.diff import diff as compare_versions
 from ksql_lake.query.diff_documents import changes, json_text, write_parquet
 
-_SUFFIXES = {".json": "json", ".parquet": "parquet"}
+_SUFFIXES = {".json": "json", ".parquet": "parquet", ".txt": "console"}
 _MARKS = {"insert": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red")}
 
 _HELP = """Tell which rows were inserted, updated and deleted between two versions of a table, by key.
@@ -53,16 +54,19 @@ Examples:
 @click.option(
     "--limit", type=click.IntRange(0), default=20, show_default=True, help="Changes shown on the console."
 )
-def diff(*, table: str, old: str, new: str, form: str | None, output: Path | None, limit: int) -> None:
+@click.option("--force", is_flag=True, help="Let --output overwrite a file that this command did not write.")
+def diff(  # noqa: PLR0913 - one argument per option
+    *, table: str, old: str, new: str, form: str | None, output: Path | None, limit: int, force: bool
+) -> None:
     """Compare two versions of a table."""
-    form = form or (_SUFFIXES.get(output.suffix.lower(), "console") if output else "console")
+    form = form or form_of(output, _SUFFIXES)
     if form == "parquet" and output is None:
         raise click.UsageError("Parquet is no text; say where to: --output changes.parquet")
     with waiting(f"comparing versions of {table}"):
         difference = compare_versions(table, old, new)
     with difference:
         if output is not None:
-            with whole_file(output, "the diff") as path:
+            with whole_file(output, "the diff", force=force) as path:
                 _write(difference, form, path, limit)
             note(f"{output}: {_counts(difference)} as {form}", label="written")
         elif form == "json":
@@ -80,16 +84,25 @@ def _write(difference: TableDiff, form: str, path: Path, limit: int) -> None:
         if form == "json":
             file.writelines(json_text(difference))
         else:
-            file.writelines(f"{line.plain}\n" for line in _lines(difference, limit))
+            file.writelines(f"{_escaped(line).plain}\n" for line in _lines(difference, limit))
 
 
 def _print(difference: TableDiff, limit: int) -> None:
     """Print the lines; a terminal is not flooded by long rows, a pipe gets all of them."""
     console = Console(highlight=False, soft_wrap=True)
-    for line in _lines(difference, limit):
+    for line in map(_escaped, _lines(difference, limit)):
         if sys.stdout.isatty() and line.plain[:2] in _CUT:
             line.truncate(console.width, overflow="ellipsis")
         console.print(line)
+
+
+def _escaped(line: Text) -> Text:
+    """Give a line with an escape for each character that a terminal would obey; styles stay where they are."""
+    return Text.assemble(*((on_one_line(part.plain), part.style or "") for part in line.divide(_edges(line))))
+
+
+def _edges(line: Text) -> list[int]:
+    return sorted({edge for span in line.spans for edge in (span.start, span.end)})
 
 
 _CUT = {f"{mark} " for mark, _ in _MARKS.values()}

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from ksql_lake.cli.journal import journal
+from ksql_lake.cli.tables import Cells, record_lines, shortened_lines, table_lines
 
 
 def error_console() -> Console:
@@ -80,7 +79,7 @@ def print_table(
     right: Collection[str] = (),
     flexible: Collection[str] = (),
 ) -> None:
-    """Write a table to stdout; where a terminal is too narrow for one, each row becomes a short paragraph.
+    """Write a table to stdout; where a terminal is too narrow for one, each row becomes a few lines.
 
     Args:
         headers: Column titles; a line break in one is used on terminals.
@@ -95,35 +94,29 @@ def print_table(
             click.echo(line)
         return
     console = Console(highlight=False)
-    widths = [
-        max(len(text) for text in (*header.split("\n"), *(row[at] for row in rows)))
-        for at, header in enumerate(headers)
-    ]
-    least = [
-        min(width, _FLEXIBLE) if header in flexible else width
-        for header, width in zip(headers, widths, strict=True)
-    ]
-    gaps = len(headers) - 1
-    if sum(least) + gaps > console.width:
-        _print_paragraphs(console, headers, rows)
-        return
-    table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 2 if sum(widths) + 2 * gaps <= console.width else 1, 0, 0),
-        header_style="bold",
+    numbers, narrow = (
+        {at for at, header in enumerate(headers) if header in titles} for titles in (right, flexible)
     )
-    for header in headers:
-        table.add_column(
-            header,
-            justify="right" if header in right else "left",
-            no_wrap=header not in flexible,
-            min_width=_FLEXIBLE if header in flexible else None,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console.print(table)
+    cells = Cells(headers, rows, numbers, narrow, _STYLES)
+    lines = table_lines(cells, console.width)
+    print_lines(record_lines(cells, console.width) if lines is None else lines, console)
+
+
+def print_answer(cells: Cells) -> list[str]:
+    """Write rows of any columns to a terminal, and give the names of the columns left out of their middle."""
+    console = Console(highlight=False)
+    lines, left_out = table_lines(cells, console.width), list[str]()
+    if lines is None:
+        shortened = shortened_lines(cells, console.width)
+        lines, left_out = shortened or (record_lines(cells, console.width, numbered=True), [])
+    print_lines(lines, console)
+    return left_out
+
+
+def print_lines(lines: Sequence[Text], console: Console) -> None:
+    """Write lines that are laid out for a console; one that is too long goes over its edge."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 _STYLES = {
@@ -133,20 +126,6 @@ _STYLES = {
     "disabled": "yellow",
     "archived": "dim",
 }
-_FLEXIBLE = 16
-"""Columns of this width are still read with pleasure."""
-
-
-def _print_paragraphs(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    titles = [" ".join(header.split()).lower() for header in headers]
-    for row in rows:
-        console.print(Text(row[0], style="bold"))
-        told = Text(", ").join(
-            Text.assemble(f"{title} ", (cell, _STYLES.get(cell, "")))
-            for title, cell in zip(titles[1:], row[1:], strict=True)
-            if cell != "-"
-        )
-        console.print(Padding(told, (0, 0, 0, 2)))
 
 
 def plain_lines(rows: Sequence[Sequence[str]], *, right_at: Collection[int] = ()) -> list[str]:

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ksql_lake.cli.output import note, notes_from_log, print_json, print_line, print_table, waiting
-from ksql_lake.cli.running import FAILED, complain
+from ksql_lake.cli.running import FAILED, complain, unexpected_text
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.lake import Lake
@@ -83,6 +83,9 @@ def _each(lake: Lake, feeds: Sequence[Feed], form: Format | None) -> tuple[list[
                     done.append(build_index(feed_lake.storage, feed_lake.layout, each))
             except KsqlLakeError as error:
                 complain(str(error.at(feed=feed.name)))
+                failed += 1
+            except Exception as error:  # noqa: BLE001 - what a format's library says of one feed; the others go on
+                complain(f"feed {feed.name}: {unexpected_text(error)}")
                 failed += 1
     return done, failed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ksql_lake.cli.output import note, plain_lines, print_table, waiting
-from ksql_lake.cli.whole_file import whole_file
+from ksql_lake.cli.whole_file import form_of, whole_file
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.report import (
@@ -24,7 +24,14 @@ from ksql_lake.report.console import feed_table, headline, remarks
 from ksql_lake.settings import load_settings
 
 _RENDERERS = {"html": render_html, "json": render_json, "csv": render_csv, "prometheus": render_prometheus}
-_SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv", ".prom": "prometheus"}
+_SUFFIXES = {
+    ".html": "html",
+    ".htm": "html",
+    ".json": "json",
+    ".csv": "csv",
+    ".prom": "prometheus",
+    ".txt": "console",
+}
 
 _CONNECT_SECONDS = 5.0
 """How long the server may take to be reached; the report does without its answer."""
@@ -60,7 +67,7 @@ failed, disabled.
 @click.option("--offline", is_flag=True, help="Do not ask the server.")
 def report(*, form: str | None, output: Path | None, offline: bool) -> None:
     """Tell how every feed is."""
-    form = form or (_SUFFIXES.get(output.suffix.lower(), "console") if output else "console")
+    form = form or form_of(output, _SUFFIXES)
     if form == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("a page is for a browser; say where to: --output report.html")
     made = _made(offline=offline)

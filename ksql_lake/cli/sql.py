@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from ksql_lake.cli.output import note, notes_from_log, plain_lines, print_table
-from ksql_lake.cli.whole_file import whole_file
-from ksql_lake.query.asking import FORMATS, Answer, ask
+from ksql_lake.cli.output import note, notes_from_log, plain_lines, print_answer
+from ksql_lake.cli.tables import Cells
+from ksql_lake.cli.whole_file import form_of, whole_file
+from ksql_lake.query.asking import FORMATS, Answer, ask, on_one_line
 
-_SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+_SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "console"}
 _LINES_AT_ONCE = 2000
 
 _HELP = """Ask the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table.
@@ -52,21 +53,34 @@ Examples:
     type=click.IntRange(1),
     help="Rows shown on the console; default: 100 on a terminal, else all.",
 )
-def sql(
-    *, query: str | None, file: Path | None, form: str | None, output: Path | None, limit: int | None
+@click.option("--force", is_flag=True, help="Let --output overwrite a file that this command did not write.")
+@click.option(
+    "--safe", is_flag=True, help="For SQL that others wrote: questions alone, and no file but the lake's."
+)
+def sql(  # noqa: PLR0913 - one argument per option
+    *,
+    query: str | None,
+    file: Path | None,
+    form: str | None,
+    output: Path | None,
+    limit: int | None,
+    force: bool,
+    safe: bool,
 ) -> None:
     """Ask the lake."""
-    form = form or (_SUFFIXES.get(output.suffix.lower(), "console") if output else "console")
+    form = form or form_of(output, _SUFFIXES)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is no text; say where to: --output rows.parquet")
     if form != "console" and limit is not None:
         raise click.UsageError("--limit is for the console; say LIMIT in the query")
     with notes_from_log():
-        answer = ask(_text(query, file))
+        answer = ask(_text(query, file), safe=safe)
+    for remark in answer.remarks if answer is not None else ():
+        note(remark)
     if answer is None:
         note("the last statement gives no rows")
     elif output is not None:
-        with whole_file(output, "the answer") as path:
+        with whole_file(output, "the answer", force=force) as path:
             path.open("wb").close()  # a path that cannot be written to is told before anything is computed
             _write(answer, form, path, limit)
         note(f"{output}: the answer as {form}", label="written")
@@ -108,9 +122,12 @@ def _print(answer: Answer, limit: int | None) -> None:
         return
     assert limit is not None  # noqa: S101 - a terminal always has one
     rows = list(answer.cells(limit=limit + 1))
-    titles = answer.columns
-    right = [titles[at] for at in answer.numeric]
-    print_table(titles, rows[:limit], right=right, flexible=[title for title in titles if title not in right])
+    titles = list(map(on_one_line, answer.columns))
+    cells = Cells(titles, rows[:limit], answer.numeric, answer.folding, {"NULL": "dim"})
+    left_out = print_answer(cells)
+    if left_out:
+        names = ", ".join(left_out)
+        note(f"{len(left_out)} of {len(titles)} columns do not fit in: {names}; name them, or say --format csv")
     if not rows:
         note("no rows")
     if len(rows) > limit:
@@ -120,7 +137,7 @@ def _print(answer: Answer, limit: int | None) -> None:
 def _blocks(answer: Answer, limit: int | None) -> Iterator[str]:
     """Align rows under their titles; a long answer is aligned piece by piece."""
     cells = answer.cells(limit=limit)
-    titles = [" ".join(title.split()) for title in answer.columns]
+    titles = list(map(on_one_line, answer.columns))
     while True:
         rows = list(islice(cells, _LINES_AT_ONCE))
         if rows or titles:

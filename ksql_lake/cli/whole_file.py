@@ -1,35 +1,46 @@
 """A file a command writes for people or other programs: whole or not at all.
 
-A scraper, a mail or a reader of the lake must never see half a document. It refuses to make folders.
+A scraper, a mail or a reader of the lake must never see half a document. It refuses to make folders, and, where
+it is asked to, to overwrite a file that is not its own: each file it writes carries a mark with size and time.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import click
 
 from ksql_lake.errors import ConfigError
 
 
 @contextmanager
-def whole_file(path: Path, what: str) -> Iterator[Path]:
+def whole_file(path: Path, what: str, *, force: bool = True) -> Iterator[Path]:
     """Give a path to write to; when the block ends well, its file takes the place of `path`.
 
     Args:
         path: Where the file belongs; a device or a pipe is written to as it is.
         what: What is written, for the error (`the report`).
+        force: Whether a file that is there may be anybody's; else it must be one that was written here.
 
     Raises:
-        ConfigError: The file cannot be written.
+        ConfigError: The file cannot be written, or is somebody else's.
     """
+    if not force and path.is_file() and path.stat().st_size and not _ours(path):
+        raise ConfigError(
+            "this file is there already, and this command did not write it as it is now",
+            hint="Name another --output, or say --force to overwrite it.",
+            path=path,
+        )
     replaceable = path.is_file() or not path.exists()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp") if replaceable else path
     try:
         try:
             yield temporary
             if replaceable:
+                _mark(temporary)
                 temporary.replace(path)
         finally:
             if replaceable:
@@ -39,3 +50,42 @@ def whole_file(path: Path, what: str) -> Iterator[Path]:
         raise ConfigError(
             f"{what} cannot be written: {reason}", hint="Name another --output.", path=path
         ) from error
+
+
+def form_of(output: Path | None, forms: Mapping[str, str]) -> str:
+    """Give the format that a file's ending stands for; `console` without a file, and for devices and pipes.
+
+    Raises:
+        click.UsageError: The ending stands for none.
+    """
+    if output is None or (output.exists() and not output.is_file()):
+        return "console"
+    form = forms.get(output.suffix.lower())
+    if form is None:
+        known = ", ".join(forms)
+        raise click.UsageError(
+            f"what to write to {output.name} is not told by its ending: use {known}, or say --format"
+        )
+    return form
+
+
+_MARK = "user.ksql_lake.written"
+
+
+def _stamp(path: Path) -> bytes:
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}".encode()
+
+
+def _mark(path: Path) -> None:
+    # A filesystem that keeps no such marks forgets whose file it is, and --force has to say so.
+    with suppress(OSError, AttributeError):
+        os.setxattr(path, _MARK, _stamp(path))
+
+
+def _ours(path: Path) -> bool:
+    """Whether the file is one that was written here and is as it was."""
+    try:
+        return os.getxattr(path, _MARK) == _stamp(path)
+    except (OSError, AttributeError):
+        return False

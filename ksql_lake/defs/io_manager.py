@@ -68,4 +68,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         partitions = context.asset_partition_keys if context.has_asset_partitions else None
         with self.lake.failures(0):
             feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
-            return load(self.lake.lake.feed(feed), context.dagster_type.typing_type, partitions=partitions)
+            # An asset without days of its own gets whatever there is.
+            every = context.asset_partitions_def if partitions is not None and feed.kind == "stream" else None
+            named = every is not None and len(partitions or ()) < len(every.get_partition_keys())
+            lake = self.lake.lake.feed(feed)
+            return load(lake, context.dagster_type.typing_type, partitions=partitions, named=named)

@@ -5,13 +5,16 @@ Datasets, readers and relations are lazy. It refuses annotations it does not kno
 """
 
 from collections.abc import Callable, Collection
+from datetime import date
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from ksql_lake.errors import ConfigError, VersionError
+from ksql_lake.feeds import StreamFeed
 from ksql_lake.lake import FeedLake
+from ksql_lake.query.day_range import check_read
 
 
 def _pandas(lake: FeedLake, partitions: Collection[str] | None) -> pd.DataFrame:
@@ -34,7 +37,7 @@ _LOADERS: dict[tuple[str, str], Callable[[FeedLake, Collection[str] | None], Any
 }
 
 
-def load(lake: FeedLake, wanted: object, *, partitions: Collection[str] | None) -> Any:
+def load(lake: FeedLake, wanted: object, *, partitions: Collection[str] | None, named: bool = False) -> Any:
     """Give committed rows as the wanted type.
 
     Args:
@@ -42,13 +45,18 @@ def load(lake: FeedLake, wanted: object, *, partitions: Collection[str] | None) 
         wanted: The annotation; `typing.Any` (none) means pandas.
         partitions: Which partitions, None for all. Of several versions of a table only the newest is given:
             each of them is the whole table.
+        named: Whether the partitions are some that are wanted, and not all there are.
 
     Raises:
         ConfigError: The annotation is none of the known types.
         VersionError: The one version asked for is not in the lake.
-        LakeError: Nothing was ever exported.
+        LakeError: Nothing was ever exported, or a day of a stream that is wanted was never read.
     """
     loader = _loader(wanted)
+    feed = lake.feed
+    if isinstance(feed, StreamFeed) and partitions is not None and named:
+        days = [day for day in map(date.fromisoformat, partitions) if day >= feed.start_date]
+        check_read(feed, lake.state(), days)
     return loader(lake, _versions(lake, partitions) if lake.feed.kind == "table" else partitions)
 
 

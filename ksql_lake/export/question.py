@@ -7,7 +7,8 @@ columns it does not have, a source that no pull query can read.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ksql_lake.decode import AnswerDecoder
@@ -29,7 +30,7 @@ from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, SourceDescription, describe
 from ksql_lake.ksqldb.reach import reach
-from ksql_lake.schema import parse_schema, parse_type
+from ksql_lake.schema import KsqlType, alike_fields, parse_schema, parse_type
 
 _TIMES = re.compile("TIME|DATE")
 
@@ -99,13 +100,15 @@ def answer_decoder(question: Question, schema_text: str) -> AnswerDecoder:
     Raises:
         ProtocolError: They do not have the columns that were asked for.
     """
-    return AnswerDecoder(
+    decoder = AnswerDecoder(
         parse_schema(schema_text),
         question.columns,
         question.forms,
         moments=TIME_COLUMNS,
         replace=question.replace_text,
     )
+    check_fields((column.name, column.type) for column in decoder.columns)
+    return decoder
 
 
 def column_forms(
@@ -129,6 +132,33 @@ def _form(told: str, *, wrappable: bool) -> Form:
     except SchemaError:
         return PLAIN
     return form_of(kind, wrappable=wrappable)
+
+
+def check_fields(columns: Iterable[tuple[str, KsqlType]]) -> None:
+    """Refuse a STRUCT with fields that differ only in case.
+
+    Raises:
+        SchemaError: Names the two; DuckDB and Spark would take one for the other.
+    """
+    for name, kind in columns:
+        found = alike_fields(kind, name)
+        if found is not None:
+            raise SchemaError(
+                f"the fields {found[0]!r} and {found[1]!r} differ only in case, which DuckDB and Spark cannot "
+                "tell apart",
+                hint="Leave the column out with the feed's `columns`, or derive a stream on the server where "
+                "one of the fields has another name.",
+                column=name,
+            )
+
+
+def _told_types(source: SourceDescription, wanted: Iterable[str]) -> Iterator[tuple[str, KsqlType]]:
+    """Give the types of columns as far as DESCRIBE tells them; the response's header tells all of them."""
+    told = {column.name: column.type for column in source.columns}
+    for name in wanted:
+        # Of a MAP's key no more is told than that there is one.
+        with suppress(SchemaError):
+            yield name, parse_type(told.get(name, "BIGINT").replace("MAP<?, ", "MAP<STRING, "))
 
 
 def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
@@ -161,6 +191,7 @@ def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -
     if found.extraction == "push":
         raise NotQueryableError(found.reason, hint=found.fix, feed=feed.name)
     columns = wanted_columns(feed, available)
+    check_fields(_told_types(source, columns))
     names = tuple(lake_names(feed, columns))
     forms = column_forms(source, columns)
     if isinstance(feed, StreamFeed):
@@ -201,6 +232,7 @@ def _push_question(
         needed = (*key, *(POSITION_COLUMNS if placed else (ROWTIME,)))
         if plan.timed and ROWTIME not in needed:
             needed = (*needed, ROWTIME)
+    check_fields(_told_types(source, landed))
     names = lake_names(feed, landed)
     extra = [name for name in needed if name not in landed]
     forms = column_forms(source, [*landed, *extra], fixed=key)

@@ -73,7 +73,7 @@ def dictionary_columns(table: pa.Table) -> list[str]:
         if pa.types.is_dictionary(column.type):
             chosen.append(column.name)
             continue
-        for path, values in _leaves(column.name, sample.column(column.name).combine_chunks()):
+        for path, values in leaves(column.name, sample.column(column.name).combine_chunks()):
             if len(values) and _repeats(values):
                 chosen.append(path)
     return chosen
@@ -88,15 +88,16 @@ def _repeats(values: pa.Array) -> bool:
     return distinct <= len(values) * _DICTIONARY_SHARE
 
 
-def _leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+def leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+    """Give the Parquet columns of a column and their values, booleans left out."""
     kind = values.type
     if pa.types.is_list(kind):
-        yield from _leaves(f"{path}.list.element", values.flatten())
+        yield from leaves(f"{path}.list.element", values.flatten())
     elif pa.types.is_map(kind):
-        yield from _leaves(f"{path}.key_value.key", values.keys)
-        yield from _leaves(f"{path}.key_value.value", values.items)
+        yield from leaves(f"{path}.key_value.key", values.keys)
+        yield from leaves(f"{path}.key_value.value", values.items)
     elif pa.types.is_struct(kind):
         for index in range(kind.num_fields):
-            yield from _leaves(f"{path}.{kind.field(index).name}", values.field(index))
+            yield from leaves(f"{path}.{kind.field(index).name}", values.field(index))
     elif not pa.types.is_boolean(kind):
         yield path, values

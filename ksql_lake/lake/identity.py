@@ -11,7 +11,8 @@ decided by a hash.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import LakeError, WriteError
 from ksql_lake.lake.equality import row_terms, sql_name, sql_text
 from ksql_lake.lake.evolution import shared, widened
+from ksql_lake.lake.scan import free_name
 from ksql_lake.lake.spilling import spilling
 from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.lake.storage import free_space
@@ -128,8 +130,8 @@ def _compare_somehow(
     full: Exception | None = None
     for limit, threads in MEMORY:
         try:
-            with spilling(spill, limit, threads) as connection:
-                return _compare(connection, chunk, schema, key)
+            with _numberable(chunk, schema, spill) as ready, spilling(spill, limit, threads) as connection:
+                return _compare(connection, ready, schema, key)
         except duckdb.OutOfMemoryException as error:
             full = error
         except (duckdb.IOException, OSError) as error:
@@ -179,18 +181,19 @@ def _compare(
     if key.names:
         # First of all: of a row that came twice, only one may look for its match among the held ones.
         identifying = [column for column in schema if column.name in key.names]
-        _drop_repeats(connection, [candidate.path for candidate in chunk], identifying, key)
+        _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
         repeated = _repeats(connection, chunk)
     for shape, files in shapes.items():
         # A file from before the key's columns existed is compared like whole rows, on the columns it has.
         keyed = bool(key.names) and set(shape.names).issuperset(key.names)
-        staged = [chunk[number].path for number in sorted({number for number, _ in files})]
-        older = [path for _, path in files]
+        owners = sorted({number for number, _ in files})
+        staged = _Files([chunk[number].path for number in owners], schema.names)
+        older = _Files([path for _, path in files], shape.names)
         for unique in (True, False) if keyed and key.without else (keyed,):
             compared, rebuilt = _compared(schema, shape, key.names if unique else shape.names)
             listed = _listed(compared, always=rebuilt)
             among = "true" if not (keyed and key.without) else f"{'NOT ' if unique else ''}({key.without})"
-            for share in _shares(connection, [*staged, *older], compared):
+            for share in _shares(connection, [*staged.paths, *older.paths], compared):
                 rows = f"({share}) AND {among}"
                 _drop_matches(connection, staged, older, listed, unique=unique, share=rows)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
@@ -231,10 +234,50 @@ def _staged_rows(chunk: list[Candidate]) -> str:
     return " UNION ALL ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Parquet files of one shape, and the names of their columns as they are compared."""
+
+    paths: list[str]
+    names: Sequence[str]
+
+
+_ROW_NUMBER = "file_row_number"
+"""DuckDB's own name for the number of a row in its file; it refuses files with a column of that name."""
+
+
+def _stored_name(name: str, names: Sequence[str]) -> str:
+    """Give the name that a column has in a file whose rows DuckDB is to number."""
+    return free_name(f"{_ROW_NUMBER}_", names) if name.casefold() == _ROW_NUMBER else name
+
+
+@contextmanager
+def _numberable(chunk: list[Candidate], schema: Schema, spill: Path) -> Iterator[list[Candidate]]:
+    """Give staged files whose rows DuckDB can number: copies, where a column has the name it needs for that."""
+    names = [_stored_name(name, schema.names) for name in schema.names]
+    if names == list(schema.names):
+        yield chunk
+        return
+    paths = [Path(f"{spill}-{number}.tmp") for number in range(len(chunk))]
+    try:
+        for candidate, path in zip(chunk, paths, strict=True):
+            with pq.ParquetFile(candidate.path) as file:
+                fields = [field.with_name(name) for field, name in zip(file.schema_arrow, names, strict=True)]
+                with pq.ParquetWriter(
+                    path, pa.schema(fields), compression="lz4", write_statistics=False
+                ) as copy:
+                    for batch in file.iter_batches():
+                        copy.write_batch(batch.rename_columns(names))
+        yield [replace(each, path=str(path)) for each, path in zip(chunk, paths, strict=True)]
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
 def _drop_matches(
     connection: duckdb.DuckDBPyConnection,
-    staged: list[str],
-    held: list[str],
+    staged: _Files,
+    held: _Files,
     listed: tuple[str, str],
     *,
     unique: bool,
@@ -248,10 +291,10 @@ def _drop_matches(
         SELECT part, unnest(list_slice(s_rows, 1, taken)) AS row FROM (
             SELECT part, list(s_row) FILTER (s_row IS NOT NULL) AS s_rows, {taken} AS taken
             FROM (
-                SELECT staged.* FROM ({_rows(staged, terms, "file_row_number", share)}) AS staged
+                SELECT staged.* FROM ({_rows(staged, terms, share, numbered=True)}) AS staged
                 SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
                 UNION ALL
-                {_rows(held, terms, "NULL", share)}
+                {_rows(held, terms, share)}
             )
 
             GROUP BY part, {names}
@@ -266,17 +309,17 @@ def _drop_matches(
 
 
 def _drop_repeats(
-    connection: duckdb.DuckDBPyConnection, staged: list[str], columns: list[Column], key: _Key
+    connection: duckdb.DuckDBPyConnection, staged: _Files, columns: list[Column], key: _Key
 ) -> None:
     names, terms = _listed(columns)
     share, alone = "true", ""
     if key.without:
         share = f"NOT ({key.without})"
-        alone = f"UNION ALL SELECT part, s_row FROM ({_rows(staged, terms, 'file_row_number', key.without)})"
+        alone = f"UNION ALL SELECT part, s_row FROM ({_rows(staged, terms, key.without, numbered=True)})"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE left_over AS
-        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, "file_row_number", share)}) AS staged
+        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, share, numbered=True)}) AS staged
         SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
         GROUP BY staged.part, {names}
         {alone}
@@ -313,13 +356,19 @@ def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: li
     return [f"data.ROWTIME < {bounds[0]}", *inner, f"data.ROWTIME >= {bounds[-1]} OR data.ROWTIME IS NULL"]
 
 
-def _rows(paths: list[str], terms: str, row: str, share: str = "true") -> str:
-    """Select part, row number and compared values from Parquet files of one shape."""
-    files = ", ".join(sql_text(path) for path in paths)
+def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = False) -> str:
+    """Select part, row number (NULL unless `numbered`) and compared values from Parquet files of one shape."""
+    paths = ", ".join(sql_text(path) for path in files.paths)
+    path, row = (free_name(name, files.names) for name in ("s_path", "s_number"))
+    stored = {name: sql_name(_stored_name(name, files.names) if numbered else name) for name in files.names}
+    columns = ", ".join(f"{own} AS {sql_name(name)}" for name, own in stored.items())
+    number = _ROW_NUMBER if numbered else "NULL"
+    option = f", {_ROW_NUMBER} = true" if numbered else ""
     return (
-        f"SELECT owner.part, {row} AS s_row, {terms} FROM read_parquet([{files}], union_by_name = true, "
-        "hive_partitioning = false, filename = 's_path', file_row_number = true) AS data "
-        f"JOIN owner ON data.s_path = owner.path WHERE {share}"
+        f"SELECT owner.part, data.{row} AS s_row, {terms} FROM ("
+        f"SELECT {columns}, {path}, {number} AS {row} FROM read_parquet([{paths}], union_by_name = true, "
+        f"hive_partitioning = false, filename = '{path}'{option})) AS data "
+        f"JOIN owner ON data.{path} = owner.path WHERE {share}"
     )
 
 

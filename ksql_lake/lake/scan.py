@@ -2,22 +2,20 @@
 
 The files are named one by one, so that neither staged files nor what other processes do meanwhile can get in.
 Files with the same columns are one scan: DuckDB opens a single one of them to plan, and later only those whose
-path columns fit the query. It refuses lakes under a folder whose name DuckDB would take for a path column.
+path columns fit the query. Path columns come from the path below the lake's root alone, whatever lies above it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from ksql_lake.errors import ConfigError
 from ksql_lake.lake.equality import sql_name, sql_text
 from ksql_lake.lake.evolution import unify_versions
 from ksql_lake.lake.layout import Kind
 from ksql_lake.lake.manifest import FileEntry
 from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.lake.state import FeedState
-from ksql_lake.schema import Column, Primitive, Schema, parse_schema
+from ksql_lake.schema import Column, Primitive, Schema, alike_fields, parse_schema
 
 PATH_COLUMNS: Mapping[Kind, Mapping[str, str]] = {
     "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
@@ -31,8 +29,11 @@ _BEFORE_ANY_EXPORT: Mapping[Kind, Schema] = {
 }
 """What is known of a feed's columns before its first rows."""
 
-_AMBIGUOUS = re.compile(r"/(year|month|day|version)=", re.IGNORECASE)
-
+FOLDERS: Mapping[Kind, str] = {
+    "stream": "year=([0-9]+)/month=([0-9]+)/day=([0-9]+)",
+    "table": "version=(v[0-9]+)",
+}
+"""Regular expressions of a partition's folder, a group for each path column."""
 
 Held = Mapping[str, str]
 """Column of the answer -> column of the file, for each column that a file has."""
@@ -54,9 +55,6 @@ def committed_rows(
         state: What is committed and in place.
         address: Where DuckDB finds a file that is given relative to the dataset folder.
         partitions: Which partitions; None means all.
-
-    Raises:
-        ConfigError: A folder above the lake is called like a path column.
     """
     shapes = _shapes(state, partitions)
     columns, names = _unified(state, shapes)
@@ -86,20 +84,55 @@ def _unified(state: FeedState, shapes: Iterable[str]) -> tuple[Schema, list[Held
 
 
 def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequence[str]) -> str:
-    check_unambiguous(paths[0].rsplit("/", len(PATH_COLUMNS[kind]) + 1)[0])
     held = {column.name: column.type for column in shape}
     listed = []
     for column in columns:
         own = names.get(column.name)
         value = "NULL" if own is None else sql_name(own)
+        if (alike := alike_fields(column.type, column.name)) is not None:
+            # Of an older release: DuckDB would give the one for the other.
+            told = (
+                f"fields {alike[0]} and {alike[1]} differ only in case; read them with read_{kind}(as_='arrow')"
+            )
+            value = "NULL" if own is None else f"error({sql_text(told)})"
+            listed.append(f"{value} AS {sql_name(column.name)}")
+            continue
         if own is None or held[own] != column.type:
             value = f"CAST({value} AS {sql_type(column.type)})"
         listed.append(value if value == sql_name(column.name) else f"{value} AS {sql_name(column.name)}")
     files = ", ".join(map(sql_text, paths))
-    return (
-        f"SELECT {', '.join([*listed, *PATH_COLUMNS[kind]])}\nFROM read_parquet([{files}], "
-        f"hive_partitioning = true, hive_types = {hive_types(kind)})"
-    )
+    options, found = path_terms(kind, paths[0].rsplit("/", len(PATH_COLUMNS[kind]) + 1)[0], shape.names)
+    return f"SELECT {', '.join([*listed, *found])}\nFROM read_parquet([{files}], {options})"
+
+
+def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, list[str]]:
+    """Give the options of `read_parquet` and the select terms by which rows get their path columns.
+
+    DuckDB takes every folder called `x=y` for a column `x`, those above the lake too, and lets it win over the
+    column of the file. Below such a folder the path columns are parts of the file name; DuckDB leaves out files
+    by that as well, but not by what it joins with.
+
+    Args:
+        kind: The feed's kind.
+        dataset: The whole path of its dataset folder.
+        names: Columns of the files.
+    """
+    if "=" not in dataset:
+        return f"hive_partitioning = true, hive_types = {hive_types(kind)}", list(PATH_COLUMNS[kind])
+    name = free_name("ksql_lake_file", names)
+    found = [
+        f"CAST(regexp_extract({name}, '{FOLDERS[kind]}/[^/]*$', {number}) AS {of}) AS {column}"
+        for number, (column, of) in enumerate(PATH_COLUMNS[kind].items(), start=1)
+    ]
+    return f"hive_partitioning = false, filename = '{name}'", found
+
+
+def free_name(wanted: str, taken: Iterable[str]) -> str:
+    """Give a name that no column has, in any case of letters; columns may have any name."""
+    known = {name.casefold() for name in taken}
+    while wanted.casefold() in known:
+        wanted += "_"
+    return wanted
 
 
 def hive_types(kind: Kind) -> str:
@@ -111,18 +144,3 @@ def _no_rows(kind: Kind, columns: Schema) -> str:
     typed = [f"CAST(NULL AS {sql_type(column.type)}) AS {sql_name(column.name)}" for column in columns]
     typed += [f"CAST(NULL AS {of}) AS {name}" for name, of in PATH_COLUMNS[kind].items()]
     return f"SELECT {', '.join(typed)} WHERE false"
-
-
-def check_unambiguous(folder: str) -> None:
-    """Refuse a folder below which DuckDB would take a folder's name for a path column.
-
-    Raises:
-        ConfigError: Names it.
-    """
-    found = _AMBIGUOUS.search(f"/{folder}/")
-    if found is not None:
-        raise ConfigError(
-            f"the folder {found.group().strip('/')}... above the lake would be read as a column of its rows",
-            hint="Rename that folder, or move the lake out of it.",
-            path=folder,
-        )

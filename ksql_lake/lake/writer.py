@@ -5,7 +5,7 @@ goes on meanwhile; when many partitions fill at once the largest buffers are wri
 seem to have all come. Files are finished or removed, never left half written, and nothing here decides where a
 file will be visible. Options follow what
 Spark, pandas and DuckDB all read: no dictionary-typed columns, no nanoseconds, nested types kept nested,
-statistics on.
+statistics on but for columns that hold NaN.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums
 from ksql_lake.lake.dictionaries import TELLING_ROWS, TextDictionaries, dictionary_columns, plain_schema
+from ksql_lake.lake.statistics import NanColumns, statistics_columns
 
 ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
@@ -67,6 +68,9 @@ class StagedFile:
 class _Partition:
     file: StagedFile
     writer: pq.ParquetWriter | None = None
+    repeating: list[str] = field(default_factory=list)
+    nans: NanColumns = field(default_factory=NanColumns)
+    without: frozenset[str] = frozenset()
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     size: int = 0
@@ -226,6 +230,7 @@ class PartitionWriter:
         table = self._texts.table(batches)
         if table.num_rows < len(batches) * _LEAST_ROWS:
             table = table.combine_chunks()  # a day's share of a batch may be a few rows; writing wants many
+        part.nans.add(table)
         with self.area.writing():
             writer = self._writer(part, sample=table)
             if table.schema != writer.schema:
@@ -237,33 +242,58 @@ class PartitionWriter:
         part.file.checksum = part.checksum.text
         with self.area.writing():
             writer = self._writer(part)
-            own = {"ksql_lake.partition": part.file.partition, **plain_schema(self.schema)}
-            writer.add_key_value_metadata({**self.metadata, **own})
+            if part.nans.paths <= part.without:
+                self._end(part, writer)
+                return
+            # A NaN came after the file was begun, and its row groups have statistics that leave it out.
+            writer.add_key_value_metadata(plain_schema(self.schema))
             writer.close()
+            self._write_again(part)
+
+    def _end(self, part: _Partition, writer: pq.ParquetWriter) -> None:
+        own = {"ksql_lake.partition": part.file.partition, **part.nans.note, **plain_schema(self.schema)}
+        writer.add_key_value_metadata({**self.metadata, **own})
+        writer.close()
+
+    def _write_again(self, part: _Partition) -> None:
+        begun = self.area.path(part.file.name)
+        path = self.area.path(f"{part.file.name}.again")
+        part.without = frozenset(part.nans.paths)
+        part.writer = self._new_file(path, self.schema, part)
+        with pq.ParquetFile(begun) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number).replace_schema_metadata(self.schema.metadata)
+                part.writer.write_table(group.cast(self.schema), row_group_size=ROW_GROUP_ROWS)
+        self._end(part, part.writer)
+        path.replace(begun)
 
     def _writer(self, part: _Partition, sample: pa.Table | None = None) -> pq.ParquetWriter:
         if part.writer is None:
             schema = self.schema if sample is None else sample.schema
             encoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
-            repeating = sorted(encoded.union(self._repeating_columns(sample)))
-            part.writer = pq.ParquetWriter(
-                self.area.path(part.file.name),
-                schema,
-                compression=self.codec,
-                compression_level=self.level,
-                use_dictionary=repeating,
-                # Times come nearly in their order, and whole numbers are mostly small: differences take a
-                # fraction of the room.
-                column_encoding={
-                    column.name: "DELTA_BINARY_PACKED"
-                    for column in self.schema
-                    if (pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type))
-                    and column.name not in repeating
-                },
-                write_statistics=True,
-                store_schema=False,  # `_finish` tells the plain columns' types
-            )
+            part.repeating = sorted(encoded.union(self._repeating_columns(sample)))
+            part.without = frozenset(part.nans.paths)
+            part.writer = self._new_file(self.area.path(part.file.name), schema, part)
         return part.writer
+
+    def _new_file(self, path: Path, schema: pa.Schema, part: _Partition) -> pq.ParquetWriter:
+        return pq.ParquetWriter(
+            path,
+            schema,
+            compression=self.codec,
+            compression_level=self.level,
+            use_dictionary=part.repeating,
+            # Times come nearly in their order, and whole numbers are mostly small: differences take a
+            # fraction of the room.
+            column_encoding={
+                column.name: "DELTA_BINARY_PACKED"
+                for column in self.schema
+                if (pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type))
+                and column.name not in part.repeating
+            },
+            write_statistics=statistics_columns(self.schema, part.without),
+            store_schema=False,  # `_end` tells the plain columns' types
+        )
 
     def _repeating_columns(self, sample: pa.Table | None) -> list[str]:
         """Choose the columns with a dictionary, for all files alike once a sample was large enough to tell."""

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import duckdb
 
-from ksql_lake.errors import ConfigError, KsqlLakeError
+from ksql_lake.errors import ConfigError, KsqlLakeError, SchemaChangeError
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.equality import sql_name, sql_text
-from ksql_lake.lake.layout import FeedLayout, Kind
-from ksql_lake.lake.scan import PATH_COLUMNS, check_unambiguous, committed_rows, hive_types, unified_columns
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.scan import PATH_COLUMNS, committed_rows, free_name, path_terms, unified_columns
 from ksql_lake.lake.sql_types import sql_type
 from ksql_lake.query.connection import create_views
 from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.snippet import literally
 from ksql_lake.query.view import View
-from ksql_lake.schema import Schema
+from ksql_lake.schema import Schema, alike_fields
 
 CONTENTS = "ksql_lake_catalog"
 """The view that tells a database of ours from others, and what is in it."""
@@ -77,7 +77,7 @@ def write_catalog(
     for feed in holdings.feeds:
         try:
             state = holdings.lake.feed(feed).published()
-            made = _views(feed, state, folder)
+            made = _views(feed, state, folder, marked="=" in f"{holdings.lake.root} {path.absolute()}")
         except KsqlLakeError as error:
             left_out[feed.name] = error
             continue
@@ -98,16 +98,17 @@ def _folder(lake: Lake, path: Path, *, absolute: bool) -> str:
     return Path(os.path.relpath(Path(lake.root).resolve(), path.absolute().parent.resolve())).as_posix()
 
 
-def _views(feed: Feed, state: FeedState, folder: str) -> list[View]:
+def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[View]:
     about = feed.description or f"{feed.kind} {feed.source}"
-    dataset = FeedLayout(feed.kind, feed.name).dataset
-    files = sql_text(f"{literally(folder)}/{dataset}/{_DEPTH[feed.kind]}")
-    check_unambiguous(folder)
+    for column in unified_columns(state)[0]:
+        if (alike := alike_fields(column.type, column.name)) is not None:
+            raise SchemaChangeError(f"fields {alike[0]} and {alike[1]} differ only in case", feed=feed.name)
+    scan = _Scan(feed, folder, state, marked=marked)
     if feed.kind == "stream":
-        rows = _stream(files, state) if state.partitions else committed_rows(state, str)
+        rows = _stream(scan, state) if state.partitions else committed_rows(state, str)
         return [View(feed.name, rows, about)]
     latest, every = (
-        (_latest(files, unified_columns(state, state.partition_keys()[-1:])[0]), _versions(files, state))
+        (_latest(scan, unified_columns(state, state.partition_keys()[-1:])[0]), _versions(scan, state))
         if state.partitions
         else (committed_rows(state, str),) * 2
     )
@@ -117,14 +118,41 @@ def _views(feed: Feed, state: FeedState, folder: str) -> list[View]:
     ]
 
 
-def _scan(files: str, kind: Kind) -> str:
-    return (
-        f"read_parquet({files}, union_by_name = true, hive_partitioning = true, "
-        f"hive_types = {hive_types(kind)}, filename = 'ksql_lake_file')"
-    )
+class _Scan:
+    """All files of a feed as one relation with the path columns and, under a name of its own, each row's file.
+
+    Args:
+        feed: The feed.
+        folder: The lake, as the catalog names it.
+        state: What is committed of the feed.
+        marked: Whether a folder above the lake is called `x=y`, which DuckDB takes for a column.
+    """
+
+    def __init__(self, feed: Feed, folder: str, state: FeedState, *, marked: bool) -> None:
+        self.kind = feed.kind
+        self.marked = marked
+        self.dataset = FeedLayout(feed.kind, feed.name).dataset
+        self.files = sql_text(f"{literally(folder)}/{self.dataset}/{_DEPTH[feed.kind]}")
+        self.names = unified_columns(state)[0].names
+        self.file = free_name("ksql_lake_file", self.names)
+
+    @property
+    def sql(self) -> str:
+        """What stands behind FROM."""
+        options, terms = path_terms(self.kind, "=" if self.marked else "", self.names)
+        if self.marked:
+            listed = ", ".join(["*", *terms])
+            return f"(SELECT {listed} FROM read_parquet({self.files}, union_by_name = true, {options}))"
+        # Lake and catalog may be moved together, also to where DuckDB takes a folder for a column.
+        problem = sql_text("a folder above the lake is called x=y by now: run ksql-lake catalog again")
+        moved = f"contains(split_part({self.file}, {sql_text(f'/{self.dataset}/')}, 1), '=')"
+        return (
+            f"(FROM read_parquet({self.files}, union_by_name = true, {options}, filename = '{self.file}') "
+            f"WHERE CASE WHEN {moved} THEN error({problem}) ELSE true END)"
+        )
 
 
-def _stream(files: str, state: FeedState) -> str:
+def _stream(scan: _Scan, state: FeedState) -> str:
     """Every row once, at any moment of a merge: files that another one replaces are left out by its footer."""
     columns, _ = unified_columns(state)
     # A later, wider type is an error where a value needs it; a column's type never changes unseen.
@@ -133,11 +161,11 @@ def _stream(files: str, state: FeedState) -> str:
         for column in columns
     ]
     return (
-        f"SELECT {', '.join([*listed, *PATH_COLUMNS['stream']])}\nFROM {_scan(files, 'stream')} AS f\n"
+        f"SELECT {', '.join([*listed, *PATH_COLUMNS['stream']])}\nFROM {scan.sql} AS f\n"
         "ANTI JOIN (\n"
         "SELECT unnest(from_json(decode(value), '[\"VARCHAR\"]')) AS replaced\n"
-        f"FROM parquet_kv_metadata({files}) WHERE decode(key) = 'ksql_lake.replaces'\n"
-        ") AS merged ON merged.replaced = regexp_extract(f.ksql_lake_file, 'year=[^/]*/[^/]*/[^/]*/[^/]*$')"
+        f"FROM parquet_kv_metadata({scan.files}) WHERE decode(key) = 'ksql_lake.replaces'\n"
+        f") AS merged ON merged.replaced = regexp_extract(f.{scan.file}, 'year=[^/]*/[^/]*/[^/]*/[^/]*$')"
     )
 
 
@@ -152,21 +180,21 @@ def _guarded(columns: Schema) -> list[str]:
     return listed
 
 
-def _versions(files: str, state: FeedState) -> str:
+def _versions(scan: _Scan, state: FeedState) -> str:
     columns, held = unified_columns(state)
     apart = sorted({lake for names in held for lake, own in names.items() if lake != own})
     if apart:
         problem = f"column {apart[0]} is of a type of its own in some version; read them with ksql-lake sql"
         return f"SELECT error({sql_text(problem)}) AS problem"
-    return f"SELECT {', '.join([*_guarded(columns), 'f.version'])}\nFROM {_scan(files, 'table')} AS f"
+    return f"SELECT {', '.join([*_guarded(columns), 'f.version'])}\nFROM {scan.sql} AS f"
 
 
-def _latest(files: str, columns: Schema) -> str:
-    number = "max(CAST(regexp_extract(file, '/version=v([0-9]+)/', 1) AS BIGINT))"
+def _latest(scan: _Scan, columns: Schema) -> str:
+    number = "max(CAST(regexp_extract(file, '/version=v([0-9]+)/[^/]*$', 1) AS BIGINT))"
     return (
         f"SELECT {', '.join([*_guarded(columns), 'f.version'])}\n"
-        f"FROM (SELECT 'v' || {number} AS version FROM glob({files})) AS newest\n"
-        f"JOIN {_scan(files, 'table')} AS f ON f.version = newest.version"
+        f"FROM (SELECT 'v' || {number} AS version FROM glob({scan.files})) AS newest\n"
+        f"JOIN {scan.sql} AS f ON f.version = newest.version"
     )
 
 

@@ -38,6 +38,8 @@ def write_parquet(difference: TableDiff, path: Path) -> None:
         OSError: The file cannot be written.
     """
     summary = {"ksql_lake.diff": json.dumps(difference.summary(), ensure_ascii=False)}
-    with pq.ParquetWriter(path, difference.schema.with_metadata(summary), compression="zstd") as writer:
+    # Without statistics: Arrow's leave NaN out, and readers who trust them would skip its rows.
+    schema = difference.schema.with_metadata(summary)
+    with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for batch in difference.batches():
             writer.write_batch(batch)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ksql_lake.errors import ConfigError
 from ksql_lake.lake import FeedLake, FeedState, reader
 from ksql_lake.lake.equality import sql_name
+from ksql_lake.lake.scan import FOLDERS, PATH_COLUMNS, free_name
 from ksql_lake.query.connection import blank_connection
 
 if TYPE_CHECKING:
@@ -73,19 +74,37 @@ def polars_frame(rows: Rows) -> pl.LazyFrame:
         ) from None
     schema = arrow_dataset(Rows(rows.lake, rows.state, rows.partitions, None)).schema
     empty = pl.DataFrame(pl.from_arrow(schema.empty_table()))
-    frame = empty.lazy()
-    if rows.paths:
-        hive = set(reader.PARTITION_COLUMNS[rows.lake.layout.kind].names)
-        frame = pl.scan_parquet(
-            rows.paths,
-            glob=False,
-            schema={name: kind for name, kind in empty.schema.items() if name not in hive},
-            hive_partitioning=True,
-            hive_schema={name: kind for name, kind in empty.schema.items() if name in hive},
-            missing_columns="insert",
-            cast_options=pl.ScanCastOptions(integer_cast="upcast", missing_struct_fields="insert"),
-        )
+    frame = _polars_scan(rows, empty) if rows.paths else empty.lazy()
     return frame if rows.columns is None else frame.select(rows.columns)
+
+
+def _polars_scan(rows: Rows, empty: pl.DataFrame) -> pl.LazyFrame:
+    """Scan the files; `empty` has the columns and their types."""
+    import polars as pl  # noqa: PLC0415 - an extra
+
+    kind = rows.lake.layout.kind
+    hive = set(reader.PARTITION_COLUMNS[kind].names)
+    own = {name: of for name, of in empty.schema.items() if name not in hive}
+    # polars takes every folder called `x=y` for a column, those above the lake too.
+    marked = "=" in rows.lake.dataset_path
+    file = free_name("ksql_lake_file", empty.columns)
+    frame = pl.scan_parquet(
+        rows.paths,
+        glob=False,
+        schema=own,
+        hive_partitioning=not marked,
+        hive_schema=None if marked else {name: of for name, of in empty.schema.items() if name in hive},
+        include_file_paths=file if marked else None,
+        missing_columns="insert",
+        cast_options=pl.ScanCastOptions(integer_cast="upcast", missing_struct_fields="insert"),
+    )
+    if not marked:
+        return frame
+    found = [
+        pl.col(file).str.extract(f"{FOLDERS[kind]}/[^/]*$", number).cast(empty.schema[name]).alias(name)
+        for number, name in enumerate(PATH_COLUMNS[kind], start=1)
+    ]
+    return frame.with_columns(found).select(empty.columns)
 
 
 ENGINES: Mapping[str, Callable[[Rows], Any]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,9 @@ from ksql_lake.lake.doctor.examine import feeds_in
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.settings import load_settings
+
+UNKNOWN_START = date(1970, 1, 1)
+"""The `start_date` of a stream of which the lake alone knows."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,5 +96,5 @@ def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:
     keys: dict[str, object] = {"name": layout.name, "kind": layout.kind}
     keys["source"] = read.source if read else layout.name
     if layout.kind == "stream":
-        keys["start_date"] = "1970-01-01"
+        keys["start_date"] = UNKNOWN_START
     return FEED_ADAPTER.validate_python(keys)

@@ -1,7 +1,8 @@
 """DuckDB values as JSON can carry them without losing anything: SQL by type, nothing is computed here.
 
 NaN and the infinities are texts as ksqlDB writes them, for JSON has no such numbers; DECIMAL is a text of all
-of its digits, BYTES base64, times ISO 8601 in UTC. All else is left to DuckDB.
+of its digits, BYTES base64, times ISO 8601 in UTC with milliseconds, or with more digits where they have more:
+the spelling of `json_values`. All else is left to DuckDB.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from ksql_lake.lake.equality import sql_name, sql_text
 _DOUBLE = """CASE WHEN {0} IS NULL THEN NULL WHEN isfinite({0}) THEN to_json({0})
 WHEN isnan({0}) THEN '"NaN"'::JSON WHEN {0} > 0 THEN '"Infinity"'::JSON ELSE '"-Infinity"'::JSON END"""
 
+_MOMENT = "regexp_replace(strftime({0}, '%Y-%m-%dT%H:%M:%S.%f'), '000$', '')"
+
+_TIME = """rpad(CAST({0} AS VARCHAR) || CASE WHEN contains(CAST({0} AS VARCHAR), '.') THEN '' ELSE '.' END,
+greatest(12, length(CAST({0} AS VARCHAR)))::INTEGER, '0')"""
+
 _SCALARS = {
     "double": _DOUBLE,
     "float": _DOUBLE,
     "decimal": "CAST({0} AS VARCHAR)",
     "blob": "base64({0})",
-    "timestamp with time zone": "strftime({0} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')",
-    "timestamp": "strftime({0}, '%Y-%m-%dT%H:%M:%S.%f')",
+    "timestamp with time zone": _MOMENT.format("({0} AT TIME ZONE 'UTC')") + " || 'Z'",
+    "timestamp": _MOMENT,
+    "time": _TIME,
 }
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
-from ksql_lake.feeds import Feed
+from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.scan import PATH_COLUMNS, unified_columns
+from ksql_lake.query.day_range import check_closed, check_read, days_between
 from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.versions import kept_version
@@ -32,10 +33,12 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
     *,
     columns: Sequence[str] | None = None,
     as_: str = "pandas",
+    allow_missing: bool = False,
+    allow_open: bool = False,
     root: str | Path | None = None,
     feeds: str | Path | None = None,
 ) -> Any:
-    """Read a stream's rows of some days.
+    """Read a stream's rows of some days: those named, or all that were read.
 
     Args:
         name: The feed.
@@ -45,6 +48,9 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
         columns: Which columns, in this order; None means all, `year`, `month` and `day` last.
         as_: `pandas` (a DataFrame with Arrow's types, read at once), `arrow` (a `pyarrow.dataset.Dataset`),
             `duckdb` (a relation) or `polars` (a LazyFrame); the last three read when they are asked for rows.
+        allow_missing: Take days of the range that no export has read for days without rows.
+        allow_open: Take days that were read before they had ended as they are; asked for only where `end` is
+            given, since the newest day is open as a rule.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
@@ -55,16 +61,25 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
     Raises:
         UnknownFeedError: No feed has this name.
         ConfigError: It is a table, a day or a column cannot be meant, or `as_` is none of the above.
-        LakeError: The feed was never exported.
+        LakeError: The feed was never exported, or a day of the range was not read, or not to its end.
     """
     first, last = _day(start, "start"), _day(end, "end")
     if first and last and first > last:
         raise ConfigError(f"start {first} lies after end {last}", hint="Both days are included.")
 
+    lake = _feed_lake(name, "stream", root, feeds)
+    feed = lake.feed
+
     def days(state: FeedState) -> list[str]:
+        if isinstance(feed, StreamFeed) and (first or last):
+            wanted = days_between(state, first, last)
+            if not allow_missing:
+                check_read(feed, state, wanted)
+            if last and not allow_open:
+                check_closed(feed, state, wanted)
         return [day for day in state.partition_keys() if (first or day) <= day <= (last or day)]
 
-    return _read(_feed_lake(name, "stream", root, feeds), days, columns, as_)
+    return _read(lake, days, columns, as_)
 
 
 def read_table(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ksql_lake.lake import FeedLake
 from ksql_lake.lake.equality import sql_text
 from ksql_lake.lake.layout import version_number
-from ksql_lake.lake.scan import hive_types
+from ksql_lake.lake.scan import path_terms
 
 _DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
 
@@ -31,11 +31,13 @@ def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
 
 
 def _rows(lake: FeedLake) -> str:
-    files = f"{literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}"
-    return (
-        f"read_parquet(\n  {sql_text(files)},\n"
-        f"  hive_partitioning = true, union_by_name = true,\n  hive_types = {hive_types(lake.feed.kind)})"
-    )
+    files = sql_text(f"{literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}")
+    options, terms = path_terms(lake.feed.kind, lake.dataset_path, ())
+    scan = f"read_parquet(\n  {files},\n  union_by_name = true, {options})"
+    if "=" not in lake.dataset_path:
+        return scan
+    listed = ",\n  ".join(terms)
+    return f"(SELECT * EXCLUDE (ksql_lake_file),\n  {listed}\nFROM {scan})"
 
 
 def _day(key: str) -> str:

@@ -21,9 +21,6 @@ def lake_views(committed: Committed) -> list[View]:
     """Give a feed's views, base views first; before its first export they are empty.
 
     A stream `NAME` has the view `NAME`. A table has `NAME`, its latest version, and `NAME_versions`, all.
-
-    Raises:
-        ConfigError: A folder above the lake is called like a path column.
     """
     return [*base_views(committed), *derived_views(committed)]
 

@@ -14,7 +14,7 @@ from ksql_lake.lake import FeedState
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.reader import PARTITION_COLUMNS
-from ksql_lake.schema import Schema, arrow_schema, parse_schema
+from ksql_lake.schema import Schema, alike_fields, arrow_schema, parse_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,13 @@ def contents(layout: FeedLayout, state: FeedState) -> Contents | None:
     schema = _table_schema(layout, state) if layout.kind == "table" else state.columns
     if schema is None:
         return None
+    for column in schema:
+        if (alike := alike_fields(column.type, column.name)) is not None:
+            raise SchemaChangeError(
+                f"fields {alike[0]} and {alike[1]} differ only in case, which table formats do not allow",
+                hint="Export the feed without that column, or with other names of its fields.",
+                feed=layout.name,
+            )
     files = tuple(
         IndexedFile(
             path=file.path,

@@ -246,12 +246,21 @@ def test_progress_is_drawn_on_terminals_only(cli: Cli, sample: Project) -> None:
 
 
 def test_in_a_narrow_terminal_results_become_paragraphs(sample: Project) -> None:
-    """Where the table does not fit, each feed is told in a sentence and no line is too long."""
+    """Where the table does not fit, each feed is told in a few lines, every column by its name."""
     seen = without_styles(on_a_terminal(sample, "export", "--table", "merchants", COLUMNS="50"))
 
     lines = [line.rstrip() for line in seen.splitlines()]
-    assert lines[-3].endswith("merchants")
-    assert lines[-2:-1] == ["  partitions v1, read 500, new 500, already there"]
+    assert lines[-8].endswith("merchants")
+    assert [line.split("  ")[1] for line in lines[-7:]] == [
+        "Partitions",
+        "Read",
+        "New",
+        "Already there",
+        "Late",
+        "Size",
+        "Seconds",
+    ]
+    assert lines[-6].split() == ["Read", "500"]
 
 
 def test_dagster_that_cannot_be_told_is_a_warning(sample: Project) -> None:

@@ -199,3 +199,23 @@ def test_a_missing_extra_is_named(lake: Lake, cli: Cli, project: Project, form: 
     assert repaired.code == 1
     assert told in repaired.err
     assert "1 finding, 1 failure" in repaired.out
+
+
+@pytest.mark.parametrize("form", ["delta", "iceberg"])
+def test_one_feed_that_cannot_be_registered_does_not_stop_the_others(lake: Lake, cli: Cli, form: str) -> None:
+    """Columns of an older release that no table format can hold are one error; other feeds are registered."""
+    schema = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `S` STRUCT<`x` BIGINT, `X` BIGINT>")
+    row = {"ROWTIME": event(5)["ROWTIME"], "ID": 5, "S": {"x": 1, "X": 2}}
+    land_rows(lake, stream_feed(), [row], schema=schema)
+
+    said = cli("register", "--format", form, "--all")
+
+    assert said.code == 1
+    assert "feed events: " in said.err
+    assert "fields S.x and S.X differ only in case" in " ".join(said.err.split())
+    assert "users" in said.out
+    assert "Traceback" not in said.err
+    asked = cli("sql", "SELECT S FROM events")
+    assert asked.code == 2
+    assert "differ only in case; read them with read_stream(as_='arrow')" in asked.err
+    assert cli("sql", "SELECT sum(ID) AS n FROM events").out.split() == ["n", "8"]

@@ -16,9 +16,10 @@ import pytest
 
 from ksql_lake.cli.running import run
 from ksql_lake.feeds import FeedStore
+from ksql_lake.lake import Lake
 from ksql_lake_tests.cli.conftest import COMMAND, Project
 from ksql_lake_tests.cli.test_output import on_a_terminal, without_styles
-from ksql_lake_tests.lake.landing import stream_feed
+from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 from ksql_lake_tests.query.lakes import BIG, EveryType
 
 Said = Callable[..., tuple[int, str, str]]
@@ -103,8 +104,8 @@ def test_csv_and_json_hold_every_digit(said: Said) -> None:
             "M": f"{BIG}.0001",
             "Y": "AP8A",
             "P": {"a": "1.10", "b": None},
-            "AT": "23:59:59",
-            "ROWTIME": "2025-01-15T00:00:00.000000Z",
+            "AT": "23:59:59.000",
+            "ROWTIME": "2025-01-15T00:00:00.000Z",
             "nan": "NaN",
             "deep": [{"d": "-Infinity"}],
             "twice": 1,
@@ -116,11 +117,15 @@ def test_csv_and_json_hold_every_digit(said: Said) -> None:
 
 @pytest.mark.parametrize("name", ["r.csv", "r.json", "r.parquet", "r.txt"])
 def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -> None:
-    """The file is written whole, in the place of an older one, and a note says so."""
+    """The file is written whole, in the place of an older one where that is meant, and a note says so."""
     path = tmp_path / name
     path.write_text("old")
+    refused = said("FROM users_versions", "--output", str(path))
+    assert refused[0] == 2
+    assert "this file is there already, and this command did not write it" in refused[2]
+    assert path.read_text() == "old"
 
-    code, out, err = said("FROM users_versions", "--output", str(path))
+    code, out, err = said("FROM users_versions", "--output", str(path), "--force")
 
     assert (code, out, err) == (
         0,
@@ -136,6 +141,11 @@ def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -
     count: Callable[[], int] = counts[path.suffix[1:]]
     assert count() == 12
     assert [found.name for found in tmp_path.iterdir()] == [name]
+    # What it wrote itself it writes again, until somebody else changes it.
+    assert said("FROM users_versions", "--output", str(path))[0] == 0
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert said("FROM users_versions", "--output", str(path))[0] == 2
 
 
 def test_appending_and_broken_pipes(every: EveryType, tmp_path: Path) -> None:
@@ -264,3 +274,116 @@ def test_the_catalog_command(
     path.write_bytes(b"mine")
     assert run(["catalog", str(path)]) == 2
     assert b"is no catalog of ours" in capfdbinary.readouterr().err
+
+
+def test_days_that_were_not_read_are_told(said: Said) -> None:
+    """A question about days that no export has read is answered, and a note on stderr says which these are."""
+    read = said("SELECT count(*) AS n FROM events WHERE year = 2025 AND month = 1 AND day = 16")
+    assert (read[0], read[2]) == (0, "")
+    assert said("SELECT count(*) AS n FROM events WHERE L > 0")[2] == ""
+    assert said("SELECT count(*) AS n FROM users WHERE version = 'v1'")[2] == ""
+
+    code, out, err = said("SELECT count(*) AS n FROM events x WHERE x.year = 2025 AND month = 1 AND day < 16")
+
+    assert (code, out.split()) == (0, ["n", "8"])
+    assert err == ("note: events: 2025-01-01 to 2025-01-14 of what is asked for were never read by an export\n")
+
+
+@pytest.mark.parametrize("name", ["r.xlsx", "r.arrow", "r.pdf", "rows"])
+def test_an_ending_nobody_knows_is_a_usage_error(said: Said, name: str, tmp_path: Path) -> None:
+    """Nothing is written as console text because its name was not understood."""
+    code, _, err = said("SELECT 1", "--output", str(tmp_path / name))
+
+    assert code == 2
+    assert f"what to write to {name} is not told by its ending: use .csv, .json, .parquet, .txt" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM glob('/*')",
+        "COPY (SELECT 1) TO 'stolen.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO 'stolen.csv'",
+        "explain /* */ analyze copy (SELECT 1) TO 'stolen.csv'",
+        "ATTACH 'stolen.db'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "CREATE TABLE stolen AS FROM events",
+        "PRAGMA version",
+        "SELECT 1; COPY (SELECT 1) TO 'stolen.csv'",
+        "FROM holdings",
+    ],
+)
+def test_safe_lets_a_question_do_nothing_else(
+    said: Said, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --safe no file is read but the lake's, nothing is written, loaded or set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    code, out, err = said(statement, "--safe")
+
+    assert code != 0
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "unexpected" not in err
+    assert not list(tmp_path.rglob("*stolen*"))
+
+
+@pytest.mark.parametrize("form", ["console", "csv", "json", "parquet"])
+def test_safe_answers_as_ever(said: Said, form: str, tmp_path: Path) -> None:
+    """The lake's own rows come in every form, and are the same as without it."""
+    question = "SELECT *, sum(L) OVER () AS huge, 1 AS twice, 2 AS twice FROM events ORDER BY ROWTIME, L, S"
+    outputs = [tmp_path / f"{name}.out" for name in ("free", "safe")]
+    for path, more in zip(outputs, ([], ["--safe"]), strict=True):
+        assert said(question, "--format", form, "--output", str(path), *more)[0] == 0
+
+    if form == "parquet":
+        free, confined = map(pq.read_table, outputs)
+        assert confined.equals(free)
+    else:
+        assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert said("EXPLAIN FROM events", "--safe")[0] == 0
+    assert said("SHOW TABLES", "--safe")[1] == said("SHOW TABLES")[1]
+
+
+def test_a_feed_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
+    """A feed that is called like something inside the program is read all the same."""
+    lake = Lake(tmp_path / "lake")
+    for name in ("answer", "named"):
+        land_rows(lake, stream_feed(name=name), [event(7)])
+    monkeypatch.setenv("KSQL_LAKE_ROOT", lake.root)
+
+    for form in ("console", "csv"):
+        assert said("SELECT 1 AS one FROM answer, named", "--format", form)[1].split() == ["one", "1"]
+
+
+def test_null_is_told_from_its_name_and_nothing_commands_the_terminal(said: Said) -> None:
+    """The text NULL is in quotes; control characters and marks that turn the direction are escaped."""
+    out = said("SELECT NULL AS a, 'NULL' AS b, chr(155) || chr(8238) || chr(27) || 'x' AS c")[1]
+
+    assert out.splitlines() == ["a     b       c", "NULL  'NULL'  \\x9b\\u202e\\x1bx"]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_on_a_terminal_no_digit_and_no_column_goes_unseen(
+    every: EveryType, tmp_path: Path, columns: int
+) -> None:
+    """Columns that do not fit are left out in the middle and named; a number is whole or not there."""
+    environment = {
+        "KSQL_LAKE_ROOT": str(every.lake),
+        "KSQL_LAKE_FEEDS": str(every.feeds),
+        "COLUMNS": str(columns),
+    }
+    numbers = [f"{number + 1}339187.31" for number in range(9)]
+    listed = ", ".join(f"{number} AS c{at}" for at, number in enumerate(numbers))
+
+    out = without_styles(on_a_terminal(Project(tmp_path), "sql", f"SELECT {listed}", **environment))
+
+    shown = out.splitlines()[0].split()
+    gone = [f"c{at}" for at in range(9) if f"c{at}" not in shown]
+    assert "…" in shown
+    assert out.splitlines()[1].split() == [numbers[int(name[1])] if name != "…" else "…" for name in shown]
+    assert f"{len(gone)} of 9 columns do not fit in: {', '.join(gone)};" in " ".join(out.split())

@@ -8,7 +8,9 @@ import pytest
 
 from ksql_lake.errors import ConfigError, SchemaError
 from ksql_lake.export import Days
+from ksql_lake.export.question import check_fields
 from ksql_lake.export.statement import lake_names, stream_statement, table_statement, wanted_columns
+from ksql_lake.schema import parse_type
 from ksql_lake_tests.lake.landing import stream_feed, table_feed
 
 DAY = Days(date(2025, 1, 15), date(2025, 1, 15))
@@ -102,3 +104,18 @@ def test_renamed_columns_have_their_new_names_in_the_lake() -> None:
     feed = stream_feed(rename={"YEAR": "FLIGHT_YEAR"})
 
     assert lake_names(feed, ["ROWTIME", "YEAR"]) == ["ROWTIME", "FLIGHT_YEAR"]
+
+
+def test_fields_of_a_struct_that_differ_only_in_case_are_refused() -> None:
+    """The error names both by their paths and the ways out; readers would take one for the other."""
+    kind = parse_type("ARRAY<STRUCT<`x` BIGINT, `X` STRING>>")
+
+    check_fields([("A", parse_type("STRUCT<`x` BIGINT, `y` STRUCT<`X` BIGINT>>"))])
+    with pytest.raises(SchemaError) as caught:
+        check_fields([("S", kind)])
+
+    assert str(caught.value) == (
+        "column S: the fields 'S.x' and 'S.X' differ only in case, which DuckDB and Spark cannot tell apart\n"
+        "Leave the column out with the feed's `columns`, or derive a stream on the server where one of the "
+        "fields has another name."
+    )

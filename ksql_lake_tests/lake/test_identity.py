@@ -176,3 +176,46 @@ def test_a_missing_committed_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(LakeError, match=r"gone\.parquet"):
         new_rows([candidate], schema, spill=tmp_path / "spill")
+
+
+NAMES = [
+    "FILE_ROW_NUMBER",
+    "file_row_number",
+    "FILENAME",
+    "s_path",
+    "S_ROW",
+    "s_number",
+    "part",
+    "t0",
+    "owner",
+    "data",
+]
+
+
+@pytest.mark.parametrize("identity", ["row", "key", "key elsewhere"])
+@pytest.mark.parametrize("name", [*NAMES, "all"])
+def test_a_column_may_have_any_name(tmp_path: Path, name: str, identity: str) -> None:
+    """Whatever name a column has, also one that is used inside, rows are compared as those of any other."""
+    others = [other for other in NAMES if name == "all" and other != "file_row_number"]
+    named = others or [name]
+    nested = ", ".join(
+        f"`{other}` STRUCT<`part` BIGINT, `ID` BIGINT, `path` STRING>" for other in ("owner2", *named[1:])
+    )
+    schema = parse_schema(f"`ROWTIME` TIMESTAMP, `ID` BIGINT, `{named[0]}` BIGINT, {nested}")
+
+    def row(number: int) -> dict[str, Any]:
+        whole = {name: {"part": number, "ID": -number, "path": "p"} for name in schema.names}
+        return {**whole, "ROWTIME": 1_736_121_600_000 + number, "ID": number, named[0]: number}
+
+    held = Held(write(tmp_path / "held.parquet", [row(1), row(2)], schema), schema)
+    source = tmp_path / "staged.tmp"
+    candidate = Candidate("d", write(source, [row(number) for number in (0, 2, 3, 2, 4)], schema), 5, (held,))
+    key = {"row": [], "key": [named[0]], "key elsewhere": ["ID"]}[identity]
+
+    found = new_rows([candidate], schema, key=key, spill=tmp_path / "spill")["d"]
+
+    expected = [0, 2, 3, 4] if identity == "row" else [0, 2, 4]
+    assert found.tolist() == expected
+    copied = pa.Table.from_batches(copy_rows(source, found))
+    assert copied.column(named[0]).to_pylist() == [[0, 2, 3, 2, 4][number] for number in expected]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["held.parquet", "staged.tmp"]

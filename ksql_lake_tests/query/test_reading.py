@@ -17,9 +17,9 @@ import pytest
 from ksql_lake import read_stream, read_table
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, UnknownFeedError, VersionError
 from ksql_lake.feeds import FeedStore
-from ksql_lake.lake import Lake
-from ksql_lake.schema import parse_schema
-from ksql_lake_tests.lake.landing import land_rows, stream_feed, table_feed
+from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.schema import arrow_schema, parse_schema
+from ksql_lake_tests.lake.landing import EVENTS, Row, event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.query.lakes import BIG, ROWS_BY_DAY, EveryType, comparable
 
 ENGINES = ["pandas", "arrow", "duckdb", "polars"]
@@ -95,7 +95,7 @@ def test_days_include_both_ends(engine: str) -> None:
     assert days("2025-01-16", date(2025, 1, 17)) == {16, 17}
     assert days(date(2025, 1, 17)) == {17, 4}
     assert days(None, "2025-01-15") == {15}
-    assert days("2025-01-18", "2025-01-31") == set()
+    assert days("2025-01-18", "2025-01-18") == set()
 
 
 @pytest.mark.usefixtures("here")
@@ -104,7 +104,7 @@ def test_no_rows_have_types_too(engine: str) -> None:
     """A range without a day that has rows gives columns of the right types."""
     some, none = (
         read_stream("events", day, day, columns=["M", "year", "L"], as_=engine)
-        for day in ("2025-01-15", "2026-01-01")
+        for day in ("2025-01-15", "2025-01-18")
     )
 
     assert listed(none) == []
@@ -283,3 +283,44 @@ def test_a_lost_file_is_told(tmp_path: Path) -> None:
         read_stream("events", root=made.lake, feeds=made.feeds)
 
     assert "ksql-lake doctor" in str(caught.value)
+
+
+def event_of_day(day: int) -> Row:
+    """A row of a day, 0 is 2025-01-15, whose number is that of the day."""
+    return event(day, day=day)
+
+
+def test_a_day_that_was_not_read_is_no_empty_day(tmp_path: Path) -> None:
+    """Days of the range that no export has read, or read before their end, are errors unless allowed."""
+    lake, feed = Lake(tmp_path / "data_lake"), stream_feed()
+    FeedStore(tmp_path / "feeds").add(feed)
+    land_rows(lake, feed, [event_of_day(0), event_of_day(2)], days=3)
+    early = ReadFacts(source="EVENTS", statement="SELECT ...;", read_at="2025-01-19T12:00:00.000+00:00")
+    window = (date(2025, 1, 19), date(2025, 1, 19))
+    with lake.feed(feed).stage(EVENTS, read=early, days=window) as staging:
+        staging.write(pa.RecordBatch.from_pylist([event_of_day(4)], schema=arrow_schema(EVENTS)))
+        staging.commit()
+
+    def ids(*days: str | None, **allowed: bool) -> list[int]:
+        where = {"root": lake.root, "feeds": tmp_path / "feeds", **allowed}
+        rows = read_stream("events", *days, as_="arrow", **where)  # type: ignore[arg-type]
+        return sorted(rows.to_table().column("ID").to_pylist())
+
+    assert ids() == [0, 2, 4]
+    assert ids("2025-01-15", "2025-01-17") == [0, 2]
+    assert ids("2025-01-16", "2025-01-16") == []
+    for days, named in {
+        ("2025-01-18", "2025-01-18"): "2025-01-18 was",
+        ("2025-01-14", "2025-01-15"): "2025-01-14 was",
+        ("2025-01-15", None): "2025-01-18 was",
+        (None, "2025-01-22"): "2025-01-18, 2025-01-20 to 2025-01-22 were",
+    }.items():
+        with pytest.raises(LakeError, match=f"{named} never read") as caught:
+            ids(*days)
+        assert "ksql-lake export --stream events --" in str(caught.value)
+        assert "allow_missing=True" in str(caught.value)
+    assert ids("2025-01-14", "2025-01-18", allow_missing=True) == [0, 2]
+    with pytest.raises(LakeError, match="2025-01-19 was read before the day had ended"):
+        ids("2025-01-19", "2025-01-19")
+    assert ids("2025-01-19", "2025-01-19", allow_open=True) == [4]
+    assert ids("2025-01-19") == [4]

@@ -1,0 +1,89 @@
+"""Which days of a stream a reader asks for, and whether the lake can answer for all of them: pure.
+
+A day without rows is an answer where it was read, and none where it was not. It refuses to let a day that no
+export has read, or one that was read before it ended, pass for a day that is empty or small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+
+from ksql_lake.errors import LakeError
+from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.lake import FeedState
+from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.days import DayRange, day_ranges
+
+
+def days_between(state: FeedState, first: str | None, last: str | None) -> list[date]:
+    """Give the days from one to another; where one is left out, the oldest or the newest that was read."""
+    known = sorted({*state.looked, *state.partitions})
+    begin, end = first or (known[0] if known else last), last or (known[-1] if known else first)
+    if begin is None or end is None or begin > end:
+        return []
+    return list(DayRange(date.fromisoformat(begin), date.fromisoformat(end)))
+
+
+def unread_days(state: FeedState, days: Iterable[date]) -> list[date]:
+    """Give the days that no export has read, so that nothing is known of their rows."""
+    return [
+        day for day in days if day.isoformat() not in state.looked and day.isoformat() not in state.partitions
+    ]
+
+
+def open_days(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> list[date]:
+    """Give the days that were read, but before they had ended: more rows may have come since."""
+    return [
+        day
+        for day in days
+        if day.isoformat() in state.looked
+        and not read_to_end(state.looked, day, feed.zone, now=datetime.now(UTC))
+    ]
+
+
+def check_read(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> None:
+    """Refuse days that no export has read.
+
+    Raises:
+        LakeError: Names them, and the export that reads them.
+    """
+    unread = unread_days(state, days)
+    if unread:
+        export = f"ksql-lake export --stream {feed.name} {_dates(unread)}"
+        raise LakeError(
+            f"{days_text(unread)} {be(unread)} never read, so nothing is known of the rows",
+            hint=f"Run: {export}. Or say allow_missing=True to read what there is.",
+            feed=feed.name,
+        )
+
+
+def check_closed(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> None:
+    """Refuse days that were read before they had ended.
+
+    Raises:
+        LakeError: Names them, and the export that reads them again.
+    """
+    opened = open_days(feed, state, days)
+    if opened:
+        export = f"ksql-lake export --stream {feed.name} {_dates(opened)}"
+        raise LakeError(
+            f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing",
+            hint=f"Run {export} after the day's end. Or say allow_open=True to read what there is.",
+            feed=feed.name,
+        )
+
+
+def days_text(days: Sequence[date]) -> str:
+    """Give days as short ranges, the first three of them."""
+    ranges = list(map(str, day_ranges(days)))
+    return ", ".join(ranges[:3]) + (f" and {len(ranges) - 3} more ranges of days" if len(ranges) > 3 else "")
+
+
+def be(days: Sequence[date]) -> str:
+    """Give the verb: was, or were."""
+    return "was" if len(days) == 1 else "were"
+
+
+def _dates(days: list[date]) -> str:
+    return f"--date {days[0]}" if len(days) == 1 else f"--from {days[0]} --to {days[-1]}"
