@@ -188,7 +188,10 @@ class ScriptedServer:
                         break
                     with self._lock:
                         self.requests.append(request)
-                        script = self._next_script(request)
+                        script = self._next_script(request.path)
+                    # Outside the lock: a choice may wait for other requests.
+                    choice = self._choices.get(request.path)
+                    script = choice(request) if choice else script
                     self._play(script, connection, request)
                     if not script.keep:
                         break
@@ -196,10 +199,8 @@ class ScriptedServer:
                 # The client went away in the middle of something; what it did before is on record.
                 return
 
-    def _next_script(self, request: Request) -> Script:
-        if request.path in self._choices:
-            return self._choices[request.path](request)
-        scripts = self._scripts.get(request.path)
+    def _next_script(self, path: str) -> Script:
+        scripts = self._scripts.get(path)
         if not scripts:
             return answer(b"Not Found", 404, content_type="text/plain")
         return scripts.popleft() if len(scripts) > 1 else scripts[0]
