@@ -264,7 +264,7 @@ def test_a_broker_that_allows_not_even_the_servers_own_session_is_a_failure(
 def test_what_is_lost_without_a_property_is_said_of_the_rows(
     server: ScriptedServer, client: KsqlClient
 ) -> None:
-    """Evidence falls with each property: without one of them a stream is not proven, and the reason is given."""
+    """Evidence falls with each property: without one of them a stream is not proven, and it says why."""
     version = parse_version("8.0.7")
     whole = pull_evidence(ask_sent(server, client), version, derived=False, refused=())
     assert (whole.level, whole.isolation, whole.caveats) == ("proven", "committed", [])
