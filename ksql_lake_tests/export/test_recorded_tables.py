@@ -264,7 +264,7 @@ def test_a_false_answer_is_not_believed(name: str, evidence: Any, text: str, tmp
     """What looks whole and is not lands in no lake: what the server says beside it shows that it cannot be."""
     one = recording(name)
     assert one.expect == "false complete"
-    with served(one, table_wait=130) as (node, feed, client):
+    with served(one, table_wait=20, read_timeout=10) as (node, feed, client):
         evidence(node)
         with pytest.raises(NotBuiltError) as caught:
             landed(client, feed, tmp_path)

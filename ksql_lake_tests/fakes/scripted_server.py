@@ -44,7 +44,22 @@ class Reset:
     """A step: end the connection the rude way (RST)."""
 
 
-Step = bytes | Wait | Reset
+@dataclass(frozen=True)
+class Reached:
+    """A step: say that everything before it has been sent."""
+
+    sent: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A step: send the same bytes again and again, until the client leaves or the server stops."""
+
+    data: bytes
+    every: float = 0.02
+
+
+Step = bytes | Wait | Reset | Reached | Heartbeat
 SILENCE = Wait()
 RESET = Reset()
 
@@ -179,6 +194,7 @@ class ScriptedServer:
         except OSError:
             plain.close()
             return
+        request: Request | None = None
         with connection, connection.makefile("rb") as reader:
             try:
                 while self._wait_readable(connection):
@@ -188,18 +204,21 @@ class ScriptedServer:
                         break
                     with self._lock:
                         self.requests.append(request)
-                        script = self._next_script(request)
+                        script = self._next_script(request.path)
+                    # Outside the lock: a choice may wait for other requests.
+                    choice = self._choices.get(request.path)
+                    script = choice(request) if choice else script
                     self._play(script, connection, request)
                     if not script.keep:
                         break
             except OSError:
                 # The client went away in the middle of something; what it did before is on record.
+                if request is not None:
+                    request.client_left.set()
                 return
 
-    def _next_script(self, request: Request) -> Script:
-        if request.path in self._choices:
-            return self._choices[request.path](request)
-        scripts = self._scripts.get(request.path)
+    def _next_script(self, path: str) -> Script:
+        scripts = self._scripts.get(path)
         if not scripts:
             return answer(b"Not Found", 404, content_type="text/plain")
         return scripts.popleft() if len(scripts) > 1 else scripts[0]
@@ -211,13 +230,20 @@ class ScriptedServer:
             elif isinstance(step, Reset):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return
+            elif isinstance(step, Reached):
+                step.sent.set()
+            elif isinstance(step, Heartbeat):
+                while not self._wait(Wait(), connection, seconds=step.every):
+                    connection.sendall(step.data)
+                request.client_left.set()
+                return
             elif self._wait(step, connection):
                 request.client_left.set()
                 return
 
-    def _wait(self, step: Wait, connection: socket.socket) -> bool:
+    def _wait(self, step: Wait, connection: socket.socket, *, seconds: float = PATIENCE) -> bool:
         """Stay silent; True if the client left meanwhile."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + seconds
         while not (step.until.wait(0.01) or self._stopping.is_set()) and time.monotonic() < deadline:
             if select.select([connection], [], [], 0)[0]:
                 # A client that waits for an answer has nothing to say: readable means that it hung up.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import orjson
 import pytest
 
-from ksql_lake.errors import IncompleteResponseError, ProtocolError, QueryFailedError
+from ksql_lake.errors import IncompleteResponseError, PropertyRefusedError, ProtocolError, QueryFailedError
 from ksql_lake.ksqldb import KsqlClient, Position, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event
 from ksql_lake.ksqldb.listening import Listening
-from ksql_lake_tests.fakes.scripted_server import SILENCE, ScriptedServer, answer, chunked
+from ksql_lake.ksqldb.properties import LEGACY_WRITER
+from ksql_lake_tests.fakes.scripted_server import SILENCE, Script, ScriptedServer, Wait, answer, chunked
 from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, OLD, ROW, generic, info
 
 SQL = "SELECT A FROM S EMIT CHANGES;"
@@ -85,6 +87,38 @@ def test_a_break_after_the_end_was_asked_for_is_an_error_all_the_same(
     server.script("/close-query", answer(b""))
     with client.listen(SQL) as listening, pytest.raises(IncompleteResponseError):
         list(listening.rest())
+
+
+WRONG_CONTEXT = (
+    "On wrong context or worker, expected: io.vertx.core.impl.DuplicatedContext@1a2b got: "
+    "io.vertx.core.impl.DuplicatedContext@3c4d"
+)
+"""Constructed after what several releases answer when another connection ends a query."""
+
+
+def test_a_query_that_cannot_be_ended_is_read_to_silence_and_dropped(
+    server: ScriptedServer, client: KsqlClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the newer writer of some releases ending a query fails; what was on its way still comes."""
+    later = threading.Event()
+
+    def refuse(_: object) -> Script:
+        later.set()
+        return answer(generic(50000, WRONG_CONTEXT), 500)
+
+    server.script("/info", answer(info("7.5.1")))
+    server.choose("/close-query", refuse)
+    server.script("/query", chunked(HEADER, ROW, Wait(later), ROW, ROW, SILENCE))
+    client.learn(PropertyRefusedError("refused", names=(LEGACY_WRITER,)))
+    with client.listen(SQL) as listening, caplog.at_level(logging.WARNING):
+        assert not listening.sent.legacy
+        first = expect(listening)
+        rest = [piece for piece in listening.rest() if isinstance(piece, RowBlock)]
+    assert isinstance(first, RowBlock)
+    assert first.count + sum(piece.count for piece in rest) == 3
+    assert len(server.asked("/close-query")) == 1
+    assert server.asked("/query")[0].client_left.wait(PATIENCE)
+    assert any("query transient_S_1 cannot be ended" in line for line in caplog.messages)
 
 
 def test_a_query_of_the_older_writer_ends_with_its_connection(
