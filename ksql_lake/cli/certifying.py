@@ -1,4 +1,4 @@
-"""`ksql-lake certify`: a day in the lake against its source, read again; names the hours that differ.
+"""`ksql-lake certify`: a day or a version in the lake against its source, read again; says what differs.
 
 It changes nothing, neither in the lake nor in its certificates.
 """
@@ -15,13 +15,17 @@ from ksql_lake.cli.selection import Day
 from ksql_lake.errors import ConfigError
 from ksql_lake.export.certify import Certification
 from ksql_lake.export.certify import certify as compare
-from ksql_lake.feeds import Feed, FeedStore, StreamFeed
+from ksql_lake.export.certify_table import certify_table
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
-from ksql_lake.settings import load_settings
+from ksql_lake.settings import Settings, load_settings
 
-_HELP = """Read a closed day of a stream from the server again and compare it with the lake, hour by hour.
+_HELP = """Read a closed day of a stream, or a table's changes, from the server and compare them with the lake.
+
+A day is compared hour by hour, a version key by key: keys that changed after the version was read, and keys
+that are deleted by now, are counted apart.
 
 Beside it stands what the export certified that last read the day after its end. Rows that Kafka has deleted
 since are in the lake only, and are told as such. For feeds with identity `offset` the offsets of each Kafka
@@ -31,6 +35,7 @@ partition follow; gaps among them are normal (filters, transactions, compacted t
 Examples:
   ksql-lake certify orders 2025-01-31
   ksql-lake certify orders 2025-01-31 --json | jq .equal
+  ksql-lake certify users v4
 
 Equal means: totals, checksum and every hour are the same.
 
@@ -40,13 +45,16 @@ Exit codes: 0 equal, 1 different, not as certified (or the day could not be read
 
 @click.command(help=_HELP)
 @click.argument("name", metavar="FEED")
-@click.argument("day", type=Day(), metavar="DATE")
+@click.argument("what", metavar="DATE|VERSION")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def certify(context: click.Context, /, *, name: str, day: date, as_json: bool) -> None:
-    """Compare a day with its source."""
+def certify(context: click.Context, /, *, name: str, what: str, as_json: bool) -> None:
+    """Compare a day or a version with its source."""
     settings = load_settings()
     feed = FeedStore(settings.feeds_root).load().get(name)
+    if isinstance(feed, TableFeed):
+        context.exit(_certify_version(feed, what, settings, as_json=as_json))
+    day = Day().convert(what, None, context)
     _refuse_before_start(feed, day)
     with KsqlClient(settings) as client, notes_from_log(), waiting(f"reading {day} from {client.url}"):
         found = compare(feed, day, client, Lake(settings.lake_root))
@@ -55,6 +63,23 @@ def certify(context: click.Context, /, *, name: str, day: date, as_json: bool) -
     else:
         _print(found)
     context.exit(DONE if found.sound else FAILED)
+
+
+def _certify_version(feed: TableFeed, version: str, settings: Settings, *, as_json: bool) -> int:
+    with (
+        KsqlClient(settings) as client,
+        notes_from_log(),
+        waiting(f"reading the changes of {feed.source} from {client.url}"),
+    ):
+        found = certify_table(feed, version, client, Lake(settings.lake_root))
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        verdict = ("equal", "green") if found.equal else ("different", "bold red")
+        print_line((found.feed, "bold"), f" {found.version}: ", verdict)
+        print_line(f"  {found.text}")
+        print_line(f"  {found.evidence.level}: {found.evidence.text}")
+    return DONE if found.equal else FAILED
 
 
 def _refuse_before_start(feed: Feed, day: date) -> None:
