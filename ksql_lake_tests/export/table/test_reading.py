@@ -103,7 +103,7 @@ def service(root: Path, *answers: Callable[[Request], Script], **settings: Any) 
         nodes = []
         for server, pull in zip(servers, answers, strict=True):
             server.script("/info", answer(info("8.0.7")))
-            found = deque([[query(TASKS, hosts=hosts)]])
+            found: deque[list[dict[str, Any]] | None] = deque([[query(TASKS, hosts=hosts)]])
             nodes.append(TableNode(server, pull=pull, queries=found, offsets=deque([BUILT])))
         running = Service(nodes, root, settings)
         with running.client:
