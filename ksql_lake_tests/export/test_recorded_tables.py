@@ -275,7 +275,7 @@ def test_a_false_answer_is_not_believed(name: str, evidence: Any, text: str, tmp
 
 def test_every_false_answer_has_its_test() -> None:
     """No recorded answer that is wrong is left out above."""
-    marks = test_a_false_answer_is_not_believed.pytestmark[0].args[1]  # type: ignore[attr-defined]
+    marks = test_a_false_answer_is_not_believed.pytestmark[0].args[1]
     covered = {one.name for one in SESSIONS} | {name for name, _, _ in marks}
     assert {one.name for one in TABLES if one.expect == "false complete"} == covered
 

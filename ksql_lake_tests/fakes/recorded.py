@@ -82,7 +82,8 @@ class Recording:
             steps.append(chunk(self.body[start : start + size]))
             start += size
         assert start == len(self.body), self.name
-        steps += {"whole": [LAST_CHUNK], "cut": [], "open": [SILENCE]}[self.end]
+        endings: dict[str, list[Step]] = {"whole": [LAST_CHUNK], "cut": [], "open": [SILENCE]}
+        steps += endings[self.end]
         return Script(steps)
 
     def writer(self) -> QueryProperties:

@@ -17,9 +17,9 @@ Parts = list[tuple[int, int, int]]
 INTERNAL = "_confluent-ksql-default_query_CTAS_T_1-step{}-repartition"
 
 
-def building(**seconds: float) -> Building:
+def building(*, stuck: float = 60.0) -> Building:
     """With short times."""
-    return Building(**{"rest": 2.0, "start": 10.0, "stuck": 60.0, **seconds})
+    return Building(rest=2.0, start=10.0, stuck=stuck)
 
 
 def offsets(**topics: Parts) -> dict[str, dict[int, LogOffsets]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ ROWS = st.dictionaries(
 )
 
 
-def keyed(rows: list[tuple[object, object]], *, cut: int = 0, key: tuple[str, ...] = ("K",)) -> KeyedRows:
+def keyed(rows: Sequence[tuple[object, object]], *, cut: int = 0, key: tuple[str, ...] = ("K",)) -> KeyedRows:
     """The rows of an answer that came in two batches."""
     found = KeyedRows(key)
     kind = pa.schema([("K", pa.int64()), ("V", pa.int64())])
