@@ -15,6 +15,7 @@ from ksql_lake.cli.source_check import check_feed, find_source, reachable
 from ksql_lake.errors import FeedError
 from ksql_lake.export.uncovered import UncoveredSource, uncovered
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
+from ksql_lake.feeds.columns import needed_renames
 from ksql_lake.ksqldb import KsqlClient, describe
 from ksql_lake.ksqldb.reach import reach
 from ksql_lake.quantities import count_text
@@ -162,8 +163,14 @@ def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:
         return _parsed(raw)
     found = find_source(client, raw["source"])
     raw.setdefault("kind", found.kind)
+    described = describe(client, found.name)
+    renames = needed_renames(raw["kind"], raw.get("columns") or [column.name for column in described.columns])
+    if renames and "rename" not in raw:
+        raw["rename"] = renames
+        told = ", ".join(f"{name} is {other}" for name, other in renames.items())
+        note(f"columns that cannot keep their name in the lake get another: {told}")
     if "extraction" not in raw:
-        how = reach(describe(client, found.name), client.server_info().version)
+        how = reach(described, client.server_info().version)
         if how.extraction == "push":
             raw["extraction"] = "push"
             note(f"{found.name} is read by push query: {how.reason}")

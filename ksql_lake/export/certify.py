@@ -225,7 +225,8 @@ def certify(
     feed_lake = lake.feed(feed)
     extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client)
     try:
-        columns = _compared(feed_lake, day, list(extraction.question.names))
+        question = extraction.question
+        columns = _compared(feed_lake, day, list(question.names[: question.landed]))
         source = retrying(client.attempts)(_read_source, extraction, feed, start, columns)
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=day) from error.__cause__

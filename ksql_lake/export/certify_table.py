@@ -111,14 +111,14 @@ class _Changes:
     parts: list[tuple[Words, Words, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]
     kept: int = 0
 
-    def add(self, batch: pa.RecordBatch, *, gone: bool) -> None:
+    def add(self, batch: pa.RecordBatch, *, gone: npt.NDArray[np.bool_]) -> None:
         times: Any = batch.column(_TIME).cast(pa.int64()).fill_null(_UNKNOWN_TIME)
         self.parts.append(
             (
                 batch_hashes(batch.select(self.key))[0],
                 batch_hashes(batch.select(self.columns))[1],
                 np.asarray(times),
-                np.full(batch.num_rows, gone),
+                gone,
             )
         )
         self.kept += batch.num_rows

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 
+from ksql_lake.errors import KsqlError, ServerUnavailableError, StatementError
 from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.plan import ExportPlan
@@ -26,6 +27,7 @@ from ksql_lake.export.table.parts import Parts
 from ksql_lake.export.table.twice import KeyedRows
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
+from ksql_lake.ksqldb.catalog import topic_is_gone
 from ksql_lake.lake.manifest import Evidence
 from ksql_lake.lake.positions import KnownDays
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
@@ -198,8 +200,22 @@ class Extraction:
                 yield self._table_reading(answer, question, read_at)
             return
         committed = self.feed.isolation == "committed"
-        with self.client.query(question.statement, kind=question.kind, committed=committed) as response:
-            yield Reading(response, question, read_at=read_at, judge=lambda: self._pulled(response, question))
+        try:
+            with self.client.query(question.statement, kind=question.kind, committed=committed) as response:
+                judge = partial(self._pulled, response, question)
+                yield Reading(response, question, read_at=read_at, judge=judge)
+        except ServerUnavailableError as error:
+            raise self._explained(error, question) from error.__cause__
+
+    def _explained(self, error: ServerUnavailableError, question: Question) -> KsqlError:
+        """Tell a server that is going from a source whose topic is gone, which answers alike."""
+        if not topic_is_gone(self.client, question.topic):
+            return error
+        return StatementError(
+            f"the topic {question.topic} of {self.feed.source} does not exist any more",
+            hint="It was deleted. What the lake holds stays: disable the feed, or make topic and source anew.",
+            server=self.client.url,
+        )
 
     def _pulled(self, response: QueryResponse, question: Question) -> Evidence:
         client = self.client

@@ -152,6 +152,10 @@ class _Landing:
         # Nodes that leave say for a while that they run; one node has nothing to wait for.
         several = level != "proven" and isinstance(reading, Reading) and reading.nodes != 1
         self.settle, self.suspicious = several, staging.rows
+        if isinstance(reading, PushReading) and not staging.rows:
+            # It was listened to from the first change on for as long as a query may need to begin. Where there
+            # was nothing before, a second time would tell no more.
+            seen = seen if self.lake.state().records else 0
         lost = lost_share(feed, self.lake.state(), staging.rows, seen=seen)
         if lost:
             _log.warning("%s: the table has %s; read twice", feed.name, shrunk_text(lost))

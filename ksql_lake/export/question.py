@@ -200,7 +200,16 @@ def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -
         event_type = _event_type(feed, source)
         statement = stream_statement(feed, columns, plan.days, event_type=event_type, forms=forms)
         kind, derived = QueryKind.PULL_STREAM, bool(source.write_queries)
-        return Question(statement, kind, tuple(columns), names, forms, len(columns), derived=derived)
+        return Question(
+            statement,
+            kind,
+            tuple(columns),
+            names,
+            forms,
+            len(columns),
+            topic=source.topic,
+            derived=derived,
+        )
     statement, key = table_statement(feed, columns, forms), _whole_key(source)
     return Question(statement, QueryKind.PULL_TABLE, tuple(columns), names, forms, len(columns), key=key)
 

@@ -78,9 +78,7 @@ def needed_renames(kind: str, columns: Sequence[str]) -> dict[str, str]:
         kind: `stream` or `table`.
         columns: The source's columns, in order; of two that differ only in case the first keeps its name.
     """
-    taken = {name.casefold() for name in HIVE_COLUMNS.get(kind, ())}
-    if kind == "stream":
-        taken.add(ROWTIME.casefold())
+    taken = {name.casefold() for name in (*HIVE_COLUMNS.get(kind, ()), ROWTIME)}
     free = {name.casefold() for name in columns}
     renames = {}
     for column in columns:

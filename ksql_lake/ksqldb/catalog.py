@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from ksql_lake.errors import ProtocolError
+from ksql_lake.errors import KsqlLakeError, ProtocolError
 from ksql_lake.ksqldb.entities import (
     DescribedAnswer,
     Entity,
@@ -21,6 +21,7 @@ from ksql_lake.ksqldb.entities import (
     QueriesAnswer,
     QueryEntity,
     SourceEntity,
+    TopicsAnswer,
     only_entity,
 )
 from ksql_lake.ksqldb.identifier import quote_identifier, source_name
@@ -142,6 +143,15 @@ def describe(client: Asks, name: str) -> SourceDescription:
 def list_queries(client: Asks) -> list[QueryInfo]:
     """Ask for all running queries."""
     return read_queries(client.execute("SHOW QUERIES;"))
+
+
+def topic_is_gone(client: Asks, topic: str) -> bool:
+    """Ask whether a topic is not among those that the server sees; False where it does not say."""
+    try:
+        found = only_entity(client.execute("SHOW TOPICS;"), TopicsAnswer)
+    except KsqlLakeError:
+        return False
+    return topic not in {one.name for one in found.topics}
 
 
 def read_sources(entities: Sequence[Entity]) -> list[SourceSummary]:

@@ -105,6 +105,18 @@ class ListedAnswer(msgspec.Struct):
     tables: list[ListedEntity] = []
 
 
+class TopicEntity(msgspec.Struct):
+    """A topic in a list."""
+
+    name: str
+
+
+class TopicsAnswer(msgspec.Struct):
+    """The answer to SHOW TOPICS."""
+
+    topics: list[TopicEntity]
+
+
 class QueriesAnswer(msgspec.Struct):
     """The answer to SHOW QUERIES."""
 

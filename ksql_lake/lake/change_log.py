@@ -12,6 +12,8 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +21,7 @@ from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.identity import Candidate, copy_rows, new_rows
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
+Flags = npt.NDArray[np.bool_]
 _NAME = "changes.tmp"
 _BUFFERED_ROWS = 100_000
 _BUFFERED_BYTES = 32_000_000
@@ -41,21 +44,21 @@ class ChangeLog:
         self._schema = Schema((*schema, Column(self._gone, Primitive.BOOLEAN)))
         self._arrow = arrow_schema(self._schema)
         self._batches: list[pa.RecordBatch] = []
-        self._waiting = 0
+        self._waiting = self._waiting_bytes = 0
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
 
-    def write(self, batch: pa.RecordBatch, *, gone: bool) -> None:
-        """Add changes in the order they came; `gone` says that they delete their keys.
+    def write(self, batch: pa.RecordBatch, *, gone: Flags) -> None:
+        """Add changes in the order they came; `gone` says which of them delete their keys.
 
         Raises:
             WriteError: The disk or its permissions are in the way.
         """
-        flags = pa.array([gone]).take(pa.array([0] * batch.num_rows, pa.int32()))
-        self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, flags], schema=self._arrow))
+        self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, pa.array(gone)], schema=self._arrow))
         self.rows += batch.num_rows
         self._waiting += batch.num_rows
-        if self._waiting >= _BUFFERED_ROWS or sum(part.nbytes for part in self._batches) >= _BUFFERED_BYTES:
+        self._waiting_bytes += batch.nbytes
+        if self._waiting >= _BUFFERED_ROWS or self._waiting_bytes >= _BUFFERED_BYTES:
             self._flush()
 
     def last(self) -> Iterator[tuple[pa.RecordBatch, pa.BooleanArray]]:
@@ -93,7 +96,7 @@ class ChangeLog:
         if not self._batches:
             return
         table = pa.Table.from_batches(self._batches, schema=self._arrow).combine_chunks()
-        self._batches, self._waiting = [], 0
+        self._batches, self._waiting, self._waiting_bytes = [], 0, 0
         with self._attempt.writing():
             if self._writer is None:
                 # Read once and thrown away: cheap to write matters more than small.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import requests
 
 from ksql_lake_tests.cli.conftest import Cli, Project, Server
 
@@ -226,3 +227,27 @@ def test_discover_of_an_unreachable_server_is_one_paragraph(project: Project) ->
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("error: server http://127.0.0.1:9: cannot connect: connection refused")
     assert "Traceback" not in said.err
+
+
+def test_discover_renames_and_tells_apart(cli: Cli, project: Project, server: Server) -> None:
+    """Columns that cannot keep their name get another; sources that differ in case only get two feeds."""
+    made = "WITH (KAFKA_TOPIC='{}', VALUE_FORMAT='JSON', PARTITIONS=1);"
+    talk = requests.Session()
+    for name, columns in (("Odd", "`year` INT, x INT, `x` INT, `rowtime` BIGINT"), ("ODD", "ID INT")):
+        text = f"CREATE STREAM `{name}` ({columns}) {made.format(name)}"
+        talk.post(f"{server.url}/ksql", json={"ksql": text}, timeout=30).raise_for_status()
+    try:
+        said = cli("feeds", "discover", "--write", "--enabled", "--start-date", "2025-01-06")
+        feeds = {written(project, name)["source"]: name for name in ("odd", "odd_2")}
+        wanted = written(project, feeds["Odd"])
+        added = cli("feeds", "add", "--source", "Odd", "--start-date", "2025-01-06", "--dry-run")
+        checked = cli("feeds", "validate", "--server")
+    finally:
+        for name in ("Odd", "ODD"):
+            talk.post(f"{server.url}/ksql", json={"ksql": f"DROP STREAM `{name}`;"}, timeout=30)
+
+    assert said.code == 0, said.err
+    assert set(feeds) == {"Odd", "ODD"}
+    assert wanted["rename"] == {"year": "year_", "x": "x_", "rowtime": "rowtime_"}
+    assert checked.code == 0, checked.out
+    assert '"name": "odd' in added.out

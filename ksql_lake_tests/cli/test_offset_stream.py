@@ -9,6 +9,12 @@ from hypothesis import strategies as st
 from ksql_lake.cli.offset_stream import OffsetStream, planned, recognised
 from ksql_lake.ksqldb import QueryInfo, SourceColumn, SourceDescription
 
+REWRITTEN = (
+    "CREATE STREAM L WITH (CLEANUP_POLICY='delete', KAFKA_TOPIC='L', PARTITIONS=2, RETENTION_MS=-1) AS "
+    "SELECT\n  {0},\n  {1}.ROWPARTITION KP,\n  {1}.ROWOFFSET KO\nFROM {1} {1}\n{2}EMIT CHANGES;"
+)
+"""A statement as a server gives it back: qualified, one column a line, aliases without AS."""
+
 
 def described(name: str, *columns: str, query: str = "") -> SourceDescription:
     """A stream as the server describes it."""
@@ -83,6 +89,13 @@ def test_its_own_statement_is_recognised(source: str, columns: list[str]) -> Non
             "CREATE STREAM L AS SELECT *, o.ROWPARTITION AS `KP`, o.ROWOFFSET AS `KO` FROM `in-where` o;",
             OffsetStream("in-where", "L", "KP", "KO"),
         ),
+        (REWRITTEN.format("*", "ORDERS", ""), OffsetStream("ORDERS", "L", "KP", "KO")),
+        (
+            REWRITTEN.format("`in-where`.ID ID", "`in-where`", "PARTITION BY `in-where`.ID\n"),
+            OffsetStream("in-where", "L", "KP", "KO"),
+        ),
+        (REWRITTEN.format("*", "O", "WHERE (O.ID > 1)\n"), None),
+        ("CREATE STREAM L AS SELECT\n  *,\n  O.ROWOFFSET KO,\n  O.ROWPARTITION\nFROM O O\nEMIT CHANGES;", None),
         ("CREATE STREAM L AS SELECT *, ROWPARTITION AS KP FROM ORDERS EMIT CHANGES;", None),
         ("CREATE STREAM L AS SELECT *, ROWPARTITION AS X, ROWOFFSET AS KO FROM ORDERS EMIT CHANGES;", None),
         (

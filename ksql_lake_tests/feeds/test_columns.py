@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ksql_lake.feeds.columns import column_problems
+from ksql_lake.feeds.columns import column_problems, needed_renames
 
 DAYS = "is a partition column of the lake (year, month, day, in any case)"
 VERSIONS = "is a partition column of the lake (version, in any case)"
@@ -93,3 +93,21 @@ def test_explains_how_to_get_kafka_positions(key: str) -> None:
 def test_lets_fitting_columns_pass(keys: Mapping[str, object]) -> None:
     """Names that fit pass; ill-typed keys are left to the type checks."""
     assert column_problems({"kind": "stream", **keys}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "renames"),
+    [
+        ("stream", ["ID", "NAME"], {}),
+        ("stream", ["year", "Month", "DAY"], {"year": "year_", "Month": "Month_", "DAY": "DAY_"}),
+        ("stream", ["x", "X"], {"X": "X_"}),
+        ("stream", ["x", "X", "X_"], {"X": "X__"}),
+        ("stream", ["rowtime"], {"rowtime": "rowtime_"}),
+        ("stream", ["year", "year_"], {"year": "year__"}),
+        ("table", ["version", "year", "rowtime"], {"version": "version_", "rowtime": "rowtime_"}),
+    ],
+)
+def test_renames_what_could_not_land(kind: str, columns: list[str], renames: dict[str, str]) -> None:
+    """Names that the lake or a reader would mix up get a tail, and the outcome fits the lake."""
+    assert needed_renames(kind, columns) == renames
+    assert column_problems({"kind": kind, "columns": columns, "rename": renames}) == []

@@ -33,7 +33,7 @@ def write(log: ChangeLog, rows: list[tuple[str, int, float | None, bool]]) -> No
         arrays = [
             pa.array(column, kind.type) for column, kind in zip(columns, arrow_schema(CHANGES), strict=True)
         ]
-        log.write(pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(CHANGES)), gone=gone)
+        log.write(pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(CHANGES)), gone=np.array([gone]))
 
 
 def last(log: ChangeLog) -> dict[tuple[str, int], tuple[float | None, bool]]:
@@ -81,7 +81,7 @@ def test_more_changes_than_memory_are_put_together_exactly(
                 order = np.arange(start, start + len(part))
                 names = pa.array([f"{number:060d}" for number in part])
                 columns = [names, pa.array(part), pa.array(order.astype(float)), names]
-                log.write(pa.RecordBatch.from_arrays(columns, schema=arrow), gone=False)
+                log.write(pa.RecordBatch.from_arrays(columns, schema=arrow), gone=np.zeros(len(part), bool))
             table = pa.Table.from_batches([batch for batch, _ in log.last()], schema=arrow)
         assert (folder / "changes.tmp").stat().st_size > 10_000_000
     expected = np.full(keys, -1)

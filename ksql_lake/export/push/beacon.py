@@ -19,7 +19,7 @@ from ksql_lake.export.push.runs import runs
 from ksql_lake.export.statement import push_statement
 from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed
-from ksql_lake.ksqldb import KsqlClient, Listening
+from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock
 from ksql_lake.ksqldb.events import Event
 from ksql_lake.schema import parse_schema
 
@@ -95,8 +95,9 @@ class Beacon:
         except KsqlError as error:
             _log.warning("%s: the second query ended: %s", self._feed.name, error.message)
             self.close()
-        for run in runs(pieces, first_row=0):
-            if self._decoder is not None and not run.gone:
+        rows = [piece for piece in pieces if isinstance(piece, RowBlock)]
+        for run in runs(rows, first_row=0):
+            if self._decoder is not None:
                 self._note(self._decoder.decode(run.data, count=run.count, first_row=0))
 
     def _note(self, batch: pa.RecordBatch) -> None:

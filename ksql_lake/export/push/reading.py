@@ -34,6 +34,7 @@ from ksql_lake.lake.manifest import Evidence
 from ksql_lake.lake.positions import KnownDays, Pushed
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
+Flags = npt.NDArray[np.bool_]
 GATHERED_BYTES = 1 << 20
 """How much of what is here already is decoded at once."""
 
@@ -181,7 +182,7 @@ class PushReading:
         """
         arrow = arrow_schema(self.schema)
         for batch, gone in self._batches():
-            if gone or self._placing is None:
+            if gone.any() or self._placing is None:
                 raise ProtocolError("a stream's rows came with a deleted key", hint="Is the source a table?")
             landed = self._placing.take(batch)
             columns = landed.columns[: self._question.landed]
@@ -189,8 +190,8 @@ class PushReading:
                 cast = [column.cast(kind.type) for column, kind in zip(columns, arrow, strict=True)]
                 yield pa.RecordBatch.from_arrays(cast, schema=arrow)
 
-    def changes(self) -> Iterator[tuple[pa.RecordBatch, bool]]:
-        """Give a table's changes in their order, and whether they delete their keys; ends as iterating does.
+    def changes(self) -> Iterator[tuple[pa.RecordBatch, Flags]]:
+        """Give a table's changes in their order, and which of them delete their keys; ends as iterating does.
 
         Raises:
             KsqlError: As for iterating.
@@ -200,7 +201,7 @@ class PushReading:
             cast = [column.cast(kind.type) for column, kind in zip(batch.columns, self._log_arrow, strict=True)]
             yield pa.RecordBatch.from_arrays(cast, schema=self._log_arrow), gone
 
-    def _batches(self) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    def _batches(self) -> Iterator[tuple[pa.RecordBatch, Flags]]:
         """Decode what comes until the query has caught up, then what was still on its way."""
         client = self._client
         judge = CaughtUp(

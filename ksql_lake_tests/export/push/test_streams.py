@@ -285,3 +285,20 @@ def test_an_old_server_is_read_by_value(old_server: Server, tmp_path: Path) -> N
     assert (first.new, second.new, second.already_there) == (11, 2, 11)
     assert first.caught_up.startswith("no row from before")
     assert held(tmp_path, wanted) == Counter([*range(10), 4, 4, 11])
+
+
+def test_a_day_without_files_can_be_certified(server: Server, tmp_path: Path) -> None:
+    """A feed read by push query is compared on the columns that land, also where the lake has nothing yet."""
+    wanted = feed("unread")
+    server.ksql("CREATE STREAM UNREAD (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='unread', PARTITIONS=1);")
+    try:
+        server.append("UNREAD", row(1), row(2))
+        with KsqlClient(load_settings(ksqldb_url=server.url, quiet_seconds=QUIET)) as client:
+            before = certify(wanted, DAYS.first, client, Lake(tmp_path))
+            server.export(tmp_path, wanted)
+            after = certify(wanted, DAYS.first, client, Lake(tmp_path))
+    finally:
+        server.ksql("DROP STREAM UNREAD;")
+
+    assert (before.equal, before.source_rows, before.lake_rows) == (False, 2, 0)
+    assert (after.equal, after.lake_rows) == (True, 2)

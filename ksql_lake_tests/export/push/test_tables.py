@@ -142,3 +142,19 @@ def test_a_table_by_push_is_the_table_by_pull(
             assert snapshot(root, pushed, f"v{number}") == snapshot(root, pulled, f"v{number}")
     finally:
         server.ksql("DROP TABLE TWIN; DROP TABLE BASE;")
+
+
+def test_an_empty_table_is_listened_to_once(server: Server, tmp_path: Path) -> None:
+    """Where there was nothing before, a table without a row is an empty version after one reading."""
+    wanted = feed("hollow", kind="table")
+    server.ksql(CREATE.format("HOLLOW", "hollow"))
+    try:
+        first = server.export(tmp_path, wanted)
+        asked = len(server.asked("HOLLOW"))
+        server.append("HOLLOW", change("a", 1))
+        second = server.export(tmp_path, wanted)
+    finally:
+        server.ksql("DROP TABLE HOLLOW;")
+
+    assert (first.read, first.commit, asked) == (0, 1, 1)
+    assert second.new == 1
