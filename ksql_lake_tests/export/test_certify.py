@@ -131,3 +131,58 @@ def test_an_open_day_cannot_be_certified(client: KsqlClient, tmp_path: Path) -> 
     """A day to which events may still be added has no certificate, and the error says so."""
     with pytest.raises(ConfigError, match="2025-01-07 has not ended yet in UTC"):
         certify(FEED, DAY, client, Lake(tmp_path), now=datetime(2025, 1, 7, 23, 59, tzinfo=UTC))
+
+
+def test_rows_outside_of_the_day_are_a_difference(client: KsqlClient, tmp_path: Path) -> None:
+    """Rows of another day in the day's files are counted, named, and never excused as deleted by Kafka."""
+    lake = Lake(tmp_path)
+    export_feed(FEED, client, lake, days=Days(DAY, DAY))
+    (file,) = Path(lake.root).rglob("*.parquet")
+    table = pq.read_table(file, partitioning=None)
+    strays = table.slice(0, 5)
+    moved = pa.array([datetime(2025, 1, 9, 1, tzinfo=UTC)] * 5, strays.schema.field("ROWTIME").type)
+    strays = strays.set_column(0, strays.schema.field("ROWTIME"), moved)
+    pq.write_table(pa.concat_tables([table, strays]), file)
+
+    outcome = certify(FEED, DAY, client, lake)
+
+    assert not outcome.equal
+    assert not outcome.whole
+    assert (outcome.source_rows, outcome.lake_rows, outcome.as_certified) == (20, 25, False)
+    assert [hour.text for hour in outcome.differences] == [
+        "2025-01-09 01:00 UTC: outside of the day, 5 rows are in the lake only"
+    ]
+
+
+def test_a_certificate_is_compared_by_checksum(client: KsqlClient, tmp_path: Path) -> None:
+    """As many rows as certified, but others, in a column that the feed no longer reads: not as certified."""
+    lake = Lake(tmp_path)
+    export_feed(FEED, client, lake, days=Days(DAY, DAY))
+    (file,) = Path(lake.root).rglob("*.parquet")
+    table = pq.read_table(file, partitioning=None)
+    changed = pa.array([7] * table.num_rows, pa.int64())
+    at = table.schema.get_field_index("O")
+    pq.write_table(table.set_column(at, table.schema.field("O"), changed), file)
+    narrower = FEED.model_copy(update={"columns": ("ID",)})
+
+    outcome = certify(narrower, DAY, client, lake)
+
+    assert outcome.columns == ("ROWTIME", "CLICK")
+    assert outcome.equal
+    assert outcome.as_certified is False
+    assert not outcome.sound
+    assert not outcome.whole
+
+
+def test_a_widened_column_is_still_as_certified(client: KsqlClient, tmp_path: Path) -> None:
+    """Files from before a column was widened or added keep the checksum that they were certified with."""
+    lake = Lake(tmp_path)
+    narrow = FEED.model_copy(update={"columns": ("ID",)})
+    export_feed(narrow, client, lake, days=Days(DAY, DAY))
+    append(client, {"ID": 99, "P": 0, "O": 99, "ROWTIME": MIDNIGHT + 5 * HOUR})
+    export_feed(FEED, client, lake, days=Days(DAY, DAY))
+
+    outcome = certify(FEED, DAY, client, lake)
+
+    assert (outcome.columns, outcome.lake_rows) == (("ROWTIME", "CLICK"), 21)
+    assert outcome.sound

@@ -41,7 +41,7 @@ def event(number: int, *, day: int = 0, note: str | None = "n") -> Row:
     return {"ROWTIME": midnight + timedelta(seconds=number), "ID": number, "NOTE": note}
 
 
-def land_rows(
+def land_rows(  # noqa: PLR0913 - what a test varies
     lake: Lake,
     feed: Feed,
     rows: Iterable[Row],
@@ -49,6 +49,7 @@ def land_rows(
     schema: Schema | None = None,
     days: int = 3,
     version: int | None = None,
+    read_at: str = "2025-01-19T00:00:00.000+00:00",
 ) -> Commit:
     """Stage rows in batches of 1000 and commit them."""
     columns = schema or (EVENTS if feed.kind == "stream" else USERS)
@@ -57,7 +58,7 @@ def land_rows(
     read = ReadFacts(
         source=feed.source,
         statement="SELECT ...;",
-        read_at="2025-01-19T00:00:00.000+00:00",
+        read_at=read_at,
         first_day=window[0].isoformat() if window else None,
         last_day=window[1].isoformat() if window else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +327,17 @@ def test_findings_are_ready_for_scripts(lake: Lake) -> None:
         "remedy": "apply",
         "action": "forget it; the next export of a stream reads its day again",
     }
+
+
+def test_a_commit_in_the_future_is_questioned(tmp_path: Path) -> None:
+    """A reading dated in what is still to come is named and not repaired; the next honest one ends it."""
+    lake, ahead = Lake(tmp_path), (datetime.now(UTC) + timedelta(days=3)).isoformat(timespec="milliseconds")
+    land_rows(lake, stream_feed(), [event(1)], read_at=ahead)
+    land_rows(lake, table_feed(), [{"ID": 1, "NAME": "x"}], read_at=ahead)
+
+    (finding,) = mend(lake).findings
+    assert (finding.problem, finding.sequence, finding.remedy) == (Problem.COMMIT_AHEAD, 1, Remedy.MANUAL)
+    assert finding.detail == f"the reading of 3 days is dated {ahead}: by a clock that is ahead"
+    assert found(lake, TABLE) == [(Problem.COMMIT_AHEAD, "00000000000000000001.json")]
+    land_rows(lake, stream_feed(), [event(1)])
+    assert found(lake) == []

@@ -71,6 +71,20 @@ def test_key_identity_keeps_one_row_per_key(
     assert sorted(found) == sorted(index for key, index in last.items() if key not in {key for key, _ in held})
 
 
+def test_a_file_with_one_key_and_a_null_keeps_both(tmp_path: Path) -> None:
+    """A column of NULLs and one text is not taken for NULLs only, as DuckDB's own IS NULL over a file does."""
+    schema = parse_schema("`K` STRING, `V` BIGINT")
+    rows = [{"K": None, "V": 1}, {"K": "a", "V": 2}]
+    candidate = Candidate("d", write(tmp_path / "staged.tmp", rows, schema), 2, ())
+    repeats: Counter[str] = Counter()
+
+    found = new_rows(
+        [candidate], schema, key=["K"], null_keys=False, repeats=repeats, spill=tmp_path / "spill"
+    )["d"]
+
+    assert ([*found], repeats["d"]) == ([0, 1], 0)
+
+
 KEYS = st.tuples(st.integers(0, 3) | st.none(), st.integers(0, 2) | st.none(), st.sampled_from("xy"))
 
 

@@ -237,3 +237,18 @@ def test_a_disabled_feed_is_left_alone(tmp_path: Path) -> None:
 
     assert (found.status, found.records) == (Status.DISABLED, 1)
     assert found.status.calm
+
+
+def test_a_reading_in_the_future_is_questioned(tmp_path: Path) -> None:
+    """What a clock that is ahead closed is not complete: the report says which days, and what to do."""
+    ahead = NOON + timedelta(days=3)
+    land_days(Lake(tmp_path), FEED, of_day(FIRST, 3), days=(FIRST, TODAY), read_at=ahead)
+
+    found = report_on(tmp_path, FEED)
+
+    assert found.status is Status.INCOMPLETE
+    assert found.coverage is not None
+    assert found.coverage.complete == 0
+    assert "is dated 2025-01-23T12:00:00.000+00:00, by a clock that is ahead" in found.reason
+    assert found.next_step == f"Set the clock right, then: ksql-lake export --stream {FEED.name}"
+    assert found.reason in found.remarks
