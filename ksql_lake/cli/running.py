@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import click
 
 from ksql_lake.cli.app import app
-from ksql_lake.cli.journal import journal
+from ksql_lake.cli.journal import ALWAYS_TOLD, journal
 from ksql_lake.cli.lean import ALONE, keep_freed_memory
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
@@ -25,6 +25,20 @@ DEBUG = "debug"
 """Key in click's context object: show tracebacks."""
 
 _SILENT = logging.NullHandler()
+
+
+class _Warnings(logging.Handler):
+    """Writes warnings that no command keeps to itself, where they are not written as JSON lines anyway."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if journal() is None:
+            from ksql_lake.cli.output import note  # noqa: PLC0415 - rich loads only when needed
+
+            note(record.getMessage(), label="warning")
+
+
+_WARNINGS = _Warnings(logging.WARNING)
 
 _EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
 """Packages that only an extra of ours installs."""
@@ -52,6 +66,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
     closed = _open_standard_streams() if alone else None
     # Attempts that fail and are repeated are nobody's business until a command says so.
     logging.getLogger("ksql_lake").addHandler(_SILENT)
+    logging.getLogger(ALWAYS_TOLD).addHandler(_WARNINGS)
     try:
         rest = [word for word in arguments if word != "--debug"]
         code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})

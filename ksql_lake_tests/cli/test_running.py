@@ -110,7 +110,7 @@ def test_a_reader_that_goes_away_is_no_error_text(project: Project) -> None:
 @pytest.mark.parametrize("where", ["/dev/full", "&-"])
 @pytest.mark.parametrize("command", ["export --all", "export --all --json", "feeds list"])
 def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: str, command: str) -> None:
-    """The work is done, no file is mixed with output, and the error and exit code 1 say that the report is lost."""
+    """The work is done, no file is mixed with output; error and exit code 1 say that the report is lost."""
     program = " ".join(map(shlex.quote, COMMAND))
 
     done = subprocess.run(
@@ -137,3 +137,17 @@ def test_too_little_memory_is_told() -> None:
     assert unexpected_text(MemoryError()) == (
         "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
     )
+
+
+def test_credentials_in_the_clear_are_told_by_every_command(project: Project) -> None:
+    """Once, whatever the command; with KSQL_LAKE_REQUIRE_TLS=1 nothing is sent."""
+    project.feed({"name": "a", "kind": "table", "source": "A"})
+    signed = {"KSQLDB_URL": "http://192.0.2.1:9", "KSQLDB_USER": "ada", "KSQLDB_PASSWORD": "very secret"}
+    impatient = {"KSQLDB_CONNECT_TIMEOUT": "0.05", "KSQLDB_ATTEMPTS": "1"}
+
+    warned = project.process("export", "--all", **signed, **impatient)
+    refused = project.process("export", "--all", **signed, **impatient, KSQL_LAKE_REQUIRE_TLS="1")
+
+    assert warned.err.count("warning: credentials go to http://192.0.2.1:9 in the clear") == 1
+    assert refused.code == 2
+    assert refused.err.startswith("error: credentials would go to http://192.0.2.1:9 in the clear")
