@@ -29,6 +29,7 @@ class Settings(BaseSettings):
         ksqldb_token: Bearer token; not together with a user.
         ksqldb_ca_file: PEM file of the authority that signed the server's certificate.
         ksqldb_cert_file: PEM client certificate for mutual TLS; `ksqldb_key_file` is its key.
+        require_tls: Credentials over plain http:// to another machine are an error, not a warning.
         connect_timeout: How long a connection may take to open.
         read_timeout: How long the server may stay silent inside a response.
         stall_timeout: How long a pull query may send neither a row nor its end, although it sends heartbeats.
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     ksqldb_ca_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_CA_FILE"))
     ksqldb_cert_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_CERT_FILE"))
     ksqldb_key_file: Path | None = Field(None, validation_alias=_variable("KSQLDB_KEY_FILE"))
+    require_tls: bool = Field(False, validation_alias=_variable("KSQL_LAKE_REQUIRE_TLS"))
     connect_timeout: float = Field(10.0, gt=0, validation_alias=_variable("KSQLDB_CONNECT_TIMEOUT"))
     read_timeout: float = Field(120.0, gt=0, validation_alias=_variable("KSQLDB_READ_TIMEOUT"))
     stall_timeout: float = Field(7200.0, gt=0, validation_alias=_variable("KSQLDB_STALL_TIMEOUT"))

@@ -38,6 +38,10 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
+ALWAYS_TOLD = "ksql_lake.ksqldb.session"
+"""The logger whose warnings a person sees whatever the command: credentials that go out in the clear."""
+
+
 class _Journal:
     handler: logging.StreamHandler[TextIO] | None = None
 

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ksql_lake.cli.journal import journal
+from ksql_lake.cli.journal import ALWAYS_TOLD, journal
 from ksql_lake.cli.tables import Cells, record_lines, shortened_lines, table_lines
 
 
@@ -44,7 +44,9 @@ class _NoteHandler(logging.Handler):
     """Writes what happens on the way (another attempt, a lock that others hold) as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one record, unless it is told whatever the command."""
+        if record.name == ALWAYS_TOLD:
+            return
         error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
 
 

@@ -6,6 +6,8 @@ with `--debug`.
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import sys
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 import click
 
 from ksql_lake.cli.app import app
-from ksql_lake.cli.journal import journal
+from ksql_lake.cli.journal import ALWAYS_TOLD, journal
 from ksql_lake.cli.lean import ALONE, keep_freed_memory
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
@@ -23,6 +25,20 @@ DEBUG = "debug"
 """Key in click's context object: show tracebacks."""
 
 _SILENT = logging.NullHandler()
+
+
+class _Warnings(logging.Handler):
+    """Writes warnings that no command keeps to itself, where they are not written as JSON lines anyway."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if journal() is None:
+            from ksql_lake.cli.output import note  # noqa: PLC0415 - rich loads only when needed
+
+            note(record.getMessage(), label="warning")
+
+
+_WARNINGS = _Warnings(logging.WARNING)
 
 _EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
 """Packages that only an extra of ours installs."""
@@ -47,15 +63,17 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
     """Run the command line and give its exit code; `alone` says that the process does nothing else."""
     # Anywhere on the line: who meets an unexpected error adds it at the end of the last command.
     debug = "--debug" in arguments
+    closed = _open_standard_streams() if alone else None
     # Attempts that fail and are repeated are nobody's business until a command says so.
     logging.getLogger("ksql_lake").addHandler(_SILENT)
+    logging.getLogger(ALWAYS_TOLD).addHandler(_WARNINGS)
     try:
         rest = [word for word in arguments if word != "--debug"]
         code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone. Python flushes once more on the way out; let it do so into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone.
+        _give_up_output()
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         complain("interrupted")
@@ -70,9 +88,72 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         complain_missing(error, debug=debug)
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last line of defence; shown, not swallowed
+        if reason := _output_problem(error):
+            _give_up_output()
+            complain(f"standard output cannot be written: {reason}\n{_ONLY_THE_REPORT}")
+            return FAILED
         complain_unexpected(error, debug=debug)
         return FAILED
+    if closed is not None and closed.wanted:
+        complain(f"standard output is closed\n{_ONLY_THE_REPORT}")
+        return FAILED
     return code if isinstance(code, int) else DONE
+
+
+_ONLY_THE_REPORT = "What the command did is done; only its report is lost."
+
+
+class _NoOutput(io.TextIOBase):
+    """A standard output that is closed: it takes everything, and knows whether there was anything.
+
+    Attributes:
+        wanted: Whether something was written to it.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.buffer = self
+
+    def writable(self) -> bool:
+        """It takes what is written."""
+        return True
+
+    def write(self, text: str | bytes) -> int:  # type: ignore[override]
+        """Note that there was something to say."""
+        self.wanted = self.wanted or bool(text)
+        return len(text)
+
+
+def _open_standard_streams() -> _NoOutput | None:
+    """See that no file of ours becomes standard output by its number; gives what stands for a closed one."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115 - a descriptor, for the whole process
+    if sys.stdout is not None:
+        return None
+    closed = _NoOutput()
+    sys.stdout = closed
+    return closed
+
+
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+def _output_problem(error: BaseException) -> str:
+    """Say why standard output cannot be written, if that is what an error says; else empty.
+
+    Whoever writes a file of ours gives its errors other types, with its name.
+    """
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
+        return os.strerror(error.errno).lower()
+    return ""
+
+
+def _give_up_output() -> None:
+    # Python flushes once more on the way out; let it do so into nothing.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:
@@ -104,6 +185,8 @@ def complain_unexpected(error: BaseException, *, debug: bool) -> None:
 
 def unexpected_text(error: BaseException) -> str:
     """Give an unexpected error as one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
     message = " ".join(str(error).split()) or "no message"
     return f"unexpected {type(error).__name__}: {message} (run again with --debug for the traceback)"
 

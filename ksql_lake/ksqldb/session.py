@@ -7,6 +7,7 @@ the configured server: redirects are never followed and `~/.netrc` is never read
 from __future__ import annotations
 
 import base64
+import logging
 import ssl
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,8 @@ from requests.auth import AuthBase
 from ksql_lake.errors import SettingsError, keep_secret
 from ksql_lake.ksqldb.head import BoundedAdapter
 from ksql_lake.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _CONNECTIONS = 32
 """Idle connections kept for reuse; more threads than that open further ones."""
@@ -50,6 +53,7 @@ def open_session(settings: Settings) -> requests.Session:
         SettingsError: A certificate or key file cannot be used, or a credential holds characters no header can.
     """
     _check_tls_files(settings)
+    _check_plain(settings)
     session = requests.Session()
     # A careful user expects what curl does: HTTP(S)_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE count, because
     # behind a company's proxy there is no other way out. A server on this very machine is never behind one.
@@ -90,6 +94,31 @@ def _authorization(settings: Settings) -> str | None:
         keep_secret(packed, settings.ksqldb_user, settings.ksqldb_password.get_secret_value())
         return f"Basic {packed}"
     return None
+
+
+_told_plain: set[str] = set()
+"""Addresses that were warned of."""
+
+
+def _check_plain(settings: Settings) -> None:
+    """Warn, once per process, of credentials that go over the network in the clear; or refuse to send them."""
+    address = urlsplit(settings.ksqldb_url)
+    signed = settings.ksqldb_token is not None or settings.ksqldb_user is not None
+    if not signed or address.scheme != "http" or _is_this_machine(settings.ksqldb_url):
+        return
+    if settings.require_tls:
+        raise SettingsError(
+            f"credentials would go to {settings.ksqldb_url} in the clear, and KSQL_LAKE_REQUIRE_TLS forbids "
+            "that",
+            hint="Use https:// in KSQLDB_URL.",
+        )
+    if settings.ksqldb_url not in _told_plain:
+        _told_plain.add(settings.ksqldb_url)
+        _log.warning(
+            "credentials go to %s in the clear, for everybody on the way to read: use https://, or set "
+            "KSQL_LAKE_REQUIRE_TLS=1 to make this an error",
+            settings.ksqldb_url,
+        )
 
 
 def _check_tls_files(settings: Settings) -> None:

@@ -25,10 +25,11 @@ _TIMEOUT = timedelta(seconds=120)
 """How long one request may take; large files travel in many."""
 
 _RETRY = {
-    "max_retries": 6,
+    "max_retries": 200,  # the time limits them
     "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=5), "base": 2},
 }
+"""A request that the store answers with 5xx, 429 or not at all is tried again for a minute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
-from ksql_lake.errors import StoreError
+from ksql_lake.errors import StoreError, StoreUnavailableError
 from ksql_lake.lake.bucket import Bucket
 from ksql_lake.lake.store_errors import STORE_ERRORS, no_bucket, store_error
 
@@ -82,13 +82,29 @@ class Objects:
             obstore.put(self.store, key, data, use_multipart=False)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Create an object on the condition that there is none; False when there is one."""
-        with self.asking(key, "written"):
-            try:
-                obstore.put(self.store, key, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                return False
+        """Create an object on the condition that there is none; False when there is one.
+
+        A failure is looked into before it is told: the store may have done what it then failed to say.
+        """
+        try:
+            with self.asking(key, "written"):
+                try:
+                    obstore.put(self.store, key, data, mode="create", use_multipart=False)
+                except AlreadyExistsError:
+                    return False
+        except StoreUnavailableError as error:
+            found = self._read_back(key)
+            if found is None:
+                raise error from None
+            return found == data
         return True
+
+    def _read_back(self, key: str) -> bytes | None:
+        """Give what an object holds; None where that cannot be said, or there is none."""
+        try:
+            return self.get(key)
+        except StoreError:
+            return None
 
     def below(self, folder: str) -> list[ObjectMeta]:
         """List all objects below a folder; a request per thousand."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 
 import click
@@ -9,6 +10,7 @@ import pytest
 
 from ksql_lake.cli import running
 from ksql_lake.cli.app import app
+from ksql_lake.cli.running import unexpected_text
 from ksql_lake.errors import DecodeError, FeedError, KsqlLakeError
 from ksql_lake_tests.cli.conftest import COMMAND, TABLE, Cli, Project
 
@@ -103,3 +105,49 @@ def test_a_reader_that_goes_away_is_no_error_text(project: Project) -> None:
         err = process.stderr.read()
 
     assert (process.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
+@pytest.mark.parametrize("command", ["export --all", "export --all --json", "feeds list"])
+def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: str, command: str) -> None:
+    """The work is done, no file is mixed with output; error and exit code 1 say that the report is lost."""
+    program = " ".join(map(shlex.quote, COMMAND))
+
+    done = subprocess.run(
+        ["sh", "-c", f"{program} {command} >{where}"],
+        cwd=sample.root,
+        env=sample.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    reason = "is closed" if where == "&-" else "cannot be written: no space left on device"
+    assert f"error: standard output {reason}\n" in done.stderr
+    assert "What the command did is done; only its report is lost." in done.stderr
+    assert "unexpected" not in done.stderr
+    if command != "feeds list":
+        assert sample.rows("merchants") == 500
+        assert sample.process("doctor").code == 0
+
+
+def test_too_little_memory_is_told() -> None:
+    """Not the name of an exception, but what is missing and what to do."""
+    assert unexpected_text(MemoryError()) == (
+        "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
+    )
+
+
+def test_credentials_in_the_clear_are_told_by_every_command(project: Project) -> None:
+    """Once, whatever the command; with KSQL_LAKE_REQUIRE_TLS=1 nothing is sent."""
+    project.feed({"name": "a", "kind": "table", "source": "A"})
+    signed = {"KSQLDB_URL": "http://192.0.2.1:9", "KSQLDB_USER": "ada", "KSQLDB_PASSWORD": "very secret"}
+    impatient = {"KSQLDB_CONNECT_TIMEOUT": "0.05", "KSQLDB_ATTEMPTS": "1"}
+
+    warned = project.process("export", "--all", **signed, **impatient)
+    refused = project.process("export", "--all", **signed, **impatient, KSQL_LAKE_REQUIRE_TLS="1")
+
+    assert warned.err.count("warning: credentials go to http://192.0.2.1:9 in the clear") == 1
+    assert refused.code == 2
+    assert refused.err.startswith("error: credentials would go to http://192.0.2.1:9 in the clear")

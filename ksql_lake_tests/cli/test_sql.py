@@ -342,7 +342,8 @@ def test_safe_answers_as_ever(said: Said, form: str, tmp_path: Path) -> None:
 
     if form == "parquet":
         free, confined = map(pq.read_table, outputs)
-        assert confined.equals(free)
+        assert confined.to_pylist() == free.to_pylist()
+        assert confined.schema.types == free.schema.types
     else:
         assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert said("EXPLAIN FROM events", "--safe")[0] == 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from ksql_lake.errors import IncompleteResponseError, ServerUnavailableError, SettingsError, UnauthorizedError
-from ksql_lake.ksqldb import QueryKind
+from ksql_lake.ksqldb import QueryKind, session
 from ksql_lake.ksqldb.transport import FastDoor
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer, chunked
 from ksql_lake_tests.ksqldb.conftest import DONE, HEADER, ROW, MakeClient, info
@@ -159,3 +160,25 @@ def test_an_encrypted_key_is_refused_instead_of_asking_on_the_terminal(
     files = {**authority.client_files(), "ksqldb_key_file": locked}
     with pytest.raises(SettingsError, match="the key must not be encrypted"):
         make_client("https://127.0.0.1:1", **files)
+
+
+def test_credentials_in_the_clear_are_warned_of_once(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over http:// to another machine: a warning once per address, an error where TLS is demanded."""
+    monkeypatch.setattr(session, "_told_plain", set())
+    signed: dict[str, Any] = {"ksqldb_user": "ada", "ksqldb_password": "very secret"}
+    for _ in range(2):
+        make_client("http://10.1.2.3:8088", **signed)
+    make_client("https://10.1.2.3:8088", **signed, require_tls=True)
+    make_client("http://127.0.0.1:8088", **signed, require_tls=True)
+    make_client("http://10.1.2.4:8088", require_tls=True)
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("credentials go to http://10.1.2.3:8088 in the clear")
+    with pytest.raises(SettingsError) as caught:
+        make_client("http://10.1.2.3:8088", **signed, require_tls=True)
+    assert str(caught.value) == (
+        "credentials would go to http://10.1.2.3:8088 in the clear, and KSQL_LAKE_REQUIRE_TLS forbids that\n"
+        "Use https:// in KSQLDB_URL."
+    )

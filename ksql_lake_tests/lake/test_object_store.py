@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -671,3 +672,41 @@ def _write_and_lose(lake: Lake, lose: Callable[[str], None]) -> None:
         staging.write(pa.RecordBatch.from_pylist([event(2)], schema=arrow_schema(EVENTS)))
         lose("write")
         staging.commit()
+
+
+def test_a_store_in_trouble_is_tried_for_as_long_as_the_page_says(
+    proxy: Proxy, moto_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a number of tries ends them but the time: here two seconds, else a minute."""
+    assert bucket._RETRY["retry_timeout"] == timedelta(seconds=60)
+    monkeypatch.setitem(bucket._RETRY, "max_retries", 200)
+    monkeypatch.setitem(bucket._RETRY, "retry_timeout", timedelta(seconds=2))
+    backoff = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(milliseconds=50), "base": 2}
+    monkeypatch.setitem(bucket._RETRY, "backoff", backoff)
+    proxy.interfere = always(Answer(503), "get")
+
+    with pytest.raises(StoreUnavailableError):
+        Lake(moto_store.fresh()).feed(FEED).state()
+
+    assert proxy.counts["get"] > 15
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_manifest_whose_answer_is_an_error_is_read_back(
+    proxy: Proxy, moto_store: Store, stored: bool
+) -> None:
+    """What the store did and failed to say is found: the commit stands; what it did not do is an error."""
+    root = moto_store.fresh()
+
+    def interfere(request: Request) -> Answer | None:
+        manifest = request.does == "create" and "/commits/" in request.key
+        return Answer(500, forward=stored) if manifest else None
+
+    proxy.interfere = interfere
+    lake = Lake(root)
+    if stored:
+        assert land_rows(lake, FEED, [event(1)]).sequence == 1
+        assert lake.feed(FEED).state().records == 1
+    else:
+        with pytest.raises(StoreUnavailableError):
+            land_rows(lake, FEED, [event(1)])
