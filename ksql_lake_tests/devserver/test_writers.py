@@ -91,7 +91,7 @@ def test_the_older_writer_ends_errors_in_its_own_way(client: Client) -> None:
     assert (end, last) == (b"]\n", b"")
     *_, gap, newline, error, end, last = raw_query(client.url, STREAM, properties=LEGACY).chunks
     assert (gap, newline, end, last) == (b",\n", b"\n", b",\n", b"")
-    assert error.startswith(b'{"errorMessage"')
+    assert error.startswith(b'\n{"errorMessage"')
 
 
 def test_the_older_writer_shows_that_it_is_alive(client: Client, notes: str) -> None:
