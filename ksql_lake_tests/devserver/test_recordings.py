@@ -1,4 +1,4 @@
-"""Recordings of running servers, asked again: the same answers, or a line in `docs/devserver.md` that says why."""
+"""Recordings of running servers, asked again: the same answers, or a line of `docs/devserver.md` says why."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST = 20
 """How many differences are a short list."""
 OLDER = (
     "info", "show_streams", "show_tables", "describe", "describe_table", "describe_windowed", "show_queries",
-    "describe_unknown", "stream_pull_empty", "stream_pull_empty_topic", "stream_pull_offsets", "table_pull_empty",
-    "session_pull", "plain_pull", "unknown_source", "unknown_column",
+    "describe_unknown", "stream_pull_empty", "stream_pull_empty_topic", "stream_pull_offsets",
+    "table_pull_empty", "session_pull", "plain_pull", "unknown_source", "unknown_column",
 )  # fmt: skip
 """What was asked of older servers and has no rows in its answer."""
 
