@@ -114,8 +114,10 @@ class Doors:
         """GET /chc/ready and /chc/live."""
         return entity_response({})
 
-    async def inserts_stream(self, _request: Request) -> Response:
-        """POST /inserts-stream: HTTP/2 only, which this server does not speak."""
+    async def inserts_stream(self, request: Request) -> Response:
+        """POST /inserts-stream: HTTP/2 only; rows come in by other doors here."""
+        if request.scope["http_version"] == "2":
+            raise not_implemented("/inserts-stream")
         raise RefusedError("This endpoint is only available when using HTTP2", code=HTTP2_ONLY, statement=None)
 
     async def ksql(self, request: Request) -> Response:
@@ -195,7 +197,7 @@ class Doors:
 
     async def query_stream(self, request: Request) -> ASGIApp:
         """POST /query-stream."""
-        if not self.version.http1_query_stream:
+        if not self.version.http1_query_stream and request.scope["http_version"] != "2":
             raise RefusedError(
                 "This endpoint is only available when using HTTP2", code=HTTP2_ONLY, statement=None
             )
