@@ -6,8 +6,8 @@
 Every way runs in a process of its own, in turns, against a server in another that sends a recorded answer, one
 HTTP chunk per row as ksqlDB does. Prints one table of medians, ratios, peak memory and sizes. `seconds` are
 those of the work, from the request to the finished file, after imports; `process` is the whole process, from
-its start to its end; CPU time and peak are the whole process's. It is so for all. `ours` is this project, zstd,
-which asks for the older of ksqlDB's two writers and gets two chunks a row; `newer` is the same with the newer one,
+its start to its end; CPU time and peak are the whole process's. It is so for all. `ours` is this project, zstd;
+it asks for the older of ksqlDB's two writers and gets two chunks a row. `newer` is the same with the newer one,
 `snappy` the same with snappy. `--guard` fails when a ratio (never a time) is worse than its limit.
 """
 

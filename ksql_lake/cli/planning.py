@@ -24,6 +24,8 @@ class Planned:
     feed: Feed
     plan: ExportPlan | None = None
     error: Exception | None = None
+    refused: tuple[str, ...] = ()
+    """What the server refused when the feed was read last, and what was lost with it."""
 
 
 _HELP = """Show what `export` with the same options would read. Sends nothing to the server.
@@ -51,6 +53,8 @@ def plan(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
         print_table(["Feed", "Kind", "Reads", "Why"], [_row(one) for one in planned], flexible=("Feed", "Why"))
     if not planned:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
+    for refused in dict.fromkeys(text for one in planned for text in one.refused):
+        note(f"the server refused, when it was read last: {refused}")
     tell_left_out(selection.broken)
     context.exit(1 if selection.broken or any(one.error for one in planned) else 0)
 
@@ -81,7 +85,9 @@ def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Plann
             hint="Correct the date, or set an earlier start_date in the feed file.",
             feed=feed.name,
         )
-    return Planned(feed, plan=found)
+    read = Lake(root).feed(feed).state().last_read
+    refused = tuple(read.evidence.caveats) if read is not None and read.evidence is not None else ()
+    return Planned(feed, plan=found, refused=refused)
 
 
 def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object]]:
@@ -122,4 +128,5 @@ def _entry(one: Planned) -> dict[str, object]:
         "last_day": days.last if days else None,
         "version": one.plan.version,
         "reason": one.plan.reason,
+        "refused_by_the_server": list(one.refused),
     }

@@ -86,7 +86,8 @@ class QueryAnswer:
         return fault.kind == "replay" or (lost and not outlives(fault.pause_ms, self.query.properties))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Write the whole answer."""
+        """Write the whole answer; only HTTP/1.1 has chunks to put rows into."""
+        self._framed = self._framed and scope["http_version"] == "1.1"
         body = Body(scope, send, self.framing, framed=self._framed)
         watcher = asyncio.create_task(self._watch(receive))
         try:

@@ -13,10 +13,11 @@ from ksql_lake.devserver.entities import Entity
 from ksql_lake.devserver.persistent import PersistentQuery
 from ksql_lake.devserver.plan import plan_query
 from ksql_lake.devserver.properties import server_properties
-from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError, bad_request
+from ksql_lake.devserver.refusals import QUERY_ENDPOINT, RefusedError, bad_request, failed_assertion
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.statements import (
     Alter,
+    AssertTopic,
     Create,
     Describe,
     Drop,
@@ -84,6 +85,8 @@ class Commands:
                 return self._status(statement.text, f"{statement.kind.lower()}/`{statement.name}`/drop", text)
             case Terminate():
                 return self._terminate(statement)
+            case AssertTopic():
+                return self._assert(statement)
             case Explain():
                 return self._explain(statement, host)
             case Insert():
@@ -178,6 +181,20 @@ class Commands:
             "commandSequenceNumber": self.catalog.commands,
             "warnings": [],
         }
+
+    def _assert(self, statement: AssertTopic) -> Entity:
+        found = next((item for item in self.catalog.sources.values() if item.topic == statement.topic), None)
+        if found is None:
+            raise failed_assertion(f"Topic {statement.topic} does not exist")
+        for name, has in (("PARTITIONS", found.partitions), ("REPLICAS", 1)):
+            wanted = statement.properties.get(name, str(has))
+            if wanted != str(has):
+                raise failed_assertion(
+                    f"Mismatched configuration for topic {statement.topic}: For config {name.lower()}, "
+                    f"expected {wanted} got {has}"
+                )
+        told = {"topicName": statement.topic, "exists": True}
+        return {"@type": "assert_topic", "statementText": statement.text, **told, "warnings": []}
 
     def _explain(self, statement: Explain, host: str) -> Entity:
         if statement.select is not None:

@@ -55,6 +55,8 @@ from ksql_lake.devserver.version import ServerVersion
 
 _LOG = logging.getLogger(__name__)
 CLUSTER_ID = "ksql-lake-devserver"
+PREPARING = "Exception while preparing statement: "
+MATERIALIZATION = "io.confluent.ksql.execution.streams.materialization.MaterializationException"
 SESSION_TIMEOUT = (
     "org.apache.kafka.common.errors.InvalidSessionTimeoutException: The session timeout is not within the "
     "range allowed by the broker (as configured by group.min.session.timeout.ms and "
@@ -112,8 +114,10 @@ class Doors:
         """GET /chc/ready and /chc/live."""
         return entity_response({})
 
-    async def inserts_stream(self, _request: Request) -> Response:
-        """POST /inserts-stream: HTTP/2 only, which this server does not speak."""
+    async def inserts_stream(self, request: Request) -> Response:
+        """POST /inserts-stream: HTTP/2 only; rows come in by other doors here."""
+        if request.scope["http_version"] == "2":
+            raise not_implemented("/inserts-stream")
         raise RefusedError("This endpoint is only available when using HTTP2", code=HTTP2_ONLY, statement=None)
 
     async def ksql(self, request: Request) -> Response:
@@ -193,7 +197,7 @@ class Doors:
 
     async def query_stream(self, request: Request) -> ASGIApp:
         """POST /query-stream."""
-        if not self.version.http1_query_stream:
+        if not self.version.http1_query_stream and request.scope["http_version"] != "2":
             raise RefusedError(
                 "This endpoint is only available when using HTTP2", code=HTTP2_ONLY, statement=None
             )
@@ -267,8 +271,9 @@ class Doors:
         if self.version.release == (0, 24) and writer != "legacy":
             return "Error in processing query. Check server logs for details."
         node = f"http://{_host(request)}/"
+        thrown = "" if writer == "legacy" else f"{MATERIALIZATION}: "
         reason = f"Error executing query locally at node {node}: Table scan unsupported on session tables"
-        return f"Unable to execute pull query: io.confluent.ksql.util.KsqlException: {reason}"
+        return f"{thrown}Unable to execute pull query: io.confluent.ksql.util.KsqlException: {reason}"
 
     def _consumer_refusal(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> str | None:
         """Why the query's consumer cannot join its group: the broker allows no such session time-out."""
@@ -299,7 +304,23 @@ class Doors:
                 told.shown = shown
                 if told.statement is not None:
                     told.statement = told.statement or asked.text
-                raise told from None
+                raise self._worded(told) from None
+
+    def _worded(self, refusal: RefusedError) -> RefusedError:
+        """The refusal as this release words it."""
+        if refusal.statement is None or "Syntax Error" in refusal.message:
+            return refusal
+        unknown = refusal.message.startswith(PREPARING)
+        tail = ""
+        if self.version.repeats_statements and (unknown or refusal.shown == "chunked"):
+            tail = f"\nStatement: {refusal.statement}"
+        if self.version.explains_sources and unknown:
+            tail += f"\nCaused by: {refusal.message.removeprefix(PREPARING)}"
+        worded = RefusedError(
+            refusal.message + tail, status=refusal.status, code=refusal.code, statement=refusal.statement
+        )
+        worded.shown = refusal.shown
+        return worded
 
     async def close_query(self, request: Request) -> Response:
         """POST /close-query."""

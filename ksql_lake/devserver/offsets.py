@@ -107,9 +107,8 @@ def tasks(topics: list[TopicPlaces]) -> list[Entity]:
 
 
 def summaries(group: str, topics: list[TopicPlaces]) -> list[Entity]:
-    """`queryOffsetSummaries`: nothing before the group's first commit."""
-    if not any(place.consumed for topic in topics for place in topic.places):
-        return []
+    """`queryOffsetSummaries`: no topic before the group's first commit."""
+    begun = any(place.consumed for topic in topics for place in topic.places)
     told = [
         {
             "kafkaTopic": topic.topic,
@@ -123,6 +122,6 @@ def summaries(group: str, topics: list[TopicPlaces]) -> list[Entity]:
                 for place in topic.places
             ],
         }
-        for topic in sorted(topics, key=lambda topic: -topic.subtopology)
+        for topic in (sorted(topics, key=lambda topic: -topic.subtopology) if begun else [])
     ]
     return [{"groupId": group, "topicSummaries": told}]

@@ -17,6 +17,7 @@ from ksql_lake.devserver.dialect import tokenize
 from ksql_lake.devserver.refusals import not_implemented, syntax_error
 from ksql_lake.devserver.statements import (
     Alter,
+    AssertTopic,
     ColumnDefinition,
     Create,
     Describe,
@@ -203,6 +204,16 @@ def _insert(cursor: TokenCursor) -> Insert:
     return Insert(cursor.text, name, tuple(columns), values)
 
 
+def _assert(cursor: TokenCursor) -> AssertTopic:
+    cursor.need("ASSERT", "TOPIC")
+    topic = cursor.value()
+    properties = read_properties(cursor) if cursor.take("WITH") else {}
+    if cursor.take("TIMEOUT"):
+        cursor.number()
+        cursor.value()
+    return AssertTopic(cursor.text, topic, properties)
+
+
 def _print(cursor: TokenCursor) -> Print:
     cursor.text_until()
     return Print(cursor.text)
@@ -219,5 +230,6 @@ _READERS: dict[str, Callable[[TokenCursor], Statement]] = {
     "EXPLAIN": _explain,
     "TERMINATE": _terminate,
     "INSERT": _insert,
+    "ASSERT": _assert,
     "PRINT": _print,
 }

@@ -129,6 +129,8 @@ def plan_query(
     else:
         _check_pull(select, source, version)
         _check_pull_columns(projections, condition, scope)
+        if select.limit is not None and not version.pull_limit:
+            raise RefusedError(f"Pull queries don't support LIMIT clauses. {PULL_HELP}", statement=select.text)
         if (
             kind == "pull_table"
             and len(projections) > 1
@@ -181,8 +183,6 @@ def _check_pull(select: Select, source: Source, version: ServerVersion) -> None:
             raise RefusedError(
                 f"Pull queries don't support {clause} clauses. {PULL_HELP}", statement=select.text
             )
-    if select.limit is not None and not version.pull_limit:
-        raise RefusedError(f"Pull queries don't support LIMIT clauses. {PULL_HELP}", statement=select.text)
     if source.kind == "STREAM" and not version.stream_pulls:
         raise RefusedError(
             "Pull queries on streams are disabled. To create a push query on the stream, add EMIT CHANGES "

@@ -17,6 +17,7 @@ HTTP2_ONLY = 40004
 UNAUTHORIZED = 40100
 FORBIDDEN = 40300
 NOT_FOUND = 40400
+ASSERTION_FAILED = 41700
 TOO_MANY_REQUESTS = 42900
 SERVER_ERROR = 50000
 NOT_READY = 50302
@@ -81,6 +82,11 @@ def unresolved(column: str) -> RefusedError:
 def bad_request(message: str, *, shown: Shown = "labelled") -> RefusedError:
     """A request that is wrong before any statement is looked at: 400/40000."""
     return RefusedError(message, code=BAD_REQUEST, statement=None, shown=shown)
+
+
+def failed_assertion(message: str) -> RefusedError:
+    """What an ASSERT statement found otherwise: 417."""
+    return RefusedError(message, status=417, code=ASSERTION_FAILED, statement=None)
 
 
 def not_found() -> RefusedError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
 from bisect import bisect_left
 from collections import deque
@@ -180,11 +181,11 @@ class RunningQueries:
 
     def register(self, plan: QueryPlan, statement: str) -> RunningQuery:
         """Give a query its id; table pulls are named after the time, as on the real server."""
-        now, number = int(time.time() * 1000), next(self._numbers)
+        number = next(self._numbers)
         name = (
-            f"query_{now + number}"
+            f"query_{int(time.time() * 1000) + number}"
             if plan.kind == "pull_table"
-            else f"transient_{plan.source.name}_{now + number}"
+            else f"transient_{plan.source.name}_{random.getrandbits(53) * 1000 + number % 1000}"
         )
         query = RunningQuery(name, plan, statement)
         self._by_id[name] = query

@@ -14,6 +14,7 @@ import ssl
 import sys
 from dataclasses import replace
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.membership import Membership
 from ksql_lake.devserver.commands import Commands
 from ksql_lake.devserver.faults import FaultBoard
+from ksql_lake.devserver.http2 import PREFACE, App, Http2Connection, asks_upgrade, upgrade_of
 from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.loading import load_folder
 from ksql_lake.devserver.node import Node
@@ -70,7 +72,33 @@ class Cycle(RequestResponseCycle):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, which also shows itself to the application."""
+    """uvicorn's connection, which also shows itself to the application, and leaves HTTP/2 to another."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection; what it speaks its first bytes say."""
+        super().connection_made(transport)
+        self._opening: bytes | None = None if self.scheme == "https" else b""
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the bytes to who speaks the client's language."""
+        if self._opening is None:
+            super().data_received(data)
+            return
+        self._opening += data
+        if len(self._opening) < len(PREFACE) and PREFACE.startswith(self._opening):
+            return
+        opening, upgrade = self._opening, upgrade_of(self._opening)
+        if upgrade is None and not opening.startswith(PREFACE):
+            if asks_upgrade(opening):
+                return  # its body is still on the way
+            self._opening = None
+            super().data_received(opening)
+            return
+        self.connections.discard(self)
+        http2 = Http2Connection(cast("App", self.app), self.connections, self.tasks)
+        http2.take_over(self.transport, upgrade)
+        if upgrade is None:
+            http2.data_received(opening)
 
     def on_headers_complete(self) -> None:
         """Begin to answer; uvicorn has no setting for the class that writes heads."""

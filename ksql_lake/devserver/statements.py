@@ -121,10 +121,21 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class AssertTopic:
+    """ASSERT TOPIC, with what is expected of it."""
+
+    text: str
+    topic: str
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Print:
     """PRINT a topic."""
 
     text: str
 
 
-Statement = Select | Create | Alter | Drop | Listing | Describe | Explain | Terminate | Insert | Print
+Statement = (
+    Select | Create | Alter | Drop | Listing | Describe | Explain | Terminate | Insert | AssertTopic | Print
+)

@@ -52,6 +52,16 @@ class ServerVersion:
         return self.release >= (0, 23)
 
     @property
+    def explains_sources(self) -> bool:
+        """An unknown source is told a second time, as the cause."""
+        return self.release < (0, 29)
+
+    @property
+    def repeats_statements(self) -> bool:
+        """Messages of the parser, and of the newer writer's planner, end with the statement."""
+        return self.release <= (0, 26)
+
+    @property
     def loses_errors(self) -> bool:
         """The newer writer may end a table pull that failed as if it were complete."""
         return self.release >= (0, 29)

@@ -31,18 +31,18 @@ class Client:
         sql: str,
         *,
         accept: str | None = V1,
-        properties: dict[str, object] | None = None,
+        properties: Mapping[str, object] | None = None,
         stream: bool = False,
     ) -> requests.Response:
         """POST /query."""
-        body = {"ksql": sql, "streamsProperties": properties or {}}
+        body = {"ksql": sql, "streamsProperties": dict(properties or {})}
         return self._post("/query", body, accept, stream=stream)
 
     def query_stream(
-        self, sql: str, *, accept: str | None = None, properties: dict[str, object] | None = None
+        self, sql: str, *, accept: str | None = None, properties: Mapping[str, object] | None = None
     ) -> requests.Response:
         """POST /query-stream."""
-        return self._post("/query-stream", {"sql": sql, "properties": properties or {}}, accept)
+        return self._post("/query-stream", {"sql": sql, "properties": dict(properties or {})}, accept)
 
     def _post(self, path: str, body: object, accept: str | None, *, stream: bool = False) -> requests.Response:
         # requests adds `Accept: */*` by itself; None takes the header away.

@@ -117,7 +117,7 @@ def test_a_servers_operator_may_prohibit_properties(client: Client) -> None:
     assert refused(**{SESSION: 60_000}) == f"{prefix}[{SESSION}]"
     assert client.query(STREAM, properties={MIGRATE: False}).status_code == 200
     client.faults()
-    assert client.query(STREAM, properties=both).status_code == 200  # type: ignore[arg-type]
+    assert client.query(STREAM, properties=both).status_code == 200
 
 
 def test_a_broker_may_not_allow_the_session(client: Client) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
+import aiohttp
 import pytest
 import requests
+import urllib3
 
 from ksql_lake.devserver.process import DevServer
-from ksql_lake_tests.devserver.conversation import MIGRATE, PATIENCE, Client, lines_of, raw_query
+from ksql_lake_tests.devserver.conversation import MIGRATE, PATIENCE, V1, Client, lines_of, raw_query
 
 LEGACY: dict[str, object] = {MIGRATE: False}
 EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
@@ -91,7 +97,7 @@ def test_the_older_writer_ends_errors_in_its_own_way(client: Client) -> None:
     assert (end, last) == (b"]\n", b"")
     *_, gap, newline, error, end, last = raw_query(client.url, STREAM, properties=LEGACY).chunks
     assert (gap, newline, end, last) == (b",\n", b"\n", b",\n", b"")
-    assert error.startswith(b'{"errorMessage"')
+    assert error.startswith(b'\n{"errorMessage"')
 
 
 def test_the_older_writer_shows_that_it_is_alive(client: Client, notes: str) -> None:
@@ -133,3 +139,28 @@ def test_errors_travel_as_ksqldb_sends_them(client: Client) -> None:
     assert dict(missing.headers) == {"content-length": "9"}
     off = requests.get(f"{client.url}/clusterStatus", timeout=PATIENCE)
     assert (off.status_code, off.headers["content-type"], off.content) == (404, "application/json", b"")
+
+
+def test_clients_of_other_makers_read_either_writer(client: Client) -> None:
+    """http.client, urllib3, urllib and aiohttp take the chunks apart as they are."""
+    wanted = {"Content-Type": "application/json", "Accept": V1}
+    for properties in ({}, LEGACY):
+        body = json.dumps({"ksql": STREAM, "streamsProperties": properties}).encode()
+        address = urlsplit(client.url)
+        connection = HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+        connection.request("POST", "/query", body, wanted)
+        texts = [connection.getresponse().read()]
+        connection.close()
+        texts.append(urllib3.request("POST", f"{client.url}/query", body=body, headers=wanted).data)
+        with urlopen(Request(f"{client.url}/query", body, wanted), timeout=PATIENCE) as answer:  # noqa: S310
+            texts.append(answer.read())
+        texts.append(asyncio.run(posted(f"{client.url}/query", body, wanted)))
+
+        for text in texts:
+            assert len(json.loads(text)) == 2002
+
+
+async def posted(url: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """An answer, read by aiohttp."""
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        return await answer.read()
