@@ -329,8 +329,8 @@ def _too_late(table: str, building: Building, waited: float) -> NotBuiltError:
     behind = f"{building.missing:,} records behind its source" if building.missing else "not built"
     return NotBuiltError(
         f"{table} is {behind} after {waited:.0f} s: still waiting for {building.waiting_for}",
-        hint="A pull query would miss what is not there yet, so nothing was read. Export again later, or raise "
-        "KSQLDB_TABLE_WAIT.",
+        hint="A pull query would miss what is not there yet, so nothing was read. Export again later, raise "
+        'KSQLDB_TABLE_WAIT, or set "extraction": "push" in the feed file.',
     )
 
 
