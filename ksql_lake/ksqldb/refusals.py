@@ -183,7 +183,8 @@ def _not_queryable(text: str) -> NotQueryableError | None:
             statement = _one_line(proposed.group(1)).rstrip(";")
             fix = f"{PUSH_FIX}, or create a queryable copy on the server and export that one:\n{statement};"
         return NotQueryableError(_one_line(text).split(" To derive", maxsplit=1)[0], hint=fix)
-    if "Table scan unsupported on session tables" in text:
+    # Some releases break the sentence over lines.
+    if "Table scan unsupported on session tables" in _one_line(text):
         return NotQueryableError(
             "a table with SESSION windows cannot be read by a pull query", hint=SESSION_FIX
         )

@@ -6,7 +6,9 @@ import pytest
 
 from ksql_lake.errors import (
     KsqlError,
+    NotHereError,
     NotQueryableError,
+    PropertyRefusedError,
     ProtocolError,
     QueryFailedError,
     Recovery,
@@ -16,8 +18,10 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 from ksql_lake.ksqldb import KsqlClient, QueryKind
-from ksql_lake_tests.fakes.scripted_server import RESET, Script, ScriptedServer, answer, head
-from ksql_lake_tests.ksqldb.conftest import SECRET, MakeClient, generic
+from ksql_lake.ksqldb.events import ErrorMessage
+from ksql_lake.ksqldb.refusals import failure
+from ksql_lake_tests.fakes.scripted_server import RESET, Script, ScriptedServer, answer, chunked, head
+from ksql_lake_tests.ksqldb.conftest import HEADER, ROW, SECRET, MakeClient, generic
 
 REFUSALS = [
     (401, generic(40100, "Unauthorized"), UnauthorizedError, "No credentials were sent; set KSQLDB_USER"),
@@ -75,6 +79,115 @@ REFUSALS = [
     ),
     (421, generic(42100, "SNI mismatch"), StatementError, "SNI mismatch"),
 ]
+
+
+STARTING = "KSQL is not yet ready to serve requests."
+NO_HOST = (
+    "Unable to execute pull query. [Partition 3 failed to find valid host. Hosts scanned: [b:8088 was not "
+    "selected because Host is not alive as of time 1795837267162]]"
+)
+INTERNAL = (
+    "The server encountered an internal error when processing the query. "
+    "Please consult the server logs for more information."
+)
+TABLES_BY_EVENT = [
+    # Recorded with the same words: "G table pull while the server restarts", "C unknown function" and others.
+    ("starting", 503, generic(50302, STARTING), ServerUnavailableError, "not yet ready"),
+    ("internal error", 500, generic(50000, INTERNAL), StatementError, "without saying why"),
+    (
+        "shutting down",
+        400,
+        generic(40001, "Error starting pull query: KafkaStreams is not running. State is PENDING_SHUTDOWN."),
+        ServerUnavailableError,
+        "PENDING_SHUTDOWN",
+    ),
+    # Constructed from the facts: no recording has these statuses.
+    (
+        "rebalancing",
+        400,
+        generic(
+            40001,
+            "Error starting pull query: Cannot determine which host contains the "
+            "required partitions to serve the pull query.",
+        ),
+        ServerUnavailableError,
+        "moving its work",
+    ),
+    ("a node missing, older writer", 400, generic(40001, NO_HOST), NotHereError, "Partition 3"),
+    ("a node missing, newer writer", 503, generic(50000, NO_HOST), NotHereError, "Partition 3"),
+    ("a node missing, newer writer again", 500, generic(50000, NO_HOST), NotHereError, "Partition 3"),
+    ("rate limit", 429, generic(42900, "Host is at rate limit for pull queries."), ServerBusyError, "limits"),
+    (
+        "prohibited",
+        400,
+        generic(
+            40000,
+            "One or more properties overrides set locally are prohibited by the KSQL "
+            "server (use UNSET to reset their default value): [a.b, c.d]",
+        ),
+        PropertyRefusedError,
+        "a.b, c.d",
+    ),
+    (
+        "unknown property, 7.1",
+        400,
+        generic(40000, "Not recognizable as ksql, streams, consumer, or producer property: 'a.b'"),
+        PropertyRefusedError,
+        "a.b",
+    ),
+    ("source topic deleted", 503, generic(50000, "Internal Server Error"), ServerUnavailableError, "try again"),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "text"),
+    [refusal[1:] for refusal in TABLES_BY_EVENT],
+    ids=[refusal[0] for refusal in TABLES_BY_EVENT],
+)
+def test_what_passes_is_tried_again_and_what_stays_is_not(
+    server: ScriptedServer, client: KsqlClient, status: int, body: bytes, kind: type[KsqlError], text: str
+) -> None:
+    """A server that starts, stops, moves its work or misses a node is asked again; users' mistakes are not."""
+    server.script("/query", answer(body, status))
+    with pytest.raises(KsqlError) as caught:
+        client.query("SELECT `A` FROM `T`", kind=QueryKind.PULL_TABLE)
+    assert type(caught.value) is kind
+    assert text in str(caught.value)
+    assert caught.value.hint
+    passes = (ServerUnavailableError, NotHereError, ServerBusyError)
+    assert (caught.value.recovery is not Recovery.FIX) is issubclass(kind, passes)
+    assert len(server.asked("/query")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        # Recorded in bodies of status 200.
+        ("Unable to execute pull query: Exhausted standby hosts to try.", ServerUnavailableError),
+        ("Error executing query locally at node http://x/: Failed to scan materialized table", NotHereError),
+        # Constructed from the facts.
+        ("RocksDB iterator for store Aggregate-Materialize has closed", QueryFailedError),
+        ("The client was closed", ServerUnavailableError),
+        (NO_HOST, NotHereError),
+    ],
+)
+def test_what_a_server_says_inside_an_answer_is_worth_another_try(
+    server: ScriptedServer, client: KsqlClient, text: str, kind: type[KsqlError]
+) -> None:
+    """After its header an answer can fail of what passes too; its rows so far are not kept by anybody."""
+    error = b'{"errorMessage":' + generic(50000, text) + b"}]\n"
+    server.script("/query", chunked(HEADER, ROW, error))
+    with client.query("SELECT 1", kind=QueryKind.PULL_TABLE) as response, pytest.raises(KsqlError) as caught:
+        list(response)
+    assert type(caught.value) is kind
+    assert caught.value.recovery is Recovery.RETRY
+
+
+def test_a_session_table_is_told_in_whatever_words() -> None:
+    """Recorded on several releases: the sentence stands inside a longer one, or is broken over lines."""
+    plain = failure(ErrorMessage(50000, "locally: Table scan unsupported on session tables"))
+    broken = failure(ErrorMessage(50000, "Error: Table\n\tscan unsupported on session tables"))
+    assert type(plain) is type(broken) is NotQueryableError
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "text"), REFUSALS)

@@ -33,10 +33,7 @@ def test_keys_of_one_answer_only_and_keys_with_other_rows_are_counted(
     shuffled = list(second.items())
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     missing = object()
-    expected = sum(
-        first.get(key, missing) != second.get(key, missing)  # type: ignore[call-overload]
-        for key in first.keys() | second.keys()
-    )
+    expected = sum(first.get(key, missing) != second.get(key, missing) for key in first.keys() | second.keys())
     one, other = keyed(list(first.items())), keyed(shuffled, cut=cut)
     assert one.differing(other) == other.differing(one) == expected
     assert one.differing(keyed(list(first.items()), cut=cut)) == 0
