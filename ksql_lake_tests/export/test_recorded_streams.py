@@ -87,6 +87,10 @@ class Exported:
         assert found is not None
         return found
 
+    def reads(self) -> list[Request]:
+        """The queries that ask for the stream's rows, and not for the server's clock."""
+        return [request for request in self.server.asked("/query") if "`K`" in request.json["ksql"]]
+
     def landed(self) -> list[Path]:
         """The files that any reader sees."""
         return list(self.root.rglob("*.parquet"))
@@ -112,7 +116,7 @@ def test_a_recorded_pull_lands_proven(tmp_path: Path) -> None:
     with exporting(tmp_path, lambda _: PULL.script()) as export:
         assert export().new == 20
         evidence = export.read.evidence
-        request = export.server.asked("/query")[-1]
+        request, *_ = export.reads()
     assert evidence is not None
     assert (evidence.level, evidence.isolation, evidence.caveats) == ("proven", "committed", [])
     assert request.json["streamsProperties"] == PULL.properties
@@ -194,9 +198,7 @@ def test_a_brokers_session_limit_costs_no_try_and_is_kept(tmp_path: Path) -> Non
     with exporting(tmp_path, limited) as export:
         result = export()
         evidence = export.read.evidence
-        asked = [
-            request.json["streamsProperties"][SESSION_TIMEOUT] for request in export.server.asked("/query")
-        ]
+        asked = [request.json["streamsProperties"][SESSION_TIMEOUT] for request in export.reads()]
     assert (result.new, result.attempts) == (20, 1)
     assert asked == [1_500_000, 300_000, 60_000]
     assert evidence is not None
@@ -243,7 +245,7 @@ def test_a_push_without_known_ends_is_checked(tmp_path: Path) -> None:
 
 
 def test_a_push_that_does_not_reach_the_ends_is_not_taken_for_whole(tmp_path: Path) -> None:
-    """Constructed from the recorded one: a partition's last row is missing, and the server says that it is over."""
+    """Constructed from the recorded one: a partition's last row is missing, and the server says it is over."""
     lines = PUSH.body.rstrip(b"\n").split(b"\n")[:-1]
     short = chunked(b"\n".join(lines) + b"\n", b'{"finalMessage":"Query Completed"}]')
     with exporting(tmp_path, pushing(short)) as export:
