@@ -11,7 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
-from ksql_lake.errors import EvidenceError, IncompleteResponseError, PropertyRefusedError
+from ksql_lake.errors import (
+    EvidenceError,
+    IncompleteResponseError,
+    PropertyRefusedError,
+    ServerUnavailableError,
+)
 from ksql_lake.export import Days, ExportResult, export_feed
 from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import KsqlClient
@@ -20,7 +25,17 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.manifest import ReadFacts
 from ksql_lake.settings import Settings
 from ksql_lake_tests.fakes.recorded import recording
-from ksql_lake_tests.fakes.scripted_server import SILENCE, Request, Script, ScriptedServer, answer, chunked
+from ksql_lake_tests.fakes.scripted_server import (
+    SILENCE,
+    Heartbeat,
+    Request,
+    Script,
+    ScriptedServer,
+    answer,
+    chunk,
+    chunked,
+    head,
+)
 from ksql_lake_tests.ksqldb.conftest import generic, info
 
 PULL = recording("safe: stream pull, all properties, 20 rows")
@@ -246,21 +261,32 @@ def test_a_push_without_known_ends_is_checked(tmp_path: Path) -> None:
 
 def test_a_push_that_does_not_reach_the_ends_is_not_taken_for_whole(tmp_path: Path) -> None:
     """Constructed from the recorded one: a partition's last row is missing, and the server says it is over."""
-    lines = PUSH.body.rstrip(b"\n").split(b"\n")[:-1]
-    short = chunked(b"\n".join(lines) + b"\n", b'{"finalMessage":"Query Completed"}]')
+    short = chunked(one_row_short(), b'{"finalMessage":"Query Completed"}]')
     with exporting(tmp_path, pushing(short)) as export:
         with pytest.raises(IncompleteResponseError, match="the server closed the query after 19 rows"):
             export(extraction="push")
         assert not export.landed()
 
 
-def test_a_push_whose_last_row_does_not_come_is_waited_for_and_then_only_checked(tmp_path: Path) -> None:
-    """The record at the end may be one that ksqlDB passes over; silence then decides, after the longer time."""
-    lines = PUSH.body.rstrip(b"\n").split(b"\n")[:-1]
-    short = chunked(b"\n".join(lines) + b"\n", SILENCE)
-    with exporting(tmp_path, pushing(short), read_timeout=4) as export:
-        with pytest.raises(Exception, match="silent") as caught:
+def test_a_push_that_loses_its_heartbeats_before_the_ends_lands_nothing(tmp_path: Path) -> None:
+    """The older writer sends one each second, so their absence is a broken connection and no silence."""
+    with exporting(tmp_path, pushing(chunked(one_row_short(), SILENCE)), read_timeout=3) as export:
+        with pytest.raises(ServerUnavailableError, match="fell silent for 3 s"):
             export(extraction="push")
         assert not export.landed()
-    # Not even heartbeats came, which the older writer sends each second: that is a broken connection.
-    assert "fell silent for 4 s" in str(caught.value)
+
+
+def test_a_push_whose_last_row_never_comes_is_waited_for_and_then_only_checked(tmp_path: Path) -> None:
+    """The record at the end may be one that ksqlDB passes over: silence decides, after a longer time."""
+    beating = Script([head(Transfer_Encoding="chunked"), chunk(one_row_short()), Heartbeat(chunk(b"\n"))])
+    with exporting(tmp_path, pushing(beating), read_timeout=3) as export:
+        assert export(extraction="push").new == 19
+        read = export.read
+    assert (read.judged_by, read.caught_up) == ("silence", "no row from before the query began came for 3 s")
+    assert read.evidence is not None
+    assert read.evidence.level == "checked"
+
+
+def one_row_short() -> bytes:
+    """The recorded push query without its last row, the newest record of a partition."""
+    return b"\n".join(PUSH.body.rstrip(b"\n").split(b"\n")[:-1]) + b"\n"
