@@ -31,6 +31,8 @@
         ├── WriteError ............. fix    disk full, read-only, permission, failed fsync
         ├── ConflictError .......... retry  another writer committed first
         ├── SchemaChangeError ...... fix    the source's columns no longer fit the lake's
+        ├── MeaningChangeError ..... fix    the feed's rows would mean something else than those that are held
+        ├── SourceRecreatedError ... fix    the source was made anew, and its rows came back as new ones
         ├── SnapshotRefusedError ... fix    a table snapshot that is suspiciously small
         ├── VersionError ........... fix    a table version that is not the open one
         └── CorruptLakeError ....... fix    files and manifests disagree; doctor tells more
@@ -325,6 +327,18 @@ class ConflictError(LakeError):
 
 class SchemaChangeError(LakeError):
     """The source's columns changed in a way the feed's `on_schema_change` does not allow."""
+
+    recovery = Recovery.FIX
+
+
+class MeaningChangeError(LakeError):
+    """A feed's source, server, days, identity or names are not those of the rows that the lake holds."""
+
+    recovery = Recovery.FIX
+
+
+class SourceRecreatedError(LakeError):
+    """The source was made anew, and rows of days that were read before came back as new ones."""
 
     recovery = Recovery.FIX
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -158,7 +159,7 @@ def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -
         # Whoever held the lock until now may have changed what there is to mend.
         checkup.found = checkup.now = look()
         _show(checkup.found, as_json=as_json, planning=wish.apply)
-        if any(finding.remedy is Remedy.REPAIR for finding in checkup.found.findings):
+        if any(_derivable(finding) for finding in checkup.found.findings):
             _mend(storage, checkup, checkup.found, as_json=as_json)
             checkup.now = look()
         if wish.apply and _plan(checkup.now):
@@ -166,8 +167,18 @@ def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -
                 _show(checkup.now, as_json=as_json, planning=True)
             _mend(storage, checkup, checkup.now, as_json=as_json, apply=True)
             checkup.now = look()
+        if checkup.now.of(Problem.INDEX_STALE) and not checkup.now.of(
+            Problem.FILE_MISSING, Problem.FILE_DAMAGED
+        ):
+            # Last, and never in the way: an index is derived from what was just mended.
+            _refresh_indexes(storage, checkup, as_json=as_json)
+            checkup.now = look()
     if checkup.mended and not as_json:
         _outcome(checkup, checkup.now)
+
+
+def _derivable(finding: Finding) -> bool:
+    return finding.remedy is Remedy.REPAIR and finding.problem is not Problem.INDEX_STALE
 
 
 def _plan(examination: Examination) -> list[Finding]:
@@ -180,11 +191,24 @@ def _plan(examination: Examination) -> list[Finding]:
 def _mend(
     storage: Storage, checkup: _Checkup, examination: Examination, *, as_json: bool, apply: bool = False
 ) -> None:
+    with _telling_mended(checkup, as_json=as_json):
+        checkup.mended.extend(repair(storage, examination, apply=apply))
+
+
+def _refresh_indexes(storage: Storage, checkup: _Checkup, *, as_json: bool) -> None:
+    with _telling_mended(checkup, as_json=as_json):
+        try:
+            checkup.mended.extend(refresh(storage, checkup.layout))
+        except KsqlLakeError as error:
+            checkup.error = error.at(feed=checkup.layout.name)
+            complain(str(checkup.error))
+
+
+@contextmanager
+def _telling_mended(checkup: _Checkup, *, as_json: bool) -> Iterator[None]:
     before = len(checkup.mended)
     try:
-        checkup.mended.extend(repair(storage, examination, apply=apply))
-        # Last: what was mended or taken out before changes what an index has to say.
-        checkup.mended.extend(refresh(storage, checkup.layout))
+        yield
     finally:
         done = checkup.mended[before:]
         if done and not as_json:

@@ -1,7 +1,8 @@
 """`ksql-lake feeds validate`: every problem of every feed file; on request also what the server says to it.
 
-Without `--server` nothing is asked of anybody. With it, each usable active feed is held against its source, and
-what only a push query can read is told with the reason; `--write` then changes the one key that helps.
+A feed is also held against the rows that the lake holds of it. Without `--server` no server is asked. With it,
+each usable active feed is held against its source, and what only a push query can read is told with the reason;
+`--write` then changes the one key that helps.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import click
 
 from ksql_lake.cli.output import note, print_json, waiting
 from ksql_lake.cli.source_check import check_feed, how_read
-from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
+from ksql_lake.errors import KsqlLakeError, LakeError, MeaningChangeError, ServerUnavailableError
 from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
 _HELP = """Check feed files and print every problem of every file. Without PATHS: all of them.
+
+A key that the first exported rows have pinned, and that was changed since, is a problem too.
 
 With --server, the server is asked too, about all active feeds: whether the source is there, has the columns,
 and can be read the way the feed says. A source that no pull query can read needs "extraction": "push"; --write
@@ -60,6 +64,7 @@ def validate(
     settings = load_settings()
     store = FeedStore(settings.feeds_root)
     broken = [Found(file.path, file.name, tuple(file.error.problems)) for file in store.validate(paths)]
+    broken += _other_than_held(store, paths, Lake(settings.lake_root))
     if server:
         with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
             broken += _unfit(store, client, write=write)
@@ -73,6 +78,20 @@ def validate(
         told = f"{count_text(problems, 'problem')} in {count_text(len(broken), 'file')}"
         click.echo(told if broken else "no problems found", err=True)
     context.exit(2 if broken else 0)
+
+
+def _other_than_held(store: FeedStore, paths: tuple[Path, ...], lake: Lake) -> Iterator[Found]:
+    """Hold every active feed against the rows that the lake holds of it."""
+    wanted = {path.resolve() for path in paths}
+    for file in store.load().files:
+        if file.archived or (wanted and file.path.resolve() not in wanted):
+            continue
+        try:
+            lake.feed(file.feed).check()
+        except MeaningChangeError as error:
+            yield Found(file.path, file.feed.name, (f"{error.message}. {error.hint}",))
+        except LakeError as error:
+            note(f"{file.feed.name}: not held against the lake: {error.message}", label="warning")
 
 
 def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Found]:

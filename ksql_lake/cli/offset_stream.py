@@ -6,20 +6,15 @@ refuses to take another stream of the same name for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
 
 from ksql_lake.ksqldb import SourceDescription, quote_identifier
+from ksql_lake.ksqldb.copied import carried_offsets
 
 EARLIEST = {"auto.offset.reset": "earliest"}
 """With the server's default the stream would begin with the rows that come after its creation."""
-
-_NAME = r"(`(?:[^`]|``)+`|[A-Za-z_]\w*)"
-_FROM = re.compile(rf"\bFROM\s+{_NAME}", re.IGNORECASE)
-_QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'")
-_NARROWED = re.compile(r"\b(WHERE|JOIN|GROUP\s+BY)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +63,8 @@ def planned(source: SourceDescription, *, taken: Collection[str] = ()) -> Offset
 
 def recognised(stream: SourceDescription) -> OffsetStream | None:
     """Read from a stream's own query that it carries all its source's rows and offsets; None if it does not."""
-    for query in stream.write_queries:
-        source = _FROM.search(query.text)
-        names = [_alias(pseudo, query.text) for pseudo in ("ROWPARTITION", "ROWOFFSET")]
-        columns = {column.name for column in stream.columns}
-        narrowed = _NARROWED.search(_QUOTED.sub("", query.text))
-        if source and not narrowed and all(name in columns for name in names):
-            partition, offset = names
-            return OffsetStream(_unquoted(source.group(1)), stream.name, partition, offset)
-    return None
-
-
-def _alias(pseudo: str, text: str) -> str:
-    # A server gives its statements back in words of its own: columns qualified, aliases without AS.
-    match = re.search(rf"\b{pseudo}`?\s+(?:AS\s+)?(?!(?:AS|FROM)\b){_NAME}", text, re.IGNORECASE)
-    return _unquoted(match.group(1)) if match else ""
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace("``", "`") if name.startswith("`") else name.upper()
+    found = carried_offsets(stream)
+    if found is None:
+        return None
+    source, partition, offset = found
+    return OffsetStream(source, stream.name, partition, offset)

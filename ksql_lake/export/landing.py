@@ -27,8 +27,10 @@ from ksql_lake.export.clock import Beginning, timed
 from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
 from ksql_lake.export.extraction import Extraction, Reading
+from ksql_lake.export.origin import checked_origin
 from ksql_lake.export.plan import Days, plan_export
 from ksql_lake.export.push import PositionsUntoldError, PushReading
+from ksql_lake.export.push.outside import told_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
 from ksql_lake.export.shrinkage import SmallSnapshotError, lost_share, shrunk_text
@@ -36,7 +38,9 @@ from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.forms import CURRENT
 from ksql_lake.lake.layout import partition_folder
+from ksql_lake.lake.meaning import Origin
 from ksql_lake.lake.positions import KnownDays, known_days
 from ksql_lake.telemetry import about, span
 
@@ -65,6 +69,7 @@ class _Landing:
     settle: bool = False
     apart: bool = False
     """A push query is to bring no other days' rows, among which one cannot be read."""
+    origin: Origin | None = None
 
     def once(self) -> tuple[Commit, AnyReading]:
         """Read everything, stage it, commit it."""
@@ -78,7 +83,9 @@ class _Landing:
             facts = self._facts(reading)
             self._tell(reading)
             window = (plan.days.first, plan.days.last) if plan.days else None
-            with self.lake.stage(reading.schema, read=facts, days=window, known=known) as staging:
+            with self.lake.stage(
+                reading.schema, read=facts, days=window, known=known, origin=self.origin
+            ) as staging:
                 with span("read") as told:
                     for batch in self._batches(reading, staging):
                         staging.write(batch)
@@ -133,6 +140,7 @@ class _Landing:
             first_day=plan.days.first.isoformat() if plan.days else None,
             last_day=plan.days.last.isoformat() if plan.days else None,
             event_time=plan.feed.event_clock if isinstance(plan.feed, StreamFeed) else "",
+            form=CURRENT,
         )
 
     def _tell(self, reading: AnyReading) -> None:
@@ -263,7 +271,7 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
     landing = _Landing(extraction, feed_lake, on_progress, apart=on_progress.apart)
     # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock: for
     # a server that is down nothing is made on disk.
-    _ = extraction.question
+    landing.origin = checked_origin(extraction, feed_lake)
     with feed_lake.exclusive():
         commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
         removed = _retain(feed, feed_lake)
@@ -288,6 +296,7 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
         read_at=datetime.fromisoformat(read.read_at) if read else None,
         clock=read.clock if read else "",
         shrunk=read.shrunk if read else 0.0,
+        outside=told_outside(feed, read),
     )
 
 

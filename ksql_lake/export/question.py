@@ -56,6 +56,7 @@ class Question:
             topic ends.
         replace_text: Half a surrogate pair in a text becomes U+FFFD instead of an error.
         doubtful: Columns that can hold a value which the server cannot write.
+        source: The source as the server described it; None where nobody asked.
     """
 
     statement: str
@@ -73,6 +74,7 @@ class Question:
     readers: tuple[str, ...] = ()
     replace_text: bool = False
     doubtful: tuple[str, ...] = ()
+    source: SourceDescription | None = None
 
     @property
     def key_lands(self) -> bool:
@@ -176,6 +178,7 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
         question,
         replace_text=plan.feed.on_bad_text == "replace",
         doubtful=tuple(name for name in doubtful if name in question.columns),
+        source=source,
     )
 
 

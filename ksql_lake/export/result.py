@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +73,7 @@ class ExportResult:
         caught_up: What showed that a push query had caught up; empty for a pull query.
         evidence: Why the rows were taken for all of them; None when there was nothing to read.
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
+        outside: Why rows that were seen lie in no day of the feed -> how many.
         query_id: As the server named it.
         schema: Columns of the rows in the lake's names; None when nothing was read.
         started_at: When it began by our clock (UTC).
@@ -107,6 +109,7 @@ class ExportResult:
     read_at: datetime | None = None
     clock: Clock = ""
     shrunk: float = 0.0
+    outside: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def read(self) -> int:
@@ -170,6 +173,7 @@ class ExportResult:
             "caught_up": self.caught_up,
             "evidence": None if self.evidence is None else msgspec.to_builtins(self.evidence),
             "replaced_texts": self.replaced_texts,
+            "outside": dict(self.outside),
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "clock": self.clock,

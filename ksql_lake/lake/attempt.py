@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ksql_lake.errors import ConflictError, LakeError, StoreError
+from ksql_lake.lake.holdings import check_beginning, check_partitions
 from ksql_lake.lake.layout import data_file
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import FileEntry, Manifest
@@ -89,12 +90,21 @@ class Attempt:
         """
         for _ in range(MAX_CONFLICTS):
             state = self.log.recover()
+            check_beginning(self.log, state)
             self._move_to(state.sequence + 1)
             yield state
         raise ConflictError(
             f"lost the commit number {MAX_CONFLICTS} times in a row to other runs of this feed",
             hint="Run fewer exports of the same feed at once.",
         )
+
+    def check_partitions(self, state: FeedState, partitions: Collection[str]) -> None:
+        """Refuse to go on where partitions hold other files than the state says; see `holdings.py`.
+
+        Raises:
+            CorruptLakeError: Names files; the state may also be older than the folder.
+        """
+        check_partitions(self.log, state, partitions)
 
     def overtaken(self, state: FeedState) -> bool:
         """Whether there are commits that this state does not know, so that files it names may be gone."""

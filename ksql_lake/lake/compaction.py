@@ -7,7 +7,7 @@ happens. What a glob reader can see meanwhile is said in `docs/reliability.md`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -80,6 +80,7 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | No
                 return None
             before, schema, now = state.files_of(day), state.shape(group[0]), datetime.now(UTC)
             try:
+                attempt.check_partitions(state, [day])
                 merged = _merge(attempt, feed, schema, group)
             except (LakeError, FileNotFoundError):
                 # Another merge may have removed what was just being read.
@@ -96,6 +97,7 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | No
                 schema=schema.text,
                 added=[attempt.entry(merged, day, at=now)],
                 removed=[file.path for file in group],
+                merged_form=state.form(group[0]),
             )
             if attempt.commit(manifest):
                 after = log.finish().files_of(day)
@@ -106,10 +108,10 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | No
 
 
 def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
-    """Give the day's largest group of two and more files with the same columns; none when there is none."""
-    groups: dict[str, list[FileEntry]] = {}
+    """Give the day's largest group of two and more files with the same columns, read in the same form."""
+    groups: dict[tuple[str, int], list[FileEntry]] = {}
     for file in state.files_of(day):
-        groups.setdefault(state.shape(file).text, []).append(file)
+        groups.setdefault((state.shape(file).text, state.form(file)), []).append(file)
     largest = max(groups.values(), key=len, default=[])
     return largest if len(largest) > 1 else []
 
@@ -168,5 +170,5 @@ def _footer(parquet: pq.ParquetFile) -> dict[str, str]:
     }
 
 
-def _size(files: list[FileEntry]) -> int:
+def _size(files: Iterable[FileEntry]) -> int:
     return sum(file.bytes for file in files)

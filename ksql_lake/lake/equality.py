@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ksql_lake.lake.forms import EXACT, blur, blurred
 from ksql_lake.schema import Array, Column, KsqlType, Map, Primitive, Struct
 
 
@@ -22,16 +23,16 @@ def sql_text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def row_terms(columns: Iterable[Column], *, always: bool = False) -> list[str]:
+def row_terms(columns: Iterable[Column], *, always: bool = False, form: int = EXACT) -> list[str]:
     """Give expressions over the relation `data` that are equal exactly when the columns are; see `terms`."""
     return [
         term
         for column in columns
-        for term in terms(f"data.{sql_name(column.name)}", column.type, always=always)
+        for term in terms(f"data.{sql_name(column.name)}", column.type, always=always, form=form)
     ]
 
 
-def terms(value: str, kind: KsqlType, *, always: bool = False) -> list[str]:
+def terms(value: str, kind: KsqlType, *, always: bool = False, form: int = EXACT) -> list[str]:
     """Give expressions that are all equal exactly when two values of a type are the same.
 
     Args:
@@ -39,10 +40,11 @@ def terms(value: str, kind: KsqlType, *, always: bool = False) -> list[str]:
         kind: Its type.
         always: Rebuild nested values even where their type does not ask for it: a STRUCT is then compared by
             the fields of `kind` alone, whatever further fields the value has.
+        form: The form in which they are compared; see `forms.py`.
     """
     if kind is Primitive.DOUBLE:
         return [value, f"signbit({value})"]
-    return [_canonical(value, kind, always=always)]
+    return [_canonical(value, kind, always=always, form=form)]
 
 
 def compares_as_is(kind: KsqlType) -> bool:
@@ -58,16 +60,25 @@ def compares_as_is(kind: KsqlType) -> bool:
             return kind is not Primitive.DOUBLE
 
 
-def _canonical(value: str, kind: KsqlType, depth: int = 0, *, always: bool = False) -> str:
+def _canonical(
+    value: str,
+    kind: KsqlType,
+    depth: int = 0,
+    *,
+    always: bool = False,
+    form: int = EXACT,
+    within: bool = False,
+) -> str:
     """Rewrite a value so that equal events compare equal and different ones do not."""
-    if not always and not _needs_rewriting(kind):
+    if not always and not _needs_rewriting(kind) and not blurred(kind, form, within=within):
         return value
     inner = f"x{depth}"
 
     def element(text: str, of: KsqlType) -> str:
         if of is Primitive.DOUBLE:
             return f"{{'d': {text}, 's': signbit({text})}}"
-        return _canonical(text, of, depth + 1, always=always)
+        inside = within or isinstance(kind, Struct)
+        return _canonical(text, of, depth + 1, always=always, form=form, within=inside)
 
     match kind:
         case Array(content):
@@ -83,7 +94,7 @@ def _canonical(value: str, kind: KsqlType, depth: int = 0, *, always: bool = Fal
             parts = parts or "'f': true"  # no field in common: what is left to compare is whether it is there
             return f"CASE WHEN {value} IS NULL THEN NULL ELSE {{{parts}}} END"
         case _:
-            return value
+            return blur(value, kind) if blurred(kind, form, within=within) else value
 
 
 def _needs_rewriting(kind: KsqlType, *, nested: bool = False) -> bool:

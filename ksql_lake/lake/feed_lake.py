@@ -16,12 +16,16 @@ from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import reader
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
+from ksql_lake.lake.early_meaning import early_meaning
 from ksql_lake.lake.failures import Failures, clear_failures, read_failures, record_failure
+from ksql_lake.lake.holdings import check_beginning
 from ksql_lake.lake.layout import FeedLayout, file_sequence
 from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
 from ksql_lake.lake.log import CommitLog, StepHook, no_step
 from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
+from ksql_lake.lake.meaning import Origin
 from ksql_lake.lake.opening import open_storage
+from ksql_lake.lake.pinning import Pinning
 from ksql_lake.lake.positions import KnownDays
 from ksql_lake.lake.published import published_state
 from ksql_lake.lake.retention import RetentionPlan, plan_retention
@@ -108,6 +112,7 @@ class FeedLake:
         read: ReadFacts,
         days: tuple[date, date] | None = None,
         known: KnownDays | None = None,
+        origin: Origin | None = None,
     ) -> Staging:
         """Begin an export; use the result as a context manager and `commit` it inside.
 
@@ -116,12 +121,29 @@ class FeedLake:
             read: How the rows are read.
             days: First and last day of the window (streams).
             known: Days whose rows were read from their marks on, so that all of them are new.
+            origin: What the server told of the source; without it nothing is pinned.
 
         Raises:
             CorruptLakeError: A manifest or a committed file is missing.
             WriteError: The lake cannot be written to.
         """
-        return Staging(self.log, self.feed, schema, read=read, days=days, known=known)
+        pinning = Pinning(self.feed, origin)
+        return Staging(self.log, pinning, schema, read=read, days=days, known=known)
+
+    def check(self, origin: Origin | None = None) -> None:
+        """Refuse an export that could only do harm, before anything is read; changes nothing.
+
+        Args:
+            origin: What the server told of the source; without it only the feed's own keys are compared.
+
+        Raises:
+            CorruptLakeError: The log does not name what the lake holds, or a manifest is missing or unreadable.
+            MeaningChangeError: The feed's rows would mean something else than those that the lake holds.
+        """
+        state = self.log.load()
+        check_beginning(self.log, state)
+        pinned = state.meaning or early_meaning(self.log, state)
+        Pinning(self.feed, origin).check(state, pinned)
 
     def failures(self) -> Failures:
         """Give the failed exports since the last success."""

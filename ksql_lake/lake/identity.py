@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import LakeError, WriteError
 from ksql_lake.lake.equality import row_terms, sql_name, sql_text
 from ksql_lake.lake.evolution import shared, widened
+from ksql_lake.lake.forms import CURRENT, EXACT, blurred
 from ksql_lake.lake.scan import free_name
 from ksql_lake.lake.spilling import spilling
 from ksql_lake.lake.sql_types import sql_type
@@ -48,20 +49,22 @@ PASS_BYTES = 96_000_000
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A committed file: its path and its own columns, which may be fewer and narrower than the staged ones."""
+    """A committed file: path, own columns, which may be fewer and narrower than the staged ones, and form."""
 
     path: str
     columns: Schema
+    form: int = CURRENT
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A staged file and the committed files of its partition."""
+    """A staged file, the committed files of its partition, and the form in which its rows were read."""
 
     partition: str
     path: str
     records: int
     held: tuple[Held, ...]
+    form: int = CURRENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +178,19 @@ def _compare(
     connection.executemany("INSERT INTO owner VALUES (?, ?)", paths)
     # Files of different shape are compared one shape after another, each on the columns it has: an event that
     # was exported before a column existed is still the same event.
-    shapes: defaultdict[Schema, list[tuple[int, str]]] = defaultdict(list)
+    shapes: defaultdict[tuple[Schema, int], list[tuple[int, str]]] = defaultdict(list)
     for number, candidate in enumerate(chunk):
         for held in candidate.held:
-            shapes[held.columns].append((number, held.path))
+            # Values of one form are what they are; of two, the older says less.
+            both = EXACT if held.form == candidate.form else min(held.form, candidate.form)
+            shapes[held.columns, both].append((number, held.path))
     repeated: Counter[str] = Counter()
     if key.names:
         # First of all: of a row that came twice, only one may look for its match among the held ones.
         identifying = [column for column in schema if column.name in key.names]
         _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
         repeated = _repeats(connection, chunk)
-    for shape, files in shapes.items():
+    for (shape, both), files in shapes.items():
         # A file from before the key's columns existed is compared like whole rows, on the columns it has.
         keyed = bool(key.names) and set(shape.names).issuperset(key.names)
         owners = sorted({number for number, _ in files})
@@ -193,9 +198,9 @@ def _compare(
         older = _Files([path for _, path in files], shape.names)
         for unique in (True, False) if keyed and key.without else (keyed,):
             compared, rebuilt = _compared(schema, shape, key.names if unique else shape.names)
-            listed = _listed(compared, always=rebuilt)
+            listed = _listed(compared, always=rebuilt, form=both)
             among = "true" if not (keyed and key.without) else f"{'NOT ' if unique else ''}({key.without})"
-            for share in _shares(connection, [*staged.paths, *older.paths], compared):
+            for share in _shares(connection, [*staged.paths, *older.paths], compared, both):
                 rows = f"({share}) AND {among}"
                 _drop_matches(connection, staged, older, listed, unique=unique, share=rows)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
@@ -329,7 +334,9 @@ def _drop_repeats(
     )
 
 
-def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: list[Column]) -> list[str]:
+def _shares(
+    connection: duckdb.DuckDBPyConnection, paths: list[str], columns: list[Column], form: int
+) -> list[str]:
     """Divide the rows so that equal ones share a condition and each condition holds about PASS_BYTES of them.
 
     Equal rows have equal ROWTIMEs, so ranges of it divide them, and most files are ordered enough that a range
@@ -343,7 +350,10 @@ def _shares(connection: duckdb.DuckDBPyConnection, paths: list[str], columns: li
     if all(column.name != "ROWTIME" for column in columns):
         # The same number of another width has another hash.
         listed = ", ".join(
-            f"CAST(data.{sql_name(column.name)} AS {sql_type(column.type)})" for column in columns
+            ", ".join(row_terms([column], form=form))
+            if blurred(column.type, form)
+            else f"CAST(data.{sql_name(column.name)} AS {sql_type(column.type)})"
+            for column in columns
         )
         return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
     files = ", ".join(sql_text(path) for path in paths)
@@ -374,7 +384,7 @@ def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = Fa
     )
 
 
-def _listed(columns: list[Column], *, always: bool = False) -> tuple[str, str]:
-    """Give the names of the compared values and the expressions that make them; for `always` see `terms`."""
-    named = {f"t{index}": term for index, term in enumerate(row_terms(columns, always=always))}
+def _listed(columns: list[Column], *, always: bool = False, form: int = EXACT) -> tuple[str, str]:
+    """Give the names of the compared values and the expressions that make them; see `terms`."""
+    named = {f"t{index}": term for index, term in enumerate(row_terms(columns, always=always, form=form))}
     return ", ".join(named), ", ".join(f"{term} AS {name}" for name, term in named.items())

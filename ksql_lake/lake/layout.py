@@ -64,6 +64,15 @@ def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str
     return f"{partition_folder(kind, partition)}/{stem}_{stamp}_{sequence:06d}.parquet"
 
 
+def file_time(path: str) -> datetime:
+    """Give the time in a data file's name, to the second (UTC); the earliest there is where it tells none."""
+    match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
+    try:
+        return datetime.strptime(match.group(2) if match else "", "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
 def file_sequence(path: str) -> int | None:
     """Give the commit number in a data file's name, or None when the name is not one of ours."""
     match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
@@ -116,6 +125,14 @@ class FeedLayout:
     def lock(self) -> str:
         """The file lock that saves two exports of one feed from doing the same work."""
         return f"{self.metadata}/lock"
+
+    @property
+    def way_out(self) -> str:
+        """What to do when log and files do not agree."""
+        return (
+            f"`ksql-lake doctor {self.name} --repair --apply` lists what is wrong and what it will do, then "
+            "does it; nothing is deleted."
+        )
 
     def index(self, form: str) -> str:
         """Folder of the feed's index in a table format; derived."""

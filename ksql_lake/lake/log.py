@@ -11,10 +11,11 @@ import uuid
 from collections.abc import Callable
 
 from ksql_lake.errors import CorruptLakeError, StoreError, WriteError
+from ksql_lake.lake.checkpoint import decode_checkpoint, encode_checkpoint
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, manifest_sequence
 from ksql_lake.lake.manifest import Manifest, decode_manifest
 from ksql_lake.lake.metadata import encode_summary, published_through
-from ksql_lake.lake.state import FeedState, decode_checkpoint, encode_checkpoint
+from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import Storage
 
 CHECKPOINT_EVERY = 32
@@ -66,9 +67,9 @@ class CommitLog:
         if len(numbers) != head - first + 1 or head < begin:
             raise self._gap(numbers, max(head, begin), first)
         if known is None or head > begin:
-            known = known.copy() if known is not None else FeedState(kind=self.layout.kind)
-            for sequence in range(begin + 1, head + 1):
-                known.apply(self.manifest(sequence, ahead=head))
+            known = (known or FeedState(kind=self.layout.kind)).after(
+                self.manifest(sequence, ahead=head) for sequence in range(begin + 1, head + 1)
+            )
         self._known = known
         return known
 
@@ -125,6 +126,16 @@ class CommitLog:
         if state.sequence == self._published:
             return state
         through = published_through(self.storage.read(self.layout.summary))
+        if through > state.sequence:
+            # Another run may have committed since the log was read.
+            state = self.load()
+        if through > state.sequence and strict:
+            raise CorruptLakeError(
+                f"`_metadata.json` is at commit {through}, but the log ends with {state.sequence}: "
+                "manifests were lost, or not restored",
+                hint=self.layout.way_out,
+                path=self.storage.uri(self.layout.summary),
+            )
         if through == state.sequence:
             self._published = through
             return state
@@ -197,7 +208,7 @@ class CommitLog:
         shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
         return CorruptLakeError(
             f"manifest {shown} is missing",
-            hint="Manifests are never deleted. Restore the file from a backup, or run `ksql-lake doctor`.",
+            hint=f"Manifests are never deleted. Restore the file from a backup; or {self.layout.way_out}",
             path=self.storage.uri(self.layout.commits),
         )
 
@@ -225,8 +236,12 @@ class CommitLog:
             self.on_step("publish")
             if not next(published) and self.storage.size(self.layout.data(entry.path)) is None:
                 missing.append(entry.path)
-        removed = self.storage.remove_all([self.layout.data(path) for path in manifest.removed])
-        for _ in manifest.removed:
+        # What is not there took nothing's place: the files that it was to replace may be all there is of their
+        # rows. And what doctor forgot was gone when it did; if it came back since, that is doctor's to judge.
+        spared = (replacing and missing) or manifest.operation == "forget"
+        going = [] if spared else [self.layout.data(path) for path in manifest.removed]
+        removed = self.storage.remove_all(going)
+        for _ in going:
             self.on_step("remove")
             next(removed)
         paths = [*(entry.path for entry in manifest.added), *manifest.removed]
@@ -243,7 +258,7 @@ class CommitLog:
             if path in live and self.storage.size(self.layout.data(path)) is None:
                 raise CorruptLakeError(
                     f"commit {sequence} holds this file, but it is neither in place nor staged",
-                    hint="Run `ksql-lake doctor` to see everything that is missing.",
+                    hint=self.layout.way_out,
                     path=self.storage.uri(self.layout.data(path)),
                 )
 
@@ -270,8 +285,7 @@ class CommitLog:
                 return state
             # Someone committed meanwhile and may have derived before us: ours must not be the last word.
             self._settle(numbers[-1])
-            state = state.copy()
             for sequence in range(state.sequence + 1, numbers[-1] + 1):
                 manifest = self.manifest(sequence)
                 self._publish(manifest)
-                state.apply(manifest)
+                state = state.after([manifest])

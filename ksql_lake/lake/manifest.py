@@ -7,12 +7,14 @@ reported, not repaired by guessing. Unknown keys are ignored, so that an older r
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.closing import Clock
+from ksql_lake.lake.forms import OLDEST
+from ksql_lake.lake.meaning import Meaning, check_meaning
 from ksql_lake.lake.positions import DayMarks
 from ksql_lake.lake.soundness import (
     UnsoundError,
@@ -147,6 +149,8 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         clock: Whose clock bounds `read_at`; where it is `disputed` the reading closes no day.
         clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
+        form: The form in which the rows were read; see `forms.py`.
+        outside: Why rows that were seen lie in no day of the feed -> how many (streams read by push query).
     """
 
     source: str
@@ -167,6 +171,8 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     clock: Clock = ""
     clock_ahead: float = 0.0
     replaced_texts: int = 0
+    form: int = OLDEST
+    outside: dict[str, int] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -189,6 +195,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         certificates: For each day of the window that had ended when it was read.
         positions: Up to which Kafka offsets the days are held now (streams read by push query).
         new_topic: The marks of all other days are of a topic that is no more.
+        merged_form: The form in which the rows of merged files were read.
+        meaning: What the feed's rows mean, where this commit is the first to say so or says more than before.
+        settings: The feed's other keys that are not as they are by default, where they changed.
     """
 
     format: int = FORMAT
@@ -206,6 +215,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificates: list[DayCertificate] = []
     positions: list[DayMarks] = []
     new_topic: bool = False
+    merged_form: int = OLDEST
+    meaning: Meaning | None = None
+    settings: dict[str, Any] | None = None
+
+    @property
+    def form(self) -> int:
+        """The form in which the added rows were read."""
+        return self.merged_form if self.operation == "compact" or self.read is None else self.read.form
 
     def encode(self) -> bytes:
         """The manifest as indented JSON (people read these files when something is wrong), with its digest."""
@@ -260,6 +277,8 @@ def _check(manifest: Manifest) -> None:
     check_paths(manifest.kind, manifest.removed)
     if manifest.read is not None:
         check_read(manifest.read)
+    if manifest.meaning is not None:
+        check_meaning(manifest.meaning)
     for count in manifest.counts:
         check_partition(manifest.kind, count.partition)
         check_numbers(count.read, count.new, count.already_there, count.late, count.dropped)
@@ -278,4 +297,4 @@ def check_read(read: ReadFacts) -> None:
     """
     check_moments(read.read_at)
     check_days(day for day in (read.first_day, read.last_day) if day is not None)
-    check_numbers(read.rows, read.response_bytes, read.replaced_texts)
+    check_numbers(read.rows, read.response_bytes, read.replaced_texts, *read.outside.values())

@@ -75,6 +75,7 @@ class Pushed(msgspec.Struct, frozen=True):
         caught_up: The judgement in a sentence.
         seen: Per Kafka partition the furthest row that came.
         new_topic: All marks from before are of a topic that is no more.
+        outside: Why rows that came lie in no day of the feed -> how many.
     """
 
     rows: int = 0
@@ -82,6 +83,7 @@ class Pushed(msgspec.Struct, frozen=True):
     caught_up: str = ""
     seen: Marks = {}
     new_topic: bool = False
+    outside: dict[str, int] = {}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class Pushed(msgspec.Struct, frozen=True):
             "extraction": "push",
             "judged_by": self.judged_by,
             "caught_up": self.caught_up,
+            "outside": self.outside,
         }
 
 

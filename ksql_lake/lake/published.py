@@ -8,11 +8,12 @@ given the commits before, whole. It refuses to show a part of a commit.
 from __future__ import annotations
 
 from ksql_lake.errors import CorruptLakeError
+from ksql_lake.lake.checkpoint import decode_checkpoint
 from ksql_lake.lake.layout import file_sequence
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import FileEntry
 from ksql_lake.lake.metadata import published_through
-from ksql_lake.lake.state import FeedState, decode_checkpoint
+from ksql_lake.lake.state import FeedState
 
 
 def published_state(log: CommitLog) -> FeedState:
@@ -59,6 +60,6 @@ def _check_staged(log: CommitLog, sequence: int, files: list[FileEntry]) -> None
 def _state_at(log: CommitLog, sequence: int) -> FeedState:
     saved = decode_checkpoint(log.storage.read(log.layout.checkpoint), log.layout.kind)
     state = saved if saved is not None and saved.sequence <= sequence else FeedState(kind=log.layout.kind)
-    for number in range(state.sequence + 1, sequence + 1):
-        state.apply(log.manifest(number, ahead=sequence))
-    return state
+    return state.after(
+        log.manifest(number, ahead=sequence) for number in range(state.sequence + 1, sequence + 1)
+    )

@@ -21,18 +21,18 @@ import pyarrow as pa
 
 from ksql_lake.errors import ConflictError, LakeError, VersionError
 from ksql_lake.feeds.columns import POSITION_COLUMNS
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.certificates import certificates
 from ksql_lake.lake.change_log import ChangeLog
-from ksql_lake.lake.checksum import batch_hashes, combined, sums
-from ksql_lake.lake.closing import has_ended
+from ksql_lake.lake.checksum import batch_hashes, sums
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.distinct_keys import DistinctKeys
 from ksql_lake.lake.evolution import evolved, versioned_names
+from ksql_lake.lake.forms import OLDEST
 from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import (
-    DayCertificate,
     Evidence,
     FileEntry,
     Manifest,
@@ -40,6 +40,7 @@ from ksql_lake.lake.manifest import (
     PartitionCount,
     ReadFacts,
 )
+from ksql_lake.lake.pinning import Pinning
 from ksql_lake.lake.positions import KnownDays, Pushed
 from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import staging_cleared
@@ -67,7 +68,7 @@ class Staging:
 
     Args:
         log: The feed's commit log.
-        feed: The feed.
+        pinning: The feed, and what its rows mean.
         schema: Columns of the rows, in the lake's names; a feed with `new_version` may add a number to one.
         read: How the rows are read; `rows` and `response_bytes` are filled in by `commit`.
         days: First and last day of the window (streams).
@@ -77,14 +78,15 @@ class Staging:
     def __init__(
         self,
         log: CommitLog,
-        feed: Feed,
+        pinning: Pinning,
         schema: Schema,
         *,
         read: ReadFacts,
         days: tuple[date, date] | None = None,
         known: KnownDays | None = None,
     ) -> None:
-        self.feed = feed
+        self.pinning = pinning
+        self.feed = feed = pinning.feed
         self.known = known or KnownDays()
         self.read = read
         self.rows = 0
@@ -197,21 +199,27 @@ class Staging:
 
     def _plan(self, state: FeedState, version: int | None) -> Manifest:
         now = datetime.now(UTC)
+        # Another run may have pinned another meaning since this one was allowed to begin.
+        self.pinning.check(state)
         if isinstance(self.feed, StreamFeed):
-            return self._plan_append(state, self.feed, now)
-        return self._plan_overwrite(state, now, version)
+            manifest = self._plan_append(state, self.feed, now)
+        else:
+            manifest = self._plan_overwrite(state, now, version)
+        return self.pinning.recorded(state, manifest)
 
     def _plan_append(self, state: FeedState, feed: StreamFeed, now: datetime) -> Manifest:
         staged = self._closed or []
+        received = {file.partition: file.records for file in staged}
+        days = self._splitter.days if self._splitter else []
+        self.attempt.check_partitions(state, [day for day in days if day in received or state.files_of(day)])
         self._check_marks(state)
         if staged:
             evolved(state.columns, self.schema, feed.on_schema_change)
         repeats: Counter[str] = Counter()
         fresh = self._drop_held(state, feed, staged, repeats)
         added = [self.attempt.entry(file, file.partition, at=now) for file in fresh.values() if file.records]
-        received = {file.partition: file.records for file in staged}
         counts = []
-        for day in self._splitter.days if self._splitter else []:
+        for day in days:
             read = received.get(day, 0)
             new = fresh[day].records if day in fresh else 0
             # A day that was read before and lies behind the newest one can only grow by rows that came late.
@@ -223,41 +231,15 @@ class Staging:
                     partition=day, read=read, new=new, already_there=there, late=late, dropped=dropped
                 )
             )
+        self.pinning.check_return(state, counts, fresh, marked=self.known.names)
         manifest = self._manifest("append" if added else "look", now, added, counts)
         pushed = self._pushed or Pushed()
         return msgspec.structs.replace(
             manifest,
-            certificates=self._certificates(state, feed, fresh, received),
+            certificates=certificates(feed, self.read, state, days, fresh, received),
             positions=self.known.moved([count.partition for count in counts], pushed.seen),
             new_topic=pushed.new_topic,
         )
-
-    def _certificates(
-        self, state: FeedState, feed: StreamFeed, fresh: dict[str, StagedFile], received: dict[str, int]
-    ) -> list[DayCertificate]:
-        """Certify the days that had ended when they were read, where the time of that is beyond dispute."""
-        read_at = datetime.fromisoformat(self.read.read_at)
-        certificates = []
-        days = self._splitter.days if self._splitter and self.read.clock != "disputed" else []
-        for day in days:
-            if not has_ended(date.fromisoformat(day), feed.zone, read_at):
-                break
-            parts: list[FileEntry | StagedFile] = [*state.files_of(day)]
-            if day in fresh:
-                parts.append(fresh[day])
-            events = [edge for part in parts for edge in (part.min_event, part.max_event) if edge is not None]
-            certificates.append(
-                DayCertificate(
-                    partition=day,
-                    read=received.get(day, 0),
-                    rows=sum(part.records for part in parts),
-                    checksum=combined(part.checksum for part in parts),
-                    min_event=min(events, default=None),
-                    max_event=max(events, default=None),
-                    clock=self.read.clock,
-                )
-            )
-        return certificates
 
     def _plan_overwrite(self, state: FeedState, now: datetime, version: int | None) -> Manifest:
         if version is not None and version != state.next_version:
@@ -269,6 +251,7 @@ class Staging:
         if self.feed.on_schema_change == "freeze":
             evolved(state.columns, self.schema, "freeze")
         key = f"v{state.next_version}"
+        self.attempt.check_partitions(state, [key])
         (staged,) = self._closed or []
         unique = self._drop_repeats(staged)
         entry = self.attempt.entry(unique, key, at=now)
@@ -360,10 +343,11 @@ class Staging:
 
     def _candidate(self, state: FeedState, file: StagedFile, paths: Mapping[str, str]) -> Candidate:
         held = tuple(
-            Held(paths[self.attempt.log.layout.data(entry.path)], state.shape(entry))
+            Held(paths[self.attempt.log.layout.data(entry.path)], state.shape(entry), state.form(entry))
             for entry in state.files_of(file.partition)
         )
-        return Candidate(file.partition, str(self.attempt.path(file.name)), file.records, held)
+        path = str(self.attempt.path(file.name))
+        return Candidate(file.partition, path, file.records, held, self.read.form)
 
     def _copy(self, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
         """Write the numbered rows of a staged file to another one; no rows, no file."""
@@ -397,6 +381,7 @@ class Staging:
             facts["event_time"] = self._names[self.feed.lake_name(self.feed.event_time)]
             if self.feed.event_time_unit != "ms":
                 facts["event_time_unit"] = self.feed.event_time_unit
+        facts |= self.pinning.footer | ({"form": str(self.read.form)} if self.read.form != OLDEST else {})
         metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if value}
         return PartitionWriter(
             self.attempt, self._arrow, compression=self.feed.compression, metadata=metadata, suffix=suffix

@@ -1,34 +1,27 @@
 """What a feed's lake holds after a commit: a fold over manifests, pure.
 
-State is only ever computed from manifests. A checkpoint is a saved fold that makes opening cheap; one that does
-not prove itself by its digest is ignored, never trusted.
+State is only ever computed from manifests. It never changes: a commit leads to another state.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.closing import in_the_future, unclosed
 from ksql_lake.lake.evolution import unify
+from ksql_lake.lake.forms import OLDEST
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
-from ksql_lake.lake.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts, check_read
+from ksql_lake.lake.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts
+from ksql_lake.lake.meaning import Meaning
 from ksql_lake.lake.positions import Marks
-from ksql_lake.lake.soundness import (
-    UnsoundError,
-    check_days,
-    check_files,
-    check_moments,
-    check_numbers,
-    check_partition,
-    check_schema,
-)
 from ksql_lake.schema import Schema, parse_schema
 
 _CONDITION = re.compile(r" WHERE \(*(`(?:[^`]|``)+`|ROWTIME) >= ")
@@ -45,7 +38,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         shrunk: Share of rows that a table version has lost against the one before, where that was remarkable.
     """
 
-    files: list[FileEntry] = []
+    files: tuple[FileEntry, ...] = ()
     committed_at: str = ""
     schema: str = ""
     shrunk: float = 0.0
@@ -76,8 +69,12 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return max((file.max_event for file in self.files if file.max_event is not None), default=None)
 
 
-class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Everything committed for a feed.
+_MAPPINGS = ("partitions", "looked", "certified", "marks", "marked", "evidence")
+"""What a state keeps by key."""
+
+
+class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything committed for a feed; never changed, only followed by another state.
 
     Attributes:
         kind: `stream` or `table`.
@@ -87,6 +84,7 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             beginning where the time of its reading cannot be believed.
         schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
         shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
+        forms: (first commit number, form) of each change of the form in which rows were read, oldest first.
         certified: Day -> number of the commit that holds its newest certificate (streams).
         marks: Name -> up to which Kafka offsets (streams read by push query).
         marked: Day -> name of the marks up to which it is held.
@@ -95,21 +93,32 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         last_read: How the last export read its rows.
         last_export: When the last export was committed, ISO 8601 UTC.
         latest_version: Number of the newest version ever committed (tables); 0 before the first.
+        meaning: What the rows mean; None before the first rows, and in a lake of an early release.
+        settings: The feed's other keys as they were last recorded.
     """
 
     kind: Kind
     sequence: int = 0
-    partitions: dict[str, PartitionState] = {}
-    looked: dict[str, str] = {}
+    partitions: Mapping[str, PartitionState] = {}
+    looked: Mapping[str, str] = {}
     schema: str = ""
-    shapes: list[tuple[int, str]] = []
-    certified: dict[str, int] = {}
-    marks: dict[str, Marks] = {}
-    marked: dict[str, str] = {}
-    evidence: dict[str, EvidenceLevel] = {}
+    shapes: tuple[tuple[int, str], ...] = ()
+    forms: tuple[tuple[int, int], ...] = ()
+    certified: Mapping[str, int] = {}
+    marks: Mapping[str, Marks] = {}
+    marked: Mapping[str, str] = {}
+    evidence: Mapping[str, EvidenceLevel] = {}
     last_read: ReadFacts | None = None
     last_export: str = ""
     latest_version: int = 0
+    meaning: Meaning | None = None
+    settings: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in _MAPPINGS:
+            held = getattr(self, name)
+            if isinstance(held, dict):
+                msgspec.structs.force_setattr(self, name, MappingProxyType(held))
 
     @property
     def next_version(self) -> int:
@@ -150,9 +159,9 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         for key in self.partition_keys():
             yield from self.partitions[key].files
 
-    def files_of(self, partition: str) -> list[FileEntry]:
+    def files_of(self, partition: str) -> tuple[FileEntry, ...]:
         """One partition's live files; none when it has none."""
-        return self.partitions[partition].files if partition in self.partitions else []
+        return self.partitions[partition].files if partition in self.partitions else ()
 
     def shape(self, file: FileEntry) -> Schema:
         """Give the columns a live file itself has, without those that came after it.
@@ -172,16 +181,6 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
             raise KeyError(file.path)
         return self.shapes[position][1]
 
-    def copy(self) -> FeedState:
-        """Give a state that can be folded on without changing this one."""
-        return msgspec.structs.replace(
-            self,
-            partitions=dict(self.partitions),
-            looked=dict(self.looked),
-            certified=dict(self.certified),
-            evidence=dict(self.evidence),
-        )
-
     @property
     def event_clock(self) -> str:
         """What decided a row's day when the stream was last read; empty where it is not known."""
@@ -193,48 +192,98 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         asked = _CONDITION.search(self.last_read.statement)
         return asked[1].strip("`").replace("``", "`") if asked else ""
 
-    def apply(self, manifest: Manifest) -> None:
-        """Fold in the next commit.
+    def form(self, file: FileEntry) -> int:
+        """The form in which a live file's rows were read; see `forms`."""
+        sequence = file_sequence(file.path) or 0
+        position = bisect_right(self.forms, sequence, key=lambda form: form[0]) - 1
+        return self.forms[position][1] if position >= 0 else OLDEST
+
+    def after(self, manifests: Iterable[Manifest]) -> FeedState:
+        """Give the state after the next commits; this one stays as it is.
 
         Raises:
-            SchemaChangeError: The manifest's columns do not fit; cannot happen for manifests we wrote.
+            SchemaChangeError: A manifest's columns do not fit; cannot happen for manifests we wrote.
         """
-        self.sequence = manifest.sequence
-        asked = manifest.read.event_time if manifest.read is not None else ""
-        if asked and not self.partitions and self.event_clock not in ("", asked):
-            # Not one row was found by another event time: what that closed is read by the new one.
-            self.looked, self.certified = {}, {}
+        fold = _Fold(self)
+        for manifest in manifests:
+            fold.add(manifest)
+        return fold.state
+
+
+class _Fold:
+    """A state on its way to a later one: its parts are copied once, however many commits follow.
+
+    Args:
+        state: Where to begin.
+    """
+
+    def __init__(self, state: FeedState) -> None:
+        self._begin = state
+        self._kind = state.kind
+        self._partitions = dict(state.partitions)
+        self._looked = dict(state.looked)
+        self._certified = dict(state.certified)
+        self._marks, self._marked = dict(state.marks), dict(state.marked)
+        self._evidence = dict(state.evidence)
+        # What is replaced as a whole, by its name in the state.
+        self._whole: dict[str, Any] = {}
+
+    @property
+    def state(self) -> FeedState:
+        """The state reached; the fold is over then."""
+        return msgspec.structs.replace(
+            self._begin,
+            partitions=self._partitions,
+            looked=self._looked,
+            certified=self._certified,
+            marks=self._marks,
+            marked=self._marked,
+            evidence=self._evidence,
+            **self._whole,
+        )
+
+    def _now(self, name: str) -> Any:
+        return self._whole[name] if name in self._whole else getattr(self._begin, name)
+
+    def add(self, manifest: Manifest) -> None:
+        """Fold in the next commit."""
+        self._forget_other_clock(manifest)
+        self._whole["sequence"] = manifest.sequence
         for entry in manifest.added:
-            partition = self.partitions.get(entry.partition, PartitionState())
-            self.partitions[entry.partition] = PartitionState(
-                files=[*partition.files, entry],
+            partition = self._partitions.get(entry.partition, PartitionState())
+            self._partitions[entry.partition] = PartitionState(
+                files=(*partition.files, entry),
                 committed_at=manifest.committed_at,
-                schema=manifest.schema if self.kind == "table" else "",
+                schema=manifest.schema if self._kind == "table" else "",
                 shrunk=manifest.read.shrunk if manifest.read else 0.0,
             )
-            if self.kind == "table":
-                self.latest_version = max(self.latest_version, version_number(entry.partition))
+            if self._kind == "table":
+                newest = max(self._now("latest_version"), version_number(entry.partition))
+                self._whole["latest_version"] = newest
+        self._read_as(manifest)
         if manifest.removed:
             touched = self._remove(set(manifest.removed))
             if manifest.operation == "forget":
                 # Rows were lost: the days count as not read, so that the next export reads them again.
                 for day in touched:
-                    self.looked.pop(day, None)
-                    self.certified.pop(day, None)
-                    self.marked.pop(day, None)
+                    self._looked.pop(day, None)
+                    self._certified.pop(day, None)
+                    self._marked.pop(day, None)
         if manifest.schema:
             self._widen(manifest)
         for certificate in manifest.certificates:
-            self.certified[certificate.partition] = manifest.sequence
+            self._certified[certificate.partition] = manifest.sequence
         if manifest.read is not None:
-            self.last_read, self.last_export = manifest.read, manifest.committed_at
+            self._whole |= {"last_read": manifest.read, "last_export": manifest.committed_at}
             for count in manifest.counts:
-                self.evidence.pop(count.partition, None)
+                self._evidence.pop(count.partition, None)
                 if manifest.read.evidence is not None:
-                    self.evidence[count.partition] = manifest.read.evidence.level
-            if self.kind == "stream":
+                    self._evidence[count.partition] = manifest.read.evidence.level
+            if self._kind == "stream":
                 self._look(manifest, manifest.read)
             self._mark(manifest)
+        recorded = {"meaning": manifest.meaning, "settings": manifest.settings}
+        self._whole |= {name: value for name, value in recorded.items() if value is not None}
 
     def _look(self, manifest: Manifest, read: ReadFacts) -> None:
         """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
@@ -252,88 +301,68 @@ class FeedState(msgspec.Struct, kw_only=True, omit_defaults=True):
         for count in manifest.counts:
             self.looked[count.partition] = read.read_at
 
+    def _forget_other_clock(self, manifest: Manifest) -> None:
+        asked = manifest.read.event_time if manifest.read is not None else ""
+        last = FeedState(kind=self._kind, last_read=self._now("last_read"))
+        if asked and not self._partitions and last.event_clock not in ("", asked):
+            # Not one row was found by another event time: what that closed is read by the new one.
+            self._looked, self._certified = {}, {}
+
+    def _look(self, manifest: Manifest, read: ReadFacts) -> None:
+        """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
+        if read.clock == "disputed":
+            for count in manifest.counts:
+                self._looked.setdefault(count.partition, unclosed(count.partition))
+            return
+        now = datetime.fromisoformat(read.read_at)
+        if self._looked and in_the_future(max(self._looked.values()), now):
+            # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
+            for day, read_at in self._looked.items():
+                if in_the_future(read_at, now):
+                    self._looked[day] = unclosed(day)
+                    self._certified.pop(day, None)
+        for count in manifest.counts:
+            self._looked[count.partition] = read.read_at
+
     def _mark(self, manifest: Manifest) -> None:
         """Set the marks of the days that were read; those read without offsets have none any more."""
         if manifest.new_topic:
-            self.marked = {}
+            self._marked = {}
         for count in manifest.counts:
-            self.marked.pop(count.partition, None)
+            self._marked.pop(count.partition, None)
         for number, group in enumerate(manifest.positions):
             name = f"{manifest.sequence}.{number}"
-            self.marks[name] = group.marks
-            self.marked.update(dict.fromkeys(group.days, name))
-        used = set(self.marked.values())
-        self.marks = {name: marks for name, marks in self.marks.items() if name in used}
+            self._marks[name] = group.marks
+            self._marked.update(dict.fromkeys(group.days, name))
+        used = set(self._marked.values())
+        self._marks = {name: marks for name, marks in self._marks.items() if name in used}
 
     def _remove(self, paths: set[str]) -> list[str]:
         """Drop files; gives the partitions that lost some."""
         touched = []
-        for key in list(self.partitions):
-            partition = self.partitions[key]
-            left = [file for file in partition.files if file.path not in paths]
+        for key in list(self._partitions):
+            partition = self._partitions[key]
+            left = tuple(file for file in partition.files if file.path not in paths)
             if len(left) < len(partition.files):
                 touched.append(key)
-                self.partitions[key] = msgspec.structs.replace(partition, files=left)
+                self._partitions[key] = msgspec.structs.replace(partition, files=left)
             if not left:
-                del self.partitions[key]
-                self.evidence.pop(key, None)
+                del self._partitions[key]
+                self._evidence.pop(key, None)
         return touched
 
     def _widen(self, manifest: Manifest) -> None:
         text = manifest.schema
-        if self.kind == "table":
-            self.schema = text
+        if self._kind == "table":
+            self._whole["schema"] = text
             return
-        if not self.shapes or self.shapes[-1][1] != text:
-            self.shapes = [*self.shapes, (manifest.sequence, text)]
-            self.schema = unify(parse_schema(self.schema), parse_schema(text)).text if self.schema else text
+        shapes: Sequence[tuple[int, str]] = self._now("shapes")
+        if not shapes or shapes[-1][1] != text:
+            known = self._now("schema")
+            self._whole["shapes"] = (*shapes, (manifest.sequence, text))
+            self._whole["schema"] = unify(parse_schema(known), parse_schema(text)).text if known else text
 
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """A saved state with the digest that proves it."""
-
-    digest: str
-    state: msgspec.Raw
-
-
-_STATE = msgspec.json.Decoder(FeedState)
-_CHECKPOINT = msgspec.json.Decoder(Checkpoint)
-
-
-def encode_checkpoint(state: FeedState) -> bytes:
-    """Save a state with its digest."""
-    body = msgspec.json.encode(state)
-    return msgspec.json.encode(Checkpoint(hashlib.sha256(body).hexdigest(), msgspec.Raw(body)))
-
-
-def decode_checkpoint(data: bytes | None, kind: Kind) -> FeedState | None:
-    """Read a saved state back, or None when it is absent, torn, edited, of another shape or another kind."""
-    if data is None:
-        return None
-    try:
-        checkpoint = _CHECKPOINT.decode(data)
-        body = bytes(checkpoint.state)
-        if hashlib.sha256(body).hexdigest() != checkpoint.digest:
-            return None
-        state = _STATE.decode(body)
-        _check(state)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsoundError):
-        return None
-    return state if state.kind == kind else None
-
-
-def _check(state: FeedState) -> None:
-    check_numbers(state.sequence, state.latest_version, *state.certified.values())
-    check_days(state.looked)
-    check_days(state.certified)
-    check_moments(*state.looked.values(), state.last_export or None)
-    check_schema(state.schema, *(text for _, text in state.shapes))
-    if state.last_read is not None:
-        check_read(state.last_read)
-    for key, partition in state.partitions.items():
-        check_partition(state.kind, key)
-        check_moments(partition.committed_at)
-        check_schema(partition.schema)
-        if any(file.partition != key for file in partition.files):
-            raise UnsoundError(f"partition {key!r} holds a file of another")
-        check_files(state.kind, partition.files)
+    def _read_as(self, manifest: Manifest) -> None:
+        forms: Sequence[tuple[int, int]] = self._now("forms")
+        if manifest.added and manifest.form != (forms[-1][1] if forms else OLDEST):
+            self._whole["forms"] = (*forms, (manifest.sequence, manifest.form))

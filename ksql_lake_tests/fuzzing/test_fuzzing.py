@@ -20,11 +20,11 @@ from ksql_lake.ksqldb.protocol import RowsParser
 from ksql_lake.ksqldb.refusals import refusal
 from ksql_lake.ksqldb.version import parse_version
 from ksql_lake.lake import Lake
+from ksql_lake.lake.checkpoint import decode_checkpoint, encode_checkpoint
 from ksql_lake.lake.doctor.examine import examine
 from ksql_lake.lake.doctor.repair import repair
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, manifest_sequence, partition_of, version_number
 from ksql_lake.lake.manifest import FileEntry, Manifest, decode_manifest
-from ksql_lake.lake.state import decode_checkpoint, encode_checkpoint
 from ksql_lake_tests.fuzzing import answers, files
 from ksql_lake_tests.fuzzing.engine import Figures, Target, fuzz, try_one
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
@@ -229,8 +229,9 @@ def test_a_checkpoint_with_a_fitting_digest_and_a_path_outside_counts_as_none(tm
     day = state.partitions["2025-01-15"]
     assert decode_checkpoint(encode_checkpoint(state), "stream") == state
 
-    files = [msgspec.structs.replace(day.files[0], path=UP)]
-    state.partitions = {"2025-01-15": msgspec.structs.replace(day, files=files)}
+    files = (msgspec.structs.replace(day.files[0], path=UP),)
+    partitions = {"2025-01-15": msgspec.structs.replace(day, files=files)}
+    state = msgspec.structs.replace(state, partitions=partitions)
 
     assert decode_checkpoint(encode_checkpoint(state), "stream") is None
 

@@ -202,7 +202,7 @@ def test_state_never_comes_from_the_derived_file(place: Place) -> None:
     summary = "metadata/streams/events/_metadata.json"
     good = place.read(summary)
 
-    for content in (None, b"", b"[]", b'{"commit": 99, "total_records": 5}', b'{"commit": "x"}'):
+    for content in (None, b"", b"[]", b'{"commit": 0, "total_records": 5}', b'{"commit": "x"}'):
         if content is None:
             place.delete(summary)
         else:

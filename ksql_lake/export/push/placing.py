@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.errors import ProtocolError, TopicRecreatedError
+from ksql_lake.export.push.outside import Outside
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.positions import KnownDays, Mark, Marks
 
@@ -32,15 +33,24 @@ class Placing:
         event_time: The column that decides a row's day.
         unit: What it counts, if it is an integer.
         placed: Whether rows come with their partition and offset; without, only the window decides.
+        outside: Counts the rows that no window of the feed holds.
 
     Attributes:
         seen: Per Kafka partition the furthest row that came.
     """
 
     def __init__(
-        self, window: DaySplitter, known: KnownDays, *, event_time: str, unit: str = "ms", placed: bool
+        self,
+        window: DaySplitter,
+        known: KnownDays,
+        *,
+        event_time: str,
+        unit: str = "ms",
+        placed: bool,
+        outside: Outside | None = None,
     ) -> None:
         self.seen: Marks = {}
+        self.outside = outside
         self._bounds = window.bounds
         self._known = known
         self._event_time = event_time
@@ -60,8 +70,13 @@ class Placing:
         if self._placed:
             partitions, offsets = _numbers(batch, "ROWPARTITION"), _numbers(batch, "ROWOFFSET")
             times = _numbers(batch, "ROWTIME")
-            wanted &= self._forward(partitions, offsets, times)
+            forward = self._forward(partitions, offsets, times)
+            if self.outside is not None:
+                self.outside.see(events[forward], times[forward])
+            wanted &= forward
             wanted &= self._beyond(events, partitions, offsets)
+        elif self.outside is not None:
+            self.outside.see(events, _numbers(batch, "ROWTIME"))
         return batch if wanted.all() else batch.filter(pa.array(wanted))
 
     def check_ends(self, ends: Mapping[int, int], *, all_rows: bool) -> None:

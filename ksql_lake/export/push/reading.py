@@ -20,6 +20,7 @@ from ksql_lake.export.evidence import push_evidence
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push.beacon import Beacon
 from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
+from ksql_lake.export.push.outside import Outside
 from ksql_lake.export.push.placing import Placing
 from ksql_lake.export.push.runs import Run, runs
 from ksql_lake.export.question import Question, answer_decoder
@@ -156,6 +157,7 @@ class PushReading:
             caught_up=self.verdict.text,
             seen=self._placing.seen if self._placing else {},
             new_topic=self._plan.new_topic,
+            outside=self._placing.outside.counts if self._placing and self._placing.outside else {},
         )
 
     def evidence(self) -> Evidence:
@@ -298,5 +300,11 @@ def _placing(plan: ExportPlan, known: KnownDays, question: Question) -> Placing 
         return None
     days = plan.days
     window = DaySplitter(days.first, days.last, feed.zone)
-    unit = feed.event_time_unit
-    return Placing(window, known, event_time=feed.event_time, unit=unit, placed=question.placed)
+    return Placing(
+        window,
+        known,
+        event_time=feed.event_time,
+        unit=feed.event_time_unit,
+        placed=question.placed,
+        outside=Outside(feed),
+    )

@@ -17,16 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
+from ksql_lake.lake.checkpoint import decode_checkpoint
 from ksql_lake.lake.closing import in_the_future
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.doctor.findings import Finding, Problem
+from ksql_lake.lake.doctor.unnamed import Unnamed, fresh_counts, known_since, read_unnamed
+from ksql_lake.lake.footer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.metadata import encode_summary
-from ksql_lake.lake.state import FeedState, decode_checkpoint
+from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.storage import Storage
-
-_PREFIX = b"ksql_lake."
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Examination:
         manifests: The readable manifests by number.
         files: How many committed files were checked.
         bytes: Their size.
+        unnamed: Data files of the feed that are in its folder and not in its log.
     """
 
     layout: FeedLayout
@@ -48,6 +50,7 @@ class Examination:
     manifests: dict[int, Manifest] = field(default_factory=dict)
     files: int = 0
     bytes: int = 0
+    unnamed: list[Unnamed] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
@@ -88,16 +91,6 @@ def feeds_in(storage: Storage) -> list[FeedLayout]:
     return sorted(found, key=lambda layout: (layout.kind, layout.name))
 
 
-def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
-    """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
-    pairs: dict[bytes, bytes] = parquet.metadata.metadata or {}
-    return {
-        key.removeprefix(_PREFIX).decode(errors="replace"): value.decode(errors="replace")
-        for key, value in pairs.items()
-        if key.startswith(_PREFIX)
-    }
-
-
 def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout = result.layout
     numbers: set[int] = set()
@@ -123,7 +116,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
         yield Finding(Problem.MANIFEST_MISSING, layout.manifest(number), "there are later commits", number)
     for number in sorted(result.manifests):
         try:
-            result.state.apply(result.manifests[number])
+            result.state = result.state.after([result.manifests[number]])
         except SchemaChangeError as error:
             yield Finding(Problem.MANIFEST_DAMAGED, layout.manifest(number), error.message, number)
 
@@ -227,19 +220,65 @@ def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, k
 def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout = result.layout
     live = {layout.data(file.path) for file in result.state.files()}
-    removed = {
-        layout.data(path): number for number, manifest in result.manifests.items() for path in manifest.removed
-    }
     lost = {finding.sequence for finding in result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)}
-    for key in storage.walk(layout.dataset):
-        if key in live:
-            continue
+    there = set(storage.walk(layout.dataset))
+    gone = _gone(result)
+    for key in sorted(there - live):
         number = file_sequence(key)
-        if key in removed:
-            yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {removed[key]}", removed[key])
-        elif number is None or (number not in lost and number <= result.state.sequence):
-            # A higher number belongs to a commit that was made while we looked.
-            yield Finding(Problem.FILE_FOREIGN, key, "no commit knows it")
+        left = _left(result, gone, there, key)
+        if left is not None and left[1]:
+            yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {left[0]}", left[0])
+        elif left is None and number is not None and (number in lost or number > result.state.sequence):
+            continue  # doctor writes its manifest anew, or its commit was made while we looked
+        else:
+            file = read_unnamed(storage, layout, key) if number is not None else None
+            if file is None:
+                yield Finding(Problem.FILE_FOREIGN, key, "no commit knows it")
+            else:
+                after = left[0] if left is not None else None
+                result.unnamed.append(known_since(file, result.manifests, after=after))
+    yield from _unnamed(storage, result)
+
+
+def _gone(result: Examination) -> dict[str, Manifest]:
+    """Give what the log removed, with the commit that did."""
+    layout = result.layout
+    return {
+        layout.data(path): manifest
+        for _, manifest in sorted(result.manifests.items())
+        for path in manifest.removed
+    }
+
+
+def _left(result: Examination, gone: dict[str, Manifest], there: set[str], key: str) -> tuple[int, bool] | None:
+    """Give the commit by which a file left the log, and whether it need not be there; None if none removed it.
+
+    What a merge replaced is needed where the merged file, and what that went into, is lost.
+    """
+    manifest = gone.get(key)
+    if manifest is None:
+        return None
+    if manifest.operation == "forget":
+        return manifest.sequence, False
+    heirs = [result.layout.data(entry.path) for entry in manifest.added]
+    if not heirs or any(heir in there for heir in heirs):
+        return manifest.sequence, True
+    later = [_left(result, gone, there, heir) for heir in heirs if heir in gone]
+    return later[0] if later else (max(result.manifests), False)
+
+
+def _unnamed(storage: Storage, result: Examination) -> Iterator[Finding]:
+    fresh = fresh_counts(storage, result.layout, result.state, result.unnamed)
+    for file in result.unnamed:
+        key, new = result.layout.data(file.path), fresh[file.path]
+        if result.layout.kind == "table":
+            yield Finding(Problem.FILE_FOREIGN, key, f"another snapshot than the log has of {file.partition}")
+        elif new == file.records:
+            detail = f"{new} rows of {file.partition} that no other file holds"
+            yield Finding(Problem.FILE_UNNAMED, key, detail, file.number)
+        else:
+            detail = f"{file.records - new} of its {file.records} rows of {file.partition} are in other files"
+            yield Finding(Problem.FILE_DOUBLED, key, detail, file.number)
 
 
 def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
@@ -248,7 +287,8 @@ def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
         parts = attempt_parts(name)
         if parts is None:
             yield Finding(Problem.FILE_FOREIGN, f"{layout.staging}/{name}", "no export made it")
-        elif parts[0] <= state.sequence and not _unpublished(result, *parts):
+        elif parts[0] < state.sequence and not _unpublished(result, *parts):
+            # What lost the newest number may be about to move on; the next commit clears it.
             yield Finding(Problem.STAGING_LEFT, f"{layout.staging}/{name}", f"meant for commit {parts[0]}")
     if result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
         return  # what they should say is not known yet
@@ -269,7 +309,5 @@ def _checkpoint_fits(data: bytes, result: Examination) -> bool:
     saved = decode_checkpoint(data, result.layout.kind)
     if saved is None or saved.sequence > result.state.sequence:
         return False
-    folded = FeedState(kind=result.layout.kind)
-    for number in range(1, saved.sequence + 1):
-        folded.apply(result.manifests[number])
-    return folded == saved
+    manifests = [result.manifests[number] for number in range(1, saved.sequence + 1)]
+    return FeedState(kind=result.layout.kind).after(manifests) == saved

@@ -16,6 +16,8 @@ class Problem(StrEnum):
     FILE_DAMAGED = "file damaged"
     FILE_UNREADABLE = "file unreadable"
     FILE_FOREIGN = "foreign file"
+    FILE_UNNAMED = "file not in the log"
+    FILE_DOUBLED = "rows doubled"
     FILE_UNPUBLISHED = "file not published"
     FILE_NOT_REMOVED = "file not removed"
     FOOTER_DIFFERS = "footer differs"
@@ -47,6 +49,8 @@ REMEDIES: dict[Problem, Remedy] = {
     Problem.FILE_DAMAGED: Remedy.APPLY,
     Problem.FILE_UNREADABLE: Remedy.MANUAL,
     Problem.FILE_FOREIGN: Remedy.APPLY,
+    Problem.FILE_UNNAMED: Remedy.APPLY,
+    Problem.FILE_DOUBLED: Remedy.APPLY,
     Problem.FILE_UNPUBLISHED: Remedy.REPAIR,
     Problem.FILE_NOT_REMOVED: Remedy.REPAIR,
     Problem.FOOTER_DIFFERS: Remedy.MANUAL,
@@ -65,6 +69,8 @@ ACTIONS: dict[Problem, str] = {
     Problem.FILE_DAMAGED: "quarantine and forget it; the next export of a stream reads its day again",
     Problem.FILE_UNREADABLE: "none; look at its permissions, and at the disk",
     Problem.FILE_FOREIGN: "move it to quarantine",
+    Problem.FILE_UNNAMED: "commit its rows in a new file, and move it to quarantine",
+    Problem.FILE_DOUBLED: "move it to quarantine; rows that no other file holds go on in a new one",
     Problem.FILE_UNPUBLISHED: "publish it",
     Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",
     Problem.FOOTER_DIFFERS: "none; please report this",

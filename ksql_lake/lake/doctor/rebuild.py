@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +20,12 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.checksum import RowChecksum
 from ksql_lake.lake.days import event_times
-from ksql_lake.lake.doctor.examine import footer_facts
-from ksql_lake.lake.layout import FeedLayout, file_sequence, partition_of
+from ksql_lake.lake.doctor.unnamed import Unnamed, known_since
+from ksql_lake.lake.footer import footer_facts
+from ksql_lake.lake.forms import OLDEST
+from ksql_lake.lake.layout import FeedLayout, file_sequence, file_time, partition_of
 from ksql_lake.lake.manifest import FileEntry, Manifest, PartitionCount, ReadFacts, decode_manifest
+from ksql_lake.lake.meaning import Meaning
 from ksql_lake.lake.storage import Storage
 
 _CHECKSUM_ROWS = 16_384
@@ -28,16 +33,55 @@ _LONGEST_WINDOW = 100_000
 """Days between the first day that ksqlDB knows and the last start date a feed may have."""
 
 
-def rebuilt_manifests(storage: Storage, layout: FeedLayout, numbers: list[int]) -> list[Manifest]:
-    """Write down the manifests of the given numbers anew, from the data files that carry these numbers."""
+def rebuilt_manifests(
+    storage: Storage, layout: FeedLayout, numbers: list[int], known: Mapping[int, Manifest]
+) -> list[Manifest]:
+    """Write down the manifests of the given numbers anew, from the data files that carry these numbers.
+
+    Only files of one history are brought back so: of attempts at the same number the oldest, up to where a
+    number falls; and none that a commit which is still there cannot have known. The others are compared later.
+
+    Args:
+        storage: The lake's storage.
+        layout: The feed's layout.
+        numbers: Of the manifests.
+        known: The manifests that are there.
+    """
     files: defaultdict[int, list[tuple[FileEntry, dict[str, str]]]] = defaultdict(list)
     for key in storage.walk(layout.dataset):
         number = file_sequence(key)
         if number in numbers:
             found = _entry(storage, layout, key)
-            if found is not None:
+            if found is not None and not _estranged(layout, *found, known):
                 files[number].append(found)
-    return [_sound_manifest(layout, number, files.get(number, [])) for number in numbers]
+    kept = _one_history(files)
+    return [_sound_manifest(layout, number, kept.get(number, [])) for number in numbers]
+
+
+def _estranged(
+    layout: FeedLayout, entry: FileEntry, facts: dict[str, str], known: Mapping[int, Manifest]
+) -> bool:
+    """Whether the log has commits that were made without knowing a file, and may hold its rows."""
+    file = known_since(Unnamed(entry.path, entry.partition, entry.records, facts), known)
+    partitions = {added.partition for number in file.strangers for added in known[number].added}
+    return bool(partitions) if layout.kind == "table" else entry.partition in partitions
+
+
+def _one_history(
+    files: Mapping[int, list[tuple[FileEntry, dict[str, str]]]],
+) -> dict[int, list[tuple[FileEntry, dict[str, str]]]]:
+    """Keep the files of the oldest attempts whose numbers rise with time."""
+    attempts: dict[tuple[datetime, int, str], list[tuple[FileEntry, dict[str, str]]]] = {}
+    for number, found in files.items():
+        for entry, facts in found:
+            which = (file_time(entry.path), number, facts.get("attempt", ""))
+            attempts.setdefault(which, []).append((entry, facts))
+    kept: dict[int, list[tuple[FileEntry, dict[str, str]]]] = {}
+    for (_, number, _), found in sorted(attempts.items(), key=lambda item: item[0]):
+        if number <= max(kept, default=0):
+            break
+        kept[number] = found
+    return kept
 
 
 def _sound_manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]) -> Manifest:
@@ -108,6 +152,7 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
     entries = sorted((entry for entry, _ in files), key=lambda entry: entry.path)
     facts = files[0][1]
     first, _, last = facts.get("window", "").partition("/")
+    form = int(facts.get("form", OLDEST))
     read = ReadFacts(
         source=facts.get("source", ""),
         statement=facts.get("statement", ""),
@@ -116,6 +161,7 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
         first_day=first or None,
         last_day=last or None,
         rows=sum(entry.records for entry in entries),
+        form=form,
     )
     replaced: list[str] = orjson.loads(facts.get("replaces", "[]"))
     return Manifest(
@@ -130,7 +176,19 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
         added=entries,
         removed=replaced,
         counts=_counts(entries, first, last),
+        merged_form=form if replaced else OLDEST,
+        meaning=_meaning(facts),
     )
+
+
+def _meaning(facts: dict[str, str]) -> Meaning | None:
+    """Give what the footer says the rows mean; None where the release that wrote it did not say."""
+    if "meaning" not in facts:
+        return None
+    try:
+        return msgspec.json.decode(facts["meaning"], type=Meaning)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _counts(entries: list[FileEntry], first: str, last: str) -> list[PartitionCount]:

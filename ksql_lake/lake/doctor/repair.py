@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from ksql_lake.errors import ConflictError
 from ksql_lake.lake.doctor.examine import Examination, examine
 from ksql_lake.lake.doctor.findings import Finding, Problem
+from ksql_lake.lake.doctor.quarantine import keep_aside
 from ksql_lake.lake.doctor.rebuild import rebuilt_manifests
-from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.doctor.unnamed import keep_rows
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import Manifest
 from ksql_lake.lake.storage import Storage
@@ -35,34 +36,40 @@ def repair(storage: Storage, examination: Examination, *, apply: bool = False) -
     """
     layout = examination.layout
     lost = examination.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)
-    yield from _restore_manifests(storage, layout, lost)
+    yield from _restore_manifests(storage, examination, lost)
     # With the manifests back, the rest may look different.
     now = examine(storage, layout) if lost else examination
     if apply:
         yield from _forget(storage, now)
         yield from _quarantine_foreign(storage, now)
+        yield from _keep_rows(storage, now)
     for finding in now.of(Problem.SUMMARY_STALE, Problem.CHECKPOINT_DAMAGED):
         storage.remove(finding.key)
         yield finding
     for finding in now.of(Problem.STAGING_LEFT):
-        storage.remove_folder(finding.key)
+        # Its owner may live, and be moving it to its next number to commit it there.
+        storage.clear_folder(finding.key, aside=layout.attempt(0, uuid.uuid4().hex[:8]))
         yield finding
     if storage.names(layout.commits):
         # Without its summary the feed is published and derived from the first manifest on.
         storage.remove(layout.summary)
         CommitLog(storage, layout).recover(strict=False)
+    for finding in now.of(Problem.FILE_NOT_REMOVED):
+        storage.remove(finding.key)
     yield from now.of(Problem.FILE_UNPUBLISHED, Problem.FILE_NOT_REMOVED)
 
 
-def _restore_manifests(storage: Storage, layout: FeedLayout, lost: list[Finding]) -> Iterator[Finding]:
+def _restore_manifests(storage: Storage, found: Examination, lost: list[Finding]) -> Iterator[Finding]:
+    layout = found.layout
     numbers = [finding.sequence for finding in lost if finding.sequence is not None]
     for finding in lost:
         if finding.problem is Problem.MANIFEST_DAMAGED:
-            _quarantine(storage, layout, finding.key)
-    scratch = f"{layout.metadata}/doctor"
+            keep_aside(storage, layout, finding.key)
+    scratch = layout.attempt(0, uuid.uuid4().hex[:8])
     if numbers:
         storage.begin(scratch)
-    for manifest, finding in zip(rebuilt_manifests(storage, layout, numbers), lost, strict=True):
+    manifests = rebuilt_manifests(storage, layout, numbers, found.manifests)
+    for manifest, finding in zip(manifests, lost, strict=True):
         storage.create(
             layout.manifest(manifest.sequence), manifest.encode(), temporary=f"{scratch}/manifest.tmp"
         )
@@ -79,7 +86,7 @@ def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
     log = CommitLog(storage, layout)
     for finding in findings:
         if finding.problem is Problem.FILE_DAMAGED:
-            _quarantine(storage, layout, finding.key)
+            keep_aside(storage, layout, finding.key)
     # Not an ordinary attempt: that would first want to publish what is missing.
     sequence, attempt = log.load().sequence + 1, uuid.uuid4().hex[:8]
     storage.begin(layout.attempt(sequence, attempt))
@@ -101,12 +108,22 @@ def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
 
 def _quarantine_foreign(storage: Storage, examination: Examination) -> Iterator[Finding]:
     for finding in examination.of(Problem.FILE_FOREIGN):
-        _quarantine(storage, examination.layout, finding.key)
+        keep_aside(storage, examination.layout, finding.key)
         yield finding
 
 
-def _quarantine(storage: Storage, layout: FeedLayout, key: str) -> None:
-    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
-    target = f"{layout.metadata}/quarantine/{stamp}/{key.removeprefix(layout.metadata).lstrip('/')}"
-    storage.publish(key, target)
-    storage.remove(key)
+def _keep_rows(storage: Storage, examination: Examination) -> Iterator[Finding]:
+    """Keep the rows of files that are not in the log, those of one history after the other."""
+    layout, findings = examination.layout, examination.of(Problem.FILE_UNNAMED, Problem.FILE_DOUBLED)
+    shown = {finding.key for finding in findings}
+    left = [file for file in examination.unnamed if layout.data(file.path) in shown]
+    while left:
+        keep_rows(storage, layout, left)
+        again = examine(storage, layout, contents=False)
+        gone = {file.path for file in left} - {file.path for file in again.unnamed}
+        if not gone:
+            raise ConflictError(
+                "another run worked on the feed meanwhile", hint="Run doctor again.", feed=layout.name
+            )
+        left = [file for file in again.unnamed if layout.data(file.path) in shown]
+    yield from findings

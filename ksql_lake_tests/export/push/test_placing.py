@@ -149,24 +149,25 @@ def test_a_condition_never_grows_beyond_what_a_server_compiles() -> None:
     assert text.startswith(f"(ROWTIME >= {FIRST} AND ROWTIME < {FIRST + 3 * DAY}) OR ")
 
 
-def commit(state: FeedState, days: list[str], seen: dict[int, int] | None, *, new_topic: bool = False) -> None:
-    """Fold in an export of these days, by push with what was seen, or by pull."""
+def commit(
+    state: FeedState, days: list[str], seen: dict[int, int] | None, *, new_topic: bool = False
+) -> FeedState:
+    """Give the state after an export of these days, by push with what was seen, or by pull."""
     known_now = KnownDays() if new_topic else known_days(state.marks, state.marked, days)
     marks = {number: Mark(offset, 0) for number, offset in (seen or {}).items()}
-    state.apply(
-        Manifest(
-            sequence=state.sequence + 1,
-            attempt="a",
-            feed="s",
-            kind="stream",
-            operation="look",
-            committed_at="2025-01-09T00:00:00+00:00",
-            read=ReadFacts(source="S", statement="", read_at="2025-01-09T00:00:00+00:00"),
-            counts=[PartitionCount(partition=day, read=0, new=0, already_there=0) for day in days],
-            positions=[] if seen is None else known_now.moved(days, marks),
-            new_topic=new_topic,
-        )
+    manifest = Manifest(
+        sequence=state.sequence + 1,
+        attempt="a",
+        feed="s",
+        kind="stream",
+        operation="look",
+        committed_at="2025-01-09T00:00:00+00:00",
+        read=ReadFacts(source="S", statement="", read_at="2025-01-09T00:00:00+00:00"),
+        counts=[PartitionCount(partition=day, read=0, new=0, already_there=0) for day in days],
+        positions=[] if seen is None else known_now.moved(days, marks),
+        new_topic=new_topic,
     )
+    return state.after([manifest])
 
 
 def offsets(state: FeedState, day: str) -> dict[int, int] | None:
@@ -178,13 +179,13 @@ def offsets(state: FeedState, day: str) -> dict[int, int] | None:
 def test_marks_belong_to_days_and_only_move_forward() -> None:
     """Each day keeps what was seen for it; a pull takes its marks away, a new topic those of all others."""
     state = FeedState(kind="stream")
-    commit(state, ["2025-01-06", "2025-01-07"], {0: 5, 1: 9})
-    commit(state, ["2025-01-07", "2025-01-08"], {0: 7})
+    state = commit(state, ["2025-01-06", "2025-01-07"], {0: 5, 1: 9})
+    state = commit(state, ["2025-01-07", "2025-01-08"], {0: 7})
     assert offsets(state, "2025-01-06") == {0: 5, 1: 9}
     assert offsets(state, "2025-01-07") == {0: 7, 1: 9}
     assert offsets(state, "2025-01-08") == {0: 7}
-    commit(state, ["2025-01-07"], None)
+    state = commit(state, ["2025-01-07"], None)
     assert offsets(state, "2025-01-07") is None
     assert {number: mark.offset for number, mark in furthest(state.marks.values()).items()} == {0: 7, 1: 9}
-    commit(state, ["2025-01-06"], {0: 1}, new_topic=True)
+    state = commit(state, ["2025-01-06"], {0: 1}, new_topic=True)
     assert [offsets(state, day) for day in ("2025-01-06", "2025-01-08")] == [{0: 1}, None]

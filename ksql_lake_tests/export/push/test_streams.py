@@ -114,6 +114,22 @@ def test_a_late_row_lands_and_counts_as_late(server: Server, source: Feed, tmp_p
     assert (result.new, result.late) == (1, 1)
 
 
+def test_rows_outside_of_every_day_are_counted_by_name(
+    server: Server, source: Feed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows before `start_date`, in the future or with a negative ROWTIME are left out and told with numbers."""
+    server.append(source.source, row(90, day=-9), row(91, day=-9), row(92, day=36_000), row(93, day=-30_000))
+
+    result = server.export(tmp_path, source)
+
+    outside = {"before start_date": 2, "in the future": 1, "with a negative ROWTIME": 1}
+    assert (result.new, dict(result.outside), result.as_dict()["outside"]) == (30, outside, outside)
+    assert all(f"{count} {why}" in caplog.text for why, count in outside.items())
+    read = Lake(tmp_path).feed(source).state().last_read
+    assert read is not None
+    assert read.outside == outside
+
+
 def test_a_replay_doubles_nothing(server: Server, source: Feed, tmp_path: Path) -> None:
     """Rows that a moved task sends again are known by their offsets."""
     server.faults({"kind": "replay", "after_rows": 20, "rows": 9, "times": 1})

@@ -6,7 +6,7 @@ judgement at the end of a run are always the product's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +19,7 @@ from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.layout import attempt_parts
 from ksql_lake.lake.local_storage import LocalStorage
 from ksql_lake.lake.log import CommitLog, StepHook
+from ksql_lake.lake.meaning import Origin
 from ksql_lake.lake.positions import KnownDays
 from ksql_lake.lake.storage import Storage
 from ksql_lake.schema import Schema
@@ -98,6 +99,9 @@ class _PlanningOnce(Attempt):
             first = first or state
             yield first
 
+    def check_partitions(self, state: FeedState, partitions: Collection[str]) -> None:
+        """The folder would tell that others have committed."""
+
 
 class _Unplanned(FeedLake):
     def stage(
@@ -107,8 +111,9 @@ class _Unplanned(FeedLake):
         read: ReadFacts,
         days: tuple[date, date] | None = None,
         known: KnownDays | None = None,
+        origin: Origin | None = None,
     ) -> Staging:
-        staging = super().stage(schema, read=read, days=days, known=known)
+        staging = super().stage(schema, read=read, days=days, known=known, origin=origin)
         staging.attempt.__class__ = _PlanningOnce
         return staging
 
@@ -222,8 +227,9 @@ class _Tidied(FeedLake):
         read: ReadFacts,
         days: tuple[date, date] | None = None,
         known: KnownDays | None = None,
+        origin: Origin | None = None,
     ) -> Staging:
-        staging = super().stage(schema, read=read, days=days, known=known)
+        staging = super().stage(schema, read=read, days=days, known=known, origin=origin)
         staging.attempt.__class__ = _Tidy
         return staging
 

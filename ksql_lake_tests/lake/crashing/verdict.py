@@ -113,6 +113,14 @@ def differing_rows(root: str | Path, feed: Feed, source: Source, tick: int) -> I
     connection.close()
 
 
+def held_ids(root: str | Path, feed: Feed) -> dict[int, int]:
+    """How often each `ID` is in the feed's files, as a reader finds it that globs."""
+    with _files(root, feed) as files:
+        if not files:
+            return {}
+        return dict(duckdb.execute(f'SELECT "ID", count(*) FROM {files} GROUP BY "ID"').fetchall())
+
+
 def _judge_versions(root: str | Path, acknowledged: list[dict[str, Any]]) -> Iterator[Finding]:
     lake = Lake(root).feed(USERS_FEED)
     state = lake.state()

@@ -1,0 +1,55 @@
+"""Rows that a query shows and no export asks for: before the feed's first day, in the future, before 1970."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake import ReadFacts
+from ksql_lake.lake.days import day_of, day_start
+
+_log = logging.getLogger(__name__)
+
+BEFORE, FUTURE, NEGATIVE = "before start_date", "in the future", "with a negative ROWTIME"
+
+
+class Outside:
+    """Counts them.
+
+    Args:
+        feed: The feed.
+        now: The present; the day after it is the future.
+
+    Attributes:
+        counts: Kind -> rows seen; only kinds of which there are some.
+    """
+
+    def __init__(self, feed: StreamFeed, *, now: datetime | None = None) -> None:
+        self.counts: dict[str, int] = {}
+        self._first = day_start(feed.start_date, feed.zone)
+        self._end = day_start(day_of(now or datetime.now(UTC), feed.zone) + timedelta(days=1), feed.zone)
+
+    def see(self, events: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> None:
+        """Count rows by their event times and ROWTIMEs, each row once."""
+        negative = times < 0
+        for kind, rows in (
+            (NEGATIVE, negative),
+            (BEFORE, (events < self._first) & ~negative),
+            (FUTURE, (events >= self._end) & ~negative),
+        ):
+            if count := int(np.count_nonzero(rows)):
+                self.counts[kind] = self.counts.get(kind, 0) + count
+
+
+def told_outside(feed: Feed, read: ReadFacts | None) -> Mapping[str, int]:
+    """Give what a commit says of rows that lie in no day of the feed, and say it in the log."""
+    found = read.outside if read else {}
+    if found:
+        told = ", ".join(f"{count:,} {why}" for why, count in found.items())
+        _log.warning("%s: rows were seen that lie in no day of the feed and did not land: %s", feed.name, told)
+    return found

@@ -1,0 +1,55 @@
+"""In which form rows were read: what a later release reads more exactly than an earlier one.
+
+A day that holds rows of an older form is compared with newly read rows in that older form, so that a value that
+is now exact is not taken for another event's. Each commit records its form; what a form changes stands here and
+nowhere else. Pure; it refuses to change a value that lands.
+"""
+
+from __future__ import annotations
+
+from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
+
+OLDEST = 1
+"""Outside of STRUCT, TIME in whole seconds and TIMESTAMP before 1582-10-15 by another calendar; inside of
+STRUCT, DECIMAL through a double."""
+EXACT = 2
+"""TIME with its milliseconds, every TIMESTAMP as the moment that it is, and every DECIMAL digit by digit."""
+CURRENT = EXACT
+"""The form in which this release reads rows."""
+
+
+_REFORM = "TIMESTAMPTZ '1582-10-15 00:00:00+00'"
+
+
+def blurred(kind: KsqlType, form: int, *, within: bool = False) -> bool:
+    """Whether the older form of a type's values says less than the exact one.
+
+    Args:
+        kind: The type.
+        form: The older form.
+        within: Whether the value stands inside a STRUCT.
+    """
+    if form >= EXACT:
+        return False
+    match kind:
+        case Array(element):
+            return blurred(element, form, within=within)
+        case Map(key, content):
+            return blurred(key, form, within=within) or blurred(content, form, within=within)
+        case Struct(fields):
+            return any(blurred(field, form, within=True) for _, field in fields)
+        case Decimal():
+            return within
+        case _:
+            return kind in {Primitive.TIME, Primitive.TIMESTAMP} and not within
+
+
+def blur(value: str, kind: KsqlType) -> str:
+    """Give the SQL of a single value in its older form, for a type whose values are blurred where it stands."""
+    if isinstance(kind, Decimal):
+        # By way of its digits: DuckDB's own cast of a DECIMAL rounds more than once.
+        return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
+    if kind is Primitive.TIMESTAMP:
+        # By the older calendar they were some days apart, but before that day as well.
+        return f"CASE WHEN {value} < {_REFORM} THEN {_REFORM} ELSE {value} END"
+    return f"substr(CAST({value} AS VARCHAR), 1, 8)"

@@ -1,0 +1,228 @@
+"""What a feed's rows mean: their source, their server, their days and their identity, pinned by the first rows.
+
+Another time zone, source or identity would let the same rows land a second time, or rows of two sources in one
+folder, so a change is refused with the ways out. What a release did not record is learnt, not guessed: an
+unknown value agrees with any. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ksql_lake.errors import MeaningChangeError
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake.soundness import UnsoundError
+
+_LONGEST = 1000
+_PINNED_KEYS = {"name", "kind", "source", "timezone", "event_time", "event_time_unit", "identity", "rename"}
+
+
+class Meaning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is pinned; a value that is empty, or None, is not known.
+
+    Attributes:
+        source: The ksqlDB stream or table.
+        topic: Its Kafka topic.
+        kafka_cluster: Id of the Kafka cluster.
+        service: Id of the ksqlDB cluster.
+        made_by: Id of the query that makes the source, on servers that tell one; not pinned, but compared.
+        timezone: Whose days the partitions are (streams).
+        event_time: The column that decides a row's day, under its name in the lake (streams).
+        event_unit: Unit of that column where it is a number.
+        identity: `row`, `key` or `offset`, then the columns under their source's names (streams).
+        rename: Source column -> column in the lake.
+    """
+
+    source: str = ""
+    topic: str = ""
+    kafka_cluster: str = ""
+    service: str = ""
+    made_by: str = ""
+    timezone: str = ""
+    event_time: str = ""
+    event_unit: str = ""
+    identity: tuple[str, ...] = ()
+    rename: dict[str, str] | None = None
+
+    def encode(self) -> str:
+        """The meaning as a file's footer keeps it."""
+        return msgspec.json.encode(self).decode()
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server tells of a source and of itself; empty where it does not.
+
+    Attributes:
+        topic: The source's topic.
+        kafka_cluster: Id of the Kafka cluster.
+        service: Id of the ksqlDB cluster.
+        made_by: Id of the query that makes the source.
+        copied: What the source is a copy of that carries Kafka's offsets, and the names of these columns.
+        retyped: Source columns whose type cannot be read as one with what the lake holds of them.
+        accepted: Somebody has said that the source was made anew and that its rows are to land.
+    """
+
+    topic: str = ""
+    kafka_cluster: str = ""
+    service: str = ""
+    made_by: str = ""
+    copied: tuple[str, ...] = ()
+    retyped: frozenset[str] = frozenset()
+    accepted: bool = False
+
+
+def meaning_of(feed: Feed, origin: Origin | None = None) -> Meaning:
+    """Give what a feed's rows mean now."""
+    known = origin or Origin()
+    of_server = {name: getattr(known, name) for name in ("topic", "kafka_cluster", "service", "made_by")}
+    meaning = Meaning(source=feed.source, rename=dict(feed.rename), **of_server)
+    if not isinstance(feed, StreamFeed):
+        return meaning
+    return msgspec.structs.replace(
+        meaning,
+        timezone=feed.timezone,
+        event_time=feed.lake_name(feed.event_time),
+        event_unit=feed.event_time_unit,
+        identity=(feed.identity.by, *feed.identity.columns),
+    )
+
+
+def free_settings(feed: Feed) -> dict[str, Any]:
+    """Give the keys of a feed that may change at any time, where they are not as they are by default."""
+    settings = feed.model_dump(mode="json", exclude_defaults=True, exclude=_PINNED_KEYS)
+    if isinstance(feed, StreamFeed) and feed.identity.null_keys != "distinct":
+        settings["identity"] = {"null_keys": feed.identity.null_keys}
+    return settings
+
+
+def learnt(pinned: Meaning | None, now: Meaning) -> Meaning:
+    """Give what is pinned after an export that was not refused: what was known before, and what is new."""
+    if pinned is None:
+        return now
+    filled = {
+        name: getattr(now, name) or getattr(pinned, name)
+        for name in ("source", "topic", "kafka_cluster", "service", "made_by", "timezone", "event_time")
+    }
+    return msgspec.structs.replace(
+        now, **filled, event_unit=now.event_unit or pinned.event_unit, identity=now.identity or pinned.identity
+    )
+
+
+def refuse_changes(
+    feed: Feed, pinned: Meaning | None, now: Meaning, *, held: Collection[str], origin: Origin | None = None
+) -> None:
+    """Refuse to go on with a feed whose rows would mean something else than those that the lake holds.
+
+    Args:
+        feed: The feed.
+        pinned: What the held rows mean; None when there are none.
+        now: What the next rows would mean.
+        held: The lake's columns.
+        origin: What the server told; without it only the feed's own keys are compared, and of renames only
+            those that a changed type cannot explain.
+
+    Raises:
+        MeaningChangeError: Names what changed, what it would do, and the ways out.
+    """
+    if pinned is None or _only_offsets_came(pinned, now, origin):
+        return
+    found = [*_changes(pinned, now), *_renamed(pinned, now, held, origin)]
+    if not found:
+        return
+    keys = ", ".join(key for key, _, _ in found)
+    raise MeaningChangeError(
+        "; ".join(f"{change}: {effect}" for _, change, effect in found),
+        hint=f"Nothing was read. Put {keys} back; or keep what there is and begin anew under another name: "
+        f"`ksql-lake feeds archive {feed.name}`, add a new feed, export it "
+        '(docs/feeds.md, "What the first rows pin").',
+        feed=feed.name,
+    )
+
+
+def check_meaning(meaning: Meaning) -> None:
+    """Refuse a meaning that no feed can have.
+
+    Raises:
+        UnsoundError: Says which part.
+    """
+    rename: Mapping[str, str] = meaning.rename or {}
+    texts = [meaning.source, meaning.topic, meaning.kafka_cluster, meaning.service, meaning.made_by]
+    texts += [meaning.timezone, meaning.event_time, meaning.event_unit, *meaning.identity, *rename]
+    for text in [*texts, *rename.values()]:
+        if len(text) > _LONGEST:
+            raise UnsoundError(f"{text[:40]!r}... is too long for what a row can mean")
+    if meaning.identity and meaning.identity[0] not in {"row", "key", "offset"}:
+        raise UnsoundError(f"{meaning.identity[0]!r} is no row identity")
+
+
+def _only_offsets_came(pinned: Meaning, now: Meaning, origin: Origin | None) -> bool:
+    """Whether the feed reads the same rows as before, by way of a stream that adds their offsets."""
+    same = ("kafka_cluster", "service", "timezone", "event_time", "event_unit")
+    if not all(_agree(getattr(pinned, name), getattr(now, name)) for name in same):
+        return False
+    if origin is None:
+        # Only the server knows what the new source is made of.
+        return now.identity[:1] == ("offset",) and pinned.identity[:1] not in {(), ("offset",)}
+    source, *columns = origin.copied or ("",)
+    return source == pinned.source and now.identity == ("offset", *columns)
+
+
+def _agree(before: object, now: object) -> bool:
+    return not before or not now or before == now
+
+
+_SERVER = "rows of another server would land among those that are held"
+_EFFECTS = {
+    "source": "rows of another source would land among those that are held",
+    "topic": "rows of another topic would land among those that are held",
+    "kafka_cluster": _SERVER,
+    "service": _SERVER,
+    "timezone": "days would begin at other times, and rows near their borders would land a second time",
+    "event_time": "rows would belong to other days, and land there a second time",
+    "event_unit": "rows would belong to other days, and land there a second time",
+    "identity": "rows that are held would be taken for new ones, or new ones for held ones",
+}
+_WORDS = {
+    "topic": ("the source's topic", "the topic of `source`"),
+    "kafka_cluster": ("the Kafka cluster", "KSQLDB_URL"),
+    "service": ("the ksqlDB cluster (service id)", "KSQLDB_URL"),
+    "event_unit": ("`event_time_unit`", "`event_time_unit`"),
+}
+
+
+def _changes(pinned: Meaning, now: Meaning) -> Iterator[tuple[str, str, str]]:
+    """Give key to put back, change and effect of everything that differs but renames."""
+    told: set[str] = set()
+    for name, effect in _EFFECTS.items():
+        before, after = getattr(pinned, name), getattr(now, name)
+        if _agree(before, after) or (name == "topic" and "source" in told):
+            continue
+        told.add(name)
+        words, key = _WORDS.get(name, (f"`{name}`", f"`{name}`"))
+        if name == "identity":
+            before, after = (
+                f"{by} ({', '.join(columns)})" if columns else by for by, *columns in (before, after)
+            )
+        yield key, f"{words} was {before} for the rows that the lake holds, and is {after} now", effect
+
+
+def _renamed(
+    pinned: Meaning, now: Meaning, held: Collection[str], origin: Origin | None
+) -> Iterator[tuple[str, str, str]]:
+    if pinned.rename is None or now.rename is None:
+        return
+    for column in sorted({*pinned.rename, *now.rename}):
+        before, after = pinned.rename.get(column, column), now.rename.get(column, column)
+        if before == after or before not in held:
+            continue
+        # A column of another type may begin afresh under a name of its own; only the server knows its type.
+        if after not in held and (origin is None or column in origin.retyped):
+            continue
+        yield (
+            f"`rename` of {column}",
+            f"column {column} is {before} in the rows that the lake holds, and would be {after} now",
+            "its values would go on in another column",
+        )
