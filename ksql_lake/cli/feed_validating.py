@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 
 from ksql_lake.cli.output import note, print_json, waiting
-from ksql_lake.cli.source_check import check_feed, how_read
+from ksql_lake.cli.source_check import check_feed, how_read, writer_of
 from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
-from ksql_lake.feeds import Feed, FeedStore
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
@@ -94,6 +94,12 @@ def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Fou
 def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
     """Say what is wrong with a feed, or put it right in a store."""
     reach = how_read(feed.source, client)
+    if isinstance(feed, StreamFeed) and feed.identity.by == "row" and (writer := writer_of(feed.source, client)):
+        note(
+            f"{feed.name}: {feed.source} is written by the query {writer}, which writes rows twice when its server is "
+            "killed. Only the source's offsets tell such rows from two events: select them there (ROWPARTITION AS "
+            'RP, ROWOFFSET AS RO) and set "identity": {"by": "offset", "columns": ["RP", "RO"]}'
+        )
     if reach.extraction == feed.extraction:
         check_feed(feed, client)
         return ""
