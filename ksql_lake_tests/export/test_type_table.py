@@ -85,11 +85,15 @@ def server() -> Iterator[Server]:
 
 def shaped(kind: KsqlType, place: str) -> KsqlType:
     """The type of a column that holds a type in a place."""
-    return {
-        "in an ARRAY": Array(kind),
-        "in a MAP": Map(Primitive.STRING, kind),
-        "in a STRUCT": Struct((("f", kind),)),
-    }.get(place, kind)
+    match place:
+        case "in an ARRAY":
+            return Array(kind)
+        case "in a MAP":
+            return Map(Primitive.STRING, kind)
+        case "in a STRUCT":
+            return Struct((("f", kind),))
+        case _:
+            return kind
 
 
 def placed(value: Any, place: str) -> Any:
