@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 
 from ksql_lake.cli.output import note, print_json, waiting
-from ksql_lake.cli.source_check import check_feed, how_read
+from ksql_lake.cli.source_check import check_feed, how_read, writer_of
 from ksql_lake.errors import KsqlLakeError, LakeError, MeaningChangeError, ServerUnavailableError
-from ksql_lake.feeds import Feed, FeedStore
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
@@ -113,6 +113,8 @@ def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Fou
 def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
     """Say what is wrong with a feed, or put it right in a store."""
     reach = how_read(feed.source, client)
+    if isinstance(feed, StreamFeed) and feed.identity.by == "row":
+        _warn_of_twins(feed, client)
     if reach.extraction == feed.extraction:
         check_feed(feed, client)
         return ""
@@ -127,3 +129,13 @@ def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
     path = store.change(feed.name, {"extraction": "push"})
     note(f"{path}: extraction is push now: {reach.reason}", label="written")
     return ""
+
+
+def _warn_of_twins(feed: StreamFeed, client: KsqlClient) -> None:
+    """Say of a derived stream that its topic may hold rows twice, and what tells them from two events."""
+    if writer := writer_of(feed.source, client):
+        note(
+            f"{feed.name}: {feed.source} is written by the query {writer}, which writes rows twice when its "
+            "server is killed. Only the source's offsets tell them from two events: select them there "
+            '(ROWPARTITION AS RP, ROWOFFSET AS RO), with "identity": {"by": "offset", "columns": ["RP", "RO"]}'
+        )

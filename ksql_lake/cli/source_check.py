@@ -43,6 +43,15 @@ def how_read(name: str, client: KsqlClient) -> Reach:
     return reach(describe(client, source.name), client.server_info().version)
 
 
+def writer_of(name: str, client: KsqlClient) -> str:
+    """Give the name of the query that writes a source; empty for one that no query writes.
+
+    Raises:
+        KsqlError: The server cannot be asked.
+    """
+    return next((query.id for query in describe(client, name).write_queries), "")
+
+
 def check_feed(feed: Feed, client: KsqlClient) -> None:
     """Hold a feed against its source: kind, columns, event time, whether its kind of query can read it.
 

@@ -153,7 +153,7 @@ def _arrivals(received: Schema, names: Sequence[str], forms: Sequence[Form]) -> 
             if not isinstance(column.type, Struct) or [field for field, _ in column.type.fields] != [WRAPPER]:
                 raise _other_columns(received, names)
             column = dataclasses.replace(column, type=column.type.fields[0][1])
-        if form_of(column.type, wrappable=not form.seconds) != form:
+        if form_of(column.type, wrappable=not form.fixed) != form:
             raise ProtocolError(
                 f"column {name} was described as another type than it is answered with, {column.type.text}",
                 hint="Was the source dropped and created anew meanwhile? Export again.",

@@ -46,11 +46,13 @@ class Form:
         wrapped: As `STRUCT(V := column)`, so that times are numbers.
         parts: What comes beside it as columns of their own, in order: DECIMALs that the value itself has as
             doubles, and the keys of MAPs on the way to them.
+        fixed: Not wrapped although it has times, because it must come under its own name and type.
         seconds: TIMEs in it come without their milliseconds.
     """
 
     wrapped: bool = False
     parts: tuple[Path, ...] = ()
+    fixed: bool = False
     seconds: bool = False
 
     @property
@@ -76,9 +78,10 @@ def form_of(kind: KsqlType, *, wrappable: bool = True) -> Form:
         kind: The type; of a MAP whose keys' type is not known, STRING is assumed.
         wrappable: Whether the column may be wrapped; a deleted key of a table, for one, comes as it is.
     """
-    wrapped = wrappable and (_has(Primitive.TIME, kind) or _has(Primitive.TIMESTAMP, kind))
-    seconds = not wrappable and _has(Primitive.TIME, kind)
-    return Form(wrapped, tuple(_parts(kind, (), in_struct=wrapped)), seconds=seconds)
+    timed = _has(Primitive.TIME, kind) or _has(Primitive.TIMESTAMP, kind)
+    wrapped, fixed = timed and wrappable, timed and not wrappable
+    parts = tuple(_parts(kind, (), in_struct=wrapped))
+    return Form(wrapped, parts, fixed=fixed, seconds=fixed and _has(Primitive.TIME, kind))
 
 
 def _has(wanted: Primitive, kind: KsqlType) -> bool:

@@ -128,8 +128,13 @@ def _present(kind: KsqlType, expression: str, *, in_struct: bool, depth: int) ->
         case Primitive():
             template = _IN_STRUCT.get(kind, _PLAIN[kind]) if in_struct else _PLAIN[kind]
             return template.format(expression)
+        case Decimal() if in_struct:
+            return f"java_double(({expression})::DOUBLE)"
+        case Decimal(precision, scale) if precision == scale:
+            # DuckDB leaves the zero before the point out.
+            return f"regexp_replace(({expression})::VARCHAR, '^(-?)\\.', '\\10.')"
         case Decimal():
-            return f"java_double(({expression})::DOUBLE)" if in_struct else f"({expression})::VARCHAR"
+            return f"({expression})::VARCHAR"
         case Array(element):
             name = f"e{depth}"
             text = _value(element, name, in_struct=in_struct, depth=depth + 1)

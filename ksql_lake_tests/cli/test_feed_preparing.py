@@ -74,6 +74,9 @@ def test_apply_makes_the_stream_and_write_changes_the_feed(cli: Cli, orders: Ord
     assert cli("export", "--stream", "orders", *DAYS).code == 0
     assert cli("export", "--stream", "orders", *DAYS).code == 0
     assert ids(orders.project) == Counter(range(48))
+    assert cli("certify", "orders", "2025-01-06").code == 0
+    made_by = orders.run(f"DESCRIBE `{orders.source}_LAKE`;")
+    assert " AS `RP`" not in json.dumps(made_by), "the server gives the statement back in its own words"
 
 
 def test_rows_from_before_are_neither_doubled_nor_lost(cli: Cli, orders: Orders) -> None:
@@ -246,3 +249,20 @@ def test_the_stream_begins_with_the_first_row(
     assert len(sent) == len(entities)
     assert sent[-1]["ksql"] == statement("ORDERS")
     assert sent[-1]["streamsProperties"] == {"auto.offset.reset": "earliest"}
+
+
+def test_validate_names_derived_streams_without_offsets(cli: Cli, orders: Orders) -> None:
+    """A stream that a query writes may hold rows twice; with the source's offsets nothing needs to be said."""
+    assert cli("feeds", "prepare", "orders", "--apply").code == 0
+    plain = cli("feeds", "validate", "--server")
+    orders.project.feed(
+        {"name": "orders", "kind": "stream", "source": f"{orders.source}_LAKE", "start_date": "2025-01-06"}
+    )
+    hinted = cli("feeds", "validate", "--server")
+    assert cli("feeds", "prepare", "orders", "--write").code == 0
+    offsets = cli("feeds", "validate", "--server")
+
+    assert (plain.code, hinted.code, offsets.code) == (0, 0, 0)
+    assert f"orders: {orders.source}_LAKE is written by the query CSAS_" in hinted.err
+    assert "writes rows twice when its server is killed" in hinted.err
+    assert "twice" not in plain.err + offsets.err
