@@ -23,8 +23,9 @@ from ksql_lake.errors import ConflictError, LakeError, VersionError
 from ksql_lake.feeds.columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.certificates import day_certificate
 from ksql_lake.lake.change_log import ChangeLog
-from ksql_lake.lake.checksum import batch_hashes, combined, sums
+from ksql_lake.lake.checksum import batch_hashes, sums
 from ksql_lake.lake.closing import has_ended
 from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.distinct_keys import DistinctKeys
@@ -245,18 +246,8 @@ class Staging:
             parts: list[FileEntry | StagedFile] = [*state.files_of(day)]
             if day in fresh:
                 parts.append(fresh[day])
-            events = [edge for part in parts for edge in (part.min_event, part.max_event) if edge is not None]
-            certificates.append(
-                DayCertificate(
-                    partition=day,
-                    read=received.get(day, 0),
-                    rows=sum(part.records for part in parts),
-                    checksum=combined(part.checksum for part in parts),
-                    min_event=min(events, default=None),
-                    max_event=max(events, default=None),
-                    clock=self.read.clock,
-                )
-            )
+            read = received.get(day, 0)
+            certificates.append(day_certificate(day, parts, read=read, clock=self.read.clock))
         return certificates
 
     def _plan_overwrite(self, state: FeedState, now: datetime, version: int | None) -> Manifest:
