@@ -20,7 +20,7 @@ from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.quantities import size_text
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Read feeds and land them in the lake, exactly once.
@@ -158,6 +158,9 @@ def _tell_failures(outcomes: Sequence[Outcome], *, debug: bool) -> None:
             complain(f"feed {name}: {unexpected_text(error)}")
         elif outcome.result and outcome.result.commit is None:
             note(f"{name}: nothing to read: {outcome.result.plan.reason}")
+        elif outcome.result and outcome.result.dropped:
+            rows = count_text(outcome.result.dropped, "row")
+            note(f"{name}: {rows} dropped: a later row of the same reading has their key")
     for text, alike in told.items():
         # Where eight feeds fail for one reason, it is said once, without the places that are each one's own.
         names = ", ".join(outcome.feed.name for outcome in alike)

@@ -145,14 +145,14 @@ def test_on_a_terminal_everything_fits(cli: Cli, orders: Orders, columns: str) -
     [
         (["orders", "6.1.2025"], 2, "'6.1.2025' is not a day written YYYY-MM-DD, e.g. 2025-01-31"),
         (["order", "2025-01-06"], 2, "there is no feed named 'order'\nDid you mean 'orders'?"),
-        (["totals", "2025-01-06"], 2, "feed totals: only days of streams can be certified\n"),
+        (["totals", "2025-01-06"], 2, "feed totals: the lake does not hold version 2025-01-06 of this table\n"),
         (
             ["orders", "2025-01-05"],
             2,
             "feed orders: 2025-01-05 is before start_date 2025-01-06, so it was never",
         ),
         (["orders", f"{datetime.now(UTC):%Y-%m-%d}"], 2, "has not ended yet in UTC\n"),
-        (["orders"], 2, "missing argument 'DATE'"),
+        (["orders"], 2, "missing argument 'DATE|VERSION'"),
     ],
 )
 def test_what_cannot_be_certified_is_refused(

@@ -184,8 +184,12 @@ def test_positions_are_those_of_the_query_in_its_own_topic(server: ScriptedServe
         answer(b'[{"@type":"query_descriptions","queryDescriptions":[{"id":"transient_S_1"}]}]'),
         answer(generic(40001, "no such statement"), 400),
         answer(generic(40300, "not allowed"), 403),
+        answer(b'[{"@type":"queries","queries":[]}]'),
+        answer(b'[{"@type":"query_descriptions","queryDescriptions":{"transient_S_1":{}}}]'),
+        answer(b"[]"),
+        answer(b"<html>"),
     ],
-    ids=["not-listed", "old", "unknown-statement", "forbidden"],
+    ids=["not-listed", "old", "unknown-statement", "forbidden", "other", "reshaped", "nothing", "no-json"],
 )
 def test_a_server_that_does_not_tell_is_no_error(
     server: ScriptedServer, client: KsqlClient, told: object

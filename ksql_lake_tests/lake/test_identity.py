@@ -74,7 +74,7 @@ def test_key_identity_keeps_one_row_per_key(
 def test_a_file_with_one_key_and_a_null_keeps_both(tmp_path: Path) -> None:
     """A column of NULLs and one text is not taken for NULLs only, as DuckDB's own IS NULL over a file does."""
     schema = parse_schema("`K` STRING, `V` BIGINT")
-    rows = [{"K": None, "V": 1}, {"K": "a", "V": 2}]
+    rows: list[dict[str, Any]] = [{"K": None, "V": 1}, {"K": "a", "V": 2}]
     candidate = Candidate("d", write(tmp_path / "staged.tmp", rows, schema), 2, ())
     repeats: Counter[str] = Counter()
 
