@@ -5,8 +5,10 @@ A day that fails leaves its files as they were and does not keep other feeds fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -64,16 +66,20 @@ class _Case:
     metavar="DAYS",
     help="Full days between the end of a day and today; 0 takes every day before today.",
 )
+@click.option(
+    "--nan", is_flag=True, help="Also write files anew in whose statistics older releases left NaN out."
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan, merge nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def compact(
+def compact(  # noqa: PLR0913 - one argument per option
     context: click.Context,
     /,
     *,
     names: tuple[str, ...],
     everything: bool,
     older_than: int,
+    nan: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -84,12 +90,13 @@ def compact(
     feeds = FeedStore(settings.feeds_root).load()
     broken = tuple(file for file in feeds.quarantined if everything and not file.archived)
     lake, now = Lake(settings.lake_root), datetime.now(UTC)
-    cases = [_planned(feed, lake, older_than, now) for feed in of_kind(feeds, StreamFeed, names)]
+    wanted = {"older_than": older_than, "now": now, "nan": nan}
+    cases = [_planned(feed, lake, wanted) for feed in of_kind(feeds, StreamFeed, names)]
     try:
         if not dry_run:
             with notes_from_log():
                 for case in cases:
-                    _merge(case, lake, older_than, now)
+                    _merge(case, lake, wanted)
     finally:
         # Also when interrupted: the days that are done stay done.
         _print(cases, dry_run=dry_run, as_json=as_json, left_out=left_out_entries(broken))
@@ -100,11 +107,11 @@ def compact(
     context.exit(FAILED if broken or any(case.error for case in cases) else 0)
 
 
-def _planned(feed: StreamFeed, lake: Lake, older_than: int, now: datetime) -> _Case:
+def _planned(feed: StreamFeed, lake: Lake, wanted: Mapping[str, Any]) -> _Case:
     feed_lake, case = lake.feed(feed), _Case(feed)
     try:
         state = feed_lake.state()
-        for day in feed_lake.plan_compaction(older_than=older_than, now=now).days:
+        for day in feed_lake.plan_compaction(**wanted).days:
             files = state.files_of(day)
             case.planned.append(_PlannedDay(day, len(files), sum(file.bytes for file in files)))
     except KsqlLakeError as error:
@@ -112,7 +119,7 @@ def _planned(feed: StreamFeed, lake: Lake, older_than: int, now: datetime) -> _C
     return case
 
 
-def _merge(case: _Case, lake: Lake, older_than: int, now: datetime) -> None:
+def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
     if case.error is not None:
         return
     feed_lake = lake.feed(case.feed)
@@ -123,7 +130,7 @@ def _merge(case: _Case, lake: Lake, older_than: int, now: datetime) -> None:
             return
         told = f"merging {count_text(len(case.planned), 'day')} of {case.feed.name}"
         with feed_lake.exclusive(), waiting(told):
-            for day in feed_lake.compact(older_than=older_than, now=now):
+            for day in feed_lake.compact(**wanted):
                 case.done.append(day)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)

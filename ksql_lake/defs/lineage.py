@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from ksql_lake import markdown
 from ksql_lake.defs.one_op import one_op_job
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.export.topology import KnownSource, Topology, read_topology, save_topology
@@ -93,11 +94,11 @@ def _known_asset(source: KnownSource, feeds: Sequence[Feed], names: set[str], se
         ),
     }
     for query in source.queries:
-        facts[f"query {query.id}"] = dg.MetadataValue.md(_sql(query.text))
+        facts[f"query {query.id}"] = dg.MetadataValue.md(markdown.block(query.text, "sql"))
     return dg.AssetSpec(
         source_key(source.name),
         deps=[source_key(name) for name in source.upstream if name in names],
-        description=f"{_read_by(source.kind, source.name, feeds)}\n\n{_sql(source.statement)}",
+        description=f"{_read_by(source.kind, source.name, feeds)}\n\n{markdown.block(source.statement, 'sql')}",
         group_name=GROUP,
         kinds={"ksqldb"},
         metadata={name: value for name, value in facts.items() if value is not None},
@@ -106,8 +107,4 @@ def _known_asset(source: KnownSource, feeds: Sequence[Feed], names: set[str], se
 
 def _read_by(kind: str, source: str, feeds: Sequence[Feed]) -> str:
     readers = f"read by {', '.join(feed.name for feed in feeds)}" if feeds else "which no feed reads itself"
-    return f"The ksqlDB {kind} `{source}`, {readers}."
-
-
-def _sql(text: str) -> str:
-    return f"```sql\n{text.strip()}\n```"
+    return f"The ksqlDB {kind} {markdown.code(source)}, {readers}."

@@ -23,6 +23,7 @@ from ksql_lake.lake.days import day_of, event_times
 from ksql_lake.lake.log import CommitLog
 from ksql_lake.lake.manifest import FileEntry, Manifest
 from ksql_lake.lake.state import FeedState
+from ksql_lake.lake.statistics import misleading_columns
 from ksql_lake.lake.writer import PartitionWriter, StagedFile
 from ksql_lake.schema import Schema, arrow_schema
 
@@ -48,7 +49,9 @@ class CompactedDay:
     bytes_after: int
 
 
-def plan_compaction(feed: StreamFeed, state: FeedState, *, older_than: int, now: datetime) -> CompactionPlan:
+def plan_compaction(
+    feed: StreamFeed, state: FeedState, *, older_than: int, now: datetime, nan: CommitLog | None = None
+) -> CompactionPlan:
     """List the days with files to merge that ended at least `older_than` days ago.
 
     Args:
@@ -56,17 +59,23 @@ def plan_compaction(feed: StreamFeed, state: FeedState, *, older_than: int, now:
         state: Its state.
         older_than: Full days between the end of a day and today; 0 takes every day before today.
         now: The present.
+        nan: Where the files are, if those are wanted too whose statistics leave NaN out; they are looked into.
     """
     newest = day_of(now, feed.zone) - timedelta(days=older_than)
-    days = [
-        day for day in state.partition_keys() if date.fromisoformat(day) < newest and _mergeable(state, day)
-    ]
+    closed = [day for day in state.partition_keys() if date.fromisoformat(day) < newest]
+    days = [day for day in closed if _mergeable(state, day) or (nan and _misleading(nan, state, day))]
     files = [file for day in days for file in state.files_of(day)]
     return CompactionPlan(tuple(days), len(files), sum(file.bytes for file in files))
 
 
-def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | None:
+def compact_day(log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False) -> CompactedDay | None:
     """Merge a day's files of the same columns; None when there is nothing to merge (any more).
+
+    Args:
+        log: The feed's commit log.
+        feed: The feed.
+        day: The day.
+        nan: Also write files anew whose statistics leave NaN out.
 
     Raises:
         ConflictError: Other runs won the commit number over and over.
@@ -75,7 +84,7 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str) -> CompactedDay | No
     """
     with Attempt(log) as attempt:
         for state in attempt.states():
-            group = _mergeable(state, day)
+            group = (_misleading(log, state, day) if nan else []) or _mergeable(state, day)
             if not group:
                 return None
             before, schema, now = state.files_of(day), state.shape(group[0]), datetime.now(UTC)
@@ -114,6 +123,16 @@ def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
         groups.setdefault((state.shape(file).text, state.form(file)), []).append(file)
     largest = max(groups.values(), key=len, default=[])
     return largest if len(largest) > 1 else []
+
+
+def _misleading(log: CommitLog, state: FeedState, day: str) -> list[FileEntry]:
+    """Give the day's files of the same columns of which one has statistics that leave NaN out; none without."""
+    for file in state.files_of(day):
+        with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
+            if misleading_columns(parquet):
+                alike = state.shape_text(file)
+                return [other for other in state.files_of(day) if state.shape_text(other) == alike]
+    return []
 
 
 def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileEntry]) -> StagedFile:

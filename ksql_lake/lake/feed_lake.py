@@ -194,18 +194,24 @@ class FeedLake:
                     return plan
         raise AssertionError("states() ends with an error")
 
-    def plan_compaction(self, *, older_than: int = 1, now: datetime | None = None) -> CompactionPlan:
-        """List the closed days whose files could be merged; nothing for a table."""
+    def plan_compaction(
+        self, *, older_than: int = 1, now: datetime | None = None, nan: bool = False
+    ) -> CompactionPlan:
+        """List the closed days whose files could be merged, or with `nan` written anew; nothing for a table."""
         if not isinstance(self.feed, StreamFeed):
             return CompactionPlan((), 0, 0)
-        return plan_compaction(self.feed, self.state(), older_than=older_than, now=now or datetime.now(UTC))
+        present, log = now or datetime.now(UTC), self.log if nan else None
+        return plan_compaction(self.feed, self.state(), older_than=older_than, now=present, nan=log)
 
-    def compact(self, *, older_than: int = 1, now: datetime | None = None) -> Iterator[CompactedDay]:
+    def compact(
+        self, *, older_than: int = 1, now: datetime | None = None, nan: bool = False
+    ) -> Iterator[CompactedDay]:
         """Finish what a killed run left, then merge each closed day's files, a commit each; give each day.
 
         Args:
             older_than: Full days between the end of a day and today.
             now: The present; for tests.
+            nan: Also write files anew whose statistics leave NaN out, as older releases wrote them.
 
         Raises:
             CorruptLakeError: A file does not hold what its manifest says.
@@ -214,8 +220,8 @@ class FeedLake:
         if isinstance(self.feed, StreamFeed):
             # A killed merge may have left replaced files where readers find them, and nothing more to merge.
             self.recover()
-            for day in self.plan_compaction(older_than=older_than, now=now).days:
-                done = compact_day(self.log, self.feed, day)
+            for day in self.plan_compaction(older_than=older_than, now=now, nan=nan).days:
+                done = compact_day(self.log, self.feed, day, nan=nan)
                 if done is not None:
                     yield done
 

@@ -25,13 +25,14 @@ class SchemaChange:
     Attributes:
         column: Its name.
         change: `added`, `removed`, `widened`, `narrowed`, `changed` (fields of a STRUCT came or went; the rest
-            is compared) or `retyped` (its values cannot be compared, and are not).
+            is compared), `retyped` (its values cannot be compared, and are not) or `renamed` (its name has
+            other capitals; readers take it for the same column, and `old` and `new` are its names).
         old: Its type before; None when there was no such column.
         new: Its type now; None when there is no such column any more.
     """
 
     column: str
-    change: Literal["added", "removed", "widened", "narrowed", "changed", "retyped"]
+    change: Literal["added", "removed", "widened", "narrowed", "changed", "retyped", "renamed"]
     old: str | None
     new: str | None
 
@@ -43,6 +44,8 @@ class SchemaChange:
                 return f"{self.column} {self.new} was added"
             case "removed":
                 return f"{self.column} {self.old} was removed"
+            case "renamed":
+                return f"{self.old} is spelled {self.new} now"
             case "retyped":
                 return f"{self.column} was {self.old} and is {self.new} now: its values are not compared"
             case "changed":
@@ -57,9 +60,13 @@ class SchemaChange:
 
 @dataclass(frozen=True, slots=True)
 class ComparedColumn:
-    """A column of both versions: where it stands in each, and the type by which its values are compared."""
+    """A column of both versions: where it stands in each, and the type by which its values are compared.
+
+    Its name is that of the new version; in the old one it may have had other capitals.
+    """
 
     name: str
+    was: str
     old: int
     new: int
     type: KsqlType
@@ -136,10 +143,14 @@ class Side:
         files = ", ".join(sql_text(path) for path in self.paths)
         return f"(SELECT true AS here, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
 
-    def struct(self, alias: str, columns: Sequence[Column]) -> str:
-        """Give a STRUCT of some of the shown columns."""
+    def struct(self, alias: str, columns: Sequence[Column], *, labels: Sequence[str] | None = None) -> str:
+        """Give a STRUCT of some of the shown columns, its fields named as they are, or by `labels`."""
         own = {self.shown_name(column.name): f"{alias}.c{at}" for at, column in enumerate(self.schema)}
-        listed = [f"{sql_text(column.name)}: {self._as_shown(own, column)}" for column in columns]
+        names = labels or [column.name for column in columns]
+        listed = [
+            f"{sql_text(name)}: {self._as_shown(own, column)}"
+            for name, column in zip(names, columns, strict=True)
+        ]
         return f"{{{', '.join(listed)}}}"
 
     def aligned(self) -> Side:
@@ -162,24 +173,26 @@ def compare(old: Schema, new: Schema) -> Comparison:
         SchemaChangeError: Their keys are not the same.
     """
     _check_keys(old, new)
-    places = {column.name: (at, column.type) for at, column in enumerate(new)}
-    changes = [
-        change
-        for column in old
-        if (change := _change(column.name, column.type, places.get(column.name, (0, None))[1]))
-    ]
-    known = set(old.names)
-    changes += [
-        SchemaChange(column.name, "added", None, column.type.text) for column in new if column.name not in known
-    ]
+    places = {column.name.casefold(): (at, column) for at, column in enumerate(new)}
+    changes: list[SchemaChange] = []
     both = []
     for at, column in enumerate(old):
-        if column.name in places:
-            there, kind = places[column.name]
-            common = shared(column.type, kind)
-            if common is not None:
-                compared = ComparedColumn(column.name, at, there, common, alike=column.type == kind)
-                both.append((column.key, compared))
+        there, found = places.get(column.name.casefold(), (0, None))
+        if found is not None and found.name != column.name:
+            changes.append(SchemaChange(found.name, "renamed", column.name, found.name))
+        name = found.name if found else column.name
+        if (change := _change(name, column.type, found.type if found else None)) is not None:
+            changes.append(change)
+        common = shared(column.type, found.type) if found else None
+        if found is not None and common is not None:
+            alike = column.type == found.type
+            both.append((column.key, ComparedColumn(name, column.name, at, there, common, alike=alike)))
+    known = {column.name.casefold() for column in old}
+    changes += [
+        SchemaChange(column.name, "added", None, column.type.text)
+        for column in new
+        if column.name.casefold() not in known
+    ]
     return Comparison(
         key=tuple(compared for key, compared in both if key),
         values=tuple(compared for key, compared in both if not key),
@@ -205,9 +218,13 @@ def changes_sql(old: Side, new: Side, compared: Comparison) -> str:
     met = " AND ".join(
         f"{before} IS NOT DISTINCT FROM {after}" for column in compared.key for before, after in column.pairs
     )
+    labels = [new.shown_name(column.name) for column in compared.key]
     old_key, new_key = (
-        side.struct(alias, [side.shown_column(column.name) for column in compared.key])
-        for side, alias in ((old, "o"), (new, "n"))
+        side.struct(alias, [side.shown_column(name) for name in names], labels=labels)
+        for side, alias, names in (
+            (old, "o", [column.was for column in compared.key]),
+            (new, "n", [column.name for column in compared.key]),
+        )
     )
     named = [(new.shown_name(column.name), column.differs) for column in compared.values]
     differing = ", ".join(f"CASE WHEN {differs} THEN {sql_text(name)} END" for name, differs in named)
@@ -225,7 +242,7 @@ def changes_sql(old: Side, new: Side, compared: Comparison) -> str:
 
 
 def _key(schema: Schema) -> dict[str, KsqlType]:
-    return {column.name: column.type for column in schema if column.key}
+    return {column.name.casefold(): column.type for column in schema if column.key}
 
 
 def _check_keys(old: Schema, new: Schema) -> None:
@@ -237,7 +254,8 @@ def _check_keys(old: Schema, new: Schema) -> None:
         )
     if not same_key(old, new):
         before, after = (
-            ", ".join(f"{name} {kind.text}" for name, kind in _key(side).items()) for side in (old, new)
+            ", ".join(f"{column.name} {column.type.text}" for column in side if column.key)
+            for side in (old, new)
         )
         raise SchemaChangeError(
             f"the key was {before} and is {after} now, so no row of one can be found in the other",

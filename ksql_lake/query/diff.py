@@ -239,12 +239,10 @@ def _side(lake: FeedLake, state: FeedState, version: str) -> Side:
 
 
 def _arrow(old: Schema, new: Schema) -> pa.Schema:
-    types = {column.name: column.type for column in new}
-    keys = [
-        Column(column.name, widened(column.type, types[column.name]) or column.type)
-        for column in old
-        if column.key
-    ]
+    # In the order of the old version, under the names of the new one.
+    found = {column.name.casefold(): column for column in new}
+    pairs = [(column, found[column.name.casefold()]) for column in old if column.key]
+    keys = [Column(now.name, widened(column.type, now.type) or column.type) for column, now in pairs]
     return pa.schema(
         [
             pa.field("op", pa.string()),

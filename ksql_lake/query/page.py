@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake
+from ksql_lake.markdown import block, code
 from ksql_lake.quantities import count_text
 from ksql_lake.query.sample import sample
 from ksql_lake.query.snippet import duckdb_snippet
@@ -23,8 +24,9 @@ FOLDED = 1000
 def description(lake: FeedLake) -> str:
     """Give the feed's own words, what its partitions are, and the SQL that reads it."""
     feed = lake.feed
-    said = feed.description.rstrip(".") or f"The ksqlDB {feed.kind} `{feed.source}` as Parquet"
-    return f"{said}.\n\n{_about(feed)}\n\nIn DuckDB, without anything of ours:\n\n{_sql(duckdb_snippet(lake))}"
+    said = feed.description.rstrip(".") or f"The ksqlDB {feed.kind} {code(feed.source)} as Parquet"
+    sql = block(duckdb_snippet(lake), "sql")
+    return f"{said}.\n\n{_about(feed)}\n\nIn DuckDB, without anything of ours:\n\n{sql}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +55,17 @@ def partition_page(lake: FeedLake, partition: str) -> PartitionPage:
 def _about(feed: Feed) -> str:
     if not isinstance(feed, StreamFeed):
         return (
-            f"Each version is the whole table `{feed.source}` at one moment; the newest "
+            f"Each version is the whole table {code(feed.source)} at one moment; the newest "
             f"{count_text(feed.retention, 'version')} are kept. Only the open version, the last key, can be "
             "materialized."
         )
     identity = {
         "row": "the lake does not hold",
-        "key": f"whose {' and '.join(f'`{name}`' for name in feed.identity.columns)} the lake does not hold",
+        "key": f"whose {' and '.join(map(code, feed.identity.columns))} the lake does not hold",
         "offset": "whose Kafka offset the lake does not hold",
     }[feed.identity.by]
     return (
-        f"Each partition is a day in {feed.timezone}, by `{feed.event_time}`, of the stream `{feed.source}`. "
+        f"Each partition is a day in {feed.timezone}, by {code(feed.event_time)}, of the stream "
+        f"{code(feed.source)}. "
         f"Materializing a day again adds the rows {identity}, and deletes nothing."
     )
-
-
-def _sql(text: str) -> str:
-    return f"```sql\n{text}\n```"

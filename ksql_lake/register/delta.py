@@ -15,11 +15,14 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
@@ -34,6 +37,7 @@ READ_ONLY = "ksqlLakeReadOnly"
 CHECKPOINT_EVERY = 100
 """Entries of the log between two checkpoints, which spare readers the entries before them."""
 _LINK = "data"
+_TIME = "ROWTIME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     if known is None or json.loads(known.columns) != json.loads(columns):
         actions.append(_table(wanted, columns, known.id if known else str(uuid.uuid4())))
     actions += [_remove(path, before[path]) for path in removed]
-    actions += [_add(path, files[path], wanted.partition_columns.names) for path in added]
+    for path in added:
+        footer = pq.read_metadata(storage.uri(wanted.layout.data(files[path].path)))
+        actions.append(_add(path, files[path], wanted.partition_columns.names, _statistics(footer)))
     version = known.version + 1 if known else 0
     _commit(storage, folder, version, actions)
     if version and version % CHECKPOINT_EVERY == 0:
@@ -91,8 +97,13 @@ def _read(root: Path) -> _Held | None:
     """Read the log; None when it cannot be read, so that it is written anew."""
     try:
         table = DeltaTable(root.as_uri())
-        actions = pa.table(table.get_add_actions())
+        actions = pa.table(table.get_add_actions(flatten=True))
     except DeltaError:
+        return None
+    low = f"min.{_TIME}"
+    timed = low in actions.column_names and not actions.column(low).null_count
+    if _TIME in {field.name for field in table.schema().fields} and actions.num_rows and not timed:
+        # Of a release that told no times: beside files of which they are told, delta-rs would skip these.
         return None
     paths, sizes = actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist()
     return _Held(
@@ -166,13 +177,14 @@ def _table(wanted: Contents, columns: str, identity: str) -> dict[str, Any]:
             "format": {"provider": "parquet", "options": {}},
             "schemaString": columns,
             "partitionColumns": wanted.partition_columns.names,
-            "configuration": {},
+            # Of all others nothing is told; delta-rs would take that for values no filter fits.
+            "configuration": {"delta.dataSkippingStatsColumns": _TIME} if _TIME in wanted.schema.names else {},
             "createdTime": _now(),
         }
     }
 
 
-def _add(path: str, file: IndexedFile, names: list[str]) -> dict[str, Any]:
+def _add(path: str, file: IndexedFile, names: list[str], statistics: dict[str, Any]) -> dict[str, Any]:
     return {
         "add": {
             "path": path,
@@ -180,9 +192,36 @@ def _add(path: str, file: IndexedFile, names: list[str]) -> dict[str, Any]:
             "size": file.bytes,
             "modificationTime": file.committed_at,
             "dataChange": True,
-            "stats": json.dumps({"numRecords": file.records}),
+            "stats": json.dumps(statistics),
         }
     }
+
+
+def _statistics(footer: pq.FileMetaData) -> dict[str, Any]:
+    """Give what the log says of a file's rows: how many, and for a stream from when to when.
+
+    Of no other column, and the table's configuration says so: where a file has no smallest value (all are NULL,
+    one is NaN, the column came later), delta-rs thinks that no filter fits. ROWTIME always has one.
+    """
+    told: dict[str, Any] = {"numRecords": footer.num_rows}
+    names = [footer.schema.column(at).path for at in range(footer.num_columns)]
+    if _TIME not in names or not footer.num_row_groups:
+        return told
+    at = names.index(_TIME)
+    found = [footer.row_group(group).column(at).statistics for group in range(footer.num_row_groups)]
+    low, high = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    if all(each is not None and each.has_min_max for each in found):
+        with suppress(OverflowError, ValueError):  # a year that Python does not know
+            low, high = min(each.min for each in found), max(each.max for each in found)
+    return told | {
+        "minValues": {_TIME: _moment(low)},
+        "maxValues": {_TIME: _moment(high)},
+        "nullCount": {_TIME: 0},
+    }
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _remove(path: str, size: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ksql_lake import quantities
+from ksql_lake import markdown, quantities
 from ksql_lake.report import wording
 from ksql_lake.report.attention import attention
 from ksql_lake.report.feed_model import FeedReport, evidence_text
@@ -138,15 +138,10 @@ def _environment() -> Environment:
         "ranges": wording.ranges_text,
         "evidence": evidence_text,
         "image": _image,
-        "cell": _markdown_cell,
+        "cell": markdown.plain,
     }
     return found
 
 
 def _image(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.strip().encode()).decode()
-
-
-def _markdown_cell(text: object) -> str:
-    escaped = str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-    return escaped.replace("_", "\\_").replace("*", "\\*").replace("`", "\\`")

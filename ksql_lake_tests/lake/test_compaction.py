@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor import Problem, Remedy
+from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.statistics import NanColumns
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import EVENTS, event, held_rows, land_rows, stream_feed
 
@@ -104,3 +108,36 @@ def test_a_damaged_file_is_never_merged(tmp_path: Path) -> None:
         list(lake.feed(feed).compact(now=LATER))
 
     assert len(files(lake)) == 2
+
+
+def test_files_whose_statistics_leave_nan_out_are_found_and_written_anew(tmp_path: Path) -> None:
+    """Doctor names a file of an older release, `compact` with `nan` writes it anew; the rows stay the same."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    schema = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `D` DOUBLE")
+    rows = [
+        {"ROWTIME": event(number, day=day)["ROWTIME"], "ID": number, "D": math.nan if number == 2 else number}
+        for day in range(2)
+        for number in range(4)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        # As a release wrote it that did not look for NaN.
+        patch.setattr(NanColumns, "add", lambda *_: None)
+        patch.setattr(NanColumns, "note", {})
+        land_rows(lake, feed, rows, schema=schema)
+    before = held_rows(lake, feed)
+    found = examine(lake.storage, lake.feed(feed).layout)
+    assert {(finding.problem, finding.remedy) for finding in found.findings} == {
+        (Problem.NAN_LEFT_OUT, Remedy.MANUAL)
+    }
+    assert len(found.findings) == 2
+    assert "filters on D miss rows" in found.findings[0].detail
+
+    assert list(lake.feed(feed).compact()) == []
+    assert lake.feed(feed).plan_compaction(nan=True).days == ("2025-01-15", "2025-01-16")
+    done = list(lake.feed(feed).compact(nan=True))
+
+    assert [(day.files_before, day.files_after) for day in done] == [(1, 1), (1, 1)]
+    assert held_rows(lake, feed) == before
+    assert examine(lake.storage, lake.feed(feed).layout).sound
+    assert lake.feed(feed).relation().filter("isnan(D)").aggregate("count(*)").fetchall() == [(2,)]
+    assert list(lake.feed(feed).compact(nan=True)) == []

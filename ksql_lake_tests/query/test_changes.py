@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.query.connection import create_views
+from ksql_lake.query.diff import diff_versions
 from ksql_lake.query.view import Committed
 from ksql_lake.query.views import lake_views
 from ksql_lake.schema import arrow_schema, parse_schema
@@ -181,3 +182,31 @@ def test_streams_and_tables_without_a_key_have_no_such_views(tmp_path: Path) -> 
     assert "users_versions" in names
     assert not {"users_changes", "users_history"} & set(names)
     assert [view.name for view in lake_views(Committed.of(lake.feed(stream_feed())))] == ["events"]
+
+
+def test_a_name_with_other_capitals_is_the_same_column(tmp_path: Path) -> None:
+    """Diff, changes and history agree: a key or a value whose name changed its capitals did not change."""
+    lake = Lake(tmp_path)
+    land(lake, 1, ("`ID` BIGINT KEY, `NAME` STRING", [{"ID": 1, "NAME": "a"}, {"ID": 2, "NAME": "b"}]))
+    land(lake, 2, ("`id` BIGINT KEY, `Name` STRING", [{"id": 1, "Name": "a"}, {"id": 2, "Name": "c"}]))
+
+    with diff_versions(lake.feed(FEED), "v1", "v2") as found:
+        told = found.to_arrow().to_pylist()
+        assert [change.text for change in found.schema_changes] == [
+            "ID is spelled id now",
+            "NAME is spelled Name now",
+        ]
+    assert [(row["op"], row["key"], row["changed"]) for row in told] == [("update", {"id": 2}, ["Name"])]
+    assert (told[0]["before"], told[0]["after"]) == ({"ID": 2, "NAME": "b"}, {"id": 2, "Name": "c"})
+    connection = views(lake)
+    changes = (
+        connection.sql("SELECT version, op, key, changed, after FROM users_changes")
+        .to_arrow_table()
+        .to_pylist()
+    )
+    assert [(row["version"], row["op"], row["changed"]) for row in changes] == [("v2", "update", ["NAME"])]
+    assert changes[0]["after"] == {"ID": 2, "NAME": "c"}
+    history = connection.sql(
+        "SELECT ID, NAME, from_version, to_version FROM users_history ORDER BY ALL"
+    ).fetchall()
+    assert history == [(1, "a", "v1", None), (2, "b", "v1", "v2"), (2, "c", "v2", None)]

@@ -26,7 +26,8 @@ from ksql_lake.lake.footer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.metadata import encode_summary
-from ksql_lake.lake.state import FeedState
+from ksql_lake.lake.state import FeedState, decode_checkpoint
+from ksql_lake.lake.statistics import misleading_columns
 from ksql_lake.lake.storage import Storage
 
 
@@ -194,8 +195,14 @@ def _content(
             if parquet.metadata.num_rows != entry.records or facts.get("feed") != layout.name:
                 detail = f"{parquet.metadata.num_rows} rows of feed {facts.get('feed')}"
                 yield Finding(Problem.FOOTER_DIFFERS, key, f"{detail}; manifest: {entry.records}", number)
-            elif layout.kind == "stream" and contents:
-                yield from _outside(parquet, facts, entry, key)
+            elif contents:
+                if layout.kind == "stream":
+                    yield from _outside(parquet, facts, entry, key)
+                if misleading := misleading_columns(parquet):
+                    detail = (
+                        f"filters on {', '.join(misleading)} miss rows: its statistics are an older release's"
+                    )
+                    yield Finding(Problem.NAN_LEFT_OUT, key, detail, number)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # the operating system's word; Arrow's own errors carry no number

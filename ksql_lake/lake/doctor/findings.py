@@ -22,6 +22,7 @@ class Problem(StrEnum):
     FILE_NOT_REMOVED = "file not removed"
     FOOTER_DIFFERS = "footer differs"
     ROW_OUTSIDE_DAY = "row outside its day"
+    NAN_LEFT_OUT = "NaN left out"
     SUMMARY_STALE = "summary stale"
     CHECKPOINT_DAMAGED = "checkpoint damaged"
     STAGING_LEFT = "staging left over"
@@ -55,6 +56,7 @@ REMEDIES: dict[Problem, Remedy] = {
     Problem.FILE_NOT_REMOVED: Remedy.REPAIR,
     Problem.FOOTER_DIFFERS: Remedy.MANUAL,
     Problem.ROW_OUTSIDE_DAY: Remedy.MANUAL,
+    Problem.NAN_LEFT_OUT: Remedy.MANUAL,
     Problem.SUMMARY_STALE: Remedy.REPAIR,
     Problem.CHECKPOINT_DAMAGED: Remedy.REPAIR,
     Problem.STAGING_LEFT: Remedy.REPAIR,
@@ -75,6 +77,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",
     Problem.FOOTER_DIFFERS: "none; please report this",
     Problem.ROW_OUTSIDE_DAY: "none; was the feed's time zone or event time changed?",
+    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan writes it anew; of a table the next version is right",
     Problem.SUMMARY_STALE: "write it anew",
     Problem.CHECKPOINT_DAMAGED: "write it anew",
     Problem.STAGING_LEFT: "remove it; nothing in it was committed",

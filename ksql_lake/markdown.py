@@ -1,0 +1,36 @@
+"""Texts of others within Markdown: shown as they are, never taken for an image, a link or the end of a block.
+
+Pure. It refuses to keep line breaks outside of fenced blocks.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|~:.@$-]|^>")
+
+
+def plain(text: object) -> str:
+    """Give a text on one line in which every character stands for itself; addresses are no links either."""
+    line = " ".join(str(text).split())
+    marked = _MARKUP.sub(lambda found: f"\\{found.group()}", line)
+    return marked.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def code(text: str) -> str:
+    """Give a code span that holds a text on one line, whatever back-quotes are in it."""
+    line = " ".join(text.split()) or " "
+    fence = "`" * (_longest(line) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def block(text: str, language: str = "") -> str:
+    """Give a fenced block of code that a text cannot end."""
+    fence = "`" * max(3, _longest(text) + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
+
+
+def _longest(text: str) -> int:
+    """The most back-quotes in a row."""
+    return max((len(run) for run in re.findall("`+", text)), default=0)
