@@ -5,24 +5,25 @@ Keys of the KAFKA format are their values' big-endian bytes; those of other form
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ksql_lake.devserver.columns import Source, SourceColumn, literal, quoted
 from ksql_lake.schema import KsqlType, Primitive
 
 _SEED = 0x9747B28C
+_MASK = 0xFFFFFFFF
 _FACTOR = np.uint32(0x5BD1E995)
 _POSITIVE = np.uint32(0x7FFFFFFF)
 _NUMBERS = {
-    Primitive.INTEGER: ("INTEGER", ">i4"),
-    Primitive.BIGINT: ("BIGINT", ">i8"),
-    Primitive.DOUBLE: ("DOUBLE", ">f8"),
+    Primitive.INTEGER: ("INTEGER", ">i"),
+    Primitive.BIGINT: ("BIGINT", ">q"),
+    Primitive.DOUBLE: ("DOUBLE", ">d"),
 }
 
 
@@ -33,7 +34,7 @@ def murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
         keys: One key a row, shape (keys, bytes).
     """
     count, length = keys.shape
-    hashes = np.full(count, (_SEED ^ length) & 0xFFFFFFFF, np.uint32)
+    hashes = np.full(count, (_SEED ^ length) & _MASK, np.uint32)
     words = length // 4
     for place in range(words):
         word = np.ascontiguousarray(keys[:, 4 * place : 4 * place + 4]).view("<u4")[:, 0].astype(np.uint32)
@@ -52,51 +53,62 @@ def murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     return hashes & _POSITIVE
 
 
-def hash_texts(texts: pa.Array) -> npt.NDArray[np.int32]:
-    """The positive hashes of the texts' UTF-8 bytes; those of nulls mean nothing."""
-    column = texts.cast(pa.large_binary())
-    offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
-    data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
-    lengths = np.diff(offsets)
-    hashes = np.zeros(len(column), np.int32)
-    for length in np.unique(lengths):
-        chosen = np.flatnonzero(lengths == length)
-        places = offsets[chosen][:, None] + np.arange(length)
-        hashes[chosen] = murmur2(data[places]).astype(np.int32)
+def hash_of(key: bytes) -> int:
+    """The positive hash of one key, without the cost of an array."""
+    result = (_SEED ^ len(key)) & _MASK
+    whole = len(key) // 4 * 4
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * 0x5BD1E995 & _MASK
+        result = (result * 0x5BD1E995 & _MASK) ^ ((word ^ word >> 24) * 0x5BD1E995 & _MASK)
+    for place in range(len(key) - 1, whole - 1, -1):
+        result ^= key[place] << 8 * (place - whole)
+    if len(key) > whole:
+        result = result * 0x5BD1E995 & _MASK
+    result = (result ^ result >> 13) * 0x5BD1E995 & _MASK
+    return (result ^ result >> 15) & 0x7FFFFFFF
+
+
+def hashes_of(keys: Sequence[bytes | None]) -> list[int | None]:
+    """The positive hashes of many keys, those of one length at once; a missing key has none."""
+    hashes: list[int | None] = [None] * len(keys)
+    places: dict[int, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key is not None:
+            places.setdefault(len(key), []).append(place)
+    for length, chosen in places.items():
+        joined = b"".join(keys[place] or b"" for place in chosen)
+        found = murmur2(np.frombuffer(joined, np.uint8).reshape(len(chosen), length)).tolist()
+        for place, value in zip(chosen, found, strict=True):
+            hashes[place] = value
     return hashes
 
 
 def install(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a database the functions that `partition_hash` calls."""
+    """Give a database the functions that `partition_hash` and `key_hashes` call.
 
-    def of_text(texts: pa.ChunkedArray | pa.Array) -> pa.Array:
-        return pa.array(hash_texts(_whole(texts)), mask=_nulls(texts))
-
-    _define(connection, "kafka_hash_text", of_text, "VARCHAR")
-    for name, form in _NUMBERS.values():
-        _define(connection, f"kafka_hash_{name.lower()}", _of_numbers(form), name)
-
-
-def _define(connection: duckdb.DuckDBPyConnection, name: str, function: Any, takes: str) -> None:
-    arrow: Any = "arrow"
-    connection.create_function(name, function, [takes], "INTEGER", type=arrow)
+    Those over Arrow would be shorter and make DuckDB import pandas, which takes longer than all the hashing.
+    """
+    forms: dict[str, tuple[str, Callable[[Any], bytes]]] = {"text": ("VARCHAR", str.encode)}
+    forms |= {name.lower(): (name, _packer(form)) for name, form in _NUMBERS.values()}
+    for name, (kind, packed) in forms.items():
+        _define(connection, f"kafka_hash_{name}", _of_one(packed), kind, "INTEGER")
+        _define(connection, f"kafka_hashes_{name}", _of_many(packed), f"{kind}[]", "INTEGER[]")
 
 
-def _of_numbers(form: str) -> Callable[[pa.ChunkedArray], pa.Array]:
-    def hashed(numbers: pa.ChunkedArray) -> pa.Array:
-        values = np.asarray(_whole(numbers).fill_null(0)).astype(form)
-        keys = values.view(np.uint8).reshape(len(values), -1)
-        return pa.array(murmur2(keys).astype(np.int32), mask=_nulls(numbers))
-
-    return hashed
+def _packer(form: str) -> Callable[[Any], bytes]:
+    return struct.Struct(form).pack
 
 
-def _whole(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+def _of_one(packed: Callable[[Any], bytes]) -> Callable[[Any], int]:
+    return lambda key: hash_of(packed(key))
 
 
-def _nulls(values: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(_whole(values).is_null())
+def _of_many(packed: Callable[[Any], bytes]) -> Callable[[Any], list[int | None]]:
+    return lambda keys: hashes_of([None if key is None else packed(key) for key in keys])
+
+
+def _define(connection: duckdb.DuckDBPyConnection, name: str, function: Any, takes: str, gives: str) -> None:
+    connection.create_function(name, function, [takes], gives)
 
 
 def partition_hash(parts: Sequence[tuple[str, KsqlType, str]], key_format: str) -> str:
@@ -118,8 +130,17 @@ def partition_hash(parts: Sequence[tuple[str, KsqlType, str]], key_format: str) 
 
 
 def key_hash(source: Source) -> str | None:
-    """The expression for the hash of a source's own key; None for a source without one."""
+    """The expression for the hash of a row's key; None for a source without one."""
     return partition_hash([_part(item) for item in source.keys], source.key_format) if source.keys else None
+
+
+def key_hashes(source: Source) -> str | None:
+    """The aggregate for the hashes of a source's keys, in order of arrival; None for a source without one."""
+    hashed = key_hash(source)
+    if hashed is None:
+        return None
+    function, _, key = hashed.partition("(")
+    return f"{function.replace('hash', 'hashes')}(list({key.removesuffix(')')} ORDER BY __SEQ))"
 
 
 def _part(item: SourceColumn) -> tuple[str, KsqlType, str]:

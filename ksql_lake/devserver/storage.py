@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 
 from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, SourceColumn, quoted, stored_type
-from ksql_lake.devserver.partitioner import key_hash
+from ksql_lake.devserver.partitioner import key_hashes
 
 LIVE = "NOT __DEAD AND NOT __TOMBSTONE"
 
@@ -125,9 +125,11 @@ def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) ->
 def _places(source: Source, keys: list[str]) -> str:
     """The query for partition, offset and (tables) __DEAD of each arrival, in order of arrival."""
     count = source.partitions
-    hashed = key_hash(source)
     # Records without a key go round, as a producer without a partitioner of its own sends them.
-    chosen = f"coalesce({hashed}, __SEQ) % {count}" if hashed else f"__SEQ % {count}"
+    hashes, chosen, hashed = key_hashes(source), f"__SEQ % {count}", "arrivals"
+    if hashes is not None:
+        chosen = f"coalesce(__HASH, __SEQ) % {count}"
+        hashed = f"arrivals POSITIONAL JOIN (SELECT unnest({hashes}) AS __HASH FROM arrivals) AS hashes"
     dead = ""
     if source.kind == "TABLE":
         dead = f", row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY __SEQ DESC) > 1 AS __DEAD"
@@ -135,7 +137,7 @@ def _places(source: Source, keys: list[str]) -> str:
         "SELECT placed.ROWPARTITION, "
         f"row_number() OVER (PARTITION BY placed.ROWPARTITION ORDER BY __SEQ) - 1 + {_next(source)} "
         f"AS ROWOFFSET{dead} "
-        f"FROM (SELECT *, coalesce(given, ({chosen})::INTEGER) AS ROWPARTITION FROM arrivals) AS placed "
+        f"FROM (SELECT *, coalesce(given, ({chosen})::INTEGER) AS ROWPARTITION FROM {hashed}) AS placed "
         "ORDER BY __SEQ"
     )
 
