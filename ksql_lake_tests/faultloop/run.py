@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -33,6 +34,7 @@ class Figures:
         landed: Rounds in which at least one feed landed.
         errors: How often a feed failed, by the error's type.
         hits: How often each hit and each switch came.
+        last_error: What each feed failed with last.
     """
 
     rounds: int = 0
@@ -42,6 +44,7 @@ class Figures:
     findings: list[str] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
+    last_error: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The figures as text."""
@@ -113,11 +116,13 @@ class FaultLoop:
     def _export(
         self, urls: list[str], before: tuple[set[int], dict[str, dict[str, int]]], truth: Truth
     ) -> None:
-        """Export every feed once and look at what each has landed."""
-        done = [feed for feed in self._feeds if self._exported(feed, urls)]
-        self.figures.landed += bool(done)
-        for feed in done:
-            self._judge(feed, before, truth)
+        """Export every feed once, all at the same time, and look at what each has landed."""
+        with ThreadPoolExecutor(len(self._feeds)) as pool:
+            landed = list(pool.map(lambda feed: self._exported(feed, urls), self._feeds))
+        self.figures.landed += any(landed)
+        for feed, done in zip(self._feeds, landed, strict=True):
+            if done:
+                self._judge(feed, before, truth)
 
     def _exported(self, feed: Feed, urls: list[str]) -> bool:
         try:
@@ -125,6 +130,7 @@ class FaultLoop:
                 export_feed(feed, client, Lake(self._root / "lake"))
         except KsqlLakeError as error:
             self.figures.errors[f"{feed.name}: {type(error).__name__}"] += 1
+            self.figures.last_error[feed.name] = str(error)
             return False
         return True
 
@@ -164,6 +170,7 @@ class FaultLoop:
         missing = [feed for feed in missing if not self._exported(feed, cluster.urls)]
         for feed in self._feeds:
             if feed in missing:
-                self.figures.findings.append(f"{feed.name} does not land although the faults have stopped")
+                why = self.figures.last_error[feed.name]
+                self.figures.findings.append(f"{feed.name} does not land although the faults stopped: {why}")
             else:
                 self._judge(feed, before, truth)
