@@ -257,17 +257,16 @@ class QueryAnswer:
     async def _pushed(self, body: Body) -> AsyncGenerator[RowBatch, None]:
         source = self.query.plan.source
         since = 0 if self.earliest else source.rows
-        held: dict[int, int] = {}
         while not self.query.over:
             self.query.arrived.clear()
             until = source.rows
             if self._commits:
-                before, held = held, await self._stable(until)
+                before, held = self.query.held, await self._stable(until)
                 for part in self._newly_committed((since, until), before, held):
                     async with aclosing(part) as batches:
                         async for batch in batches:
                             yield batch
-                self.query.position = until
+                self.query.position, self.query.held = until, held
                 if until > since or before != held:
                     since = until
                     continue

@@ -13,6 +13,7 @@ from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.columns import Source, quoted
 from ksql_lake.devserver.persistent import PersistentQuery, regrouped_ends
 from ksql_lake.devserver.running import RunningQuery
+from ksql_lake.devserver.transactions import not_aborted, reads_committed
 
 Entity = dict[str, Any]
 
@@ -66,20 +67,27 @@ def persistent_places(query: PersistentQuery, catalog: Catalog) -> list[TopicPla
 
 
 def push_places(query: RunningQuery, catalog: Catalog) -> list[TopicPlaces]:
-    """Where a running push query stands in its source's topic."""
+    """Where a running push query stands in its source's topic.
+
+    Markers of transactions count as read with the record before them; a partition without a record for this
+    reader has no place.
+    """
     source = query.plan.source
+    readable = not_aborted(source) if reads_committed(query.properties) else "TRUE"
     with catalog.lock:
-        handed_out = dict(
-            catalog.database.execute(
-                f"SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM {quoted(source.storage)} WHERE __SEQ < ? "
-                "GROUP BY ALL",
-                [query.position],
-            ).fetchall()
-        )
-        places = [
-            Place(number, source.starts.get(number, 0), source.ends.get(number, 0), handed_out.get(number, 0))
-            for number in _partitions(source)
-        ]
+        read = catalog.database.execute(
+            f"SELECT ROWPARTITION, max(ROWOFFSET) FILTER (__SEQ < ?) + 1, count(*) FILTER (__SEQ >= ?) "
+            f"FROM {quoted(source.storage)} WHERE {readable} GROUP BY ALL",
+            [query.position, query.position],
+        ).fetchall()
+        places = []
+        handed_out = {number: (place or 0, unread) for number, place, unread in read}
+        for number in _partitions(source):
+            end = source.ends.get(number, 0)
+            place, unread = handed_out.get(number, (0, 0))
+            consumed = end if place and not unread else place
+            consumed = min(consumed, query.held.get(number, consumed))
+            places.append(Place(number, source.starts.get(number, 0), end, consumed))
     return [TopicPlaces(source.topic, 0, tuple(places))]
 
 

@@ -14,10 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
+from ksql_lake.devserver import door
 from ksql_lake.errors import ConfigError
 
 STOP_SECONDS = 10
@@ -101,6 +102,18 @@ class DevServer:
         self._process.kill()
         self._process.wait()
 
+    def append(self, source: str, *rows: Mapping[str, Any], transaction: str | None = None) -> int:
+        """Append rows to a source; returns how many. See `door.append`."""
+        return door.append(self.url, source, rows, transaction=transaction)
+
+    def end_transaction(self, source: str, transaction: str, *, commit: bool) -> None:
+        """Commit or abort a transaction. See `door.end_transaction`."""
+        door.end_transaction(self.url, source, transaction, commit=commit)
+
+    def set_faults(self, *faults: Mapping[str, Any]) -> None:
+        """Replace all switches; without arguments all are off."""
+        door.set_faults(self.url, faults)
+
     def tell(self, line: str) -> str:
         """Send a line to its standard input; returns the line it answers with."""
         if self._process.stdin is None or self._process.stdout is None:
@@ -170,6 +183,19 @@ class DevCluster:
     def log(self) -> str:
         """What all its processes wrote to their standard error so far."""
         return self._parent.log
+
+    def append(self, source: str, *rows: Mapping[str, Any], transaction: str | None = None) -> int:
+        """Append rows to a source; returns how many. See `door.append`."""
+        return door.append(self.urls[0], source, rows, transaction=transaction)
+
+    def end_transaction(self, source: str, transaction: str, *, commit: bool) -> None:
+        """Commit or abort a transaction. See `door.end_transaction`."""
+        door.end_transaction(self.urls[0], source, transaction, commit=commit)
+
+    def set_faults(self, *faults: Mapping[str, Any], node: int | None = None) -> None:
+        """Replace all switches of one node, or of all; nodes that do not run are an error."""
+        for url in self.urls if node is None else [self.urls[node - 1]]:
+            door.set_faults(url, faults)
 
     def start_node(self, number: int) -> None:
         """Start a node that was stopped or killed; returns when it listens, which is before it is ready."""

@@ -70,6 +70,7 @@ class RunningQuery:
         statement: As the client sent it.
         rows: How many rows were sent so far.
         position: Arrival number up to which a push query has handed out its source's rows; 0 before the first.
+        held: Offsets from which on a push query waits for transactions to end, by partition.
         state: `running`, then `completed`, `stopped`, `gone` (the client left), `failed` or the fault's kind.
         stop: Set by /close-query, TERMINATE and the server's end.
         listed: SHOW QUERIES EXTENDED tells of it.
@@ -89,6 +90,7 @@ class RunningQuery:
     statement: str
     rows: int = 0
     position: int = 0
+    held: dict[int, int] = field(default_factory=dict)
     state: str = "running"
     listed: bool = True
     closable: bool = True

@@ -82,6 +82,11 @@ def _of(source: Source, state: str, *, below: int | None = None) -> str:
     return f"({' OR '.join(spans) or 'FALSE'})"
 
 
+def not_aborted(source: Source) -> str:
+    """The condition for records that no abort took back."""
+    return f"NOT {_of(source, 'aborted')}"
+
+
 def _extent(source: Source, where: str, cursor: duckdb.DuckDBPyConnection) -> list[tuple[int, int]]:
     """Partition and first offset of some records."""
     found = cursor.execute(
@@ -109,7 +114,7 @@ def endless(source: Source, *, committed: bool, cursor: duckdb.DuckDBPyConnectio
         committed: The reader gets committed rows only; else it misses markers only.
         cursor: Any cursor of the server's database.
     """
-    where = f"NOT {_of(source, 'aborted')}" if committed else "TRUE"
+    where = not_aborted(source) if committed else "TRUE"
     readable = {partition for partition, _ in _extent(source, where, cursor)}
     return any(
         last > source.starts.get(partition, 0) and partition not in readable
@@ -125,7 +130,7 @@ def committed(plan: QueryPlan, *, above: Mapping[int, int] | None, below: Mappin
         above: Only partitions in it, from these offsets on; None for all.
         below: In these partitions only up to these offsets.
     """
-    conditions = [f"NOT {_of(plan.source, 'aborted')}"]
+    conditions = [not_aborted(plan.source)]
     conditions += [f"NOT (ROWPARTITION = {number} AND ROWOFFSET >= {last})" for number, last in below.items()]
     if above is not None:
         from_there = [f"(ROWPARTITION = {number} AND ROWOFFSET >= {first})" for number, first in above.items()]
