@@ -33,6 +33,7 @@ from ksql_lake.settings import load_settings
 from ksql_lake_tests.devserver.conversation import PATIENCE, Client
 from ksql_lake_tests.devserver.nodes import SETUP, pull, until
 from ksql_lake_tests.export.orders import (
+    FIRST,
     conclude,
     export,
     fill,
@@ -213,6 +214,15 @@ def test_a_failed_answer_is_asked_again(url: str, tmp_path: Path) -> None:
     done = export(url, tmp_path, table_feed(), attempts=4, sleep=Meanwhile())
 
     assert (done.attempts, done.evidence.level) == (3, "proven")
+    assert held(tmp_path, table_feed()) == keys(KEYS)
+
+
+def test_a_single_node_that_is_named_is_proven_too(url: str, tmp_path: Path) -> None:
+    """KSQLDB_NODES of a service of one node changes how it is asked, and not what is shown."""
+    done = export(url, tmp_path, table_feed(), nodes=url)
+
+    assert done.evidence.level == "proven"
+    assert "each of the 4 partitions was answered by the one of 1 node that holds it" in done.evidence.text
     assert held(tmp_path, table_feed()) == keys(KEYS)
 
 
@@ -504,3 +514,30 @@ def test_a_version_that_lacks_rows_is_found_later(url: str, tmp_path: Path) -> N
     assert (good.equal, good.equal_keys, good.evidence.level) == (True, KEYS, "checked")
     assert (bad.equal, bad.missing, bad.equal_keys) == (False, 2, KEYS - 2)
     assert "2 keys missing in the lake" in bad.text
+
+
+def test_a_version_of_a_windowed_table_is_compared_window_by_window(url: str, tmp_path: Path) -> None:
+    """Keys of several windows are told apart; a window that a version lacks is counted as missing."""
+    client = Client(url)
+    client.ksql(
+        "CREATE STREAM VISITS (K STRING KEY, V BIGINT) WITH (KAFKA_TOPIC='visits', PARTITIONS=2, "
+        "VALUE_FORMAT='JSON');"
+        "CREATE TABLE WINDOWED AS SELECT K, COUNT(*) AS N FROM VISITS WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY K;"
+    )
+    feed = table_feed("WINDOWED")
+    try:
+        fill(url, KEYS, "VISITS")
+        client.append("VISITS", *(order(number, ROWTIME=FIRST + 7_200_000) for number in range(5)))
+        done = export(url, tmp_path, feed)
+        with KsqlClient(load_settings(ksqldb_url=url, quiet_seconds=0.5)) as asked:
+            good = certify_table(feed, None, asked, Lake(tmp_path))
+            (path,) = tmp_path.rglob("*.parquet")
+            table = pq.read_table(path, partitioning=None)
+            pq.write_table(table.slice(0, table.num_rows - 3), path)
+            bad = certify_table(feed, None, asked, Lake(tmp_path))
+    finally:
+        client.ksql("DROP TABLE WINDOWED; DROP STREAM VISITS;")
+
+    assert (done.evidence.level, done.read) == ("proven", KEYS + 5)
+    assert (good.equal, good.equal_keys) == (True, KEYS + 5)
+    assert (bad.missing, bad.equal_keys) == (3, KEYS + 2)
