@@ -170,7 +170,7 @@ def _opened(query: TableQuery, nodes: Nodes, look: Look, built: Built | None, st
                 nodes=1,
             )
         response.close()
-    elif look.reached.clients and len(look.hosts) > 1 and (partitions := _partitions(look)):
+    elif look.reached.clients and (partitions := _partitions(look)):
         parts = Parts(query.statement, look.reached.clients, partitions)
         stack.callback(parts.close)
         parts.open()
@@ -206,7 +206,7 @@ def _parts_evidence(query: TableQuery, nodes: Nodes, look: Look, built: Built, p
     level: EvidenceLevel = built.level
     text = (
         f"each of the {count_text(len(parts.answered), 'partition')} was answered by the one of "
-        f"{count_text(len(look.hosts), 'node')} that holds it; {built.text}"
+        f"{count_text(len(look.reached.clients), 'node')} that holds it; {built.text}"
     )
     if _standby_reads(query.client):
         level = "checked"
@@ -252,8 +252,8 @@ def _why_twice(look: Look) -> str:
     if not look.hosts:
         return "the server does not report its nodes"
     if len(look.hosts) > 1 and not _partitions(look):
-        return "the server does not report the partitions of the table's state"
-    return "the server has no writer that reports its errors"
+        return "the partitions of the table's state are not known"
+    return "the answers came without the writer that reports its errors"
 
 
 def _consumed(look: Look) -> int:
