@@ -20,6 +20,7 @@ from ksql_lake.errors import (
     EvidenceError,
     KsqlLakeError,
     NotBuiltError,
+    NotQueryableError,
     PropertyRefusedError,
     QueryStalledError,
     ServerUnavailableError,
@@ -259,7 +260,7 @@ def test_rows_of_a_lost_session_do_not_land_twice(url: str, tmp_path: Path) -> N
     assert doubled > KEYS
 
     done = export(url, tmp_path / "lake", stream_feed())
-    assert (done.evidence.level, held(tmp_path / "lake", stream_feed())) == ("proven", keys(KEYS))
+    assert (held(tmp_path / "lake", stream_feed()), done.evidence.level) == (keys(KEYS), "proven")
 
     Client(url).faults(
         {"kind": "session_lost", "after_rows": 30, "rows": 20, "source": "ORDERS"},
@@ -295,8 +296,8 @@ def test_a_server_that_was_paused_for_longer_than_the_session_doubles_nothing(tm
         pauser.join()
 
     assert bare > count
-    assert done.evidence.level == "proven"
     assert held(tmp_path, stream_feed()) == keys(count)
+    assert done.evidence.level == "proven"
 
 
 def _pass_session() -> None:
@@ -541,3 +542,30 @@ def test_a_version_of_a_windowed_table_is_compared_window_by_window(url: str, tm
     assert (done.evidence.level, done.read) == ("proven", KEYS + 5)
     assert (good.equal, good.equal_keys) == (True, KEYS + 5)
     assert (bad.missing, bad.equal_keys) == (3, KEYS + 2)
+
+
+# Releases.
+
+
+@pytest.mark.parametrize(
+    ("version", "stream", "table"),
+    [
+        ("7.2.2", "proven", "proven"),
+        ("0.24.0", "checked", "proven"),
+        ("7.1.1", "checked", "checked"),
+        ("7.0.1", None, "checked"),
+    ],
+)
+def test_what_each_release_can_show(tmp_path: Path, version: str, stream: str | None, table: str) -> None:
+    """The table "By release" of docs/completeness.md, for one node; whole each time."""
+    with DevServer.start(arguments=["--server-version", version]) as server:
+        Client(server.url).ksql(SETUP)
+        fill(server.url, KEYS)
+        if stream is None:
+            with pytest.raises(NotQueryableError):
+                export(server.url, tmp_path, stream_feed())
+        else:
+            done = export(server.url, tmp_path, stream_feed())
+            assert (held(tmp_path, stream_feed()), done.evidence.level) == (keys(KEYS), stream)
+        done = export(server.url, tmp_path, table_feed(), sleep=Meanwhile())
+        assert (held(tmp_path, table_feed()), done.evidence.level) == (keys(KEYS), table)

@@ -13,7 +13,7 @@ from ksql_lake.devserver.process import DevCluster
 SIGNALS = ("kill", "stop", "pause", "pause", "none")
 NODES = (1, 2)
 SWITCHES: tuple[dict[str, object], ...] = (
-    {"kind": "failure", "after_rows": 5},
+    {"kind": "failure", "after_rows": 2},
     {"kind": "unrestored"},
     {"kind": "stranger_close", "after_rows": 20},
     {"kind": "session_lost", "after_rows": 40, "rows": 30},
@@ -35,6 +35,10 @@ SWITCHES: tuple[dict[str, object], ...] = (
 )
 
 
+OF_TABLES = ("failure", "unrestored", "forward_lost", "lag", "repartition_lag", "dead_task")
+"""Switches that would be used up by the queries of streams, or are about tables only."""
+
+
 class Hits:
     """Hits a cluster at random.
 
@@ -54,10 +58,17 @@ class Hits:
         names = []
         for url in self._cluster.urls:
             chosen = self._random.sample(self._switches, min(len(self._switches), self._random.randrange(3)))
-            faults = [{**item, "times": self._random.randint(1, 2)} for item in chosen]
+            faults = [self._drawn(item) for item in chosen]
             requests.put(f"{url}/devserver/faults", json=faults, timeout=60).raise_for_status()
             names += [str(item["kind"]) for item in chosen]
         return names
+
+    def _drawn(self, switch: dict[str, object]) -> dict[str, object]:
+        """A switch for some source and some queries."""
+        drawn = {**switch, "times": self._random.randint(1, 2)}
+        if switch["kind"] in OF_TABLES:
+            drawn["source"] = self._random.choice(("TOTALS", "GROUPS"))
+        return drawn
 
     def hit(self) -> str:
         """Hit one node in the middle of an export and bring it back; returns what was done."""

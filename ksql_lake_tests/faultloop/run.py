@@ -97,13 +97,14 @@ class FaultLoop:
         return self.figures
 
     def _round(self, cluster: DevCluster, truth: Truth, hits: Hits) -> None:
+        # Before the rows: a query that is held back keeps what it has read.
+        self.figures.hits.update(hits.flip())
         truth.produce(self._random.randint(20, 200))
         transaction = truth.begin(self._random.randint(1, 20))
         if self._random.random() < 0.8:  # else it stays open for the first seconds of the export
             truth.end(transaction, commit=self._random.random() < 0.5)
             transaction = ""
         before = truth.snapshot()
-        self.figures.hits.update(hits.flip())
         exporter = threading.Thread(target=self._export, args=(cluster.urls, before, truth))
         exporter.start()
         self.figures.hits[hits.hit().split()[0]] += 1

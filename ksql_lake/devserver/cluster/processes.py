@@ -191,7 +191,7 @@ def _arguments(options: Options) -> list[str]:
         arguments += ["--token", options.token]
     if options.memory_limit is not None:
         arguments += ["--memory-limit", options.memory_limit]
-    arguments += ["--row-chunks"] if options.row_chunks else []
+    arguments += [] if options.row_chunks else ["--large-chunks"]
     arguments += ["--lag-reporting"] if options.lag_reporting else []
     return arguments
 
