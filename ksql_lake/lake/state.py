@@ -285,22 +285,6 @@ class _Fold:
         recorded = {"meaning": manifest.meaning, "settings": manifest.settings}
         self._whole |= {name: value for name, value in recorded.items() if value is not None}
 
-    def _look(self, manifest: Manifest, read: ReadFacts) -> None:
-        """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
-        if read.clock == "disputed":
-            for count in manifest.counts:
-                self.looked.setdefault(count.partition, unclosed(count.partition))
-            return
-        now = datetime.fromisoformat(read.read_at)
-        if self.looked and in_the_future(max(self.looked.values()), now):
-            # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
-            for day, read_at in self.looked.items():
-                if in_the_future(read_at, now):
-                    self.looked[day] = unclosed(day)
-                    self.certified.pop(day, None)
-        for count in manifest.counts:
-            self.looked[count.partition] = read.read_at
-
     def _forget_other_clock(self, manifest: Manifest) -> None:
         asked = manifest.read.event_time if manifest.read is not None else ""
         last = FeedState(kind=self._kind, last_read=self._now("last_read"))

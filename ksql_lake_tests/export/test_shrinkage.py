@@ -31,7 +31,7 @@ def held(rows: int) -> FeedState:
     """A lake whose version v1 has so many rows."""
     entry = FileEntry(path="version=v1/a.parquet", partition="v1", staged="a", records=rows, bytes=1, sha256="")
     return FeedState(
-        kind="table", sequence=1, latest_version=1, partitions={"v1": PartitionState(files=[entry])}
+        kind="table", sequence=1, latest_version=1, partitions={"v1": PartitionState(files=(entry,))}
     )
 
 

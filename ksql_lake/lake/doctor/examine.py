@@ -26,7 +26,7 @@ from ksql_lake.lake.footer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.metadata import encode_summary
-from ksql_lake.lake.state import FeedState, decode_checkpoint
+from ksql_lake.lake.state import FeedState
 from ksql_lake.lake.statistics import misleading_columns
 from ksql_lake.lake.storage import Storage
 

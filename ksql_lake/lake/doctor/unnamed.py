@@ -223,13 +223,13 @@ def _fresh(
     keys = [layout.data(path) for path in (*(file.path for file in group), *(file.path for file in others))]
     with storage.local_copies(keys) as paths:
         with pq.ParquetWriter(together, arrow_schema(schema)) as writer:
-            for key in keys[: len(group)]:
-                with pq.ParquetFile(paths[key]) as parquet:
+            for path in keys[: len(group)]:
+                with pq.ParquetFile(paths[path]) as parquet:
                     for batch in parquet.iter_batches():
                         writer.write_batch(batch.cast(arrow_schema(schema)))
         held = tuple(
-            Held(paths[key], state.shape(file), state.form(file))
-            for key, file in zip(keys[len(group) :], others, strict=True)
+            Held(paths[path], state.shape(file), state.form(file))
+            for path, file in zip(keys[len(group) :], others, strict=True)
         )
         records = sum(file.records for file in group)
         candidate = Candidate(partition, str(together), records, held, group[0].form)
