@@ -48,7 +48,8 @@ def test_the_server_can_send_everything_while_nobody_reads(
     """Far more than sockets and memory hold: a reader that pauses as long as it likes is never waited for."""
     everything, last = Reached(), b"]" if kind is QueryKind.PULL_TABLE else b'{"finalMessage":"Limit Reached"}]'
     server.script("/query", chunked(HEADER, *rows(60), WIDE[:-2] + b",\n", last, everything))
-    with make_client(server.url).query(SQL, kind=kind) as response:
+    sql = SQL if kind is QueryKind.PULL_TABLE else "SELECT `A` FROM `T` EMIT CHANGES LIMIT 6001;"
+    with make_client(server.url).query(sql, kind=kind) as response:
         assert everything.sent.wait(PATIENCE)
         assert count(response) == 6001
     assert response.outcome in (Outcome.COMPLETE, Outcome.LIMIT)

@@ -118,7 +118,6 @@ def test_a_stream_is_proven_only_by_the_older_writers_last_word(one: Recording) 
 LATER = {
     "values: stream_topic_deleted": ServerUnavailableError,  # a plain 503: nothing tells it from a start
     "node A, partition that does not exist, no forwarding (lag reporting off)": ServerUnavailableError,
-    "values: time_negative": QueryFailedError,  # one value of one row; the answer had begun
     "tokens: wrong number of partitions": QueryFailedError,
     "C empty body /query": QueryFailedError,
     "0.24.0 session_pull": QueryFailedError,  # this release does not say why
