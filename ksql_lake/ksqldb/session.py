@@ -102,9 +102,9 @@ _told_plain: set[str] = set()
 
 def _check_plain(settings: Settings) -> None:
     """Warn, once per process, of credentials that go over the network in the clear; or refuse to send them."""
-    address = urlsplit(settings.ksqldb_url)
+    plain = settings.ksqldb_url.lower().startswith("http://")
     signed = settings.ksqldb_token is not None or settings.ksqldb_user is not None
-    if not signed or address.scheme != "http" or _is_this_machine(settings.ksqldb_url):
+    if not signed or not plain or _is_this_machine(settings.ksqldb_url):
         return
     if settings.require_tls:
         raise SettingsError(
