@@ -5,22 +5,55 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import duckdb
 import requests
 
-from ksql_lake.export import Days, ExportResult, Progress, export_feed
+from ksql_lake.export import Days, Progress, export_feed
 from ksql_lake.feeds.model import FEED_ADAPTER, Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.lake.manifest import Evidence
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.devserver.conversation import PATIENCE, Client
 
+KEYS = 60
+"""Orders that the common server holds, each with a key of its own."""
 FIRST = 1_736_121_600_000
 """2025-01-06, in epoch ms."""
 DAYS = Days(date(2025, 1, 6), date(2025, 1, 9))
+
+
+class Meanwhile:
+    """Stands for `sleep`: does something the n-th time that the product waits, and waits for nothing itself."""
+
+    def __init__(self, action: Callable[[], object] = lambda: None, *, at: int = 1) -> None:
+        self.waits = 0
+        self._action, self._at = action, at
+
+    def __call__(self, _seconds: float) -> None:
+        """Count the wait."""
+        self.waits += 1
+        if self.waits == self._at:
+            self._action()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export said.
+
+    Attributes:
+        read: Rows received.
+        attempts: How often it tried.
+        evidence: Why the rows were taken for all of them.
+    """
+
+    read: int
+    attempts: int
+    evidence: Evidence
 
 
 def table_feed(source: str = "TOTALS", **keys: object) -> Feed:
@@ -52,12 +85,14 @@ def export(
     sleep: Callable[[float], None] = time.sleep,
     on_progress: Callable[[Progress], None] | None = None,
     **settings: object,
-) -> ExportResult:
+) -> Exported:
     """Export a feed with a client of its own; in one attempt unless the settings say otherwise."""
     quick = {"ksqldb_url": url, "attempts": 1, "read_timeout": 20, "settle_time": 1, "table_wait": 40}
     with KsqlClient(load_settings(**quick | settings), sleep=sleep) as client:
         days = DAYS if wanted.kind == "stream" else None
-        return export_feed(wanted, client, Lake(root), days=days, on_progress=on_progress)
+        done = export_feed(wanted, client, Lake(root), days=days, on_progress=on_progress)
+    assert done.evidence is not None
+    return Exported(done.read, done.attempts, done.evidence)
 
 
 def held(root: Path, wanted: Feed, column: str = "K") -> Counter[object]:
