@@ -56,7 +56,6 @@ def build_app(
             Route("/chc/live", doors.probe),
             Route("/v1/metadata", doors.metadata),
             Route("/v1/metadata/id", doors.metadata_id),
-            Route("/clusterStatus", doors.switched_off),
             Route("/heartbeat", doors.switched_off, methods=["POST"]),
             Route("/ksql", doors.ksql, methods=["POST"]),
             Route("/query", doors.query, methods=["POST"]),

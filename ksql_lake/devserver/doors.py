@@ -101,7 +101,7 @@ class Doors:
         return {"scope": {"path": [], "clusters": clusters}, "id": ""}
 
     async def switched_off(self, _request: Request) -> Response:
-        """/clusterStatus and /heartbeat of a server without heartbeats."""
+        """GET /clusterStatus and POST /heartbeat of a server without heartbeats."""
         return Response("", 404, media_type=JSON)
 
     async def health(self, _request: Request) -> Response:
@@ -185,10 +185,10 @@ class Doors:
         speed = slow[0].rows_per_second if slow else None
         return ForwardedRows(query, self.running, self.node, partitions, scan, speed)
 
-    async def cluster_status(self, _request: Request) -> Response:
+    async def cluster_status(self, request: Request) -> Response:
         """GET /clusterStatus."""
         if not self.node.lag_reporting:
-            return Response(status_code=404)
+            return await self.switched_off(request)
         return entity_response(await self.running.in_thread(cluster_status, self.node, self.catalog))
 
     async def query(self, request: Request) -> ASGIApp:
