@@ -204,6 +204,9 @@ def serve(options: Options) -> None:
         try:
             server.run(sockets=[listener])
         finally:
+            # Told again while it clears up, it still has done nothing wrong.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
             if node.membership is not None:
                 node.membership.close()
 

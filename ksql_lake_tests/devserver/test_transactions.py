@@ -12,7 +12,7 @@ import requests
 from ksql_lake_tests.devserver.conversation import PATIENCE, Client, lines_of
 from ksql_lake_tests.devserver.nodes import until
 
-COMMITTED = {"ksql.streams.consumer.isolation.level": "read_committed"}
+COMMITTED: dict[str, object] = {"ksql.streams.consumer.isolation.level": "read_committed"}
 PULL = "SELECT ID FROM PAID;"
 
 

@@ -57,7 +57,10 @@ class Hits:
         """Switch faults on, each node its own, for a query or two; returns their names."""
         names = []
         for url in self._cluster.urls:
-            chosen = self._random.sample(self._switches, min(len(self._switches), self._random.randrange(3)))
+            chosen = self._random.sample(
+                self._switches,
+                min(len(self._switches), self._random.randint(0 if len(self._switches) > 3 else 1, 2)),
+            )
             faults = [self._drawn(item) for item in chosen]
             requests.put(f"{url}/devserver/faults", json=faults, timeout=60).raise_for_status()
             names += [str(item["kind"]) for item in chosen]

@@ -84,6 +84,9 @@ class Cluster:
                     task.cancel()
             await self._stop_all()
             server.close()
+            for number in (signal.SIGTERM, signal.SIGINT):  # told again while it clears up
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     def _announce(self) -> None:
         urls = [f"http://{self._options.host}:{node.port}" for node in self._nodes.values()]
