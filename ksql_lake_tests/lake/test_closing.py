@@ -107,18 +107,17 @@ def test_a_disputed_reading_is_noted_and_closes_nothing() -> None:
     state = FeedState(kind="stream", looked={"2025-01-14": "2025-01-15T00:10:00.000+00:00"})
     read = ReadFacts(source="S", statement="", read_at="2025-01-19T00:00:00.000+00:00", clock="disputed")
     days = ("2025-01-14", "2025-01-15")
-    state.apply(
-        Manifest(
-            sequence=1,
-            attempt="a",
-            feed="events",
-            kind="stream",
-            operation="look",
-            committed_at=read.read_at,
-            read=read,
-            counts=[PartitionCount(partition=day, read=0, new=0, already_there=0) for day in days],
-        )
+    manifest = Manifest(
+        sequence=1,
+        attempt="a",
+        feed="events",
+        kind="stream",
+        operation="look",
+        committed_at=read.read_at,
+        read=read,
+        counts=[PartitionCount(partition=day, read=0, new=0, already_there=0) for day in days],
     )
+    state = state.after([manifest])
 
     assert state.looked == {
         "2025-01-14": "2025-01-15T00:10:00.000+00:00",

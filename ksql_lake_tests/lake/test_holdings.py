@@ -239,6 +239,28 @@ def test_a_forgotten_file_that_comes_back_is_compared(place: Place) -> None:
     assert globbed(lake) == Counter(range(40))
 
 
+def test_files_not_in_the_log_beside_lost_ones_are_kept(place: Place) -> None:
+    """What doctor compares with may be lost itself: it is forgotten, and the rows of the others are kept."""
+    lake = doubled(place)
+    named = lake.feed(FEED).state().files_of("2025-01-15")[0].path
+    place.delete(STREAM.data(named))
+
+    problems = mended(lake)
+
+    assert {Problem.FILE_MISSING, Problem.FILE_UNNAMED, Problem.FILE_DOUBLED} <= problems
+    assert globbed(lake) == Counter([*range(40), 7])
+
+
+def test_a_file_in_another_day_than_its_own_is_foreign(place: Place) -> None:
+    """A file that somebody copied to another day is never taken for rows of that day."""
+    lake = filled(place)
+    mine = next(key for key in place.keys(STREAM.dataset) if "day=15/" in key)
+    place.write(mine.replace("day=15", "day=16").replace("_00000", "_00009"), place.read(mine))
+
+    assert Problem.FILE_FOREIGN in mended(lake)
+    assert globbed(lake) == Counter(range(40))
+
+
 def test_a_file_that_is_lost_stops_the_export_of_its_day(place: Place) -> None:
     """A day whose file is gone is not exported as if it were there, even when nothing of it is read."""
     lake = filled(place)

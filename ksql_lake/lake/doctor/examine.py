@@ -275,7 +275,8 @@ def _left(result: Examination, gone: dict[str, Manifest], there: set[str], key: 
 
 
 def _unnamed(storage: Storage, result: Examination) -> Iterator[Finding]:
-    fresh = fresh_counts(storage, result.layout, result.state, result.unnamed)
+    lost = {finding.key for finding in result.of(Problem.FILE_MISSING, Problem.FILE_DAMAGED)}
+    fresh = fresh_counts(storage, result.layout, result.state, result.unnamed, lost=lost)
     for file in result.unnamed:
         key, new = result.layout.data(file.path), fresh[file.path]
         if result.layout.kind == "table":

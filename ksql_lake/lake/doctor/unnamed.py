@@ -8,7 +8,7 @@ for the feed's quarantine folder, and rows that only it holds go on in a new fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -97,7 +97,8 @@ def read_unnamed(storage: Storage, layout: FeedLayout, key: str) -> Unnamed | No
             for batch in parquet.iter_batches():
                 read = batch.cast(schema)
                 rows += len(found.events(read) if layout.kind == "stream" else read)
-        sound = found.facts.get("feed") == layout.name and rows == found.records and found.form >= OLDEST
+        own = (found.facts.get("feed"), found.facts.get("partition", partition)) == (layout.name, partition)
+        sound = own and rows == found.records and found.form >= OLDEST
     except (pa.ArrowException, OSError, KeyError, ValueError, SchemaError) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # the operating system's word; Arrow's own errors carry no number
@@ -134,7 +135,12 @@ def known_since(file: Unnamed, manifests: Mapping[int, Manifest], *, after: int 
 
 
 def fresh_counts(
-    storage: Storage, layout: FeedLayout, state: FeedState, files: Sequence[Unnamed]
+    storage: Storage,
+    layout: FeedLayout,
+    state: FeedState,
+    files: Sequence[Unnamed],
+    *,
+    lost: Collection[str],
 ) -> dict[str, int]:
     """Count, by path, the rows that no file of the log holds; none of a table's version, which is a whole."""
     if layout.kind == "table":
@@ -142,7 +148,7 @@ def fresh_counts(
     counts: dict[str, int] = {}
     with TemporaryDirectory(prefix="ksql-lake-doctor-") as scratch:
         for group in _alike(files):
-            found = _fresh(storage, layout, state, group, Path(scratch))
+            found = _fresh(storage, layout, state, group, Path(scratch), lost)
             counts |= {file.path: len(rows) for file, rows in zip(group, found, strict=True)}
     return counts
 
@@ -209,12 +215,22 @@ def _copied(
 
 
 def _fresh(
-    storage: Storage, layout: FeedLayout, state: FeedState, group: Sequence[Unnamed], scratch: Path
+    storage: Storage,
+    layout: FeedLayout,
+    state: FeedState,
+    group: Sequence[Unnamed],
+    scratch: Path,
+    lost: Collection[str] = (),
 ) -> list[npt.NDArray[np.int64]]:
-    """Give, per file, the numbers of the rows that are in no file of the commits made without knowing it."""
+    """Give, per file, the numbers of the rows that are in no file of the commits made without knowing it.
+
+    A file that is lost or damaged, and will be forgotten, holds none.
+    """
     partition, schema = group[0].partition, group[0].schema
     others = [
-        file for file in state.files_of(partition) if (file_sequence(file.path) or 0) in group[0].strangers
+        file
+        for file in state.files_of(partition)
+        if (file_sequence(file.path) or 0) in group[0].strangers and layout.data(file.path) not in lost
     ]
     if not others:
         return [np.arange(file.records) for file in group]
@@ -233,10 +249,9 @@ def _fresh(
         )
         records = sum(file.records for file in group)
         candidate = Candidate(partition, str(together), records, held, group[0].form)
-        key, null_keys = _key(state)
-        numbers = new_rows([candidate], schema, key=key, null_keys=null_keys, spill=scratch / "spill")[
-            partition
-        ]
+        names, null_keys = _key(state)
+        spill = scratch / "spill"
+        numbers = new_rows([candidate], schema, key=names, null_keys=null_keys, spill=spill)[partition]
     edges = np.cumsum([0, *(file.records for file in group)])
     return [numbers[(numbers >= begin) & (numbers < end)] - begin for begin, end in pairwise(edges.tolist())]
 
