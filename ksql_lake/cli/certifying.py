@@ -97,6 +97,9 @@ def _print(found: Certification) -> None:
     print_line((found.feed, "bold"), f" {found.day}: ", verdict, hours)
     for hour in found.differences:
         print_line(f"  {hour.text}")
+    if found.unseen:
+        names = ", ".join(found.unseen)
+        print_line(f"  not compared, because an earlier release read them less exactly: {names}")
     rows = [
         ["source now", f"{found.source_rows:,}", found.source_checksum],
         ["lake", f"{found.lake_rows:,}", found.lake_checksum],

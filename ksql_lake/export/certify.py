@@ -9,6 +9,7 @@ of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -31,10 +32,13 @@ from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.checksum import EMPTY, RowChecksum
 from ksql_lake.lake.closing import Clock, day_end, has_ended, in_the_future
 from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.forms import blurred
 from ksql_lake.lake.manifest import DayCertificate
 
 Hours = npt.NDArray[np.int64]
 _HOUR = 3_600_000
+_ROUNDED = re.compile(r"\bTIME\b|\bDECIMAL\b")
+"""Types of which an earlier form lost digits; of moments it lost only the calendar of some centuries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Certification:
         lake_checksum: Of the lake's rows on the same columns, in any order.
         differences: The hours that differ; empty when the day is equal.
         columns: The columns that were compared.
+        unseen: Columns that were not, because an earlier release read the day's values of them less exactly.
         certificate: What the export that last read the closed day certified, if one did.
         held_checksum: Of the rows in the lake's files, each on all of its own columns, as certificates count.
         questioned: Why the certificate cannot be believed; empty where it can.
@@ -106,6 +111,7 @@ class Certification:
     lake_checksum: str
     differences: tuple[HourDifference, ...]
     columns: tuple[str, ...]
+    unseen: tuple[str, ...]
     certificate: DayCertificate | None
     held_checksum: str
     questioned: str
@@ -160,6 +166,7 @@ class Certification:
             "questioned": self.questioned,
             "clock": self.clock,
             "columns": list(self.columns),
+            "unseen": list(self.unseen),
             "differences": [
                 {
                     "hour": hour.start.isoformat(),
@@ -226,7 +233,7 @@ def certify(
     extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client)
     try:
         question = extraction.question
-        columns = _compared(feed_lake, day, list(question.names[: question.landed]))
+        columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))
         source = retrying(client.attempts)(_read_source, extraction, feed, start, columns)
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=day) from error.__cause__
@@ -253,6 +260,7 @@ def certify(
             for hour in hours
         ),
         columns=tuple(columns),
+        unseen=tuple(unseen),
         certificate=feed_lake.certificate(day.isoformat()),
         held_checksum=own,
         questioned=_questioned(feed_lake, day, began.ours - max(ahead, timedelta(0))),
@@ -307,10 +315,19 @@ def _read_source(extraction: Extraction, feed: StreamFeed, start: int, columns: 
     return side
 
 
-def _compared(lake: FeedLake, day: date, received: list[str]) -> list[str]:
+def _compared(lake: FeedLake, day: date, received: list[str]) -> tuple[list[str], list[str]]:
+    """Tell which columns can be compared, and which cannot because they were read in a coarser form."""
     state = lake.state()
-    shapes = [set(state.shape(file).names) for file in state.files_of(day.isoformat())]
-    return [name for name in received if all(name in shape for shape in shapes)]
+    files = state.files_of(day.isoformat())
+    shapes = [set(state.shape(file).names) for file in files]
+    coarse = {
+        column.name
+        for file in files
+        for column in state.shape(file)
+        if _ROUNDED.search(column.type.text) and blurred(column.type, state.form(file))
+    }
+    shared = [name for name in received if all(name in shape for shape in shapes)]
+    return [name for name in shared if name not in coarse], [name for name in shared if name in coarse]
 
 
 def _lake_batches(lake: FeedLake, day: date) -> Iterable[pa.RecordBatch]:

@@ -98,16 +98,12 @@ class _Landing:
                     check_unit(plan.feed, self.extraction.question.event_type, self.extraction.client)
                 lost = self._guard(staging, reading, evidence.level)
                 read = timed(facts, plan.feed, self.extraction.client, began)
-                staging.read = msgspec.structs.replace(read, shrunk=lost)
+                staging.read = msgspec.structs.replace(read, shrunk=lost, replaced_texts=reading.replaced_texts)
                 pinned = plan.version if plan.pinned else None
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
                 with span("commit"):
                     done = staging.commit(
-                        response_bytes=reading.bytes_read,
-                        version=pinned,
-                        pushed=pushed,
-                        evidence=evidence,
-                        replaced_texts=reading.replaced_texts,
+                        response_bytes=reading.bytes_read, version=pinned, pushed=pushed, evidence=evidence
                     )
                 return done, reading
 

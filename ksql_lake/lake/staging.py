@@ -153,7 +153,6 @@ class Staging:
         version: int | None = None,
         pushed: Pushed | None = None,
         evidence: Evidence | None = None,
-        replaced_texts: int = 0,
     ) -> Commit:
         """Make the export happen: identity, manifest, publish, `_metadata.json`.
 
@@ -162,7 +161,6 @@ class Staging:
             version: The version a table's snapshot must become; None takes the open one.
             pushed: How a push query was read; None for a pull query.
             evidence: Why the rows were taken for all of them.
-            replaced_texts: How many texts had to be changed to be text.
 
         Raises:
             ConflictError: Staging was cleared by another run; read again.
@@ -177,7 +175,6 @@ class Staging:
                 "rows": self.rows,
                 "response_bytes": response_bytes,
                 "evidence": evidence,
-                "replaced_texts": replaced_texts,
                 **(pushed.facts if pushed else {}),
             },
         )
