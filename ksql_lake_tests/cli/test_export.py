@@ -162,7 +162,7 @@ def test_an_interruption_leaves_nothing_half(
     cli: Cli, sample: Project, server: Server, sent: signal.Signals
 ) -> None:
     """Ctrl-C ends the queries on the server and leaves no visible file; the next export lands everything."""
-    server.fault(kind="slow", rows_per_second=50)
+    server.fault(kind="slow", rows_per_second=10)
     process = sample.start("export", "--all", "--workers", "2")
     server.wait_for_queries(2)
 
