@@ -118,7 +118,7 @@ class _NoOutput(io.TextIOBase):
         """It takes what is written."""
         return True
 
-    def write(self, text: str | bytes) -> int:  # type: ignore[override]
+    def write(self, text: str | bytes) -> int:
         """Note that there was something to say."""
         self.wanted = self.wanted or bool(text)
         return len(text)
