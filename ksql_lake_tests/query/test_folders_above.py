@@ -81,7 +81,7 @@ def test_views_catalogs_and_snippets_read_the_columns_of_the_files(tmp_path: Pat
     if folder == "plain":
         return  # the plain form lets DuckDB name the path columns; tested with the pages
     day = duckdb_snippet(lake.feed(table_feed()), "v1").removesuffix(";")
-    assert duckdb.sql(f"SELECT ID, TENANT, version FROM ({day})").fetchall() == [(1, 7, "v1")]
+    assert duckdb.connect().execute(f"SELECT ID, TENANT, version FROM ({day})").fetchall() == [(1, 7, "v1")]
 
 
 def test_a_catalog_that_moved_below_such_a_folder_says_so(tmp_path: Path) -> None:
