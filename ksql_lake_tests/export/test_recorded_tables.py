@@ -30,8 +30,8 @@ from ksql_lake_tests.ksqldb.conftest import info
 
 TABLES = [one for one in recordings() if one.expect in ("needs evidence", "false complete")]
 BARE_TIMES = ("values: time_key_table", "B pull types_t")
-"""Their questions name TIME and TIMESTAMP columns bare, which exports wrap: such an answer is to another question,
-and is only read (`ksqldb/test_recordings.py`)."""
+"""Their questions name TIME and TIMESTAMP columns bare, which exports wrap: such answers are only read, in
+`ksqldb/test_recordings.py`."""
 RIGHT = [one for one in TABLES if one.expect == "needs evidence" and one.name not in BARE_TIMES]
 
 
