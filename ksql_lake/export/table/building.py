@@ -53,6 +53,7 @@ class Building:
     missing: int = 0
     _stage: int = 0
     _ends: dict[Place, int] | None = None
+    _known: set[str] = field(default_factory=set)
     _moved: dict[Place, tuple[int, float]] = field(default_factory=dict)
     _at_end_since: dict[Place, float] = field(default_factory=dict)
     _tasks_since: float | None = None
@@ -97,6 +98,13 @@ class Building:
     def _by_offsets(self, queries: tuple[PersistentQuery, ...], topics: Topics, clock: float) -> Built | None:
         marks = [f"query_{query.id}-" for query in queries]
         internal = {topic for topic in topics if any(mark in topic for mark in marks)}
+        if topics.keys() - self._known:
+            # A topic is reported from its first commit on, which may come after others were judged.
+            self._known |= topics.keys()
+            self._stage, self._ends = 0, None
+        if gone := self._known - topics.keys():
+            self.waiting_for = f"offsets of {', '.join(sorted(gone))}, which are not reported for the moment"
+            return None
         staged = internal if self._stage else topics.keys() - internal
         if self._ends is None:
             self._ends = {
@@ -122,9 +130,10 @@ class Building:
         self.waiting_for, self.missing = "", 0
         sources = sorted(topics.keys() - internal) or sorted(topics)
         consumed = sum(max(part.consumed, 0) for topic in sources for part in topics[topic].values())
+        verb = "was consumed to its end" if len(sources) == 1 else "were consumed to their ends"
         return Built(
             "proven",
-            f"{', '.join(sources)} was consumed to its end ({count_text(consumed, 'offset')})",
+            f"{' and '.join(sources)} {verb} ({count_text(consumed, 'offset')})",
         )
 
     def _by_tasks(self, tasks: Sequence[TaskOffsets], *, every_host: bool, clock: float) -> Built | None:

@@ -211,11 +211,25 @@ def test_a_consumed_source_is_no_built_table_while_its_repartition_topic_lags() 
 
 
 def test_a_topic_that_is_gone_from_the_answer_is_waited_for() -> None:
-    """A partition whose end was taken and that is not reported any more has not been consumed."""
+    """What is not reported any more has not been consumed for that."""
     judge = building()
     assert look(judge, offsets(src=[(0, 9, 3)])) is None
     assert look(judge, offsets(other=[(0, 1, 1)]), 1) is None
-    assert judge.missing == 9
+    assert judge.waiting_for == "offsets of src, which are not reported for the moment"
+    found = look(judge, offsets(other=[(0, 1, 1)], src=[(0, 9, 9)]), 2)
+    assert found is not None
+    assert found.level == "proven"
+
+
+def test_a_topic_that_commits_later_than_others_is_judged_all_the_same() -> None:
+    """A join reads two topics; one of them may have its first commit when the other has been consumed."""
+    judge = building()
+    tasks = [("0_0", "left", 0, 8, 9), ("0_0", "right", 0, 99, 50)]
+    assert look(judge, offsets(left=[(0, 9, 9)]), 0, tasks=tasks) is None
+    assert look(judge, offsets(left=[(0, 9, 9)], right=[(0, 5_000, 60)]), 1, tasks=tasks) is None
+    assert judge.missing == 4_940
+    found = look(judge, offsets(left=[(0, 9, 9)], right=[(0, 5_000, 5_000)]), 2, tasks=tasks)
+    assert found == Built("proven", "left and right were consumed to their ends (5,009 offsets)")
 
 
 def test_a_dead_task_names_its_partition_and_offset() -> None:

@@ -309,7 +309,7 @@ def test_a_server_without_the_older_writer_is_read_twice_even_alone(tmp_path: Pa
     with service(tmp_path, newer) as one:
         one.export()
         assert one.evidence.level == "checked"
-        assert "the server has no writer that reports its errors" in one.evidence.text
+        assert "the answers came without the writer that reports its errors" in one.evidence.text
         assert [LEGACY_WRITER in caveat for caveat in one.evidence.caveats] == [True]
         assert one.pulls() == 4  # refused, answered by the newer writer, and then twice
 
