@@ -1,7 +1,7 @@
 """The properties that every query carries, and which of them a server refuses.
 
 The server's own defaults deliver records of aborted transactions, deliver rows twice after a pause, and end a
-failed table pull like a whole one. Facts: docs/ksqldb.md.
+failed table pull like a whole one; see docs/completeness.md.
 """
 
 from __future__ import annotations

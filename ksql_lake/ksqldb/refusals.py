@@ -156,7 +156,7 @@ def _refused_by_ksqldb(status: int, code: int, text: str) -> KsqlError:
 
 _PROPERTY_HINT = (
     "The query was not sent again, because KSQLDB_REQUIRE_PROPERTIES is set or nothing is left to leave out. "
-    "docs/ksqldb.md says what each property is for."
+    "docs/completeness.md says what each property is for."
 )
 
 
