@@ -62,4 +62,6 @@ def test_far_moments_are_the_same_number_in_every_reader(tmp_path: Path) -> None
     asked = f'SELECT epoch_ms("AT"), epoch_ms(S."AT") FROM read_parquet({files}) ORDER BY "AT"'
     assert duckdb.execute(asked).fetchall() == [(value, value) for value in FAR]
     assert sorted(pl.read_parquet(files)["AT"].cast(pl.Int64).to_list()) == FAR
-    assert sorted(pd.read_parquet(files[0])["AT"].astype("int64").to_list()) == FAR
+    assert sorted(pd.read_parquet(files[0], columns=["AT"])["AT"].astype("int64").to_list()) == FAR
+    # A STRUCT becomes Python's own objects, unless pandas leaves it to Arrow.
+    assert len(pd.read_parquet(files[0], dtype_backend="pyarrow")) == len(FAR)
