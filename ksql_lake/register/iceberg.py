@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.io.pyarrow import (
+    MetricModeTypes,
+    MetricsMode,
+    StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -115,7 +119,10 @@ def _data_files(metadata: TableMetadata, files: Iterable[tuple[str, IndexedFile]
     places = parquet_path_to_id_mapping(schema)
     for path, file in files:
         footer = pq.read_metadata(path)
-        statistics = data_file_statistics_from_parquet_metadata(footer, plan, places)
+        try:
+            statistics = data_file_statistics_from_parquet_metadata(footer, plan, places)
+        except (OverflowError, ValueError):  # a moment in a year that Python does not know
+            statistics = data_file_statistics_from_parquet_metadata(footer, _without_bounds(plan), places)
         yield DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=path,
@@ -128,6 +135,12 @@ def _data_files(metadata: TableMetadata, files: Iterable[tuple[str, IndexedFile]
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
+
+
+def _without_bounds(plan: dict[int, StatisticsCollector]) -> dict[int, StatisticsCollector]:
+    """Let columns be counted only: a reader then looks into the file instead of into their bounds."""
+    counts = MetricsMode(MetricModeTypes.COUNTS)
+    return {number: replace(collector, mode=counts) for number, collector in plan.items()}
 
 
 def _forget_old_snapshots(table: Table) -> None:
