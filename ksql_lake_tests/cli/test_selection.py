@@ -106,6 +106,7 @@ def test_plan_takes_a_range_and_repeated_names(cli: Cli, project: Project) -> No
                 "last_day": "2025-01-02",
                 "version": None,
                 "reason": "as asked",
+                "refused_by_the_server": [],
             },
             {
                 "feed": "totals",
@@ -115,6 +116,7 @@ def test_plan_takes_a_range_and_repeated_names(cli: Cli, project: Project) -> No
                 "last_day": None,
                 "version": 1,
                 "reason": "first snapshot",
+                "refused_by_the_server": [],
             },
         ],
         "left_out": [],
