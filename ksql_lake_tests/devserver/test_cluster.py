@@ -212,3 +212,24 @@ def test_nodes_are_driven_over_http_too(cluster: DevCluster) -> None:
     )
     with pytest.raises(ConfigError, match="node 1 runs already"):
         cluster.start_node(1)
+
+
+def test_forwarded_rows_get_lost_without_a_word(cluster: DevCluster) -> None:
+    """A whole pull lacks rows of the other node and ends well with either writer; its parts lack none."""
+    cluster.set_faults({"kind": "forward_lost", "rows": 3}, node=1)
+
+    for legacy in (True, False):
+        answer = pull(cluster.urls[0], legacy=legacy)
+        assert (len(answer.rows), answer.well) == (KEYS - 3, True)
+    parts = [pull(url, partition=partition) for url in cluster.urls for partition in range(PARTITIONS)]
+    assert sum(len(part.rows) for part in parts if part.well) == KEYS
+
+
+def test_a_query_that_is_held_back_is_so_on_all_nodes(cluster: DevCluster) -> None:
+    """A switch of one node that holds a query back leaves the same rows out of each node's part."""
+    cluster.set_faults({"kind": "lag", "source": "TOTALS", "rows": 1000}, node=1)
+    fill(cluster.urls[0], 10, KEYS)
+
+    assert [len(pull(url).rows) for url in cluster.urls] == [KEYS, KEYS]
+    cluster.set_faults(node=2)
+    assert [len(pull(url).rows) for url in cluster.urls] == [KEYS + 10, KEYS + 10]
