@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from ksql_lake.export.topic_retention import days_at_risk
 from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedState, Lake, ReadFacts
-from ksql_lake.lake.closing import day_end, has_ended, questioned_days, read_to_end, unclosed, unread_rows
-from ksql_lake.lake.manifest import Manifest, PartitionCount
+from ksql_lake.lake.closing import (
+    Clock,
+    day_end,
+    has_ended,
+    questioned_days,
+    read_to_end,
+    unclosed,
+    unread_rows,
+)
 from ksql_lake_tests.lake.landing import EVENTS, stream_feed
 
 DAY = date(2025, 1, 15)
@@ -79,47 +86,47 @@ def test_report_and_alarm_judge_by_the_same_rule(
     assert alarmed.get(DAY) == told
 
 
+def look(lake: Lake, first: date, last: date, at: str, *, clock: Clock = "") -> FeedState:
+    """Read days that hold no rows, by a clock that says it is `at`."""
+    read = ReadFacts(
+        source="EVENTS",
+        statement="SELECT",
+        read_at=at,
+        first_day=str(first),
+        last_day=str(last),
+        clock=clock,
+    )
+    with lake.feed(FEED).stage(EVENTS, read=read, days=(first, last)) as staging:
+        return staging.commit().state
+
+
+FEED = stream_feed(start_date=DAY)
+
+
 def test_a_later_reading_opens_what_a_fast_clock_closed(tmp_path: Path) -> None:
     """Days closed three days ahead of time are read once more as soon as a reading shows what time it is."""
-    lake, feed = Lake(tmp_path), stream_feed(start_date=DAY)
-
-    def look(first: date, last: date, at: str) -> FeedState:
-        window = (str(first), str(last))
-        read = ReadFacts(
-            source="EVENTS", statement="SELECT", read_at=at, first_day=window[0], last_day=window[1]
-        )
-        with lake.feed(feed).stage(EVENTS, read=read, days=(first, last)) as staging:
-            return staging.commit().state
-
-    look(DAY, DAY, "2025-01-16T00:10:00.000+00:00")
-    fast = look(DAY, DAY + timedelta(days=3), "2025-01-19T01:00:00.000+00:00")
+    lake = Lake(tmp_path)
+    look(lake, DAY, DAY, "2025-01-16T00:10:00.000+00:00")
+    fast = look(lake, DAY, DAY + timedelta(days=3), "2025-01-19T01:00:00.000+00:00")
     assert set(fast.certified) == {"2025-01-15", "2025-01-16", "2025-01-17", "2025-01-18"}
-    honest = look(DAY + timedelta(days=1), DAY + timedelta(days=1), "2025-01-16T01:00:00.000+00:00")
+    second = DAY + timedelta(days=1)
+    honest = look(lake, second, second, "2025-01-16T01:00:00.000+00:00")
 
     now = datetime(2025, 1, 30, tzinfo=UTC)
     days = [DAY + timedelta(days=after) for after in range(4)]
-    assert not any(read_to_end(honest.looked, day, feed.zone, now=now) for day in days)
-    assert honest.certified == {}
+    assert not any(read_to_end(honest.looked, day, FEED.zone, now=now) for day in days)
+    assert dict(honest.certified) == {}
 
 
-def test_a_disputed_reading_is_noted_and_closes_nothing() -> None:
-    """Its days count as looked at, those closed before stay so."""
-    state = FeedState(kind="stream", looked={"2025-01-14": "2025-01-15T00:10:00.000+00:00"})
-    read = ReadFacts(source="S", statement="", read_at="2025-01-19T00:00:00.000+00:00", clock="disputed")
-    days = ("2025-01-14", "2025-01-15")
-    manifest = Manifest(
-        sequence=1,
-        attempt="a",
-        feed="events",
-        kind="stream",
-        operation="look",
-        committed_at=read.read_at,
-        read=read,
-        counts=[PartitionCount(partition=day, read=0, new=0, already_there=0) for day in days],
-    )
-    state = state.after([manifest])
+def test_a_disputed_reading_is_noted_and_closes_nothing(tmp_path: Path) -> None:
+    """Its days count as looked at, those closed before stay so, and none gets a certificate."""
+    lake = Lake(tmp_path)
+    look(lake, DAY, DAY, "2025-01-16T00:10:00.000+00:00", clock="server")
 
-    assert state.looked == {
-        "2025-01-14": "2025-01-15T00:10:00.000+00:00",
-        "2025-01-15": "2025-01-15T00:00:00.000+00:00",
+    state = look(lake, DAY, DAY + timedelta(days=1), "2025-01-19T00:00:00.000+00:00", clock="disputed")
+
+    assert dict(state.looked) == {
+        "2025-01-15": "2025-01-16T00:10:00.000+00:00",
+        "2025-01-16": "2025-01-16T00:00:00.000+00:00",
     }
+    assert dict(state.certified) == {"2025-01-15": 1}
