@@ -44,8 +44,8 @@ def test_people_see_counts_columns_and_the_first_changes(users: Project, cli: Cl
     assert (said.code, said.err) == (0, "")
     assert said.out == (
         "users by ID\n"
-        "  from v1, 3 rows, read 2025-02-01 00:00 UTC\n"
-        "  to   v2, 3 rows, read 2025-02-01 00:00 UTC\n"
+        "  from v1, 3 rows, read 2025-01-19 00:00 UTC\n"
+        "  to   v2, 3 rows, read 2025-01-19 00:00 UTC\n"
         "\n"
         "inserted   1\n"
         "updated    1  NAME 1\n"
@@ -85,8 +85,8 @@ def test_programs_get_one_json_document(users: Project, cli: Cli) -> None:
     ]
     assert document == {
         "table": "users",
-        "from": {"version": "v1", "read_at": "2025-02-01T00:00:00.000+00:00", "rows": 3},
-        "to": {"version": "v2", "read_at": "2025-02-01T00:00:00.000+00:00", "rows": 3},
+        "from": {"version": "v1", "read_at": "2025-01-19T00:00:00.000+00:00", "rows": 3},
+        "to": {"version": "v2", "read_at": "2025-01-19T00:00:00.000+00:00", "rows": 3},
         "key": ["ID"],
         "schema_changes": [{"column": "AGE", "change": "added", "old": None, "new": "INTEGER"}],
         "inserted": 1,
