@@ -79,6 +79,18 @@ def dictionary_columns(table: pa.Table) -> list[str]:
     return chosen
 
 
+def text_columns(table: pa.Table) -> list[str]:
+    """Return the leaf columns that hold texts or bytes."""
+    texts = (pa.string(), pa.binary())
+    return [
+        path
+        for column in table.schema
+        if not pa.types.is_dictionary(column.type)
+        for path, values in leaves(column.name, table.column(column.name).combine_chunks())
+        if values.type in texts
+    ]
+
+
 def _repeats(values: pa.Array) -> bool:
     few = values.slice(0, _FEW_ROWS)
     # Values that may repeat often enough do so among few already.

@@ -22,7 +22,13 @@ import pyarrow.parquet as pq
 
 from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.checksum import EMPTY, RowChecksum, Sums
-from ksql_lake.lake.dictionaries import TELLING_ROWS, TextDictionaries, dictionary_columns, plain_schema
+from ksql_lake.lake.dictionaries import (
+    TELLING_ROWS,
+    TextDictionaries,
+    dictionary_columns,
+    plain_schema,
+    text_columns,
+)
 from ksql_lake.lake.statistics import NanColumns, statistics_columns
 
 ROW_GROUP_ROWS = 250_000
@@ -297,14 +303,14 @@ class PartitionWriter:
 
     def _repeating_columns(self, sample: pa.Table | None) -> list[str]:
         """Choose the columns with a dictionary, for all files alike once a sample was large enough to tell."""
-        if self._repeating is not None:
-            return self._repeating
         if sample is None:
-            return []
-        chosen = dictionary_columns(sample)
-        if sample.num_rows >= TELLING_ROWS:
-            self._repeating = chosen
-        return chosen
+            return self._repeating or []
+        if sample.num_rows < TELLING_ROWS:
+            # Of few rows all texts: DuckDB takes a plain column with one value and NULLs for that value alone.
+            return sorted({*(self._repeating or dictionary_columns(sample)), *text_columns(sample)})
+        if self._repeating is None:
+            self._repeating = dictionary_columns(sample)
+        return self._repeating
 
 
 def parse_compression(text: str) -> tuple[str, int | None]:

@@ -150,3 +150,22 @@ def test_a_file_begun_before_it_was_known_which_texts_repeat_goes_on_plain(tmp_p
 
     assert written.num_row_groups == 2
     assert written.read().equals(pa.Table.from_batches([rows(0, 10), rows(1000, 5000)]))
+
+
+@pytest.mark.parametrize("before", [0, 5_000], ids=["first", "after a large file"])
+def test_one_text_among_nulls_is_found_by_duckdb(tmp_path: Path, before: int) -> None:
+    """DuckDB 2.0 reads a plain column with one value and NULLs as that value alone; ours has a dictionary."""
+    writer = PartitionWriter(Folder(tmp_path), SCHEMA, compression="zstd", metadata={})
+    if before:
+        writer.write("other", writer.encoded(rows(0, before)))
+    few = rows(0, 3).set_column(2, SCHEMA.field("COUNTRY"), pa.array(["a", None, None], pa.string()))
+    writer.write("day", writer.encoded(few))
+    (path,) = (tmp_path / file.name for file in writer.close() if file.partition == "day")
+
+    found = duckdb.sql(f"SELECT count(*) FILTER (COUNTRY IS NULL) FROM read_parquet('{path}')")
+    listed = duckdb.sql(f"SELECT ID FROM read_parquet('{path}') WHERE COUNTRY IS NULL ORDER BY ID")
+
+    assert found is not None
+    assert listed is not None
+    assert found.fetchall() == [(2,)]
+    assert listed.fetchall() == [("id 1",), ("id 2",)]
