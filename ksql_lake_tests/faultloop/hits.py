@@ -35,6 +35,7 @@ SWITCHES: tuple[dict[str, object], ...] = (
 )
 
 
+HOLDING = ("lag", "repartition_lag", "dead_task")
 OF_TABLES = ("failure", "unrestored", "forward_lost", "lag", "repartition_lag", "dead_task")
 """Switches that would be used up by the queries of streams, or are about tables only."""
 
@@ -84,12 +85,18 @@ class Hits:
         (self._cluster.resume_node if action == "pause" else self._cluster.start_node)(node)
         return f"{action} {node}"
 
-    def calm(self) -> None:
-        """Take all switches back; waits until both nodes answer and hold their partitions."""
+    def calm(self, *, holding: bool = False) -> None:
+        """Take switches back; waits until both nodes answer and hold their partitions.
+
+        Args:
+            holding: Only those that hold queries back; else all.
+        """
         for url in self._cluster.urls:
             while True:
                 with suppress(requests.RequestException):
-                    requests.delete(f"{url}/devserver/faults", timeout=5).raise_for_status()
+                    on = requests.get(f"{url}/devserver/faults", timeout=5).json() if holding else []
+                    left = [item for item in on if item["kind"] not in HOLDING]
+                    requests.put(f"{url}/devserver/faults", json=left, timeout=5).raise_for_status()
                     state = requests.get(f"{url}/devserver/node", timeout=5).json()
                     if state["settled"] and state["group"] == list(NODES):
                         break

@@ -108,10 +108,11 @@ class FaultLoop:
         exporter = threading.Thread(target=self._export, args=(cluster.urls, before, truth))
         exporter.start()
         self.figures.hits[hits.hit().split()[0]] += 1
-        hits.calm()
+        hits.calm(holding=True)  # the others last until they are used up
         if transaction:
             truth.end(transaction, commit=self._random.random() < 0.5)
         exporter.join()
+        hits.calm()
         self.figures.rounds += 1
 
     def _export(
