@@ -8,7 +8,6 @@ from ksql_lake.cli.output import note, print_json, print_table
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, QuarantinedFile, feed_json_schema
 from ksql_lake.feeds.model import KEY_ORDER
-from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
@@ -93,6 +92,8 @@ def show(*, name: str, as_json: bool) -> None:
 
 def _last_read(feed: Feed) -> dict[str, str]:
     """Say what the newest reading in the lake rests on."""
+    from ksql_lake.lake import Lake  # noqa: PLC0415 - listing feeds waits for no data library
+
     try:
         read = Lake(load_settings().lake_root).feed(feed).state().last_read
     except KsqlLakeError as error:

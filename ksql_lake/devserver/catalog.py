@@ -17,8 +17,9 @@ import duckdb
 from ksql_lake.devserver import storage
 from ksql_lake.devserver.columns import PSEUDO, RETENTION_MS, WINDOW_BOUNDS, Kind, Source, SourceColumn
 from ksql_lake.devserver.derivation import derive
+from ksql_lake.devserver.faults import Reach
 from ksql_lake.devserver.partitioner import install
-from ksql_lake.devserver.persistent import PersistentQuery, Reach, advance
+from ksql_lake.devserver.persistent import PersistentQuery, advance
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statement_text import create_text
 from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate

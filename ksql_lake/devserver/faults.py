@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from ksql_lake.devserver.columns import Source
-from ksql_lake.devserver.persistent import PersistentQuery, Reach
 from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
+
+if TYPE_CHECKING:  # the command's options name faults, and its help waits for no database
+    from ksql_lake.devserver.columns import Source
+    from ksql_lake.devserver.persistent import PersistentQuery
 
 RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit", "wrong_context"]
 QueryFault = Literal[
@@ -112,6 +115,19 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     pause_ms: int = 55_000
     property: str = ""
     limit_ms: int = 1_800_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a query may read.
+
+    Attributes:
+        source: Of its source, by partition; a missing partition to its end.
+        unread: Records at the end of each partition of its repartition topic that it leaves unread.
+    """
+
+    source: dict[int, int] = field(default_factory=dict)
+    unread: int = 0
 
 
 class FaultBoard:

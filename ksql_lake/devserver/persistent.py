@@ -14,6 +14,7 @@ import duckdb
 from ksql_lake.devserver import storage
 from ksql_lake.devserver.columns import Source
 from ksql_lake.devserver.derivation import Derivation
+from ksql_lake.devserver.faults import Reach
 
 Offsets = Mapping[int, int]
 """An offset for each partition; a missing partition is 0."""
@@ -75,19 +76,6 @@ class PersistentQuery:
         )
         numbered = (f"   Sub-topology: {number}\n{text}\n" for number, text in enumerate(texts))
         return f"Topologies:\n{''.join(numbered)}\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How far a query may read.
-
-    Attributes:
-        source: Of its source; a missing partition to its end.
-        unread: Records at the end of each partition of its repartition topic that it leaves unread.
-    """
-
-    source: Offsets = field(default_factory=dict)
-    unread: int = 0
 
 
 def advance(

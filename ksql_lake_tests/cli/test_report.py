@@ -30,10 +30,10 @@ def test_the_console_report(cli: Cli, exported: Project) -> None:
     lines = said.out.splitlines()
     assert (said.code, said.err) == (0, "")
     assert lines[0].startswith("3 feeds: 3 complete. ")
-    assert [line.split()[:3] for line in lines[3:6]] == [
-        ["logins", "complete", "90"],
-        ["merchants", "complete", "500"],
-        ["transactions", "complete", str(SAMPLE_ROWS)],
+    assert [line.split()[:4] for line in lines[3:6]] == [
+        ["logins", "complete", "proven", "90"],
+        ["merchants", "complete", "checked", "500"],
+        ["transactions", "complete", "proven", str(SAMPLE_ROWS)],
     ]
     assert "no feed: " in said.out
     assert "CARD_AUTHORIZATIONS" in said.out

@@ -192,10 +192,17 @@ def test_an_unusual_day_is_compared_with_its_weekday(project: Project, instance:
 
 def test_a_smaller_snapshot_is_noticed(project: Project, instance: dg.DagsterInstance) -> None:
     """A version that lost a quarter of its rows lands, and warns with both counts."""
-    project.materialize(instance, "totals", partition="v1")
-    project.write_feed("totals", kind="table", source="FEWER")
+    made = "CREATE TABLE SHRINKING AS SELECT NOTE, COUNT(*) AS N FROM PAYMENTS {} GROUP BY NOTE;"
+    project.write_feed("totals", kind="table", source="SHRINKING")
+    with KsqlClient(load_settings()) as client:
+        client.execute(made.format(""))
+        project.materialize(instance, "totals", partition="v1")
+        client.execute("DROP TABLE SHRINKING;")
+        client.execute(made.format("WHERE AMOUNT < 8"))
 
-    result = project.materialize(instance, "totals", partition="v2")
+        result = project.materialize(instance, "totals", partition="v2")
+
+        client.execute("DROP TABLE SHRINKING;")
 
     found = checked(result, "totals")["shrinkage"]
     assert not found.passed
