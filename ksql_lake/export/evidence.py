@@ -66,8 +66,18 @@ def demand(feed: Feed, evidence: Evidence) -> None:
     if feed.evidence == "proven" and evidence.level != "proven":
         raise EvidenceError(
             f"the rows are {evidence.level}, not proven: {evidence.text}",
-            hint='The feed file says "evidence": "proven". Ways out: name all nodes in KSQLDB_NODES '
-            "so that each "
-            'can be asked by itself; set "extraction": "push"; or remove the key.',
+            hint=f'The feed file says "evidence": "proven". Ways out: {_ways_out(feed)}; or remove the key.',
             feed=feed.name,
         )
+
+
+def _ways_out(feed: Feed) -> str:
+    if feed.extraction == "push":
+        return (
+            "let a query on the server read the same topic (CREATE STREAM ... AS SELECT), so "
+            "that Kafka's own ends "
+            "of it are known"
+        )
+    if feed.kind == "table":
+        return 'name all nodes in KSQLDB_NODES, so that each can be asked by itself; set "extraction": "push"'
+    return 'allow the properties that docs/completeness.md lists; set "extraction": "push"'
