@@ -94,7 +94,8 @@ def _refuse_before_start(feed: Feed, day: date) -> None:
 def _print(found: Certification) -> None:
     verdict = ("equal", "green") if found.equal else ("different", "bold red")
     hours = "" if found.equal else f" in {count_text(len(found.differences), 'hour')}"
-    print_line((found.feed, "bold"), f" {found.day}: ", verdict, hours)
+    read = f" (source read again: {found.evidence.level})"
+    print_line((found.feed, "bold"), f" {found.day}: ", verdict, hours, read)
     for hour in found.differences:
         print_line(f"  {hour.text}")
     if found.unseen:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,13 +28,13 @@ from ksql_lake.export.plan import Days, ExportPlan
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.clock import server_time
-from ksql_lake.ksqldb.retry import retrying
+from ksql_lake.ksqldb.retry import retrying, without_refused
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.checksum import EMPTY, RowChecksum
 from ksql_lake.lake.closing import Clock, day_end, has_ended, in_the_future
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.forms import blurred
-from ksql_lake.lake.manifest import DayCertificate
+from ksql_lake.lake.manifest import DayCertificate, Evidence
 
 Hours = npt.NDArray[np.int64]
 _HOUR = 3_600_000
@@ -101,6 +102,7 @@ class Certification:
         clock: Whose clock says that the day has ended.
         offsets: Per Kafka partition, for feeds with identity `offset`.
         read_at: When the source was read (UTC).
+        evidence: What shows that this reading brought all of the source's rows.
     """
 
     feed: str
@@ -118,6 +120,7 @@ class Certification:
     clock: Clock
     offsets: tuple[OffsetRange, ...]
     read_at: datetime
+    evidence: Evidence
 
     @property
     def equal(self) -> bool:
@@ -187,6 +190,7 @@ class Certification:
                 for part in self.offsets
             ],
             "read_at": self.read_at.isoformat(timespec="milliseconds"),
+            "evidence": msgspec.to_builtins(self.evidence),
         }
 
 
@@ -234,7 +238,10 @@ def certify(
     try:
         question = extraction.question
         columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))
-        source = retrying(client.attempts)(_read_source, extraction, feed, start, columns)
+        source, evidence = without_refused(
+            client.learn,
+            lambda: retrying(client.attempts)(_read_source, extraction, feed, start, columns),
+        )
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=day) from error.__cause__
     clock, ahead = began.judged(server_time(client, feed.source))
@@ -267,6 +274,7 @@ def certify(
         clock=clock,
         offsets=_offsets(feed_lake, feed, day),
         read_at=began.ours,
+        evidence=evidence,
     )
 
 
@@ -307,12 +315,14 @@ def _held_checksum(lake: FeedLake, day: date) -> str:
     return held.text
 
 
-def _read_source(extraction: Extraction, feed: StreamFeed, start: int, columns: list[str]) -> _Side:
+def _read_source(
+    extraction: Extraction, feed: StreamFeed, start: int, columns: list[str]
+) -> tuple[_Side, Evidence]:
     side = _Side()
     with extraction.open() as reading:
         for batch in reading:
             side.add(batch, _hours(batch, feed, start), columns)
-    return side
+        return side, reading.evidence()
 
 
 def _compared(lake: FeedLake, day: date, received: list[str]) -> tuple[list[str], list[str]]:

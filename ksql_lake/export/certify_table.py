@@ -22,7 +22,7 @@ from ksql_lake.export.push import PushReading
 from ksql_lake.export.statement import ROWTIME
 from ksql_lake.feeds.model import Feed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.retry import retrying
+from ksql_lake.ksqldb.retry import retrying, without_refused
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.checksum import Words, batch_hashes
 from ksql_lake.lake.manifest import Evidence
@@ -175,8 +175,9 @@ def certify_table(feed: Feed, version: str | None, client: KsqlClient, lake: Lak
     )
     extraction = Extraction(plan, client)
     try:
-        changes, evidence = retrying(client.attempts, sleep=client.sleep)(
-            _read_changes, extraction, feed_lake, chosen
+        changes, evidence = without_refused(
+            client.learn,
+            lambda: retrying(client.attempts, sleep=client.sleep)(_read_changes, extraction, feed_lake, chosen),
         )
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=chosen) from error.__cause__

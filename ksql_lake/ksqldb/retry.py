@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -15,7 +16,9 @@ from tenacity import (
     wait_random,
 )
 
-from ksql_lake.errors import KsqlLakeError, Recovery
+from ksql_lake.errors import KsqlLakeError, PropertyRefusedError, Recovery
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,24 @@ def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> R
         sleep=sleep,
         reraise=True,
     )
+
+
+def without_refused(learn: Callable[[PropertyRefusedError], bool], work: Callable[[], Result]) -> Result:
+    """Do something again and again, each time without one more property that the server refuses.
+
+    Args:
+        learn: Remembers a refusal; says whether asking again may help.
+        work: What to do.
+
+    Raises:
+        PropertyRefusedError: Asking again does not help.
+    """
+    while True:
+        try:
+            return work()
+        except PropertyRefusedError as refused:
+            if not learn(refused):
+                raise
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ def test_an_exported_day_is_equal(cli: Cli) -> None:
 
     assert (said.code, said.err) == (0, "")
     headline, _, header, *rows = said.out.splitlines()
-    assert headline == "orders 2025-01-06: equal"
+    assert headline == "orders 2025-01-06: equal (source read again: proven)"
     assert header.split() == ["SIDE", "ROWS", "CHECKSUM"]
     assert [row.split()[:-2] for row in rows] == [["source", "now"], ["lake"], ["lake", "as", "exported"]]
     assert {row.split()[-2] for row in rows} == {"24"}
@@ -39,7 +39,7 @@ def test_a_row_that_came_late_names_its_hour(cli: Cli, orders: Orders) -> None:
 
     assert said.code == 1
     assert said.out.splitlines()[:3] == [
-        "orders 2025-01-07: different in 1 hour",
+        "orders 2025-01-07: different in 1 hour (source read again: proven)",
         "  2025-01-07 05:00 UTC: 1 row is missing in the lake",
         "",
     ]
