@@ -187,6 +187,6 @@ def test_a_day_that_was_never_exported_has_no_certificate(cli: Cli, orders: Orde
     text = cli("certify", "orders", "2025-01-06")
 
     assert json.loads(said.out)["certified_rows"] is None
-    assert text.out.startswith("orders 2025-01-06: different in 24 hours\n")
+    assert text.out.startswith("orders 2025-01-06: different in 24 hours (source read again: proven)\n")
     assert "note: no export has read this day after its end, so there is no certificate of it\n" in text.err
     assert not (orders.project.root / "data_lake").exists()
