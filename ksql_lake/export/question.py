@@ -201,7 +201,9 @@ def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -
         if plan.days is None:
             raise ConfigError(f"nothing to read: {plan.reason}", feed=feed.name)
         event_type = _event_type(feed, source)
-        statement = stream_statement(feed, columns, plan.days, event_type=event_type, forms=forms)
+        statement = stream_statement(
+            feed, columns, plan.days, event_type=event_type, forms=forms, open_end=plan.open_end
+        )
         kind, derived = QueryKind.PULL_STREAM, bool(source.write_queries)
         return Question(
             statement,

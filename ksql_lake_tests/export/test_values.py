@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import time
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -264,3 +264,60 @@ def test_certify_says_what_it_cannot_see(server: Server, tmp_path: Path) -> None
         found = certify(wanted, DAYS.first, client, Lake(tmp_path))
     assert server.export(tmp_path, wanted).new == 0
     assert (found.equal, found.columns, found.unseen) == (True, ("ROWTIME", "N"), ("T",))
+
+
+def _later(days: int) -> datetime:
+    """Give now and so many days, in whole milliseconds."""
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+
+
+def _millis(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("event_time", ["ROWTIME", "AT", "STAMP"])
+def test_a_pull_counts_rows_of_the_future(
+    server: Server, tmp_path: Path, event_time: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They land in no day and disturb none; the commit, the result, the log and the report tell how many."""
+    name = f"AHEAD_{event_time}"
+    server.ksql(
+        f"CREATE STREAM {name} (N INT, AT BIGINT, STAMP TIMESTAMP) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);"
+    )
+    times = [_later(days) for days in (-1, 0, 2, 3)]
+    server.append(
+        name,
+        *(
+            {"ROWTIME": _millis(at), "N": n, "AT": _millis(at), "STAMP": at.strftime("%Y-%m-%dT%H:%M:%S")}
+            for n, at in enumerate(times)
+        ),
+    )
+    start = _later(-3).date()
+    wanted = feed(name.lower(), extraction="pull", start_date=start.isoformat(), event_time=event_time)
+    first, second = (server.export(tmp_path, wanted, days=None) for _ in range(2))
+
+    assert (first.new, first.read, second.new) == (2, 2, 0)
+    assert sorted(Lake(tmp_path).feed(wanted).dataset().to_table().column("N").to_pylist()) == [0, 1]
+    assert first.as_dict()["outside"] == second.as_dict()["outside"] == {"in the future": 2}
+    assert "rows were seen that lie in no day of the feed and did not land: 2 in the future" in caplog.text
+    said = "the last export saw rows that lie in no day of the feed and did not land: 2 in the future"
+    assert said in report_on(tmp_path, wanted, now=_later(0)).remarks
+
+
+def test_a_row_of_the_future_that_cannot_be_read_stops_no_day(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The days are read without it, as if it were not there, and the log says so."""
+    server.ksql("CREATE STREAM AHEAD_BAD (N INT, T TIME) WITH (KAFKA_TOPIC='ahead_bad', PARTITIONS=1);")
+    server.append(
+        "AHEAD_BAD",
+        {"ROWTIME": _millis(_later(0)), "N": 1, "T": "00:00"},
+        {"ROWTIME": _millis(_later(2)), "N": 2, "T": "24:00:00"},
+    )
+    start = _later(-1).date()
+    wanted = feed("ahead_bad", extraction="pull", start_date=start.isoformat())
+
+    assert server.export(tmp_path, wanted, days=None).new == 1
+    assert (
+        "out of range for a TIME (milliseconds of the day); reading without rows of the future" in caplog.text
+    )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,11 @@ class PushReading:
     def query_id(self) -> str | None:
         """The query's name on the server."""
         return self._listening.header.query_id
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the commit says of the rows that were read, beside `pushed`, by its fields."""
+        return {"replaced_texts": self.replaced_texts}
 
     @property
     def replaced_texts(self) -> int:
