@@ -251,3 +251,34 @@ def test_discover_renames_and_tells_apart(cli: Cli, project: Project, server: Se
     assert wanted["rename"] == {"year": "year_", "x": "x_", "rowtime": "rowtime_"}
     assert checked.code == 0, checked.out
     assert '"name": "odd' in added.out
+
+
+def test_a_windowed_stream_is_discovered_and_validated_with_its_bounds(
+    cli: Cli, project: Project, server: Server
+) -> None:
+    """WINDOWSTART and WINDOWEND may be named as columns and renamed there, and of no other stream."""
+    talk = requests.Session()
+    plain = "(U STRING KEY, N BIGINT) WITH (KAFKA_TOPIC='{}', VALUE_FORMAT='JSON', PARTITIONS=1{});"
+    window = ", WINDOW_TYPE='TUMBLING', WINDOW_SIZE='1 HOURS'"
+    for name, kind in (("HOURLY", window), ("UNCUT", "")):
+        text = f"CREATE STREAM {name} {plain.format(name, kind)}"
+        talk.post(f"{server.url}/ksql", json={"ksql": text}, timeout=30).raise_for_status()
+    try:
+        said = cli("feeds", "discover", "--write", "--enabled", "--start-date", "2025-01-06")
+        found = {name: written(project, name) for name in ("hourly", "uncut")}
+        accepted = cli("feeds", "validate", "--server")
+        for name, wanted in found.items():
+            project.feed(
+                {**wanted, "columns": ["U", "WINDOWEND"], "rename": {"WINDOWSTART": "OPENED"}},
+                file=f"{name}.json",
+            )
+        checked = cli("feeds", "validate", "--server")
+    finally:
+        for name in ("HOURLY", "UNCUT"):
+            talk.post(f"{server.url}/ksql", json={"ksql": f"DROP STREAM {name};"}, timeout=30)
+
+    assert (said.code, accepted.code) == (0, 0), said.err + accepted.out
+    assert "rename" not in found["hourly"]
+    assert checked.code != 0
+    assert "hourly" not in checked.out
+    assert "`columns` names the column 'WINDOWEND', which UNCUT does not have" in checked.out
