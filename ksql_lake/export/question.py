@@ -82,6 +82,12 @@ class Question:
         return set(self.key) <= set(self.columns[: self.landed])
 
     @property
+    def eraless(self) -> tuple[str, ...]:
+        """Key columns whose TIMESTAMPs come as text, which has no era: 2 BC is read like AD 2."""
+        formed = zip(self.columns, self.forms, strict=False)
+        return tuple(name for name, form in formed if form.fixed and not form.seconds)
+
+    @property
     def placed(self) -> bool:
         """Whether each row comes with its Kafka partition and offset."""
         return set(POSITION_COLUMNS) <= set(self.columns)

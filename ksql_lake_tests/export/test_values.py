@@ -131,6 +131,20 @@ def test_time_keys_of_changes_are_refused(server: Server, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_timestamp_keys_say_that_they_come_without_era(server: Server, tmp_path: Path, extraction: str) -> None:
+    """A push query cannot tell 2 BC from AD 2 in a key: its commit says so and is not proven."""
+    name, source = f"ERAS_{extraction.upper()}", "SOURCE " if extraction == "pull" else ""
+    server.ksql(f"CREATE {source}TABLE {name} (K TIMESTAMP PRIMARY KEY, V INT) WITH (KAFKA_TOPIC='{name}');")
+    server.append(name, {"K": "2025-01-06T00:00:00", "V": 1})
+    evidence = server.export(tmp_path, feed(name.lower(), kind="table", extraction=extraction)).evidence
+
+    assert evidence is not None
+    said = "the TIMESTAMP key K comes without its era, so years before 1 are read as later ones"
+    assert (said in evidence.text) == (extraction == "push")
+    assert extraction == "pull" or evidence.level == "checked"
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
 def test_the_end_of_a_day_is_refused_by_name(server: Server, tmp_path: Path, extraction: str) -> None:
     """24:00:00, for which a server has no text, arrives wrapped and is named; other columns still land."""
     name = f"NIGHT_{extraction.upper()}"

@@ -172,11 +172,14 @@ class PushReading:
         Raises:
             ProtocolError: It has not caught up.
         """
-        pushed = self.pushed
+        pushed, doubt = self.pushed, ""
+        if lost := ", ".join(self._question.eraless):
+            doubt = f"the TIMESTAMP key {lost} comes without its era, so years before 1 are read as later ones"
         return push_evidence(
             self._listening.sent,
             judged_by=pushed.judged_by,
             text=pushed.caught_up,
+            doubt=doubt,
             derived=self._question.derived,
             refused=self._client.properties.refused,
         )
