@@ -199,10 +199,20 @@ class Extraction:
             ProtocolError: The response's columns are not those asked for.
         """
         question = self.question
+        try:
+            with self._opened(question, known or KnownDays(), sighted=sighted, note=note) as reading:
+                yield reading
+        except StatementError as error:
+            if not any(word in error.message for word in ("MAP_KEYS", "MAP_VALUES")) or not question.mapped:
+                raise
+            raise self._unmapped(error, question) from error
+
+    @contextmanager
+    def _opened(
+        self, question: Question, known: KnownDays, *, sighted: bool, note: Callable[[str], None]
+    ) -> Iterator[Reading | PushReading]:
         if question.kind is QueryKind.PUSH:
-            with listen(
-                self.client, question, self.plan, known=known or KnownDays(), sighted=sighted
-            ) as pushed:
+            with listen(self.client, question, self.plan, known=known, sighted=sighted) as pushed:
                 yield pushed
             return
         read_at = datetime.now(UTC)
@@ -223,6 +233,18 @@ class Extraction:
         if not plan.open_end or plan.days is None or not isinstance(feed, StreamFeed):
             return None
         return Beyond(feed, plan.days.last)
+
+    def _unmapped(self, error: StatementError, question: Question) -> StatementError:
+        """Name the columns of a query that the server refuses because of the keys of a MAP."""
+        return StatementError(
+            "a MAP in this column holds DECIMALs in STRUCTs, and the server cannot take it apart, probably "
+            f"because its keys are not STRING: {error.message}",
+            hint="Name the other columns in the feed's `columns`, or make the DECIMALs columns of their own in "
+            "a derived stream.",
+            server=self.client.url,
+            feed=self.feed.name,
+            column=", ".join(question.mapped),
+        )
 
     def _explained(self, error: ServerUnavailableError, question: Question) -> KsqlError:
         """Tell a server that is going from a source whose topic is gone, which answers alike."""

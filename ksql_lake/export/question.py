@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ksql_lake.decode import AnswerDecoder
-from ksql_lake.decode.forms import PLAIN, Form, form_of
+from ksql_lake.decode.forms import KEYS, PLAIN, Form, form_of
 from ksql_lake.errors import ConfigError, NotQueryableError, SchemaError
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.statement import (
@@ -86,6 +86,12 @@ class Question:
         """Key columns whose TIMESTAMPs come as text, which has no era: 2 BC is read like AD 2."""
         formed = zip(self.columns, self.forms, strict=False)
         return tuple(name for name, form in formed if form.fixed and not form.seconds)
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Columns with a MAP whose keys and values are asked for one by one."""
+        formed = zip(self.columns, self.forms, strict=False)
+        return tuple(name for name, form in formed if any(KEYS in path for path in form.parts))
 
     @property
     def placed(self) -> bool:

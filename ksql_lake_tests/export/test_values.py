@@ -8,11 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 
 from ksql_lake.devserver.process import DevServer
-from ksql_lake.errors import ConfigError, DecodeError
+from ksql_lake.errors import ConfigError, DecodeError, StatementError
 from ksql_lake.export import Progress, export_feed
 from ksql_lake.export.certify import certify
 from ksql_lake.feeds.model import Feed
@@ -22,6 +23,7 @@ from ksql_lake.report import Status
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.export.push.server import DAY, DAYS, FIRST, Server, feed
+from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
 from ksql_lake_tests.report.lakes import report_on
 
 MONEY = Decimal("1234567890123456.78")
@@ -335,3 +337,45 @@ def test_a_row_of_the_future_that_cannot_be_read_stops_no_day(
     assert (
         "out of range for a TIME (milliseconds of the day); reading without rows of the future" in caplog.text
     )
+
+
+REFUSED_MAP = (
+    b'{"@type":"statement_error","error_code":40001,"message":"Function \'MAP_KEYS\' does not accept '
+    b'parameters (MAP<INTEGER, STRUCT<M DECIMAL(9, 2)>>)."}'
+)
+
+
+@pytest.mark.parametrize(("kind", "extraction"), [("stream", "pull"), ("stream", "push"), ("table", "push")])
+def test_a_map_that_the_server_cannot_take_apart_is_named(tmp_path: Path, kind: str, extraction: str) -> None:
+    """The refusal of MAP_KEYS names the column and how to leave it out, and stays in the error."""
+    money = {
+        "type": "DECIMAL",
+        "parameters": {"precision": 9, "scale": 2},
+        "fields": None,
+        "memberSchema": None,
+    }
+    held = {"type": "STRUCT", "fields": [{"name": "M", "schema": money}], "memberSchema": None}
+    plain = {"type": "INTEGER", "fields": None, "memberSchema": None}
+    columns = [
+        {"name": "K", "schema": plain, "type": "KEY"},
+        {"name": "COSTS", "schema": {"type": "MAP", "fields": None, "memberSchema": held}},
+    ]
+    source = {"name": "EVENTS", "type": kind.upper(), "fields": columns, "topic": "events", "partitions": 1}
+    source |= {"statement": "CREATE", "writeQueries": [{"id": "C_1", "sinks": ["EVENTS"], "queryString": ""}]}
+    wanted = feed("events", kind=kind, extraction=extraction)
+    with ScriptedServer() as server:
+        server.script("/info", answer(b'{"KsqlServerInfo":{"version":"8.0.7"}}'))
+        server.script("/ksql", answer(orjson.dumps([{"sourceDescription": source}])))
+        server.script("/query", answer(REFUSED_MAP, 400))
+        with (
+            KsqlClient(load_settings(ksqldb_url=server.url, attempts=1)) as client,
+            pytest.raises(StatementError) as caught,
+        ):
+            export_feed(wanted, client, Lake(tmp_path), days=DAYS if kind == "stream" else None)
+
+    said = str(caught.value)
+    assert "feed events" in said
+    assert "column COSTS" in said
+    assert "probably because its keys are not STRING" in said
+    assert "'MAP_KEYS' does not accept parameters (MAP<INTEGER" in said
+    assert "Name the other columns in the feed's `columns`" in said
