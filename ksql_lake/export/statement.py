@@ -22,8 +22,8 @@ from ksql_lake.lake.days import day_start, in_unit
 
 ROWTIME = "ROWTIME"
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
-LAST_MOMENT = 253_402_300_799_999
-"""The last millisecond of the year 9999; what is beyond is no time, and would not be read as one."""
+LAST_MOMENT = 253_402_300_799_000
+"""The last second of the year 9999; what is beyond is no time, and would not be read as one."""
 TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 """Columns the server adds: BIGINT epoch milliseconds on the wire, timestamps in the lake."""
 
