@@ -39,12 +39,18 @@ def pull_evidence(
 
 
 def push_evidence(
-    sent: SentProperties, *, judged_by: str, text: str, derived: bool, refused: tuple[str, ...]
+    sent: SentProperties,
+    *,
+    judged_by: str,
+    text: str,
+    derived: bool,
+    refused: tuple[str, ...],
+    doubt: str = "",
 ) -> Evidence:
-    """Judge a push query that has caught up: offsets that were reached prove it, nothing else does."""
+    """Judge a push query that has caught up: offsets that were reached prove it, unless a doubt remains."""
     return Evidence(
-        level="proven" if judged_by == "offsets" else "checked",
-        text=text,
+        level="proven" if judged_by == "offsets" and not doubt else "checked",
+        text=f"{text}; {doubt}" if doubt else text,
         isolation=isolation_of(sent, derived=derived),
         caveats=list(refused),
     )

@@ -7,11 +7,12 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,12 +21,13 @@ from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push import PushReading, listen
+from ksql_lake.export.push.outside import Beyond
 from ksql_lake.export.question import Question, answer_decoder, write_question
 from ksql_lake.export.statement import TIME_COLUMNS
 from ksql_lake.export.table import TableAnswer, TableQuery, read_table
 from ksql_lake.export.table.parts import Parts
 from ksql_lake.export.table.twice import KeyedRows
-from ksql_lake.feeds.model import Feed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
 from ksql_lake.ksqldb.catalog import topic_is_gone
 from ksql_lake.lake.manifest import Evidence
@@ -57,8 +59,10 @@ class Reading:
         read_at: datetime,
         judge: Callable[[], Evidence],
         take: Callable[[pa.RecordBatch], None] | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self.judge = judge
+        self._beyond = beyond
         self.nodes = 0
         self._take_note = take
         decoder = answer_decoder(question, response.header.schema_text)
@@ -99,6 +103,12 @@ class Reading:
         return self._decoder.replaced
 
     @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the commit says of the rows that were read, by its fields."""
+        outside = self._beyond.counts if self._beyond is not None else {}
+        return {"replaced_texts": self.replaced_texts, "outside": outside}
+
+    @property
     def bytes_read(self) -> int:
         """Response bytes so far."""
         return self.response.bytes_read
@@ -111,10 +121,11 @@ class Reading:
             KsqlError: The response broke off or reported an error.
         """
         for batch in side_by_side(self.response, self._decode, threads=self._threads):
-            self.rows += batch.num_rows
+            wanted = batch if self._beyond is None else self._beyond.leave_out(batch)
+            self.rows += wanted.num_rows
             if self._take_note is not None:
-                self._take_note(batch)
-            yield batch
+                self._take_note(wanted)
+            yield wanted
 
     def evidence(self) -> Evidence:
         """Say what shows that the rows are all of them; may look at the server once more.
@@ -188,10 +199,20 @@ class Extraction:
             ProtocolError: The response's columns are not those asked for.
         """
         question = self.question
+        try:
+            with self._opened(question, known or KnownDays(), sighted=sighted, note=note) as reading:
+                yield reading
+        except StatementError as error:
+            if not any(word in error.message for word in ("MAP_KEYS", "MAP_VALUES")) or not question.mapped:
+                raise
+            raise self._unmapped(error, question) from error
+
+    @contextmanager
+    def _opened(
+        self, question: Question, known: KnownDays, *, sighted: bool, note: Callable[[str], None]
+    ) -> Iterator[Reading | PushReading]:
         if question.kind is QueryKind.PUSH:
-            with listen(
-                self.client, question, self.plan, known=known or KnownDays(), sighted=sighted
-            ) as pushed:
+            with listen(self.client, question, self.plan, known=known, sighted=sighted) as pushed:
                 yield pushed
             return
         read_at = datetime.now(UTC)
@@ -203,9 +224,27 @@ class Extraction:
         try:
             with self.client.query(question.statement, kind=question.kind, committed=committed) as response:
                 judge = partial(self._pulled, response, question)
-                yield Reading(response, question, read_at=read_at, judge=judge)
+                yield Reading(response, question, read_at=read_at, judge=judge, beyond=self._beyond())
         except ServerUnavailableError as error:
             raise self._explained(error, question) from error.__cause__
+
+    def _beyond(self) -> Beyond | None:
+        feed, plan = self.feed, self.plan
+        if not plan.open_end or plan.days is None or not isinstance(feed, StreamFeed):
+            return None
+        return Beyond(feed, plan.days.last)
+
+    def _unmapped(self, error: StatementError, question: Question) -> StatementError:
+        """Name the columns of a query that the server refuses because of the keys of a MAP."""
+        return StatementError(
+            "a MAP in this column holds DECIMALs in STRUCTs, and the server cannot take it apart, probably "
+            f"because its keys are not STRING: {error.message}",
+            hint="Name the other columns in the feed's `columns`, or make the DECIMALs columns of their own in "
+            "a derived stream.",
+            server=self.client.url,
+            feed=self.feed.name,
+            column=", ".join(question.mapped),
+        )
 
     def _explained(self, error: ServerUnavailableError, question: Question) -> KsqlError:
         """Tell a server that is going from a source whose topic is gone, which answers alike."""

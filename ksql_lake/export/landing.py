@@ -98,7 +98,7 @@ class _Landing:
                     check_unit(plan.feed, self.extraction.question.event_type, self.extraction.client)
                 lost = self._guard(staging, reading, evidence.level)
                 read = timed(facts, plan.feed, self.extraction.client, began)
-                staging.read = msgspec.structs.replace(read, shrunk=lost, replaced_texts=reading.replaced_texts)
+                staging.read = msgspec.structs.replace(read, shrunk=lost, **reading.notes)
                 pinned = plan.version if plan.pinned else None
                 pushed = reading.pushed if isinstance(reading, PushReading) else None
                 with span("commit"):
@@ -240,6 +240,10 @@ def _land_around(
             error.at(columns=", ".join(extraction.question.doubtful) or None)
         if days is None:
             raise
+        if extraction.plan.open_end:
+            _log.warning("%s: %s; reading without rows of the future", extraction.feed.name, error.message)
+            closed = Extraction(replace(extraction.plan, open_end=False), extraction.client)
+            return _land_around(closed, lake, on_progress, attempts)
         on_progress.apart = True
         on_progress.bad_days += len(days) == 1
         if len(days) == 1 or on_progress.bad_days >= _MOST_BAD_DAYS:

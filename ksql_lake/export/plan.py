@@ -59,6 +59,7 @@ class ExportPlan:
         reason: Why exactly this, one phrase.
         new_topic: The source's topic was made anew: what the lake knows of its offsets holds no longer.
         timed: The time of each change of a table is read too.
+        open_end: The last day is today, and rows of the future are asked for too, to be counted and left out.
     """
 
     feed: Feed
@@ -68,6 +69,7 @@ class ExportPlan:
     reason: str = ""
     new_topic: bool = False
     timed: bool = False
+    open_end: bool = False
 
     @property
     def partitions(self) -> list[str]:
@@ -128,7 +130,7 @@ def _plan_table(feed: TableFeed, state: FeedState, days: Days | None, version: i
 
 
 def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: datetime) -> ExportPlan:
-    today = day_of(now, feed.zone)
+    today, open_end = day_of(now, feed.zone), feed.extraction != "push"
     if days is not None:
         if days.last > today:
             raise ConfigError(
@@ -138,14 +140,17 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
             )
         if days.last < feed.start_date:
             return ExportPlan(feed, reason=f"all of {days} is before start_date {feed.start_date}")
-        return ExportPlan(feed, days=Days(max(days.first, feed.start_date), days.last), reason="as asked")
+        asked = Days(max(days.first, feed.start_date), days.last)
+        return ExportPlan(feed, days=asked, reason="as asked", open_end=open_end and days.last == today)
     if today < feed.start_date:
         return ExportPlan(feed, reason=f"start_date {feed.start_date} is still to come")
     if not state.looked:
-        return ExportPlan(feed, days=Days(feed.start_date, today), reason="first export, from start_date")
+        return ExportPlan(
+            feed, days=Days(feed.start_date, today), reason="first export, from start_date", open_end=open_end
+        )
     if not state.partitions and state.event_clock not in ("", feed.event_clock):
         reason = f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
-        return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason)
+        return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
     open_day = _first_open_day(feed, state, today, now)
     last_read = datetime.fromisoformat(state.last_read.read_at) if state.last_read else now
     lookback = day_of(last_read, feed.zone) - timedelta(days=feed.lookback_days)
@@ -154,7 +159,7 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         f"{open_day} is the first day not read to its end; {feed.lookback_days} day(s) of lookback before "
         f"the last export on {day_of(last_read, feed.zone)}"
     )
-    return ExportPlan(feed, days=Days(first, today), reason=reason)
+    return ExportPlan(feed, days=Days(first, today), reason=reason, open_end=open_end)
 
 
 def _first_open_day(feed: StreamFeed, state: FeedState, today: date, now: datetime) -> date:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ksql_lake.decode import AnswerDecoder
-from ksql_lake.decode.forms import PLAIN, Form, form_of
+from ksql_lake.decode.forms import KEYS, PLAIN, Form, form_of
 from ksql_lake.errors import ConfigError, NotQueryableError, SchemaError
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.statement import (
@@ -80,6 +80,18 @@ class Question:
     def key_lands(self) -> bool:
         """Whether the whole key lands; by part of a key different rows would be taken for one."""
         return set(self.key) <= set(self.columns[: self.landed])
+
+    @property
+    def eraless(self) -> tuple[str, ...]:
+        """Key columns whose TIMESTAMPs come as text, which has no era: 2 BC is read like AD 2."""
+        formed = zip(self.columns, self.forms, strict=False)
+        return tuple(name for name, form in formed if form.fixed and not form.seconds)
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Columns with a MAP whose keys and values are asked for one by one."""
+        formed = zip(self.columns, self.forms, strict=False)
+        return tuple(name for name, form in formed if any(KEYS in path for path in form.parts))
 
     @property
     def placed(self) -> bool:
@@ -201,7 +213,9 @@ def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -
         if plan.days is None:
             raise ConfigError(f"nothing to read: {plan.reason}", feed=feed.name)
         event_type = _event_type(feed, source)
-        statement = stream_statement(feed, columns, plan.days, event_type=event_type, forms=forms)
+        statement = stream_statement(
+            feed, columns, plan.days, event_type=event_type, forms=forms, open_end=plan.open_end
+        )
         kind, derived = QueryKind.PULL_STREAM, bool(source.write_queries)
         return Question(
             statement,

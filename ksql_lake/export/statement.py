@@ -22,6 +22,8 @@ from ksql_lake.lake.days import day_start, in_unit
 
 ROWTIME = "ROWTIME"
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
+LAST_MOMENT = 253_402_300_799_000
+"""The last second of the year 9999; what is beyond is no time, and would not be read as one."""
 TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 """Columns the server adds: BIGINT epoch milliseconds on the wire, timestamps in the lake."""
 
@@ -88,7 +90,13 @@ def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
 
 
 def stream_statement(
-    feed: StreamFeed, columns: Sequence[str], days: Days, *, event_type: str, forms: Sequence[Form] = ()
+    feed: StreamFeed,
+    columns: Sequence[str],
+    days: Days,
+    *,
+    event_type: str,
+    forms: Sequence[Form] = (),
+    open_end: bool = False,
 ) -> str:
     """Write the pull query that reads a stream's days.
 
@@ -98,22 +106,24 @@ def stream_statement(
         days: The window.
         event_type: ksqlDB type of the event-time column.
         forms: How each column travels; none given means that all come as they are.
+        open_end: Rows behind the last day are asked for too.
 
     Raises:
         ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
     """
-    where = window_condition(feed, days, event_type=event_type)
+    where = window_condition(feed, days, event_type=event_type, open_end=open_end)
     return f"SELECT {_listed(columns, forms)} FROM {quote_identifier(feed.source)} WHERE {where};"
 
 
-def window_condition(feed: StreamFeed, days: Days, *, event_type: str) -> str:
-    """Write the condition that a row belongs to a window of days.
+def window_condition(feed: StreamFeed, days: Days, *, event_type: str, open_end: bool = False) -> str:
+    """Write the condition that a row belongs to a window of days, or with an open end is behind it.
 
     Raises:
         ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
     """
     start = day_start(days.first, feed.zone)
     end = day_start(datetime.fromordinal(days.last.toordinal() + 1).date(), feed.zone)
+    end = LAST_MOMENT if open_end else end
     within_rowtime = _between(ROWTIME, str(start), str(end))
     if feed.event_time == ROWTIME:
         return within_rowtime
@@ -121,7 +131,8 @@ def window_condition(feed: StreamFeed, days: Days, *, event_type: str) -> str:
     if event_type == "TIMESTAMP":
         low, high = (quote_literal(_timestamp(edge)) for edge in (start, end))
     elif event_type == "BIGINT":
-        low, high = (str(in_unit(edge, feed.event_time_unit)) for edge in (start, end))
+        edges = (in_unit(edge, feed.event_time_unit) for edge in (start, end))
+        low, high = (str(min(edge, 2**63 - 1)) for edge in edges)
     else:
         raise ConfigError(
             f"event_time {feed.event_time!r} is {event_type}; it must be BIGINT (epoch ms) or TIMESTAMP",

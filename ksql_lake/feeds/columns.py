@@ -16,7 +16,7 @@ HIVE_COLUMNS: Mapping[str, tuple[str, ...]] = {"stream": ("year", "month", "day"
 """Partition columns that come from the path; no column of a file may have one of these names in any case."""
 
 ROWTIME = "ROWTIME"
-ADDED_BY_EXPORT = {"stream": (ROWTIME,), "table": ("WINDOWSTART", "WINDOWEND")}
+ADDED_BY_EXPORT = {"stream": (ROWTIME, "WINDOWSTART", "WINDOWEND"), "table": ("WINDOWSTART", "WINDOWEND")}
 _SELECTED_ANYWAY = ("event_time", "identity.columns")
 POSITION_COLUMNS = ("ROWPARTITION", "ROWOFFSET")
 """Where Kafka holds a row; ksqlDB gives them to push queries only."""

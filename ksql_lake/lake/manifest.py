@@ -150,7 +150,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
         form: The form in which the rows were read; see `forms.py`.
-        outside: Why rows that were seen lie in no day of the feed -> how many (streams read by push query).
+        outside: Why rows that were seen lie in no day of the feed -> how many (streams).
     """
 
     source: str

@@ -148,7 +148,7 @@ def _feed_report(
         versions=_versions(state, metadata),
         exports=tuple(exports[-EXPORTS:]),
         history_from=history.first_at if history is not None else None,
-        remarks=(*_remarks(metadata), *([questioned] if questioned else [])),
+        remarks=(*_remarks(metadata), *_outside(state), *([questioned] if questioned else [])),
     )
 
 
@@ -206,6 +206,14 @@ def _versions(state: FeedState, metadata: FeedMetadata | None) -> tuple[VersionP
         evidence = state.evidence.get(key)
         points[number] = VersionPoint(number, part.records, part.bytes, at, kept=True, evidence=evidence)
     return tuple(points[number] for number in sorted(points))
+
+
+def _outside(state: FeedState) -> tuple[str, ...]:
+    found = state.last_read.outside if state.last_read is not None else {}
+    if not found:
+        return ()
+    told = ", ".join(f"{count:,} {why}" for why, count in found.items())
+    return (f"the last export saw rows that lie in no day of the feed and did not land: {told}",)
 
 
 def _remarks(metadata: FeedMetadata | None) -> tuple[str, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import requests
 
@@ -251,3 +253,72 @@ def test_discover_renames_and_tells_apart(cli: Cli, project: Project, server: Se
     assert wanted["rename"] == {"year": "year_", "x": "x_", "rowtime": "rowtime_"}
     assert checked.code == 0, checked.out
     assert '"name": "odd' in added.out
+
+
+def test_a_windowed_stream_is_discovered_and_validated_with_its_bounds(
+    cli: Cli, project: Project, server: Server
+) -> None:
+    """WINDOWSTART and WINDOWEND may be named as columns and renamed there, and of no other stream."""
+    talk = requests.Session()
+    plain = "(U STRING KEY, N BIGINT) WITH (KAFKA_TOPIC='{}', VALUE_FORMAT='JSON', PARTITIONS=1{});"
+    window = ", WINDOW_TYPE='TUMBLING', WINDOW_SIZE='1 HOURS'"
+    for name, kind in (("HOURLY", window), ("UNCUT", "")):
+        text = f"CREATE STREAM {name} {plain.format(name, kind)}"
+        talk.post(f"{server.url}/ksql", json={"ksql": text}, timeout=30).raise_for_status()
+    try:
+        said = cli("feeds", "discover", "--write", "--enabled", "--start-date", "2025-01-06")
+        found = {name: written(project, name) for name in ("hourly", "uncut")}
+        accepted = cli("feeds", "validate", "--server")
+        for name, wanted in found.items():
+            project.feed(
+                {**wanted, "columns": ["U", "WINDOWEND"], "rename": {"WINDOWSTART": "OPENED"}},
+                file=f"{name}.json",
+            )
+        checked = cli("feeds", "validate", "--server")
+    finally:
+        for name in ("HOURLY", "UNCUT"):
+            talk.post(f"{server.url}/ksql", json={"ksql": f"DROP STREAM {name};"}, timeout=30)
+
+    assert (said.code, accepted.code) == (0, 0), said.err + accepted.out
+    assert "rename" not in found["hourly"]
+    assert checked.code != 0
+    assert "hourly" not in checked.out
+    assert "`columns` names the column 'WINDOWEND', which UNCUT does not have" in checked.out
+
+
+def test_a_second_feed_reads_all_days_with_an_added_column(cli: Cli, project: Project, server: Server) -> None:
+    """The commands of docs/feeds.md for ALTER ... ADD COLUMN run as they stand and double nothing."""
+    page = Path(__file__).parents[2].joinpath("docs", "feeds.md").read_text()
+    section = page[page.index("ALTER STREAM ORDERS ADD COLUMN") :]
+    lines = section[section.index("```sh") : section.index("```\n\n")].splitlines()[1:]
+    talk = requests.Session()
+
+    def ask(text: str) -> None:
+        talk.post(f"{server.url}/ksql", json={"ksql": text}, timeout=30).raise_for_status()
+
+    def append(**row: object) -> None:
+        rows = f"{server.url}/devserver/sources/ORDERS/rows"
+        talk.post(rows, data=json.dumps({"ROWTIME": 1_736_121_600_000, **row}), timeout=30).raise_for_status()
+
+    def notes(name: str) -> list[tuple[int, str | None]]:
+        found = (project.root / "data_lake" / "streams" / name).rglob("*.parquet")
+        tables = [pq.ParquetFile(path).read(["ID", "NOTE"]) for path in sorted(found)]
+        return sorted((row["ID"], row["NOTE"]) for table in tables for row in table.to_pylist())
+
+    ask("CREATE STREAM ORDERS (ID INT) WITH (KAFKA_TOPIC='orders', VALUE_FORMAT='JSON', PARTITIONS=1);")
+    try:
+        append(ID=1)
+        cli("feeds", "add", "--source", "ORDERS", "--start-date", "2025-01-06")
+        cli("export", "--stream", "orders")
+        ask(section[: section.index("`")])
+        append(ID=2, NOTE="new")
+        again = cli("export", "--stream", "orders", "--date", "2025-01-06", "--json")
+        said = {line: cli(*line.split()[1:]) for line in lines}
+    finally:
+        ask("DROP STREAM ORDERS;")
+
+    assert json.loads(again.out)["exports"][0]["new"] == 1
+    assert {line: one.err for line, one in said.items() if one.code != 0} == {}
+    assert "equal" in said["ksql-lake certify orders 2025-01-06"].out
+    assert project.rows("orders") == project.rows("orders_2") == 2
+    assert notes("orders_2") == [(1, None), (2, "new")]

@@ -43,6 +43,23 @@ def test_rows_without_event_time_are_asked_for_by_rowtime(kind: str, low: str, h
     )
 
 
+@pytest.mark.parametrize(
+    ("event_time", "kind", "unit", "end"),
+    [
+        ("ROWTIME", "BIGINT", "ms", "ROWTIME < 253402300799000;"),
+        ("AT", "BIGINT", "ns", "`AT` < 9223372036854775807)"),
+        ("AT", "TIMESTAMP", "ms", "`AT` < '9999-12-31T23:59:59.000')"),
+    ],
+)
+def test_an_open_window_ends_where_times_end(event_time: str, kind: str, unit: str, end: str) -> None:
+    """Rows of the future are asked for up to the last moment that their column can hold or a text can say."""
+    feed = stream_feed(event_time=event_time, event_time_unit=unit)
+
+    statement = stream_statement(feed, ["ROWTIME", "AT"], DAY, event_type=kind, open_end=True)
+
+    assert end in statement
+
+
 def test_the_window_follows_the_time_zone() -> None:
     """A Berlin day in March is 23 hours of epoch milliseconds."""
     day = Days(date(2025, 3, 30), date(2025, 3, 30))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import time
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 
 from ksql_lake.devserver.process import DevServer
-from ksql_lake.errors import ConfigError, DecodeError
+from ksql_lake.errors import ConfigError, DecodeError, StatementError
 from ksql_lake.export import Progress, export_feed
 from ksql_lake.export.certify import certify
 from ksql_lake.feeds.model import Feed
@@ -22,6 +23,7 @@ from ksql_lake.report import Status
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.export.push.server import DAY, DAYS, FIRST, Server, feed
+from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
 from ksql_lake_tests.report.lakes import report_on
 
 MONEY = Decimal("1234567890123456.78")
@@ -128,6 +130,20 @@ def test_time_keys_of_changes_are_refused(server: Server, tmp_path: Path) -> Non
         "pull query can read, and export that one: there the milliseconds arrive."
     )
     assert not server.asked("CLOCKS")
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
+def test_timestamp_keys_say_that_they_come_without_era(server: Server, tmp_path: Path, extraction: str) -> None:
+    """A push query cannot tell 2 BC from AD 2 in a key: its commit says so and is not proven."""
+    name, source = f"ERAS_{extraction.upper()}", "SOURCE " if extraction == "pull" else ""
+    server.ksql(f"CREATE {source}TABLE {name} (K TIMESTAMP PRIMARY KEY, V INT) WITH (KAFKA_TOPIC='{name}');")
+    server.append(name, {"K": "2025-01-06T00:00:00", "V": 1})
+    evidence = server.export(tmp_path, feed(name.lower(), kind="table", extraction=extraction)).evidence
+
+    assert evidence is not None
+    said = "the TIMESTAMP key K comes without its era, so years before 1 are read as later ones"
+    assert (said in evidence.text) == (extraction == "push")
+    assert extraction == "pull" or evidence.level == "checked"
 
 
 @pytest.mark.parametrize("extraction", ["pull", "push"])
@@ -264,3 +280,102 @@ def test_certify_says_what_it_cannot_see(server: Server, tmp_path: Path) -> None
         found = certify(wanted, DAYS.first, client, Lake(tmp_path))
     assert server.export(tmp_path, wanted).new == 0
     assert (found.equal, found.columns, found.unseen) == (True, ("ROWTIME", "N"), ("T",))
+
+
+def _later(days: int) -> datetime:
+    """Give now and so many days, in whole milliseconds."""
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+
+
+def _millis(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("event_time", ["ROWTIME", "AT", "STAMP"])
+def test_a_pull_counts_rows_of_the_future(
+    server: Server, tmp_path: Path, event_time: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They land in no day and disturb none; the commit, the result, the log and the report tell how many."""
+    name = f"AHEAD_{event_time}"
+    server.ksql(
+        f"CREATE STREAM {name} (N INT, AT BIGINT, STAMP TIMESTAMP) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);"
+    )
+    times = [_later(days) for days in (-1, 0, 2, 3)]
+    server.append(
+        name,
+        *(
+            {"ROWTIME": _millis(at), "N": n, "AT": _millis(at), "STAMP": at.strftime("%Y-%m-%dT%H:%M:%S")}
+            for n, at in enumerate(times)
+        ),
+    )
+    start = _later(-3).date()
+    wanted = feed(name.lower(), extraction="pull", start_date=start.isoformat(), event_time=event_time)
+    first, second = (server.export(tmp_path, wanted, days=None) for _ in range(2))
+
+    assert (first.new, first.read, second.new) == (2, 2, 0)
+    assert sorted(Lake(tmp_path).feed(wanted).dataset().to_table().column("N").to_pylist()) == [0, 1]
+    assert first.as_dict()["outside"] == second.as_dict()["outside"] == {"in the future": 2}
+    assert "rows were seen that lie in no day of the feed and did not land: 2 in the future" in caplog.text
+    said = "the last export saw rows that lie in no day of the feed and did not land: 2 in the future"
+    assert said in report_on(tmp_path, wanted, now=_later(0)).remarks
+
+
+def test_a_row_of_the_future_that_cannot_be_read_stops_no_day(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The days are read without it, as if it were not there, and the log says so."""
+    server.ksql("CREATE STREAM AHEAD_BAD (N INT, T TIME) WITH (KAFKA_TOPIC='ahead_bad', PARTITIONS=1);")
+    server.append(
+        "AHEAD_BAD",
+        {"ROWTIME": _millis(_later(0)), "N": 1, "T": "00:00"},
+        {"ROWTIME": _millis(_later(2)), "N": 2, "T": "24:00:00"},
+    )
+    start = _later(-1).date()
+    wanted = feed("ahead_bad", extraction="pull", start_date=start.isoformat())
+
+    assert server.export(tmp_path, wanted, days=None).new == 1
+    assert (
+        "out of range for a TIME (milliseconds of the day); reading without rows of the future" in caplog.text
+    )
+
+
+REFUSED_MAP = (
+    b'{"@type":"statement_error","error_code":40001,"message":"Function \'MAP_KEYS\' does not accept '
+    b'parameters (MAP<INTEGER, STRUCT<M DECIMAL(9, 2)>>)."}'
+)
+
+
+@pytest.mark.parametrize(("kind", "extraction"), [("stream", "pull"), ("stream", "push"), ("table", "push")])
+def test_a_map_that_the_server_cannot_take_apart_is_named(tmp_path: Path, kind: str, extraction: str) -> None:
+    """The refusal of MAP_KEYS names the column and how to leave it out, and stays in the error."""
+    money = {
+        "type": "DECIMAL",
+        "parameters": {"precision": 9, "scale": 2},
+        "fields": None,
+        "memberSchema": None,
+    }
+    held = {"type": "STRUCT", "fields": [{"name": "M", "schema": money}], "memberSchema": None}
+    plain = {"type": "INTEGER", "fields": None, "memberSchema": None}
+    columns = [
+        {"name": "K", "schema": plain, "type": "KEY"},
+        {"name": "COSTS", "schema": {"type": "MAP", "fields": None, "memberSchema": held}},
+    ]
+    source = {"name": "EVENTS", "type": kind.upper(), "fields": columns, "topic": "events", "partitions": 1}
+    source |= {"statement": "CREATE", "writeQueries": [{"id": "C_1", "sinks": ["EVENTS"], "queryString": ""}]}
+    wanted = feed("events", kind=kind, extraction=extraction)
+    with ScriptedServer() as server:
+        server.script("/info", answer(b'{"KsqlServerInfo":{"version":"8.0.7"}}'))
+        server.script("/ksql", answer(orjson.dumps([{"sourceDescription": source}])))
+        server.script("/query", answer(REFUSED_MAP, 400))
+        with (
+            KsqlClient(load_settings(ksqldb_url=server.url, attempts=1)) as client,
+            pytest.raises(StatementError) as caught,
+        ):
+            export_feed(wanted, client, Lake(tmp_path), days=DAYS if kind == "stream" else None)
+
+    said = str(caught.value)
+    assert "feed events" in said
+    assert "column COSTS" in said
+    assert "probably because its keys are not STRING" in said
+    assert "'MAP_KEYS' does not accept parameters (MAP<INTEGER" in said
+    assert "Name the other columns in the feed's `columns`" in said

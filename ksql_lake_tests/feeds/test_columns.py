@@ -84,6 +84,7 @@ def test_explains_how_to_get_kafka_positions(key: str) -> None:
             "checks": {"not_null": ["TS", "B"]},
         },
         {"kind": "table", "columns": ["A"], "checks": {"unique": ["A", "WINDOWSTART"]}},
+        {"columns": ["A"], "rename": {"WINDOWEND": "CLOSED"}, "checks": {"unique": ["A", "WINDOWSTART"]}},
         {"columns": ["A"], "event_time": "ROWTIME", "checks": {"not_null": ["ROWTIME"]}},
         {"kind": "table", "columns": ["ROWTIME", "year"]},
         {"kind": "table", "columns": ["ROWTIME"], "rename": {"ROWTIME": "changed_at"}},

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import ReadFacts
-from ksql_lake.lake.days import day_of, day_start
+from ksql_lake.lake.days import day_of, day_start, event_times
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,37 @@ class Outside:
         ):
             if count := int(np.count_nonzero(rows)):
                 self.counts[kind] = self.counts.get(kind, 0) + count
+
+
+class Beyond:
+    """Leaves rows behind the last day out of what a pull query brings, and counts those of the future.
+
+    Args:
+        feed: The feed.
+        last: The last day that is read.
+
+    Attributes:
+        counts: Kind -> rows seen; only kinds of which there are some.
+    """
+
+    def __init__(self, feed: StreamFeed, last: date) -> None:
+        self.counts: dict[str, int] = {}
+        self._feed = feed
+        self._end = day_start(last + timedelta(days=1), feed.zone)
+
+    def leave_out(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give the rows of the days that are read."""
+        feed = self._feed
+        events = event_times(batch, feed.lake_name(feed.event_time), feed.event_time_unit)
+        beyond = events >= self._end
+        if not beyond.any():
+            return batch
+        # Rows of a day that has begun meanwhile are not of the future: the next export reads them.
+        today = day_of(datetime.now(UTC), feed.zone)
+        future = events >= max(self._end, day_start(today + timedelta(days=1), feed.zone))
+        if count := int(np.count_nonzero(future)):
+            self.counts[FUTURE] = self.counts.get(FUTURE, 0) + count
+        return batch.filter(pa.array(~beyond))
 
 
 def told_outside(feed: Feed, read: ReadFacts | None) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,11 @@ class PushReading:
         return self._listening.header.query_id
 
     @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the commit says of the rows that were read, beside `pushed`, by its fields."""
+        return {"replaced_texts": self.replaced_texts}
+
+    @property
     def replaced_texts(self) -> int:
         """How many texts were changed so that they are text."""
         return self._decoder.replaced
@@ -166,11 +172,14 @@ class PushReading:
         Raises:
             ProtocolError: It has not caught up.
         """
-        pushed = self.pushed
+        pushed, doubt = self.pushed, ""
+        if lost := ", ".join(self._question.eraless):
+            doubt = f"the TIMESTAMP key {lost} comes without its era, so years before 1 are read as later ones"
         return push_evidence(
             self._listening.sent,
             judged_by=pushed.judged_by,
             text=pushed.caught_up,
+            doubt=doubt,
             derived=self._question.derived,
             refused=self._client.properties.refused,
         )
