@@ -43,6 +43,8 @@ TASK_REST = 2.0
 """Seconds for which tasks have to be at their ends."""
 TASK_START = 10.0
 """Seconds in which a task that has just started fetches its first records, if there are any."""
+RESTORE_SECONDS = 15.0
+"""Seconds for which a node that starts may answer the newer writer's pulls with no rows, as if complete."""
 ORPHAN_SECONDS = 70.0
 """A node that shuts down says for half a minute that its tables have no query."""
 
@@ -220,8 +222,9 @@ def _twice(query: TableQuery, nodes: Nodes, look: Look, built: Built, stack: Exi
     with client.query(query.statement, kind=QueryKind.PULL_TABLE) as first:
         before = query.hashes(first)
     _unmoved(query, nodes, look)
-    if len(look.hosts) != 1:
-        _settle(query, "before the table is read a second time")
+    version = client.known_version()
+    if len(look.hosts) != 1 or version is None or version.has_two_writers:
+        _settle(query, client.settings.settle_time if len(look.hosts) != 1 else RESTORE_SECONDS)
         _unmoved(query, nodes, look)
     response = stack.enter_context(client.query(query.statement, kind=QueryKind.PULL_TABLE))
     rows = KeyedRows(query.key)
@@ -260,11 +263,11 @@ def _consumed(look: Look) -> int:
     return sum(max(part.consumed, 0) for parts in look.described.topics.values() for part in parts.values())
 
 
-def _settle(query: TableQuery, why: str) -> None:
-    """Wait: a node that shuts down says for half a minute that it runs."""
-    left = query.client.settings.settle_time
+def _settle(query: TableQuery, seconds: float) -> None:
+    """Wait until a node that goes or comes says so: going takes it half a minute, restoring its state seconds."""
+    left = min(seconds, query.client.settings.settle_time)
     while left > 0:
-        query.note(f"{query.table}: waiting {left:.0f} s {why}")
+        query.note(f"{query.table}: waiting {left:.0f} s before the table is read a second time")
         query.client.sleep(min(left, LOOK_SECONDS))
         left -= LOOK_SECONDS
 
