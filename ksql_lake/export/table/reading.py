@@ -264,7 +264,7 @@ def _consumed(look: Look) -> int:
 
 
 def _settle(query: TableQuery, seconds: float) -> None:
-    """Wait until a node that goes or comes says so: going takes it half a minute, restoring its state seconds."""
+    """Wait until a node that goes, which takes half a minute, or comes, which takes seconds, says so."""
     left = min(seconds, query.client.settings.settle_time)
     while left > 0:
         query.note(f"{query.table}: waiting {left:.0f} s before the table is read a second time")
