@@ -76,7 +76,9 @@ class Reading:
                 Column(
                     name,
                     Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type,
-                    key=column.key and question.key_lands,
+                    # A key column that travels wrapped is none in the answer's header: by what is left of the
+                    # key different rows would be taken for one.
+                    key=(column.name in question.key if question.key else column.key) and question.key_lands,
                 )
                 for name, column in zip(question.names, decoder.columns, strict=True)
             )

@@ -72,7 +72,7 @@ def test_show_has_every_key(cli: Cli, project: Project) -> None:
     lines = dict(line.split(maxsplit=1) for line in said.out.splitlines())
     assert lines["path"] == "feeds/active/orders.json"
     assert lines["checks"] == "not_null: ID, TS"
-    assert lines["identity"] == "by: row"
+    assert lines["identity"] == "by: row, null_keys: distinct"
     assert lines["compression"] == "zstd"
     assert json.loads(as_json.out)["lookback_days"] == 1
 
