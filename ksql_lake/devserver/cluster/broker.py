@@ -100,14 +100,15 @@ class Broker:
             writer.close()
             return
         member = _Member(int(hello["node"]), str(hello["url"]), writer, time.monotonic())
+        # The log comes first of all: as a member it is sent what concerns the group.
+        member.send({"session": self._session, "replay": len(self._log)})
+        for index, entry in enumerate(self._log):
+            member.send({"entry": entry, "index": index})
         former = self._members.get(member.number)
         self._members[member.number] = member
         if former is not None and former.grouped:  # the same node, started again
             former.grouped = False
             self._regroup()
-        member.send({"session": self._session, "replay": len(self._log)})
-        for index, entry in enumerate(self._log):
-            member.send({"entry": entry, "index": index})
         while (frame := await read_frame(reader)) is not None:
             self._hear(member, frame)
         writer.close()

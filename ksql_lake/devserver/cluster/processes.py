@@ -149,7 +149,10 @@ class Cluster:
         while line := (await reader.readline()).decode().split():
             said = "a line is an action and a node's number"
             if len(line) == 2 and line[1].isdigit():
-                said = await self.act(int(line[1]), line[0])
+                try:
+                    said = await self.act(int(line[1]), line[0])
+                except ConfigError as error:
+                    said = f"cannot {line[0]} node {line[1]}: {error.message}"
             sys.stdout.write(said + "\n")
             sys.stdout.flush()
         self._over.set()
