@@ -164,11 +164,10 @@ def _opened(query: TableQuery, nodes: Nodes, look: Look, built: Built | None, st
     if len(look.hosts) == 1 and not client.settings.node_urls:
         response = stack.enter_context(client.query(query.statement, kind=QueryKind.PULL_TABLE))
         if response.sent.legacy:
-            text = f"one node answered, and says when it fails; {built.text}"
             return TableAnswer(
                 response,
                 None,
-                lambda: _evidence(client, built.level, text, _unmoved(query, nodes, look)),
+                lambda: _single_evidence(query, nodes, look, built),
                 nodes=1,
             )
         response.close()
@@ -195,6 +194,12 @@ def _partitions(look: Look) -> tuple[int, ...]:
     if len(queries) != 1:
         return ()
     return queries[0].store_partitions(described.source.topic, described.topics)
+
+
+def _single_evidence(query: TableQuery, nodes: Nodes, look: Look, built: Built) -> Evidence:
+    _unmoved(query, nodes, look)
+    text = f"one node answered, and says when it fails; {built.text}"
+    return _evidence(query.client, built.level, text)
 
 
 def _parts_evidence(query: TableQuery, nodes: Nodes, look: Look, built: Built, parts: Parts) -> Evidence:
@@ -272,7 +277,7 @@ def _settle(query: TableQuery, seconds: float) -> None:
         left -= LOOK_SECONDS
 
 
-def _evidence(client: KsqlClient, level: EvidenceLevel, text: str, _look: Look | None = None) -> Evidence:
+def _evidence(client: KsqlClient, level: EvidenceLevel, text: str) -> Evidence:
     return Evidence(level=level, text=text, isolation="unknown", caveats=list(client.properties.refused))
 
 
