@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from ksql_lake.feeds import FeedStore
     from ksql_lake.ksqldb import KsqlClient
     from ksql_lake.lake import Lake
-    from ksql_lake.query import TableDiff, connect, diff, read_stream, read_table
+    from ksql_lake.query import Changes, TableDiff, changes_since, connect, diff, read_stream, read_table
     from ksql_lake.settings import Settings, load_settings
 
 _HOMES = {
+    "Changes": "ksql_lake.query",
     "Days": "ksql_lake.export",
     "DevServer": "ksql_lake.devserver.process",
     "ExportResult": "ksql_lake.export",
@@ -27,6 +28,7 @@ _HOMES = {
     "Recovery": "ksql_lake.errors",
     "Settings": "ksql_lake.settings",
     "TableDiff": "ksql_lake.query",
+    "changes_since": "ksql_lake.query",
     "connect": "ksql_lake.query",
     "diff": "ksql_lake.query",
     "export_feed": "ksql_lake.export",
@@ -36,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Changes",
     "Days",
     "DevServer",
     "ExportResult",
@@ -46,6 +49,7 @@ __all__ = [
     "Recovery",
     "Settings",
     "TableDiff",
+    "changes_since",
     "connect",
     "diff",
     "export_feed",

@@ -10,6 +10,7 @@ import pytest
 import ksql_lake
 
 PUBLIC = [
+    "Changes",
     "Days",
     "DevServer",
     "ExportResult",
@@ -20,6 +21,7 @@ PUBLIC = [
     "Recovery",
     "Settings",
     "TableDiff",
+    "changes_since",
     "connect",
     "diff",
     "export_feed",

@@ -31,7 +31,7 @@ def published_state(log: CommitLog) -> FeedState:
     while waiting := [file for file in state.files() if _sequence(file) > known and not _in_place(log, file)]:
         first = min(map(_sequence, waiting))
         _check_staged(log, first, [file for file in waiting if _sequence(file) == first])
-        state = _state_at(log, first - 1)
+        state = state_at(log, first - 1)
     return state
 
 
@@ -57,7 +57,12 @@ def _check_staged(log: CommitLog, sequence: int, files: list[FileEntry]) -> None
             )
 
 
-def _state_at(log: CommitLog, sequence: int) -> FeedState:
+def state_at(log: CommitLog, sequence: int) -> FeedState:
+    """Give what was committed up to a commit, in place or not.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
     saved = decode_checkpoint(log.storage.read(log.layout.checkpoint), log.layout.kind)
     state = saved if saved is not None and saved.sequence <= sequence else FeedState(kind=log.layout.kind)
     return state.after(

@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import pyarrow as pa
+
+from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.equality import sql_name, sql_text, terms
 from ksql_lake.lake.evolution import unify, versioned_names
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
 from ksql_lake.query.view import Committed, View
-from ksql_lake.schema import Schema, parse_schema
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,70 @@ def change_views(committed: Committed) -> list[View]:
         View(f"{name}_changes", _changes(versions), f"{about} (what changed from version to version)"),
         View(f"{name}_history", _history(versions), f"{about} (every state of every row, with its time)"),
     ]
+
+
+def change_rows(committed: Committed, after: str | None) -> str:
+    """Give the SELECT of what changed since a version, step by step; None means the latest version as inserts.
+
+    Raises:
+        VersionError: The version is not in the lake any more.
+        SchemaChangeError: The key is not the one the version has.
+        LakeError: The table does not know its key.
+    """
+    state, name = committed.state, committed.feed.name
+    kept, versions = state.partition_keys(), _versions(committed)
+    if not versions:
+        raise LakeError(
+            "this table does not know its key, so its rows cannot be followed",
+            hint="The feed's `columns` left the key out. Add it there (or drop `columns`) and export again.",
+            feed=name,
+        )
+    if after is None:
+        return _inserts(versions[-1])
+    if after not in kept:
+        raise VersionError(
+            f"the cursor stands at version {after}, which is not in the lake any more",
+            hint=f"There are {', '.join(kept)}. Begin anew without a cursor, and ask more often or keep more "
+            "versions (`retention`).",
+            feed=name,
+        )
+    known = [sql_text(key) for key in followed(state)]
+    if sql_text(after) not in known:
+        raise SchemaChangeError(
+            f"the key has changed since version {after}, where the cursor stands",
+            hint="Begin anew without a cursor.",
+            feed=name,
+        )
+    behind = versions[known.index(sql_text(after)) :]
+    steps = [
+        f"SELECT {at} AS step, {new.key} AS version, {new.read_at} AS changed_at, * FROM (\n{_between(old, new)}\n)"
+        for at, (old, new) in enumerate(pairwise(behind))
+    ]
+    if not steps:
+        return f"FROM ({_inserts(versions[-1])}) WHERE false"
+    listed = "\nUNION ALL\n".join(steps)
+    return f"SELECT * EXCLUDE (step) FROM (\n{listed}\n) ORDER BY step, key"
+
+
+def change_types(committed: Committed) -> pa.Schema:
+    """Give the Arrow types of `change_rows`."""
+    shape = _versions(committed)[-1].side.shown
+    rows = pa.struct(arrow_schema(shape))
+    keys = pa.struct(arrow_schema(Schema(tuple(column for column in shape if column.key))))
+    listed = {"op": pa.string(), "key": keys, "changed": pa.list_(pa.string()), "before": rows, "after": rows}
+    when = {"version": pa.string(), "changed_at": pa.timestamp("ms", "UTC")}
+    return pa.schema(list((when | listed).items()))
+
+
+def _inserts(version: _Version) -> str:
+    side, shape = version.side, version.side.shown
+    key = side.struct("o", [column for column in shape if column.key])
+    row = side.struct("o", shape.columns)
+    return (
+        f"SELECT {version.key} AS version, {version.read_at} AS changed_at, 'insert' AS op, {key} AS key, "
+        f"CAST(NULL AS VARCHAR[]) AS changed, CASE WHEN false THEN {row} END AS before, {row} AS after "
+        f"FROM {side.rows()} AS o"
+    )
 
 
 def followed(state: FeedState) -> dict[str, Schema]:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from ksql_lake.errors import ConfigError
 from ksql_lake.lake import FeedLake, FeedState, reader
 from ksql_lake.lake.equality import sql_name
 from ksql_lake.lake.scan import FOLDERS, PATH_COLUMNS, free_name
 from ksql_lake.query.connection import blank_connection
+from ksql_lake.query.event_range import EventRange
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,12 +28,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Which rows of a feed: partitions of one commit, and columns in their order (None: all)."""
+    """Which rows of a feed.
+
+    Attributes:
+        lake: The feed's lake.
+        state: The commit.
+        partitions: Its partitions.
+        columns: Columns in their order; None means all.
+        events: The range of event times; None means all of them.
+        more: Rows that are no whole files, with all columns.
+    """
 
     lake: FeedLake
     state: FeedState
     partitions: Sequence[str]
-    columns: Sequence[str] | None
+    columns: Sequence[str] | None = None
+    events: EventRange | None = None
+    more: pa.Table | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -40,11 +54,24 @@ class Rows:
 
 
 def arrow_dataset(rows: Rows) -> ds.Dataset:
-    """Give a pyarrow dataset; nothing is read before it is scanned."""
-    lake = rows.lake
-    return reader.dataset(
-        lake.storage, lake.layout, rows.state, partitions=rows.partitions, columns=rows.columns
-    )
+    """Give a pyarrow dataset; nothing is read before it is scanned.
+
+    One exception: a range of event times whose columns are not asked for is read at once.
+    """
+    import pyarrow.dataset as ds  # noqa: PLC0415 - it brings pandas along
+
+    lake, wanted = rows.lake, rows.columns
+    if wanted is not None and rows.events is not None:
+        wanted = list(dict.fromkeys([*wanted, *rows.events.columns]))
+    found = reader.dataset(lake.storage, lake.layout, rows.state, partitions=rows.partitions, columns=wanted)
+    if rows.more is not None:
+        more = rows.more.select(found.schema.names).cast(found.schema)
+        found = ds.dataset([found, ds.dataset(more)]) if rows.paths else ds.dataset(more)
+    if rows.events is not None:
+        found = found.filter(rows.events.arrow(found.schema))
+        if rows.columns is not None and list(wanted or ()) != list(rows.columns):
+            found = ds.dataset(found.to_table(columns={name: ds.field(name) for name in rows.columns}))
+    return found
 
 
 def pandas_frame(rows: Rows) -> pd.DataFrame:
@@ -58,9 +85,12 @@ def pandas_frame(rows: Rows) -> pd.DataFrame:
 def duckdb_relation(rows: Rows) -> duckdb.DuckDBPyRelation:
     """Give a DuckDB relation in a connection of its own; nothing is read before it is asked for rows."""
     lake = rows.lake
-    relation = reader.relation(
-        blank_connection(lake.storage), lake.storage, lake.layout, rows.state, partitions=rows.partitions
-    )
+    connection = blank_connection(lake.storage)
+    relation = reader.relation(connection, lake.storage, lake.layout, rows.state, partitions=rows.partitions)
+    if rows.more is not None:
+        relation = relation.union(connection.from_arrow(rows.more))
+    if rows.events is not None:
+        relation = relation.filter(rows.events.sql(rows.state))
     return relation if rows.columns is None else relation.project(", ".join(map(sql_name, rows.columns)))
 
 
@@ -72,9 +102,13 @@ def polars_frame(rows: Rows) -> pl.LazyFrame:
         raise ConfigError(
             "the package polars is not installed", hint="Install it: pip install 'ksql-lake[polars]'"
         ) from None
-    schema = arrow_dataset(Rows(rows.lake, rows.state, rows.partitions, None)).schema
+    schema = arrow_dataset(Rows(rows.lake, rows.state, rows.partitions)).schema
     empty = pl.DataFrame(pl.from_arrow(schema.empty_table()))
     frame = _polars_scan(rows, empty) if rows.paths else empty.lazy()
+    if rows.more is not None:
+        frame = pl.concat([frame, pl.DataFrame(pl.from_arrow(rows.more.cast(schema))).lazy()])
+    if rows.events is not None:
+        frame = frame.filter(rows.events.polars(schema))
     return frame if rows.columns is None else frame.select(rows.columns)
 
 

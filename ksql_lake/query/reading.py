@@ -8,19 +8,19 @@ a day that is an instant, a column that is not there and a version that is gone 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
-from ksql_lake.feeds import Feed, StreamFeed
+from ksql_lake.feeds import Feed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.scan import PATH_COLUMNS, unified_columns
-from ksql_lake.query.day_range import check_closed, check_read, days_between
+from ksql_lake.query.choice import Moment, StreamChoice, TableChoice
 from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.holdings import Holdings
-from ksql_lake.query.versions import kept_version
+from ksql_lake.query.moments import Given
 
 _TRIES = 5
 """How often rows are read again because files were merged or removed while they were read."""
@@ -28,9 +28,13 @@ _TRIES = 5
 
 def read_stream(  # noqa: PLR0913 - what to read, and in what form
     name: str,
-    start: date | str | None = None,
-    end: date | str | None = None,
+    start: Given = None,
+    end: Given = None,
     *,
+    from_time: Given = None,
+    to_time: Given = None,
+    as_of: Given = None,
+    commit: int | None = None,
     columns: Sequence[str] | None = None,
     as_: str = "pandas",
     allow_missing: bool = False,
@@ -38,19 +42,25 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
     root: str | Path | None = None,
     feeds: str | Path | None = None,
 ) -> Any:
-    """Read a stream's rows of some days: those named, or all that were read.
+    """Read a stream's rows of some days or event times, now or as the lake showed them earlier.
+
+    Dates are text, `date`, `datetime`, or values of pandas and numpy. `2025-03` means the month, `2025-03-15` the
+    day, both in the feed's time zone; anything with a time is an instant, in UTC where it names no offset.
 
     Args:
         name: The feed.
-        start: First day, a date or `YYYY-MM-DD`; None begins with the oldest. Days are the partitions, so they
-            are days of the feed's time zone.
-        end: Last day, included, as `--to` is; None ends with the newest.
+        start: First day or month; None begins with the oldest. Days are the partitions.
+        end: Last day or month, included, as `--to` is; None ends with the newest.
+        from_time: First event time.
+        to_time: Event times before it; a day or a month is included.
+        as_of: What the lake showed then, by the times of its commits; of a day or a month, at its end.
+        commit: What the lake showed at the commit of this number.
         columns: Which columns, in this order; None means all, `year`, `month` and `day` last.
         as_: `pandas` (a DataFrame with Arrow's types, read at once), `arrow` (a `pyarrow.dataset.Dataset`),
             `duckdb` (a relation) or `polars` (a LazyFrame); the last three read when they are asked for rows.
         allow_missing: Take days of the range that no export has read for days without rows.
-        allow_open: Take days that were read before they had ended as they are; asked for only where `end` is
-            given, since the newest day is open as a rule.
+        allow_open: Take days that were read before they had ended as they are; asked for only where `end` or
+            `to_time` is given, since the newest day is open as a rule.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
@@ -60,32 +70,30 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
 
     Raises:
         UnknownFeedError: No feed has this name.
-        ConfigError: It is a table, a day or a column cannot be meant, or `as_` is none of the above.
-        LakeError: The feed was never exported, or a day of the range was not read, or not to its end.
+        ConfigError: It is a table, a date or a column cannot be meant, or `as_` is none of the above.
+        LakeError: The feed was never exported, a day of the range was not read, or not to its end, there is no
+            such commit, or rows that were committed then are gone.
     """
-    first, last = _day(start, "start"), _day(end, "end")
-    if first and last and first > last:
-        raise ConfigError(f"start {first} lies after end {last}", hint="Both days are included.")
-
-    lake = _feed_lake(name, "stream", root, feeds)
-    feed = lake.feed
-
-    def days(state: FeedState) -> list[str]:
-        if isinstance(feed, StreamFeed) and (first or last):
-            wanted = days_between(state, first, last)
-            if not allow_missing:
-                check_read(feed, state, wanted)
-            if last and not allow_open:
-                check_closed(feed, state, wanted)
-        return [day for day in state.partition_keys() if (first or day) <= day <= (last or day)]
-
-    return _read(lake, days, columns, as_)
+    choice = StreamChoice(
+        start,
+        end,
+        from_time,
+        to_time,
+        Moment(commit, as_of),
+        allow_missing=allow_missing,
+        allow_open=allow_open,
+    )
+    choice.check()
+    lake = feed_lake(name, "stream", root, feeds)
+    return read_rows(lake, lambda state: replace(choice.rows(lake, state), columns=columns), as_)
 
 
-def read_table(
+def read_table(  # noqa: PLR0913 - what to read, and in what form
     name: str,
-    version: str | int = "latest",
+    version: str | int | None = None,
     *,
+    as_of: Given = None,
+    commit: int | None = None,
     columns: Sequence[str] | None = None,
     as_: str = "pandas",
     root: str | Path | None = None,
@@ -95,7 +103,10 @@ def read_table(
 
     Args:
         name: The feed.
-        version: `latest`, `previous`, or one that is kept: `v3` or 3.
+        version: `latest`, which is the default, `previous`, or one that is kept: `v3` or 3.
+        as_of: Instead, the newest version whose reading had begun then, as in `NAME__as_of`; dates as in
+            `read_stream`, days and months in UTC.
+        commit: Instead, the newest version at the commit of this number.
         columns: Which columns, in this order; None means all, `version` last.
         as_: As in `read_stream`.
         root: The lake; default `KSQL_LAKE_ROOT`.
@@ -103,15 +114,21 @@ def read_table(
 
     Raises:
         UnknownFeedError: No feed has this name.
-        ConfigError: It is a stream, a column cannot be meant, or `as_` is none of the above.
+        ConfigError: It is a stream, a column or a time cannot be meant, or `as_` is none of the above.
         VersionError: The version is not in the lake, e.g. because retention removed it.
         LakeError: The feed was never exported.
     """
-    lake = _feed_lake(name, "table", root, feeds)
-    return _read(lake, lambda state: [kept_version(state, name, version)], columns, as_)
+    lake, choice = feed_lake(name, "table", root, feeds), TableChoice(version, Moment(commit, as_of))
+    return read_rows(lake, lambda state: replace(choice.rows(lake, state), columns=columns), as_)
 
 
-def _feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path | None) -> FeedLake:
+def feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path | None) -> FeedLake:
+    """Find a feed of a kind.
+
+    Raises:
+        UnknownFeedError: No feed has this name.
+        ConfigError: It is of the other kind.
+    """
     holdings = Holdings.open(root, feeds)
     feed: Feed = holdings.get(name)
     if feed.kind != kind:
@@ -119,14 +136,15 @@ def _feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path 
     return holdings.lake.feed(feed)
 
 
-def _read(
-    lake: FeedLake,
-    partitions: Callable[[FeedState], list[str]],
-    columns: Sequence[str] | None,
-    as_: str,
-) -> Any:
-    if as_ not in ENGINES:
-        raise ConfigError(f"rows cannot be given as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
+def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], as_: str) -> Any:
+    """Read chosen rows; once more where a merge or a retention takes files away meanwhile.
+
+    Raises:
+        ConfigError: A column cannot be meant, or `as_` names no engine.
+        LakeError: Nothing was exported yet, or what `choose` raises.
+        CorruptLakeError: A committed file is gone.
+    """
+    check_engine(as_)
     for left in reversed(range(_TRIES)):
         state = lake.published()
         if state.columns is None:
@@ -135,9 +153,9 @@ def _read(
                 hint=f"Run `ksql-lake export --{lake.feed.kind} {lake.feed.name}` first.",
                 feed=lake.feed.name,
             )
-        rows = Rows(lake, state, partitions(state), columns)
-        _check_columns(rows)
         try:
+            rows = choose(state)
+            _check_columns(rows)
             return ENGINES[as_](rows)
         except FileNotFoundError as error:
             # A merge or a retention may have taken away what was just listed; without one the lake is damaged.
@@ -148,6 +166,16 @@ def _read(
                     feed=lake.feed.name,
                 ) from error
     raise AssertionError("the loop ends by itself")
+
+
+def check_engine(as_: str) -> None:
+    """Refuse an engine that is none.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if as_ not in ENGINES:
+        raise ConfigError(f"rows cannot be given as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
 
 
 def _check_columns(rows: Rows) -> None:
@@ -164,19 +192,3 @@ def _check_columns(rows: Rows) -> None:
             raise ConfigError(f"column {name!r} is asked for twice", feed=rows.lake.feed.name)
     if not rows.columns:
         raise ConfigError("columns names no column", hint="Leave it out for all.", feed=rows.lake.feed.name)
-
-
-def _day(value: date | str | None, argument: str) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            return date.fromisoformat(value).isoformat()
-        except ValueError:
-            value = repr(value)
-    elif not isinstance(value, datetime):
-        return value.isoformat()
-    raise ConfigError(
-        f"{argument} must be a day, not {value}",
-        hint="Give a datetime.date or a text such as '2025-01-31'; rows are read by whole days.",
-    )

@@ -1,0 +1,144 @@
+"""Dates and times as people give them: text, `date`, `datetime`, pandas and numpy. Pure.
+
+A month (`2025-03`) and a day (`2025-03-15`) are spans, in whichever zone the caller names; everything else is an
+instant, in UTC where it names no offset. It refuses to guess at any other text.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ksql_lake.errors import ConfigError
+from ksql_lake.lake.days import day_start
+
+Given = Any
+"""What an argument may be: text, `date`, `datetime`, `pandas.Timestamp`, `pandas.Period`, `numpy.datetime64`."""
+
+_NANOS = 1_000_000
+"""Nanoseconds of a millisecond."""
+_MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
+_FRACTION = re.compile(r"(?<=[.,])[0-9]+")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """A day or a month: its first and its last day."""
+
+    first: date
+    last: date
+
+
+def days_of(given: Given, argument: str) -> Days:
+    """Give the days that a date or a month means; a `datetime` without zone may stand for a day at its midnight.
+
+    Raises:
+        ConfigError: It means no day.
+    """
+    found = _days(given)
+    if found is not None:
+        return found
+    text = _text(given)
+    moment = None if isinstance(given, str) else _parsed(text)
+    if moment is not None and moment[0].tzinfo is None and moment[0].time() == datetime.min.time():
+        day = moment[0].date()
+        return Days(day, day)
+    raise ConfigError(
+        f"{argument} must be a day, not {repr(given) if isinstance(given, str) else given}",
+        hint="Give a datetime.date or a text such as '2025-01-31' or '2025-01'; rows are read by whole days. "
+        "For instants there are from_time and to_time.",
+    )
+
+
+def begin_of(given: Given, argument: str, zone: ZoneInfo) -> int:
+    """Give the first whole millisecond (epoch) that is not before a day, a month or an instant.
+
+    Raises:
+        ConfigError: It means no moment.
+    """
+    found = _days(given)
+    return _start(found.first, argument, zone) if found else -(-_nanoseconds(given, argument) // _NANOS)
+
+
+def end_of(given: Given, argument: str, zone: ZoneInfo) -> int:
+    """Give the first millisecond (epoch) after a day or a month, or that is not before an instant.
+
+    Raises:
+        ConfigError: It means no moment.
+    """
+    found = _days(given)
+    if found is None:
+        return -(-_nanoseconds(given, argument) // _NANOS)
+    return _start(_next(found.last, argument), argument, zone)
+
+
+def last_of(given: Given, argument: str, zone: ZoneInfo) -> int:
+    """Give the last millisecond (epoch) of a day or a month, or the one an instant lies in.
+
+    Raises:
+        ConfigError: It means no moment.
+    """
+    found = _days(given)
+    if found is None:
+        return _nanoseconds(given, argument) // _NANOS
+    return _start(_next(found.last, argument), argument, zone) - 1
+
+
+def _start(day: date, argument: str, zone: ZoneInfo) -> int:
+    try:
+        return day_start(day, zone)
+    except OverflowError:
+        raise ConfigError(f"{argument} lies before all time there is", hint="Leave it out.") from None
+
+
+def _next(day: date, argument: str) -> date:
+    if day == date.max:
+        raise ConfigError(f"{argument} is the last day there is", hint="Leave it out.")
+    return day + timedelta(days=1)
+
+
+def _text(given: Given) -> str:
+    return given.isoformat() if isinstance(given, date) else str(given).strip()
+
+
+def _days(given: Given) -> Days | None:
+    """Give the days of a date or month; None for anything else."""
+    if isinstance(given, datetime):
+        return None
+    text = _text(given)
+    try:
+        if found := _MONTH.fullmatch(text):
+            year, month = int(found[1]), int(found[2])
+            return Days(date(year, month, 1), date(year, month, monthrange(year, month)[1]))
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return Days(day, day)
+
+
+def _parsed(text: str) -> tuple[datetime, int] | None:
+    """Give a text's instant in whole microseconds, and the nanoseconds beyond them."""
+    fraction = _FRACTION.search(text)
+    beyond = int(fraction[0][6:9].ljust(3, "0")) if fraction and len(fraction[0]) > 6 else 0
+    try:
+        return datetime.fromisoformat(text), beyond
+    except ValueError:
+        return None
+
+
+def _nanoseconds(given: Given, argument: str) -> int:
+    found = None if given is None or isinstance(given, (bool, int, float)) else _parsed(_text(given))
+    if found is None:
+        raise ConfigError(
+            f"{argument} must be a date or a time, not {given!r}",
+            hint="Give a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or a value of "
+            "pandas or numpy; without an offset it is UTC.",
+        )
+    moment, beyond = found
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000 + beyond
