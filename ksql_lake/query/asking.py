@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 import duckdb
@@ -24,11 +23,12 @@ from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.days import DayRange, day_of
 from ksql_lake.lake.equality import sql_text
-from ksql_lake.query.connection import blank_connection, populate
+from ksql_lake.query.connection import blank_connection, prepare
 from ksql_lake.query.day_filters import days_asked_for
 from ksql_lake.query.day_range import be, days_text, unread_days
 from ksql_lake.query.holdings import UNKNOWN_START, Holdings
 from ksql_lake.query.json_terms import json_terms
+from ksql_lake.query.naming import Naming
 
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",
@@ -39,8 +39,12 @@ FORMATS = {
 
 _ROWS_AT_ONCE = 2048
 _UNKNOWN = re.compile(r"Table with name (\S+) does not exist")
-_ABOUT_ALL_VIEWS = ("show", "tables", "information_schema", "duckdb_", "describe", "pragma")
-"""Words of statements that are about every view there is, not about the ones they name."""
+_SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*", re.IGNORECASE)
+_TABLES = (
+    "SELECT view_name AS name, comment FROM duckdb_views() WHERE NOT internal "
+    "UNION ALL SELECT table_name, comment FROM duckdb_tables() WHERE NOT internal ORDER BY name"
+)
+"""What `SHOW TABLES` shows, and with it what each of them is."""
 
 _SAYS_SOMETHING = frozenset({"SELECT", "EXPLAIN", "CALL", "PRAGMA", "MULTI", "EXECUTE", "RELATION"})
 """Types of statements whose result is worth showing; others do something."""
@@ -186,22 +190,19 @@ def ask(
     if safe:
         for statement in statements:
             _check_question(connection, statement)
-    spoken = sql.casefold()
-    every = any(word in spoken for word in _ABOUT_ALL_VIEWS)
-
-    def named(feed: Feed) -> bool:
-        return every or feed.name in spoken
-
-    problems = populate(connection, holdings, wanted=named)
+    naming = Naming(holdings)
+    prepare(connection, naming, sql)
     if safe:
         _confine(connection, holdings)
     relation = None
-    with told(holdings, problems):
+    with told(holdings, naming):
         for statement in statements:
-            relation = connection.sql(statement.query)
+            asked = statement.query
+            relation = connection.sql(_TABLES if _SHOW_TABLES.fullmatch(asked) else asked)
     if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
         return None
-    remarks = tuple(_unread(statements[-1].query, holdings, named))
+    spoken = sql.casefold()
+    remarks = tuple(_unread(statements[-1].query, holdings, lambda feed: feed.name in spoken))
     return Answer(connection, relation, confined=safe, remarks=remarks)
 
 
@@ -258,7 +259,7 @@ def _confine(connection: duckdb.DuckDBPyConnection, holdings: Holdings) -> None:
 @contextmanager
 def told(
     holdings: Holdings | None = None,
-    problems: Mapping[str, KsqlLakeError] = MappingProxyType({}),
+    naming: Naming | None = None,
     *,
     output: str | None = None,
 ) -> Iterator[None]:
@@ -266,13 +267,13 @@ def told(
 
     Args:
         holdings: What could have been named.
-        problems: Why a feed has no view.
+        naming: What was named, and why a feed has no view.
         output: What is being written.
     """
     try:
         yield
     except duckdb.CatalogException as error:
-        raise _unknown(error, holdings, problems) from error
+        raise _unknown(error, holdings, naming) from error
     except (duckdb.ProgrammingError, duckdb.DataError) as error:
         raise ConfigError(str(error)) from error
     except duckdb.IOException as error:
@@ -307,18 +308,18 @@ def _first_line(error: duckdb.Error) -> str:
 
 
 def _unknown(
-    error: duckdb.CatalogException, holdings: Holdings | None, problems: Mapping[str, KsqlLakeError]
+    error: duckdb.CatalogException, holdings: Holdings | None, naming: Naming | None
 ) -> KsqlLakeError:
     found = _UNKNOWN.search(str(error))
     if found is None or holdings is None:
         return ConfigError(str(error))
     name = found.group(1).strip('"!')
-    if name in problems:
-        return problems[name]
+    if naming is not None and (problem := naming.problem(name)) is not None:
+        return problem
     known = holdings.view_names()
     hint = did_you_mean(name, known) or (f"There are: {', '.join(known)}." if known else "There are no feeds.")
     if name in known:
-        hint = "Views are made for the feeds whose names stand in the query; spell it out."
+        hint = "Views are made for the names that stand in the query; spell it out."
     return ConfigError(f"there is no view {name!r}", hint=hint)
 
 

@@ -20,9 +20,17 @@ from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.equality import sql_name, sql_text, terms
 from ksql_lake.lake.evolution import unify, versioned_names
+from ksql_lake.lake.layout import version_number
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
-from ksql_lake.query.view import Committed, View
+from ksql_lake.query.view import Committed, Macro, View
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
+
+
+CHANGE_VIEWS = {
+    "_changes": "what changed from version to version",
+    "_history": "every state of every row, with its time",
+}
+"""Endings of the views' names, and what the views show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,8 @@ def change_views(committed: Committed) -> list[View]:
         return []
     name = committed.feed.name
     about = committed.feed.description or f"table {committed.feed.source}"
-    return [
-        View(f"{name}_changes", _changes(versions), f"{about} (what changed from version to version)"),
-        View(f"{name}_history", _history(versions), f"{about} (every state of every row, with its time)"),
-    ]
+    made = zip(CHANGE_VIEWS.items(), (_changes, _history), strict=True)
+    return [View(f"{name}{ending}", build(versions), f"{about} ({what})") for (ending, what), build in made]
 
 
 def change_rows(committed: Committed, after: str | None) -> str:
@@ -169,35 +175,75 @@ def _changes(versions: list[_Version]) -> str:
 
 
 def _history(versions: list[_Version]) -> str:
+    """Give the states, so that a filter on key columns reaches the files: only windows over the key lie between.
+
+    Rows that begin a state, or are the last before the key goes, are kept of each key; the row after a beginning
+    then tells where its state ends.
+    """
     shape = versions[0].side.shown
-    aligned = [replace(version, side=version.side.aligned()) for version in versions]
-    first = aligned[0].side
-    key = first.struct("o", [column for column in shape if column.key])
-    found = [f"SELECT {key} AS key, {first.struct('o', shape.columns)} AS after FROM {first.rows()} AS o"]
-    found += [f"SELECT key, after FROM (\n{_between(old, new)}\n)" for old, new in pairwise(aligned)]
-    steps = [
-        f"SELECT {at} AS step, {version.key} AS version, {version.read_at} AS seen_at, * FROM ({rows})"
-        for at, (version, rows) in enumerate(zip(versions, found, strict=True))
-    ]
-    same = [
-        term for column in shape if column.key for term in terms(f"key.{sql_name(column.name)}", column.type)
-    ]
+    rows = "\nUNION ALL\n".join(
+        f"SELECT {at} AS step, * FROM {version.side.aligned().rows()}" for at, version in enumerate(versions)
+    )
+    key, values = (
+        [term for at, column in enumerate(shape) if column.key is own for term in terms(f"c{at}", column.type)]
+        for own in (True, False)
+    )
+    held = f"{{{', '.join(f'v{at}: {term}' for at, term in enumerate(values))}}}" if values else "true"
+    over = f"(PARTITION BY {', '.join(key)} ORDER BY step)"
     taken = {column.name.casefold() for column in shape}
     since, until, since_version, until_version = (
         _free(name, taken) for name in ("valid_from", "valid_to", "from_version", "to_version")
     )
-    listed = ", ".join(f"after.{sql_name(column.name)} AS {sql_name(column.name)}" for column in shape)
+    columns = ", ".join(f"c{at}" for at in range(len(shape.columns)))
+    listed = ", ".join(f"c{at} AS {sql_name(column.name)}" for at, column in enumerate(shape))
+    moments = f"[{', '.join(version.read_at for version in versions)}]"
+    names = f"[{', '.join(version.key for version in versions)}]"
     return (
-        f"SELECT {listed}, seen_at AS {since}, gone_at AS {until}, "
-        f"version AS {since_version}, gone_version AS {until_version} FROM (\n"
-        "SELECT after, seen_at, version, lead(seen_at) OVER row_states AS gone_at, "
-        "lead(version) OVER row_states AS gone_version\nFROM (\n" + "\nUNION ALL\n".join(steps) + "\n)\n"
-        f"WINDOW row_states AS (PARTITION BY {', '.join(same)} ORDER BY step)\n) WHERE after IS NOT NULL"
+        f"SELECT {listed}, {moments}[step + 1] AS {since}, {moments}[ended + 1] AS {until}, "
+        f"{names}[step + 1] AS {since_version}, {names}[ended + 1] AS {until_version} FROM (\n"
+        f"SELECT {columns}, step, begins, CASE WHEN last THEN step + 1 WHEN lead(begins) OVER w THEN lead(step) "
+        f"OVER w ELSE lead(step) OVER w + 1 END AS ended FROM (\n"
+        f"SELECT {columns}, step, lag(step) OVER w IS DISTINCT FROM step - 1 "
+        f"OR lag({held}) OVER w IS DISTINCT FROM {held} AS begins, "
+        f"lead(step) OVER w IS DISTINCT FROM step + 1 AS last FROM (\n{rows}\n) WINDOW w AS {over}\n"
+        f") WHERE begins OR last WINDOW w AS {over}\n) WHERE begins"
     )
 
 
 def _between(old: _Version, new: _Version) -> str:
     return changes_sql(old.side, new.side, compare(old.side.schema, new.side.schema))
+
+
+def as_of_macros(committed: Committed) -> list[Macro]:
+    """Give the table macro `NAME__as_of(ts)`: the version that was the newest then; none for a stream.
+
+    Each version is a branch of its own over a constant condition, so that the files of the others stay closed.
+    """
+    name, kept = committed.feed.name, committed.state.partition_keys()
+    if committed.feed.kind != "table" or not kept:
+        return []
+    moments = [f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}" for key in kept]
+    numbers = [version_number(key) for key in kept]
+    at = "CAST(ts AS TIMESTAMPTZ)"
+    problem = sql_text(f"no kept version of {name} had been read by then; the oldest is {kept[0]}")
+    rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version ="
+    early = f"CASE WHEN ts IS NULL OR {at} < {_least(moments)} THEN error({problem}) ELSE false END"
+    branches = [f"{rows} {sql_text(kept[0])} AND {early}"]
+    for place, key in enumerate(kept):
+        later = moments[place + 1 :]
+        until = f" AND {at} < {_least(later)}" if later else ""
+        following = numbers[place + 1] if later else committed.state.next_version
+        shown = "true"
+        if following != numbers[place] + 1:
+            lost = sql_text(f"a version of {name} between {key} and v{following} is not in the lake")
+            shown = f"error({lost})"
+        branches.append(f"{rows} {sql_text(key)} AND CASE WHEN {at} >= {moments[place]}{until} THEN {shown} ELSE false END")
+    about = f"{name} as it was read last before a time"
+    return [Macro(f"{name}__as_of", "ts", "\nUNION ALL\n".join(branches), about)]
+
+
+def _least(moments: list[str]) -> str:
+    return moments[0] if len(moments) == 1 else f"least({', '.join(moments)})"
 
 
 def _free(name: str, taken: set[str]) -> str:

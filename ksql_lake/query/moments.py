@@ -22,6 +22,8 @@ Given = Any
 _NANOS = 1_000_000
 """Nanoseconds of a millisecond."""
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
+_WEEK = "W"
+"""What marks a week, which Python takes for its Monday."""
 _FRACTION = re.compile(r"(?<=[.,])[0-9]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -115,7 +117,7 @@ def _days(given: Given) -> Days | None:
         if found := _MONTH.fullmatch(text):
             year, month = int(found[1]), int(found[2])
             return Days(date(year, month, 1), date(year, month, monthrange(year, month)[1]))
-        day = date.fromisoformat(text)
+        day = date.fromisoformat(text if _WEEK not in text else "")
     except ValueError:
         return None
     return Days(day, day)
@@ -126,7 +128,7 @@ def _parsed(text: str) -> tuple[datetime, int] | None:
     fraction = _FRACTION.search(text)
     beyond = int(fraction[0][6:9].ljust(3, "0")) if fraction and len(fraction[0]) > 6 else 0
     try:
-        return datetime.fromisoformat(text), beyond
+        return datetime.fromisoformat(text if _WEEK not in text else ""), beyond
     except ValueError:
         return None
 

@@ -7,7 +7,7 @@ base views and no files. It refuses to read anything itself.
 from __future__ import annotations
 
 from ksql_lake.lake.scan import committed_rows
-from ksql_lake.query.changes import change_views
+from ksql_lake.query.changes import CHANGE_VIEWS, change_views, followed
 from ksql_lake.query.view import Builder, Committed, View
 
 DERIVED: tuple[Builder, ...] = (change_views,)
@@ -43,3 +43,15 @@ def derived_views(committed: Committed) -> list[View]:
     if committed.state.columns is None:
         return []
     return [view for build in DERIVED for view in build(committed)]
+
+
+def listed_views(committed: Committed) -> list[tuple[str, str]]:
+    """Give the names of a feed's views with their comments, without making their SQL."""
+    about = committed.feed.description or f"{committed.feed.kind} {committed.feed.source}"
+    name = committed.feed.name
+    if committed.feed.kind == "stream":
+        return [(name, about)]
+    found = [(name, f"{about} (the latest version)"), (f"{name}_versions", f"{about} (all kept versions)")]
+    if committed.state.columns is not None and followed(committed.state):
+        found += [(f"{name}{ending}", f"{about} ({what})") for ending, what in CHANGE_VIEWS.items()]
+    return found

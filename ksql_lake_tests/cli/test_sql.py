@@ -181,7 +181,9 @@ def test_a_file_with_several_statements(said: Said, tmp_path: Path) -> None:
 def test_all_views_and_their_plans(said: Said) -> None:
     """`SHOW TABLES` knows every view, and EXPLAIN ANALYZE shows that a month opens a month's files."""
     views = ["events", "users", "users_changes", "users_history", "users_versions"]
-    assert said("SHOW TABLES")[1].split() == ["name", *views]
+    own = [f"ksql_lake_{name}" for name in ("commits", "feeds", "partitions", "versions")]
+    assert [line.split()[0] for line in said("SHOW TABLES")[1].splitlines()] == ["name", views[0], *own, *views[1:]]
+    assert "users_versions" + " " * 8 + "table USERS (all kept versions)" in said("SHOW TABLES")[1]
     plan = said("EXPLAIN ANALYZE SELECT sum(L) FROM events WHERE year = 2025 AND month = 2")[1]
 
     assert "Scanning Files: 1/3" in plan  # of the files with the newer columns
@@ -245,7 +247,9 @@ def test_a_damaged_feed_takes_no_other_along(
     assert run(["sql", "SHOW TABLES"]) == 0
     assert run(["sql", "FROM events"]) == 1
     captured = capfdbinary.readouterr()
-    assert captured.out.startswith(b"n\n5\nname\nusers\n")
+    assert captured.out.startswith(b"n\n5\nname ")
+    assert b"\nusers " in captured.out
+    assert b"\nevents " not in captured.out
     assert b"no view of feed events: manifest 1 is missing" in captured.err
     assert b"error: path" in captured.err
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+import pytest
+
+from ksql_lake.errors import LakeError
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.query import connect
@@ -30,3 +35,167 @@ def test_a_stream_and_a_table_are_views(tmp_path: Path) -> None:
         ("v1", 2),
         ("v2", 1),
     ]
+
+
+def two_tables(tmp_path: Path) -> Lake:
+    """A lake with a stream `events` and tables `users` and `orders`, of two versions each."""
+    lake = Lake(tmp_path / "lake")
+    feeds = [stream_feed(), table_feed(), table_feed(name="orders", source="ORDERS")]
+    for feed in feeds:
+        FeedStore(tmp_path / "feeds").add(feed)
+    land_rows(lake, feeds[0], [event(1), event(2, day=1)])
+    for hour, name in enumerate("ab", start=1):
+        for table in feeds[1:]:
+            read_at = f"2025-01-19T0{hour}:00:00.000+00:00"
+            land_rows(lake, table, [{"ID": 1, "NAME": name}], read_at=read_at)
+    return lake
+
+
+def made(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The views that are there, asked past the connection's own door."""
+    rows = duckdb.DuckDBPyConnection.execute(connection, "SELECT view_name FROM duckdb_views() WHERE NOT internal")
+    return {str(name) for (name,) in rows.fetchall()}
+
+
+def test_a_view_is_made_when_it_is_named(tmp_path: Path) -> None:
+    """By any of the connection's doors, in any case of letters, once, and no other feed is read for it."""
+    two_tables(tmp_path)
+    for damaged in (tmp_path / "lake/metadata/tables/orders/commits").iterdir():
+        damaged.write_text("{}")
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    assert isinstance(connection, duckdb.DuckDBPyConnection)
+    assert made(connection) == set()
+    assert connection.execute('SELECT "NAME" FROM Users').fetchall() == [("b",)]
+    assert made(connection) == {"users"}
+    assert len(connection.view("users_versions").fetchall()) == 2
+    assert connection.query("SELECT count(*) FROM users_changes WHERE op = ?", params=["update"]).fetchall() == [(1,)]
+    assert connection.cursor().sql("DESCRIBE events").fetchall()[0][0] == "ROWTIME"
+    assert made(connection) == {"users", "users_versions", "users_changes", "events"}
+    with pytest.raises(LakeError, match="manifest"):
+        connection.sql("FROM orders")
+    assert connection.sql("SELECT 1 AS orders").fetchall() == [(1,)]
+
+
+def test_show_tables_lists_and_makes_nothing(tmp_path: Path) -> None:
+    """Names and comments are all there; a view that was only listed has its rows once it is named."""
+    two_tables(tmp_path)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    names = {name for (name,) in connection.sql("SHOW TABLES").fetchall()}
+
+    assert names == {
+        *("events", "orders", "orders_changes", "orders_history", "orders_versions", "users", "users_changes"),
+        *("users_history", "users_versions", "ksql_lake_feeds", "ksql_lake_partitions", "ksql_lake_versions"),
+        "ksql_lake_commits",
+    }
+    assert len(connection.sql("FROM users_history").fetchall()) == 2
+    told = "SELECT view_name, comment FROM duckdb_views() WHERE view_name = 'orders_history'"
+    assert connection.sql(told).fetchall() == [
+        ("orders_history", "table ORDERS (every state of every row, with its time)")
+    ]
+    # About columns: all of them are made.
+    columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'orders_changes'"
+    assert connection.sql(columns).fetchall() == [(7,)]
+
+
+def test_a_connection_shows_one_moment_whenever_a_view_is_made(tmp_path: Path) -> None:
+    """What is exported behind `connect` is in no view, also not in one that is named later."""
+    lake = two_tables(tmp_path)
+    before = connect(tmp_path / "lake", tmp_path / "feeds")
+    land_rows(lake, stream_feed(), [event(3), event(4, day=2)])
+    land_rows(lake, table_feed(), [{"ID": 1, "NAME": "c"}])
+
+    assert before.sql('SELECT "ID" FROM events ORDER BY 1').fetchall() == [(1,), (2,)]
+    assert before.sql("SELECT NAME, version FROM users").fetchall() == [("b", "v2")]
+    assert before.sql("SELECT max(\"commit\") FROM ksql_lake_commits WHERE feed = 'events'").fetchall() == [(1,)]
+    later = connect(tmp_path / "lake", tmp_path / "feeds")
+    merged = connect(tmp_path / "lake", tmp_path / "feeds")
+    for _ in lake.feed(stream_feed()).compact(older_than=0):
+        pass
+    assert len(merged.sql("FROM events").fetchall()) == 4
+    assert len(later.cursor().sql("FROM events").fetchall()) == 4
+    # Rows of that moment and of later ones share a file now.
+    assert not made(before.cursor()) - {"events", "users"}
+    with pytest.raises(LakeError, match="files were merged with later ones since the connection was made"):
+        stale = connect(tmp_path / "lake", tmp_path / "feeds")
+        land_rows(lake, stream_feed(), [event(9)])
+        for _ in lake.feed(stream_feed()).compact(older_than=0):
+            pass
+        stale.sql("FROM events")
+
+
+def test_a_rollback_takes_no_view_away_for_good(tmp_path: Path) -> None:
+    """A view that was made inside of a transaction is made again after it was rolled back."""
+    two_tables(tmp_path)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    connection.execute("BEGIN")
+    assert len(connection.sql("FROM users").fetchall()) == 1
+    connection.execute("ROLLBACK")
+
+    assert len(connection.sql("FROM users").fetchall()) == 1
+
+
+def test_the_lake_as_tables(tmp_path: Path) -> None:
+    """Feeds, partitions, versions and commits say what the manifests say."""
+    lake = two_tables(tmp_path)
+    land_rows(lake, stream_feed(), [event(1), event(7)])
+    for _ in lake.feed(stream_feed()).compact(older_than=0):
+        pass
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    def rows(sql: str) -> list[tuple[object, ...]]:
+        return list(connection.sql(sql).fetchall())
+
+    assert rows('SELECT feed, kind, source, partitions, files, rows, "commit" FROM ksql_lake_feeds') == [
+        ("events", "stream", "EVENTS", 2, 2, 3, 3),
+        ("orders", "table", "ORDERS", 2, 2, 2, 2),
+        ("users", "table", "USERS", 2, 2, 2, 2),
+    ]
+    # The third day was read, and is empty.
+    assert rows(
+        "SELECT partition, rows, files, min_event, read_at FROM ksql_lake_partitions WHERE feed = 'events' ORDER BY 1"
+    ) == [
+        (f"2025-01-{day}", count, files, at and datetime(2025, 1, day, 0, 0, at, tzinfo=UTC), READ_AT)
+        for day, count, files, at in ((15, 2, 1, 1), (16, 1, 1, 2), (17, 0, 0, None))
+    ]
+    assert rows("SELECT version, read_at, rows FROM ksql_lake_versions WHERE feed = 'users'") == [
+        (f"v{number}", datetime(2025, 1, 19, number, tzinfo=UTC), 1) for number in (1, 2)
+    ]
+    assert rows(
+        'SELECT "commit", operation, rows, late_rows, files_added, files_removed FROM ksql_lake_commits '
+        "WHERE feed = 'events'"
+    ) == [(1, "append", 2, 0, 2, 0), (2, "append", 1, 1, 1, 0), (3, "compact", 0, 0, 1, 2)]
+
+
+READ_AT = datetime(2025, 1, 19, tzinfo=UTC)
+
+
+def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
+    """`NAME__as_of(ts)` is the version that was the newest then; before all of them it is an error."""
+    two_tables(tmp_path)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    for at, name in {"2025-01-19 01:00": "a", "2025-01-19 01:59:59.999": "a", "2025-01-19 02:00": "b"}.items():
+        for argument in (f"'{at}'", f"TIMESTAMP '{at}'", f"TIMESTAMPTZ '{at}+00:00'"):
+            assert connection.sql(f"SELECT NAME FROM users__as_of({argument})").fetchall() == [(name,)]
+    plan = connection.sql("EXPLAIN ANALYZE SELECT count(*) FROM users__as_of('2025-01-19 01:30')").fetchall()[0][1]
+    assert "Scanning Files: 1/2" in plan
+    assert "version=v2" not in plan
+    for early in ("'2025-01-19 00:59'", "NULL"):
+        with pytest.raises(duckdb.Error, match="no kept version of users had been read by then; the oldest is v1"):
+            connection.sql(f"FROM users__as_of({early})").fetchall()
+
+
+def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> None:
+    """DuckDB's plan of a one-key look-up filters where the files are read, below all windows."""
+    two_tables(tmp_path)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    plan = connection.sql('EXPLAIN FROM users_history WHERE "ID" = 1').fetchall()[0][1]
+
+    told = " ".join(plan.replace("│", " ").split())
+    print(told)
+    assert told.count("Filters: ID = 1") == 2
+    assert told.rindex("Window") < told.index("Filters: ID = 1")
