@@ -133,6 +133,8 @@ def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **opti
     naming = _NAMINGS[connection]
     text = query if isinstance(query, str) else str(getattr(query, "query", ""))
     prepare(connection, naming, text)
+    if isinstance(query, str):
+        query = naming.narrowed(query)
     try:
         return run(query, *given, **options)
     except duckdb.CatalogException as error:

@@ -18,6 +18,7 @@ from ksql_lake.feeds import Feed
 from ksql_lake.lake.layout import FeedLayout, manifest_sequence
 from ksql_lake.query.changes import as_of_macros
 from ksql_lake.query.holdings import Holdings
+from ksql_lake.query.pruning import pruned
 from ksql_lake.query.system_tables import SYSTEM_TABLES, system_table
 from ksql_lake.query.view import Committed, Macro, View
 from ksql_lake.query.views import base_views, derived_views, listed_views
@@ -82,6 +83,19 @@ class Naming:
                 if name not in self._made:
                     self._made.add(name)
                     yield name, made
+
+    def narrowed(self, sql: str, *, utc: bool = False) -> str:
+        """Give a statement whose conditions on time open fewer files; see `pruning`."""
+        spoken = sql.casefold()
+        words = set(_WORD.findall(spoken))
+        if "where" not in words:
+            return sql
+        streams = {
+            feed.name: committed
+            for feed in (self._feeds[word] for word in words & self._feeds.keys())
+            if feed.kind == "stream" and (committed := self._of(feed)) is not None
+        }
+        return pruned(sql, streams, utc=utc) if streams else sql
 
     def problem(self, name: str) -> KsqlLakeError | None:
         """Tell why a name has no view, where that is known."""

@@ -1,0 +1,164 @@
+"""Conditions on time open only the files that they can touch, and never change an answer."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ksql_lake.feeds import FeedStore
+from ksql_lake.lake import Lake
+from ksql_lake.query import connect
+from ksql_lake.query.asking import ask
+from ksql_lake.schema import parse_schema
+from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed
+
+DAYS = 40
+ZONES = ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"]
+
+
+@pytest.fixture(scope="module")
+def lakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with streams of 40 days: `events` by ROWTIME, `berlin` in another zone, `counted` by a number."""
+    root = tmp_path_factory.mktemp("pruning")
+    lake = Lake(root / "lake")
+    feeds = [stream_feed(), stream_feed(name="berlin", timezone="Europe/Berlin")]
+    counted = stream_feed(name="counted", event_time="TS", event_time_unit="s")
+    for feed in (*feeds, counted):
+        FeedStore(root / "feeds").add(feed)
+    rows = [event(second, day=day) for day in range(DAYS) for second in (0, 43_200, 86_399)]
+    land_rows(lake, feeds[0], rows, days=DAYS)
+    land_rows(lake, feeds[1], rows[:-1], days=DAYS)
+    numbered: list[Row] = [
+        {"ROWTIME": datetime(2025, 2, 1, tzinfo=UTC), "TS": int(row["ROWTIME"].timestamp()), "ID": 1} for row in rows
+    ]
+    land_rows(
+        lake, counted, numbered, days=DAYS, schema=parse_schema("`ROWTIME` TIMESTAMP, `TS` BIGINT, `ID` BIGINT")
+    )
+    return root
+
+
+def opened(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """How many Parquet files a statement opens, by DuckDB's own account."""
+    plan = connection.sql(f"EXPLAIN ANALYZE {sql}").fetchall()[0][1]
+    return sum(int(number) for number in re.findall(r"Total Files Read: (\d+)", plan))
+
+
+@pytest.mark.parametrize(
+    ("condition", "files"),
+    [
+        ("ROWTIME >= TIMESTAMPTZ '2025-02-10T00:00:00Z' AND ROWTIME < '2025-02-12T00:00:00Z'", 2),
+        ("ROWTIME BETWEEN '2025-02-10T00:00:00Z' AND '2025-02-11T23:59:59Z'", 2),
+        ("'2025-01-16 00:00:00+00' > ROWTIME", 1),
+        ("make_date(year, month, day) = DATE '2025-02-01'", 1),
+        ("make_date(year, month, day) BETWEEN '2025-01-30' AND '2025-02-02'", 4),
+        ("(year, month, day) BETWEEN (2025, 1, 30) AND (2025, 2, 2)", 4),
+        ("ROWTIME > '2030-01-01T00:00:00Z'", 0),
+        # A day more on each side: the session may have any zone.
+        ("ROWTIME::DATE = '2025-02-01'", 3),
+        ("ROWTIME >= '2025-02-20' AND \"ID\" IS NOT NULL", 5),
+        # Nothing is known of these.
+        ("ROWTIME::VARCHAR >= '2025-02-20'", DAYS),
+        ("ROWTIME >= '2025-02-20' OR true", DAYS),
+    ],
+)
+def test_a_condition_on_time_opens_the_days_it_can_touch(lakes: Path, condition: str, files: int) -> None:
+    """By the plan that DuckDB ran, over 40 days in two months."""
+    connection = connect(lakes / "lake", lakes / "feeds")
+    sql = f'SELECT sum("ID") FROM events WHERE {condition}'
+
+    found = opened(connection, sql)
+
+    assert found == files
+    past = duckdb.DuckDBPyConnection.sql(connection, sql)  # as it is written, past the connection's own door
+    assert connection.sql(sql).fetchall() == past.fetchall()
+
+
+def test_the_command_line_knows_that_times_are_utc(lakes: Path) -> None:
+    """There a time without an offset opens its own day; unless the statements set another zone."""
+    for before, days in (("", 1), ("SET TimeZone = 'Asia/Tokyo'; ", 3)):
+        sql = f"{before}EXPLAIN ANALYZE SELECT count(\"NOTE\") FROM events WHERE ROWTIME::DATE = '2025-02-01'"
+        answer = ask(sql, root=lakes / "lake", feeds=lakes / "feeds")
+        assert answer is not None
+        assert f"Total Files Read: {days}" in str(answer.plan)
+
+
+MOMENTS = st.integers(-5, DAYS * 24 + 5).map(lambda hours: datetime(2025, 1, 15, tzinfo=UTC) + timedelta(hours=hours))
+
+
+@st.composite
+def conditions(draw: st.DrawFn, alias: str) -> str:
+    """A condition on time in one of the forms people write."""
+    column = draw(st.sampled_from([f"{alias}ROWTIME", f"{alias}rowtime", f'{alias}"ROWTIME"']))
+    how = draw(st.sampled_from(["<", "<=", ">", ">=", "="]))
+    at = draw(MOMENTS)
+    text = at.strftime("%Y-%m-%d %H:%M:%S")
+    other = (at + timedelta(hours=draw(st.integers(0, 100)))).strftime("%Y-%m-%d")
+    return draw(
+        st.sampled_from(
+            [
+                f"{column} {how} '{text}'",
+                f"{column} {how} TIMESTAMP '{text}'",
+                f"{column} {how} TIMESTAMPTZ '{text}+05:30'",
+                f"'{text}Z' {how} {column}",
+                f"{column} {how} DATE '{text[:10]}' + INTERVAL 1 DAY",
+                f"{column} BETWEEN '{text}' AND '{other}'::TIMESTAMP + INTERVAL 3 HOURS",
+                f"CAST({column} AS DATE) {how} '{text[:10]}'",
+                f"make_date({alias}year, {alias}month, {alias}day) {how} DATE '{text[:10]}'",
+                f"NOT {column} {how} '{text}'",
+            ]
+        )
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), zone=st.sampled_from(ZONES), view=st.sampled_from(["events", "berlin"]))
+def test_no_answer_changes(lakes: Path, data: st.DataObject, zone: str, view: str) -> None:
+    """Whatever the form, the session's zone, the feed's zone and the place in the statement."""
+    joined = data.draw(st.booleans())
+    alias = data.draw(st.sampled_from(["e.", "E."])) if joined else data.draw(st.sampled_from(["", "e."]))
+    where = data.draw(st.sampled_from([" AND ", " OR "])).join(
+        data.draw(st.lists(conditions(alias), min_size=1, max_size=3))
+    )
+    kind = data.draw(st.sampled_from(["JOIN", "LEFT JOIN", "FULL JOIN"]))
+    other = f" {kind} events AS x ON x.\"ID\" = e.\"ID\" AND x.day = e.day AND x.month = e.month" if joined else ""
+    shape = data.draw(
+        st.sampled_from(
+            [
+                "SELECT count(*), max(q) FROM (SELECT {a}ROWTIME AS q FROM {v} e{o} WHERE {w})",
+                "WITH é AS (SELECT '€' AS euro, {a}\"ID\" AS q FROM {v} AS e{o} WHERE {w}) SELECT count(*), sum(q) FROM é",
+                "SELECT (SELECT count(*) FROM {v} e{o} WHERE {w}), 1",
+            ]
+        )
+    )
+    sql = shape.format(a=alias or "e.", v=view, o=other, w=where)
+    connection = connect(lakes / "lake", lakes / "feeds")
+    connection.execute(f"SET TimeZone = '{zone}'")
+
+    assert connection.sql(sql).fetchall() == duckdb.DuckDBPyConnection.sql(connection, sql).fetchall()
+
+
+def test_an_event_time_of_ones_own_decides(lakes: Path) -> None:
+    """Its numbers prune by their unit; ROWTIME says nothing about the days then."""
+    connection, noon = connect(lakes / "lake", lakes / "feeds"), int(datetime(2025, 2, 1, 12, tzinfo=UTC).timestamp())
+
+    assert opened(connection, f'SELECT sum("ID") FROM counted WHERE "TS" BETWEEN {noon} AND {noon + 1}') == 1
+    assert connection.sql(f'SELECT sum("ID") FROM counted WHERE "TS" >= {noon}').fetchall() == [(68,)]
+    by_rowtime = "SELECT sum(\"ID\") FROM counted WHERE ROWTIME >= '2025-01-31T00:00:00Z'"
+    assert connection.sql(by_rowtime).fetchall() == [(3 * DAYS,)]
+
+
+def test_a_join_that_goes_by_order_is_left_alone(lakes: Path) -> None:
+    """ASOF picks the nearest row, so leaving rows out before it would change which."""
+    connection = connect(lakes / "lake", lakes / "feeds")
+    sql = (
+        "SELECT count(*) FROM berlin b ASOF JOIN events e ON b.ROWTIME >= e.ROWTIME "
+        "WHERE e.ROWTIME < '2025-01-20T00:00:00Z'"
+    )
+
+    assert connection.sql(sql).fetchall() == duckdb.DuckDBPyConnection.sql(connection, sql).fetchall() == [(15,)]
