@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,15 +16,19 @@ from ksql_lake.cli.output import note, notes_from_log, plain_lines, print_answer
 from ksql_lake.cli.tables import Cells
 from ksql_lake.cli.whole_file import form_of, whole_file
 from ksql_lake.query.asking import FORMATS, Answer, ask, on_one_line
+from ksql_lake.query.catalog import write_catalog
 
 _SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "console"}
 _LINES_AT_ONCE = 2000
 
-_HELP = """Ask the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table.
+_HELP = """Ask the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table;
+NAME__as_of(ts) is its version of a time. ksql_lake_feeds, _partitions, _versions and _commits are the lake itself.
 
-A stream's view has the columns year, month and day; say WHERE month = 1 and only January's files are read. The
-view of a table is its latest version. Times are in UTC. Of several statements the last one's rows are shown.
-Without QUERY and -f it is read from standard input.
+A stream's view has the columns year, month and day; say WHERE month = 1, or ROWTIME >= '2025-01-15', and
+only the files of these days are read. The view of a table is its latest version. Times are in UTC. Of several
+statements the last one's rows are shown.
+Without QUERY and -f it is read from standard input; on a terminal DuckDB's own shell starts, where it is
+installed.
 
 \b
 Examples:
@@ -73,6 +80,9 @@ def sql(  # noqa: PLR0913 - one argument per option
         raise click.UsageError("Parquet is no text; say where to: --output rows.parquet")
     if form != "console" and limit is not None:
         raise click.UsageError("--limit is for the console; say LIMIT in the query")
+    if query is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
+        _shell()
+        return
     with notes_from_log():
         answer = ask(_text(query, file), safe=safe)
     for remark in answer.remarks if answer is not None else ():
@@ -87,9 +97,28 @@ def sql(  # noqa: PLR0913 - one argument per option
     elif form == "console" and answer.plan is not None:
         click.echo(answer.plan)
     elif form == "console":
-        _print(answer, limit or (100 if sys.stdout.isatty() else None))
+        print_rows(answer, limit)
     else:
         answer.stream(sys.stdout.buffer, form)
+
+
+def _shell() -> None:
+    """Start DuckDB's own shell on a catalog of the lake; ends with its exit code."""
+    program = shutil.which("duckdb")
+    if program is None:
+        raise click.UsageError(
+            'ask something: ksql-lake sql "SHOW TABLES"; or install DuckDB\'s command line (duckdb.org), '
+            "and this starts its shell with the lake's views"
+        )
+    with tempfile.TemporaryDirectory(prefix="ksql-lake-shell-") as folder:
+        path = Path(folder) / "lake.duckdb"
+        written = write_catalog(path, absolute=True)
+        for name, error in written.left_out.items():
+            note(f"{name}: {error.message}", label="left out")
+        note("NAME and NAME_versions of each feed; SHOW TABLES lists them, .quit ends")
+        ended = subprocess.run([program, "-readonly", "-cmd", "SET TimeZone = 'UTC'", str(path)], check=False)  # noqa: S603
+    if ended.returncode:
+        click.get_current_context().exit(ended.returncode)
 
 
 def _text(query: str | None, file: Path | None) -> str:
@@ -115,7 +144,9 @@ def _write(answer: Answer, form: str, path: Path, limit: int | None) -> None:
         file.writelines(f"{block}\n" for block in _blocks(answer, limit))
 
 
-def _print(answer: Answer, limit: int | None) -> None:
+def print_rows(answer: Answer, limit: int | None = None) -> None:
+    """Print an answer's rows: on a terminal as many as `limit` says, 100 without it, else all of them."""
+    limit = limit or (100 if sys.stdout.isatty() else None)
     if not sys.stdout.isatty():
         for block in _blocks(answer, limit):
             click.echo(block)

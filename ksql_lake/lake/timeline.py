@@ -1,7 +1,7 @@
 """What the lake showed at an earlier commit, and where those rows are today.
 
-Merges are followed through the manifests: a merged file holds the rows of the files it replaced one after the
-other, so that the rows of each of them are a piece of it, found by counting. A piece is only ever given when its
+Merges are followed through the manifests: a merged file holds the rows of the files it replaced one after
+another, so that the rows of each of them are a piece of it, found by counting. A piece is only ever given when its
 rows have the checksum that its commit recorded. It refuses to answer for rows that are gone.
 """
 
@@ -72,7 +72,9 @@ class Timeline:
         """
         if not 0 <= commit <= self.now.sequence:
             raise LakeError(
-                f"there is no commit {commit}", hint=f"The newest is {self.now.sequence}.", feed=self.log.layout.name
+                f"there is no commit {commit}",
+                hint=f"The newest is {self.now.sequence}.",
+                feed=self.log.layout.name,
             )
         return self.now if commit == self.now.sequence else state_at(self.log, commit)
 
@@ -102,8 +104,8 @@ class Timeline:
                 first += before
             if path not in live:
                 raise LakeError(
-                    f"{origin.records} rows of {origin.partition} that were committed then are not in the lake any "
-                    "more",
+                    f"{origin.records} rows of {origin.partition} that were committed then are not in the "
+                    "lake any more",
                     hint="Doctor or retention took them out; read a later commit.",
                     feed=self.log.layout.name,
                 )

@@ -307,9 +307,7 @@ def _first_line(error: duckdb.Error) -> str:
     return str(error).partition("\n")[0]
 
 
-def _unknown(
-    error: duckdb.CatalogException, holdings: Holdings | None, naming: Naming | None
-) -> KsqlLakeError:
+def _unknown(error: duckdb.CatalogException, holdings: Holdings | None, naming: Naming | None) -> KsqlLakeError:
     found = _UNKNOWN.search(str(error))
     if found is None or holdings is None:
         return ConfigError(str(error))

@@ -25,7 +25,6 @@ from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
 from ksql_lake.query.view import Committed, Macro, View
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
-
 CHANGE_VIEWS = {
     "_changes": "what changed from version to version",
     "_history": "every state of every row, with its time",
@@ -89,7 +88,8 @@ def change_rows(committed: Committed, after: str | None) -> str:
         )
     behind = versions[known.index(sql_text(after)) :]
     steps = [
-        f"SELECT {at} AS step, {new.key} AS version, {new.read_at} AS changed_at, * FROM (\n{_between(old, new)}\n)"
+        f"SELECT {at} AS step, {new.key} AS version, {new.read_at} AS changed_at, * FROM ("
+        f"\n{_between(old, new)}\n)"
         for at, (old, new) in enumerate(pairwise(behind))
     ]
     if not steps:
@@ -175,10 +175,10 @@ def _changes(versions: list[_Version]) -> str:
 
 
 def _history(versions: list[_Version]) -> str:
-    """Give the states, so that a filter on key columns reaches the files: only windows over the key lie between.
+    """Give the states; a filter on key columns reaches the files, as only windows over the key lie between.
 
-    Rows that begin a state, or are the last before the key goes, are kept of each key; the row after a beginning
-    then tells where its state ends.
+    Rows that begin a state, or are the last before the key goes, are kept of each key; the row after a
+    beginning then tells where its state ends.
     """
     shape = versions[0].side.shown
     rows = "\nUNION ALL\n".join(
@@ -201,8 +201,8 @@ def _history(versions: list[_Version]) -> str:
     return (
         f"SELECT {listed}, {moments}[step + 1] AS {since}, {moments}[ended + 1] AS {until}, "
         f"{names}[step + 1] AS {since_version}, {names}[ended + 1] AS {until_version} FROM (\n"
-        f"SELECT {columns}, step, begins, CASE WHEN last THEN step + 1 WHEN lead(begins) OVER w THEN lead(step) "
-        f"OVER w ELSE lead(step) OVER w + 1 END AS ended FROM (\n"
+        f"SELECT {columns}, step, begins, CASE WHEN last THEN step + 1 "
+        f"WHEN lead(begins) OVER w THEN lead(step) OVER w ELSE lead(step) OVER w + 1 END AS ended FROM (\n"
         f"SELECT {columns}, step, lag(step) OVER w IS DISTINCT FROM step - 1 "
         f"OR lag({held}) OVER w IS DISTINCT FROM {held} AS begins, "
         f"lead(step) OVER w IS DISTINCT FROM step + 1 AS last FROM (\n{rows}\n) WINDOW w AS {over}\n"
@@ -237,7 +237,9 @@ def as_of_macros(committed: Committed) -> list[Macro]:
         if following != numbers[place] + 1:
             lost = sql_text(f"a version of {name} between {key} and v{following} is not in the lake")
             shown = f"error({lost})"
-        branches.append(f"{rows} {sql_text(key)} AND CASE WHEN {at} >= {moments[place]}{until} THEN {shown} ELSE false END")
+        branches.append(
+            f"{rows} {sql_text(key)} AND CASE WHEN {at} >= {moments[place]}{until} THEN {shown} ELSE false END"
+        )
     about = f"{name} as it was read last before a time"
     return [Macro(f"{name}__as_of", "ts", "\nUNION ALL\n".join(branches), about)]
 

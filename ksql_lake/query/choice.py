@@ -188,7 +188,9 @@ def version_as_of(lake: FeedLake, state: FeedState, moment: int) -> str:
         return found[-1]
     oldest = f"The oldest kept one is {kept[0]}, read at {at[kept[0]].isoformat()}." if kept else ""
     raise VersionError(
-        "the version that was the newest then is not in the lake" if gone else "no version had been read by then",
+        "the version that was the newest then is not in the lake"
+        if gone
+        else "no version had been read by then",
         hint=oldest,
         feed=lake.feed.name,
     )

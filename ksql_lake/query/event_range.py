@@ -1,7 +1,7 @@
 """A range of event times: which files can hold rows of it, and the condition that decides for each row.
 
-A row's event time is that of the feed's event-time column, and ROWTIME where that is NULL, as it is for its day.
-Pure.
+A row's event time is that of the feed's event-time column, and ROWTIME where that is NULL, as it is for its
+day. Pure.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Clock:
             column, unit = state.meaning.event_time, state.meaning.event_unit or "ms"
         elif isinstance(feed, StreamFeed) and state.event_clock not in ("", feed.event_clock):
             raise LakeError(
-                f"its rows were read by the event time {state.event_clock}, and the feed says {feed.event_clock}",
+                f"its rows were read by the event time {state.event_clock}, the feed says {feed.event_clock}",
                 hint="Read whole days with start and end.",
                 feed=feed.name,
             )
@@ -178,4 +178,4 @@ def _moment(milliseconds: int) -> datetime:
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
-        return (datetime.max if milliseconds > 0 else datetime.min).replace(tzinfo=UTC)
+        return datetime.max.replace(tzinfo=UTC) if milliseconds > 0 else datetime.min.replace(tzinfo=UTC)

@@ -46,8 +46,8 @@ def changes_since(
 
     Of a stream these are the rows that exports added since, late ones too, each once; without a cursor all rows
     there are. Of a table they are the changes between the versions since: `version`, `changed_at`, `op`
-    (`insert`, `update`, `delete`), `key`, `changed`, `before`, `after`, version by version; without a cursor the
-    rows of the latest version as inserts.
+    (`insert`, `update`, `delete`), `key`, `changed`, `before`, `after`, version by version; without a cursor
+    the rows of the latest version as inserts.
 
     Keep the cursor where you keep the rows, in one transaction if you can: asking again with the same cursor
     gives the same rows again, and those that came meanwhile.
@@ -158,8 +158,8 @@ def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntr
         for path in set().union(*origins.values()):
             if path in seen:
                 raise LakeError(
-                    f"commit {manifest.sequence} took rows out of the lake that lie before the cursor, so that an "
-                    "export may bring them once more",
+                    f"commit {manifest.sequence} took rows out of the lake that lie before the cursor, so that "
+                    "an export may bring them once more",
                     hint=_ANEW,
                     feed=lake.feed.name,
                 )

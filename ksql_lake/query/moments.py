@@ -1,7 +1,7 @@
 """Dates and times as people give them: text, `date`, `datetime`, pandas and numpy. Pure.
 
-A month (`2025-03`) and a day (`2025-03-15`) are spans, in whichever zone the caller names; everything else is an
-instant, in UTC where it names no offset. It refuses to guess at any other text.
+A month (`2025-03`) and a day (`2025-03-15`) are spans, in whichever zone the caller names; everything else is
+an instant, in UTC where it names no offset. It refuses to guess at any other text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ksql_lake.errors import ConfigError
 from ksql_lake.lake.days import day_start
 
 Given = Any
-"""What an argument may be: text, `date`, `datetime`, `pandas.Timestamp`, `pandas.Period`, `numpy.datetime64`."""
+"""What an argument may be: text, `date`, `datetime`, `pandas.Timestamp` and `Period`, `numpy.datetime64`."""
 
 _NANOS = 1_000_000
 """Nanoseconds of a millisecond."""
@@ -37,7 +37,7 @@ class Days:
 
 
 def days_of(given: Given, argument: str) -> Days:
-    """Give the days that a date or a month means; a `datetime` without zone may stand for a day at its midnight.
+    """Give the days that a date or a month means; a `datetime` without zone stands for a day at its midnight.
 
     Raises:
         ConfigError: It means no day.
@@ -138,8 +138,8 @@ def _nanoseconds(given: Given, argument: str) -> int:
     if found is None:
         raise ConfigError(
             f"{argument} must be a date or a time, not {given!r}",
-            hint="Give a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or a value of "
-            "pandas or numpy; without an offset it is UTC.",
+            hint="Give a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or a value "
+            "of pandas or numpy; without an offset it is UTC.",
         )
     moment, beyond = found
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -139,7 +139,11 @@ class Naming:
         for feed in self._feeds.values():
             committed = self._of(feed)
             for name, comment in listed_views(committed) if committed else ():
-                if name not in self._made and name not in words and (name == feed.name or name not in self._feeds):
+                if (
+                    name not in self._made
+                    and name not in words
+                    and (name == feed.name or name not in self._feeds)
+                ):
                     unmade = f"{name} is made when a statement of the connection itself names it"
                     yield name, View(name, f"SELECT error('{unmade}') AS unmade", comment)
 

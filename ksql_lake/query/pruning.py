@@ -1,8 +1,8 @@
 """A SELECT over a stream made to open only the days that its own conditions on time can touch.
 
 DuckDB leaves out files by comparing path columns with constants, and knows nothing of what else they hold. A
-condition on the event time, on its date, or on `make_date(year, month, day)` is therefore said once more, of the
-path columns and inside of the FROM, by the event times that the commits recorded. The query's own conditions
+condition on the event time, on its date, or on `make_date(year, month, day)` is therefore said once more, of
+the path columns and inside of the FROM, by the event times that the commits recorded. The query's own conditions
 stay; rows that they let through are never left out. What it does not understand it leaves as it is.
 """
 
@@ -25,10 +25,30 @@ from ksql_lake.query.view import Committed
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)
 _OFFSET = re.compile(r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)\s*", re.IGNORECASE)
-_TYPES = {"DATE", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE", "INTERVAL", "INTEGER", "BIGINT", "DOUBLE"}
+_TYPES = {
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "TIMESTAMP WITH TIME ZONE",
+    "INTERVAL",
+    "INTEGER",
+    "BIGINT",
+    "DOUBLE",
+}
 """What a literal may be cast to; a time that is compared as a text has another order."""
 _CONSTANT = {"CONSTANT", "CAST", "TYPE"}
-_FUNCTIONS = {"+", "-", "to_days", "to_hours", "to_minutes", "to_months", "to_years", "to_weeks", "trunc", "make_date"}
+_FUNCTIONS = {
+    "+",
+    "-",
+    "to_days",
+    "to_hours",
+    "to_minutes",
+    "to_months",
+    "to_years",
+    "to_weeks",
+    "trunc",
+    "make_date",
+}
 """Functions that say the same whenever they are asked."""
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
 _COMPARISONS = {
@@ -47,7 +67,7 @@ Bound = tuple[str, str, Node]
 
 
 def pruned(sql: str, streams: Mapping[str, Committed], *, utc: bool = False) -> str:
-    """Give the statement with its conditions on time told to the files; the very same text where there are none.
+    """Give the statement with its conditions on time told to the files; the same text where there are none.
 
     Args:
         sql: A statement.
@@ -86,9 +106,13 @@ class _Values:
         (frame,) = self.connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
         asked = json.loads(frame)
         asked["statements"][0]["node"]["select_list"] = [node]
-        (text,) = self.connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(asked)]).fetchall()[0]
+        (text,) = self.connection.execute(
+            "SELECT json_deserialize_sql(?::JSON)", [json.dumps(asked)]
+        ).fetchall()[0]
         value = f"CAST(({text}) AS {kind})"
-        (found,) = self.connection.execute(f"SELECT {value if kind == 'HUGEINT' else f'epoch_us({value})'}").fetchall()[0]
+        (found,) = self.connection.execute(
+            f"SELECT {value if kind == 'HUGEINT' else f'epoch_us({value})'}"
+        ).fetchall()[0]
         return int(found)
 
     def slack(self, node: Node) -> int:
@@ -96,7 +120,11 @@ class _Values:
         inner = node.get("child", node) if node["class"] == "CAST" else node
         told = str(inner.get("literal", {}).get("text", "")) if inner["class"] == "CONSTANT" else ""
         kind = str(node.get("type_expr", {}).get("type_name", "")).upper()
-        fixed = kind in {"", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"} and len(told) > 10 and _OFFSET.search(told[10:])
+        fixed = (
+            kind in {"", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"}
+            and len(told) > 10
+            and _OFFSET.search(told[10:])
+        )
         return 0 if self.utc or (fixed and fixed.end() == len(told) - 10) else _DAY
 
 
@@ -151,7 +179,9 @@ def _days(committed: Committed, clock: Clock, bounds: list[Bound], values: _Valu
         return None
     if not left:
         return "year = 0"
-    first, last = (f"({', '.join(str(int(part)) for part in key.split('-'))})" for key in (min(left), max(left)))
+    first, last = (
+        f"({', '.join(str(int(part)) for part in key.split('-'))})" for key in (min(left), max(left))
+    )
     path = "(year, month, day)"
     return f"{path} >= {first} AND {path} <= {last}"
 
@@ -162,7 +192,9 @@ def _number(key: str) -> int:
 
 def _compared(day: int, how: str, other: int) -> bool:
     # A constant that is no midnight was rounded down to its day: both sides include it.
-    return {"=": day == other, "<": day <= other, "<=": day <= other, ">": day >= other, ">=": day >= other}[how]
+    return {"=": day == other, "<": day <= other, "<=": day <= other, ">": day >= other, ">=": day >= other}[
+        how
+    ]
 
 
 def _range(
@@ -207,7 +239,11 @@ def _bound(side: Node, how: str, other: Node, clock: str, qualifiers: set[str]) 
     if not _is_constant(other):
         return
     what, inner = "time", side
-    if side["class"] == "CAST" and str(side["type_expr"]["type_name"]).upper() == "DATE" and not side["try_cast"]:
+    if (
+        side["class"] == "CAST"
+        and str(side["type_expr"]["type_name"]).upper() == "DATE"
+        and not side["try_cast"]
+    ):
         what, inner = "date", side["child"]
     if inner["class"] == "COLUMN_REF" and inner["column_names"][-1].casefold() == clock.casefold():
         if _qualifier(inner) in qualifiers:

@@ -44,8 +44,8 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
 ) -> Any:
     """Read a stream's rows of some days or event times, now or as the lake showed them earlier.
 
-    Dates are text, `date`, `datetime`, or values of pandas and numpy. `2025-03` means the month, `2025-03-15` the
-    day, both in the feed's time zone; anything with a time is an instant, in UTC where it names no offset.
+    Dates are text, `date`, `datetime`, or values of pandas and numpy. `2025-03` means the month, `2025-03-15`
+    the day, both in the feed's time zone; anything with a time is an instant, in UTC where it names no offset.
 
     Args:
         name: The feed.

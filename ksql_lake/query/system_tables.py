@@ -1,4 +1,7 @@
-"""What the lake knows of itself as tables: feeds, partitions, versions and commits. It reads manifests, no rows."""
+"""What the lake knows of itself as tables: feeds, partitions, versions and commits.
+
+It reads manifests, and refuses to read rows.
+"""
 
 from __future__ import annotations
 
@@ -96,15 +99,23 @@ SYSTEM_TABLES: Mapping[str, tuple[str, _Source, Mapping[str, pa.DataType]]] = {
         "the kept versions of tables, and when each was read",
         _versions,
         {
-            **{"feed": pa.string(), "version": pa.string(), "read_at": _TIME},
-            **{"rows": pa.int64(), "bytes": pa.int64(), "committed_at": _TIME, "evidence": pa.string()},
+            "feed": pa.string(),
+            "version": pa.string(),
+            "read_at": _TIME,
+            "rows": pa.int64(),
+            "bytes": pa.int64(),
+            "committed_at": _TIME,
+            "evidence": pa.string(),
         },
     ),
     "ksql_lake_commits": (
         "every commit: what it did, and how many rows it added",
         _commits,
         {
-            **{"feed": pa.string(), "commit": pa.int64(), "committed_at": _TIME, "operation": pa.string()},
+            "feed": pa.string(),
+            "commit": pa.int64(),
+            "committed_at": _TIME,
+            "operation": pa.string(),
             **dict.fromkeys(("rows", "late_rows", "files_added", "files_removed"), pa.int64()),
             "attempt": pa.string(),
         },

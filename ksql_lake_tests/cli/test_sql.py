@@ -182,7 +182,12 @@ def test_all_views_and_their_plans(said: Said) -> None:
     """`SHOW TABLES` knows every view, and EXPLAIN ANALYZE shows that a month opens a month's files."""
     views = ["events", "users", "users_changes", "users_history", "users_versions"]
     own = [f"ksql_lake_{name}" for name in ("commits", "feeds", "partitions", "versions")]
-    assert [line.split()[0] for line in said("SHOW TABLES")[1].splitlines()] == ["name", views[0], *own, *views[1:]]
+    assert [line.split()[0] for line in said("SHOW TABLES")[1].splitlines()] == [
+        "name",
+        views[0],
+        *own,
+        *views[1:],
+    ]
     assert "users_versions" + " " * 8 + "table USERS (all kept versions)" in said("SHOW TABLES")[1]
     plan = said("EXPLAIN ANALYZE SELECT sum(L) FROM events WHERE year = 2025 AND month = 2")[1]
 

@@ -53,7 +53,9 @@ def two_tables(tmp_path: Path) -> Lake:
 
 def made(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """The views that are there, asked past the connection's own door."""
-    rows = duckdb.DuckDBPyConnection.execute(connection, "SELECT view_name FROM duckdb_views() WHERE NOT internal")
+    rows = duckdb.DuckDBPyConnection.execute(
+        connection, "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+    )
     return {str(name) for (name,) in rows.fetchall()}
 
 
@@ -69,7 +71,9 @@ def test_a_view_is_made_when_it_is_named(tmp_path: Path) -> None:
     assert connection.execute('SELECT "NAME" FROM Users').fetchall() == [("b",)]
     assert made(connection) == {"users"}
     assert len(connection.view("users_versions").fetchall()) == 2
-    assert connection.query("SELECT count(*) FROM users_changes WHERE op = ?", params=["update"]).fetchall() == [(1,)]
+    assert connection.query(
+        "SELECT count(*) FROM users_changes WHERE op = ?", params=["update"]
+    ).fetchall() == [(1,)]
     assert connection.cursor().sql("DESCRIBE events").fetchall()[0][0] == "ROWTIME"
     assert made(connection) == {"users", "users_versions", "users_changes", "events"}
     with pytest.raises(LakeError, match="manifest"):
@@ -108,7 +112,9 @@ def test_a_connection_shows_one_moment_whenever_a_view_is_made(tmp_path: Path) -
 
     assert before.sql('SELECT "ID" FROM events ORDER BY 1').fetchall() == [(1,), (2,)]
     assert before.sql("SELECT NAME, version FROM users").fetchall() == [("b", "v2")]
-    assert before.sql("SELECT max(\"commit\") FROM ksql_lake_commits WHERE feed = 'events'").fetchall() == [(1,)]
+    assert before.sql("SELECT max(\"commit\") FROM ksql_lake_commits WHERE feed = 'events'").fetchall() == [
+        (1,)
+    ]
     later = connect(tmp_path / "lake", tmp_path / "feeds")
     merged = connect(tmp_path / "lake", tmp_path / "feeds")
     for _ in lake.feed(stream_feed()).compact(older_than=0):
@@ -117,11 +123,11 @@ def test_a_connection_shows_one_moment_whenever_a_view_is_made(tmp_path: Path) -
     assert len(later.cursor().sql("FROM events").fetchall()) == 4
     # Rows of that moment and of later ones share a file now.
     assert not made(before.cursor()) - {"events", "users"}
+    stale = connect(tmp_path / "lake", tmp_path / "feeds")
+    land_rows(lake, stream_feed(), [event(9)])
+    for _ in lake.feed(stream_feed()).compact(older_than=0):
+        pass
     with pytest.raises(LakeError, match="files were merged with later ones since the connection was made"):
-        stale = connect(tmp_path / "lake", tmp_path / "feeds")
-        land_rows(lake, stream_feed(), [event(9)])
-        for _ in lake.feed(stream_feed()).compact(older_than=0):
-            pass
         stale.sql("FROM events")
 
 
@@ -155,7 +161,8 @@ def test_the_lake_as_tables(tmp_path: Path) -> None:
     ]
     # The third day was read, and is empty.
     assert rows(
-        "SELECT partition, rows, files, min_event, read_at FROM ksql_lake_partitions WHERE feed = 'events' ORDER BY 1"
+        "SELECT partition, rows, files, min_event, read_at FROM ksql_lake_partitions WHERE feed = 'events' "
+        "ORDER BY 1"
     ) == [
         (f"2025-01-{day}", count, files, at and datetime(2025, 1, day, 0, 0, at, tzinfo=UTC), READ_AT)
         for day, count, files, at in ((15, 2, 1, 1), (16, 1, 1, 2), (17, 0, 0, None))
@@ -180,11 +187,15 @@ def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
     for at, name in {"2025-01-19 01:00": "a", "2025-01-19 01:59:59.999": "a", "2025-01-19 02:00": "b"}.items():
         for argument in (f"'{at}'", f"TIMESTAMP '{at}'", f"TIMESTAMPTZ '{at}+00:00'"):
             assert connection.sql(f"SELECT NAME FROM users__as_of({argument})").fetchall() == [(name,)]
-    plan = connection.sql("EXPLAIN ANALYZE SELECT count(*) FROM users__as_of('2025-01-19 01:30')").fetchall()[0][1]
+    plan = connection.sql("EXPLAIN ANALYZE SELECT count(*) FROM users__as_of('2025-01-19 01:30')").fetchall()[
+        0
+    ][1]
     assert "Scanning Files: 1/2" in plan
     assert "version=v2" not in plan
     for early in ("'2025-01-19 00:59'", "NULL"):
-        with pytest.raises(duckdb.Error, match="no kept version of users had been read by then; the oldest is v1"):
+        with pytest.raises(
+            duckdb.Error, match="no kept version of users had been read by then; the oldest is v1"
+        ):
             connection.sql(f"FROM users__as_of({early})").fetchall()
 
 

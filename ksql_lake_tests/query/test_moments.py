@@ -52,8 +52,14 @@ def test_a_day_in_every_form(given: Any) -> None:
     "given",
     [
         *("2025-03-03T10:00:00.001Z", "2025-03-03 11:00:00.001+01:00", "2025-03-03T10:00:00.001"),
-        *(datetime(2025, 3, 3, 10, 0, 0, 1000, UTC), datetime(2025, 3, 3, 5, 0, 0, 1000, timezone(timedelta(hours=-5)))),
-        *(pd.Timestamp("2025-03-03T11:00:00.001", tz="Europe/Berlin"), np.datetime64("2025-03-03T10:00:00.001")),
+        *(
+            datetime(2025, 3, 3, 10, 0, 0, 1000, UTC),
+            datetime(2025, 3, 3, 5, 0, 0, 1000, timezone(timedelta(hours=-5))),
+        ),
+        *(
+            pd.Timestamp("2025-03-03T11:00:00.001", tz="Europe/Berlin"),
+            np.datetime64("2025-03-03T10:00:00.001"),
+        ),
         *(np.datetime64("2025-03-03T10:00:00.001000000"), pd.Timestamp("2025-03-03T10:00:00.001")),
     ],
 )
@@ -71,7 +77,9 @@ def test_nanoseconds_count(nanoseconds: int) -> None:
         assert last_of(instant, "t", _UTC) == nanoseconds // 1_000_000
 
 
-@pytest.mark.parametrize("given", ["yesterday", "2025-13", 5, True, None, pd.NaT, np.datetime64("NaT"), "2025-W10"])
+@pytest.mark.parametrize(
+    "given", ["yesterday", "2025-13", 5, True, None, pd.NaT, np.datetime64("NaT"), "2025-W10"]
+)
 def test_anything_else_is_refused(given: Any) -> None:
     """The answer names the argument and shows what can be said."""
     with pytest.raises(ConfigError) as caught:

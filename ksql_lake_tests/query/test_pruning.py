@@ -35,7 +35,8 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     land_rows(lake, feeds[0], rows, days=DAYS)
     land_rows(lake, feeds[1], rows[:-1], days=DAYS)
     numbered: list[Row] = [
-        {"ROWTIME": datetime(2025, 2, 1, tzinfo=UTC), "TS": int(row["ROWTIME"].timestamp()), "ID": 1} for row in rows
+        {"ROWTIME": datetime(2025, 2, 1, tzinfo=UTC), "TS": int(row["ROWTIME"].timestamp()), "ID": 1}
+        for row in rows
     ]
     land_rows(
         lake, counted, numbered, days=DAYS, schema=parse_schema("`ROWTIME` TIMESTAMP, `TS` BIGINT, `ID` BIGINT")
@@ -88,7 +89,9 @@ def test_the_command_line_knows_that_times_are_utc(lakes: Path) -> None:
         assert f"Total Files Read: {days}" in str(answer.plan)
 
 
-MOMENTS = st.integers(-5, DAYS * 24 + 5).map(lambda hours: datetime(2025, 1, 15, tzinfo=UTC) + timedelta(hours=hours))
+MOMENTS = st.integers(-5, DAYS * 24 + 5).map(
+    lambda hours: datetime(2025, 1, 15, tzinfo=UTC) + timedelta(hours=hours)
+)
 
 
 @st.composite
@@ -126,12 +129,12 @@ def test_no_answer_changes(lakes: Path, data: st.DataObject, zone: str, view: st
         data.draw(st.lists(conditions(alias), min_size=1, max_size=3))
     )
     kind = data.draw(st.sampled_from(["JOIN", "LEFT JOIN", "FULL JOIN"]))
-    other = f" {kind} events AS x ON x.\"ID\" = e.\"ID\" AND x.day = e.day AND x.month = e.month" if joined else ""
+    other = f' {kind} events AS x ON x."ID" = e."ID" AND x.day = e.day AND x.month = e.month' if joined else ""
     shape = data.draw(
         st.sampled_from(
             [
                 "SELECT count(*), max(q) FROM (SELECT {a}ROWTIME AS q FROM {v} e{o} WHERE {w})",
-                "WITH é AS (SELECT '€' AS euro, {a}\"ID\" AS q FROM {v} AS e{o} WHERE {w}) SELECT count(*), sum(q) FROM é",
+                "WITH é AS (SELECT '€', {a}\"ID\" AS q FROM {v} AS e{o} WHERE {w}) SELECT sum(q) FROM é",
                 "SELECT (SELECT count(*) FROM {v} e{o} WHERE {w}), 1",
             ]
         )
@@ -145,7 +148,10 @@ def test_no_answer_changes(lakes: Path, data: st.DataObject, zone: str, view: st
 
 def test_an_event_time_of_ones_own_decides(lakes: Path) -> None:
     """Its numbers prune by their unit; ROWTIME says nothing about the days then."""
-    connection, noon = connect(lakes / "lake", lakes / "feeds"), int(datetime(2025, 2, 1, 12, tzinfo=UTC).timestamp())
+    connection, noon = (
+        connect(lakes / "lake", lakes / "feeds"),
+        int(datetime(2025, 2, 1, 12, tzinfo=UTC).timestamp()),
+    )
 
     assert opened(connection, f'SELECT sum("ID") FROM counted WHERE "TS" BETWEEN {noon} AND {noon + 1}') == 1
     assert connection.sql(f'SELECT sum("ID") FROM counted WHERE "TS" >= {noon}').fetchall() == [(68,)]
@@ -161,4 +167,6 @@ def test_a_join_that_goes_by_order_is_left_alone(lakes: Path) -> None:
         "WHERE e.ROWTIME < '2025-01-20T00:00:00Z'"
     )
 
-    assert connection.sql(sql).fetchall() == duckdb.DuckDBPyConnection.sql(connection, sql).fetchall() == [(15,)]
+    assert (
+        connection.sql(sql).fetchall() == duckdb.DuckDBPyConnection.sql(connection, sql).fetchall() == [(15,)]
+    )
