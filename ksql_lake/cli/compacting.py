@@ -21,6 +21,7 @@ from ksql_lake.feeds import FeedStore, StreamFeed
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import CompactedDay
 from ksql_lake.quantities import count_text, size_text
+from ksql_lake.register import keep_fresh
 from ksql_lake.settings import load_settings
 
 _HELP = """Merge each closed day's many small files into one; the rows stay as they are.
@@ -132,6 +133,7 @@ def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
         with feed_lake.exclusive(), waiting(told):
             for day in feed_lake.compact(**wanted):
                 case.done.append(day)
+        keep_fresh(lake.storage, feed_lake.layout)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)
 

@@ -25,7 +25,9 @@ from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.feeds import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.quantities import count_text
+from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
 
@@ -108,6 +110,7 @@ def _export_one(
     with about(feed=plan.feed.name, run=RUN):
         _log.info("export begins: %s", plan.reason)
         result = land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
+        keep_fresh(lake.storage, FeedLayout(plan.feed.kind, plan.feed.name))
         _log.info("export landed", extra=_landed(result))
         return result
 

@@ -20,6 +20,7 @@ from ksql_lake.feeds import TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
+from ksql_lake.register import keep_fresh
 from ksql_lake.settings import load_settings
 from ksql_lake.telemetry import about, trace
 
@@ -69,6 +70,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         log.info(beginning(extraction.plan, extraction.client.url))
         with self.failures(attempt):
             result = land(extraction, self.lake, on_progress=_progress_lines(extraction, log))
+            keep_fresh(self.lake.storage, self.lake.feed(result.feed).layout)
             if isinstance(result.feed, TableFeed):
                 keep_versions(result.feed.versions_name, self.lake.feed(result.feed), instance)
         log.info(summary(result))

@@ -12,6 +12,7 @@ from ksql_lake.defs.one_op import one_op_job
 from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
+from ksql_lake.register import keep_fresh
 
 
 def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
@@ -23,6 +24,7 @@ def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
             return f"{feed.name}: nothing to remove"
         with feed_lake.exclusive():
             removed = feed_lake.apply_retention()
+        keep_fresh(lake.storage, feed_lake.layout)
         keep_versions(feed.versions_name, feed_lake, instance)
         return f"{feed.name}: removed {', '.join(removed.remove) or 'nothing'}, {removed.bytes:,} bytes"
 
@@ -38,6 +40,7 @@ def compaction_job(streams: Sequence[StreamFeed], lake: Lake) -> dg.JobDefinitio
             return f"{feed.name}: nothing to merge"
         with feed_lake.exclusive():
             done = list(feed_lake.compact())
+        keep_fresh(lake.storage, feed_lake.layout)
         before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
         return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
 

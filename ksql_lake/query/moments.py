@@ -138,8 +138,8 @@ def _nanoseconds(given: Given, argument: str) -> int:
     if found is None:
         raise ConfigError(
             f"{argument} must be a date or a time, not {given!r}",
-            hint="Give a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or a value "
-            "of pandas or numpy; without an offset it is UTC.",
+            hint="Give a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or "
+            "a value of pandas or numpy; without an offset it is UTC.",
         )
     moment, beyond = found
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -2,8 +2,8 @@
 
 DuckDB leaves out files by comparing path columns with constants, and knows nothing of what else they hold. A
 condition on the event time, on its date, or on `make_date(year, month, day)` is therefore said once more, of
-the path columns and inside of the FROM, by the event times that the commits recorded. The query's own conditions
-stay; rows that they let through are never left out. What it does not understand it leaves as it is.
+the path columns and inside of the FROM, by the event times that the commits recorded. The query's own
+conditions stay; rows that they let through are never left out. What it does not understand it leaves as it is.
 """
 
 from __future__ import annotations

@@ -219,3 +219,38 @@ def test_one_feed_that_cannot_be_registered_does_not_stop_the_others(lake: Lake,
     assert asked.code == 2
     assert "differ only in case; read them with read_stream(as_='arrow')" in asked.err
     assert cli("sql", "SELECT sum(ID) AS n FROM events").out.split() == ["n", "8"]
+
+
+def test_merges_and_retention_bring_the_indexes_along(lake: Lake, cli: Cli, project: Project) -> None:
+    """After each the indexes hold the same rows in the files there are, without a word from anybody."""
+    project.feed({"name": "users", "kind": "table", "source": "USERS", "retention": 1})
+    for form in ("delta", "iceberg"):
+        cli("register", "--format", form, "--all")
+    land_rows(lake, stream_feed(), [event(3)])
+
+    merged, removed = cli("compact", "--all"), cli("retention")
+
+    assert (merged.code, removed.code) == (0, 0)
+    events = DeltaTable(lake.storage.uri("metadata/streams/events/delta"))
+    users = StaticTable.from_metadata(lake.storage.uri("metadata/tables/users/iceberg"))
+    assert (len(events.file_uris()), events.to_pyarrow_table().num_rows) == (2, 3)
+    assert users.scan().to_arrow().column("version").to_pylist() == ["v2"]
+    assert cli("doctor").code == 0
+
+
+def test_an_export_brings_the_indexes_along(sample: Project, cli: Cli) -> None:
+    """The next version is in the index when the export ends; one that cannot follow fails no export."""
+    cli("export", "--table", "merchants")
+    cli("register", "--format", "delta", "--feed", "merchants")
+
+    again = cli("export", "--table", "merchants")
+
+    table = DeltaTable(str(sample.root / "data_lake/metadata/tables/merchants/delta"))
+    assert (again.code, again.err) == (0, "")
+    assert set(table.to_pyarrow_table().column("version").to_pylist()) == {"v1", "v2"}
+    shutil.rmtree(sample.root / "data_lake/metadata/tables/merchants/delta")
+    (sample.root / "data_lake/metadata/tables/merchants/delta").write_text("in the way")
+    failed = cli("export", "--table", "merchants")
+    assert failed.code == 0
+    assert "merchants: the delta index is not up to date: " in failed.err
+    assert len(list(sample.root.glob("data_lake/tables/merchants/*/*.parquet"))) == 3

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from ksql_lake.errors import LakeError
-from ksql_lake.feeds import FeedStore
+from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.query import connect
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
@@ -40,7 +40,7 @@ def test_a_stream_and_a_table_are_views(tmp_path: Path) -> None:
 def two_tables(tmp_path: Path) -> Lake:
     """A lake with a stream `events` and tables `users` and `orders`, of two versions each."""
     lake = Lake(tmp_path / "lake")
-    feeds = [stream_feed(), table_feed(), table_feed(name="orders", source="ORDERS")]
+    feeds: list[Feed] = [stream_feed(), table_feed(), table_feed(name="orders", source="ORDERS")]
     for feed in feeds:
         FeedStore(tmp_path / "feeds").add(feed)
     land_rows(lake, feeds[0], [event(1), event(2, day=1)])

@@ -1,0 +1,43 @@
+"""Indexes that follow the lake by themselves: brought up to date after each commit, and never in its way."""
+
+from __future__ import annotations
+
+import logging
+
+from ksql_lake.errors import printable
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.lake.storage import Storage
+from ksql_lake.register.index import Format, register, registered
+
+_log = logging.getLogger(__name__)
+
+
+def keep_fresh(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
+    """Bring the indexes that a feed has up to date, and give their formats; raises nothing.
+
+    One that cannot be is logged and stays as it was, as `ksql-lake doctor` tells; the rows are committed all
+    the same.
+    """
+    if not isinstance(storage, LocalStorage):
+        return ()  # an index can only be of a lake in a folder
+    done: list[Format] = []
+    for form in _known(storage, layout):
+        try:
+            register(storage, layout, form)
+        except Exception as error:  # noqa: BLE001 - what a format's library may say; the commit stands
+            why = printable(str(error)).partition("\n")[0]
+            _log.warning(
+                "%s: the %s index is not up to date: %s; `ksql-lake register` builds it", layout.name, form, why
+            )
+        else:
+            done.append(form)
+    return tuple(done)
+
+
+def _known(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
+    try:
+        return registered(storage, layout)
+    except Exception as error:  # noqa: BLE001 - as above
+        _log.warning("%s: its indexes cannot be told: %s", layout.name, printable(str(error)))
+        return ()
