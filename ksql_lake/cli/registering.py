@@ -18,9 +18,9 @@ from ksql_lake.settings import load_settings
 
 _HELP = """Let readers of Delta Lake or Iceberg see the lake, without copying or rewriting its files.
 
-Writes an index of the feeds' Parquet files beside the lake's own metadata. Run it again after exports,
-compaction or retention: without options it brings every index there is up to date, as `ksql-lake doctor
---repair` does.
+Writes an index of the feeds' Parquet files beside the lake's own metadata. Exports, compaction
+and retention bring it up to date by themselves; without options this command does, for every index there is, as
+`ksql-lake doctor --repair` does.
 
 \b
 Examples:
