@@ -3,8 +3,8 @@
     python benchmarks/asking.py [--feeds 4] [--feeds 200] [--days 71] [--rows 500] [--versions 7] [--keys 20000]
 
 Makes one stream and one table and copies both until there are as many feeds. Each question is asked in turn
-by us, on a new connection, and by DuckDB; medians of the rounds in seconds, and our time as a multiple of DuckDB's.
-DuckDB's own history is a table of states that was written before.
+by us, on a new connection, and by DuckDB; medians of the rounds in seconds, and our time as a multiple of
+DuckDB's. DuckDB's own history is a table of states that was written before.
 """
 
 from __future__ import annotations
