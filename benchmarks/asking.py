@@ -22,6 +22,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from ksql_lake.feeds import FeedStore
 from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.query import connect
@@ -30,20 +31,20 @@ from ksql_lake.schema import arrow_schema, parse_schema
 FIRST = date(2025, 1, 1)
 EVENTS = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `AMOUNT` DOUBLE, `NOTE` STRING")
 USERS = parse_schema("`ID` BIGINT KEY, `NAME` STRING, `AMOUNT` DOUBLE, `VISITS` BIGINT")
+STREAM = FEED_ADAPTER.validate_python(
+    {"name": "events", "kind": "stream", "source": "EVENTS", "start_date": str(FIRST)}
+)
+TABLE = FEED_ADAPTER.validate_python({"name": "users", "kind": "table", "source": "USERS"})
 Ask = Callable[[], object]
 
 
 def fill(root: Path, feeds: int, days: int, rows: int, versions: int, keys: int) -> None:
     """Land the stream and the table, and copy them."""
     lake = Lake(root)
-    stream = FEED_ADAPTER.validate_python(
-        {"name": "events", "kind": "stream", "source": "EVENTS", "start_date": str(FIRST)}
-    )
-    table = FEED_ADAPTER.validate_python({"name": "users", "kind": "table", "source": "USERS"})
     begin = datetime.combine(FIRST, datetime.min.time(), UTC)
     window = (FIRST, FIRST + timedelta(days=days - 1))
     read = ReadFacts(source="EVENTS", statement="SELECT 1;", read_at="2025-06-01T00:00:00.000+00:00")
-    with lake.feed(stream).stage(EVENTS, read=read, days=window) as staging:
+    with lake.feed(STREAM).stage(EVENTS, read=read, days=window) as staging:
         for day in range(days):
             found = [
                 {
@@ -63,7 +64,7 @@ def fill(root: Path, feeds: int, days: int, rows: int, versions: int, keys: int)
             held[key] = version
         read = ReadFacts(source="USERS", statement="SELECT 1;", read_at=f"{moment(version).isoformat()}")
         found = [{"ID": key, "NAME": f"u{key}", "AMOUNT": key / 3, "VISITS": at} for key, at in held.items()]
-        with lake.feed(table).stage(USERS, read=read) as staging:
+        with lake.feed(TABLE).stage(USERS, read=read) as staging:
             staging.write(pa.RecordBatch.from_pylist(found, schema=arrow_schema(USERS)))
             staging.commit()
     for copy in range(2, feeds // 2 + 1):
@@ -142,6 +143,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root, files = Path(folder) / "lake", Path(folder) / "feeds"
             files.mkdir()
+            for copy in range(1, feeds // 2 + 1):
+                ending = "" if copy == 1 else f"_{copy}"
+                for feed in (STREAM, TABLE):
+                    FeedStore(files).add(feed.model_copy(update={"name": f"{feed.name}{ending}"}))
             fill(root, feeds, given.days, given.rows, given.versions, given.keys)
             for name, contestants in questions(root, files, given.days, given.versions).items():
                 times: tuple[list[float], list[float]] = ([], [])

@@ -101,6 +101,9 @@ def blank_connection(storage: Storage) -> duckdb.DuckDBPyConnection:
 def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> None:
     """Make what a text of SQL names and is not there yet."""
     with naming.lock:
+        if listed := naming.listed(sql):
+            # Hundreds of them, and each is a constant: together they take a fraction of the time.
+            duckdb.DuckDBPyConnection.execute(connection, "; ".join(map(_statements, listed)))
         for name, made in naming.due(sql):
             match made:
                 case View() | Macro():
@@ -119,8 +122,12 @@ def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | M
             plain(connection, f"CREATE OR REPLACE {head} {view.sql}")
             plain(connection, f"COMMENT ON MACRO TABLE {sql_name(view.name)} IS {sql_text(view.comment)}")
             continue
-        plain(connection, f"CREATE OR REPLACE VIEW {sql_name(view.name)} AS {view.sql}")
-        plain(connection, f"COMMENT ON VIEW {sql_name(view.name)} IS {sql_text(view.comment)}")
+        plain(connection, _statements(view))
+
+
+def _statements(view: View) -> str:
+    name = sql_name(view.name)
+    return f"CREATE OR REPLACE VIEW {name} AS {view.sql}; COMMENT ON VIEW {name} IS {sql_text(view.comment)}"
 
 
 def _ours(connection: duckdb.DuckDBPyConnection, naming: Naming) -> LakeConnection:

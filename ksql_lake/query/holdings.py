@@ -12,6 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Self
 
+import orjson
+
 from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
 from ksql_lake.feeds import Feed, Feeds, FeedStore
 from ksql_lake.feeds.model import FEED_ADAPTER, NAME_PATTERN
@@ -89,12 +91,23 @@ def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:
     """Make a feed of what the lake knows about one that has no file; None for a folder that is no feed's."""
     if not lake.storage.names(layout.commits) or not re.match(NAME_PATTERN, layout.name):
         return None
-    try:
-        read = CommitLog(lake.storage, layout).load().last_read
-    except KsqlLakeError:
-        read = None  # whoever reads its rows hears about it
     keys: dict[str, object] = {"name": layout.name, "kind": layout.kind}
-    keys["source"] = read.source if read else layout.name
+    keys["source"] = _source(lake, layout) or layout.name
     if layout.kind == "stream":
         keys["start_date"] = UNKNOWN_START
     return FEED_ADAPTER.validate_python(keys)
+
+
+def _source(lake: Lake, layout: FeedLayout) -> str:
+    """Tell the source of a feed, by its summary, one small file, else by its log; empty if neither knows."""
+    try:
+        told = orjson.loads(lake.storage.read(layout.summary) or b"{}")["source"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        told = None
+    if told and isinstance(told, str):
+        return told
+    try:
+        read = CommitLog(lake.storage, layout).load().last_read
+    except KsqlLakeError:
+        return ""  # whoever reads its rows hears about it
+    return read.source if read else ""

@@ -17,6 +17,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed
 from ksql_lake.lake.layout import FeedLayout, manifest_sequence
 from ksql_lake.query.changes import as_of_macros
+from ksql_lake.query.event_range import Clock
 from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.pruning import pruned
 from ksql_lake.query.system_tables import SYSTEM_TABLES, system_table
@@ -35,6 +36,16 @@ _ENDINGS = ("_versions", "_changes", "_history", "__as_of")
 Made = View | Macro | tuple[pa.Table, str]
 
 _log = logging.getLogger(__name__)
+
+
+def _timed(committed: Committed, words: set[str]) -> bool:
+    """Whether a text may have a condition on a stream's time; most have none, and are not looked into."""
+    if "make_date" in words:
+        return True
+    try:
+        return Clock.of(committed.feed, committed.state).column.casefold() in words
+    except KsqlLakeError:
+        return False
 
 
 class Naming:
@@ -70,10 +81,8 @@ class Naming:
         if _ABOUT_ALL.search(spoken):
             words |= {*self._feeds, *SYSTEM_TABLES}
             words |= {f"{name}{ending}" for name in self._feeds for ending in _ENDINGS}
-        elif _ABOUT_NAMES.search(spoken) and not self._listed:
-            self._listed = True
+        elif _ABOUT_NAMES.search(spoken):
             words |= set(SYSTEM_TABLES)
-            yield from self._stubs(words)
         if "rollback" in words:
             # What was made inside of the transaction is gone with it.
             self._made.clear()
@@ -93,7 +102,7 @@ class Naming:
         streams = {
             feed.name: committed
             for feed in (self._feeds[word] for word in words & self._feeds.keys())
-            if feed.kind == "stream" and (committed := self._of(feed)) is not None
+            if feed.kind == "stream" and (committed := self._of(feed)) is not None and _timed(committed, words)
         }
         return pruned(sql, streams, utc=utc) if streams else sql
 
@@ -135,17 +144,20 @@ class Naming:
                 return feed
         return None
 
-    def _stubs(self, words: set[str]) -> Iterator[tuple[str, Made]]:
+    def listed(self, sql: str) -> list[View]:
+        """Give what stands for the views that a statement about names lists and that are not made yet."""
+        if self._listed or not _ABOUT_NAMES.search(sql.casefold()):
+            return []
+        self._listed = True
+        return list(self._stubs())
+
+    def _stubs(self) -> Iterator[View]:
         for feed in self._feeds.values():
             committed = self._of(feed)
             for name, comment in listed_views(committed) if committed else ():
-                if (
-                    name not in self._made
-                    and name not in words
-                    and (name == feed.name or name not in self._feeds)
-                ):
+                if name not in self._made and (name == feed.name or name not in self._feeds):
                     unmade = f"{name} is made when a statement of the connection itself names it"
-                    yield name, View(name, f"SELECT error('{unmade}') AS unmade", comment)
+                    yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
 
     def _table(self, name: str) -> pa.Table:
         found = [
