@@ -29,21 +29,24 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 from ksql_lake.ksqldb.clock import ServerClock
+from ksql_lake.ksqldb.events import QueryKind
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
 from ksql_lake.ksqldb.properties import QueryProperties, sent_properties
-from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
 from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import Limits, QueryResponse
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.ksqldb.session import open_session
-from ksql_lake.ksqldb.statement import limited, only_reads, shortened, terminated
+from ksql_lake.ksqldb.statement import limited, only_reads, query_body, shortened, terminated
 from ksql_lake.ksqldb.transport import Body, lift_time_limit
-from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+from ksql_lake.ksqldb.version import ServerInfo, ServerVersion, parse_version
 from ksql_lake.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+ACCEPT_ROWS = "application/vnd.ksql.v1+json"
+"""The form exports read; never left to the server's default, which differs between versions."""
 
 _CLOSE_TIMEOUT = 3.0
 """How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
