@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
+import msgspec
 import requests
 
 from ksql_lake.errors import (
@@ -345,7 +345,7 @@ class KsqlClient:
             response = self._session.request(
                 method,
                 f"{self._url}{path}",
-                data=None if body is None else orjson.dumps(body),
+                data=None if body is None else msgspec.json.encode(body),
                 headers={"Accept": ACCEPT_ROWS, "Content-Type": "application/json"},
                 timeout=(connect, read),
                 # Given with each request: the session's own setting would yield to REQUESTS_CA_BUNDLE.

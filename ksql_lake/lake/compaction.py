@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -147,7 +147,7 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
         ):
             if writer is None:
                 metadata = _footer(parquet)
-                replaced = orjson.dumps([old.path for old in files]).decode()
+                replaced = msgspec.json.encode([old.path for old in files]).decode()
                 metadata |= {"ksql_lake.attempt": attempt.id, "ksql_lake.replaces": replaced}
                 writer = PartitionWriter(
                     attempt,

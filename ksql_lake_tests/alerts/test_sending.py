@@ -137,7 +137,7 @@ def test_the_password_travels_encrypted(tls: ssl.SSLContext, *, at_once: bool) -
     assert any(line.startswith("AUTH") for line in server.heard)
     assert not any(line.startswith("open: AUTH") for line in server.heard)
     # Nor does the text that came with the alert hold it.
-    assert "the password is ********" in server.mails[0].get_content()
+    assert "the password is ***" in server.mails[0].get_content()
 
 
 def test_no_password_goes_over_an_open_line() -> None:
@@ -201,7 +201,7 @@ def test_secrets_are_in_no_channel(caplog: pytest.LogCaptureFixture) -> None:
         told = server.requests[0].body.decode() + caplog.text + repr(settings)
     assert "t0ken-of-mine" not in told
     assert url not in told
-    assert "Bearer ******** was refused" in told
+    assert "Bearer *** was refused" in told
 
 
 def test_a_title_is_one_line() -> None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 import duckdb
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.devserver.process import DevServer
@@ -224,7 +224,7 @@ def test_a_server_without_offsets_is_told(cli: Cli, project: Project, monkeypatc
 
 
 def _entity(**content: object) -> bytes:
-    return orjson.dumps([content])
+    return msgspec.json.encode([content])
 
 
 def test_the_stream_begins_with_the_first_row(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
 
-import orjson
+import msgspec
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import KsqlLakeError, ProtocolError
@@ -32,7 +32,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.ksql.v1+json\r\n"
 INFO = (
     b'{"KsqlServerInfo":{"version":"0.29.0","kafkaClusterId":"k","ksqlServiceId":"d","serverStatus":"RUNNING"}}'
 )
-DESCRIBED = orjson.dumps(
+DESCRIBED = msgspec.json.encode(
     [
         {
             "@type": "sourceDescription",
