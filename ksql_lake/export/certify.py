@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError
 from ksql_lake.export.clock import Beginning
 from ksql_lake.export.extraction import Extraction
-from ksql_lake.export.plan import Days, ExportPlan
+from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.clock import server_time
@@ -32,7 +32,7 @@ from ksql_lake.ksqldb.retry import retrying, without_refused
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.checksum import EMPTY, RowChecksum
 from ksql_lake.lake.closing import Clock, day_end, has_ended, in_the_future
-from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.days import Days, day_start, event_times
 from ksql_lake.lake.forms import blurred
 from ksql_lake.lake.manifest import DayCertificate, Evidence
 

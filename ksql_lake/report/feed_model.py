@@ -11,7 +11,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.lake.manifest import EvidenceLevel
 
 Kind = Literal["stream", "table"]
@@ -73,8 +73,8 @@ class Coverage:
     complete: int
     open: int
     missing: int
-    open_days: tuple[DayRange, ...]
-    missing_days: tuple[DayRange, ...]
+    open_days: tuple[Days, ...]
+    missing_days: tuple[Days, ...]
 
 
 @dataclass(frozen=True, slots=True)
