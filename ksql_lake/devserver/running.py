@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -275,12 +275,13 @@ class RunningQueries:
 
 
 def _open(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
-    return cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    reader: pa.RecordBatchReader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    return reader
 
 
 def _next(reader: pa.RecordBatchReader) -> RowBatch | None:
     try:
-        return RowBatch(reader.read_next_batch().column(0))
+        return RowBatch(cast("pa.StringArray", reader.read_next_batch().column(0)))
     except StopIteration:
         return None
 

@@ -77,7 +77,9 @@ def misleading_columns(parquet: pq.ParquetFile) -> list[str]:
         column.path_in_schema
         for group in map(metadata.row_group, range(metadata.num_row_groups))
         for column in map(group.column, range(group.num_columns))
-        if column.physical_type in {"DOUBLE", "FLOAT"} and column.is_stats_set and column.statistics.has_min_max
+        if column.physical_type in {"DOUBLE", "FLOAT"}
+        and (stated := column.statistics) is not None
+        and stated.has_min_max
     }
     if not suspect:
         return []

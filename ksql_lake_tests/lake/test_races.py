@@ -244,7 +244,9 @@ def test_footers_tell_which_files_a_merge_replaces(tmp_path: Path) -> None:
     files = {path.relative_to(dataset).as_posix(): pq.ParquetFile(path) for path in dataset.rglob("*.parquet")}
 
     replaced = {
-        path for file in files.values() for path in json.loads(file.metadata.metadata.get(REPLACES, b"[]"))
+        path
+        for file in files.values()
+        for path in json.loads((file.metadata.metadata or {}).get(REPLACES, b"[]"))
     }
 
     assert len(files) == 3
