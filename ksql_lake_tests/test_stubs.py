@@ -49,7 +49,7 @@ def _real(name: str) -> Any:
 
 
 def _below(kind: type) -> Iterator[type]:
-    for below in kind.__subclasses__():
+    for below in list[type](kind.__subclasses__()):
         yield below
         yield from _below(below)
 
