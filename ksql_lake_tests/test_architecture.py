@@ -52,6 +52,7 @@ def test_there_is_no_dumping_ground() -> None:
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "shared", "base"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "room",
     [

@@ -70,6 +70,7 @@ def test_the_package_says_whose_it_is_and_where_it_runs() -> None:
     assert named == ["3.11", *tried]  # 3.11 is what the whole suite runs on
 
 
+@pytest.mark.slow
 def test_importing_the_package_costs_nothing() -> None:
     """`import ksql_lake` loads none of its rooms and none of their libraries."""
     heavy = {"pyarrow", "duckdb", "pandas", "requests", "pydantic", "dagster", "numpy"}

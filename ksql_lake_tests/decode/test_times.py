@@ -92,6 +92,7 @@ def julian_texts() -> st.SearchStrategy[tuple[int, str]]:
     return st.integers(JULIAN_YEAR_1, GREGORIAN_START // times.DAY_MS - 1).map(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(days=st.lists(julian_texts(), min_size=1, max_size=5), milli=st.integers(0, times.DAY_MS - 1))
 def test_julian_dates_are_exact(days: list[tuple[int, str]], milli: int) -> None:
@@ -110,6 +111,7 @@ def test_julian_dates_are_exact(days: list[tuple[int, str]], milli: int) -> None
         assert values(column) == [*instants, None]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(instants=st.lists(st.integers(GREGORIAN_START, 253_402_300_799_999), max_size=5))
 def test_gregorian_timestamps_are_exact(instants: list[int]) -> None:
