@@ -41,6 +41,7 @@ PLACES = {
     "lake/test_power.py": "crash",
     "lake/test_races.py": "crash",
     "lake/test_restoring.py": "crash",
+    "lake/test_store_at_work.py": "stores",
     "query/test_catalog.py": "slow",
     "query/test_spark.py": "spark",
     "soak": "slow",
@@ -51,7 +52,7 @@ PLACES = {
 """Folders and files below `ksql_lake_tests` whose tests all have a marker."""
 
 _PROCESSES = frozenset(
-    {"devserver", "orders_process", "plain_server", "process", "sample_server", "old_server"}
+    {"devserver", "nursery", "orders_process", "plain_server", "process", "sample_server", "old_server"}
 )
 """Fixtures that start a server of ours as a process."""
 _STORES = frozenset({"moto_server", "seaweedfs_server", "moto_store", "place", "store"})
