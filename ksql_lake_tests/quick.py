@@ -19,6 +19,7 @@ MARKERS = {
 PLACES = {
     "cli/test_demo.py": "slow",
     "cli/test_export.py": "slow",
+    "cli/test_feed_adding.py": "slow",
     "cli/test_feed_preparing.py": "slow",
     "cli/test_output.py": "slow",
     "cli/test_pushing.py": "slow",
