@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import requests
@@ -197,7 +198,7 @@ def test_without_their_property_no_tokens_come(client: Client) -> None:
 
 def test_a_query_is_scalable_under_all_its_conditions_only(client: Client) -> None:
     """Where one is missing, the query is an ordinary push, and nothing says so."""
-    ordinary = {
+    ordinary: dict[str, dict[str, Any]] = {
         "plain stream": {"sql": "SELECT ROWTIME, K, ID FROM S EMIT CHANGES;"},
         "partition": {"sql": "SELECT ROWTIME, K, ROWPARTITION FROM D EMIT CHANGES;"},
         "offset": {"sql": "SELECT ROWTIME, K FROM D WHERE ROWOFFSET > 3 EMIT CHANGES;"},
@@ -384,8 +385,8 @@ def test_the_older_writer_is_cut_off_with_a_backlog(client: Client) -> None:
         assert 500 <= sum(len(batch.rows) for batch in found) <= 2000
         assert reader.error == "Hit limit of request queue"
     ends = log_ends_of(client)
-    (found,) = read(client, [ends[0] - 200, ends[1] - 200], 1, properties=LEGACY)
-    assert len(found.rows) == found.span == 400
+    (whole,) = read(client, [ends[0] - 200, ends[1] - 200], 1, properties=LEGACY)
+    assert len(whole.rows) == whole.span == 400
 
 
 def test_a_slow_reader_is_cut_off_with_an_error(client: Client) -> None:
