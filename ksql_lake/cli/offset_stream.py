@@ -60,9 +60,7 @@ class OffsetStream:
 _REKEYED = "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET)"
 
 
-def planned(
-    source: SourceDescription, *, taken: Collection[str] = (), rekeyed: bool = False
-) -> OffsetStream:
+def planned(source: SourceDescription, *, taken: Collection[str] = (), rekeyed: bool = False) -> OffsetStream:
     """Choose the names of a source's derived stream.
 
     Args:

@@ -83,7 +83,8 @@ def test_a_key_of_both_offsets_is_made_on_request() -> None:
     """A key that is never NULL, in a format that can hold it: rows with a NULL key are not sent on."""
     assert planned(described("my-orders", "ID"), rekeyed=True).statement == (
         "CREATE STREAM `my-orders_LAKE` WITH (KEY_FORMAT = 'JSON') AS SELECT *, ROWPARTITION AS `RP`, "
-        "ROWOFFSET AS `RO` FROM `my-orders` PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
+        "ROWOFFSET AS `RO` FROM `my-orders` PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) "
+        "EMIT CHANGES;"
     )
 
 
