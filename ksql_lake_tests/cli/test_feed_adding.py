@@ -339,7 +339,7 @@ REKEYED = {
 
 
 def test_a_derived_stream_with_offsets_is_proposed_as_continued(cli: Cli, orders: Orders) -> None:
-    """`add` and `discover` read its query, name the columns, and say what is needed and where it was measured."""
+    """`add` and `discover` read its query, name the columns, and say what is needed, and where it held."""
     made = derived(orders, "MADE", WITH_OFFSETS, **REKEYED)
 
     listed = json.loads(cli("feeds", "discover", "--json").out)

@@ -28,7 +28,8 @@ def rekeyed(source: str) -> str:
     """The statement that makes the derived stream of a feed that is continued."""
     return (
         f"CREATE STREAM `{source}_LAKE` WITH (KEY_FORMAT = 'JSON') AS SELECT *, ROWPARTITION AS `RP`, "
-        f"ROWOFFSET AS `RO` FROM `{source}` PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
+        f"ROWOFFSET AS `RO` FROM `{source}` PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) "
+        "EMIT CHANGES;"
     )
 
 
