@@ -89,7 +89,7 @@ def plan_compaction(
     closed = [day for day in keys if date.fromisoformat(day) < newest]
     days = [day for day in closed if _mergeable(state, day) or (nan and _misleading(nan, state, day))]
     younger = keys[len(closed) :] if open_files is not None else []
-    opened = [day for day in younger if _ripe(state, day, open_files or 2)]
+    opened = [day for day in younger if ripe(state, day, open_files or 2)]
     files = [file for day in (*days, *opened) for file in state.files_of(day)]
     return CompactionPlan(tuple(days), len(files), sum(file.bytes for file in files), tuple(opened))
 
@@ -147,11 +147,11 @@ def compact_day(
 
 def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files: int | None) -> list[FileEntry]:
     if open_files is not None:
-        return _ripe(state, day, open_files)
+        return ripe(state, day, open_files)
     return (_misleading(log, state, day) if nan else []) or _mergeable(state, day)
 
 
-def _ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
+def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
     """The most of an open day's small files of which the others together hold as many rows as the largest.
 
     Each merge then makes a file of at least twice the rows of any that it replaces: a row of a day of N rows is
