@@ -115,11 +115,10 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
     if select.group_by:
         return _aggregate(select, outputs, scope, where)
     keys = {item.name for item in source.keys}
-    partition = "ROWPARTITION"
     if select.partition_by:
         wanted_keys = _expressions(select.partition_by, scope)
         outputs = [*_starred_keys(select, outputs, scope, cursor), *outputs]
-        keys, partition = {item.name for item in outputs if item.expression in wanted_keys}, "NULL::INTEGER"
+        keys = {item.name for item in outputs if item.expression in wanted_keys}
         pairs = [(item, item.name in keys) for item in outputs]
     else:
         pairs = [(item, item.copies in keys) for item in outputs]
@@ -127,8 +126,9 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
     columns = _columns(pairs)
     values = _values(columns, outputs)
     bounds = "WINDOWSTART, WINDOWEND, " if source.window_type else ""
-    query = (
-        f"SELECT ROWTIME, {partition} AS ROWPARTITION, {tombstone}{bounds}{values} FROM {{rows}} WHERE {where}"
+    query = (  # the key chooses the partition in the sink's own topic, wherever the source has the record
+        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, {tombstone}{bounds}{values} "
+        f"FROM {{rows}} WHERE {where}"
     )
     return Derivation(columns, source.window_type, query, kind == "STREAM", _named(outputs))
 
