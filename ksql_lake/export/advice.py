@@ -52,6 +52,6 @@ def _long_topic(
     yield (
         f"{feed.name} scans its topic at every export, {scanned:,} rows at least if Kafka keeps what the lake "
         f"holds, for days of {wanted:,}. What helps, best first: ksql-lake feeds prepare {feed.name} "
-        "--continue; a derived stream WITH (RETENTION_MS = ...), which loses late rows; fewer columns; fewer exports "
-        "(docs/large-topics.md)"
+        "--continue; a derived stream WITH (RETENTION_MS = ...), which loses late rows; fewer columns; fewer "
+        "exports (docs/large-topics.md)"
     )
