@@ -59,7 +59,8 @@ def test_a_scan_that_is_mostly_for_nothing_is_told(extraction: str) -> None:
     assert text == (
         "orders scans its topic at every export, 1,001,000 rows at least if Kafka keeps what the lake holds, "
         "for days of 1,000. What helps, best first: ksql-lake feeds prepare orders --continue; a derived "
-        "stream WITH (RETENTION_MS = ...), which loses late rows; fewer columns; fewer exports (docs/large-topics.md)"
+        "stream WITH (RETENTION_MS = ...), which loses late rows; fewer columns; fewer exports "
+        "(docs/large-topics.md)"
     )
 
 
