@@ -266,11 +266,11 @@ def test_queries_name_the_host_that_runs_them(client: Client) -> None:
 
 
 def test_a_star_stands_for_the_key_that_partition_by_makes(client: Client, orders: str) -> None:
-    """A STRUCT of partition and offset becomes the key KSQL_COL_0, the old key a value; the text shows the `*`."""
+    """A STRUCT of partition and offset becomes the key KSQL_COL_0, the old key a value; the text has `*`."""
     client.append(orders, {"K": None, "G": "a", "V": 1}, {"K": "k", "G": "b", "V": 2})
     client.ksql(
-        "CREATE STREAM REKEYED WITH (KEY_FORMAT='JSON') AS SELECT *, ROWPARTITION AS P, ROWOFFSET AS O FROM ORDERS "
-        "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
+        "CREATE STREAM REKEYED WITH (KEY_FORMAT='JSON') AS SELECT *, ROWPARTITION AS P, ROWOFFSET AS O "
+        "FROM ORDERS PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
     )
     made = described(client, "REKEYED")
     rows = client.rows("SELECT * FROM REKEYED;")
