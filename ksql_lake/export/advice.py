@@ -31,6 +31,9 @@ def advice(feed: Feed, state: FeedState, partitions: Collection[str], *, now: da
         return
     if feed.extraction != "continue":
         yield from _long_topic(feed, state, partitions, now)
+    elif state.last_read is not None and state.last_read.fell_back:
+        why = state.last_read.fell_back
+        yield f"{feed.name} was read by pull query the last time, because it could not be continued: {why}"
     opened = plan_compaction(feed, state, older_than=1, now=now, open_files=OPEN_FILES).open_days
     if opened:
         files = sum(len(state.files_of(day)) for day in opened)

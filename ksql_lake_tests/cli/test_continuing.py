@@ -85,6 +85,8 @@ def test_a_server_that_was_not_set_up_is_found_and_read_as_before(cli: Cli, orde
     first = exported(cli)
     orders.append(48)
     second = exported(cli)
+    planned = cli("plan", "--all")
+    report = " ".join(cli("report").out.split())
 
     assert said.code == 2
     assert "orders.json: continue, token: the server ignored the token and began an ordinary query" in said.out
@@ -92,6 +94,11 @@ def test_a_server_that_was_not_set_up_is_found_and_read_as_before(cli: Cli, orde
     assert "note: orders is read by pull query until that is mended; see docs/large-topics.md\n" in said.err
     assert (first["new"], second["new"]) == (48, 1)
     assert "ksql.query.push.v2.registry.installed=true" in str(second["fell_back"])
+    why = "the server ignored the token and began an ordinary query"
+    assert (
+        f"orders was read by pull query the last time, because it could not be continued: {why}" in planned.err
+    )
+    assert f"pull query: orders: not continued, but read by pull query: {why}" in report
     assert ids(orders) == Counter(range(49))
 
 

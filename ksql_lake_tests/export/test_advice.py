@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from ksql_lake.export.advice import LONG, advice
 from ksql_lake.feeds import Feed, parse_feed
-from ksql_lake.lake import FeedState
+from ksql_lake.lake import FeedState, ReadFacts
 from ksql_lake.lake.compaction import OPEN_FILES
 from ksql_lake.lake.manifest import FileEntry
 from ksql_lake.lake.state import PartitionState
@@ -90,6 +91,19 @@ def test_many_small_files_of_open_days_are_told() -> None:
         "ksql-lake compact orders --open"
     )
     assert said(feed(), held(d20=[5] * (OPEN_FILES - 1))) == []
+
+
+def test_a_feed_that_could_not_be_continued_says_so() -> None:
+    """Where the last export had to read by pull query, the plan of the next one says why."""
+    read = ReadFacts(source="O", statement="SELECT ...;", read_at="2025-01-20T00:00:00.000+00:00")
+    fell_back = msgspec.structs.replace(read, fell_back="the server ignored it")
+    state = msgspec.structs.replace(held(d20=[1]), last_read=fell_back)
+
+    assert said(feed(CONTINUED), state) == [
+        "orders was read by pull query the last time, because it could not be continued: the server ignored it"
+    ]
+    assert said(feed(), state) == []
+    assert said(feed(CONTINUED), msgspec.structs.replace(state, last_read=read)) == []
 
 
 def test_a_table_needs_no_advice() -> None:

@@ -16,7 +16,9 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=30, help="simulated days (default 30)")
     parser.add_argument("--exports", type=int, default=24, help="exports a day (default 24)")
     parser.add_argument("--rows", type=int, default=40, help="rows that come before each (default 40)")
-    parser.add_argument("--extraction", choices=("pull", "push"), default="pull", help="default: pull")
+    parser.add_argument(
+        "--extraction", choices=("pull", "push", "continue"), default="pull", help="default: pull"
+    )
     parser.add_argument("--no-compact", action="store_true", help="merge nothing, to see what grows")
     parser.add_argument("--seed", type=int, default=1, help="of the rows (default 1)")
     parser.add_argument("--root", type=Path, help="an empty folder that is kept (default: a temporary one)")

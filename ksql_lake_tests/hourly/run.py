@@ -21,7 +21,15 @@ from ksql_lake.lake.compaction import OPEN_FILES
 from ksql_lake.lake.doctor.examine import examine
 from ksql_lake.lake.local_storage import LocalStorage
 from ksql_lake_tests.hourly.figures import Figures, Turn
-from ksql_lake_tests.hourly.scene import STATEMENT, Producer, feed, midnight, settings
+from ksql_lake_tests.hourly.scene import (
+    DERIVED_STATEMENT,
+    SERVER,
+    STATEMENT,
+    Producer,
+    feed,
+    midnight,
+    settings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +91,9 @@ class Month:
         """Run, judge, and give the figures."""
         options, figures = self.options, self.figures
         length = timedelta(days=1) / options.exports
-        with DevServer.start() as server, KsqlClient(settings(server.url, self.root)) as client:
+        with DevServer.start(arguments=SERVER) as server, KsqlClient(settings(server.url, self.root)) as client:
             client.execute(STATEMENT)
+            client.execute(DERIVED_STATEMENT)
             producer = Producer(server.url, options.rows, options.seed)
             for day in range(options.days):
                 turns = []
@@ -115,7 +124,7 @@ class Month:
         numbers = range(before + 1, state.sequence + 1)
         return Turn(
             seconds=seconds,
-            received=sum(part.read for part in result.partitions),
+            received=result.received if self.feed.extraction == "continue" else result.read,
             added=sum(part.new for part in result.partitions),
             opened=self.storage.opened - opened,
             commits=len(numbers),

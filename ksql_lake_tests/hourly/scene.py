@@ -21,18 +21,33 @@ STATEMENT = (
     f"CREATE STREAM {SOURCE} (ID BIGINT, NOTE STRING) "
     "WITH (KAFKA_TOPIC='hourly', VALUE_FORMAT='JSON', PARTITIONS=2);"
 )
+DERIVED = f"{SOURCE}_LAKE"
+DERIVED_STATEMENT = (
+    f"CREATE STREAM {DERIVED} WITH (KEY_FORMAT='JSON') AS SELECT *, ROWPARTITION AS RP, ROWOFFSET AS RO FROM "
+    f"{SOURCE} PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
+)
+SERVER = [
+    *("--setting", "ksql.query.push.v2.registry.installed=true"),
+    *("--setting", "ksql.query.push.v2.new.latest.delay.ms=0"),
+    *("--token-seconds", "0.1"),
+]
+"""How the server is started."""
 _PATIENCE = 60.0
 
 
 def feed(extraction: str) -> StreamFeed:
-    """The feed of the stream."""
+    """The feed of the stream, or of the one derived from it where it is continued."""
+    keys: dict[str, object] = {"source": SOURCE}
+    if extraction == "continue":
+        positions = {"partition": "RP", "offset": "RO"}
+        keys = {"source": DERIVED, "columns": ["ID", "NOTE"], "positions": positions}
     made = FEED_ADAPTER.validate_python(
         {
             "name": "hourly_events",
             "kind": "stream",
-            "source": SOURCE,
             "extraction": extraction,
             "start_date": FIRST.isoformat(),
+            **keys,
         }
     )
     assert isinstance(made, StreamFeed)

@@ -11,7 +11,7 @@ from ksql_lake_tests.hourly.figures import Figures, Turn
 from ksql_lake_tests.hourly.run import Month, Options
 
 
-@pytest.mark.parametrize("extraction", ["pull", "push"])
+@pytest.mark.parametrize("extraction", ["pull", "push", "continue"])
 def test_a_day_of_many_exports_keeps_few_files(tmp_path: Path, extraction: str) -> None:
     """However many exports a day has: few files while it is open, one when it is closed, every row once."""
     exports = 10
