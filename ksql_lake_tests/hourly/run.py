@@ -124,7 +124,7 @@ class Month:
         numbers = range(before + 1, state.sequence + 1)
         return Turn(
             seconds=seconds,
-            received=result.received if self.feed.extraction == "continue" else result.read,
+            received=result.received,
             added=sum(part.new for part in result.partitions),
             opened=self.storage.opened - opened,
             commits=len(numbers),
