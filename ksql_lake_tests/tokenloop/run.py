@@ -112,7 +112,7 @@ class TokenLoop:
             "switch": self._switch,
             "kill client": self._kill_client,
             "kill server": self._kill_server,
-            "produce": lambda world: world.produce(600) and None,
+            "produce": self._produce,
             "doubled": lambda world: world.cluster.change_log("D", repeat={self._random.randrange(3): 7}),
             "gap": lambda world: world.cluster.change_log("S", gap={self._random.randrange(3): 2}),
             "trim": self._trim,
@@ -234,6 +234,9 @@ class TokenLoop:
     def _kill_server(self, world: World) -> None:
         time.sleep(self._random.uniform(0, 0.5))
         world.restart()
+
+    def _produce(self, world: World) -> None:
+        world.produce(600)
 
     def _remake_source(self, world: World) -> None:
         self._remade = True
