@@ -1,8 +1,8 @@
 """A writer of a crash run: exports windows of the source, merges days and removes versions until it is killed.
 
 It works on four feeds: `events`, which is only appended to; `merged`, whose days are also compacted, as closed
-ones and as open ones; `continued`, which is read on from the marks of its last commit, and compacted too; and the
-table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
+ones and as open ones; `continued`, which is read on from the marks of its last commit, and compacted too; and
+the table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
 told is committed it tells the parent, who holds the lake to it.
 """
 
