@@ -102,9 +102,7 @@ def _obstacle(stream: SourceDescription, version: ServerVersion) -> str:
         )
     if len(stream.write_queries) > 1:
         names = ", ".join(query.id for query in stream.write_queries)
-        return (
-            f"{stream.name} is written by several queries ({names}), and one is the most that can be continued"
-        )
+        return f"{stream.name} is written by several queries ({names}); it must be one"
     if not stream.key_columns:
         return f"{stream.name} has no KEY column, and a query that is continued sends no rows with a NULL key"
     return ""
