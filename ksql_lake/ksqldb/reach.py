@@ -97,8 +97,8 @@ def carrier(stream: SourceDescription, version: ServerVersion) -> Carrier | None
 def _obstacle(stream: SourceDescription, version: ServerVersion) -> str:
     if version.release is not None and version.release < CONTINUES_SINCE:
         return (
-            f"this server has release {version.text}; a query can be continued from ksqlDB 0.24 (Confluent "
-            "Platform 7.2) on"
+            f"this server has release {version.text}; a query can be continued from ksqlDB 0.24 "
+            "(Confluent Platform 7.2) on"
         )
     if len(stream.write_queries) > 1:
         names = ", ".join(query.id for query in stream.write_queries)

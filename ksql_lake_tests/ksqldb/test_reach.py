@@ -12,6 +12,7 @@ from ksql_lake.ksqldb.version import parse_version
 
 NEW = parse_version("8.0.7")
 PLAIN = "CREATE STREAM L WITH (PARTITIONS=2) AS SELECT\n  *,\n  S.ROWPARTITION P,\n  S.ROWOFFSET O\nFROM S S\n"
+OLD = "this server has release 7.1.1; a query can be continued from ksqlDB 0.24 (Confluent Platform 7.2) on"
 REKEYED = f"{PLAIN}PARTITION BY STRUCT(P:=S.ROWPARTITION, O:=S.ROWOFFSET)\nEMIT CHANGES;"
 
 
@@ -64,8 +65,7 @@ def test_a_kept_key_is_told() -> None:
         (
             described(REKEYED, key="KSQL_COL_0"),
             "7.1.1",
-            "this server has release 7.1.1; a query can be continued from ksqlDB 0.24 (Confluent Platform 7.2) "
-            "on",
+            OLD,
         ),
         (
             described(REKEYED, "INSERT INTO L SELECT * FROM T EMIT CHANGES;", key="KSQL_COL_0"),
