@@ -109,7 +109,7 @@ def test_a_stream_without_a_key_is_not_continued(cli: Cli, willing: Orders) -> N
         f"CREATE STREAM {bare} AS SELECT *, ROWPARTITION AS P, ROWOFFSET AS O FROM {willing.source} "
         "EMIT CHANGES;"
     )
-    feed = {"name": "orders", "kind": "stream", "source": bare, "start_date": "2025-01-06"}
+    feed: dict[str, object] = {"name": "orders", "kind": "stream", "source": bare, "start_date": "2025-01-06"}
     continued = {"extraction": "continue", "positions": {"partition": "P", "offset": "O"}}
     willing.project.feed(feed | continued)
 
