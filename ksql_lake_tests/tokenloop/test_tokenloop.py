@@ -11,7 +11,7 @@ ROUNDS = 10
 
 
 def test_a_short_loop_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """Whatever hits client, server, topics and marks: every row once, each fall-back named, and it comes back."""
+    """Whatever hits client, server, topics and marks: every row once, and each fall-back named."""
     seed = SystemRandom().randrange(1 << 30)
 
     figures = TokenLoop(tmp_path, rounds=ROUNDS, seed=seed).execute()
