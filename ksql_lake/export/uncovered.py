@@ -15,6 +15,7 @@ from ksql_lake.feeds import Feed, Feeds, feed_name, parse_feed
 from ksql_lake.feeds.columns import needed_renames
 from ksql_lake.feeds.model import EARLIEST
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
+from ksql_lake.ksqldb.copied import copied_sources
 from ksql_lake.ksqldb.reach import Carrier, Extraction, carrier, reach
 from ksql_lake.ksqldb.topic_retention import retention_of
 
@@ -77,16 +78,19 @@ class UncoveredSource:
 
 
 def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[UncoveredSource]:
-    """Find the sources that no feed, active or archived, exports.
+    """Find the sources that no feed, active or archived, exports, nor any copy of theirs that has their offsets.
 
     Raises:
         KsqlError: The server cannot be asked.
     """
+    listed = list_sources(client)
     exported = {file.feed.source for file in feeds.files}
+    # Whose copy is exported is exported: `feeds prepare` puts the copy in its place.
+    exported |= copied_sources(client, feeds.offset_sources & {source.name for source in listed})
     taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}
     version = client.server_info().version
     found = []
-    for source in list_sources(client):
+    for source in listed:
         if source.name in exported:
             continue
         described = describe(client, source.name)

@@ -1,10 +1,11 @@
-"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns. Pure."""
+"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from ksql_lake.ksqldb.catalog import SourceDescription
+from ksql_lake.ksqldb.catalog import Asks, SourceDescription, describe
 
 _NAME = r"(`(?:[^`]|``)+`|[A-Za-z_]\w*)"
 _FROM = re.compile(rf"\bFROM\s+{_NAME}", re.IGNORECASE)
@@ -30,6 +31,16 @@ def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
             partition, offset = names
             return _unquoted(source.group(1)), partition, offset
     return None
+
+
+def copied_sources(client: Asks, streams: Iterable[str]) -> set[str]:
+    """Ask which sources some streams copy whole, with their offsets; one DESCRIBE each.
+
+    Raises:
+        KsqlError: The server cannot be asked.
+    """
+    found = (carried_offsets(describe(client, name)) for name in streams)
+    return {carried[0] for carried in found if carried is not None}
 
 
 def keyed_by_offsets(stream: SourceDescription) -> bool:

@@ -370,3 +370,18 @@ def test_keep_key_alone_is_a_mistake(cli: Cli, orders: Orders) -> None:
 
     assert (said.code, said.out) == (2, "")
     assert "--keep-key is about --continue: without it the source's key always stays" in said.err
+
+
+def test_a_source_whose_copy_is_exported_has_a_feed(cli: Cli, orders: Orders) -> None:
+    """After `prepare --write` neither `discover` nor the report says that nobody exports the source."""
+    assert cli("feeds", "prepare", "orders", "--apply").code == 0
+    before = {source["name"] for source in json.loads(cli("feeds", "discover", "--json").out)}
+    assert cli("feeds", "prepare", "orders", "--write").code == 0
+
+    after = {source["name"] for source in json.loads(cli("feeds", "discover", "--json").out)}
+    report = json.loads(cli("report", "--format", "json").out)
+
+    names = {orders.source, f"{orders.source}_LAKE"}
+    assert before & names == {f"{orders.source}_LAKE"}
+    assert after & names == set()
+    assert names.isdisjoint(source["name"] for source in report["server"]["sources_without_feed"])
