@@ -78,7 +78,7 @@ class UncoveredSource:
 
 
 def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[UncoveredSource]:
-    """Find the sources that no feed, active or archived, exports, nor any copy of theirs that has their offsets.
+    """Find the sources that no feed, active or archived, exports, nor a copy of theirs with their offsets.
 
     Raises:
         KsqlError: The server cannot be asked.
