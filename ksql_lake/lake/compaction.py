@@ -32,6 +32,9 @@ from ksql_lake.schema import Schema, arrow_schema
 OPEN_FILES = 8
 """How many small files a day that is still written to has at least when they are merged."""
 
+_FEW = 10
+"""How many times the rows of its late files a day's largest file has at least for these to wait."""
+
 _LARGE = 128_000_000
 """Bytes from which on a file is left alone until its day is closed."""
 
@@ -83,13 +86,18 @@ def plan_compaction(
         now: The present.
         nan: Where the files are, if those are wanted too whose statistics leave NaN out; they are looked into.
         open_files: How many small files of a younger day are merged at least; None leaves younger days alone.
+            A closed day to which a few late rows still come counts as a younger one then, so that its large file
+            is not written anew for each of them.
     """
     newest = day_of(now, feed.zone) - timedelta(days=older_than)
     keys = state.partition_keys()
     closed = [day for day in keys if date.fromisoformat(day) < newest]
     days = [day for day in closed if _mergeable(state, day) or (nan and _misleading(nan, state, day))]
-    younger = keys[len(closed) :] if open_files is not None else []
-    opened = [day for day in younger if ripe(state, day, open_files or 2)]
+    opened: list[str] = []
+    if open_files is not None:
+        gets_rows = [day for day in days if _few_late_rows(state, day, now)]
+        days = [day for day in days if day not in gets_rows]
+        opened = [day for day in (*gets_rows, *keys[len(closed) :]) if ripe(state, day, open_files)]
     files = [file for day in (*days, *opened) for file in state.files_of(day)]
     return CompactionPlan(tuple(days), len(files), sum(file.bytes for file in files), tuple(opened))
 
@@ -149,6 +157,14 @@ def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files:
     if open_files is not None:
         return ripe(state, day, open_files)
     return (_misleading(log, state, day) if nan else []) or _mergeable(state, day)
+
+
+def _few_late_rows(state: FeedState, day: str, now: datetime) -> bool:
+    """Whether a closed day got files within a day, and they are small beside the file that is there."""
+    records = sorted(file.records for file in _mergeable(state, day))
+    yesterday = (now - timedelta(days=1)).astimezone(UTC).isoformat(timespec="milliseconds")
+    recent = state.partitions[day].committed_at > yesterday
+    return recent and sum(records[:-1]) * _FEW < sum(records[-1:])
 
 
 def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:

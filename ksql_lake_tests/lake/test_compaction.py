@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -194,6 +194,27 @@ def test_a_large_file_is_not_written_again_for_a_few_rows(tmp_path: Path) -> Non
 
     assert (done.files_before, done.files_after) == (OPEN_FILES + 1, 2)
     assert large.path in {file.path for file in lake.feed(feed).state().files_of("2025-01-15")}
+
+
+def test_a_closed_day_is_not_written_again_for_each_late_row(tmp_path: Path) -> None:
+    """With open days late rows wait beside a closed day's large file while they come; else all is one."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    land_rows(lake, feed, [event(number) for number in range(1000)])
+    for number in range(3):
+        land_rows(lake, feed, [event(2000 + number)])
+    present = datetime.now(UTC)
+    day = lake.feed(feed)
+
+    assert day.plan_compaction(now=present, open_files=OPEN_FILES).days == ()
+    assert list(day.compact(now=present, open_files=OPEN_FILES)) == []
+    assert day.plan_compaction(now=present).days == ("2025-01-15",)
+    (done,) = day.compact(now=present + timedelta(days=2), open_files=OPEN_FILES)
+    for number in range(OPEN_FILES):
+        land_rows(lake, feed, [event(3000 + number)])
+    (late,) = day.compact(now=datetime.now(UTC), open_files=OPEN_FILES)
+
+    assert (done.files_before, done.files_after) == (4, 1)
+    assert (late.files_before, late.files_after) == (OPEN_FILES + 1, 2)
 
 
 def test_files_of_earlier_columns_wait_until_their_day_is_closed(tmp_path: Path) -> None:
