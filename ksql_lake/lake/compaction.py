@@ -86,8 +86,8 @@ def plan_compaction(
         now: The present.
         nan: Where the files are, if those are wanted too whose statistics leave NaN out; they are looked into.
         open_files: How many small files of a younger day are merged at least; None leaves younger days alone.
-            A closed day to which a few late rows still come counts as a younger one then, so that its large file
-            is not written anew for each of them.
+            A closed day to which a few late rows still come counts as a younger one then, so that its large
+            file is not written anew for each of them.
     """
     newest = day_of(now, feed.zone) - timedelta(days=older_than)
     keys = state.partition_keys()
