@@ -92,7 +92,7 @@ class _Landing:
                         staging.write(batch)
                         self._tell(reading)
                     self._tell(reading)
-                    self.received += reading.rows
+                    self.received = reading.rows
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)

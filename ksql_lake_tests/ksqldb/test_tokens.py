@@ -15,7 +15,7 @@ from ksql_lake.ksqldb.events import RowBlock, Token
 from ksql_lake.ksqldb.tokens import Span, decode_token, encode_token
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.fakes.recorded import recording
-from ksql_lake_tests.fakes.scripted_server import ScriptedServer
+from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
 from ksql_lake_tests.ksqldb.conftest import info
 
 FROM_START = recording("tokens: from the start of both partitions, 20 rows")
@@ -63,7 +63,7 @@ def test_a_token_that_says_less_is_refused(body: object, why: str) -> None:
 def test_a_query_from_offsets_carries_the_measured_properties_and_no_others() -> None:
     """JSON booleans, no older writer, no session: with these the recorded server heeded the token."""
     with ScriptedServer() as server:
-        server.script("/info", info("8.0.7"))
+        server.script("/info", answer(info("8.0.7")))
         server.script("/query", FROM_START.script())
         with (
             KsqlClient(load_settings(ksqldb_url=server.url)) as client,
