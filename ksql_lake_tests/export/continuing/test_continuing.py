@@ -12,6 +12,7 @@ from ksql_lake.devserver.door import change_log
 from ksql_lake.errors import DecodeError, MeaningChangeError, TopicRecreatedError
 from ksql_lake.export import Days, ExportResult, plan_export
 from ksql_lake.export.certify import certify
+from ksql_lake.export.facts import summary
 from ksql_lake.feeds.model import FEED_ADAPTER, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.tokens import SCALABLE
@@ -21,6 +22,7 @@ from ksql_lake.lake.manifest import decode_manifest
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.export.continuing.scene import Scene
 from ksql_lake_tests.export.push.server import DAY, FIRST, Server, held, row
+from ksql_lake_tests.report.lakes import report_on
 
 TOMORROW = datetime.now(UTC).date() + timedelta(days=1)
 
@@ -186,6 +188,7 @@ def test_a_fall_back_is_named_and_the_feed_comes_back_by_the_door(
     fallen = server.export(tmp_path, feed, days=Days(date(2025, 1, 6), date(2025, 1, 6)))
     server.faults()
     plan = plan_export(feed, Lake(tmp_path))
+    remarks = report_on(tmp_path, feed).remarks
     server.append(scene.source, *(row(number) for number in range(40, 50)))
     door, token = (server.export(tmp_path, feed, days=None) for _ in range(2))
 
@@ -194,6 +197,12 @@ def test_a_fall_back_is_named_and_the_feed_comes_back_by_the_door(
     assert fallen.evidence is not None
     assert fallen.evidence.level == "checked"
     assert why in fallen.evidence.text
+    assert f"read by pull query this time, not on from its marks: {fallen.fell_back}" in summary(fallen)
+    assert fallen.as_dict()["fell_back"] == fallen.fell_back
+    assert any(
+        f"the last export read it by pull query, not on from its marks: {fallen.fell_back}" in remark
+        for remark in remarks
+    )
     assert f"the stream is read from its first row on, because of commit {fallen.commit}: " in plan.reason
     assert why in plan.reason
     assert (by_token(door), door.received, door.new) == (False, 50, 10)
