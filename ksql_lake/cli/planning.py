@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from ksql_lake.cli.output import note, print_json, print_table
 from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, selection_options
 from ksql_lake.errors import ConfigError, KsqlLakeError
 from ksql_lake.export import ExportPlan, plan_export
+from ksql_lake.export.advice import advice
 from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings, load_settings
@@ -26,6 +28,8 @@ class Planned:
     error: Exception | None = None
     refused: tuple[str, ...] = ()
     """What the server refused when the feed was read last, and what was lost with it."""
+    advice: tuple[str, ...] = ()
+    """What would make its exports cheaper."""
 
 
 _HELP = """Show what `export` with the same options would read. Sends nothing to the server.
@@ -55,6 +59,8 @@ def plan(context: click.Context, /, *, as_json: bool, **options: Any) -> None:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
     for refused in dict.fromkeys(text for one in planned for text in one.refused):
         note(f"the server refused, when it was read last: {refused}")
+    for text in (text for one in planned for text in one.advice):
+        note(text)
     tell_left_out(selection.broken)
     context.exit(1 if selection.broken or any(one.error for one in planned) else 0)
 
@@ -85,9 +91,11 @@ def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Plann
             hint="Correct the date, or set an earlier start_date in the feed file.",
             feed=feed.name,
         )
-    read = Lake(root).feed(feed).state().last_read
+    state = Lake(root).feed(feed).state()
+    read = state.last_read
     refused = tuple(read.evidence.caveats) if read is not None and read.evidence is not None else ()
-    return Planned(feed, plan=found, refused=refused)
+    said = tuple(advice(feed, state, found.partitions, now=datetime.now(UTC)))
+    return Planned(feed, plan=found, refused=refused, advice=said)
 
 
 def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object]]:
@@ -129,4 +137,5 @@ def _entry(one: Planned) -> dict[str, object]:
         "version": one.plan.version,
         "reason": one.plan.reason,
         "refused_by_the_server": list(one.refused),
+        "advice": list(one.advice),
     }

@@ -234,7 +234,7 @@ def certify(
     _refuse_open(feed, day, began.ours)
     start, end = day_start(day, feed.zone), day_end(day, feed.zone)
     feed_lake = lake.feed(feed)
-    extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client)
+    extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client).pulled()
     try:
         question = extraction.question
         columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))

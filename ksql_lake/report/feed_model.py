@@ -240,6 +240,7 @@ class FeedReport:
         exports: The newest exports that landed, oldest first.
         history_from: The oldest commit that `late_rows`, `versions`, `json_ratio` and `exports` come from.
         remarks: What else is odd, one sentence each.
+        fell_back: Why the last export of a continued feed read it by pull query; empty where it did not.
     """
 
     name: str
@@ -273,3 +274,4 @@ class FeedReport:
     exports: tuple[ExportPoint, ...]
     history_from: datetime | None
     remarks: tuple[str, ...]
+    fell_back: str = ""

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
 from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, describe, list_sources
+from ksql_lake.ksqldb.copied import copied_sources
 from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
 from ksql_lake.lake.closing import unread_rows
 from ksql_lake.lake.days import Days, day_ranges
@@ -42,6 +43,7 @@ def ask_server(
     try:
         sources = {source.name: source for source in list_sources(client)}
         named = {file.feed.source for file in feeds.files}
+        named |= copied_sources(client, feeds.offset_sources & sources.keys())
         streams = {feed.name: feed for feed in feeds.enabled if isinstance(feed, StreamFeed)}
         return ServerSide(
             asked=True,

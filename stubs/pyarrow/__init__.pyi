@@ -83,6 +83,7 @@ from pyarrow.lib import (
     bool_ as bool_,
 )
 from pyarrow.lib import (
+    concat_arrays as concat_arrays,
     concat_batches as concat_batches,
 )
 from pyarrow.lib import (
