@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ksql_lake.devserver.body import Body
 from ksql_lake.devserver.cluster.rows import table_rows
+from ksql_lake.devserver.continuation import Continuation
 from ksql_lake.devserver.faults import STOPPING, Fault
 from ksql_lake.devserver.framing import Framing, Parts
 from ksql_lake.devserver.node import Node, Route
@@ -45,6 +46,7 @@ class QueryAnswer:
         refusal: Why the query fails before its first row; None if it does not.
         empty: The answer ends as if there were no rows.
         forward_loss: Rows of each other node that get lost on their way.
+        continuation: What reads the source's own log instead; None for all but scalable push queries.
     """
 
     query: RunningQuery
@@ -60,6 +62,7 @@ class QueryAnswer:
     refusal: str | None = None
     empty: bool = False
     forward_loss: int = 0
+    continuation: Continuation | None = None
 
     def __post_init__(self) -> None:
         self._left = self.query.plan.limit
@@ -148,8 +151,7 @@ class QueryAnswer:
             raise RefusedError(self.refusal, code=SERVER_ERROR, statement=None)
         if self.empty:
             return
-        source = self._pushed(body) if self.query.plan.kind == "push" else self._alive(body, self._pulled())
-        async with aclosing(source) as batches:
+        async with aclosing(self._source(body)) as batches:
             async for batch in batches:
                 count = batch.count if self._left is None else min(batch.count, self._left)
                 await self._send(body, batch, count)
@@ -157,6 +159,8 @@ class QueryAnswer:
                 if self.query.forgotten:  # the task starts again at its last commit: before this batch
                     self.query.forgotten = False
                     await self._send_rows(body, batch, 0, count)
+                if batch.token:
+                    await body.text(*self.framing.token(batch.token))
                 if self._left is not None:
                     self._left -= count
                 if self._left == 0:
@@ -164,6 +168,11 @@ class QueryAnswer:
         if self._duplicate is not None and self._tail is not None:
             last, count = self._tail
             await self._send_rows(body, last, max(0, count - self._duplicate.rows), count)
+
+    def _source(self, body: Body) -> AsyncGenerator[RowBatch, None]:
+        if self.continuation is not None:
+            return self._alive(body, self.continuation.batches(framed=self._framed))
+        return self._pushed(body) if self.query.plan.kind == "push" else self._alive(body, self._pulled())
 
     async def _alive(
         self, body: Body, batches: AsyncGenerator[RowBatch, None]

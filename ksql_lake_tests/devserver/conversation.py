@@ -16,6 +16,13 @@ V1 = "application/vnd.ksql.v1+json"
 DELIMITED = "application/vnd.ksqlapi.delimited.v1"
 MIGRATE = "ksql.endpoint.migrate.query"
 """Set to false, it asks for the older writer."""
+NO_DELAY = (
+    "--setting",
+    "ksql.query.push.v2.registry.installed=true",
+    "--setting",
+    "ksql.query.push.v2.new.latest.delay.ms=0",
+)
+"""Arguments of a server that answers with continuation tokens at once."""
 PATIENCE = 60.0
 """Seconds after which a conversation that hangs fails its test."""
 
