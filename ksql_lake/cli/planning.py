@@ -38,8 +38,8 @@ class Planned:
 _HELP = """Show what `export` with the same options would read. Sends nothing to the server.
 
 With --server it asks the server, by a few statements for each feed and no query, how many records the export
-will make it scan. Kafka's offsets tell it, so a query on the server must read the topic. How long the export will
-take is what the last one took that was read in the same way.
+will make it scan. Kafka's offsets tell it, so a query on the server must read the topic. How long the export
+will take is what the last one took that was read in the same way.
 
 \b
 Examples:
