@@ -250,7 +250,7 @@ def certify(
     start, end = day_start(day, feed.zone), day_end(day, feed.zone)
     feed_lake = lake.feed(feed)
     read = feed if by is None else feed.model_copy(update={"extraction": by})
-    extraction = Extraction(ExportPlan(read, days=Days(day, day), reason="certify"), client)
+    extraction = Extraction(ExportPlan(read, days=Days(day, day), reason="certify"), client).pulled()
     try:
         question = extraction.question
         columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))
