@@ -7,8 +7,8 @@ stop, or when the client leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from ksql_lake.devserver.body import Body
 from ksql_lake.devserver.cluster.rows import table_rows
-from ksql_lake.devserver.continuation import Continuation
+from ksql_lake.devserver.continuation import Continuation, queue_full
+from ksql_lake.devserver.endings import KEEPALIVE_SECONDS, strike
 from ksql_lake.devserver.faults import STOPPING, Fault
 from ksql_lake.devserver.framing import Framing, Parts
 from ksql_lake.devserver.node import Node, Route
@@ -26,7 +27,6 @@ from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
 from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
 from ksql_lake.devserver.transactions import committed, endless, reads_committed, stable
 
-KEEPALIVE_SECONDS = 1.0
 SLOW_STEP_SECONDS = 0.05
 
 
@@ -160,7 +160,8 @@ class QueryAnswer:
                     self.query.forgotten = False
                     await self._send_rows(body, batch, 0, count)
                 if batch.token:
-                    await body.text(*self.framing.token(batch.token))
+                    async with self._patience(body):
+                        await body.text(*self.framing.token(batch.token))
                 if self._left is not None:
                     self._left -= count
                 if self._left == 0:
@@ -339,14 +340,22 @@ class QueryAnswer:
         await self._send_rows(body, batch, max(0, last - replay.rows), count)
 
     async def _send_rows(self, body: Body, batch: RowBatch, first: int, last: int) -> None:
+        async with self._patience(body):
+            await body.rows(batch, first, last)
+        self.query.rows += last - first
+
+    @asynccontextmanager
+    async def _patience(self, body: Body) -> AsyncIterator[None]:
+        """Cut a client off that takes nothing for too long; a scalable push query says why."""
         try:
             async with asyncio.timeout(self._impatience):
-                await body.rows(batch, first, last)
+                yield
         except TimeoutError:
+            if self.continuation is not None:
+                raise queue_full() from None
             self.query.state = "slow_reader"
             await body.cut(self.query.gone)
             raise _FaultStruckError from None
-        self.query.rows += last - first
 
     async def _send_slowly(self, body: Body, batch: RowBatch, count: int, speed: float) -> None:
         step = max(1, int(speed * SLOW_STEP_SECONDS))
@@ -361,39 +370,10 @@ class QueryAnswer:
     async def _strike(self, body: Body, fault: Fault, half_row: bytes) -> None:
         """End the answer as the fault says; `half_row` is the beginning of the row that would come next."""
         self.query.state = fault.kind
-        match fault.kind:
-            case "cut_row":
-                if half_row:
-                    await body.piece(half_row)
-                await body.cut(self.query.gone)
-            case "cut_chunk":
-                await body.cut(self.query.gone)
-            case "reset":
-                await body.cut(self.query.gone, reset=True)
-            case "hang":
-                await body.flush()
-                await self.query.pause(None)
-                await body.cut(self.query.gone)
-            case "stall":
-                await body.flush()
-                while not self.query.over:
-                    await self.query.pause(KEEPALIVE_SECONDS)
-                    await body.text(self.framing.keepalive)
-                await body.cut(self.query.gone)
-            case "failure":
-                await self._fail(body, RefusedError(fault.message, code=fault.code, statement=None))
-                self.query.state = "failure"
-                await body.end()
-            case "error":
-                refusal = RefusedError(fault.message, code=fault.code, statement=None)
-                await body.finish(*self.framing.error(refusal.body()))
-                await body.end()
-            case "no_final":
-                await body.complete(*self.framing.end)
-                await body.end()
-            case "no_bracket":
-                await body.end()
-            case _:  # short, stranger_close
-                await body.complete(*self._end())
-                await body.end()
+        if fault.kind == "failure":
+            await self._fail(body, RefusedError(fault.message, code=fault.code, statement=None))
+            self.query.state = "failure"
+            await body.end()
+        else:
+            await strike(fault, half_row, body, self.query, self.framing, self._end())
         raise _FaultStruckError

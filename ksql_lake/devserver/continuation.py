@@ -10,17 +10,18 @@ import asyncio
 import base64
 import binascii
 import json
+import random
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.columns import quoted
-from ksql_lake.devserver.faults import Fault
+from ksql_lake.devserver.faults import TOKEN_FAULTS, Fault
 from ksql_lake.devserver.framing import Framing, compact
 from ksql_lake.devserver.negotiation import QueryRequest
 from ksql_lake.devserver.plan import QueryPlan
@@ -34,6 +35,7 @@ RECORDS = 500
 """How many records of the log one batch has at most."""
 LEGACY_ROWS = (500, 2000)
 """Between these, the older writer is cut off when it has a backlog to send."""
+_NOTHING = pa.array([], pa.string())
 _PLACES = re.compile(r"\bROW(PARTITION|OFFSET)\b")
 
 
@@ -57,10 +59,12 @@ def decode(token: object, statement: str) -> tuple[int, ...]:
         raise refusal from None
 
 
-def scalable(
+def asked_offsets(
     plan: QueryPlan, asked: QueryRequest, catalog: Catalog, settings: Mapping[str, str], *, known: bool
-) -> bool:
-    """Whether a query reads its source's own log; where one condition fails it is an ordinary push, silently.
+) -> tuple[int, ...] | None:
+    """Where a query begins in its source's own log, () for its end; None for an ordinary push or a pull.
+
+    Where one condition fails it is an ordinary push, and nothing says so.
 
     Args:
         plan: The query.
@@ -68,18 +72,30 @@ def scalable(
         catalog: Who writes the source.
         settings: The server's.
         known: This release has continuation tokens.
+
+    Raises:
+        RefusedError: The request's token is none.
     """
     outputs = [plan.where, *(item.expression for item in plan.projections)]
-    return (
+    scalable = (
         known
         and plan.kind == "push"
         and settings[INSTALLED] == "true"
         and asked.properties.get(PUSH_V2, settings[PUSH_V2] == "true") is True
-        and (TOKENS not in asked.properties or isinstance(asked.properties[TOKENS], bool))
+        and isinstance(asked.properties.get(TOKENS, False), bool)
         and not asked.earliest
         and len(catalog.writers(plan.source.name)) == 1
         and not any(_PLACES.search(text) for text in outputs)
     )
+    if not scalable:
+        return None
+    token = asked.request_properties.get(TOKEN)
+    return () if token is None else decode(token, asked.text)
+
+
+def queue_full() -> RefusedError:
+    """The end of an answer whose client is slower than its rows."""
+    return _failure("Hit limit of request queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,6 @@ class Continuation:
     Attributes:
         settings: The server's.
         asked: The offsets of the client's token, -1 for a partition's end; () begins at the log's end.
-        tokens: Tokens are sent.
         interval: Seconds after which a token is sent although there is no row.
         faults: What goes wrong.
     """
@@ -124,13 +139,20 @@ class Continuation:
     framing: Framing
     settings: Mapping[str, str]
     asked: tuple[int, ...]
-    tokens: bool
     interval: float
     faults: tuple[Fault, ...] = ()
-    position: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.query.catching_up = bool(self.asked)
+        self._tokens = self.query.properties.get(TOKENS, self.settings[TOKENS] == "true")
+        self._pending: dict[str, Fault] = {
+            fault.kind: fault for fault in self.faults if fault.kind in TOKEN_FAULTS
+        }
+        self._position: list[int] = []
+        self._sent = self._skip = 0
+        self._recent: list[pa.StringArray] = []
+        self._partitions = self.query.plan.source.partitions
+        legacy = bool(self.framing.keepalive) and bool(self.asked)
+        self._allowance = random.randint(*LEGACY_ROWS) if legacy else None  # noqa: S311 - no secret
 
     async def batches(self, *, framed: bool) -> AsyncGenerator[RowBatch, None]:
         """Batches of rows, each with its token, until the query is over.
@@ -139,49 +161,94 @@ class Continuation:
             framed: Rows are put into HTTP chunks.
 
         Raises:
-            RefusedError: Too many catch up already, or the token has another number of partitions.
+            RefusedError: Too many catch up already, the older writer has too many rows to send, or the token
+                has another number of partitions.
         """
         self._admit()
-        begun = await self.queries.in_thread(self._look)
-        self.position = _begin(self.asked, begun)
+        self._position = _begin(self.asked, await self.queries.in_thread(self._look))
         await self.query.pause(int(self.settings[LATEST_DELAY]) / 1000)
         while not self.query.over:
             self.query.arrived.clear()
             log = await self.queries.in_thread(self._look)
-            quiet = True
+            quiet, moved = True, False
             async with aclosing(self._sweep(log, framed=framed)) as reads:
                 async for read in reads:
                     quiet = False
-                    yield self._batch(read)
+                    for batch in self._batches(read):
+                        yield batch
+                    moved = self._moved(read, log)
+                    if moved:
+                        break
+            if moved:
+                continue
             self.query.catching_up = False
-            if not self._fits(log.ends):
+            if not self._fits():
                 await self.query.pause(self.interval)
-                raise _failure(
-                    f"java.lang.IllegalStateException: Should be equal other:{len(log.ends)},  "
-                    f"offsets:{len(self.asked)}"
-                )
+                given = f"other:{self._partitions},  offsets:{len(self.asked)}"
+                raise _failure(f"java.lang.IllegalStateException: Should be equal {given}")
             if quiet and not await self._arrived() and not self._beyond(log):
-                yield self._batch(_Read(pa.array([], pa.string()), self._reached(log)))
+                for batch in self._batches(_Read(_NOTHING, self._reached(log))):
+                    yield batch
 
     def _admit(self) -> None:
         """Take one of the places that a source has for catch-ups."""
-        if not self.query.catching_up:
+        if not self.asked:
             return
         source = self.query.plan.source
-        there = [item for item in self.queries.all() if item.catching_up and item.plan.source is source]
+        there = sum(item.catching_up and item.plan.source is source for item in self.queries.all())
         most = int(self.settings[CATCH_UPS])
-        if len(there) > most:
-            self.query.catching_up = False
+        if there >= most or "catch_ups_full" in self._pending:
             raise _failure(f"Too many catchups registered, {CATCH_UPS}:{most}")
+        self.query.catching_up = True
 
-    def _fits(self, partitions: list[int]) -> bool:
-        """Whether the client's token has as many partitions."""
-        return not self.asked or len(self.asked) == len(partitions)
+    def _batches(self, read: _Read) -> Iterator[RowBatch]:
+        """The batch of some records, and whatever goes wrong with it."""
+        rows = read.rows
+        self._sent += len(rows)
+        if self._allowance is not None and self.query.catching_up and self._sent > self._allowance:
+            yield RowBatch(rows.slice(0, len(rows) - (self._sent - self._allowance)))
+            raise queue_full()
+        short = self._struck("short_batch", read)
+        if short is not None:
+            rows = rows.slice(0, max(0, len(rows) - short.rows))
+        yield RowBatch(rows, self._token(self._position, read.to))
+        self._position = read.to
+        if "repeated_batch" in self._pending:
+            self._recent.append(rows)
+        repeated = self._struck("repeated_batch", read)
+        if repeated is not None:
+            whole = pa.concat_arrays(self._recent)
+            self._recent = []
+            yield RowBatch(whole.slice(max(0, len(whole) - repeated.rows)), self._token(read.to, read.to))
+
+    def _moved(self, read: _Read, log: _Log) -> bool:
+        """Whether the next batch does not begin where this one has ended."""
+        overlapping, skipped = self._struck("overlapping_batch", read), self._struck("skipped_batch", read)
+        if overlapping is not None:
+            pairs = zip(self._position, log.starts, strict=True)
+            self._position = [max(start, at - overlapping.rows) for at, start in pairs]
+        if skipped is not None:
+            self._skip = skipped.rows
+        return overlapping is not None or skipped is not None
+
+    def _struck(self, kind: str, read: _Read) -> Fault | None:
+        """The switch of this kind, if it is its turn; each query suffers it once."""
+        fault = self._pending.get(kind)
+        if fault is None or not (read.last if fault.after_rows is None else self._sent >= fault.after_rows):
+            return None
+        return self._pending.pop(kind)
+
+    def _token(self, start: list[int], end: list[int]) -> str:
+        return encode(start, end) if self._tokens and self._fits() else ""
+
+    def _fits(self) -> bool:
+        """Whether the client's token has as many partitions as the log."""
+        return not self.asked or len(self.asked) == self._partitions
 
     def _look(self) -> _Log:
         source = self.query.plan.source
         with self.catalog.lock:
-            numbers = range(source.partitions)
+            numbers = range(self._partitions)
             return _Log(
                 source.rows,
                 [source.starts.get(number, 0) for number in numbers],
@@ -190,13 +257,13 @@ class Continuation:
 
     def _beyond(self, log: _Log) -> bool:
         """Whether every partition ends before the place where it is to be read: nothing is ever said of it."""
-        return all(at > end for at, end in zip(self.position, log.ends, strict=True))
+        return all(at > end for at, end in zip(self._position, log.ends, strict=True))
 
     def _first(self, log: _Log) -> list[int]:
         """Where each partition is read on: what the log has no longer is left out, and with it all the rest."""
         return [
             end if at < start else at
-            for at, start, end in zip(self.position, log.starts, log.ends, strict=True)
+            for at, start, end in zip(self._position, log.starts, log.ends, strict=True)
         ]
 
     def _reached(self, log: _Log) -> list[int]:
@@ -216,6 +283,10 @@ class Continuation:
         at = self._first(log)
         if not any(first < end for first, end in zip(at, log.ends, strict=True)):
             return
+        if self._skip:
+            pairs = zip(at, log.ends, strict=True)
+            at = self._position = [min(first + self._skip, max(first, end)) for first, end in pairs]
+            self._skip = 0
         held: _Read | None = None
         sql = log_sql(self.query.plan, self.framing, at, log.until, framed=framed)
         async with aclosing(self.queries.records(self.query, sql)) as parts:
@@ -226,13 +297,8 @@ class Continuation:
                     held = _read(part.slice(first, RECORDS), at)
                     at = held.to
         if not self.query.over:  # stopped in the middle, the end was not reached
-            rows = held.rows if held is not None else pa.array([], pa.string())
+            rows = held.rows if held is not None else _NOTHING
             yield _Read(rows, self._reached(log), last=True)
-
-    def _batch(self, read: _Read) -> RowBatch:
-        token = encode(self.position, read.to) if self.tokens and self._fits(read.to) else ""
-        self.position = read.to
-        return RowBatch(read.rows, token)
 
 
 def _begin(asked: tuple[int, ...], log: _Log) -> list[int]:

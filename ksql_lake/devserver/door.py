@@ -58,6 +58,15 @@ def end_transaction(url: str, source: str, transaction: str, *, commit: bool) ->
     call(url, "POST", f"/devserver/sources/{quote(source)}/transactions/{quote(transaction)}/{end}", "")
 
 
+def change_log(url: str, source: str, change: Mapping[str, Any]) -> None:
+    """Change a source's log: `trim`, `gap` and `repeat` by partition, `partitions` their number.
+
+    Raises:
+        ConfigError: It cannot be changed so, or the server does not answer.
+    """
+    call(url, "POST", f"/devserver/sources/{quote(source)}/log", json.dumps(dict(change)))
+
+
 def set_faults(url: str, faults: Iterable[Mapping[str, Any]]) -> None:
     """Replace a server's switches.
 

@@ -18,9 +18,9 @@ from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.rows import ForwardedRows, bare
 from ksql_lake.devserver.cluster.statuses import cluster_status, host_states, spread
-from ksql_lake.devserver.continuation import TOKEN, Continuation, decode, scalable
+from ksql_lake.devserver.continuation import Continuation, asked_offsets
 from ksql_lake.devserver.faults import Fault, FaultBoard
-from ksql_lake.devserver.framing import JSON, Framing, Writer, framing
+from ksql_lake.devserver.framing import JSON, Writer, framing
 from ksql_lake.devserver.ledger import Ledger
 from ksql_lake.devserver.negotiation import NO_TEXT, QueryRequest, choose_writer, parse_request
 from ksql_lake.devserver.node import Node, Route
@@ -29,7 +29,6 @@ from ksql_lake.devserver.parsing import parse_statements
 from ksql_lake.devserver.plan import QueryPlan, not_queryable, plan_query
 from ksql_lake.devserver.properties import (
     SCAN,
-    TOKENS,
     check_allowed,
     check_names,
     check_values,
@@ -46,7 +45,7 @@ from ksql_lake.devserver.refusals import (
     too_large,
 )
 from ksql_lake.devserver.replies import entity_response, refusal_response
-from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
+from ksql_lake.devserver.running import RowBatch, RunningQueries, rows_sql
 from ksql_lake.devserver.silence import Silence
 from ksql_lake.devserver.statements import (
     Alter,
@@ -226,7 +225,9 @@ class Doors:
         )
         await self.running.in_thread(self.node.catch_up)
         plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
-        faults = self.faults.take_for_query(plan.source.name)
+        settings, known = self._commands.settings, self.version.continuation_tokens
+        offsets = asked_offsets(plan, asked, self.catalog, settings, known=known)
+        faults = self.faults.take_for_query(plan.source.name, tokens=offsets is not None)
         kinds = {fault.kind for fault in faults}
         if "topic_deleted" in kinds and plan.kind != "pull_table":
             raise RefusedError("Internal Server Error", status=503, code=SERVER_ERROR, statement=None)
@@ -235,14 +236,17 @@ class Doors:
             route = replace(route, failure=self.node.unscannable())
         if route.hangs:
             return Silence()
-        offsets = self._offsets(plan, asked)
+        offsets = None if "not_scalable" in kinds else offsets
         query = self.running.register(plan, asked.text, scalable=offsets is not None)
         query.loses_errors = plan.kind == "pull_table" and writer != "legacy" and self.version.loses_errors
         frame = framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text)
         query.closable, query.properties = frame.closable, asked.properties
         continuation = None
         if offsets is not None:
-            continuation = self._continuation(query, asked, frame, offsets)
+            interval = self.options.token_seconds
+            continuation = Continuation(
+                query, self.running, self.catalog, frame, settings, offsets, interval, faults
+            )
         return QueryAnswer(
             query,
             self.running,
@@ -259,22 +263,6 @@ class Doors:
             empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
             continuation=continuation,
         )
-
-    def _offsets(self, plan: QueryPlan, asked: QueryRequest) -> tuple[int, ...] | None:
-        """Where a scalable push query begins, () for the log's end; None for every other query."""
-        known = self.version.continuation_tokens
-        if not scalable(plan, asked, self.catalog, self._commands.settings, known=known):
-            return None
-        token = asked.request_properties.get(TOKEN)
-        return () if token is None else decode(token, asked.text)
-
-    def _continuation(
-        self, query: RunningQuery, asked: QueryRequest, frame: Framing, offsets: tuple[int, ...]
-    ) -> Continuation:
-        settings = self._commands.settings
-        tokens = asked.properties.get(TOKENS, settings[TOKENS] == "true")
-        interval = self.options.token_seconds
-        return Continuation(query, self.running, self.catalog, frame, settings, offsets, tokens, interval)
 
     def _forward_loss(self, faults: tuple[Fault, ...]) -> int:
         """How many rows of each other node get lost on their way."""

@@ -109,8 +109,8 @@ class Continued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, out=self.out or why)
 
     def _digest(self) -> str:
-        bare = msgspec.structs.replace(self, out="", check="")
-        return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()[:32]
+        bare = msgspec.structs.replace(self, source=dict(sorted(self.source.items())), out="", check="")
+        return hashlib.sha256(msgspec.json.encode(bare)).hexdigest()[:32]
 
 
 class Continuation(msgspec.Struct, frozen=True):
