@@ -2,18 +2,19 @@
 
     python benchmarks/continuing.py [rounds]
 
-A feed with `"extraction": "continue"` is entered once and then exported several times, each time with 10,000 new
-rows: on a topic of 1,000,000 and one of 100,000,000 records, into an open day that is empty before each export
-and into one that holds 5,000,000 rows. The server is `endless.py`, which computes the rows of such a topic; the
-first reading is shortened, because there the server shows the topic's last rows only. What is counted: rows and
-bytes received, requests that the server got, files of the lake that were opened (the kernel counts them, whatever
-opens them), and the exporting process's CPU seconds. Prints medians.
+A feed with `"extraction": "continue"` is entered once and then exported several times, each from a copy of that
+lake: 10,000 new rows on a topic of 1,000,000 and one of 100,000,000 records, and 100,000 of them into an open
+day that is empty and into one that holds 5,000,000 rows. The server is `endless.py`, which computes the rows of
+such a topic; the first reading is shortened, because there the server shows the topic's last rows. What is
+counted: rows and bytes received, requests that the server got, files of the lake that were opened (the kernel
+counts them, whatever opens them), and the exporting process's CPU seconds. Prints medians of runs in turns.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import statistics
 import struct
 import subprocess
@@ -39,10 +40,9 @@ from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
 
 HERE = Path(__file__).parent
-NEW = 10_000
-"""New rows of each export."""
 SOURCE = (
-    f"CREATE STREAM S (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='s', PARTITIONS={PARTITIONS}, VALUE_FORMAT='JSON');"
+    "CREATE STREAM S (ID BIGINT, NOTE STRING) "
+    f"WITH (KAFKA_TOPIC='s', PARTITIONS={PARTITIONS}, VALUE_FORMAT='JSON');"
 )
 DERIVED = (
     "CREATE STREAM D WITH (KEY_FORMAT='JSON') AS SELECT ID, NOTE, ROWPARTITION AS P, ROWOFFSET AS O FROM S "
@@ -60,20 +60,26 @@ class Case:
         topic: Records of the topic.
         held: Rows that the lake holds before the first export that counts.
         held_today: They are rows of today; else of yesterday.
-        afresh: The lake has them anew before each export.
+        new: Rows that are new to each export, all of today.
     """
 
     name: str
     topic: int
     held: int
     held_today: bool = True
+    new: int = 10_000
+
+    @property
+    def today(self) -> int:
+        """The number of the first row of today."""
+        return 0 if self.held_today else self.topic
 
 
 CASES = {
     "short": Case("topic of 1,000,000", 1_000_000, 10_000),
     "long": Case("topic of 100,000,000", 100_000_000, 10_000),
-    "empty": Case("into an empty day", 100_000_000, 10_000, held_today=False),
-    "full": Case("into an open day of 5,000,000", 100_000_000, 5_000_000),
+    "empty": Case("into an empty day", 100_000_000, 10_000, held_today=False, new=100_000),
+    "full": Case("into an open day of 5,000,000", 100_000_000, 5_000_000, new=100_000),
 }
 
 
@@ -177,30 +183,39 @@ def export(server: Endless, root: Path, *, expected: int) -> dict[str, float]:
     }
 
 
-def measure(case: Case, *, rounds: int) -> dict[str, float]:
-    """Enter the stream, export what is new several times; give the median of every figure."""
-    figures: list[dict[str, float]] = []
-    with endless() as server:
-        # An empty day has to be empty before each export, so each has a lake of its own.
-        for lakes in range(1 if case.held_today else rounds):
-            with tempfile.TemporaryDirectory() as folder:
-                root, end = Path(folder) / f"lake{lakes}", case.topic
-                today = 0 if case.held_today else end
-                server.ask(f"{end - case.held} {end} {today}")
-                export(server, root, expected=case.held)
-                for _ in range(rounds if case.held_today else 1):
-                    end += NEW
-                    server.ask(f"0 {end} {today}")
-                    figures.append(export(server, root, expected=NEW))
-    return {name: statistics.median(one[name] for one in figures) for name in figures[0]}
+def measure(cases: dict[str, Case], *, rounds: int) -> dict[str, dict[str, float]]:
+    """Enter the stream once for each case, then export what is new in turns; give the medians."""
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    with endless() as server, tempfile.TemporaryDirectory() as folder:
+        for name, case in cases.items():
+            server.ask(f"{case.topic - case.held} {case.topic} {case.today}")
+            export(server, Path(folder) / name, expected=case.held)
+        for _ in range(rounds):
+            for name, case in cases.items():
+                # Each goes on from the same lake, so that no round finds what the one before it left.
+                root = Path(folder) / "lake"
+                shutil.copytree(Path(folder) / name, root)
+                server.ask(f"0 {case.topic + case.new} {case.today}")
+                figures[name].append(export(server, root, expected=case.new))
+                shutil.rmtree(root)
+    return {
+        name: {what: statistics.median(one[what] for one in several) for what in several[0]}
+        for name, several in figures.items()
+    }
 
 
 def ratios(found: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
     """Give what must not grow, as a share of what it is compared with, and the largest allowed."""
     short, long = found["short"], found["long"]
-    names = {"rows": "rows received", "bytes": "bytes received", "requests": "requests", "files": "lake files opened"}
+    names = {
+        "rows": "rows received",
+        "bytes": "bytes received",
+        "requests": "requests",
+        "files": "lake files opened",
+    }
     shares = {
-        f"continue, 100 times the topic: {text}": (long[name] / short[name], 1.2) for name, text in names.items()
+        f"continue, 100 times the topic: {text}": (long[name] / short[name], 1.2)
+        for name, text in names.items()
     }
     shares["continue, open day of 5M rows: CPU time, of an empty one's"] = (
         found["full"]["cpu"] / found["empty"]["cpu"],
@@ -212,13 +227,15 @@ def ratios(found: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    table = Table(title=f"{NEW:,} new rows, medians of {rounds}")
-    for heading in ("", "rows received", "bytes", "requests", "files opened", "CPU s", "seconds"):
+    table = Table(title=f"medians of {rounds}")
+    for heading in ("", "new rows", "rows received", "bytes", "requests", "files opened", "CPU s", "seconds"):
         table.add_column(heading, justify="right" if heading else "left")
-    found = {name: measure(case, rounds=rounds) for name, case in CASES.items()}
+    found = measure(CASES, rounds=rounds)
     for name, one in found.items():
         counts = [f"{one[what]:,.0f}" for what in ("rows", "bytes", "requests", "files")]
-        table.add_row(CASES[name].name, *counts, f"{one['cpu']:.2f}", f"{one['seconds']:.2f}")
+        table.add_row(
+            CASES[name].name, f"{CASES[name].new:,}", *counts, f"{one['cpu']:.2f}", f"{one['seconds']:.2f}"
+        )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for what, (share, most) in ratios(found).items():

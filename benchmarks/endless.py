@@ -2,15 +2,15 @@
 
     python benchmarks/endless.py http://127.0.0.1:8088 STREAM
 
-Stands between a client and the stand-in. The stand-in holds the objects and a handful of rows; this server passes
-everything on to it but three things about STREAM: where its source's topic begins and ends (DESCRIBE EXTENDED),
-the push query from its first row on, and the one that begins at a token. Row number n of the topic is a formula
-of n, so a topic of a hundred million records takes no room and no time to make, and nothing is scanned: what it
+Stands between a client and the stand-in. The stand-in holds the objects and a handful of rows; everything is
+passed on to it but three things about STREAM: where its source's topic begins and ends (DESCRIBE EXTENDED), the
+push query from its first row on, and the one that begins at a token. Row number n of the topic is a formula of
+n, so a topic of a hundred million records takes no room and no time to make, and nothing is scanned: what it
 costs a real server to find a record is not part of any figure. The rows that are sent are real ones.
 
-Lines on standard input say what there is (`FIRST END BORDER`: the numbers of the first record that the topic still
-has, of the one behind the last, and of the first one of today) or ask for `count`: how many requests came since.
-Each is answered by a line.
+Lines on standard input say what there is (`FIRST END TODAY`: the numbers of the first record that the topic
+still has, of the one behind the last, and of the first one of today) or ask for `count`: how many requests came
+since. Each is answered by a line.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Topic:
         return [bytes(text, "ascii") for text in whole.to_pylist()]
 
     def after(self, offsets: list[int]) -> Iterator[tuple[np.ndarray, list[int], list[int]]]:
-        """The numbers of the records from these offsets on, in batches, with their offsets before and behind."""
+        """The numbers of the records from these offsets on, in batches, with the offsets before and behind."""
         here = list(offsets)
         end = self.end // PARTITIONS
         while any(offset < end for offset in here):
@@ -184,7 +184,9 @@ class _Handler(socketserver.BaseRequestHandler):
 def _token(before: list[int], after: list[int]) -> bytes:
     text = json.dumps({"s": {"o": before}, "e": {"o": after}, "v": 0}, separators=(",", ":"))
     token = base64.b64encode(text.encode()).decode()
-    return json.dumps({"continuationToken": {"continuationToken": token}}, separators=(",", ":")).encode() + b",\n"
+    return (
+        json.dumps({"continuationToken": {"continuationToken": token}}, separators=(",", ":")).encode() + b",\n"
+    )
 
 
 def _request(connection: socket.socket) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ksql_lake.errors import StatementError, UnauthorizedError
+from ksql_lake.export.continuing.conditions import Look, look_at
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe
@@ -58,12 +59,14 @@ def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
         scanned, basis = _scanned(plan, state, client)
     except (StatementError, UnauthorizedError) as error:
         scanned, basis = None, error.message
-    return Cost(scanned, _seconds(feed, state), basis, _received(state), _advice(feed, scanned))
+    return Cost(scanned, _seconds(feed, state, scanned), basis, _received(state), _advice(feed, scanned))
 
 
 def _scanned(plan: ExportPlan, state: FeedState, client: KsqlClient) -> tuple[int | None, str]:
     """Tell how many records are scanned, and what that rests on."""
     feed = plan.feed
+    if feed.extraction == "continue":
+        return _of_new_rows(state, look_at(client, feed.source))
     source = describe(client, feed.source)
     if feed.kind == "table" and feed.extraction == "pull":
         return _of_table(state)
@@ -81,6 +84,19 @@ def _of_table(state: FeedState) -> tuple[int | None, str]:
     return held.records, f"all rows of the table, as many as v{state.latest_version} has"
 
 
+def _of_new_rows(state: FeedState, look: Look) -> tuple[int | None, str]:
+    """Tell what a feed that reads on has to read; on its first reading all of the derived stream."""
+    if not look.ends:
+        return None, "the server does not tell where the derived stream's source ends"
+    parts, held = count_text(len(look.ends), "partition"), state.continued
+    if held is None or held.out or held.query != look.query:
+        rows = sum(part.end - part.start for part in look.ends.values())
+        return rows, f"all of the derived stream, as its source has it by Kafka's offsets ({parts})"
+    marks = {number: mark.next for number, mark in held.source.items()}
+    rows = sum(max(0, part.end - marks.get(number, part.start)) for number, part in look.ends.items())
+    return rows, f"what is new in the source, by Kafka's offsets ({parts})"
+
+
 def _of_topic(source: SourceDescription, ends: Mapping[int, LogOffsets]) -> tuple[int | None, str]:
     if not ends:
         return None, f"no query on the server reads {source.topic}, so its offsets are not told"
@@ -92,18 +108,22 @@ def _received(state: FeedState) -> int | None:
     return state.last_read.rows if state.last_read is not None else None
 
 
-def _seconds(feed: Feed, state: FeedState) -> float | None:
-    """Tell how long the last export took that was read in the same way.
+def _seconds(feed: Feed, state: FeedState, scanned: int | None) -> float | None:
+    """Tell how long it will take, by the last export that was read in the same way.
 
     What scans a whole topic takes as long again, whatever it brings: the topic grows little from one export to
-    the next.
+    the next. What reads on takes longer the more is new, and never less than waiting for the server takes.
     """
     read = state.last_read
     if read is None or (read.extraction or "pull") != feed.extraction:
         return None
     took = datetime.fromisoformat(state.last_export) - datetime.fromisoformat(read.read_at)
-    # A clock that was set back in between tells nothing.
-    return took.total_seconds() if took.total_seconds() >= 0 else None
+    seconds = took.total_seconds()
+    if seconds < 0:
+        return None  # a clock that was set back in between tells nothing
+    if feed.extraction == "continue":
+        return None if scanned is None else seconds * max(1.0, scanned / max(read.rows, 1))
+    return seconds
 
 
 def _advice(feed: Feed, scanned: int | None) -> str:
