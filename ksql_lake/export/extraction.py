@@ -278,6 +278,7 @@ class Extraction:
             client.known_version(),
             derived=question.derived,
             refused=client.properties.refused,
+            fell_back=self.plan.fell_back,
         )
 
     def _table_reading(self, answer: TableAnswer, question: Question, read_at: datetime) -> Reading:
