@@ -341,8 +341,8 @@ def log_sql(plan: QueryPlan, framing: Framing, at: list[int], until: int, *, fra
         shown += " AND NOT __TOMBSTONE"
     here = " OR ".join(f"(ROWPARTITION = {number} AND ROWOFFSET >= {first})" for number, first in enumerate(at))
     records = (
-        f"SELECT __SEQ, CASE WHEN {shown} THEN {text} END AS r, ROWPARTITION AS p, ROWOFFSET AS o "
+        f"SELECT CASE WHEN {shown} THEN {text} END AS r, ROWPARTITION AS p, ROWOFFSET AS o "
         f"FROM {quoted(source.storage)} WHERE __SEQ < {until} AND ({here})"
     )
     told = f"CASE WHEN r IS NOT NULL THEN {in_chunks(framing)} END" if framed else "r"
-    return f"SELECT {told} AS r, p, o FROM ({records}) ORDER BY __SEQ"
+    return f"SELECT {told} AS r, p, o FROM ({records})"
