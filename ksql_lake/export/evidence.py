@@ -31,7 +31,7 @@ def pull_evidence(
     """
     doubts = []
     if fell_back:
-        doubts.append(f"it says nothing of the stream's source, as a reading from its marks does ({fell_back})")
+        doubts.append(f"it was a pull query, which proves nothing of the stream's own source: {fell_back}")
     if not sent.legacy:
         doubts.append("its writer ends an answer alike when somebody closes the query in its middle")
     if version is not None and not version.stream_pulls_say_completed:

@@ -33,6 +33,15 @@ class Scene:
         )
         self.derive(server)
 
+    def remake(self, server: Server, *, source: bool = False) -> None:
+        """Make the derived stream anew, or both."""
+        server.ksql(f"DROP STREAM {self.derived} DELETE TOPIC;")
+        if source:
+            server.ksql(f"DROP STREAM {self.source} DELETE TOPIC;")
+            self.create(server)
+        else:
+            self.derive(server)
+
     def derive(self, server: Server) -> None:
         """Make the derived stream."""
         server.ksql(
