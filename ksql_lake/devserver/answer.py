@@ -142,6 +142,8 @@ class QueryAnswer:
             return self.framing.final("Limit Reached", limit=True)
         if self.query.stop.is_set() and self.framing.keepalive:
             return self.framing.end  # the legacy writer says nothing when a push query stops
+        if self.continuation is not None:
+            return self.framing.end  # nothing completes a scalable push query
         if kind == "push" or (kind == "pull_stream" and self.final_message):
             return self.framing.final("Query Completed")
         return self.framing.end

@@ -59,40 +59,6 @@ def decode(token: object, statement: str) -> tuple[int, ...]:
         raise refusal from None
 
 
-def asked_offsets(
-    plan: QueryPlan, asked: QueryRequest, catalog: Catalog, settings: Mapping[str, str], *, known: bool
-) -> tuple[int, ...] | None:
-    """Where a query begins in its source's own log, () for its end; None for an ordinary push or a pull.
-
-    Where one condition fails it is an ordinary push, and nothing says so.
-
-    Args:
-        plan: The query.
-        asked: The request, whose properties count only as JSON's true.
-        catalog: Who writes the source.
-        settings: The server's.
-        known: This release has continuation tokens.
-
-    Raises:
-        RefusedError: The request's token is none.
-    """
-    outputs = [plan.where, *(item.expression for item in plan.projections)]
-    scalable = (
-        known
-        and plan.kind == "push"
-        and settings[INSTALLED] == "true"
-        and asked.properties.get(PUSH_V2, settings[PUSH_V2] == "true") is True
-        and isinstance(asked.properties.get(TOKENS, False), bool)
-        and not asked.earliest
-        and len(catalog.writers(plan.source.name)) == 1
-        and not any(_PLACES.search(text) for text in outputs)
-    )
-    if not scalable:
-        return None
-    token = asked.request_properties.get(TOKEN)
-    return () if token is None else decode(token, asked.text)
-
-
 def queue_full() -> RefusedError:
     """The end of an answer whose client is slower than its rows."""
     return _failure("Hit limit of request queue")
@@ -122,28 +88,69 @@ class _Read:
     last: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LogReading:
+    """What scalable push queries need of their server.
+
+    Attributes:
+        settings: What it runs with.
+        interval: Seconds after which a token is sent although there is no row.
+    """
+
+    queries: RunningQueries
+    catalog: Catalog
+    settings: Mapping[str, str]
+    interval: float
+
+    def asked(self, plan: QueryPlan, asked: QueryRequest) -> tuple[int, ...] | None:
+        """Where a query begins in its source's own log, () for its end; None for an ordinary push or a pull.
+
+        Where one condition fails it is an ordinary push, and nothing says so. Properties count only as JSON's
+        true.
+
+        Raises:
+            RefusedError: The request's token is none.
+        """
+        outputs = [plan.where, *(item.expression for item in plan.projections)]
+        scalable = (
+            plan.kind == "push"
+            and self.settings[INSTALLED] == "true"
+            and asked.properties.get(PUSH_V2, self.settings[PUSH_V2] == "true") is True
+            and isinstance(asked.properties.get(TOKENS, False), bool)
+            and not asked.earliest
+            and len(self.catalog.writers(plan.source.name)) == 1
+            and not any(_PLACES.search(text) for text in outputs)
+        )
+        if not scalable:
+            return None
+        token = asked.request_properties.get(TOKEN)
+        return () if token is None else decode(token, asked.text)
+
+    def begin(
+        self, query: RunningQuery, framing: Framing, asked: tuple[int, ...], faults: tuple[Fault, ...]
+    ) -> Continuation:
+        """The rows of one query, from what `asked` has found on; `faults` go wrong with it."""
+        return Continuation(query, self, framing, asked, faults)
+
+
 @dataclass(eq=False)
 class Continuation:
     """The rows of one scalable push query.
 
     Attributes:
-        settings: The server's.
+        server: Its server.
         asked: The offsets of the client's token, -1 for a partition's end; () begins at the log's end.
-        interval: Seconds after which a token is sent although there is no row.
         faults: What goes wrong.
     """
 
     query: RunningQuery
-    queries: RunningQueries
-    catalog: Catalog
+    server: LogReading
     framing: Framing
-    settings: Mapping[str, str]
     asked: tuple[int, ...]
-    interval: float
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
-        self._tokens = self.query.properties.get(TOKENS, self.settings[TOKENS] == "true")
+        self._tokens = self.query.properties.get(TOKENS, self.server.settings[TOKENS] == "true")
         self._pending: dict[str, Fault] = {
             fault.kind: fault for fault in self.faults if fault.kind in TOKEN_FAULTS
         }
@@ -165,11 +172,11 @@ class Continuation:
                 has another number of partitions.
         """
         self._admit()
-        self._position = _begin(self.asked, await self.queries.in_thread(self._look))
-        await self.query.pause(int(self.settings[LATEST_DELAY]) / 1000)
+        self._position = _begin(self.asked, await self.server.queries.in_thread(self._look))
+        await self.query.pause(int(self.server.settings[LATEST_DELAY]) / 1000)
         while not self.query.over:
             self.query.arrived.clear()
-            log = await self.queries.in_thread(self._look)
+            log = await self.server.queries.in_thread(self._look)
             quiet, moved = True, False
             async with aclosing(self._sweep(log, framed=framed)) as reads:
                 async for read in reads:
@@ -183,7 +190,7 @@ class Continuation:
                 continue
             self.query.catching_up = False
             if not self._fits():
-                await self.query.pause(self.interval)
+                await self.query.pause(self.server.interval)
                 given = f"other:{self._partitions},  offsets:{len(self.asked)}"
                 raise _failure(f"java.lang.IllegalStateException: Should be equal {given}")
             if quiet and not await self._arrived() and not self._beyond(log):
@@ -195,8 +202,8 @@ class Continuation:
         if not self.asked:
             return
         source = self.query.plan.source
-        there = sum(item.catching_up and item.plan.source is source for item in self.queries.all())
-        most = int(self.settings[CATCH_UPS])
+        there = sum(item.catching_up and item.plan.source is source for item in self.server.queries.all())
+        most = int(self.server.settings[CATCH_UPS])
         if there >= most or "catch_ups_full" in self._pending:
             raise _failure(f"Too many catchups registered, {CATCH_UPS}:{most}")
         self.query.catching_up = True
@@ -247,7 +254,7 @@ class Continuation:
 
     def _look(self) -> _Log:
         source = self.query.plan.source
-        with self.catalog.lock:
+        with self.server.catalog.lock:
             numbers = range(self._partitions)
             return _Log(
                 source.rows,
@@ -272,7 +279,7 @@ class Continuation:
     async def _arrived(self) -> bool:
         """Wait for rows, or for the time at which a token is due."""
         try:
-            async with asyncio.timeout(self.interval):
+            async with asyncio.timeout(self.server.interval):
                 await self.query.arrived.wait()
         except TimeoutError:
             return False
@@ -289,7 +296,7 @@ class Continuation:
             self._skip = 0
         held: _Read | None = None
         sql = log_sql(self.query.plan, self.framing, at, log.until, framed=framed)
-        async with aclosing(self.queries.records(self.query, sql)) as parts:
+        async with aclosing(self.server.queries.records(self.query, sql)) as parts:
             async for part in parts:
                 for first in range(0, part.num_rows, RECORDS):
                     if held is not None:

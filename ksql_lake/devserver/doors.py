@@ -18,7 +18,7 @@ from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.rows import ForwardedRows, bare
 from ksql_lake.devserver.cluster.statuses import cluster_status, host_states, spread
-from ksql_lake.devserver.continuation import Continuation, asked_offsets
+from ksql_lake.devserver.continuation import LogReading
 from ksql_lake.devserver.faults import Fault, FaultBoard
 from ksql_lake.devserver.framing import JSON, Writer, framing
 from ksql_lake.devserver.ledger import Ledger
@@ -85,6 +85,8 @@ class Doors:
 
     def __post_init__(self) -> None:
         self._commands = self.ledger.commands
+        settings, interval = self._commands.settings, self.options.token_seconds
+        self._logs = LogReading(self.running, self.catalog, settings, interval)
 
     async def root(self, _request: Request) -> Response:
         """GET /."""
@@ -225,8 +227,7 @@ class Doors:
         )
         await self.running.in_thread(self.node.catch_up)
         plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
-        settings, known = self._commands.settings, self.version.continuation_tokens
-        offsets = asked_offsets(plan, asked, self.catalog, settings, known=known)
+        offsets = self._logs.asked(plan, asked) if self.version.continuation_tokens else None
         faults = self.faults.take_for_query(plan.source.name, tokens=offsets is not None)
         kinds = {fault.kind for fault in faults}
         if "topic_deleted" in kinds and plan.kind != "pull_table":
@@ -241,12 +242,6 @@ class Doors:
         query.loses_errors = plan.kind == "pull_table" and writer != "legacy" and self.version.loses_errors
         frame = framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text)
         query.closable, query.properties = frame.closable, asked.properties
-        continuation = None
-        if offsets is not None:
-            interval = self.options.token_seconds
-            continuation = Continuation(
-                query, self.running, self.catalog, frame, settings, offsets, interval, faults
-            )
         return QueryAnswer(
             query,
             self.running,
@@ -261,7 +256,7 @@ class Doors:
             refusal=self._consumer_refusal(plan, asked, writer) or self._scan_refusal(plan, writer, request),
             forward_loss=self._forward_loss(faults),
             empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
-            continuation=continuation,
+            continuation=self._logs.begin(query, frame, offsets, faults) if offsets is not None else None,
         )
 
     def _forward_loss(self, faults: tuple[Fault, ...]) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import requests
@@ -16,7 +18,7 @@ import requests
 from ksql_lake.devserver.process import DevCluster, DevServer
 from ksql_lake_tests.devserver import batches
 from ksql_lake_tests.devserver.batches import PROPERTIES, SELECT, kind_of, read, reading
-from ksql_lake_tests.devserver.conversation import MIGRATE, NO_DELAY, PATIENCE, Client
+from ksql_lake_tests.devserver.conversation import DELIMITED, MIGRATE, NO_DELAY, PATIENCE, Client
 from ksql_lake_tests.devserver.nodes import until
 
 FAST = ("--token-seconds", "0.2", *NO_DELAY)
@@ -118,9 +120,85 @@ def test_keys_made_of_partition_and_offset_cure_records_without_a_key(client: Cl
     assert all(row[1] == {"P": row[3], "O": row[4]} for batch in cured for row in batch.rows)
 
 
+def test_a_star_and_a_place_as_key_go_together(client: Client) -> None:
+    """The stream that a source without keys needs: all columns, and the place of each record as its key."""
+    client.ksql(
+        "CREATE STREAM E WITH (KEY_FORMAT='JSON') AS SELECT *, ROWPARTITION AS P, ROWOFFSET AS O FROM S "
+        "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET);"
+    )
+    try:
+        client.append("S", {"ID": 9001})
+        with reading(client, None, sql="SELECT ID, P, O FROM E EMIT CHANGES;") as reader:
+            reader.batches(1)
+            client.append("S", {"ID": 9002})
+            found = reader.batches(1)
+            while not found[-1].rows:
+                found += reader.batches(1)
+        assert [row[0] for row in found[-1].rows] == [9002]
+        whole = read(client, [0, 0], 3, sql="SELECT ID, P, O FROM E EMIT CHANGES;")
+        assert sum(len(batch.rows) for batch in whole) == sum(batch.span for batch in whole) == 1202
+    finally:
+        client.ksql("DROP STREAM E;")
+
+
+def test_tables_that_a_query_writes_have_tokens_too(client: Client) -> None:
+    """Their deletions are dropped, and a condition leaves rows out; the range counts both."""
+    client.ksql("CREATE TABLE T AS SELECT K, COUNT(*) AS N FROM S GROUP BY K;")
+    try:
+        found = read(client, [0, 0], 3, sql="SELECT K, N FROM T EMIT CHANGES;")
+        some = read(client, [0, 0], 3, sql="SELECT K, N FROM T WHERE K = 'k7' EMIT CHANGES;")
+    finally:
+        client.ksql("DROP TABLE T;")
+
+    assert sorted(row[0] for batch in found for row in batch.rows) == sorted(
+        f"k{number}" for number in range(1200)
+    )
+    assert [row for batch in some for row in batch.rows] == [["k7", 1]]
+    assert sum(batch.span for batch in some) == 1200
+
+
+@pytest.mark.parametrize(("accept", "line"), [(DELIMITED, '{"continuationToken":"%s"}'), (None, None)])
+def test_the_other_endpoint_has_tokens_in_its_own_form(
+    client: Client, accept: str | None, line: str | None
+) -> None:
+    """/query-stream names them once, between lines or in an array."""
+    start = [end - 1 for end in log_ends_of(client)]
+    body = {
+        "sql": SELECT,
+        "properties": PROPERTIES,
+        "requestProperties": {"request.ksql.query.push.continuation.token": batches.token(start)},
+    }
+    headers = {"Accept": accept or "application/json"}
+    received = ""
+    with requests.post(
+        f"{client.url}/query-stream", json=body, headers=headers, stream=True, timeout=PATIENCE
+    ) as answer:
+        for part in answer.iter_content(chunk_size=None):
+            received += part.decode()
+            if received.count("continuationToken") == 2:
+                break
+
+    told = re.findall(r'([\n,])\{"continuationToken":"([^"]+)"\}', received)
+    assert {before for before, _ in told} == ({"\n"} if line else {","})
+    document = json.loads(base64.b64decode(told[0][1]))
+    assert document == {"s": {"o": start}, "e": {"o": [first + 1 for first in start]}, "v": 0}
+
+
+def test_without_their_property_no_tokens_come(client: Client) -> None:
+    """The rows do, and /close-query ends the answer without a word; SHOW QUERIES knows nothing of it."""
+    bare = {"ksql.query.push.v2.continuation.tokens.enabled": False}
+    with reading(client, [0, 0], properties=bare) as reader:
+        rows = [json.loads(next(reader.lines)) for _ in range(1200)]
+        assert [item["queryType"] for item in client.ksql("SHOW QUERIES;")[0]["queries"]] == ["PERSISTENT"]
+        requests.post(f"{client.url}/close-query", json={"queryId": reader.query_id}, timeout=PATIENCE)
+        assert list(reader.lines) == []
+
+    assert all("row" in row for row in rows)
+
+
 def test_a_query_is_scalable_under_all_its_conditions_only(client: Client) -> None:
     """Where one is missing, the query is an ordinary push, and nothing says so."""
-    ordinary = {
+    ordinary: dict[str, dict[str, Any]] = {
         "plain stream": {"sql": "SELECT ROWTIME, K, ID FROM S EMIT CHANGES;"},
         "partition": {"sql": "SELECT ROWTIME, K, ROWPARTITION FROM D EMIT CHANGES;"},
         "offset": {"sql": "SELECT ROWTIME, K FROM D WHERE ROWOFFSET > 3 EMIT CHANGES;"},
@@ -307,8 +385,8 @@ def test_the_older_writer_is_cut_off_with_a_backlog(client: Client) -> None:
         assert 500 <= sum(len(batch.rows) for batch in found) <= 2000
         assert reader.error == "Hit limit of request queue"
     ends = log_ends_of(client)
-    (found,) = read(client, [ends[0] - 200, ends[1] - 200], 1, properties=LEGACY)
-    assert len(found.rows) == found.span == 400
+    (whole,) = read(client, [ends[0] - 200, ends[1] - 200], 1, properties=LEGACY)
+    assert len(whole.rows) == whole.span == 400
 
 
 def test_a_slow_reader_is_cut_off_with_an_error(client: Client) -> None:
@@ -373,8 +451,11 @@ def test_a_log_survives_its_server() -> None:
         assert first.rows == whole[:500]
         assert read(Client(cluster.urls[1]), first.end, 1)[0].rows == whole[500:]
         cluster.start_node(1)
+        cluster.change_log("D", repeat={0: 2})  # of the source's last records
         until(lambda: requests.get(f"{client.url}/info", timeout=PATIENCE).status_code == 200)
-        assert read(client, first.end, 1)[0].rows == whole[500:]
+        again = read(client, first.end, 1)[0].rows
+        assert len(again) == 202
+        assert {row[2] for row in again} == {row[2] for row in whole}.difference(first.ids)
 
 
 def test_rows_come_once_while_a_producer_runs(client: Client) -> None:
