@@ -4,7 +4,7 @@
 
 Three topics of the same rows: one that another query reads too, so that Kafka's ends of it are known; one that
 no query reads; and one whose last records are markers of a transaction. Each is exported first, once
-more with nothing new, and a last time with one new row. Prints seconds, the exporting process's CPU seconds,
+more with nothing new, and a last time with one late row. Prints seconds, the exporting process's CPU seconds,
 what was received and the evidence. The server is the stand-in in a process of its own: what it takes itself
 says nothing about ksqlDB, and is part of the seconds but not of the CPU time.
 """
@@ -90,8 +90,8 @@ def main() -> None:
             export(server.url, "ALONE", "pull", f"{root}/warm")  # what is imported late is imported now
             for source, what in TOPICS.items():
                 table.add_section()
-                for number, turn in enumerate(("first", "nothing new", "one new row")):
-                    if turn == "one new row":
+                for number, turn in enumerate(("first", "nothing new", "one late row")):
+                    if turn == "one late row":
                         append(server.url, source, range(rows, rows + 1))
                     for way in ("pull", "push"):
                         left = [what, f"{rows:,}"] if (number, way) == (0, "pull") else ["", ""]
