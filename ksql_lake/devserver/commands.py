@@ -24,6 +24,7 @@ from ksql_lake.devserver.statements import (
     Drop,
     Explain,
     Insert,
+    InsertSelect,
     Listing,
     Print,
     Select,
@@ -95,6 +96,10 @@ class Commands:
                 return self._assert(statement)
             case Explain():
                 return self._explain(statement, host)
+            case InsertSelect():
+                made = self.catalog.insert(statement)
+                text = f"Created query with ID {made.id}"
+                return self._status(made.statement, f"stream/`{made.id}`/create", text, query_id=made.id)
             case Insert():
                 intake.insert(statement, self.catalog)
                 return None

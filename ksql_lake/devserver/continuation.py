@@ -54,9 +54,8 @@ def decode(token: object, statement: str) -> tuple[int, ...]:
         offsets = json.loads(base64.b64decode(str(token), validate=True))["e"]["o"]
         return tuple(int(offset) for offset in offsets)
     except (binascii.Error, ValueError, TypeError, KeyError):
-        refusal = RefusedError("Couldn't decode push offset range token", statement=statement)
-        refusal.shown = "chunked"
-        raise refusal from None
+        why = "Couldn't decode push offset range token"
+        raise RefusedError(why, statement=statement, shown="chunked") from None
 
 
 def queue_full() -> RefusedError:
@@ -109,7 +108,7 @@ class LogReading:
         true.
 
         Raises:
-            RefusedError: The request's token is none.
+            RefusedError: The request's token is none, or a `*` stands beside other columns.
         """
         outputs = [plan.where, *(item.expression for item in plan.projections)]
         scalable = (
@@ -123,6 +122,12 @@ class LogReading:
         )
         if not scalable:
             return None
+        if not plan.star and any(item.starred for item in plan.projections):
+            told = RefusedError(
+                "Scalable push queries cannot combine * with other columns.", statement=asked.text
+            )
+            told.shown = "chunked"
+            raise told
         token = asked.request_properties.get(TOKEN)
         return () if token is None else decode(token, asked.text)
 

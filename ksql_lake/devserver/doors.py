@@ -52,6 +52,7 @@ from ksql_lake.devserver.statements import (
     Create,
     Drop,
     Insert,
+    InsertSelect,
     Listing,
     Print,
     Select,
@@ -169,7 +170,7 @@ class Doors:
 
     def _execute(self, statement: Statement, host: str) -> dict[str, Any] | None:
         """Run a statement: here alone, or, when it changes what all nodes share, in the ledger's order."""
-        shared = isinstance(statement, Create | Alter | Drop | Insert) or (
+        shared = isinstance(statement, Create | Alter | Drop | Insert | InsertSelect) or (
             isinstance(statement, Terminate) and statement.query_id in (*self.catalog.queries, "ALL")
         )
         return self.ledger.statement(statement, host) if shared else self._commands.execute(statement, host)

@@ -86,8 +86,8 @@ def demand(feed: Feed, evidence: Evidence) -> None:
 
 
 def _ways_out(feed: Feed) -> str:
-    if feed.extraction == "continue":
-        return "export again without what is named"
+    if feed.kind == "stream" and feed.positions is not None:
+        return "put right what is named, and export again"
     if feed.extraction == "push":
         return (
             "let a query on the server read the same topic (CREATE STREAM ... AS SELECT), so "

@@ -92,7 +92,7 @@ class _Landing:
                         staging.write(batch)
                         self._tell(reading)
                     self._tell(reading)
-                    self.received += reading.rows
+                    self.received = reading.rows
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)
@@ -117,11 +117,12 @@ class _Landing:
     def _known(self) -> KnownDays:
         """Give what the lake knows by offset of the days to be read."""
         plan = self.extraction.plan
-        state = self.lake.state()
-        if plan.feed.extraction == "continue":
-            return KnownDays(continued=None if plan.new_topic else state.continued, base=state.reading)
-        if plan.days is None or plan.feed.extraction == "pull" or plan.new_topic:
+        going_on = plan.feed.extraction == "continue"
+        if plan.days is None or plan.feed.extraction == "pull" or (plan.new_topic and not going_on):
             return KnownDays()
+        state = self.lake.state()
+        if going_on:
+            return KnownDays(continued=None if plan.new_topic else state.continued, base=state.reading)
         return known_days(state.marks, state.marked, plan.days.keys())
 
     def _were_told(self) -> bool:

@@ -77,7 +77,7 @@ class ExportResult:
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
         outside: Why rows that were seen lie in no day of the feed -> how many.
         fell_back: Why a `continue` feed was read by pull query this time; empty where it was not.
-        received: Rows that the server sent, of all readings that it took.
+        received: Rows that the server sent in the reading that landed.
         requests: Requests that were sent by the client, from its beginning to its end.
         compared: Files of the lake that were opened to compare rows with.
         query_id: As the server named it.

@@ -335,11 +335,11 @@ class _Fold:
         held: Continued | None = self._now("continued")
         if manifest.continued is not None:
             self._whole["continued"] = manifest.continued
-        elif held is not None and manifest.read is not None:
-            why = manifest.read.fell_back or "its days were read in another way"
+        elif held is not None and manifest.operation not in ("compact", "retention"):
+            lost = manifest.operation in ("forget", "rebuilt")
+            why = "rows were lost" if lost else "its days were read in another way"
+            why = (manifest.read.fell_back if manifest.read is not None else "") or why
             self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: {why}")
-        elif held is not None and manifest.operation in ("forget", "rebuilt"):
-            self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: rows were lost")
 
     def _remove(self, paths: set[str]) -> list[str]:
         """Drop files; gives the partitions that lost some."""

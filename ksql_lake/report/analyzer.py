@@ -148,7 +148,12 @@ def _feed_report(
         versions=_versions(state, metadata),
         exports=tuple(exports[-EXPORTS:]),
         history_from=history.first_at if history is not None else None,
-        remarks=(*_remarks(metadata), *_outside(state), *_fell_back(state), *([questioned] if questioned else [])),
+        remarks=(
+            *_remarks(metadata),
+            *_outside(state),
+            *_fell_back(state),
+            *([questioned] if questioned else []),
+        ),
     )
 
 

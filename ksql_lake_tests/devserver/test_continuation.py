@@ -333,6 +333,36 @@ def test_rows_inserted_into_the_sink_have_no_place(client: Client) -> None:
     assert [row[1:] for row in found.rows] == [["stranger", 1, None, None]]
 
 
+def test_a_second_query_that_writes_the_sink_ends_its_tokens(client: Client) -> None:
+    """INSERT INTO ... SELECT: rows of both queries, two writers in the description, an ordinary push query."""
+    client.ksql("CREATE STREAM S2 (K STRING KEY, ID BIGINT) WITH (KAFKA_TOPIC='s2', PARTITIONS=1);")
+    client.append("S2", {"K": "other", "ID": 1})
+    wrong = client.refused("INSERT INTO D SELECT K, ID FROM S2;")["message"]
+    (made,) = client.ksql("INSERT INTO D SELECT K, ID, ROWPARTITION AS P, ROWOFFSET AS O FROM S2;")
+    try:
+        client.append("S2", {"K": "other", "ID": 2})
+        writers = client.ksql("DESCRIBE D EXTENDED;")[0]["sourceDescription"]["writeQueries"]
+        kinds = [kind_of(client, [0, 0])]
+        rows = client.rows("SELECT ID, P, O FROM D WHERE K = 'other';")
+        client.ksql(f"TERMINATE {made['commandStatus']['queryId']};")
+        kinds.append(kind_of(client, [0, 0]))
+    finally:
+        client.ksql("DROP STREAM S2;")
+
+    assert wrong.startswith("Incompatible schema between results and sink.")
+    assert sorted(query["id"].partition("_")[0] for query in writers) == ["CSAS", "INSERTQUERY"]
+    assert sorted(rows) == [[1, 0, 0], [2, 0, 1]]
+    assert kinds == ["transient", "SCALABLE"]
+
+
+def test_a_star_beside_a_column_is_refused(client: Client) -> None:
+    """ROWTIME and all columns cannot be asked for together; all columns alone can."""
+    answer = client.query("SELECT ROWTIME, * FROM D EMIT CHANGES;", properties=PROPERTIES)
+
+    assert (answer.status_code, answer.json()["@type"]) == (400, "statement_error")
+    assert kind_of(client, [0, 0], sql="SELECT * FROM D EMIT CHANGES;") == "SCALABLE"
+
+
 def test_the_wrong_number_of_partitions_gives_rows_and_then_an_error(client: Client) -> None:
     """No token comes before it."""
     for offsets, told in (([0, 0, 0], "other:2,  offsets:3"), ([0], "other:2,  offsets:1")):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import ProtocolError
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.events import RowBlock, Token
+from ksql_lake.ksqldb.events import Event, RowBlock, Token
 from ksql_lake.ksqldb.tokens import Span, decode_token, encode_token
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.fakes.recorded import recording
-from ksql_lake_tests.fakes.scripted_server import ScriptedServer
+from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
 from ksql_lake_tests.ksqldb.conftest import info
 
 FROM_START = recording("tokens: from the start of both partitions, 20 rows")
@@ -63,17 +63,17 @@ def test_a_token_that_says_less_is_refused(body: object, why: str) -> None:
 def test_a_query_from_offsets_carries_the_measured_properties_and_no_others() -> None:
     """JSON booleans, no older writer, no session: with these the recorded server heeded the token."""
     with ScriptedServer() as server:
-        server.script("/info", info("8.0.7"))
+        server.script("/info", answer(info("8.0.7")))
         server.script("/query", FROM_START.script())
         with (
             KsqlClient(load_settings(ksqldb_url=server.url)) as client,
             client.listen_from(FROM_START.sql, [0, 0]) as listening,
         ):
-            pieces = []
-            while not pieces or not isinstance(pieces[-1], Token):
-                piece = listening.next(5)
-                assert piece is not None
-                pieces.append(piece)
+            pieces: list[Event] = []
+            while not any(isinstance(piece, Token) for piece in pieces):
+                heard = listening.next(5)
+                assert heard is not None
+                pieces.append(heard)
             header = listening.header
         sent = server.asked("/query")[0].json
 
@@ -83,4 +83,5 @@ def test_a_query_from_offsets_carries_the_measured_properties_and_no_others() ->
     }
     assert (header.query_id or "").startswith("SCALABLE_PUSH_QUERY_")
     assert sum(piece.count for piece in pieces if isinstance(piece, RowBlock)) == 20
-    assert decode_token(pieces[-1].value) == Span((0, 0), (11, 9))
+    (token,) = [piece for piece in pieces if isinstance(piece, Token)]
+    assert decode_token(token.value) == Span((0, 0), (11, 9))

@@ -145,7 +145,8 @@ class TokenLoop:
             world.strangers = 0
             self._landed(world, self._run(world))  # what is in it goes with it
         early = name in ("switch", "doubled", "gap", "trim", "remade stream", "remade source", "tampered")
-        if early and self._random.random() < 0.5:
+        # Rows that go with their source before anybody could read them are nobody's loss.
+        if early and name != "remade source" and self._random.random() < 0.5:
             world.produce(1200)
             self._hits[name](world)
         else:
@@ -217,6 +218,8 @@ class TokenLoop:
 
     def _find(self, text: str) -> None:
         self.figures.findings.append(f"round {self.figures.rounds}: {text}")
+        if self._loud:
+            print("FOUND", self.figures.findings[-1], flush=True)  # noqa: T201
 
     def _switch(self, world: World) -> None:
         chosen = dict(self._random.choice(SWITCHES))

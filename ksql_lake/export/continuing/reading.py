@@ -116,7 +116,7 @@ class ContinuedReading:
         self._idle = 0
         self._still = 0.0
         self._listening: Listening | None = None
-        self._decoder = self._begun()
+        self._decoder = self._first()
         self.schema = _lake_schema(self._decoder.columns, self._question)
         self._arrow = arrow_schema(self.schema)
 
@@ -209,6 +209,16 @@ class ContinuedReading:
             self.close()
             raise FallBackError(why)
         return answer_decoder(self._question, listening.header.schema_text)
+
+    def _first(self) -> AnswerDecoder:
+        """Begin the first query; a server that cannot take it for the moment is asked again."""
+        restarts = 0
+        while True:
+            try:
+                return self._begun()
+            except (QueryFailedError, ServerBusyError) as error:
+                restarts += 1
+                self._restart(error, restarts, 0)
 
     def _restart(self, error: Exception, restarts: int, silences: int) -> None:
         """Say why a query is begun again, or that it is not."""
@@ -316,8 +326,10 @@ class ContinuedReading:
                     batch.span, hashes[first : first + batch.rows]
                 )
                 first += batch.rows
-        fresh = standing.take(places) & ~again
-        standing.unplaced += int(np.count_nonzero(fresh & (places[0] < 0)))
+        # A row with a place is known by that; the others only by being the record before a mark.
+        nowhere = places[0] < 0
+        fresh = standing.take(places) & ~(again & nowhere)
+        standing.unplaced += int(np.count_nonzero(fresh & nowhere))
         return self._landing(decoded, fresh)
 
     def _landing(self, decoded: pa.RecordBatch, fresh: Flags) -> pa.RecordBatch:

@@ -70,6 +70,19 @@ def test_a_stream_without_a_query_of_its_own_cannot_be_read_on(
     assert held(tmp_path, feed) == {1: 1}
 
 
+def test_a_stream_with_two_writers_cannot_be_read_on(server: Server, scene: Scene) -> None:
+    """Rows of a second query would have offsets of another source."""
+    server.ksql(
+        f"INSERT INTO {scene.derived} SELECT STRUCT(P := ROWPARTITION, O := ROWOFFSET) AS K, ID, NOTE, "
+        f"ROWPARTITION AS P, ROWOFFSET AS O FROM {scene.source} "
+        "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET);"
+    )
+
+    assert unmet(server.url, scene.feed())["one query"] == (
+        f"2 queries write {scene.derived}; it has to be exactly one, which runs"
+    )
+
+
 def test_a_server_without_the_setting_says_so_by_its_query(tmp_path: Path) -> None:
     """Such a server begins an ordinary query; validate explains the setting, and exports fall back."""
     with DevServer.start() as running:

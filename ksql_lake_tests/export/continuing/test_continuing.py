@@ -9,15 +9,20 @@ import msgspec
 import pytest
 
 from ksql_lake.devserver.door import change_log
-from ksql_lake.errors import MeaningChangeError, TopicRecreatedError
+from ksql_lake.errors import DecodeError, MeaningChangeError, TopicRecreatedError
 from ksql_lake.export import Days, ExportResult, plan_export
+from ksql_lake.export.certify import certify
+from ksql_lake.export.facts import summary
 from ksql_lake.feeds.model import FEED_ADAPTER, StreamFeed
+from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.tokens import SCALABLE
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.continued import Continued
 from ksql_lake.lake.manifest import decode_manifest
+from ksql_lake.settings import load_settings
 from ksql_lake_tests.export.continuing.scene import Scene
-from ksql_lake_tests.export.push.server import FIRST, Server, held, row
+from ksql_lake_tests.export.push.server import DAY, FIRST, Server, held, row
+from ksql_lake_tests.report.lakes import report_on
 
 TOMORROW = datetime.now(UTC).date() + timedelta(days=1)
 
@@ -183,6 +188,7 @@ def test_a_fall_back_is_named_and_the_feed_comes_back_by_the_door(
     fallen = server.export(tmp_path, feed, days=Days(date(2025, 1, 6), date(2025, 1, 6)))
     server.faults()
     plan = plan_export(feed, Lake(tmp_path))
+    remarks = report_on(tmp_path, feed).remarks
     server.append(scene.source, *(row(number) for number in range(40, 50)))
     door, token = (server.export(tmp_path, feed, days=None) for _ in range(2))
 
@@ -191,6 +197,12 @@ def test_a_fall_back_is_named_and_the_feed_comes_back_by_the_door(
     assert fallen.evidence is not None
     assert fallen.evidence.level == "checked"
     assert why in fallen.evidence.text
+    assert f"read by pull query this time, not on from its marks: {fallen.fell_back}" in summary(fallen)
+    assert fallen.as_dict()["fell_back"] == fallen.fell_back
+    assert any(
+        f"the last export read it by pull query, not on from its marks: {fallen.fell_back}" in remark
+        for remark in remarks
+    )
     assert f"the stream is read from its first row on, because of commit {fallen.commit}: " in plan.reason
     assert why in plan.reason
     assert (by_token(door), door.received, door.new) == (False, 50, 10)
@@ -452,3 +464,34 @@ def test_another_filled_feed_is_refused_with_the_way_out(server: Server, scene: 
     with pytest.raises(MeaningChangeError, match="`identity` was row") as refused:
         server.export(tmp_path, scene.feed(), days=None)
     assert "begin anew under another name" in refused.value.hint
+
+
+def test_a_continued_day_is_certified_against_its_source(server: Server, scene: Scene, tmp_path: Path) -> None:
+    """A second look at a closed day reads it by pull query and finds what the tokens brought."""
+    feed = scene.feed()
+    server.export(tmp_path, feed, days=None)
+    server.append(scene.source, *(row(number) for number in range(20, 40)))
+    server.export(tmp_path, feed, days=None)
+    with KsqlClient(load_settings(ksqldb_url=server.url)) as client:
+        found = certify(feed, date(2025, 1, 6), client, Lake(tmp_path))
+
+    assert found.sound
+    assert (found.source_rows, found.lake_rows) == (40, 40)
+    assert [(part.rows, part.gaps, part.duplicates) for part in found.offsets] == [(20, 0, 0), (20, 0, 0)]
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_day_from_landing(server: Server, tmp_path: Path) -> None:
+    """The days are then read by pull query, apart, and the error names the day and the row."""
+    server.ksql(
+        "CREATE STREAM BADLY (ID BIGINT, T TIME) WITH (KAFKA_TOPIC='badly', VALUE_FORMAT='JSON', "
+        "PARTITIONS=1); CREATE STREAM BADLY_D AS SELECT ID, T, ROWPARTITION AS P, ROWOFFSET AS O FROM BADLY;"
+    )
+    feed = Scene("BADLY").feed(columns=["ID", "T"])
+    server.append("BADLY", {"ID": 0, "T": "00:00", "ROWTIME": FIRST})
+    server.export(tmp_path, feed)
+    server.append("BADLY", {"ID": 1, "T": "00:00", "ROWTIME": FIRST + 1})
+    server.append("BADLY", {"ID": 2, "T": "24:00:00", "ROWTIME": FIRST + DAY})
+    with pytest.raises(DecodeError):
+        server.export(tmp_path, feed)
+
+    assert held(tmp_path, feed) == {0: 1, 1: 1}

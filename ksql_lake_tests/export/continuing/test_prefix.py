@@ -17,7 +17,7 @@ def take(source: SourceRows, *offsets: int, partition: int = 0, age: int = 0) ->
     """Let rows come whose time is ten times their offset, and more if they are of another topic."""
     numbers = np.array(offsets, np.int64)
     fresh: Flags = source.take(np.full(len(offsets), partition, np.int64), numbers, numbers * 10 + age)
-    return fresh.tolist()
+    return [bool(one) for one in fresh]
 
 
 def known(mark: SourceMark) -> set[int]:
