@@ -56,8 +56,9 @@ dev: $(READY) ## the Dagster UI and daemon on your own feeds and server
 fleet: $(READY) ## a fleet on this machine: PostgreSQL, Redis, two workers, daemon, web server
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/celery/try.sh
 
-bench: $(READY) ## whole exports against a naive script and the parts
+bench: $(READY) ## whole exports against a naive script and the parts, and what only new rows cost
 	$(BIN)/python benchmarks/export.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/continuing.py
 
 bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
 	$(BIN)/python benchmarks/export.py --guard

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -219,9 +219,24 @@ class _Side:
 
 
 def certify(
-    feed: Feed, day: date, client: KsqlClient, lake: Lake, *, now: datetime | None = None
+    feed: Feed,
+    day: date,
+    client: KsqlClient,
+    lake: Lake,
+    *,
+    by: Literal["pull", "push"] | None = None,
+    now: datetime | None = None,
 ) -> Certification:
     """Compare a closed day of a stream with its source.
+
+    Args:
+        feed: The feed.
+        day: The day.
+        client: The server.
+        lake: Where it landed.
+        by: How the source is read; None as the feed says. A push query brings each row with its offset, so that
+            a row which comes twice shows.
+        now: The present; for tests.
 
     Raises:
         ConfigError: The feed is a table, or the day has not ended.
@@ -234,7 +249,8 @@ def certify(
     _refuse_open(feed, day, began.ours)
     start, end = day_start(day, feed.zone), day_end(day, feed.zone)
     feed_lake = lake.feed(feed)
-    extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client).pulled()
+    read = feed if by is None else feed.model_copy(update={"extraction": by})
+    extraction = Extraction(ExportPlan(read, days=Days(day, day), reason="certify"), client).pulled()
     try:
         question = extraction.question
         columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))

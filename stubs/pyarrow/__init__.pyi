@@ -84,6 +84,8 @@ from pyarrow.lib import (
 )
 from pyarrow.lib import (
     concat_arrays as concat_arrays,
+)
+from pyarrow.lib import (
     concat_batches as concat_batches,
 )
 from pyarrow.lib import (
