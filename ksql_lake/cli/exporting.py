@@ -158,6 +158,8 @@ def _tell_failures(outcomes: Sequence[Outcome], *, debug: bool) -> None:
             complain(f"feed {name}: {unexpected_text(error)}")
         elif outcome.result and outcome.result.commit is None:
             note(f"{name}: nothing to read: {outcome.result.plan.reason}")
+        elif outcome.result and outcome.result.fell_back:
+            note(f"{name}: read by pull query, not on from its marks: {outcome.result.fell_back}")
         elif outcome.result and outcome.result.dropped:
             rows = count_text(outcome.result.dropped, "row")
             note(f"{name}: {rows} dropped: a later row of the same reading has their key")

@@ -63,6 +63,18 @@ from ksql_lake.errors import KsqlLakeError
     multiple=True,
     help="How long a phase lasts: starting, locating, restoring, stopping; e.g. restoring=2.5; repeatable.",
 )
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    help="A setting of the server, e.g. ksql.query.push.v2.registry.installed=true; repeatable.",
+)
+@click.option(
+    "--token-seconds",
+    default=5.0,
+    type=click.FloatRange(0.01),
+    help="After so long without a row a query with continuation tokens sends one.",
+)
 @click.option("--node", type=int, hidden=True)
 @click.option("--broker", hidden=True)
 def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **options: object) -> None:

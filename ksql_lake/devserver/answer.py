@@ -7,8 +7,8 @@ stop, or when the client leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from ksql_lake.devserver.body import Body
 from ksql_lake.devserver.cluster.rows import table_rows
+from ksql_lake.devserver.continuation import Continuation, queue_full
+from ksql_lake.devserver.endings import KEEPALIVE_SECONDS, strike
 from ksql_lake.devserver.faults import STOPPING, Fault
 from ksql_lake.devserver.framing import Framing, Parts
 from ksql_lake.devserver.node import Node, Route
@@ -25,7 +27,6 @@ from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
 from ksql_lake.devserver.running import RowBatch, RunningQueries, RunningQuery, rows_sql
 from ksql_lake.devserver.transactions import committed, endless, reads_committed, stable
 
-KEEPALIVE_SECONDS = 1.0
 SLOW_STEP_SECONDS = 0.05
 
 
@@ -45,6 +46,7 @@ class QueryAnswer:
         refusal: Why the query fails before its first row; None if it does not.
         empty: The answer ends as if there were no rows.
         forward_loss: Rows of each other node that get lost on their way.
+        continuation: What reads the source's own log instead; None for all but scalable push queries.
     """
 
     query: RunningQuery
@@ -60,6 +62,7 @@ class QueryAnswer:
     refusal: str | None = None
     empty: bool = False
     forward_loss: int = 0
+    continuation: Continuation | None = None
 
     def __post_init__(self) -> None:
         self._left = self.query.plan.limit
@@ -139,6 +142,8 @@ class QueryAnswer:
             return self.framing.final("Limit Reached", limit=True)
         if self.query.stop.is_set() and self.framing.keepalive:
             return self.framing.end  # the legacy writer says nothing when a push query stops
+        if self.continuation is not None:
+            return self.framing.end  # nothing completes a scalable push query
         if kind == "push" or (kind == "pull_stream" and self.final_message):
             return self.framing.final("Query Completed")
         return self.framing.end
@@ -148,8 +153,7 @@ class QueryAnswer:
             raise RefusedError(self.refusal, code=SERVER_ERROR, statement=None)
         if self.empty:
             return
-        source = self._pushed(body) if self.query.plan.kind == "push" else self._alive(body, self._pulled())
-        async with aclosing(source) as batches:
+        async with aclosing(self._source(body)) as batches:
             async for batch in batches:
                 count = batch.count if self._left is None else min(batch.count, self._left)
                 await self._send(body, batch, count)
@@ -157,6 +161,9 @@ class QueryAnswer:
                 if self.query.forgotten:  # the task starts again at its last commit: before this batch
                     self.query.forgotten = False
                     await self._send_rows(body, batch, 0, count)
+                if batch.token:
+                    async with self._patience(body):
+                        await body.text(*self.framing.token(batch.token))
                 if self._left is not None:
                     self._left -= count
                 if self._left == 0:
@@ -164,6 +171,11 @@ class QueryAnswer:
         if self._duplicate is not None and self._tail is not None:
             last, count = self._tail
             await self._send_rows(body, last, max(0, count - self._duplicate.rows), count)
+
+    def _source(self, body: Body) -> AsyncGenerator[RowBatch, None]:
+        if self.continuation is not None:
+            return self._alive(body, self.continuation.batches(framed=self._framed))
+        return self._pushed(body) if self.query.plan.kind == "push" else self._alive(body, self._pulled())
 
     async def _alive(
         self, body: Body, batches: AsyncGenerator[RowBatch, None]
@@ -330,14 +342,22 @@ class QueryAnswer:
         await self._send_rows(body, batch, max(0, last - replay.rows), count)
 
     async def _send_rows(self, body: Body, batch: RowBatch, first: int, last: int) -> None:
+        async with self._patience(body):
+            await body.rows(batch, first, last)
+        self.query.rows += last - first
+
+    @asynccontextmanager
+    async def _patience(self, body: Body) -> AsyncIterator[None]:
+        """Cut a client off that takes nothing for too long; a scalable push query says why."""
         try:
             async with asyncio.timeout(self._impatience):
-                await body.rows(batch, first, last)
+                yield
         except TimeoutError:
+            if self.continuation is not None:
+                raise queue_full() from None
             self.query.state = "slow_reader"
             await body.cut(self.query.gone)
             raise _FaultStruckError from None
-        self.query.rows += last - first
 
     async def _send_slowly(self, body: Body, batch: RowBatch, count: int, speed: float) -> None:
         step = max(1, int(speed * SLOW_STEP_SECONDS))
@@ -352,39 +372,10 @@ class QueryAnswer:
     async def _strike(self, body: Body, fault: Fault, half_row: bytes) -> None:
         """End the answer as the fault says; `half_row` is the beginning of the row that would come next."""
         self.query.state = fault.kind
-        match fault.kind:
-            case "cut_row":
-                if half_row:
-                    await body.piece(half_row)
-                await body.cut(self.query.gone)
-            case "cut_chunk":
-                await body.cut(self.query.gone)
-            case "reset":
-                await body.cut(self.query.gone, reset=True)
-            case "hang":
-                await body.flush()
-                await self.query.pause(None)
-                await body.cut(self.query.gone)
-            case "stall":
-                await body.flush()
-                while not self.query.over:
-                    await self.query.pause(KEEPALIVE_SECONDS)
-                    await body.text(self.framing.keepalive)
-                await body.cut(self.query.gone)
-            case "failure":
-                await self._fail(body, RefusedError(fault.message, code=fault.code, statement=None))
-                self.query.state = "failure"
-                await body.end()
-            case "error":
-                refusal = RefusedError(fault.message, code=fault.code, statement=None)
-                await body.finish(*self.framing.error(refusal.body()))
-                await body.end()
-            case "no_final":
-                await body.complete(*self.framing.end)
-                await body.end()
-            case "no_bracket":
-                await body.end()
-            case _:  # short, stranger_close
-                await body.complete(*self._end())
-                await body.end()
+        if fault.kind == "failure":
+            await self._fail(body, RefusedError(fault.message, code=fault.code, statement=None))
+            self.query.state = "failure"
+            await body.end()
+        else:
+            await strike(fault, half_row, body, self.query, self.framing, self._end())
         raise _FaultStruckError

@@ -68,6 +68,7 @@ def build_app(
             Route("/devserver", switches.about),
             Route("/devserver/queries", switches.queries),
             Route("/devserver/sources/{name}/rows", switches.append_rows, methods=["POST"]),
+            Route("/devserver/sources/{name}/log", switches.change_log, methods=["POST"]),
             Route(
                 "/devserver/sources/{name}/transactions/{transaction}/{end}",
                 switches.end_transaction,

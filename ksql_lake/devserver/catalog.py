@@ -21,8 +21,8 @@ from ksql_lake.devserver.faults import Reach
 from ksql_lake.devserver.partitioner import install
 from ksql_lake.devserver.persistent import PersistentQuery, advance
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
-from ksql_lake.devserver.statement_text import create_text
-from ksql_lake.devserver.statements import Alter, Create, Drop, Select, Terminate
+from ksql_lake.devserver.statement_text import create_text, select_text
+from ksql_lake.devserver.statements import Alter, Create, Drop, InsertSelect, Select, Terminate
 from ksql_lake.devserver.wire import MACROS
 
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -232,6 +232,39 @@ class Catalog:
         self.sources[sink.name] = sink
         self.queries[query.id] = query
         return query
+
+    def insert(self, statement: InsertSelect) -> PersistentQuery:
+        """Let one more query write a stream.
+
+        Raises:
+            RefusedError: A source does not exist, or the SELECT gives other columns than the stream has.
+        """
+        with self.lock:
+            sink, source = self.find(statement.name), self.find(statement.select.source)
+            derivation = derive(sink.kind, statement.select, source, self.database)
+            given, wanted = (
+                [(item.name, item.type, item.role) for item in columns]
+                for columns in (derivation.columns, sink.columns)
+            )
+            if given != wanted or not derivation.incremental:
+                raise RefusedError(
+                    f"Incompatible schema between results and sink.\nThe SELECT does not give the columns of "
+                    f"{sink.name}.",
+                    statement=statement.text,
+                )
+            self.commands += 1
+            text = select_text(statement.select, list(derivation.outputs))
+            query = PersistentQuery(
+                f"INSERTQUERY_{self.commands}",
+                f"INSERT INTO {sink.name} {text}",
+                source.name,
+                sink.name,
+                derivation,
+            )
+            advance(query, source, sink, self.reach(query, source), self.database)
+            self.queries[query.id] = query
+            self.follow(sink)
+            return query
 
     def alter(self, statement: Alter) -> None:
         """Add columns to a source; existing rows hold NULL there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from ksql_lake.devserver.statements import (
     Drop,
     Explain,
     Insert,
+    InsertSelect,
     Listing,
     Print,
     Select,
@@ -34,11 +36,16 @@ from ksql_lake.devserver.version import ServerVersion
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Runs statements against one catalog."""
+    """Runs statements against one catalog.
+
+    Attributes:
+        settings: What the server runs with.
+    """
 
     catalog: Catalog
     running: RunningQueries
     version: ServerVersion
+    settings: Mapping[str, str]
 
     def execute(self, statement: Statement, host: str) -> Entity | None:
         """Run one statement; None when it has no entity (INSERT).
@@ -89,6 +96,10 @@ class Commands:
                 return self._assert(statement)
             case Explain():
                 return self._explain(statement, host)
+            case InsertSelect():
+                made = self.catalog.insert(statement)
+                text = f"Created query with ID {made.id}"
+                return self._status(made.statement, f"stream/`{made.id}`/create", text, query_id=made.id)
             case Insert():
                 intake.insert(statement, self.catalog)
                 return None
@@ -110,8 +121,8 @@ class Commands:
                 ]
                 return "kafka_topics", {"topics": topics}
             case _:
-                told = {"properties": server_properties(), "overwrittenProperties": [], "defaultProperties": []}
-                return "properties", told
+                told = server_properties(self.settings)
+                return "properties", {"properties": told, "overwrittenProperties": [], "defaultProperties": []}
 
     def _sources(self, statement: Listing) -> tuple[str, Entity]:
         chosen = [item for item in self.catalog.sources.values() if f"{item.kind}S" == statement.what]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 from sqlglot import exp
@@ -21,6 +21,7 @@ from ksql_lake.devserver.partitioner import partition_hash
 from ksql_lake.devserver.plan import Projection, project
 from ksql_lake.devserver.refusals import RefusedError, not_implemented
 from ksql_lake.devserver.statements import Select
+from ksql_lake.schema import Struct
 
 _UNIT_MS = {
     "MILLISECOND": 1, "SECOND": 1000, "MINUTE": 60_000, "HOUR": 3_600_000, "DAY": 86_400_000,
@@ -114,10 +115,10 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
     if select.group_by:
         return _aggregate(select, outputs, scope, where)
     keys = {item.name for item in source.keys}
-    partition = "ROWPARTITION"
     if select.partition_by:
         wanted_keys = _expressions(select.partition_by, scope)
-        keys, partition = {item.name for item in outputs if item.expression in wanted_keys}, "NULL::INTEGER"
+        outputs = [*_starred_keys(select, outputs, scope, cursor), *outputs]
+        keys = {item.name for item in outputs if item.expression in wanted_keys}
         pairs = [(item, item.name in keys) for item in outputs]
     else:
         pairs = [(item, item.copies in keys) for item in outputs]
@@ -125,8 +126,9 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
     columns = _columns(pairs)
     values = _values(columns, outputs)
     bounds = "WINDOWSTART, WINDOWEND, " if source.window_type else ""
-    query = (
-        f"SELECT ROWTIME, {partition} AS ROWPARTITION, {tombstone}{bounds}{values} FROM {{rows}} WHERE {where}"
+    query = (  # the key chooses the partition in the sink's own topic, wherever the source has the record
+        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, {tombstone}{bounds}{values} "
+        f"FROM {{rows}} WHERE {where}"
     )
     return Derivation(columns, source.window_type, query, kind == "STREAM", _named(outputs))
 
@@ -154,6 +156,18 @@ def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: s
         parts = [(item.name, item.type, item.expression) for item, is_key in pairs if is_key]
         regroup = partition_hash(parts, scope.source.key_format)
     return Derivation(columns, window_type, query, False, _named(outputs), where, regroup)
+
+
+def _starred_keys(
+    select: Select, outputs: list[Projection], scope: Scope, cursor: duckdb.DuckDBPyConnection
+) -> list[Projection]:
+    """The key that a `*` stands for too, where PARTITION BY makes a STRUCT that the SELECT does not name."""
+    if not any(item.starred for item in outputs):
+        return []
+    made = project(parse_expressions(select.partition_by), scope, cursor)
+    there = {item.expression for item in outputs}
+    missing = (item for item in made if isinstance(item.type, Struct) and item.expression not in there)
+    return [replace(item, starred=True) for item in missing]
 
 
 def _named(outputs: list[Projection]) -> tuple[str, ...]:

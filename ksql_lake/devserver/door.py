@@ -19,15 +19,19 @@ _PATIENCE = 60.0
 _READ_BYTES = 1 << 16
 
 
-class _Reply:
+class Reply:
+    """What the HTTP parser finds of an answer: its body, and whether it is whole."""
+
     def __init__(self) -> None:
         self.body = bytearray()
         self.complete = False
 
     def on_body(self, body: bytes) -> None:
+        """Take the next bytes of the body."""
         self.body += body
 
     def on_message_complete(self) -> None:
+        """Take note that the body has ended as it should."""
         self.complete = True
 
 
@@ -58,6 +62,15 @@ def end_transaction(url: str, source: str, transaction: str, *, commit: bool) ->
     call(url, "POST", f"/devserver/sources/{quote(source)}/transactions/{quote(transaction)}/{end}", "")
 
 
+def change_log(url: str, source: str, change: Mapping[str, Any]) -> None:
+    """Change a source's log: `trim`, `gap` and `repeat` by partition, `partitions` their number.
+
+    Raises:
+        ConfigError: It cannot be changed so, or the server does not answer.
+    """
+    call(url, "POST", f"/devserver/sources/{quote(source)}/log", json.dumps(dict(change)))
+
+
 def set_faults(url: str, faults: Iterable[Mapping[str, Any]]) -> None:
     """Replace a server's switches.
 
@@ -81,7 +94,7 @@ def call(url: str, method: str, path: str, body: str) -> Any:
         f"{method} {path} HTTP/1.1\r\nHost: {place.netloc}\r\nConnection: close\r\n"
         f"Content-Length: {len(data)}\r\n\r\n"
     )
-    reply = _Reply()
+    reply = Reply()
     parser = httptools.HttpResponseParser(reply)
     try:
         with socket.create_connection((place.hostname, place.port), timeout=_PATIENCE) as connection:

@@ -18,6 +18,7 @@ from ksql_lake.devserver.answer import QueryAnswer
 from ksql_lake.devserver.catalog import Catalog
 from ksql_lake.devserver.cluster.rows import ForwardedRows, bare
 from ksql_lake.devserver.cluster.statuses import cluster_status, host_states, spread
+from ksql_lake.devserver.continuation import LogReading
 from ksql_lake.devserver.faults import Fault, FaultBoard
 from ksql_lake.devserver.framing import JSON, Writer, framing
 from ksql_lake.devserver.ledger import Ledger
@@ -26,7 +27,13 @@ from ksql_lake.devserver.node import Node, Route
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.parsing import parse_statements
 from ksql_lake.devserver.plan import QueryPlan, not_queryable, plan_query
-from ksql_lake.devserver.properties import SCAN, check_allowed, check_names, check_values, consumer_number
+from ksql_lake.devserver.properties import (
+    SCAN,
+    check_allowed,
+    check_names,
+    check_values,
+    consumer_number,
+)
 from ksql_lake.devserver.refusals import (
     HTTP2_ONLY,
     SERVER_ERROR,
@@ -45,6 +52,7 @@ from ksql_lake.devserver.statements import (
     Create,
     Drop,
     Insert,
+    InsertSelect,
     Listing,
     Print,
     Select,
@@ -78,6 +86,8 @@ class Doors:
 
     def __post_init__(self) -> None:
         self._commands = self.ledger.commands
+        settings, interval = self._commands.settings, self.options.token_seconds
+        self._logs = LogReading(self.running, self.catalog, settings, interval)
 
     async def root(self, _request: Request) -> Response:
         """GET /."""
@@ -160,7 +170,7 @@ class Doors:
 
     def _execute(self, statement: Statement, host: str) -> dict[str, Any] | None:
         """Run a statement: here alone, or, when it changes what all nodes share, in the ledger's order."""
-        shared = isinstance(statement, Create | Alter | Drop | Insert) or (
+        shared = isinstance(statement, Create | Alter | Drop | Insert | InsertSelect) or (
             isinstance(statement, Terminate) and statement.query_id in (*self.catalog.queries, "ALL")
         )
         return self.ledger.statement(statement, host) if shared else self._commands.execute(statement, host)
@@ -218,7 +228,8 @@ class Doors:
         )
         await self.running.in_thread(self.node.catch_up)
         plan = await self.running.in_thread(self._plan, asked, query_stream, writer)
-        faults = self.faults.take_for_query(plan.source.name)
+        offsets = self._logs.asked(plan, asked) if self.version.continuation_tokens else None
+        faults = self.faults.take_for_query(plan.source.name, tokens=offsets is not None)
         kinds = {fault.kind for fault in faults}
         if "topic_deleted" in kinds and plan.kind != "pull_table":
             raise RefusedError("Internal Server Error", status=503, code=SERVER_ERROR, statement=None)
@@ -227,7 +238,8 @@ class Doors:
             route = replace(route, failure=self.node.unscannable())
         if route.hangs:
             return Silence()
-        query = self.running.register(plan, asked.text)
+        offsets = None if "not_scalable" in kinds else offsets
+        query = self.running.register(plan, asked.text, scalable=offsets is not None)
         query.loses_errors = plan.kind == "pull_table" and writer != "legacy" and self.version.loses_errors
         frame = framing(writer, plan.kind, query.id, plan.schema, schema_text=plan.schema_text)
         query.closable, query.properties = frame.closable, asked.properties
@@ -245,6 +257,7 @@ class Doors:
             refusal=self._consumer_refusal(plan, asked, writer) or self._scan_refusal(plan, writer, request),
             forward_loss=self._forward_loss(faults),
             empty=_session_scan(plan) and writer != "legacy" and self.version.loses_errors,
+            continuation=self._logs.begin(query, frame, offsets, faults) if offsets is not None else None,
         )
 
     def _forward_loss(self, faults: tuple[Fault, ...]) -> int:

@@ -44,7 +44,18 @@ QueryFault = Literal[
     "unrestored",
     "topic_deleted",
 ]
+TokenFault = Literal[
+    "not_scalable", "catch_ups_full", "repeated_batch", "overlapping_batch", "short_batch", "skipped_batch"
+]
 LagFault = Literal["lag", "repartition_lag", "dead_task"]
+TOKEN_FAULTS = (
+    "not_scalable",
+    "catch_ups_full",
+    "repeated_batch",
+    "overlapping_batch",
+    "short_batch",
+    "skipped_batch",
+)
 LAG_FAULTS = ("lag", "repartition_lag", "dead_task")
 REQUEST_FAULTS = ("not_ready", "busy", "drop", "prohibit", "session_limit", "wrong_context")
 STOPPING = (
@@ -85,6 +96,13 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `forward_lost` (`rows` rows of each other node get lost on their way), `unrestored` (a table's store
     cannot be read), `topic_deleted` (the source's topic is gone).
 
+    Kinds that concern a query with continuation tokens: `not_scalable` (it is an ordinary push query, and its
+    token is ignored), `catch_ups_full` (as if all places for catch-ups were taken), and after the first batch
+    that ends behind `after_rows` rows (None: that reaches the end of the log): `repeated_batch` (the last
+    `rows` rows come again, with a token whose range is empty), `overlapping_batch` (the next batch begins
+    `rows` records earlier in each partition), `short_batch` (its last `rows` rows do not come),
+    `skipped_batch` (the next batch begins `rows` records later in each partition).
+
     Kinds that hold a persistent query back, `source` naming what it writes, until they are switched off: `lag`
     (it leaves the last `rows` records of each partition unread), `repartition_lag` (the same of its repartition
     topic), `dead_task` (it reads `partition` no further).
@@ -95,7 +113,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         times: For how many queries or requests; None means until switched off.
         message: Text of `error`.
         code: Error code of `error`.
-        rows: How many rows `duplicate` and `replay` repeat, and `lag` and `repartition_lag` leave unread.
+        rows: How many rows `duplicate` and `replay` repeat, `lag` and `repartition_lag` leave unread, and the
+            batches of continuation tokens have too many or too few.
         partition: Which one `dead_task` stops at.
         rows_per_second: Speed of `slow`.
         pause_ms: How long the pause of `session_lost` is, or the patience of `slow_reader`.
@@ -103,7 +122,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         limit_ms: The broker's limit of `session_limit`.
     """
 
-    kind: RequestFault | QueryFault | LagFault
+    kind: RequestFault | QueryFault | TokenFault | LagFault
     after_rows: int | None = None
     source: str | None = None
     times: int | None = None
@@ -159,9 +178,15 @@ class FaultBoard:
             ]
             return [*switched, *self._held]
 
-    def take_for_query(self, source: str) -> tuple[Fault, ...]:
-        """The faults the query that starts now has to suffer."""
-        return self._take(lambda fault: fault.kind not in REQUEST_FAULTS and fault.source in (None, source))
+    def take_for_query(self, source: str, *, tokens: bool = False) -> tuple[Fault, ...]:
+        """The faults the query that starts now has to suffer.
+
+        Args:
+            source: What it reads.
+            tokens: It asks for continuation tokens, and could have them.
+        """
+        others = REQUEST_FAULTS if tokens else (*REQUEST_FAULTS, *TOKEN_FAULTS)
+        return self._take(lambda fault: fault.kind not in others and fault.source in (None, source))
 
     def take_for_request(self, *, query: bool, probe: bool) -> Fault | None:
         """The fault the request that arrives now has to suffer.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ksql_lake.devserver.plan import QueryKind
@@ -49,6 +49,8 @@ class Framing:
         final_end: What stands behind a final message; None where the form has none.
         error_head: What stands before an error and is no part of its chunk.
         keepalive: Text sent in each second without a row.
+        before_mark: Text before a continuation token.
+        after_mark: Text behind it.
         gathered: Bytes that rows are gathered up to before they are sent as a chunk; 0 sends each row as one.
         first_alone: The first row leaves with the head; only the others are gathered.
         splits: Rows with long strings are split over several chunks.
@@ -70,6 +72,8 @@ class Framing:
     gap: str = ""
     final_before: Parts = ()
     keepalive: str = ""
+    before_mark: str = '{"continuationToken":{"continuationToken":"'
+    after_mark: str = '"}},\n'
     gathered: int = 0
     first_alone: bool = False
     splits: bool = False
@@ -81,6 +85,10 @@ class Framing:
         if self.final_end is None:
             return self.end
         return (*(() if limit else self.final_before), compact({"finalMessage": message}), *self.final_end)
+
+    def token(self, token: str) -> Parts:
+        """A continuation token, between two rows."""
+        return (self.before_mark + token + self.after_mark, self.gap)
 
     def error(self, error: Mapping[str, object]) -> Parts:
         """The end after a failure."""
@@ -163,6 +171,7 @@ def _legacy_stream(header: str, kind: QueryKind) -> Framing:
         error_after="}",
         error_end=(",\n",),
         keepalive="\n",
+        after_mark='"}}',
         splits=True,
         transfer_first=False,
         closable=False,
@@ -178,6 +187,9 @@ def _query_stream(writer: Writer, query_id: str, schema: Schema) -> Framing:
             "columnTypes": [column.type.text for column in columns],
         }
     )
+    before = '{"continuationToken":"'
     if writer == "delimited":
-        return Framing(DELIMITED, (head + "\n",), "[", "]\n", None, (), None, "", "\n")
-    return Framing(JSON, ("[" + head,), ",[", "]", None, ("]",), None, ",", "", ("]",))
+        lines = Framing(DELIMITED, (head + "\n",), "[", "]\n", None, (), None, "", "\n")
+        return replace(lines, before_mark=before, after_mark='"}\n')
+    array = Framing(JSON, ("[" + head,), ",[", "]", None, ("]",), None, ",", "", ("]",))
+    return replace(array, before_mark="," + before, after_mark='"}')

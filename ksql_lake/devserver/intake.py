@@ -19,7 +19,7 @@ from ksql_lake.devserver.columns import WINDOW_BOUNDS, Source, SourceColumn, lit
 from ksql_lake.devserver.dialect import parse_expressions
 from ksql_lake.devserver.expressions import translate
 from ksql_lake.devserver.inference import Scope
-from ksql_lake.devserver.refusals import RefusedError, bad_request
+from ksql_lake.devserver.refusals import RefusedError, bad_request, not_implemented
 from ksql_lake.devserver.statements import Insert
 from ksql_lake.devserver.wire import HALF_PAIRS
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
@@ -69,10 +69,9 @@ def insert(statement: Insert, catalog: Catalog) -> None:
         RefusedError: The source does not take it, or a value does not fit.
     """
     source = catalog.find(statement.name)
-    if catalog.writers(source.name):
-        raise RefusedError(
-            f"Cannot insert values into derived {source.kind.lower()} {source.name}.", statement=statement.text
-        )
+    if source.kind == "TABLE" and catalog.writers(source.name):
+        # A real server writes the record into the topic, and the query's state knows nothing of it.
+        raise not_implemented(f"INSERT INTO {source.name}, a table that a query writes,")
     names = statement.columns or tuple(column.name for column in source.columns)
     values = [translate(node, Scope(source)) for node in parse_expressions(statement.values)]
     if len(names) != len(values):

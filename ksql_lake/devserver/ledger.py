@@ -21,6 +21,7 @@ from ksql_lake.devserver.parsing import parse_statements
 from ksql_lake.devserver.refusals import bad_request
 from ksql_lake.devserver.sample import load_sample
 from ksql_lake.devserver.statements import Statement
+from ksql_lake.devserver.topic import LogChange, change_log
 
 Entry = dict[str, Any]
 """One change: `kind`, `at` (the clock's milliseconds) and what the kind needs."""
@@ -81,6 +82,15 @@ class Ledger:
         entry = {"kind": "end", "source": name, "transaction": transaction, "partitions": partitions}
         self._change({**entry, "commit": commit})
 
+    def change_log(self, name: str, change: LogChange) -> None:
+        """Change a source's log.
+
+        Raises:
+            RefusedError: There is no such log, or it cannot be changed so.
+        """
+        told = msgspec.to_builtins(change, str_keys=True)
+        self._change({"kind": "log", "source": name, "change": told})
+
     def hold(self, faults: tuple[Fault, ...]) -> None:
         """Replace the switches that hold persistent queries back."""
         self._change({"kind": "hold", "faults": msgspec.to_builtins(faults)})
@@ -104,6 +114,9 @@ class Ledger:
                     return self._append(name, lines, transaction)
                 case {"kind": "end", "source": name, "transaction": transaction}:
                     return self._end(name, transaction, entry["partitions"], commit=entry["commit"])
+                case {"kind": "log", "source": name, "change": change}:
+                    told = msgspec.convert(change, LogChange, str_keys=True, strict=False)
+                    return change_log(name, told, self.catalog)
                 case {"kind": "sample", "rows": rows, "days": days}:
                     return load_sample(self.catalog, rows=rows, days=days)
                 case {"kind": "folder", "path": path}:

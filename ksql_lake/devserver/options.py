@@ -35,6 +35,8 @@ class Options:
             others take, or a query's consumer. None stands for 3 (nodes) and Kafka's 45 (consumers).
         lag_reporting: Play `ksql.heartbeat.enable` and `ksql.lag.reporting.enable`.
         phases: How long starting, restoring and so on take.
+        settings: `NAME=VALUE` of the server's own settings; see `properties.SETTABLE`.
+        token_seconds: Seconds after which a query with continuation tokens sends one although it has no row.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +62,8 @@ class Options:
     session_seconds: float | None = None
     lag_reporting: bool = False
     phases: PhaseSeconds = field(default_factory=PhaseSeconds)
+    settings: tuple[str, ...] = ()
+    token_seconds: float = 5.0
 
     @property
     def node_session(self) -> float:

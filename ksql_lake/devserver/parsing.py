@@ -14,7 +14,7 @@ from sqlglot import TokenType
 from ksql_lake.devserver.columns import Kind
 from ksql_lake.devserver.definitions import read_columns, read_properties, read_type
 from ksql_lake.devserver.dialect import tokenize
-from ksql_lake.devserver.refusals import not_implemented, syntax_error
+from ksql_lake.devserver.refusals import syntax_error
 from ksql_lake.devserver.statements import (
     Alter,
     AssertTopic,
@@ -24,6 +24,7 @@ from ksql_lake.devserver.statements import (
     Drop,
     Explain,
     Insert,
+    InsertSelect,
     Listed,
     Listing,
     Print,
@@ -187,7 +188,7 @@ def _terminate(cursor: TokenCursor) -> Terminate:
     return Terminate(cursor.text, cursor.exact_name())
 
 
-def _insert(cursor: TokenCursor) -> Insert:
+def _insert(cursor: TokenCursor) -> Insert | InsertSelect:
     cursor.need("INSERT", "INTO")
     name = cursor.name()
     columns: list[str] = []
@@ -197,7 +198,7 @@ def _insert(cursor: TokenCursor) -> Insert:
             columns.append(cursor.name())
         cursor.need(")")
     if cursor.word() == "SELECT":
-        raise not_implemented("INSERT INTO ... SELECT")
+        return InsertSelect(cursor.text, name, _select(cursor))
     cursor.need("VALUES", "(")
     values = cursor.text_until(")")
     cursor.need(")")

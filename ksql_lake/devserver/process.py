@@ -110,6 +110,10 @@ class DevServer:
         """Commit or abort a transaction. See `door.end_transaction`."""
         door.end_transaction(self.url, source, transaction, commit=commit)
 
+    def change_log(self, source: str, **change: Any) -> None:
+        """Change a source's log: `trim={0: 5}`, `gap={0: 1}`, `repeat={0: 3}`, `partitions=4`."""
+        door.change_log(self.url, source, change)
+
     def set_faults(self, *faults: Mapping[str, Any]) -> None:
         """Replace all switches; without arguments all are off."""
         door.set_faults(self.url, faults)
@@ -191,6 +195,10 @@ class DevCluster:
     def end_transaction(self, source: str, transaction: str, *, commit: bool) -> None:
         """Commit or abort a transaction. See `door.end_transaction`."""
         door.end_transaction(self.urls[0], source, transaction, commit=commit)
+
+    def change_log(self, source: str, **change: Any) -> None:
+        """Change a source's log: `trim={0: 5}`, `gap={0: 1}`, `repeat={0: 3}`, `partitions=4`."""
+        door.change_log(self.urls[0], source, change)
 
     def set_faults(self, *faults: Mapping[str, Any], node: int | None = None) -> None:
         """Replace all switches of one node, or of all; nodes that do not run are an error."""

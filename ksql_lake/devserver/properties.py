@@ -6,7 +6,7 @@ It knows names and types, not what a property does: who answers a query reads th
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError, bad_request
@@ -14,6 +14,13 @@ from ksql_lake.devserver.version import ServerVersion
 
 MIGRATE = "ksql.endpoint.migrate.query"
 SCAN = "ksql.query.pull.table.scan.enabled"
+PUSH_V2 = "ksql.query.push.v2.enabled"
+TOKENS = "ksql.query.push.v2.continuation.tokens.enabled"
+INSTALLED = "ksql.query.push.v2.registry.installed"
+LATEST_DELAY = "ksql.query.push.v2.new.latest.delay.ms"
+CATCH_UPS = "ksql.query.push.v2.max.catchup.consumers"
+SETTABLE = (PUSH_V2, TOKENS, INSTALLED, LATEST_DELAY, CATCH_UPS)
+"""Which of its own settings a server of this kind can be started with."""
 _PROHIBITED = ("ksql.service.id",)
 _STREAMS = "ksql.streams."
 SESSION_MS = 45_000
@@ -106,10 +113,11 @@ _DEFAULTS = {
     "ksql.query.pull.max.qps": "2147483647",
     "ksql.query.pull.stream.enabled": "true",
     SCAN: "true",
-    "ksql.query.push.v2.continuation.tokens.enabled": "false",
-    "ksql.query.push.v2.enabled": "false",
-    "ksql.query.push.v2.new.latest.delay.ms": "5000",
-    "ksql.query.push.v2.registry.installed": "false",
+    TOKENS: "false",
+    PUSH_V2: "false",
+    CATCH_UPS: "5",
+    LATEST_DELAY: "5000",
+    INSTALLED: "false",
     "ksql.service.id": "default_",
 }
 
@@ -225,11 +233,32 @@ def consumer_number(properties: Mapping[str, Any], plain: str) -> int | None:
     return None
 
 
-def server_properties() -> list[dict[str, Any]]:
-    """What SHOW PROPERTIES tells: of a real server's hundreds those that matter to a reader."""
+def server_settings(given: Iterable[str]) -> dict[str, str]:
+    """The settings that a server runs with: of a real server's hundreds those that matter to a reader.
+
+    Args:
+        given: `NAME=VALUE` of each that is not left at its default.
+
+    Raises:
+        RefusedError: A name cannot be set here, or its value is of the wrong type.
+    """
+    settings = dict(_DEFAULTS)
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in SETTABLE:
+            raise bad_request(f"--setting knows {', '.join(SETTABLE)}, not {name!r}")
+        reason = _wrong(name, _OF_KSQL[name], value)
+        if reason is not None:
+            raise bad_request(f"--setting {text}: {reason}")
+        settings[name] = value.lower()
+    return settings
+
+
+def server_properties(settings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What SHOW PROPERTIES tells of the settings."""
     return [
         {"name": name, "scope": "KSQL", "value": value, "editable": False, "level": "SERVER"}
-        for name, value in _DEFAULTS.items()
+        for name, value in settings.items()
     ]
 
 

@@ -10,13 +10,14 @@ import asyncio
 import itertools
 import random
 import time
+import uuid
 from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 BATCH_ROWS = 8192
 PAUSE_CHECK_SECONDS = 0.2
+SCALABLE = "SCALABLE_PUSH_QUERY_"
+"""How the id of a push query begins that reads a derived source's own log."""
 HISTORY = 10_000
 """How many queries are remembered for `GET /devserver/queries`."""
 
@@ -42,9 +45,11 @@ class RowBatch:
 
     Args:
         array: The rows' text.
+        token: The continuation token that follows them; "" for none.
     """
 
-    def __init__(self, array: pa.StringArray) -> None:
+    def __init__(self, array: pa.StringArray, token: str = "") -> None:
+        self.token = token
         _, offsets, data = array.buffers()
         self._data = memoryview(data).cast("B") if data is not None else memoryview(b"")
         self._offsets = memoryview(offsets).cast("B").cast("i")
@@ -81,6 +86,7 @@ class RunningQuery:
         broken: What was asked for will not come whole: the connection is cut, not ended.
         loses_errors: A failure, or the server's end, ends the answer as if it were whole.
         forgotten: The group has forgotten its consumer, which begins again at its last commit.
+        catching_up: It is one of its source's catch-ups: it has not reached the end of the log yet.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
     """
@@ -100,6 +106,7 @@ class RunningQuery:
     broken: bool = False
     loses_errors: bool = False
     forgotten: bool = False
+    catching_up: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -181,14 +188,15 @@ class RunningQueries:
             if query.plan.source.name == source:
                 query.arrived.set()
 
-    def register(self, plan: QueryPlan, statement: str) -> RunningQuery:
+    def register(self, plan: QueryPlan, statement: str, *, scalable: bool = False) -> RunningQuery:
         """Give a query its id; table pulls are named after the time, as on the real server."""
         number = next(self._numbers)
-        name = (
-            f"query_{int(time.time() * 1000) + number}"
-            if plan.kind == "pull_table"
-            else f"transient_{plan.source.name}_{random.getrandbits(53) * 1000 + number % 1000}"
-        )
+        if scalable:
+            name = f"{SCALABLE}{uuid.uuid4()}"
+        elif plan.kind == "pull_table":
+            name = f"query_{int(time.time() * 1000) + number}"
+        else:
+            name = f"transient_{plan.source.name}_{random.getrandbits(53) * 1000 + number % 1000}"
         query = RunningQuery(name, plan, statement)
         self._by_id[name] = query
         self._history.append(query)
@@ -207,8 +215,9 @@ class RunningQueries:
         return list(self._by_id.values())
 
     def pushes(self) -> list[RunningQuery]:
-        """Push queries being answered, oldest first."""
-        return [query for query in list(self._by_id.values()) if query.plan.kind == "push"]
+        """Push queries being answered that SHOW QUERIES knows, oldest first; it knows no scalable ones."""
+        pushes = [query for query in self.all() if query.plan.kind == "push"]
+        return [query for query in pushes if not query.id.startswith(SCALABLE)]
 
     def close(self, query_id: str) -> bool:
         """Tell one query to end; False if there is none of this id."""
@@ -254,8 +263,14 @@ class RunningQueries:
 
     async def batches(self, query: RunningQuery, sql: str) -> AsyncGenerator[RowBatch, None]:
         """Run DuckDB and hand its rows out, one batch being made while one is sent."""
+        async with aclosing(self.records(query, sql)) as batches:
+            async for batch in batches:
+                yield RowBatch(cast("pa.StringArray", batch.column(0)))
+
+    async def records(self, query: RunningQuery, sql: str) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Run DuckDB and hand its columns out, one batch being made while one is sent."""
         cursor = self._catalog.cursor()
-        ahead: asyncio.Future[RowBatch | None] | None = None
+        ahead: asyncio.Future[pa.RecordBatch | None] | None = None
         try:
             reader = await self.in_thread(_open, cursor, sql)
             ahead = asyncio.ensure_future(self.in_thread(_next, reader))
@@ -275,12 +290,13 @@ class RunningQueries:
 
 
 def _open(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
-    return cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    reader: pa.RecordBatchReader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    return reader
 
 
-def _next(reader: pa.RecordBatchReader) -> RowBatch | None:
+def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
     try:
-        return RowBatch(reader.read_next_batch().column(0))
+        return reader.read_next_batch()
     except StopIteration:
         return None
 
@@ -318,10 +334,10 @@ def rows_sql(
     if plan.limit is not None and plan.kind != "push":
         where += f" LIMIT {plan.limit}"
     sql = f"SELECT {text} AS r FROM {quoted(plan.source.storage)} WHERE {where}"
-    return f"SELECT {_in_chunks(framing)} AS r FROM ({sql})" if chunked else sql
+    return f"SELECT {in_chunks(framing)} AS r FROM ({sql})" if chunked else sql
 
 
-def _in_chunks(framing: Framing) -> str:
+def in_chunks(framing: Framing) -> str:
     """The expression for a row `r` in HTTP chunks: its own, those of a long row, and that of the gap."""
     whole = _chunk("r")
     if framing.splits:

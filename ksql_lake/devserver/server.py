@@ -33,6 +33,7 @@ from ksql_lake.devserver.loading import load_folder
 from ksql_lake.devserver.node import Node
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.phases import Phases
+from ksql_lake.devserver.properties import server_settings
 from ksql_lake.devserver.running import RunningQueries
 from ksql_lake.devserver.sample import load_sample
 from ksql_lake.devserver.version import parse_version
@@ -189,7 +190,8 @@ def serve(options: Options) -> None:
         )
         running = RunningQueries(catalog)
         node = Node(catalog, Phases(options.phases), url=url, lag_reporting=options.lag_reporting)
-        ledger = Ledger(Commands(catalog, running, version), catalog, FaultBoard(options.faults))
+        commands = Commands(catalog, running, version, server_settings(options.settings))
+        ledger = Ledger(commands, catalog, FaultBoard(options.faults))
         app = build_app(options, catalog, running, node, ledger)
         if options.sample:
             load_sample(catalog, rows=options.sample_rows, days=options.sample_days)

@@ -121,6 +121,15 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertSelect:
+    """INSERT INTO ... SELECT: one more query that writes a stream."""
+
+    text: str
+    name: str
+    select: Select
+
+
+@dataclass(frozen=True, slots=True)
 class AssertTopic:
     """ASSERT TOPIC, with what is expected of it."""
 
@@ -137,5 +146,16 @@ class Print:
 
 
 Statement = (
-    Select | Create | Alter | Drop | Listing | Describe | Explain | Terminate | Insert | AssertTopic | Print
+    Select
+    | Create
+    | Alter
+    | Drop
+    | Listing
+    | Describe
+    | Explain
+    | Terminate
+    | Insert
+    | InsertSelect
+    | AssertTopic
+    | Print
 )

@@ -19,6 +19,7 @@ from ksql_lake.devserver.node import Node
 from ksql_lake.devserver.refusals import bad_request
 from ksql_lake.devserver.replies import entity_response
 from ksql_lake.devserver.running import RunningQueries
+from ksql_lake.devserver.topic import parse_change
 from ksql_lake.devserver.version import ServerVersion
 
 
@@ -41,6 +42,12 @@ class Switches:
             self.ledger.rows, name, body, request.query_params.get("transaction")
         )
         return entity_response({"added": added})
+
+    async def change_log(self, request: Request) -> Response:
+        """POST /devserver/sources/NAME/log: a `topic.LogChange`."""
+        change = parse_change(await request.body())
+        await self.running.in_thread(self.ledger.change_log, request.path_params["name"], change)
+        return entity_response({"changed": request.path_params["name"]})
 
     async def end_transaction(self, request: Request) -> Response:
         """POST .../sources/NAME/transactions/ID/commit or abort; `?partitions=0,2` gives those markers too."""

@@ -92,6 +92,11 @@ class ServerVersion:
         return self.release >= (0, 24)
 
     @property
+    def continuation_tokens(self) -> bool:
+        """Scalable push queries tell where they are, and go on from there."""
+        return self.release >= (0, 24)
+
+    @property
     def offsets(self) -> bool:
         """ROWPARTITION and ROWOFFSET exist."""
         return self.release >= (0, 23)

@@ -13,7 +13,12 @@ BEFORE_EVIDENCE = "before evidence"
 
 
 def pull_evidence(
-    sent: SentProperties, version: ServerVersion | None, *, derived: bool, refused: tuple[str, ...]
+    sent: SentProperties,
+    version: ServerVersion | None,
+    *,
+    derived: bool,
+    refused: tuple[str, ...],
+    fell_back: str = "",
 ) -> Evidence:
     """Judge a pull query of a stream that ended well.
 
@@ -22,8 +27,11 @@ def pull_evidence(
         version: The server's version; None counts as the newest.
         derived: Another query writes the stream.
         refused: What the server refuses.
+        fell_back: Why a stream that is to be read on from its marks was read by pull query.
     """
     doubts = []
+    if fell_back:
+        doubts.append(f"it was a pull query, which proves nothing of the stream's own source: {fell_back}")
     if not sent.legacy:
         doubts.append("its writer ends an answer alike when somebody closes the query in its middle")
     if version is not None and not version.stream_pulls_say_completed:
@@ -78,6 +86,8 @@ def demand(feed: Feed, evidence: Evidence) -> None:
 
 
 def _ways_out(feed: Feed) -> str:
+    if feed.kind == "stream" and feed.positions is not None:
+        return "put right what is named, and export again"
     if feed.extraction == "push":
         return (
             "let a query on the server read the same topic (CREATE STREAM ... AS SELECT), so "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from ksql_lake.errors import KsqlError, ServerUnavailableError, StatementError
+from ksql_lake.export.continuing import AnyContinued, continued
 from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.plan import ExportPlan
-from ksql_lake.export.push import PushReading, listen
+from ksql_lake.export.push import listen
 from ksql_lake.export.push.outside import Beyond
 from ksql_lake.export.question import Question, answer_decoder, write_question
 from ksql_lake.export.statement import TIME_COLUMNS
@@ -148,6 +149,9 @@ class Reading:
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
 
 
+AnyReading = Reading | AnyContinued
+
+
 @dataclass(frozen=True)
 class Extraction:
     """What is to be read, from where; opened as often as needed.
@@ -181,6 +185,10 @@ class Extraction:
         """
         return write_question(self.plan, self.client)
 
+    def pulled(self, reason: str = "") -> Extraction:
+        """Describe the reading of the same days by pull query, where the feed says `continue`."""
+        return replace(self, plan=self.plan.pulled(reason))
+
     @contextmanager
     def open(
         self,
@@ -188,15 +196,16 @@ class Extraction:
         known: KnownDays | None = None,
         sighted: bool = False,
         note: Callable[[str], None] = lambda _line: None,
-    ) -> Iterator[Reading | PushReading]:
+    ) -> Iterator[AnyReading]:
         """Send the query; leaving early closes it on the server.
 
         Args:
-            known: What the lake holds of a stream's days by offset, and need not be read (push queries).
+            known: What the lake holds of a stream by offset, and need not be read (push queries, tokens).
             sighted: The server is known to tell how far a query is (push queries).
             note: Called with a line for people while something is waited for.
 
         Raises:
+            FallBackError: A `continue` feed cannot be read on; see `pulled`.
             KsqlError: The server refused, or could not be reached.
             ProtocolError: The response's columns are not those asked for.
         """
@@ -212,7 +221,11 @@ class Extraction:
     @contextmanager
     def _opened(
         self, question: Question, known: KnownDays, *, sighted: bool, note: Callable[[str], None]
-    ) -> Iterator[Reading | PushReading]:
+    ) -> Iterator[AnyReading]:
+        if self.feed.extraction == "continue":
+            with continued(self.client, question, self.plan, known) as marked:
+                yield marked
+            return
         if question.kind is QueryKind.PUSH:
             with listen(self.client, question, self.plan, known=known, sighted=sighted) as pushed:
                 yield pushed
@@ -265,6 +278,7 @@ class Extraction:
             client.known_version(),
             derived=question.derived,
             refused=client.properties.refused,
+            fell_back=self.plan.fell_back,
         )
 
     def _table_reading(self, answer: TableAnswer, question: Question, read_at: datetime) -> Reading:

@@ -176,6 +176,8 @@ def summary(result: ExportResult) -> str:
     if result.evidence is not None:
         lines.append(f"{result.evidence.level}: {result.evidence.text}")
         lines += [f"refused by the server: {caveat}" for caveat in result.evidence.caveats]
+    if result.fell_back:
+        lines.append(f"read by pull query this time, not on from its marks: {result.fell_back}")
     if result.shrunk:
         lines.append(f"the version has {shrunk_text(result.shrunk)} against the one before, read twice")
     if result.clock in ("client", "disputed"):
@@ -263,4 +265,6 @@ def _facts(result: ExportResult, part: PartitionResult) -> Facts:
         facts["query_id"] = result.query_id
     if result.replaced_texts:
         facts["replaced_texts"] = result.replaced_texts
+    if result.fell_back:
+        facts["fell_back"] = result.fell_back
     return facts

@@ -24,27 +24,27 @@ from ksql_lake.errors import (
     UnsendableError,
 )
 from ksql_lake.export.clock import Beginning, timed
+from ksql_lake.export.continuing import FallBackError
 from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
-from ksql_lake.export.extraction import Extraction, Reading
+from ksql_lake.export.extraction import AnyReading, Extraction, Reading
 from ksql_lake.export.origin import checked_origin
-from ksql_lake.export.plan import Days, plan_export
+from ksql_lake.export.plan import plan_export
 from ksql_lake.export.push import PositionsUntoldError, PushReading
 from ksql_lake.export.push.outside import told_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
-from ksql_lake.export.result import ExportResult, PartitionResult, Progress
+from ksql_lake.export.result import ExportResult, Progress, partition_results
 from ksql_lake.export.shrinkage import SmallSnapshotError, lost_share, shrunk_text
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.days import Days
 from ksql_lake.lake.forms import CURRENT
-from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.meaning import Origin
 from ksql_lake.lake.positions import KnownDays, known_days
 from ksql_lake.telemetry import about, span
 
-AnyReading = Reading | PushReading
 Landed = tuple[Commit, AnyReading]
 ProgressHook = Callable[[Progress], None]
 
@@ -70,6 +70,7 @@ class _Landing:
     apart: bool = False
     """A push query is to bring no other days' rows, among which one cannot be read."""
     origin: Origin | None = None
+    received: int = 0
 
     def once(self) -> tuple[Commit, AnyReading]:
         """Read everything, stage it, commit it."""
@@ -78,11 +79,12 @@ class _Landing:
         sighted = self.sighted and (self.apart or self._were_told())
         began = Beginning()
         with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
-            if isinstance(reading, PushReading):
+            if not isinstance(reading, Reading):
                 reading.on_wait = partial(self._tell, reading)
             facts = self._facts(reading)
             self._tell(reading)
-            window = (plan.days.first, plan.days.last) if plan.days else None
+            days = plan.window or plan.days
+            window = (days.first, days.last) if days else None
             with self.lake.stage(
                 reading.schema, read=facts, days=window, known=known, origin=self.origin
             ) as staging:
@@ -91,16 +93,17 @@ class _Landing:
                         staging.write(batch)
                         self._tell(reading)
                     self._tell(reading)
+                    self.received = reading.rows
                     told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)
-                if isinstance(plan.feed, StreamFeed) and not staging.rows:
+                if isinstance(plan.feed, StreamFeed) and not staging.rows and not plan.window:
                     check_unit(plan.feed, self.extraction.question.event_type, self.extraction.client)
                 lost = self._guard(staging, reading, evidence.level)
                 read = timed(facts, plan.feed, self.extraction.client, began)
                 staging.read = msgspec.structs.replace(read, shrunk=lost, **reading.notes)
                 pinned = plan.version if plan.pinned else None
-                pushed = reading.pushed if isinstance(reading, PushReading) else None
+                pushed = None if isinstance(reading, Reading) else reading.pushed
                 with span("commit"):
                     done = staging.commit(
                         response_bytes=reading.bytes_read, version=pinned, pushed=pushed, evidence=evidence
@@ -115,9 +118,12 @@ class _Landing:
     def _known(self) -> KnownDays:
         """Give what the lake knows by offset of the days to be read."""
         plan = self.extraction.plan
-        if plan.days is None or plan.feed.extraction == "pull" or plan.new_topic:
+        going_on = plan.feed.extraction == "continue"
+        if plan.days is None or plan.feed.extraction == "pull" or (plan.new_topic and not going_on):
             return KnownDays()
         state = self.lake.state()
+        if going_on:
+            return KnownDays(continued=None if plan.new_topic else state.continued, base=state.reading)
         return known_days(state.marks, state.marked, plan.days.keys())
 
     def _were_told(self) -> bool:
@@ -137,6 +143,7 @@ class _Landing:
             last_day=plan.days.last.isoformat() if plan.days else None,
             event_time=plan.feed.event_clock if isinstance(plan.feed, StreamFeed) else "",
             form=CURRENT,
+            fell_back=plan.fell_back,
         )
 
     def _tell(self, reading: AnyReading) -> None:
@@ -235,6 +242,9 @@ def _land_around(
     try:
         return _land(extraction, lake, on_progress, attempts)
     except (DecodeError, UnsendableError) as error:
+        if extraction.feed.extraction == "continue":  # by pull query the other days land
+            pulled = extraction.pulled(f"a row cannot be read: {error.message}")
+            return _land_around(pulled, lake, on_progress, attempts)
         days = extraction.plan.days
         if isinstance(error, UnsendableError):
             error.at(columns=", ".join(extraction.question.doubtful) or None)
@@ -262,7 +272,7 @@ def _land_around(
 
 
 def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: int | None) -> ExportResult:
-    started, clock = datetime.now(UTC), time.monotonic()
+    started, clock, requests = datetime.now(UTC), time.monotonic(), extraction.client.requests
     feed = extraction.feed
     result = ExportResult(feed, extraction.plan, started)
     if extraction.empty:
@@ -279,10 +289,10 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
     return replace(
         result,
         commit=commit.sequence,
-        partitions=_partitions(feed_lake, commit),
+        partitions=partition_results(feed_lake, commit),
         removed=removed,
         statement=reading.statement,
-        caught_up=reading.verdict.text if isinstance(reading, PushReading) and reading.verdict else "",
+        caught_up=read.caught_up if read else "",
         evidence=commit.manifest.read.evidence if commit.manifest.read else None,
         replaced_texts=reading.replaced_texts,
         query_id=reading.query_id,
@@ -297,6 +307,10 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
         clock=read.clock if read else "",
         shrunk=read.shrunk if read else 0.0,
         outside=told_outside(feed, read),
+        fell_back=read.fell_back if read else "",
+        received=landing.received,
+        requests=extraction.client.requests - requests,
+        compared=commit.compared,
     )
 
 
@@ -341,6 +355,9 @@ def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, AnyReading]
                 _log.warning("%s: %s; reading once more", name, small)
                 if landing.settle:
                     client.sleep(client.settings.settle_time)
+            except FallBackError as back:
+                _log.warning("%s: %s; reading by pull query this time", name, back.reason)
+                landing.extraction = landing.extraction.pulled(back.reason)
             except PositionsUntoldError:
                 landing.sighted = False
                 _log.warning(
@@ -373,27 +390,3 @@ def _patiently(client: KsqlClient, once: Callable[[], Landed], name: str) -> Lan
 
 def _retain(feed: Feed, lake: FeedLake) -> tuple[str, ...]:
     return lake.apply_retention().remove if isinstance(feed, TableFeed) else ()
-
-
-def _partitions(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:
-    added: dict[str, list[str]] = {}
-    for entry in commit.manifest.added:
-        added.setdefault(entry.partition, []).append(lake.storage.uri(lake.layout.data(entry.path)))
-    results = []
-    for count in commit.manifest.counts:
-        held = commit.state.partitions.get(count.partition)
-        results.append(
-            PartitionResult(
-                partition=count.partition,
-                read=count.read,
-                new=count.new,
-                already_there=count.already_there,
-                late=count.late,
-                records=held.records if held else 0,
-                bytes=held.bytes if held else 0,
-                files=tuple(added.get(count.partition, ())),
-                path=lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, count.partition))),
-                dropped=count.dropped,
-            )
-        )
-    return tuple(results)

@@ -14,37 +14,7 @@ from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.closing import read_to_end
-from ksql_lake.lake.days import day_of
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """A range of days, both ends included."""
-
-    first: date
-    last: date
-
-    def __post_init__(self) -> None:
-        if self.first > self.last:
-            raise ConfigError(
-                f"the range {self.first} to {self.last} ends before it begins",
-                hint="Give the earlier day first.",
-            )
-
-    def __len__(self) -> int:
-        return (self.last - self.first).days + 1
-
-    def __str__(self) -> str:
-        return self.first.isoformat() if self.first == self.last else f"{self.first} to {self.last}"
-
-    def halves(self) -> tuple[Days, Days]:
-        """The days in two parts, the earlier one first; there must be two of them at least."""
-        middle = self.first + timedelta(days=len(self) // 2 - 1)
-        return Days(self.first, middle), Days(middle + timedelta(days=1), self.last)
-
-    def keys(self) -> list[str]:
-        """The partition keys of the days, in order."""
-        return [(self.first + timedelta(days=offset)).isoformat() for offset in range(len(self))]
+from ksql_lake.lake.days import Days, day_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +30,8 @@ class ExportPlan:
         new_topic: The source's topic was made anew: what the lake knows of its offsets holds no longer.
         timed: The time of each change of a table is read too.
         open_end: The last day is today, and rows of the future are asked for too, to be counted and left out.
+        window: All days of which rows may land, where these are more than those that were asked for.
+        fell_back: Why a feed that is to be read on from its marks is read by pull query; empty where it is not.
     """
 
     feed: Feed
@@ -70,6 +42,15 @@ class ExportPlan:
     new_topic: bool = False
     timed: bool = False
     open_end: bool = False
+    window: Days | None = None
+    fell_back: str = ""
+
+    def pulled(self, reason: str = "") -> ExportPlan:
+        """The plan of reading the same days by pull query, where the feed says `continue`."""
+        if self.feed.extraction != "continue":
+            return self
+        feed = self.feed.model_copy(update={"extraction": "pull"})
+        return replace(self, feed=feed, window=None, fell_back=reason)
 
     @property
     def partitions(self) -> list[str]:
@@ -108,8 +89,13 @@ def plan_export(
         return _plan_table(feed, state, days, version)
     if version is not None:
         raise ConfigError("a stream has days, not versions", hint="Give a date instead.", feed=feed.name)
-    planned = _plan_stream(feed, state, days, now or datetime.now(UTC))
-    return replace(planned, new_topic=new_topic)
+    now = now or datetime.now(UTC)
+    planned = replace(_plan_stream(feed, state, days, now), new_topic=new_topic)
+    if feed.extraction != "continue" or planned.days is None:
+        return planned
+    # New rows are of any day, whatever was asked for.
+    window = Days(feed.start_date, day_of(now, feed.zone))
+    return replace(planned, window=window, reason=f"{planned.reason}; {_way_in(state)}")
 
 
 def _plan_table(feed: TableFeed, state: FeedState, days: Days | None, version: int | None) -> ExportPlan:
@@ -160,6 +146,17 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         f"the last export on {day_of(last_read, feed.zone)}"
     )
     return ExportPlan(feed, days=Days(first, today), reason=reason, open_end=open_end)
+
+
+def _way_in(state: FeedState) -> str:
+    """Say from where a `continue` feed is read."""
+    marks = state.continued
+    if marks is None:
+        return "the stream is read from its first row on, and from then on only what is new"
+    if marks.out:
+        return f"the stream is read from its first row on, because of {marks.out}"
+    read = sum(mark.next for mark in marks.sink)
+    return f"only what came after the first {read:,} records of the stream"
 
 
 def _first_open_day(feed: StreamFeed, state: FeedState, today: date, now: datetime) -> date:

@@ -200,7 +200,7 @@ def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -
     available = [column.name for column in source.columns]
     if source.window_type:
         available = [*_keys(source), *WINDOW_BOUNDS, *_values(source)]
-    if feed.extraction == "push":
+    if feed.extraction != "pull":
         return _push_question(plan, client, source, available)
     found = reach(source, client.server_info().version)
     if found.extraction == "push":

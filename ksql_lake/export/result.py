@@ -11,7 +11,9 @@ import msgspec
 
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed
+from ksql_lake.lake import Commit, FeedLake
 from ksql_lake.lake.closing import Clock
+from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.manifest import Evidence
 from ksql_lake.schema import Schema
 
@@ -74,6 +76,10 @@ class ExportResult:
         evidence: Why the rows were taken for all of them; None when there was nothing to read.
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
         outside: Why rows that were seen lie in no day of the feed -> how many.
+        fell_back: Why a `continue` feed was read by pull query this time; empty where it was not.
+        received: Rows that the server sent in the reading that landed.
+        requests: Requests that were sent by the client, from its beginning to its end.
+        compared: Files of the lake that were opened to compare rows with.
         query_id: As the server named it.
         schema: Columns of the rows in the lake's names; None when nothing was read.
         started_at: When it began by our clock (UTC).
@@ -110,6 +116,10 @@ class ExportResult:
     clock: Clock = ""
     shrunk: float = 0.0
     outside: Mapping[str, int] = field(default_factory=dict)
+    fell_back: str = ""
+    received: int = 0
+    requests: int = 0
+    compared: int = 0
 
     @property
     def read(self) -> int:
@@ -174,6 +184,10 @@ class ExportResult:
             "evidence": None if self.evidence is None else msgspec.to_builtins(self.evidence),
             "replaced_texts": self.replaced_texts,
             "outside": dict(self.outside),
+            "fell_back": self.fell_back,
+            "received": self.received,
+            "requests": self.requests,
+            "compared": self.compared,
             "query_id": self.query_id,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "clock": self.clock,
@@ -182,3 +196,28 @@ class ExportResult:
             "bytes_read": self.bytes_read,
             "attempts": self.attempts,
         }
+
+
+def partition_results(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:
+    """Give what a commit did in each partition."""
+    added: dict[str, list[str]] = {}
+    for entry in commit.manifest.added:
+        added.setdefault(entry.partition, []).append(lake.storage.uri(lake.layout.data(entry.path)))
+    results = []
+    for count in commit.manifest.counts:
+        held = commit.state.partitions.get(count.partition)
+        results.append(
+            PartitionResult(
+                partition=count.partition,
+                read=count.read,
+                new=count.new,
+                already_there=count.already_there,
+                late=count.late,
+                records=held.records if held else 0,
+                bytes=held.bytes if held else 0,
+                files=tuple(added.get(count.partition, ())),
+                path=lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, count.partition))),
+                dropped=count.dropped,
+            )
+        )
+    return tuple(results)

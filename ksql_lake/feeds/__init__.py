@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.jsonschema import feed_json_schema
-from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.model import Feed, PositionNames, StreamFeed, TableFeed
 from ksql_lake.feeds.naming import feed_name
 from ksql_lake.feeds.reading import parse_feed
 from ksql_lake.feeds.store import FeedStore
@@ -14,6 +14,7 @@ __all__ = [
     "FeedFile",
     "FeedStore",
     "Feeds",
+    "PositionNames",
     "QuarantinedFile",
     "StreamFeed",
     "TableFeed",

@@ -17,9 +17,13 @@ HIVE_COLUMNS: Mapping[str, tuple[str, ...]] = {"stream": ("year", "month", "day"
 
 ROWTIME = "ROWTIME"
 ADDED_BY_EXPORT = {"stream": (ROWTIME, "WINDOWSTART", "WINDOWEND"), "table": ("WINDOWSTART", "WINDOWEND")}
-_SELECTED_ANYWAY = ("event_time", "identity.columns")
+_SELECTED_ANYWAY = ("event_time", "identity.columns", "positions")
 POSITION_COLUMNS = ("ROWPARTITION", "ROWOFFSET")
 """Where Kafka holds a row; ksqlDB gives them to push queries only."""
+POSITIONS_MISSING = (
+    '"extraction": "continue" needs `positions`: {"partition": "P", "offset": "O"}, the columns in which a '
+    "derived stream carries ROWPARTITION and ROWOFFSET of its source (`ksql-lake feeds prepare` makes one)"
+)
 DELETED = "deleted"
 """The column that `deleted` adds."""
 _MOST_COMPARISONS = 20_000
@@ -102,6 +106,7 @@ def _mapping(value: object) -> Mapping[object, object]:
 def _read(raw: Mapping[str, object]) -> _Use:
     checks = _mapping(raw.get("checks"))
     event_time = raw.get("event_time")
+    positions = _mapping(raw.get("positions"))
     return _Use(
         kind=str(raw.get("kind")),
         pushed=raw.get("extraction") == "push",
@@ -115,6 +120,7 @@ def _read(raw: Mapping[str, object]) -> _Use:
         mentioned={
             "event_time": (event_time,) if isinstance(event_time, str) else (),
             "identity.columns": _texts(_mapping(raw.get("identity")).get("columns")),
+            "positions": _texts([positions.get(name) for name in ("partition", "offset")]),
             "checks.not_null": _texts(checks.get("not_null")),
             "checks.unique": _texts(checks.get("unique")),
         },
@@ -132,7 +138,9 @@ def _twice(use: _Use) -> Iterator[Problem]:
 def _unreadable(use: _Use) -> Iterator[Problem]:
     for key, names in {"columns": use.columns or (), "rename": tuple(use.rename), **use.mentioned}.items():
         for name in dict.fromkeys(names):
-            if name in POSITION_COLUMNS and not (use.pushed and use.kind == "stream"):
+            if name in POSITION_COLUMNS and key == "positions":
+                yield Problem(key, f"{name} is not a column; name the derived stream's copy of it, e.g. 'P'")
+            elif name in POSITION_COLUMNS and not (use.pushed and use.kind == "stream"):
                 yield Problem(
                     key,
                     f"ksqlDB cannot give {name} to a pull query; derive a stream that copies it "

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ksql_lake.feeds.columns import column_problems
+from ksql_lake.feeds.columns import POSITIONS_MISSING, column_problems
 from ksql_lake.feeds.cron import check_cron
 from ksql_lake.feeds.suggestion import did_you_mean
 
@@ -125,6 +125,21 @@ class Identity(_Strict):
         return self
 
 
+class PositionNames(_Strict):
+    """The columns in which a derived stream carries where Kafka holds its source's rows."""
+
+    partition: ColumnName
+    """The column with the source's ROWPARTITION."""
+
+    offset: ColumnName
+    """The column with the source's ROWOFFSET."""
+
+    @property
+    def identity(self) -> Identity:
+        """What they make of two rows."""
+        return Identity(by="offset", columns=(self.partition, self.offset))
+
+
 CheckName = Literal[
     "min_records",
     "not_null",
@@ -181,8 +196,9 @@ class _FeedBase(_Strict):
     enabled: bool = True
     """False leaves the feed out of exports, schedules and Dagster; its data stays."""
 
-    extraction: Literal["pull", "push"] = "pull"
-    """`pull` reads what is there and proves that it was all; `push` reads what no pull query can."""
+    extraction: Literal["pull", "push", "continue"] = "pull"
+    """`pull` reads what is there and proves that it was all; `push` reads what no pull query can; `continue`
+    reads a derived stream on from where the last export ended, and needs `positions`."""
 
     isolation: Literal["committed", "uncommitted"] = "committed"
     """`committed` leaves out records of aborted and of open transactions; `uncommitted` takes them too."""
@@ -266,13 +282,31 @@ class StreamFeed(_FeedBase):
     """What a BIGINT `event_time` counts since 1970: seconds, milliseconds, microseconds or nanoseconds."""
 
     identity: Identity = Identity()
-    """What makes two rows the same event."""
+    """What makes two rows the same event; where `positions` are named, these."""
+
+    positions: PositionNames | None = None
+    """The columns that carry the partition and the offset of the source's rows, of a derived stream."""
 
     lookback_days: int = Field(1, ge=0, le=366)
     """How many already exported days an export without a date reads again for late rows."""
 
     topic_retention_hours: float | None = Field(None, gt=0)
     """How long Kafka keeps the source's records; null means what the source's own statement says of it."""
+
+    @model_validator(mode="after")
+    def _positions_fit(self) -> Self:
+        if self.positions is None:
+            if self.extraction == "continue":
+                raise ValueError(POSITIONS_MISSING)
+            return self
+        if "identity" not in self.model_fields_set:
+            # A validator that ran before would see plain Python values, which are read less strictly than JSON.
+            object.__setattr__(self, "identity", self.positions.identity)
+        elif self.identity.columns != self.positions.identity.columns or self.identity.by != "offset":
+            raise ValueError(
+                "`positions` say what a row is: leave `identity` out, or name the same two by 'offset'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _unit_fits(self) -> Self:
@@ -297,6 +331,9 @@ class TableFeed(_FeedBase):
 
     kind: Literal["table"]
     """`table`"""
+
+    extraction: Literal["pull", "push"] = "pull"
+    """`pull` reads what is there; `push` reads the table's changes from their first on."""
 
     retention: int = Field(7, ge=1)
     """How many of the newest versions are kept."""
@@ -344,6 +381,7 @@ KEY_ORDER = (
     "columns",
     "rename",
     "identity",
+    "positions",
     "lookback_days",
     "topic_retention_hours",
     "retention",

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from ksql_lake.feeds.columns import Problem
-from ksql_lake.feeds.model import Checks, Identity, StreamFeed, TableFeed
+from ksql_lake.feeds.model import Checks, Identity, PositionNames, StreamFeed, TableFeed
 from ksql_lake.feeds.suggestion import close_matches, did_you_mean
 
 MODELS: Mapping[str, type[BaseModel]] = {"stream": StreamFeed, "table": TableFeed}
-_PARTS: Mapping[str, type[BaseModel]] = {"identity": Identity, "checks": Checks}
+_PARTS: Mapping[str, type[BaseModel]] = {"identity": Identity, "positions": PositionNames, "checks": Checks}
 
 _EXAMPLES = {
     "name": 'e.g. "orders"; it is also the name of the file and of the folder in the lake',

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
+import msgspec
 import requests
 
 from ksql_lake.errors import (
@@ -29,21 +29,25 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 from ksql_lake.ksqldb.clock import ServerClock
+from ksql_lake.ksqldb.events import QueryKind
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
 from ksql_lake.ksqldb.properties import QueryProperties, sent_properties
-from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
 from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import Limits, QueryResponse
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.ksqldb.session import open_session
-from ksql_lake.ksqldb.statement import limited, only_reads, shortened, terminated
+from ksql_lake.ksqldb.statement import limited, only_reads, query_body, shortened, terminated
+from ksql_lake.ksqldb.tokens import BEGIN_AT, PROPERTIES, encode_token
 from ksql_lake.ksqldb.transport import Body, lift_time_limit
-from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+from ksql_lake.ksqldb.version import ServerInfo, ServerVersion, parse_version
 from ksql_lake.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+ACCEPT_ROWS = "application/vnd.ksql.v1+json"
+"""The form exports read; never left to the server's default, which differs between versions."""
 
 _CLOSE_TIMEOUT = 3.0
 """How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
@@ -69,6 +73,7 @@ class KsqlClient:
         settings: The settings.
         properties: The properties that every query carries, as far as the server takes them.
         clock: What was heard of the server's time; ask `server_time` for it.
+        requests: How many requests were sent.
 
     Raises:
         SettingsError: Certificates or credentials cannot be used as they are.
@@ -85,6 +90,7 @@ class KsqlClient:
         self.properties = properties or QueryProperties(required=settings.require_properties)
         self.sleep = sleep
         self.clock = ServerClock()
+        self.requests = 0
         self._url = settings.ksqldb_url
         self._session = open_session(settings)
         self._signed = settings.ksqldb_user is not None or settings.ksqldb_token is not None
@@ -177,6 +183,14 @@ class KsqlClient:
             KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
         """
         return Listening(self.query(sql, kind=QueryKind.PUSH, properties=properties, committed=committed))
+
+    def listen_from(self, sql: str, offsets: Sequence[int]) -> Listening:
+        """Send one push query that begins at offsets of its source's topic; one attempt. See `tokens`.
+
+        Raises:
+            KsqlError: As for `listen`.
+        """
+        return Listening(self._ask(sql, QueryKind.PUSH, PROPERTIES, {BEGIN_AT: encode_token(offsets)}))
 
     def query(
         self,
@@ -341,11 +355,12 @@ class KsqlClient:
     ) -> requests.Response:
         """Send a request and read its answer's head."""
         connect, read = timeout or self._connect_timeout, timeout or self._read_timeout
+        self.requests += 1
         try:
             response = self._session.request(
                 method,
                 f"{self._url}{path}",
-                data=None if body is None else orjson.dumps(body),
+                data=None if body is None else msgspec.json.encode(body),
                 headers={"Accept": ACCEPT_ROWS, "Content-Type": "application/json"},
                 timeout=(connect, read),
                 # Given with each request: the session's own setting would yield to REQUESTS_CA_BUNDLE.

@@ -6,6 +6,7 @@ import hashlib
 
 import msgspec
 
+from ksql_lake.lake.continued import check_continued
 from ksql_lake.lake.layout import Kind
 from ksql_lake.lake.manifest import check_read
 from ksql_lake.lake.meaning import check_meaning
@@ -63,6 +64,8 @@ def _check(state: FeedState) -> None:
     check_schema(state.schema, *(text for _, text in state.shapes))
     if state.meaning is not None:
         check_meaning(state.meaning)
+    if state.continued is not None:
+        check_continued(state.continued)
     if state.last_read is not None:
         check_read(state.last_read)
     for key, partition in state.partitions.items():

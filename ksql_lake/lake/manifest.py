@@ -13,6 +13,7 @@ import msgspec
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.closing import Clock
+from ksql_lake.lake.continued import Continued, check_continued
 from ksql_lake.lake.forms import OLDEST
 from ksql_lake.lake.meaning import Meaning, check_meaning
 from ksql_lake.lake.positions import DayMarks
@@ -139,7 +140,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         last_day: Last day asked for (streams).
         rows: Rows received.
         response_bytes: Bytes received.
-        extraction: `push`, or empty for a pull query.
+        extraction: `push`, `continue`, or empty for a pull query.
         judged_by: What showed that a push query had caught up: `offsets` (rows came from where Kafka's log had
             ended), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
         caught_up: The same in a sentence, with numbers.
@@ -151,6 +152,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
         form: The form in which the rows were read; see `forms.py`.
         outside: Why rows that were seen lie in no day of the feed -> how many (streams).
+        fell_back: Why a `continue` feed was read by pull query; empty where it was not.
     """
 
     source: str
@@ -173,6 +175,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     replaced_texts: int = 0
     form: int = OLDEST
     outside: dict[str, int] = {}
+    fell_back: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -195,6 +198,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         certificates: For each day of the window that had ended when it was read.
         positions: Up to which Kafka offsets the days are held now (streams read by push query).
         new_topic: The marks of all other days are of a topic that is no more.
+        continued: Where a `continue` feed stands now.
         merged_form: The form in which the rows of merged files were read.
         meaning: What the feed's rows mean, where this commit is the first to say so or says more than before.
         settings: The feed's other keys that are not as they are by default, where they changed.
@@ -215,6 +219,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificates: list[DayCertificate] = []
     positions: list[DayMarks] = []
     new_topic: bool = False
+    continued: Continued | None = None
     merged_form: int = OLDEST
     meaning: Meaning | None = None
     settings: dict[str, Any] | None = None
@@ -279,6 +284,8 @@ def _check(manifest: Manifest) -> None:
         check_read(manifest.read)
     if manifest.meaning is not None:
         check_meaning(manifest.meaning)
+    if manifest.continued is not None:
+        check_continued(manifest.continued)
     for count in manifest.counts:
         check_partition(manifest.kind, count.partition)
         check_numbers(count.read, count.new, count.already_there, count.late, count.dropped)

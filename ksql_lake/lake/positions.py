@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from ksql_lake.lake.continued import Continuation, Continued
+
 
 class Mark(msgspec.Struct, frozen=True):
     """The last row of a Kafka partition: its offset, and its ROWTIME in epoch ms, by which it is recognised."""
@@ -39,11 +41,15 @@ class KnownDays(msgspec.Struct, frozen=True):
         names: Day -> name of its marks; days that are not here are compared by value.
         marks: Name -> marks.
         newest: Per Kafka partition the furthest mark of any day, asked for or not.
+        continued: Where a `continue` feed stands; None before its first reading.
+        base: What the feed's state says of readings.
     """
 
     names: Mapping[str, str] = {}
     marks: Mapping[str, Marks] = {}
     newest: Marks = {}
+    continued: Continued | None = None
+    base: Any = None
 
     def of(self, day: str) -> Marks | None:
         """The marks of a day; None when its rows are not known by offset."""
@@ -76,6 +82,7 @@ class Pushed(msgspec.Struct, frozen=True):
         seen: Per Kafka partition the furthest row that came.
         new_topic: All marks from before are of a topic that is no more.
         outside: Why rows that came lie in no day of the feed -> how many.
+        continuation: Where a `continue` feed stands after it.
     """
 
     rows: int = 0
@@ -84,13 +91,14 @@ class Pushed(msgspec.Struct, frozen=True):
     seen: Marks = {}
     new_topic: bool = False
     outside: dict[str, int] = {}
+    continuation: Continuation | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it under `read`."""
         return {
             "rows": self.rows,
-            "extraction": "push",
+            "extraction": "continue" if self.continuation else "push",
             "judged_by": self.judged_by,
             "caught_up": self.caught_up,
             "outside": self.outside,

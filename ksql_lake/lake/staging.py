@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.errors import ConflictError, LakeError, VersionError
-from ksql_lake.feeds.columns import POSITION_COLUMNS
+from ksql_lake.feeds.columns import POSITION_COLUMNS, ROWTIME
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake.attempt import Attempt
 from ksql_lake.lake.certificates import certificates
@@ -52,10 +52,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit did: its number, its manifest, and the feed's state after it."""
+    """What a commit did: its manifest, the feed's state after it, and how many held files it compared with."""
 
     manifest: Manifest
     state: FeedState
+    compared: int = 0
 
     @property
     def sequence(self) -> int:
@@ -97,9 +98,10 @@ class Staging:
         self._arrow = arrow_schema(self.schema)
         self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
         self._closed: list[StagedFile] | None = None
-        self._pushed: Pushed | None = None
+        self._pushed = Pushed()
         self._key = [column.name for column in self.schema if column.key]
         self._keys = DistinctKeys(self._key)
+        self._compared = 0
         self._writer = self._new_writer("tmp")
 
     def __enter__(self) -> Self:
@@ -168,7 +170,7 @@ class Staging:
             VersionError: `version` is not the open one.
             WriteError: Nothing is half visible; the error says what was in the way.
         """
-        self._pushed = pushed
+        self._pushed = pushed or Pushed()
         self.read = msgspec.structs.replace(
             self.read,
             **{
@@ -190,7 +192,7 @@ class Staging:
                     raise
                 continue
             if self.attempt.commit(manifest):
-                return Commit(manifest, self.attempt.log.finish())
+                return Commit(manifest, self.attempt.log.finish(), self._compared)
             _log.info("commit %d of %s went to another run", self.attempt.sequence, self.feed.name)
         raise AssertionError("states() ends with an error")
 
@@ -207,7 +209,7 @@ class Staging:
     def _plan_append(self, state: FeedState, feed: StreamFeed, now: datetime) -> Manifest:
         staged = self._closed or []
         received = {file.partition: file.records for file in staged}
-        days = self._splitter.days if self._splitter else []
+        days = self._days(received)
         self.attempt.check_partitions(state, [day for day in days if day in received or state.files_of(day)])
         self._check_marks(state)
         if staged:
@@ -230,13 +232,19 @@ class Staging:
             )
         self.pinning.check_return(state, counts, fresh, marked=self.known.names)
         manifest = self._manifest("append" if added else "look", now, added, counts)
-        pushed = self._pushed or Pushed()
+        pushed = self._pushed
         return msgspec.structs.replace(
             manifest,
             certificates=certificates(feed, self.read, state, days, fresh, received),
             positions=self.known.moved([count.partition for count in counts], pushed.seen),
             new_topic=pushed.new_topic,
+            continued=pushed.continuation.marks if pushed.continuation else None,
         )
+
+    def _days(self, received: Collection[str]) -> list[str]:
+        """Give the days that are told of: those asked for, and others of an open window that got rows."""
+        days, first = self._splitter.days if self._splitter else [], self.read.first_day or ""
+        return [day for day in days if first <= day <= (self.read.last_day or day) or day in received]
 
     def _plan_overwrite(self, state: FeedState, now: datetime, version: int | None) -> Manifest:
         if version is not None and version != state.next_version:
@@ -293,6 +301,8 @@ class Staging:
     def _check_marks(self, state: FeedState) -> None:
         """Refuse to add rows beyond marks that are not the day's marks any more."""
         stale = [day for day, name in self.known.names.items() if state.marked.get(day) != name]
+        if (going_on := self._pushed.continuation) and going_on.base != state.reading:
+            stale = ["the source"]
         if stale:
             raise ConflictError(
                 f"another run has read {', '.join(stale[:3])}{' and more' if len(stale) > 3 else ''} meanwhile",
@@ -305,7 +315,11 @@ class Staging:
     ) -> dict[str, StagedFile]:
         """Give, per day, the staged file with only what the lake does not hold; count the repeated keys."""
         result = {file.partition: file for file in staged}
-        key = tuple(self._names[feed.lake_name(column)] for column in feed.identity.columns)
+        if (going_on := self._pushed.continuation) and going_on.fresh:
+            return result
+        # Offsets of a topic that was made anew come again; with the row's own time they are another event's.
+        columns = (*feed.identity.columns, *((ROWTIME,) if feed.positions else ()))
+        key = tuple(self._names[feed.lake_name(column)] for column in columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
         held = {file.partition: state.files_of(file.partition) for file in staged}
         # Offsets say more than values: what lies beyond a day's marks is new, even if it equals a row before.
@@ -318,6 +332,7 @@ class Staging:
         if not compared:
             return result
         keys = [layout.data(entry.path) for entries in held.values() for entry in entries]
+        self._compared = len(keys)
         try:
             with storage.local_copies(keys) as paths:
                 candidates = [self._candidate(state, file, paths) for file in compared]

@@ -16,6 +16,7 @@ import msgspec
 
 from ksql_lake.lake.checksum import combined
 from ksql_lake.lake.closing import in_the_future, unclosed
+from ksql_lake.lake.continued import Continued
 from ksql_lake.lake.evolution import unify
 from ksql_lake.lake.forms import OLDEST
 from ksql_lake.lake.layout import Kind, file_sequence, version_number
@@ -88,6 +89,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         certified: Day -> number of the commit that holds its newest certificate (streams).
         marks: Name -> up to which Kafka offsets (streams read by push query).
         marked: Day -> name of the marks up to which it is held.
+        continued: Where a `continue` feed stands; None where none of its rows were read that way.
         evidence: Partition -> how strong the evidence of the reading is that filled it last; none for those of
             releases that kept no evidence.
         last_read: How the last export read its rows.
@@ -107,6 +109,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     certified: Mapping[str, int] = {}
     marks: Mapping[str, Marks] = {}
     marked: Mapping[str, str] = {}
+    continued: Continued | None = None
     evidence: Mapping[str, EvidenceLevel] = {}
     last_read: ReadFacts | None = None
     last_export: str = ""
@@ -129,6 +132,11 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def columns(self) -> Schema | None:
         """The unified columns, or None before the first rows."""
         return parse_schema(self.schema) if self.schema else None
+
+    @property
+    def reading(self) -> tuple[ReadFacts | None, Continued | None]:
+        """What every reading changes, and a merge of files does not."""
+        return self.last_read, self.continued
 
     @property
     def newest_day(self) -> str:
@@ -282,6 +290,7 @@ class _Fold:
             if self._kind == "stream":
                 self._look(manifest, manifest.read)
             self._mark(manifest)
+        self._continue(manifest)
         recorded = {"meaning": manifest.meaning, "settings": manifest.settings}
         self._whole |= {name: value for name, value in recorded.items() if value is not None}
 
@@ -320,6 +329,17 @@ class _Fold:
             self._marked.update(dict.fromkeys(group.days, name))
         used = set(self._marked.values())
         self._marks = {name: marks for name, marks in self._marks.items() if name in used}
+
+    def _continue(self, manifest: Manifest) -> None:
+        """Set where a `continue` feed stands; rows that came otherwise, or were lost, outdate its marks."""
+        held: Continued | None = self._now("continued")
+        if manifest.continued is not None:
+            self._whole["continued"] = manifest.continued
+        elif held is not None and manifest.operation not in ("compact", "retention"):
+            lost = manifest.operation in ("forget", "rebuilt")
+            why = "rows were lost" if lost else "its days were read in another way"
+            why = (manifest.read.fell_back if manifest.read is not None else "") or why
+            self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: {why}")
 
     def _remove(self, paths: set[str]) -> list[str]:
         """Drop files; gives the partitions that lost some."""

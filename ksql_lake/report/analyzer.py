@@ -148,8 +148,24 @@ def _feed_report(
         versions=_versions(state, metadata),
         exports=tuple(exports[-EXPORTS:]),
         history_from=history.first_at if history is not None else None,
-        remarks=(*_remarks(metadata), *_outside(state), *([questioned] if questioned else [])),
+        remarks=(
+            *_remarks(metadata),
+            *_outside(state),
+            *_fell_back(state),
+            *([questioned] if questioned else []),
+        ),
+        fell_back=state.last_read.fell_back if state.last_read is not None else "",
     )
+
+
+def _fell_back(state: FeedState) -> list[str]:
+    """Say why a `continue` feed was not read on from its marks, or will not be next time."""
+    if state.last_read is not None and state.last_read.fell_back:
+        why = state.last_read.fell_back
+        return [f"the last export read it by pull query, not on from its marks: {why}"]
+    if state.continued is not None and state.continued.out:
+        return [f"the next export reads the stream from its first row on, because of {state.continued.out}"]
+    return []
 
 
 def _evidence(state: FeedState) -> EvidenceFacts | None:

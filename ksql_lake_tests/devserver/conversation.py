@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
+import msgspec
 import requests
 
 V1 = "application/vnd.ksql.v1+json"
 DELIMITED = "application/vnd.ksqlapi.delimited.v1"
 MIGRATE = "ksql.endpoint.migrate.query"
 """Set to false, it asks for the older writer."""
+NO_DELAY = (
+    "--setting",
+    "ksql.query.push.v2.registry.installed=true",
+    "--setting",
+    "ksql.query.push.v2.new.latest.delay.ms=0",
+)
+"""Arguments of a server that answers with continuation tokens at once."""
 PATIENCE = 60.0
 """Seconds after which a conversation that hangs fails its test."""
 
@@ -58,7 +65,7 @@ class Client:
         """The rows of a v1 answer that must be whole."""
         answer = self.query(sql, properties=properties)
         assert answer.status_code == 200, answer.text
-        lines = [orjson.loads(line) for line in object_lines(answer.text)]
+        lines = [msgspec.json.decode(line) for line in object_lines(answer.text)]
         assert not [line for line in lines if "errorMessage" in line], answer.text
         return [line["row"]["columns"] for line in lines if "row" in line]
 

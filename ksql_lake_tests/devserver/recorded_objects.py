@@ -113,6 +113,20 @@ def make_later(client: Client) -> None:
     client.append("RP_S", *rows)
 
 
+def make_tokens(client: Client) -> None:
+    """Make the objects of 8.0.7-tokens.jsonl, the records of TOK_D in the order that its own log has there."""
+    client.ksql(SAFE_STATEMENTS)
+    whole = next(item for item in recordings("8.0.7-tokens.jsonl") if "from the start of both" in item.name)
+    logs = [whole.rows[:9], whole.rows[9:]]  # its partition 1, and then its partition 0
+    rows, ends = [], [0, 0]
+    while any(logs):
+        log = next(log for log in logs if log and ends[log[0][3]] == log[0][4])
+        moment, key, number, partition, _ = log.pop(0)
+        ends[partition] += 1
+        rows.append({"ROWTIME": moment, "K": key, "ID": number, "ROWPARTITION": partition})
+    client.append("TOK_S", *rows)
+
+
 def make_older(client: Client, known: dict[str, Recording]) -> None:
     """Make the objects of an older server from the descriptions that it gave, without rows.
 

@@ -125,7 +125,8 @@ def test_extended_descriptions_show_end_offsets(client: Client) -> None:
         ("DROP TABLE NOPE;", 40001, "Source NOPE does not exist."),
         ("TERMINATE CSAS_NOPE_1;", 40001, "Unknown queryId: CSAS_NOPE_1"),
         ("EXPLAIN CSAS_NOPE_1;", 40001, "Query with id:CSAS_NOPE_1 does not exist"),
-        ("INSERT INTO TRANSACTION_FLATTENED VALUES (1);", 40001, "Cannot insert values into derived stream"),
+        ("INSERT INTO USER_TRANSACTION_SUMMARY VALUES (1);", 40001,
+         "INSERT INTO USER_TRANSACTION_SUMMARY, a table that a query writes, is not something"),
     ],
 )  # fmt: skip
 def test_statements_are_refused_in_ksqldbs_words(

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from ksql_lake.devserver.faults import LagFault, QueryFault, RequestFault
+from ksql_lake.devserver.faults import LagFault, QueryFault, RequestFault, TokenFault
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
 from ksql_lake_tests.devserver.conversation import Client
@@ -27,7 +27,10 @@ def test_the_example_runs() -> None:
     assert outcome.returncode == 0, outcome.stderr
 
 
-@pytest.mark.parametrize("kind", [*get_args(RequestFault), *get_args(QueryFault), *get_args(LagFault)])
+KINDS = [name for group in (RequestFault, QueryFault, TokenFault, LagFault) for name in get_args(group)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_switch_is_documented(kind: str) -> None:
     """Each kind of fault stands in the page's table."""
     table = PAGE[PAGE.index("## Switches") :]

@@ -10,7 +10,7 @@ import pytest
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake_tests.devserver import recorded_objects
-from ksql_lake_tests.devserver.conversation import Client
+from ksql_lake_tests.devserver.conversation import NO_DELAY, Client
 from ksql_lake_tests.devserver.replaying import Answer, Recording, recordings, replay
 
 PAGE = Path(__file__).parents[2] / "docs" / "devserver.md"
@@ -71,6 +71,14 @@ def test_the_properties_that_keep_an_export_safe_are_answered_as_by_a_running_se
         assert unexpected(server.url, asked[later:limited]) == {}
         client.faults({"kind": "session_limit", "limit_ms": 60_000})
         assert unexpected(server.url, asked[limited:]) == {}
+
+
+def test_continuation_tokens_are_answered_as_by_a_running_server() -> None:
+    """From the start, in the middle, at and beyond the end, with either writer; and what is no token."""
+    arguments = ["--server-version", "8.0.7", "--token-seconds", "1", *NO_DELAY]
+    with DevServer.start(arguments=arguments) as server:
+        recorded_objects.make_tokens(Client(server.url))
+        assert unexpected(server.url, one_node("8.0.7-tokens.jsonl")) == {}
 
 
 @pytest.mark.parametrize("release", ["7.9.8", "7.5.1", "7.3.5", "7.2.2", "0.24.0", "7.1.1", "7.0.1"])

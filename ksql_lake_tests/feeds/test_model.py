@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Identity, StreamFeed, TableFeed
+from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Identity, PositionNames, StreamFeed, TableFeed
 
 STREAM = {"name": "orders", "kind": "stream", "source": "ORDERS", "start_date": "2025-01-01"}
 
@@ -50,6 +50,26 @@ def test_a_feed_knows_its_zone_and_its_versions() -> None:
 
     assert stream.zone.key == "Europe/Berlin"
     assert TableFeed(name="t", kind="table", source="T").versions_name == "t_versions"
+
+
+def test_positions_say_what_a_row_is() -> None:
+    """A feed that names its positions has identity `offset` by them, whatever reads it, and may say so."""
+    positions = {"partition": "P", "offset": "O"}
+    said = {**STREAM, "identity": {"by": "offset", "columns": ["P", "O"]}}
+    for extraction in ("continue", "pull", "push"):
+        for raw in (STREAM, said):
+            feed = FEED_ADAPTER.validate_python({**raw, "extraction": extraction, "positions": positions})
+
+            assert isinstance(feed, StreamFeed)
+            assert feed.identity == Identity(by="offset", columns=("P", "O"))
+            assert feed.positions == PositionNames(partition="P", offset="O")
+            assert feed.positions.identity == feed.identity
+
+
+def test_a_table_is_never_read_on_from_an_offset() -> None:
+    """`continue` is of streams: a table has neither `positions` nor rows that only come once."""
+    with pytest.raises(ValidationError, match="'pull' or 'push'"):
+        FEED_ADAPTER.validate_python({"name": "t", "kind": "table", "source": "T", "extraction": "continue"})
 
 
 @given(

@@ -137,6 +137,29 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, severity, uniqu
             {"identity": {"columns": ["P"]}},
             "identity: by 'row' takes no `columns`; leave them out, or say by 'key'",
         ),
+        (
+            {"extraction": "continue"},
+            (
+                '"extraction": "continue" needs `positions`: {"partition": "P", "offset": "O"}, the columns in '
+                "which a derived stream carries ROWPARTITION and ROWOFFSET of its source (`ksql-lake feeds "
+                "prepare` makes one)"
+            ),
+        ),
+        ({"positions": 3}, "positions: must be an object { ... }, not 3"),
+        ({"positions": {"partition": "P"}}, "positions.offset: is missing"),
+        (
+            {"positions": {"partition": "P", "offset": "O", "of": "X"}},
+            "positions.of: is not a key of `positions`. The keys are offset, partition.",
+        ),
+        (
+            {"positions": {"partition": "P", "offset": "O"}, "identity": {"by": "row"}},
+            "`positions` say what a row is: leave `identity` out, or name the same two by 'offset'",
+        ),
+        (
+            {"positions": {"partition": "ROWPARTITION", "offset": "O"}},
+            "positions: ROWPARTITION is not a column; name the derived stream's copy of it, e.g. 'P'",
+        ),
+        ({"positions": {"partition": "P", "offset": "P"}}, "positions: 'P' is named 2 times"),
         ({"description": "\ud800"}, "a text holds half a character (a lone \\ud800 to \\udfff)"),
         ({"$schema": 7}, "$schema: must be a text: the address of the JSON Schema"),
         ({"kind": "streem"}, "kind: must be 'stream' or 'table', not \"streem\". Did you mean 'stream'?"),

@@ -189,6 +189,9 @@ def _arguments(options: Options) -> list[str]:
     arguments = ["--host", options.host, "--server-version", options.server_version]
     if options.session_seconds is not None:
         arguments += ["--session-seconds", str(options.session_seconds)]
+    arguments += ["--token-seconds", str(options.token_seconds)]
+    for setting in options.settings:
+        arguments += ["--setting", setting]
     for fault in options.faults:
         arguments += ["--fault", fault_text(fault)]
     if options.user is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
 from ksql_lake.ksqldb.events import Event, Tombstone
 from ksql_lake.ksqldb.offsets import LogOffsets
+from ksql_lake.lake.continued import Continuation
 from ksql_lake.lake.days import DaySplitter
 from ksql_lake.lake.manifest import Evidence
 from ksql_lake.lake.positions import KnownDays, Pushed
@@ -39,6 +40,27 @@ from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 Flags = npt.NDArray[np.bool_]
 GATHERED_BYTES = 1 << 20
 """How much of what is here already is decoded at once."""
+
+
+class Watch(Protocol):
+    """Whoever follows a reading and has the last word on when it is over."""
+
+    @property
+    def doubt(self) -> str:
+        """What keeps the verdict from being a proof; empty for nothing."""
+        ...
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Take note of rows, under their source's names."""
+        ...
+
+    def verdict(self, caught_up: Verdict | None) -> Verdict | None:
+        """Judge, given what shows that the query has caught up."""
+        ...
+
+    def continuation(self) -> Continuation:
+        """Give where the next export begins."""
+        ...
 
 
 class PositionsUntoldError(Exception):
@@ -79,6 +101,7 @@ class PushReading:
         rows: Rows received so far, changes and deleted keys alike.
         verdict: What showed that it had caught up; None before.
         on_wait: Called again and again while it is read, also when nothing comes; may raise to end the reading.
+        watch: Follows the reading of a `continue` feed; None for any other.
     """
 
     def __init__(
@@ -97,6 +120,7 @@ class PushReading:
         self.rows = 0
         self.verdict: Verdict | None = None
         self.on_wait: Callable[[], None] = lambda: None
+        self.watch: Watch | None = None
         self.log_schema = _lake_schema(self._decoder.columns, question)
         self.schema = _landed(self.log_schema, question, plan.feed)
         self._plan = plan
@@ -161,9 +185,11 @@ class PushReading:
             rows=self.rows,
             judged_by=self.verdict.judged_by,
             caught_up=self.verdict.text,
-            seen=self._placing.seen if self._placing else {},
+            # Marks of days are left to feeds that are always read this way.
+            seen=self._placing.seen if self._placing and not self.watch else {},
             new_topic=self._plan.new_topic,
             outside=self._placing.outside.counts if self._placing and self._placing.outside else {},
+            continuation=self.watch.continuation() if self.watch else None,
         )
 
     def evidence(self) -> Evidence:
@@ -172,7 +198,7 @@ class PushReading:
         Raises:
             ProtocolError: It has not caught up.
         """
-        pushed, doubt = self.pushed, ""
+        pushed, doubt = self.pushed, self.watch.doubt if self.watch else ""
         if lost := ", ".join(self._question.eraless):
             doubt = f"the TIMESTAMP key {lost} comes without its era, so years before 1 are read as later ones"
         return push_evidence(
@@ -240,8 +266,12 @@ class PushReading:
                 if self.filtered and judge.untold:
                     raise PositionsUntoldError
             # While rows wait here the server may be held up by us, and its silence is ours.
-            if self._listening.waiting <= 1 and not (self.filtered and judge.silent_only):
-                self.verdict = judge.verdict()
+            if self._listening.waiting <= 1:
+                # The silence of a query with a condition says nothing; rows from Kafka's ends do.
+                unheard = self.filtered and judge.silent_only
+                self.verdict = judge.proof() if unheard else judge.verdict()
+                if self.watch is not None:
+                    self.verdict = self.watch.verdict(self.verdict)
         for run in runs(self._listening.rest(), first_row=self.rows):
             yield self._decode(run, judge), run.gone
         if self._placing is not None:
@@ -262,6 +292,8 @@ class PushReading:
         batch = self._decoder.decode(run.data, count=run.count, first_row=run.first_row)
         self.rows += run.count
         self._hear(batch, judge)
+        if self.watch is not None:
+            self.watch.see(batch)
         return batch
 
     def _hear(self, batch: pa.RecordBatch, judge: CaughtUp) -> None:
@@ -307,7 +339,7 @@ def _placing(plan: ExportPlan, known: KnownDays, question: Question) -> Placing 
     feed = plan.feed
     if not isinstance(feed, StreamFeed) or plan.days is None:
         return None
-    days = plan.days
+    days = plan.window or plan.days
     window = DaySplitter(days.first, days.last, feed.zone)
     return Placing(
         window,

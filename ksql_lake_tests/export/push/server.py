@@ -51,7 +51,8 @@ class Server:
 
     def ksql(self, text: str) -> list[dict[str, Any]]:
         """Run statements."""
-        answer = requests.post(f"{self.url}/ksql", json={"ksql": text}, timeout=PATIENCE)
+        body = {"ksql": text, "streamsProperties": {"auto.offset.reset": "earliest"}}
+        answer = requests.post(f"{self.url}/ksql", json=body, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return list(answer.json())
 

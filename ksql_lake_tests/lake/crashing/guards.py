@@ -118,6 +118,28 @@ class _Unplanned(FeedLake):
         return staging
 
 
+class _Unheld(Staging):
+    """Rows beyond marks are added, whoever has read since."""
+
+    def _check_marks(self, state: FeedState) -> None:
+        del state
+
+
+class _Unmarked(FeedLake):
+    def stage(
+        self,
+        schema: Schema,
+        *,
+        read: ReadFacts,
+        days: tuple[date, date] | None = None,
+        known: KnownDays | None = None,
+        origin: Origin | None = None,
+    ) -> Staging:
+        staging = super().stage(schema, read=read, days=days, known=known, origin=origin)
+        staging.__class__ = _Unheld
+        return staging
+
+
 class _Rash(FeedLake):
     """Retention removes files, and then commits that it did."""
 
@@ -176,6 +198,7 @@ GUARDS: dict[str, Guard] = {
         _with_log(_ClearingAll), ("committed", "publish"), frozenset({"missing", "unsound", "failed"})
     ),
     "the loser of a number plans again": Guard(_with_lake(_Unplanned), ("clear",), frozenset({"double"})),
+    "marks are the last reading's": Guard(_with_lake(_Unmarked), ("clear",), frozenset({"double"})),
     "the merged file comes before the removals": Guard(
         _with_log(_RemovingFirst), ("remove",), frozenset({"missing"})
     ),

@@ -60,6 +60,10 @@ class Source:
         counts = self.counts(tick, first, last)
         return events(np.repeat(np.arange(len(counts)), counts), self.day)
 
+    def born_between(self, first: int, end: int) -> pa.Table:
+        """The rows that were born as the `first` one up to, not including, the one numbered `end`."""
+        return events(self.identity[first:end], self.day)
+
 
 def events(identities: npt.NDArray[np.int64], day: npt.NDArray[np.int64]) -> pa.Table:
     """Rows by their `ID`: a second per `ID` after the midnight of its day, and now and then no note."""

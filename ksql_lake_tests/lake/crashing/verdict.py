@@ -19,7 +19,14 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor.examine import examine
 from ksql_lake.lake.layout import version_number
 from ksql_lake_tests.lake.crashing.source import DAYS, NEVER, Counts, Source, events, snapshot
-from ksql_lake_tests.lake.crashing.writers import FEEDS, USERS_FEED, export_days, export_table
+from ksql_lake_tests.lake.crashing.writers import (
+    CONTINUED_FEED,
+    FEEDS,
+    USERS_FEED,
+    export_days,
+    export_on,
+    export_table,
+)
 from ksql_lake_tests.stores.places import Place
 
 Finding = tuple[str, str]
@@ -59,6 +66,8 @@ def _judge_feed(
         lake.apply_retention()
     else:
         yield from _judge_promises(root, feed, source, acknowledged, tick)
+        if feed is CONTINUED_FEED:
+            export_on(lake, source, tick)
         for when in (tick, NEVER):
             export_days(lake, source, when, (0, DAYS - 1))
         yield from differing_rows(root, feed, source, tick)

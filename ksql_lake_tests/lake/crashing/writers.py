@@ -1,7 +1,8 @@
 """A writer of a crash run: exports windows of the source, merges days and removes versions until it is killed.
 
-It works on three feeds: `events`, which is only appended to; `merged`, whose days are also compacted; and the
-table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
+It works on four feeds: `events`, which is only appended to; `merged`, whose days are also compacted, as closed
+ones and as open ones; `continued`, which is read on from the marks of its last commit, and compacted too; and
+the table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
 told is committed it tells the parent, who holds the lake to it.
 """
 
@@ -25,16 +26,19 @@ import pyarrow as pa
 from ksql_lake.errors import ConflictError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.continued import Continuation, Continued, SinkMark, SourceMark
 from ksql_lake.lake.log import StepHook, no_step
+from ksql_lake.lake.positions import Pushed
 from ksql_lake_tests.lake.crashing.board import Board
-from ksql_lake_tests.lake.crashing.source import DAYS, Source, snapshot, window
+from ksql_lake_tests.lake.crashing.source import DAYS, PER_TICK, Source, snapshot, window
 from ksql_lake_tests.lake.crashing.traps import Trap
-from ksql_lake_tests.lake.landing import EVENTS, USERS, stream_feed, table_feed
+from ksql_lake_tests.lake.landing import EVENTS, FIRST, USERS, stream_feed, table_feed
 
 EVENTS_FEED = stream_feed()
 MERGED_FEED = stream_feed(name="merged")
+CONTINUED_FEED = stream_feed(name="continued")
 USERS_FEED = table_feed(retention=3)
-FEEDS: tuple[Feed, ...] = (EVENTS_FEED, MERGED_FEED, USERS_FEED)
+FEEDS: tuple[Feed, ...] = (EVENTS_FEED, MERGED_FEED, CONTINUED_FEED, USERS_FEED)
 
 Opening = Callable[[str | Path, Feed, StepHook], FeedLake]
 """How a writer opens a feed: the product's way, or with one of its guards taken out."""
@@ -44,6 +48,7 @@ _PARENT_DEATH_SIGNAL = 1
 _LOCK_SECONDS = 0.3
 _BATCH_ROWS = 200
 _LATER = datetime(2025, 2, 1, 12, tzinfo=UTC)
+_EARLY = datetime.combine(FIRST, datetime.min.time(), UTC)
 _READ_AT = _LATER.isoformat(timespec="milliseconds")
 _CLEARING = {
     "remove",
@@ -79,14 +84,14 @@ class Writer:
         for _ in range(_ROUNDS):
             if self.board.over:
                 return
-            (feed,) = random.choices(FEEDS, weights=(4, 4, 2))
+            (feed,) = random.choices(FEEDS, weights=(4, 4, 3, 2))
             lake = self.opening(self.root, feed, on_step)
             try:
                 with self._lock(lake, random):
                     if feed is EVENTS_FEED or random.random() > clearing:
                         self._export(lake, random, on_step)
                     else:
-                        self._clear(lake)
+                        self._clear(lake, random)
             except ConflictError as error:
                 self.board.say(what="conflict", text=error.message)
             except Exception:  # noqa: BLE001 - whatever else a writer meets is what the run is to find
@@ -102,15 +107,20 @@ class Writer:
         if lake.feed is USERS_FEED:
             export_table(lake, tick, on_step=on_step, say=self.board.say)
             return
+        if lake.feed is CONTINUED_FEED and random.random() < 0.8:
+            export_on(lake, self.source, tick, on_step=on_step, say=self.board.say)
+            return
         first = random.randrange(DAYS)
         days = first, min(first + random.randrange(DAYS), DAYS - 1)
         export_days(lake, self.source, tick, days, on_step=on_step, say=self.board.say)
 
-    def _clear(self, lake: FeedLake) -> None:
+    def _clear(self, lake: FeedLake, random: Random) -> None:
         if lake.feed is USERS_FEED:
             lake.apply_retention()
-        else:
+        elif random.random() < 0.5:
             merge(lake)
+        else:
+            merge_open(lake)
 
 
 def no_word(**_message: object) -> None:
@@ -140,6 +150,35 @@ def export_days(
     say(what="export", feed=lake.feed.name, commit=commit.sequence, tick=tick, days=days)
 
 
+def export_on(
+    lake: FeedLake,
+    source: Source,
+    tick: int,
+    *,
+    on_step: StepHook = no_step,
+    say: Callable[..., None] = no_word,
+) -> None:
+    """Export what is new at a tick from the last commit's marks on, or everything where they hold no longer."""
+    state, end = lake.state(), (tick + 1) * PER_TICK
+    held = state.continued
+    fresh = held is not None and not held.out
+    first = held.source[0].next if held is not None and fresh else 0
+    end = max(first, end)
+    dates = window(0, DAYS - 1)
+    facts = ReadFacts(
+        source="EVENTS",
+        statement="SELECT * FROM EVENTS EMIT CHANGES;",
+        read_at=_READ_AT,
+        first_day=dates[0].isoformat(),
+        last_day=dates[1].isoformat(),
+    )
+    marks = Continued(query="CSAS_EVENTS_1", sink=[SinkMark(end)], source={0: SourceMark(0, end, end - 1)})
+    pushed = Pushed(continuation=Continuation(marks.sealed(), state.reading, fresh))
+    with lake.stage(EVENTS, read=facts, days=dates) as staging:
+        commit = _land(staging, source.born_between(first, end), on_step, pushed=pushed)
+    say(what="export", feed=lake.feed.name, commit=commit.sequence, tick=tick, days=(0, DAYS - 1))
+
+
 def export_table(
     lake: FeedLake, tick: int, *, on_step: StepHook = no_step, say: Callable[..., None] = no_word
 ) -> None:
@@ -157,11 +196,17 @@ def merge(lake: FeedLake) -> None:
         pass
 
 
-def _land(staging: Staging, rows: pa.Table, on_step: StepHook) -> Commit:
+def merge_open(lake: FeedLake) -> None:
+    """Merge small files of days that have not ended."""
+    for _ in lake.compact(now=_EARLY, open_files=2):
+        pass
+
+
+def _land(staging: Staging, rows: pa.Table, on_step: StepHook, *, pushed: Pushed | None = None) -> Commit:
     for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
         staging.write(batch)
         on_step("write")
-    return staging.commit()
+    return staging.commit(pushed=pushed)
 
 
 def fork(task: Callable[[], None]) -> int:

@@ -1,0 +1,159 @@
+"""How far the derived stream's own topic was read, and that the record before comes again. Pure.
+
+A token says how many records a batch was made of in each partition, but not which row is of which. So of every
+partition the rows are remembered, by a hash, among which its last record was; the next query begins one record
+before the mark, and as many of these rows must come again as there are partitions that sent something.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ksql_lake.ksqldb.tokens import Span
+from ksql_lake.lake.continued import SinkMark
+
+Hashes = npt.NDArray[np.uint32]
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+_SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+
+
+class BrokenBatchError(Exception):
+    """A batch whose rows do not add up with its token, so that nothing of it counts."""
+
+
+class OverlapError(Exception):
+    """The record before a mark did not come again: the mark is of another log, or of a part that is gone."""
+
+
+def row_hashes(partitions: Numbers, offsets: Numbers, times: Numbers) -> Hashes:
+    """Give a number for each row by its place in the source and its time."""
+    mixed = np.zeros(len(offsets), np.uint64)
+    with np.errstate(over="ignore"):
+        for values, seed in zip((partitions, offsets, times), _SEEDS, strict=True):
+            mixed = (mixed ^ values.astype(np.uint64)) * np.uint64(seed)
+            mixed ^= mixed >> np.uint64(29)
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+class _Group:
+    """Rows among which the last records of some partitions are."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = hashes
+        self.left = Counter[int]()
+        self.found = 0
+
+
+class SinkRows:
+    """Follows the partitions of the derived stream's topic over one reading.
+
+    Args:
+        marks: Where the last reading ended, per partition.
+        groups: Hashes of rows, as `Continued.groups` holds them.
+    """
+
+    def __init__(self, marks: Sequence[SinkMark], groups: Sequence[str]) -> None:
+        held = [_Group(np.frombuffer(base64.b64decode(text), np.uint32)) for text in groups]
+        self._next = [mark.next for mark in marks]
+        self._group = [held[mark.group] if mark.group >= 0 else None for mark in marks]
+        self._begun: list[int] = []
+        self._asked: list[_Group | None] = []
+        self._at: list[int] = []
+
+    def begin(self) -> list[int]:
+        """Start a query over at the last good token; gives the offsets to ask for."""
+        self._asked = [
+            group if position > 0 else None for group, position in zip(self._group, self._next, strict=True)
+        ]
+        for group in {id(group): group for group in self._asked if group is not None}.values():
+            group.left, group.found = Counter(group.hashes.tolist()), 0
+        self._begun = [
+            position - (group is not None) for group, position in zip(self._asked, self._next, strict=True)
+        ]
+        self._at = list(self._begun)
+        return list(self._begun)
+
+    def check(self, span: Span, rows: int) -> None:
+        """Hold a batch against its token and the one before.
+
+        Raises:
+            BrokenBatchError: They do not fit together.
+        """
+        if len(span.start) != len(self._at):
+            raise BrokenBatchError(f"a token is of {len(span.start)} partitions, not {len(self._at)}")
+        if list(span.start) != self._at:
+            raise BrokenBatchError(
+                f"a batch begins at {list(span.start)}, and the one before ended at {self._at}"
+            )
+        if span.records != rows:
+            raise BrokenBatchError(f"a batch of {span.records:,} records came with {rows:,} rows")
+        self._at = list(span.end)
+
+    def take(self, span: Span, hashes: Hashes) -> Flags:
+        """Tell which rows of a batch that fits are the records before the marks.
+
+        Raises:
+            OverlapError: They did not come.
+        """
+        again = np.zeros(len(hashes), np.bool_)
+        for group in self._waiting(span):
+            wanted = sum(other is group for other in self._asked)
+            for row in np.flatnonzero(np.isin(hashes, group.hashes)).tolist():
+                number = int(hashes[row])
+                if group.found < wanted and group.left[number] > 0:
+                    group.left[number] -= 1
+                    group.found += 1
+                    again[row] = True
+            begun = [
+                number
+                for number, other in enumerate(self._asked)
+                if other is group and span.end[number] > self._begun[number]
+            ]
+            if group.found < len(begun):
+                raise OverlapError(
+                    f"the record before the mark did not come again in one of the partitions {begun[:8]} of "
+                    "the derived stream's topic"
+                )
+        self._move(span, hashes)
+        return again
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether the record before every mark has come again."""
+        return all(
+            group is None or at > begun
+            for group, at, begun in zip(self._asked, self._at, self._begun, strict=True)
+        )
+
+    @property
+    def marks(self) -> tuple[list[SinkMark], list[str]]:
+        """Where the reading stands, as the next one is to begin."""
+        kept = {id(group): group for group in self._group if group is not None}
+        places = {key: place for place, key in enumerate(kept)}
+        groups = [base64.b64encode(group.hashes.tobytes()).decode() for group in kept.values()]
+        pairs = zip(self._next, self._group, strict=True)
+        return [SinkMark(at, -1 if group is None else places[id(group)]) for at, group in pairs], groups
+
+    def _waiting(self, span: Span) -> list[_Group]:
+        """Give the groups of which a partition sends its first record with this batch."""
+        found = {
+            id(group): group
+            for number, group in enumerate(self._asked)
+            if group is not None and span.start[number] == self._begun[number] < span.end[number]
+        }
+        return list(found.values())
+
+    def _move(self, span: Span, hashes: Hashes) -> None:
+        beyond = [number for number in span.moved if span.end[number] > self._next[number]]
+        # The rows of one partition come in its order, so that the last of them is its last record.
+        group = _Group(hashes[-1:] if len(span.moved) == 1 else hashes)
+        for number in beyond:
+            self._group[number] = group
+        self._next = [max(known, end) for known, end in zip(self._next, span.end, strict=True)]

@@ -1,0 +1,208 @@
+"""Which rows of the source are known: per partition a prefix without a gap, and what is known beyond it. Pure.
+
+A derived stream distributes its rows anew, so those of one partition of the source arrive in any order. The
+reading is done when the prefix of every partition has come to where Kafka's log ended when it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ksql_lake.errors import ProtocolError, TopicRecreatedError
+from ksql_lake.ksqldb.offsets import LogOffsets
+from ksql_lake.lake.continued import Gap, SourceMark
+
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+_MOST_AHEAD = 1 << 31
+"""How far beyond its prefix a row of a partition may be: a byte of memory each."""
+
+
+class _Partition:
+    """One partition; `bits` says of each offset from `next` on whether it is known."""
+
+    def __init__(self, mark: SourceMark) -> None:
+        self.start = mark.start
+        self.next = mark.next
+        self.last, self.time = mark.last, mark.time
+        self.bits: Flags = np.zeros(0, np.bool_)
+        for first, end in mark.ahead:
+            self._room(end)
+            self.bits[first - self.next : end - self.next] = True
+
+    def take(self, offsets: Numbers, times: Numbers) -> Flags:
+        """Tell which rows were not known, each offset once, and know them from here on."""
+        fresh = offsets >= self.next
+        ahead = offsets[fresh] - self.next
+        if ahead.size:
+            self._room(int(ahead.max()) + 1 + self.next)
+            new = ~self.bits[ahead]
+            first = np.zeros(len(ahead), np.bool_)
+            first[np.unique(ahead, return_index=True)[1]] = True
+            fresh[np.flatnonzero(fresh)] = new & first
+            self.bits[ahead] = True
+            self._advance()
+        highest = int(np.argmax(offsets))
+        if offsets[highest] > self.last:
+            self.last, self.time = int(offsets[highest]), int(times[highest])
+        return fresh
+
+    def missing(self, end: int) -> Iterator[tuple[int, int]]:
+        """Give the ranges below `end` that are not known."""
+        if end <= self.next:
+            return
+        bits = np.ones(end - self.next, np.bool_)
+        inside = min(len(self.bits), len(bits))
+        bits[:inside] = ~self.bits[:inside]
+        holes = np.flatnonzero(bits)
+        for run in np.split(holes, np.flatnonzero(np.diff(holes) > 1) + 1):
+            yield self.next + int(run[0]), self.next + int(run[-1]) + 1
+
+    def fill(self, first: int, end: int) -> None:
+        """Take offsets for known."""
+        self._room(end)
+        self.bits[first - self.next : end - self.next] = True
+        self._advance()
+
+    @property
+    def mark(self) -> SourceMark:
+        known = np.flatnonzero(self.bits)
+        runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
+        ahead = [(self.next + int(run[0]), self.next + int(run[-1]) + 1) for run in runs]
+        return SourceMark(self.start, self.next, self.last, self.time, ahead)
+
+    def _room(self, end: int) -> None:
+        wanted = end - self.next
+        if wanted > len(self.bits):
+            # Twice as much as is needed, so that growing row by row stays cheap.
+            grown = np.zeros(max(wanted, 2 * len(self.bits)), np.bool_)
+            grown[: len(self.bits)] = self.bits
+            self.bits = grown
+
+    def _advance(self) -> None:
+        if len(self.bits) and self.bits[0]:
+            known = len(self.bits) if self.bits.all() else int(np.argmin(self.bits))
+            self.next += known
+            self.bits = self.bits[known:].copy() if known > len(self.bits) // 2 else self.bits[known:]
+
+
+class SourceRows:
+    """Follows the rows of one source.
+
+    Args:
+        marks: What was known before, by partition.
+        ends: Where the source's partitions begin and end.
+        before: What was known of an earlier reading that is not gone on with; by it the source is recognised.
+
+    Raises:
+        TopicRecreatedError: A partition ends before what was read of it.
+    """
+
+    def __init__(
+        self,
+        marks: Mapping[int, SourceMark],
+        ends: Mapping[int, LogOffsets],
+        *,
+        before: Mapping[int, SourceMark] | None = None,
+    ) -> None:
+        self._ends = dict(ends)
+        self._before = dict(before or marks)
+        for number, mark in self._before.items():
+            end = ends[number].end if number in ends else 0
+            if end <= mark.last:
+                raise recreated(
+                    f"partition {number} of the source ends at {end}, but was read up to {mark.last} before"
+                )
+        begins = {number: SourceMark(end.start, end.start) for number, end in ends.items()}
+        self._parts = {number: _Partition(mark) for number, mark in {**begins, **marks}.items()}
+
+    def take(self, partitions: Numbers, offsets: Numbers, times: Numbers) -> Flags:
+        """Tell which rows were not known, each once; rows of a negative partition have no place and are none.
+
+        Raises:
+            TopicRecreatedError: A row is another one than was read at its offset.
+            ProtocolError: An offset cannot be true.
+        """
+        fresh = np.zeros(len(offsets), np.bool_)
+        for number in np.unique(partitions[partitions >= 0]).tolist():
+            inside = partitions == number
+            mine, when = offsets[inside], times[inside]
+            self._recognise(number, mine, when)
+            part = self._parts.get(number)
+            if part is None:
+                # The source has gained a partition since its ends were asked for.
+                part = self._parts[number] = _Partition(SourceMark(0, 0))
+            if mine.min() < 0 or mine.max() - part.next > _MOST_AHEAD:
+                raise ProtocolError(
+                    f"a row says that it is at offset {int(mine.max())} of partition {number} of the source",
+                    hint="Do the feed's `positions` name the columns with ROWPARTITION and ROWOFFSET?",
+                )
+            fresh[inside] = part.take(mine, when)
+        return fresh
+
+    @property
+    def reached(self) -> bool:
+        """Whether every partition is known without a gap up to where it ended."""
+        return all(self._parts[number].next >= end.end for number, end in self._ends.items())
+
+    def missing(self) -> list[tuple[int, int, int]]:
+        """Give what is missing below the ends: partition, first offset, offset behind the last."""
+        return [
+            (number, first, behind)
+            for number, end in sorted(self._ends.items())
+            for first, behind in self._parts[number].missing(end.end)
+        ]
+
+    def recall(self) -> None:
+        """Take what an earlier reading knew for known too."""
+        for number, mark in self._before.items():
+            part = self._parts.setdefault(number, _Partition(mark))
+            part.start = min(part.start, mark.start)
+            for first, end in [(mark.start, mark.next), *mark.ahead]:
+                if end > part.next:
+                    part.fill(max(first, part.next), end)
+
+    def accept(self, *, seen_at: str) -> list[Gap]:
+        """Take what is missing below the ends for never to come, and name it."""
+        gaps = [Gap(number, first, end, seen_at) for number, first, end in self.missing()]
+        for gap in gaps:
+            self._parts[gap.partition].fill(gap.first, gap.end)
+        return gaps
+
+    @property
+    def marks(self) -> dict[int, SourceMark]:
+        """What is known now."""
+        return {number: self._parts[number].mark for number in sorted(self._parts)}
+
+    @property
+    def numbers(self) -> str:
+        """Where each partition stands, for people."""
+        shown = [
+            f"{number}: {self._parts[number].next:,} of {end.end:,}"
+            for number, end in sorted(self._ends.items())[:8]
+        ]
+        return ", ".join(shown) + (f" and {len(self._ends) - 8} more" if len(self._ends) > 8 else "")
+
+    def _recognise(self, number: int, offsets: Numbers, times: Numbers) -> None:
+        mark = self._before.get(number)
+        if mark is None or mark.last < 0:
+            return
+        other = times[(offsets == mark.last) & (times != mark.time)]
+        if other.size:
+            raise recreated(
+                f"offset {mark.last} of partition {number} of the source has the time {int(other[0])}, "
+                f"not {mark.time}"
+            )
+
+
+def recreated(what: str) -> TopicRecreatedError:
+    """Make the error of a source whose offsets are those of other rows."""
+    return TopicRecreatedError(
+        f"the source's topic is not the one that was read before: {what}",
+        hint="It was deleted and made anew, or cut back. To go on with it, export once with --new-topic: rows "
+        "are then known by offset and time together, and offsets are kept from there on.",
+    )

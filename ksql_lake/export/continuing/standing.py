@@ -1,0 +1,210 @@
+"""Where a reading of a derived stream stands: what of the source is known, what is missing, what is to be said.
+
+Shared by the two ways of reading one: from a token, and from its first row on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ksql_lake.errors import ServerUnavailableError
+from ksql_lake.export.continuing.conditions import Look, look_at
+from ksql_lake.export.continuing.overlap import Hashes, row_hashes
+from ksql_lake.export.continuing.prefix import Flags, Numbers, SourceRows
+from ksql_lake.export.plan import Days, ExportPlan
+from ksql_lake.export.push.caught_up import Verdict
+from ksql_lake.feeds.columns import ROWTIME
+from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb.offsets import LogOffsets
+from ksql_lake.lake.continued import Continuation, Continued, Gap, SinkMark
+from ksql_lake.lake.days import day_of, day_start, event_times
+
+_log = logging.getLogger(__name__)
+
+_MOST_GAPS = 50
+"""Gaps that a commit names."""
+_SHOWN = 5
+
+
+@dataclass(slots=True)
+class Standing:
+    """What one reading knows.
+
+    Attributes:
+        client: The server.
+        feed: The feed.
+        asked: Days that the export was asked for.
+        window: Days of which rows land.
+        look: What the server said before.
+        held: The marks of the commit before; None for none.
+        source: The rows of the source.
+        base: What the lake's state said of readings.
+        gaps: What was accepted for never to come.
+        unplaced: Rows without an offset of the source.
+        awaited: The first day of the future of which rows came.
+        end: Where the window ends, epoch ms.
+    """
+
+    client: KsqlClient
+    feed: StreamFeed
+    asked: Days
+    window: Days
+    look: Look
+    held: Continued | None
+    source: SourceRows
+    base: Any = None
+    gaps: list[Gap] = field(default_factory=list)
+    unplaced: int = 0
+    awaited: str = ""
+    _consumed: Mapping[int, LogOffsets] = field(default_factory=dict)
+    end: int = 0
+
+    def __post_init__(self) -> None:
+        self._consumed = self.look.ends
+        self.end = day_start(self.window.last + timedelta(days=1), self.feed.zone)
+        self.awaited = self.held.awaited if self.held and not self.held.out else ""
+
+    def places(self, batch: pa.RecordBatch) -> tuple[Numbers, Numbers, Numbers]:
+        """Give partition, offset and time of each row, under its columns' names in the source; -1 for NULL."""
+        names = (*self.feed.identity.columns, ROWTIME)
+        partitions, offsets, times = (
+            np.asarray(batch.column(name).cast(pa.int64()).fill_null(-1)) for name in names
+        )
+        return np.where(offsets < 0, -1, partitions), offsets, times
+
+    def take(self, places: tuple[Numbers, Numbers, Numbers]) -> Flags:
+        """Tell which rows were not known; those without a place count as new each time.
+
+        Raises:
+            TopicRecreatedError: The source was made anew.
+            ProtocolError: An offset cannot be true.
+        """
+        partitions, offsets, times = places
+        nowhere: Flags = partitions < 0
+        fresh: Flags = self.source.take(partitions, offsets, times) | nowhere
+        return fresh
+
+    def wait_for(self, events: Numbers) -> None:
+        """Note rows of days to come: they do not land, and are read again when their day is there."""
+        future = events[events >= self.end]
+        if future.size:
+            first = day_of(datetime.fromtimestamp(int(future.min()) / 1000, UTC), self.feed.zone).isoformat()
+            self.awaited = min(self.awaited or first, first)
+
+    def events(self, batch: pa.RecordBatch) -> Numbers:
+        """Give each row's event time."""
+        return event_times(batch, self.feed.event_time, self.feed.event_time_unit)
+
+    def look_again(self) -> None:
+        """Ask how far the stream's query has read its source by now.
+
+        Raises:
+            KsqlError: The server cannot be asked.
+        """
+        self._consumed = look_at(self.client, self.feed.source).ends
+
+    @property
+    def consumed(self) -> bool:
+        """Whether the stream's query had read past all that is missing when it was asked last."""
+        return all(
+            number in self._consumed and self._consumed[number].consumed >= behind
+            for number, _, behind in self.source.missing()
+        )
+
+    def give_up(self) -> None:
+        """Name what is missing, which will not come."""
+        found = self.source.accept(seen_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self.gaps += found
+        _log.warning("%s: %s", self.feed.name, _gaps_text(found))
+
+    def stuck(self, seconds: float) -> ServerUnavailableError:
+        """Make the error of a stream whose query does not come to where its source ended."""
+        return ServerUnavailableError(
+            f"the query {self.look.query} that writes {self.feed.source} stands still for {seconds:g} s, "
+            f"before where its source ended: {self.source.numbers}",
+            hint="Nothing was kept; the export can be run again. Look at that query on the server.",
+        )
+
+    def verdict(self) -> Verdict:
+        """Say in words that every row of the source is known."""
+        text = (
+            "every offset of the source was read to where Kafka's log ended when the export began: "
+            f"{self.source.numbers}"
+        )
+        return Verdict("offsets", f"{text}; {self.doubt}" if self.doubt else text)
+
+    @property
+    def doubt(self) -> str:
+        """What keeps that from being a proof for the days that are read; empty where nothing does."""
+        first = self.asked.first.isoformat()
+        recent = [gap for gap in self._all_gaps if gap.seen_at[:10] >= first]
+        doubts = [_gaps_text(recent)] if recent else []
+        if self.unplaced:
+            doubts.append(
+                f"{self.unplaced:,} rows have no offset of the source: somebody runs INSERT INTO ... VALUES "
+                f"into {self.feed.source}"
+            )
+        return "; ".join(doubts)
+
+    def continuation(self, sink: list[SinkMark], groups: list[str], *, fresh: bool) -> Continuation:
+        """Put together what the commit keeps."""
+        marks = Continued(
+            query=self.look.query,
+            sink=sink,
+            groups=groups,
+            source=self.source.marks,
+            gaps=self._all_gaps[-_MOST_GAPS:],
+            since=self.window.first.isoformat(),
+            awaited=self.awaited,
+        )
+        return Continuation(marks.sealed(), self.base, fresh)
+
+    @property
+    def _all_gaps(self) -> list[Gap]:
+        return [*(self.held.gaps if self.held else []), *self.gaps]
+
+
+def standing(
+    client: KsqlClient, plan: ExportPlan, look: Look, held: Continued | None, *, going_on: bool, base: Any
+) -> Standing:
+    """Begin a reading.
+
+    Args:
+        client: The server.
+        plan: What the export reads.
+        look: What the server said.
+        held: The marks of the commit before.
+        going_on: Whether the reading begins at them.
+        base: What the lake's state says of readings.
+
+    Raises:
+        TopicRecreatedError: The source ends before these marks.
+    """
+    feed, asked = plan.feed, plan.days
+    if not isinstance(feed, StreamFeed) or asked is None:
+        raise TypeError("only days of a stream are read on")
+    marks = held.source if held else {}
+    source = SourceRows(marks, look.ends) if going_on else SourceRows({}, look.ends, before=marks)
+    return Standing(client, feed, asked, plan.window or asked, look, held, source, base)
+
+
+def hashes_of(places: tuple[Numbers, Numbers, Numbers]) -> Hashes:
+    """Give the hash by which each row is recognised."""
+    return row_hashes(*places)
+
+
+def _gaps_text(gaps: list[Gap]) -> str:
+    shown = ", ".join(gap.text for gap in gaps[:_SHOWN])
+    more = f" and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
+    return (
+        f"{shown}{more} of the source never came although the stream's query has read past them (records that "
+        "ksqlDB cannot read, compaction, transactions)"
+    )
