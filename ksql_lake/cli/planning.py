@@ -126,7 +126,10 @@ def _priced(one: Planned, client: KsqlClient, root: str) -> Planned:
     """
     if one.plan is None:
         return one
-    return replace(one, cost=estimate(one.plan, Lake(root).feed(one.feed).state(), client))
+    cost = estimate(one.plan, Lake(root).feed(one.feed).state(), client)
+    # The server's figure takes the place of the one that the lake alone allows.
+    said = [text for text in one.advice if not cost.advice or cost.advice not in text]
+    return replace(one, cost=cost, advice=tuple(said))
 
 
 def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object]]:
@@ -169,7 +172,7 @@ def _tell_cost(one: Planned) -> None:
         note(f"{one.feed.name}: what is scanned is not known: {cost.basis}")
     if cost.advice:
         received = "" if cost.received is None else f", and the last export received {cost.received:,}"
-        note(f"{one.feed.name}: each export scans {cost.scanned:,} records{received}; {cost.advice}")
+        note(f"{one.feed.name}: each export scans {cost.scanned:,} records{received}. {cost.advice}")
 
 
 def _reason(error: Exception | None) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from ksql_lake.export.topology import KEY
-from ksql_lake.feeds.store import FeedStore
+from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 
 SENSOR_SECONDS = 10

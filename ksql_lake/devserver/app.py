@@ -36,7 +36,7 @@ def build_app(
     """
     version = parse_version(options.server_version)
     faults = ledger.faults
-    catalog.reach = faults.reach
+    catalog.reach = lambda query, source: faults.reach(query.sink or query.source, source.ends, query.positions)
     doors = Doors(options, catalog, running, faults, version, node, ledger)
     switches = Switches(catalog, running, faults, version, node, ledger)
 

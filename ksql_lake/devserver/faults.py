@@ -7,17 +7,13 @@ switches itself off after that many queries (or requests).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
-
-if TYPE_CHECKING:  # the command's options name faults, and its help waits for no database
-    from ksql_lake.devserver.columns import Source
-    from ksql_lake.devserver.persistent import PersistentQuery
 
 RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit", "wrong_context"]
 QueryFault = Literal[
@@ -199,17 +195,23 @@ class FaultBoard:
         taken = self._take(lambda fault: fault.kind in kinds, most=1)
         return taken[0] if taken else None
 
-    def reach(self, query: PersistentQuery, source: Source) -> Reach:
-        """How far a persistent query may read; these switches stay on whatever happens."""
-        names = (None, query.sink or query.source)
+    def reach(self, name: str, ends: Mapping[int, int], positions: Mapping[int, int]) -> Reach:
+        """How far a persistent query may read; these switches stay on whatever happens.
+
+        Args:
+            name: The query's sink, or the source table that it reads.
+            ends: Where its source's partitions end.
+            positions: How far it has read them.
+        """
+        names = (None, name)
         held = [fault for fault in self._held if fault.source in names]
         limits: dict[int, int] = {}
         for fault in held:
             if fault.kind == "lag":
-                behind = {number: max(0, end - fault.rows) for number, end in source.ends.items()}
+                behind = {number: max(0, end - fault.rows) for number, end in ends.items()}
                 limits = {number: min(limits.get(number, end), end) for number, end in behind.items()}
             elif fault.kind == "dead_task":
-                limits[fault.partition] = query.positions.get(fault.partition, 0)
+                limits[fault.partition] = positions.get(fault.partition, 0)
         unread = max((fault.rows for fault in held if fault.kind == "repartition_lag"), default=0)
         return Reach(limits, unread)
 

@@ -1,4 +1,4 @@
-"""What would make a feed's exports cheaper, told beside its plan. Pure; it asks no server."""
+"""What would make a feed's exports cheaper, shown beside its plan. Pure; it asks no server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,13 @@ def _long_topic(
         return
     yield (
         f"{feed.name} scans its topic at every export, {scanned:,} rows at least if Kafka keeps what the lake "
-        f"holds, for days of {wanted:,}. What helps, best first: ksql-lake feeds prepare {feed.name} "
-        "--continue; a derived stream WITH (RETENTION_MS = ...), which loses late rows; fewer columns; fewer "
-        "exports (docs/large-topics.md)"
+        f"holds, for days of {wanted:,}. {ways_out(feed)}"
+    )
+
+
+def ways_out(feed: Feed) -> str:
+    """What helps where a topic is long, the best first."""
+    return (
+        f"What helps, best first: ksql-lake feeds prepare {feed.name} --continue; a derived stream WITH "
+        "(RETENTION_MS = ...), which loses late rows; fewer columns; fewer exports (docs/large-topics.md)"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ksql_lake.errors import StatementError, UnauthorizedError
+from ksql_lake.export.advice import LONG, ways_out
 from ksql_lake.export.continuing.conditions import Look, look_at
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed
@@ -17,9 +18,6 @@ from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe
 from ksql_lake.ksqldb.offsets import LogOffsets, topic_ends
 from ksql_lake.lake import FeedState
 from ksql_lake.quantities import count_text
-
-LONG_TOPIC = 1_000_000
-"""From how many records on a topic is long enough that other ways of reading are worth naming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +125,6 @@ def _seconds(feed: Feed, state: FeedState, scanned: int | None) -> float | None:
 
 
 def _advice(feed: Feed, scanned: int | None) -> str:
-    if feed.kind != "stream" or feed.extraction == "continue" or scanned is None or scanned < LONG_TOPIC:
+    if feed.kind != "stream" or feed.extraction == "continue" or scanned is None or scanned < LONG:
         return ""
-    return (
-        '"extraction": "continue" reads only what is new (ksql-lake feeds prepare); else a derived stream WITH '
-        "(RETENTION_MS = ...), which is coarse and drops late rows; fewer columns; fewer exports"
-    )
+    return ways_out(feed)

@@ -59,17 +59,17 @@ def test_plan_names_the_ways_out_of_a_long_topic(
     cli: Cli, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream whose exports scan many records is told what would be cheaper, the best way first."""
-    monkeypatch.setattr(cost, "LONG_TOPIC", 48)
+    monkeypatch.setattr(cost, "LONG", 48)
     read_by_a_query(orders)
     assert cli("export", "--stream", "orders", "--date", "2025-01-06").code == 0
 
     said = cli("plan", "--stream", "orders", "--date", "2025-01-07", "--server")
 
     told = said.err.removeprefix(
-        "note: orders: each export scans 48 records, and the last export received 24; "
+        "note: orders: each export scans 48 records, and the last export received 24. "
     )
     assert told != said.err
-    ways = ['"extraction": "continue"', "RETENTION_MS", "fewer columns", "fewer exports"]
+    ways = ["feeds prepare orders --continue", "RETENTION_MS", "fewer columns", "fewer exports"]
     assert [told.index(way) for way in ways] == sorted(told.index(way) for way in ways)
 
 
