@@ -70,7 +70,8 @@ def arrow_dataset(rows: Rows) -> ds.Dataset:
     if rows.events is not None:
         found = found.filter(rows.events.arrow(found.schema))
         if rows.columns is not None and list(wanted or ()) != list(rows.columns):
-            found = ds.dataset(found.to_table(columns={name: ds.field(name) for name in rows.columns}))
+            named: Any = {name: ds.field(name) for name in rows.columns}
+            found = ds.dataset(found.to_table(columns=named))
     return found
 
 

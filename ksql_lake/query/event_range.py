@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -154,9 +154,11 @@ class EventRange:
                 yield name, False, -_INT64
 
 
-def _every(terms: list[Any]) -> pc.Expression:
-    found = pc.scalar(value=True)
-    for term in terms:
+def _every(terms: list[pc.Expression]) -> pc.Expression:
+    if not terms:
+        return pc.field(_ROWTIME).is_valid() | pc.field(_ROWTIME).is_null()
+    found = terms[0]
+    for term in terms[1:]:
         found = found & term
     return found
 
