@@ -123,11 +123,8 @@ class LogReading:
         if not scalable:
             return None
         if not plan.star and any(item.starred for item in plan.projections):
-            told = RefusedError(
-                "Scalable push queries cannot combine * with other columns.", statement=asked.text
-            )
-            told.shown = "chunked"
-            raise told
+            why = "Scalable push queries cannot combine * with other columns."
+            raise RefusedError(why, statement=asked.text, shown="chunked")
         token = asked.request_properties.get(TOKEN)
         return () if token is None else decode(token, asked.text)
 
@@ -356,5 +353,6 @@ def log_sql(plan: QueryPlan, framing: Framing, at: list[int], until: int, *, fra
         f"SELECT CASE WHEN {shown} THEN {text} END AS r, ROWPARTITION AS p, ROWOFFSET AS o "
         f"FROM {quoted(source.storage)} WHERE __SEQ < {until} AND ({here})"
     )
+    # A scan keeps the order of arrival, so that nothing has to be sorted before the first row leaves.
     told = f"CASE WHEN r IS NOT NULL THEN {in_chunks(framing)} END" if framed else "r"
     return f"SELECT {told} AS r, p, o FROM ({records})"
