@@ -8,7 +8,7 @@ COPY requirements.image.lock ./
 # Only the packages come before the sources, so that a changed source does not install them anew.
 RUN python -m venv /opt/ksql-lake \
  && /opt/ksql-lake/bin/pip install --no-cache-dir --require-hashes --requirement requirements.image.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY ksql_lake ksql_lake
 RUN /opt/ksql-lake/bin/pip install --no-cache-dir --no-build-isolation --no-deps .
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install test lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
+.PHONY: help install test quick lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
 	audit licences sbom
 
 help: ## what there is
@@ -21,6 +21,14 @@ $(READY): pyproject.toml requirements.lock
 
 test: lint types contracts pytest ## lint, types, contracts, tests
 
+CHANGED = $(shell { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep -E '\.pyi?$$')
+
+quick: $(READY) ## the fast loop: lint of what changed, types, tests that need this process alone
+	$(if $(CHANGED),$(BIN)/ruff check $(CHANGED))
+	$(if $(CHANGED),$(BIN)/ruff format --check $(CHANGED))
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quick --quiet -n 2 --dist loadfile --durations 20 $(PYTEST_ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,7 +40,7 @@ contracts: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations 20 $(PYTEST_ARGS)
 
 demo: $(READY) ## export the sample feeds from the embedded server through Dagster
 	$(BIN)/ksql-lake demo
@@ -48,8 +56,9 @@ dev: $(READY) ## the Dagster UI and daemon on your own feeds and server
 fleet: $(READY) ## a fleet on this machine: PostgreSQL, Redis, two workers, daemon, web server
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/celery/try.sh
 
-bench: $(READY) ## whole exports against a naive script and the parts
+bench: $(READY) ## whole exports against a naive script and the parts, and what only new rows cost
 	$(BIN)/python benchmarks/export.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/continuing.py
 
 bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
 	$(BIN)/python benchmarks/export.py --guard

@@ -3,7 +3,7 @@
 The public names load on first use, so that `import ksql_lake` costs nothing. Everything else is an inner room.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ksql_lake.lake import Lake
     from ksql_lake.query import TableDiff, connect, diff, read_stream, read_table
     from ksql_lake.settings import Settings, load_settings
+
+    __version__: str
 
 _HOMES = {
     "Days": "ksql_lake.export",
@@ -56,7 +58,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room."""
+    """Load a public name from its room; `__version__` from what is installed."""
+    if name == "__version__":
+        return metadata.version("ksql-lake")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -64,6 +64,8 @@ _LONGEST = 4000
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+MASK = "***"
+"""What stands where a secret was, in every text of ours."""
 _SHORTEST_SECRET = 6
 """Characters of a secret that is looked for in texts: a shorter one would be found in words."""
 _secrets: set[str] = set()
@@ -77,10 +79,13 @@ def keep_secret(*texts: str) -> None:
     _secrets.update(text for text in texts if len(text) >= _SHORTEST_SECRET)
 
 
-def without_secrets(text: str) -> str:
-    """Give a text with stars in place of every kept secret; before it is cut, or a part of one would stay."""
-    for secret in _secrets:
-        text = text.replace(secret, "***")
+def without_secrets(text: str, *more: str) -> str:
+    """Return a text with the mask in place of every kept secret, and of `more` of them.
+
+    Hide them before a text is cut, or a part of one would stay.
+    """
+    for secret in (*_secrets, *more):
+        text = text.replace(secret, MASK)
     return text
 
 

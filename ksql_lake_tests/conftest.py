@@ -9,18 +9,33 @@ from pathlib import Path
 
 import pytest
 
+from ksql_lake_tests.quick import (
+    configure,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+    pytest_runtest_logstart,
+)
 from ksql_lake_tests.stores.places import Place
 from ksql_lake_tests.stores.servers import Store, moto, seaweedfs
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_ignore_collect",
+    "pytest_runtest_logstart",
+]
 
 REQUIRE_ALL = os.environ.get("KSQL_LAKE_TEST_REQUIRE_ALL") == "1"  # noqa: TID251 - tests have a switch of their own
 SETTINGS = ("KSQLDB_", "KSQL_LAKE_", "DAGSTER_HOME", "DAGSTER_", "AWS_", "GOOGLE_", "AZURE_")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let processes that tests start, and Dagster in this one, end on signals as at a prompt.
 
     A test run in the background ignores SIGINT, its children inherit that, and Dagster makes SIGTERM follow it.
     """
+    configure(config)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 50
 CORE = ["errors", "settings", "schema", "feeds", "ksqldb", "decode", "lake", "export", "report", "query"]
 
 
+@pytest.mark.slow
 def test_rooms_and_walls_hold() -> None:
     """import-linter finds every room in its place and no wall broken."""
     linter = Path(sys.executable).with_name("lint-imports")
@@ -52,6 +53,7 @@ def test_there_is_no_dumping_ground() -> None:
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "shared", "base"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "room",
     [

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +51,26 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ksql_lake.Lakes  # noqa: B018
 
 
+def test_the_version_and_the_types_are_there_for_others() -> None:
+    """`__version__` is that of the installed package, and type checkers may read its annotations."""
+    assert ksql_lake.__version__ == metadata.version("ksql-lake")
+    assert Path(ksql_lake.__file__).with_name("py.typed").exists()
+
+
+def test_the_package_says_whose_it_is_and_where_it_runs() -> None:
+    """Licence, authors and addresses are stated, and each Python it names is one that CI tries."""
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (root / "LICENSE").read_text(encoding="utf-8")
+    assert project["authors"]
+    assert project["urls"]
+    named = [name.rpartition(" ")[2] for name in project["classifiers"] if ":: Python :: 3." in name]
+    tried = re.findall(r"3\.\d+", (root / ".ci" / "pythons").read_text(encoding="utf-8").split("PYTHONS=")[1])
+    assert named == ["3.11", *tried]  # 3.11 is what the whole suite runs on
+
+
+@pytest.mark.slow
 def test_importing_the_package_costs_nothing() -> None:
     """`import ksql_lake` loads none of its rooms and none of their libraries."""
     heavy = {"pyarrow", "duckdb", "pandas", "requests", "pydantic", "dagster", "numpy"}

@@ -55,6 +55,7 @@ schemas = st.lists(columns, min_size=1, max_size=5, unique_by=lambda column: col
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=schemas)
 def test_a_printed_schema_reads_back_as_itself(schema: Schema) -> None:

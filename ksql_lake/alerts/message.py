@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
 
+from ksql_lake.errors import without_secrets
 from ksql_lake.settings import Settings
 
-HIDDEN = "********"
 _SHORTEST = 4
 """A shorter secret is not looked for: it would be found in every second word."""
 
@@ -47,9 +47,6 @@ class Alert:
 
 def hide_secrets(text: str, settings: Settings) -> str:
     """Give a text without the passwords, tokens and addresses that the settings keep secret."""
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        secret = value.get_secret_value() if isinstance(value, SecretStr) else ""
-        if len(secret) >= _SHORTEST:
-            text = text.replace(secret, HIDDEN)
-    return text
+    values = [getattr(settings, name) for name in type(settings).model_fields]
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    return without_secrets(text, *(secret for secret in secrets if len(secret) >= _SHORTEST))

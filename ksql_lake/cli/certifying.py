@@ -6,6 +6,7 @@ It changes nothing, neither in the lake nor in its certificates.
 from __future__ import annotations
 
 from datetime import date
+from typing import Literal
 
 import click
 
@@ -35,7 +36,11 @@ partition follow; gaps among them are normal (filters, transactions, compacted t
 Examples:
   ksql-lake certify orders 2025-01-31
   ksql-lake certify orders 2025-01-31 --json | jq .equal
+  ksql-lake certify orders 2025-01-31 --by push
   ksql-lake certify users v4
+
+With --by push a day is read by a push query, whatever the feed says: each row comes with its Kafka offset, and
+where another query reads the same topic the end is proven by Kafka's own offsets. It receives the whole topic.
 
 Equal means: totals, checksum and every hour are the same.
 
@@ -46,22 +51,31 @@ Exit codes: 0 equal, 1 different, not as certified (or the day could not be read
 @click.command(help=_HELP)
 @click.argument("name", metavar="FEED")
 @click.argument("what", metavar="DATE|VERSION")
+@click.option("--by", type=click.Choice(["pull", "push"]), help="How a day is read; else as the feed says.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def certify(context: click.Context, /, *, name: str, what: str, as_json: bool) -> None:
+def certify(
+    context: click.Context, /, *, name: str, what: str, by: Literal["pull", "push"] | None, as_json: bool
+) -> None:
     """Compare a day or a version with its source."""
     settings = load_settings()
     feed = FeedStore(settings.feeds_root).load().get(name)
     if isinstance(feed, TableFeed):
+        if by is not None:
+            raise ConfigError(
+                "a table is certified by its changes, which only a push query reads",
+                hint="Leave --by out.",
+                feed=feed.name,
+            )
         context.exit(_certify_version(feed, what, settings, as_json=as_json))
     day = Day().convert(what, None, context)
     _refuse_before_start(feed, day)
     with KsqlClient(settings) as client, notes_from_log(), waiting(f"reading {day} from {client.url}"):
-        found = compare(feed, day, client, Lake(settings.lake_root))
+        found = compare(feed, day, client, Lake(settings.lake_root), by=by)
     if as_json:
         print_json(found.as_dict())
     else:
-        _print(found)
+        _print(found, by)
     context.exit(DONE if found.sound else FAILED)
 
 
@@ -91,11 +105,13 @@ def _refuse_before_start(feed: Feed, day: date) -> None:
         )
 
 
-def _print(found: Certification) -> None:
+def _print(found: Certification, by: str | None) -> None:
     verdict = ("equal", "green") if found.equal else ("different", "bold red")
     hours = "" if found.equal else f" in {count_text(len(found.differences), 'hour')}"
     read = f" (source read again: {found.evidence.level})"
     print_line((found.feed, "bold"), f" {found.day}: ", verdict, hours, read)
+    if by is not None:
+        print_line(f"  {found.evidence.level}: {found.evidence.text}")
     for hour in found.differences:
         print_line(f"  {hour.text}")
     if found.unseen:

@@ -1,4 +1,4 @@
-"""`ksql-lake compact`: merge the small files of closed days, a commit per day, rows unchanged.
+"""`ksql-lake compact`: merge the small files of closed days, and on request of open ones; rows unchanged.
 
 A day that fails leaves its files as they were and does not keep other feeds from being merged.
 """
@@ -19,11 +19,14 @@ from ksql_lake.cli.selection import of_kind
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import FeedStore, StreamFeed
 from ksql_lake.lake import Lake
-from ksql_lake.lake.compaction import CompactedDay
+from ksql_lake.lake.compaction import OPEN_FILES, CompactedDay
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 
 _HELP = """Merge each closed day's many small files into one; the rows stay as they are.
+
+With --open, days that are still written to are looked at too: eight and more small files become one, so that
+a day keeps few of them, however many exports it has. Run it as often as the exports, after them.
 
 Files are merged with those of the same columns. Whoever reads through ksql-lake sees the same rows at any
 moment. A reader that globs the folder while a day's files are being exchanged may see their rows twice, or
@@ -33,6 +36,7 @@ find a listed file gone: compact when nobody does, or let it read again.
 Examples:
   ksql-lake compact orders --dry-run
   ksql-lake compact --all --older-than 7
+  ksql-lake compact --all --open
 """
 
 
@@ -66,6 +70,7 @@ class _Case:
     metavar="DAYS",
     help="Full days between the end of a day and today; 0 takes every day before today.",
 )
+@click.option("--open", "opened", is_flag=True, help="Also merge many small files of younger and open days.")
 @click.option(
     "--nan", is_flag=True, help="Also write files anew in whose statistics older releases left NaN out."
 )
@@ -79,6 +84,7 @@ def compact(  # noqa: PLR0913 - one argument per option
     names: tuple[str, ...],
     everything: bool,
     older_than: int,
+    opened: bool,
     nan: bool,
     dry_run: bool,
     as_json: bool,
@@ -90,7 +96,7 @@ def compact(  # noqa: PLR0913 - one argument per option
     feeds = FeedStore(settings.feeds_root).load()
     broken = tuple(file for file in feeds.quarantined if everything and not file.archived)
     lake, now = Lake(settings.lake_root), datetime.now(UTC)
-    wanted = {"older_than": older_than, "now": now, "nan": nan}
+    wanted = {"older_than": older_than, "now": now, "nan": nan, "open_files": OPEN_FILES if opened else None}
     cases = [_planned(feed, lake, wanted) for feed in of_kind(feeds, StreamFeed, names)]
     try:
         if not dry_run:
@@ -99,7 +105,7 @@ def compact(  # noqa: PLR0913 - one argument per option
                     _merge(case, lake, wanted)
     finally:
         # Also when interrupted: the days that are done stay done.
-        _print(cases, dry_run=dry_run, as_json=as_json, left_out=left_out_entries(broken))
+        _print(cases, opened=opened, dry_run=dry_run, as_json=as_json, left_out=left_out_entries(broken))
     for case in cases:
         if case.error is not None:
             complain(str(case.error))
@@ -111,7 +117,8 @@ def _planned(feed: StreamFeed, lake: Lake, wanted: Mapping[str, Any]) -> _Case:
     feed_lake, case = lake.feed(feed), _Case(feed)
     try:
         state = feed_lake.state()
-        for day in feed_lake.plan_compaction(**wanted).days:
+        plan = feed_lake.plan_compaction(**wanted)
+        for day in (*plan.days, *plan.open_days):
             files = state.files_of(day)
             case.planned.append(_PlannedDay(day, len(files), sum(file.bytes for file in files)))
     except KsqlLakeError as error:
@@ -136,7 +143,9 @@ def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
         case.error = error.at(feed=case.feed.name)
 
 
-def _print(cases: list[_Case], *, dry_run: bool, as_json: bool, left_out: list[dict[str, object]]) -> None:
+def _print(
+    cases: list[_Case], *, opened: bool, dry_run: bool, as_json: bool, left_out: list[dict[str, object]]
+) -> None:
     if as_json:
         days = "planned" if dry_run else "done"
         print_json(
@@ -167,7 +176,8 @@ def _print(cases: list[_Case], *, dry_run: bool, as_json: bool, left_out: list[d
     if rows:
         print_table(headers, rows, right=headers[2:], flexible=("Feed",))
     elif not any(case.error for case in cases):
-        note("nothing to merge: no closed day of that age has several files of the same columns")
+        several = " and no younger one has many small ones" if opened else ""
+        note(f"nothing to merge: no closed day of that age has several files of the same columns{several}")
 
 
 def _result(day: CompactedDay) -> list[str]:

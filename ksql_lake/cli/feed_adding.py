@@ -13,11 +13,11 @@ from ksql_lake.cli.output import note, print_json, print_table, waiting
 from ksql_lake.cli.selection import Day
 from ksql_lake.cli.source_check import check_feed, find_source, reachable
 from ksql_lake.errors import FeedError
-from ksql_lake.export.uncovered import UncoveredSource, uncovered
+from ksql_lake.export.uncovered import HOW, UncoveredSource, carrying_keys, uncovered
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
 from ksql_lake.feeds.columns import needed_renames
-from ksql_lake.ksqldb import KsqlClient, describe
-from ksql_lake.ksqldb.reach import reach
+from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe
+from ksql_lake.ksqldb.reach import carrier, reach
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import Settings, load_settings
 
@@ -68,8 +68,8 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options += [
         click.option(
             "--extraction",
-            type=click.Choice(["pull", "push"]),
-            help="How it is read; default: pull, or push where the server says that nothing else can.",
+            type=click.Choice(["pull", "push", "continue"]),
+            help="How it is read; default: what the server says of the source.",
         ),
         click.option("--deleted", is_flag=True, help="Keep a table's deleted keys, marked; needs push."),
     ]
@@ -169,14 +169,29 @@ def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:
         raw["rename"] = renames
         told = ", ".join(f"{name} is {other}" for name, other in renames.items())
         note(f"columns that cannot keep their name in the lake get another: {told}")
-    if "extraction" not in raw:
-        how = reach(described, client.server_info().version)
-        if how.extraction == "push":
-            raw["extraction"] = "push"
-            note(f"{found.name} is read by push query: {how.reason}")
+    if raw.get("extraction", "continue") == "continue":
+        _choose_extraction(raw, described, client)
     feed = _parsed(raw)
     check_feed(feed, client)
     return feed
+
+
+def _choose_extraction(raw: dict[str, Any], source: SourceDescription, client: KsqlClient) -> None:
+    """Let the server decide how a source is read, where nobody said it."""
+    version = client.server_info().version
+    how = reach(source, version)
+    if how.extraction == "push" and "extraction" not in raw:
+        raw["extraction"] = "push"
+        _tell_how(source.name, "push", how.reason)
+        return
+    carried = carrier(source, version)
+    if carried is not None and "identity" not in raw:
+        raw |= {key: raw.get(key) or value for key, value in carrying_keys(source, carried).items()}
+        _tell_how(source.name, raw.get("extraction", "pull"), carried.says)
+
+
+def _tell_how(source: str, extraction: str, reason: str) -> None:
+    note(f"{source} is {HOW[extraction]}: {reason}")
 
 
 _DISCOVER_HELP = """List the sources of the server that no feed exports, and what kind of query can read them.
@@ -233,7 +248,7 @@ def _tell(found: Sequence[UncoveredSource], written: Sequence[str], *, enabled: 
         note("every source of the server has a feed")
     for source in found:
         if source.reason:
-            note(f"{source.name} is read by push query: {source.reason}")
+            _tell_how(source.name, source.extraction, source.reason)
     if written:
         state = "enabled" if enabled else "disabled; look at them, then: ksql-lake feeds enable NAME"
         note(f"{count_text(len(written), 'feed file')} written, {state}")

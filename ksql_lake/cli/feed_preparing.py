@@ -1,12 +1,13 @@
-"""`ksql-lake feeds prepare`: give a stream feed Kafka's own offsets as its row identity.
+"""`ksql-lake feeds prepare`: give a stream feed Kafka's own offsets as its row identity, or make it continue.
 
 Without options it only prints. `--apply` makes the derived stream on the server, `--write` changes the feed
-file; it refuses to point a feed at a stream that is not there.
+file; it refuses to point a feed at a stream that is not there, or at one that cannot be continued.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import click
 
@@ -14,9 +15,9 @@ from ksql_lake.cli.offset_stream import EARLIEST, OffsetStream, planned, recogni
 from ksql_lake.cli.output import note
 from ksql_lake.cli.source_check import check_feed, find_source
 from ksql_lake.errors import ConfigError
-from ksql_lake.feeds import Feed, FeedStore, StreamFeed
-from ksql_lake.feeds.model import Identity
-from ksql_lake.ksqldb import KsqlClient, describe, list_sources
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed, parse_feed
+from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
+from ksql_lake.ksqldb.reach import CONTINUES_MEASURED, CONTINUES_SINCE, carrier
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings, load_settings
 
@@ -26,38 +27,67 @@ ksqlDB gives them to no pull query, but a derived stream can copy them into ordi
 statement that makes it, and says what to change in the feed file. The derived stream keeps a copy of the
 source's topic; rows already in the lake stay, and are known by their other columns.
 
+With --continue an export reads such a stream on from where the last one ended, and costs its new rows instead
+of the whole topic. Rows with a NULL key are not sent that way, so the derived stream gets a key of its own.
+
 \b
 Examples:
   ksql-lake feeds prepare orders                    print the statement
   ksql-lake feeds prepare orders --apply            run it on the server
   ksql-lake feeds prepare orders --apply --write    and change the feed file
+  ksql-lake feeds prepare orders --continue --apply --write
 """
 
 _SINCE = (0, 23)
 """The release of ksqlDB from which ROWPARTITION and ROWOFFSET exist on every server."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How the feed is to be read afterwards: continued or not, and whether the source's keys stay."""
+
+    continued: bool = False
+    keep_key: bool = False
+
+    def keys(self, feed: StreamFeed, source: SourceDescription, stream: OffsetStream) -> dict[str, object]:
+        """Give the keys of the feed file that are to change."""
+        keys = stream.feed_keys
+        if stream.rekeyed and feed.columns is None:
+            # The key that was made says nothing which the two columns do not.
+            keys["columns"] = [column.name for column in source.columns]
+        if self.continued:
+            keys |= {"extraction": "continue", "positions": stream.positions}
+            if "identity" not in feed.model_fields_set:
+                del keys["identity"]
+        return keys
+
+
 @click.command(help=_HELP)
 @click.argument("name")
 @click.option("--apply", is_flag=True, help="Make the derived stream on the server.")
 @click.option("--write", is_flag=True, help="Change the feed file to export the derived stream.")
-def prepare(*, name: str, apply: bool, write: bool) -> None:
+@click.option("--continue", "continued", is_flag=True, help="Read on from where the last export ended.")
+@click.option(
+    "--keep-key", is_flag=True, help="With --continue: keep the source's key, because no record has a NULL one."
+)
+def prepare(*, name: str, apply: bool, write: bool, continued: bool, keep_key: bool) -> None:
     """Print or make the derived stream."""
+    if keep_key and not continued:
+        raise click.UsageError("--keep-key is about --continue: without it the source's key always stays")
     settings = load_settings()
     store = FeedStore(settings.feeds_root)
-    feed = store.get(name)
+    feed, wish = store.get(name), _Wish(continued, keep_key)
     if not isinstance(feed, StreamFeed):
         raise ConfigError(
             "a table has no offsets: each of its versions is the whole table",
             hint="Prepare stream feeds only.",
             feed=name,
         )
-    if feed.identity.by == "offset":
-        note(f"{name} is known by offset already, in the columns {', '.join(feed.identity.columns)}")
+    if _is_prepared(feed, wish):
         return
     # Somebody waits at the prompt: an unreachable server is told at once.
     with KsqlClient(settings.model_copy(update={"attempts": 1})) as client:
-        stream, exists = _stream(feed, client)
+        source, stream, exists = _stream(feed, client, wish)
         if exists:
             note(f"the stream {stream.name} exists already and carries the offsets of {stream.source}")
         elif apply:
@@ -66,13 +96,15 @@ def prepare(*, name: str, apply: bool, write: bool) -> None:
             note(f"{stream.name} fills from the first row of {stream.source}; export when it has caught up")
         else:
             _print_statement(stream)
+        keys = wish.keys(feed, source, stream)
         if write and (exists or apply):
-            identity = Identity(by="offset", columns=(stream.partition, stream.offset))
-            check_feed(feed.model_copy(update={"source": stream.name, "identity": identity}), client)
+            check_feed(_changed(feed, keys), client)
+    if continued:
+        _tell_continuing(client.url)
     if not write:
-        _tell_change(stream, str(store.load().file(name).path))
+        _tell_change(keys, str(store.load().file(name).path))
     elif exists or apply:
-        click.echo(f"written: {store.change(name, stream.feed_keys)}")
+        click.echo(f"written: {store.change(name, keys)}")
         _warn_of_freeze(feed, settings)
     else:
         raise ConfigError(
@@ -82,22 +114,50 @@ def prepare(*, name: str, apply: bool, write: bool) -> None:
         )
 
 
-def _stream(feed: StreamFeed, client: KsqlClient) -> tuple[OffsetStream, bool]:
-    """Give the derived stream a feed should export, and whether the server has it.
+def _is_prepared(feed: StreamFeed, wish: _Wish) -> bool:
+    """Tell, also the user, whether nothing is left to do."""
+    if wish.continued and feed.extraction == "continue":
+        note(f"{feed.name} is continued already, by the columns {', '.join(feed.identity.columns)}")
+        return True
+    if not wish.continued and feed.identity.by == "offset":
+        note(f"{feed.name} is known by offset already, in the columns {', '.join(feed.identity.columns)}")
+        return True
+    return False
+
+
+def _changed(feed: StreamFeed, keys: dict[str, object]) -> Feed:
+    kept = feed.model_dump(mode="json", exclude_unset=True)
+    if "positions" in keys:
+        kept.pop("identity", None)
+    return parse_feed(json.dumps(kept | keys).encode())
+
+
+def _stream(feed: StreamFeed, client: KsqlClient, wish: _Wish) -> tuple[SourceDescription, OffsetStream, bool]:
+    """Give what is copied, the derived stream a feed should export, and whether the server has that.
 
     Raises:
-        ConfigError: The source is no stream, or something else has the derived stream's name.
+        ConfigError: The source is no stream, or something else has the derived stream's name, or what is there
+            cannot be continued.
     """
     if find_source(client, feed.source).kind != "stream":
         raise ConfigError(f"{feed.source} is a table on the server, but the feed says stream", feed=feed.name)
     source = describe(client, feed.source)
     carrying = recognised(source)
     if carrying is not None:
-        return carrying, True
-    wanted = planned(source, taken=feed.rename.values())
+        _check_continuable(feed, source, client, wish)
+        return describe(client, carrying.source), carrying, True
+    rekeyed = wish.continued and not wish.keep_key
+    wanted = planned(source, taken=feed.rename.values(), rekeyed=rekeyed)
     if wanted.name not in {summary.name for summary in list_sources(client)}:
         _check_release(client)
-        return wanted, False
+        if wish.continued and not rekeyed and not source.key_columns:
+            raise ConfigError(
+                f"{source.name} has no KEY column, so every key of its copy would be NULL, and a query that is "
+                "continued sends no rows with a NULL key",
+                hint="Leave --keep-key out.",
+                feed=feed.name,
+            )
+        return source, wanted, False
     derived = describe(client, wanted.name)
     found = recognised(derived)
     lacking = {column.name for column in source.columns} - {column.name for column in derived.columns}
@@ -109,7 +169,30 @@ def _stream(feed: StreamFeed, client: KsqlClient) -> tuple[OffsetStream, bool]:
             feed=feed.name,
             server=client.url,
         )
-    return found, True
+    _check_continuable(feed, derived, client, wish)
+    return source, found, True
+
+
+def _check_continuable(feed: StreamFeed, derived: SourceDescription, client: KsqlClient, wish: _Wish) -> None:
+    """Refuse to continue what cannot be continued; warn of keys that may be NULL."""
+    found = carrier(derived, client.server_info().version) if wish.continued else None
+    if found is None:
+        return
+    if found.obstacle:
+        raise ConfigError(
+            f"{derived.name} carries the offsets of {found.source}, but cannot be continued: {found.obstacle}",
+            hint="docs/large-topics.md says what a stream needs for it, and what helps where it has not.",
+            feed=feed.name,
+            server=client.url,
+        )
+    if not found.made_key and not wish.keep_key:
+        raise ConfigError(
+            f"{derived.name} keeps its source's key {', '.join(derived.key_columns)}, and a query that is "
+            "continued sends no rows with a NULL key",
+            hint="If no record has a NULL key, say --keep-key. Else drop the stream and prepare it anew.",
+            feed=feed.name,
+            server=client.url,
+        )
 
 
 def _check_release(client: KsqlClient) -> None:
@@ -129,8 +212,16 @@ def _print_statement(stream: OffsetStream) -> None:
     click.echo(stream.statement)
 
 
-def _tell_change(stream: OffsetStream, path: str) -> None:
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in stream.feed_keys.items()]
+def _tell_continuing(url: str) -> None:
+    since = ".".join(map(str, CONTINUES_SINCE))
+    note(
+        f"continuing needs ksql.query.push.v2.registry.installed=true on {url}; by ksqlDB's source it works "
+        f"from {since} on, measured on {CONTINUES_MEASURED} only. Ask: ksql-lake feeds validate --server"
+    )
+
+
+def _tell_change(keys: dict[str, object], path: str) -> None:
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in keys.items()]
     note("\n".join([f"then put this into {path}, or let --write do it:", *lines]), label="next")
 
 

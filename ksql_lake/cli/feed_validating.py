@@ -2,7 +2,7 @@
 
 A feed is also held against the rows that the lake holds of it. Without `--server` no server is asked. With it,
 each usable active feed is held against its source, and what only a push query can read is told with the reason;
-`--write` then changes the one key that helps.
+`--write` then changes the one key that helps. Of a feed that is continued each condition is tried and told.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import click
 from ksql_lake.cli.output import note, print_json, waiting
 from ksql_lake.cli.source_check import check_feed, how_read, writer_of
 from ksql_lake.errors import KsqlLakeError, LakeError, MeaningChangeError, ServerUnavailableError
+from ksql_lake.export.continuing.conditions import check_conditions
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
@@ -28,7 +29,7 @@ A key that the first exported rows have pinned, and that was changed since, is a
 
 With --server, the server is asked too, about all active feeds: whether the source is there, has the columns,
 and can be read the way the feed says. A source that no pull query can read needs "extraction": "push"; --write
-sets it.
+sets it. What "extraction": "continue" needs is tried, with a short query, and each condition explained.
 
 \b
 Examples:
@@ -101,13 +102,34 @@ def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Fou
         if file.archived:
             continue
         try:
-            problem = _problem(feed, client, store if write else None)
+            problems = _problems(feed, client, store if write else None)
         except ServerUnavailableError:
             raise
         except KsqlLakeError as error:
-            problem = f"{error.message}. {' '.join(error.hint.split())}".strip()
-        if problem:
-            yield Found(file.path, feed.name, (problem,))
+            problems = (f"{error.message}. {' '.join(error.hint.split())}".strip(),)
+        if problems:
+            yield Found(file.path, feed.name, problems)
+
+
+def _problems(feed: Feed, client: KsqlClient, store: FeedStore | None) -> tuple[str, ...]:
+    """Say what is wrong with a feed, or put it right in a store."""
+    if isinstance(feed, StreamFeed) and feed.extraction == "continue":
+        check_feed(feed, client)
+        return _unmet(feed, client)
+    problem = _problem(feed, client, store)
+    return (problem,) if problem else ()
+
+
+def _unmet(feed: StreamFeed, client: KsqlClient) -> tuple[str, ...]:
+    """Try whether a feed can be continued; say what was found of each condition."""
+    found = check_conditions(feed, client)
+    for condition in found:
+        if condition.met:
+            note(f"{feed.name}: {condition.name}: {condition.text}")
+    unmet = [f"continue, {condition.name}: {condition.text}" for condition in found if not condition.met]
+    if unmet:
+        note(f"{feed.name} is read by pull query until that is mended; see docs/large-topics.md")
+    return tuple(unmet)
 
 
 def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,7 +43,7 @@ class _Arrival:
         if self.form == PLAIN:
             return sent
         # A wrapped NULL is a STRUCT of NULL; where a table's row is deleted there is no STRUCT either.
-        value = sent.flatten()[0] if self.form.wrapped else sent
+        value = cast("pa.StructArray", sent).flatten()[0] if self.form.wrapped else sent
         parts = {path: batch.column(self.at + 1 + n) for n, path in enumerate(self.form.parts)}
         return assembled(self.column.type, value, parts, in_struct=self.form.wrapped)
 

@@ -8,6 +8,7 @@ been one DECIMAL only. It refuses the rest by row, column and value.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -76,13 +77,14 @@ def assembled(
         case Struct(fields):
             children = [
                 assembled(inner, child, parts, (*path, Step("field", name)), in_struct=True)
-                for (name, inner), child in zip(fields, value.flatten(), strict=True)
+                for (name, inner), child in zip(fields, cast("pa.StructArray", value).flatten(), strict=True)
             ]
             return pa.StructArray.from_arrays(children, fields=list(arrow_type(kind)), mask=_mask(value))
         case Array(element):
             below = (*path, ELEMENTS)
             lists = {way: _elements(part, value) for way, part in parts.items() if _within(way, below)}
-            items = assembled(element, value.flatten(), lists, below, in_struct=in_struct)
+            sent = cast("pa.ListArray", value).flatten()
+            items = assembled(element, sent, lists, below, in_struct=in_struct)
             return pa.ListArray.from_arrays(_offsets(value), items, type=arrow_type(kind), mask=_mask(value))
         case Map():
             return _map(kind, value, parts, path, in_struct=in_struct)
@@ -92,8 +94,8 @@ def assembled(
 
 def _map(kind: Map, value: pa.Array, parts: Parts, path: Path, *, in_struct: bool) -> pa.Array:
     below = (*path, VALUES)
-    entries = _entries(value)
-    keys, items = entries.flatten().flatten()
+    entries = _entries(cast("pa.MapArray", value))
+    keys, items = cast("pa.StructArray", entries.flatten()).flatten()
     lists: dict[Path, pa.Array] = {}
     names = parts.get((*path, KEYS))
     if names is not None:
@@ -124,7 +126,7 @@ def _decimals(kind: Decimal, doubles: pa.Array, exact: pa.Array | None, path: Pa
 
 
 def _certain(kind: Decimal, doubles: pa.Array, path: Path) -> pa.Array:
-    found, certain = certain_decimals(doubles, kind)
+    found, certain = certain_decimals(cast("pa.DoubleArray", doubles), kind)
     if not certain.all():
         number = doubles[int(np.flatnonzero(~certain)[0])].as_py()
         raise Unfit(f"{number!r} may have been another {kind.text}", path, INEXACT)
@@ -135,7 +137,7 @@ def _elements(part: pa.Array, like: pa.Array) -> pa.Array:
     """Give the elements of a part's lists; NULL where a list is not as long as that of its value."""
     wanted = pc.fill_null(pc.list_value_length(like), 0)
     there = pc.fill_null(pc.list_value_length(part), 0)
-    items = part.flatten()
+    items = cast("pa.ListArray", part).flatten()
     if wanted.equals(there):
         return items
     begins = np.cumsum(there.to_numpy()) - there.to_numpy()
@@ -147,7 +149,7 @@ def _elements(part: pa.Array, like: pa.Array) -> pa.Array:
 
 def _places(keys: pa.Array, entries: pa.Array, names: pa.Array) -> pa.Array:
     """Tell for each key of MAPs which of the keys that came beside it is the same key of the same MAP."""
-    told = names.flatten()
+    told = cast("pa.ListArray", names).flatten()
     lengths, others = pc.list_value_length(entries), pc.list_value_length(names)
     if pc.fill_null(lengths, 0).equals(pc.fill_null(others, 0)) and keys.equals(told):
         return pa.array(np.arange(len(keys)))
@@ -170,7 +172,7 @@ def _within(way: Path, below: Path) -> bool:
 def _entries(value: pa.MapArray) -> pa.ListArray:
     """Give MAPs as lists of their entries."""
     kind = pa.list_(pa.struct([pa.field("key", value.type.key_type, nullable=False), value.type.item_field]))
-    return value.cast(kind)
+    return cast("pa.ListArray", value.cast(kind))
 
 
 def _offsets(value: pa.Array) -> pa.Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -201,7 +202,7 @@ def _maps(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
     if not spans.quoted[0].all():
         raise ValueError("a name without quotation marks")
     keys, items = read(rows, spans, values.level)
-    _require_distinct(keys, counts)
+    _require_distinct(cast("pa.StringArray", keys), counts)
     return pa.MapArray.from_arrays(values.offsets(counts), keys, items, type=values.arrow, mask=values.mask)
 
 

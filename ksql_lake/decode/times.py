@@ -153,7 +153,8 @@ def from_java_calendar(stamps: pa.Array) -> pa.Array:
     julian = days < _GREGORIAN_START_DAY
     if (days[julian] > _JULIAN_END_DAY).any() or (days < _FIRST_DAY).any():
         raise ValueError("a TIMESTAMP that is not in Java's calendar")
-    return pa.array(milli + np.where(julian, _julian_lag(days), 0) * DAY_MS, mask=missing).cast(UTC_MS)
+    moved = pa.array(milli + np.where(julian, _julian_lag(days), 0) * DAY_MS, pa.int64(), mask=missing)
+    return moved.cast(UTC_MS)
 
 
 def _julian_lag(days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

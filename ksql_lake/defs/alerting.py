@@ -6,13 +6,12 @@ to try again by itself.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.run_request import DagsterRunReaction
-from dagster._core.storage.tags import WILL_RETRY_TAG
-from dagster_shared.error import SerializableErrorInfo
 
 from ksql_lake.alerts import Alert, Delivery, send_alert
+from ksql_lake.defs.internals import WILL_RETRY_TAG, failed_tick
 from ksql_lake.settings import load_settings
 
 SENSOR_SECONDS = 30
@@ -37,7 +36,7 @@ def _run_failures() -> dg.SensorDefinition:
         description="Alerts about each failed run: to the log, and to the webhook and the e-mail addresses of "
         "KSQL_LAKE_ALERT_WEBHOOK and KSQL_LAKE_ALERT_EMAIL. A cancelled run is no failure.",
     )
-    def run_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | DagsterRunReaction | None:
+    def run_failures(context: dg.RunFailureSensorContext) -> Any:
         if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
             return dg.SkipReason("Dagster tries this run again by itself.")
         steps = list(_failed_steps(context)) or [str(context.failure_event.message)]
@@ -54,7 +53,7 @@ def _failed_checks() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts about checks that failed with severity ERROR in runs that succeeded.",
     )
-    def failed_checks(context: dg.RunStatusSensorContext) -> DagsterRunReaction | None:
+    def failed_checks(context: dg.RunStatusSensorContext) -> Any:
         found = [
             f"{each.asset_key.to_user_string()}, {each.check_name}: {each.description or 'failed'}"
             for each in _evaluations(context)
@@ -67,9 +66,7 @@ def _failed_checks() -> dg.SensorDefinition:
     return failed_checks
 
 
-def _tell(
-    context: dg.RunStatusSensorContext, kind: str, what: str, findings: list[str]
-) -> DagsterRunReaction | None:
+def _tell(context: dg.RunStatusSensorContext, kind: str, what: str, findings: list[str]) -> Any:
     """Send an alert about a run; gives what fails the tick when a channel did not take it."""
     run, settings = context.dagster_run, load_settings()
     facts = {"job": run.job_name, "run_id": run.run_id, "url": f"{settings.dagster_url}/runs/{run.run_id}"}
@@ -83,8 +80,7 @@ def _tell(
     context.instance.report_engine_event(said, run)
     # Not raised: Dagster would go on to the next failed run, wait for the dead channel again, and when a minute
     # is over forget the whole tick and tell the other channels everything once more.
-    problem = SerializableErrorInfo(said, stack=[], cls_name="AlertNotDelivered")
-    return DagsterRunReaction(run, error=problem, run_status=run.status)
+    return failed_tick(run, said, kind="AlertNotDelivered")
 
 
 def _failed_steps(context: dg.RunFailureSensorContext) -> Iterator[str]:

@@ -17,11 +17,17 @@ from ksql_lake.defs.upkeep import compaction_job, retention_job
 from ksql_lake.export.versions import version_keys
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import Lake
+from ksql_lake.lake.compaction import OPEN_FILES
 
 CLOSE = "15 0 * * *"
 """When a day is closed by those who export once a day; in the time zone of the streams."""
 
-UPKEEP_SCHEDULES = {"retention": "30 3 * * *", "compaction": "0 4 * * *", "ksqldb_sources": "45 0 * * *"}
+UPKEEP_SCHEDULES = {
+    "retention": "30 3 * * *",
+    "compaction": "0 4 * * *",
+    "compaction_open": "50 * * * *",
+    "ksqldb_sources": "45 0 * * *",
+}
 
 SENSOR_SECONDS = 30
 
@@ -52,7 +58,11 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
         )
         for feed in tables
     ]
-    upkeep = [retention_job(tables, lake), compaction_job(streams, lake)]
+    upkeep = [
+        retention_job(tables, lake),
+        compaction_job(streams, lake),
+        compaction_job(streams, lake, open_files=OPEN_FILES),
+    ]
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[

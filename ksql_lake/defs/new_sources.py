@@ -14,7 +14,7 @@ import dagster as dg
 
 from ksql_lake.defs.failures import failure
 from ksql_lake.errors import FeedError, KsqlLakeError
-from ksql_lake.export.uncovered import UncoveredSource, uncovered
+from ksql_lake.export.uncovered import HOW, UncoveredSource, uncovered
 from ksql_lake.feeds import Feeds, FeedStore, feed_name
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import load_settings
@@ -70,5 +70,5 @@ def _propose(source: UncoveredSource, store: FeedStore, *, shown: bool) -> str:
     except FeedError as error:
         said = f"{source.name} is new. A proposal for feeds/active was not written: {error}"
     if source.reason:
-        said += f"\nIt is read by push query: {source.reason}."
+        said += f"\nIt is {HOW[source.extraction]}: {source.reason}."
     return f"{said}\n{store.text(feed)}".strip() if shown else said

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime
 
 import dagster as dg
-from dagster._core.instance import DynamicPartitionsStore
 
+from ksql_lake.defs.internals import PartitionsStore
 from ksql_lake.export.versions import open_version
 from ksql_lake.feeds.model import StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake
@@ -40,7 +40,7 @@ class VersionPartitions(dg.DynamicPartitionsDefinition):
         self,
         partition_key: str,
         current_time: datetime | None = None,
-        dynamic_partitions_store: DynamicPartitionsStore | None = None,
+        dynamic_partitions_store: PartitionsStore | None = None,
     ) -> bool:
         """Whether a run may be started for this key."""
         return partition_key == self.open_key() or super().has_partition_key(

@@ -8,6 +8,7 @@ and never hides the others.
 from collections import defaultdict
 
 import dagster as dg
+from dagster_duckdb import DuckDBResource
 
 from ksql_lake.defs.alerting import alert_sensors
 from ksql_lake.defs.assets import quarantine_asset, stream_asset, table_asset
@@ -59,6 +60,7 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
             resources={
                 "ksqldb": KsqldbResource(),
                 "lake": resource,
+                "lake_duckdb": DuckDBResource(database=":memory:"),
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
             jobs=[

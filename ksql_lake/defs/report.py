@@ -5,6 +5,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import dagster as dg
+from dagster_duckdb import DuckDBResource
 
 from ksql_lake.defs.automation import free_name, stopped_schedule
 from ksql_lake.defs.priorities import run_tags
@@ -59,9 +60,9 @@ def report_asset(feeds: Sequence[Feed], feeds_root: Path) -> dg.AssetsDefinition
     )
 
     @dg.multi_asset(name="_monitoring_report", specs=[spec])
-    def monitoring_report(lake: LakeResource) -> dg.MaterializeResult[None]:
-        with lake.failures(0):
-            report = _report(lake, feeds_root)
+    def monitoring_report(lake: LakeResource, lake_duckdb: DuckDBResource) -> dg.MaterializeResult[None]:
+        with lake.failures(0), lake_duckdb.get_connection() as connection:
+            report = _report(MetadataReader(lake.root, connection=connection), feeds_root)
             html = render_html(report).encode()
             lake.lake.storage.replace(FILE, html, temporary=f"metadata/.report.{token_hex(8)}.tmp")
         return dg.MaterializeResult(
@@ -78,9 +79,9 @@ def report_asset(feeds: Sequence[Feed], feeds_root: Path) -> dg.AssetsDefinition
     return monitoring_report
 
 
-def _report(lake: LakeResource, feeds_root: Path) -> Report:
+def _report(reader: MetadataReader, feeds_root: Path) -> Report:
     feeds, settings = FeedStore(feeds_root).load(), load_settings()
     # One attempt: a report without the server's part is worth more than one in some minutes.
     patience = min(settings.connect_timeout, CONNECT_SECONDS)
     with KsqlClient(load_settings(attempts=1, connect_timeout=patience)) as client:
-        return MetadataAnalyzer(MetadataReader(lake.root), feeds, client=client).generate_report()
+        return MetadataAnalyzer(reader, feeds, client=client).generate_report()

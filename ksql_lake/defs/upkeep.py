@@ -1,6 +1,7 @@
 """Jobs that keep house: `retention` removes old table versions, `compaction` merges small files of closed days.
 
-They ask no server, and do the same as `ksql-lake retention` and `ksql-lake compact`.
+They ask no server, and do the same as `ksql-lake retention` and `ksql-lake compact`; `compaction_open` is
+`ksql-lake compact --open`.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,18 +30,29 @@ def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
     return _job("retention", "Removes the versions of tables beyond their `retention`.", tables, retain)
 
 
-def compaction_job(streams: Sequence[StreamFeed], lake: Lake) -> dg.JobDefinition:
-    """Give the job that merges the small files of closed days."""
+def compaction_job(
+    streams: Sequence[StreamFeed], lake: Lake, *, open_files: int | None = None
+) -> dg.JobDefinition:
+    """Give the job that merges the small files of closed days, and with `open_files` those of open ones.
+
+    Args:
+        streams: The feeds.
+        lake: The lake.
+        open_files: How many small files of an open day are merged at least; None leaves open days alone.
+    """
 
     def compact(feed: StreamFeed, _instance: dg.DagsterInstance) -> str:
         feed_lake = lake.feed(feed)
-        if not feed_lake.plan_compaction().days:
+        plan = feed_lake.plan_compaction(open_files=open_files)
+        if not plan.days and not plan.open_days:
             return f"{feed.name}: nothing to merge"
         with feed_lake.exclusive():
-            done = list(feed_lake.compact())
+            done = list(feed_lake.compact(open_files=open_files))
         before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
         return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
 
+    if open_files is not None:
+        return _job("compaction_open", "Merges many small files, also of open days.", streams, compact)
     return _job("compaction", "Merges the small files of closed days.", streams, compact)
 
 

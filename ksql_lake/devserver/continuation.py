@@ -15,6 +15,7 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -327,7 +328,7 @@ def _read(part: pa.RecordBatch, at: list[int]) -> _Read:
     for number in np.unique(places).tolist():
         to[number] = int(offsets[places == number].max()) + 1
     ordered = part.column(0).take(pa.array(np.argsort(places, kind="stable")))
-    return _Read(ordered.drop_null(), to)
+    return _Read(cast("pa.StringArray", ordered.drop_null()), to)
 
 
 def log_sql(plan: QueryPlan, framing: Framing, at: list[int], until: int, *, framed: bool) -> str:

@@ -19,15 +19,19 @@ _PATIENCE = 60.0
 _READ_BYTES = 1 << 16
 
 
-class _Reply:
+class Reply:
+    """What the HTTP parser finds of an answer: its body, and whether it is whole."""
+
     def __init__(self) -> None:
         self.body = bytearray()
         self.complete = False
 
     def on_body(self, body: bytes) -> None:
+        """Take the next bytes of the body."""
         self.body += body
 
     def on_message_complete(self) -> None:
+        """Take note that the body has ended as it should."""
         self.complete = True
 
 
@@ -90,7 +94,7 @@ def call(url: str, method: str, path: str, body: str) -> Any:
         f"{method} {path} HTTP/1.1\r\nHost: {place.netloc}\r\nConnection: close\r\n"
         f"Content-Length: {len(data)}\r\n\r\n"
     )
-    reply = _Reply()
+    reply = Reply()
     parser = httptools.HttpResponseParser(reply)
     try:
         with socket.create_connection((place.hostname, place.port), timeout=_PATIENCE) as connection:

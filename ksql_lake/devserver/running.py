@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -265,7 +265,7 @@ class RunningQueries:
         """Run DuckDB and hand its rows out, one batch being made while one is sent."""
         async with aclosing(self.records(query, sql)) as batches:
             async for batch in batches:
-                yield RowBatch(batch.column(0))
+                yield RowBatch(cast("pa.StringArray", batch.column(0)))
 
     async def records(self, query: RunningQuery, sql: str) -> AsyncGenerator[pa.RecordBatch, None]:
         """Run DuckDB and hand its columns out, one batch being made while one is sent."""
@@ -290,7 +290,8 @@ class RunningQueries:
 
 
 def _open(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
-    return cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    reader: pa.RecordBatchReader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+    return reader
 
 
 def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:

@@ -2,8 +2,9 @@
 
 from ksql_lake.export.extraction import Extraction, extract
 from ksql_lake.export.landing import export_feed, land
-from ksql_lake.export.plan import Days, ExportPlan, plan_export
+from ksql_lake.export.plan import ExportPlan, plan_export
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
+from ksql_lake.lake.days import Days
 
 __all__ = [
     "Days",

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError
 from ksql_lake.export.clock import Beginning
 from ksql_lake.export.extraction import Extraction
-from ksql_lake.export.plan import Days, ExportPlan
+from ksql_lake.export.plan import ExportPlan
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.clock import server_time
@@ -32,7 +32,7 @@ from ksql_lake.ksqldb.retry import retrying, without_refused
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.checksum import EMPTY, RowChecksum
 from ksql_lake.lake.closing import Clock, day_end, has_ended, in_the_future
-from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.days import Days, day_start, event_times
 from ksql_lake.lake.forms import blurred
 from ksql_lake.lake.manifest import DayCertificate, Evidence
 
@@ -219,9 +219,24 @@ class _Side:
 
 
 def certify(
-    feed: Feed, day: date, client: KsqlClient, lake: Lake, *, now: datetime | None = None
+    feed: Feed,
+    day: date,
+    client: KsqlClient,
+    lake: Lake,
+    *,
+    by: Literal["pull", "push"] | None = None,
+    now: datetime | None = None,
 ) -> Certification:
     """Compare a closed day of a stream with its source.
+
+    Args:
+        feed: The feed.
+        day: The day.
+        client: The server.
+        lake: Where it landed.
+        by: How the source is read; None as the feed says. A push query brings each row with its offset, so that
+            a row which comes twice shows.
+        now: The present; for tests.
 
     Raises:
         ConfigError: The feed is a table, or the day has not ended.
@@ -234,7 +249,8 @@ def certify(
     _refuse_open(feed, day, began.ours)
     start, end = day_start(day, feed.zone), day_end(day, feed.zone)
     feed_lake = lake.feed(feed)
-    extraction = Extraction(ExportPlan(feed, days=Days(day, day), reason="certify"), client).pulled()
+    read = feed if by is None else feed.model_copy(update={"extraction": by})
+    extraction = Extraction(ExportPlan(read, days=Days(day, day), reason="certify"), client).pulled()
     try:
         question = extraction.question
         columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))

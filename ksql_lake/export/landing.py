@@ -29,7 +29,7 @@ from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
 from ksql_lake.export.extraction import AnyReading, Extraction, Reading
 from ksql_lake.export.origin import checked_origin
-from ksql_lake.export.plan import Days, plan_export
+from ksql_lake.export.plan import plan_export
 from ksql_lake.export.push import PositionsUntoldError, PushReading
 from ksql_lake.export.push.outside import told_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
@@ -39,6 +39,7 @@ from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.days import Days
 from ksql_lake.lake.forms import CURRENT
 from ksql_lake.lake.meaning import Origin
 from ksql_lake.lake.positions import KnownDays, known_days

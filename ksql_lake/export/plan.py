@@ -14,37 +14,7 @@ from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.closing import read_to_end
-from ksql_lake.lake.days import day_of
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """A range of days, both ends included."""
-
-    first: date
-    last: date
-
-    def __post_init__(self) -> None:
-        if self.first > self.last:
-            raise ConfigError(
-                f"the range {self.first} to {self.last} ends before it begins",
-                hint="Give the earlier day first.",
-            )
-
-    def __len__(self) -> int:
-        return (self.last - self.first).days + 1
-
-    def __str__(self) -> str:
-        return self.first.isoformat() if self.first == self.last else f"{self.first} to {self.last}"
-
-    def halves(self) -> tuple[Days, Days]:
-        """The days in two parts, the earlier one first; there must be two of them at least."""
-        middle = self.first + timedelta(days=len(self) // 2 - 1)
-        return Days(self.first, middle), Days(middle + timedelta(days=1), self.last)
-
-    def keys(self) -> list[str]:
-        """The partition keys of the days, in order."""
-        return [(self.first + timedelta(days=offset)).isoformat() for offset in range(len(self))]
+from ksql_lake.lake.days import Days, day_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.closing import Fate, unread_rows
-from ksql_lake.lake.days import DayRange, day_of, day_ranges
+from ksql_lake.lake.days import Days, day_of, day_ranges
 from ksql_lake.quantities import age_text
 
 FATES: tuple[Fate, ...] = ("lost", "fading", "urgent")
@@ -75,7 +75,7 @@ def risk_text(feed: StreamFeed, days: list[DayAtRisk], retention: Retention) -> 
     return "\n".join(lines)
 
 
-def fate_ranges(days: list[DayAtRisk], fate: str) -> tuple[DayRange, ...]:
+def fate_ranges(days: list[DayAtRisk], fate: str) -> tuple[Days, ...]:
     """Give the days of a fate as ranges."""
     return day_ranges(day.day for day in days if day.fate == fate)
 

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from ksql_lake.feeds import Feed, Feeds, feed_name, parse_feed
 from ksql_lake.feeds.columns import needed_renames
 from ksql_lake.feeds.model import EARLIEST
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
-from ksql_lake.ksqldb.reach import Extraction, reach
+from ksql_lake.ksqldb.copied import copied_sources
+from ksql_lake.ksqldb.reach import Carrier, Extraction, carrier, reach
 from ksql_lake.ksqldb.topic_retention import retention_of
+
+HOW: Mapping[str, str] = {
+    "pull": "read by pull query",
+    "push": "read by push query",
+    "continue": "read on from where the last export ended",
+}
+"""What an extraction does, in words."""
 
 ASSUMED_DAYS = 7
 """How far back a proposed stream begins where nobody says how long its topic keeps records: Kafka's default."""
@@ -30,19 +38,23 @@ class UncoveredSource:
         name: The source.
         kind: `stream` or `table`.
         feed: The name its feed would have.
-        extraction: What kind of query can read it: `pull` or `push`.
-        reason: Why no pull query can; empty for `pull`.
+        extraction: How it can be read: `pull`, `push`, or `continue`.
+        reason: Why no pull query can, or what continuing rests on; empty for `pull`.
         first_day: The first day a stream's topic may still hold.
         rename: Names in the lake of the columns that cannot keep theirs.
+        positions: The columns of a derived stream that carry its source's offsets; empty elsewhere.
+        columns: The columns to export, where not all of them; empty for all.
     """
 
     name: str
     kind: str
     feed: str
-    extraction: Extraction
+    extraction: Extraction | Literal["continue"]
     reason: str
     first_day: date
     rename: Mapping[str, str] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON-ready data."""
@@ -57,42 +69,62 @@ class UncoveredSource:
             FeedError: They do not fit.
         """
         raw = {"name": self.feed, "kind": self.kind, "source": self.name, **keys}
-        if self.extraction == "push":
-            raw["extraction"] = "push"
-        if self.rename:
-            raw["rename"] = dict(self.rename)
+        if self.extraction != "pull":
+            raw["extraction"] = self.extraction
+        for key in ("rename", "positions", "columns"):
+            if proposed := getattr(self, key):
+                raw[key] = proposed if key == "columns" else dict(proposed)
         return parse_feed(json.dumps(raw, default=str).encode())
 
 
 def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[UncoveredSource]:
-    """Find the sources that no feed, active or archived, exports.
+    """Find the sources that no feed, active or archived, exports, nor a copy of theirs with their offsets.
 
     Raises:
         KsqlError: The server cannot be asked.
     """
+    listed = list_sources(client)
     exported = {file.feed.source for file in feeds.files}
+    # Whose copy is exported is exported: `feeds prepare` puts the copy in its place.
+    exported |= copied_sources(client, feeds.offset_sources & {source.name for source in listed})
     taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}
     version = client.server_info().version
     found = []
-    for source in list_sources(client):
+    for source in listed:
         if source.name in exported:
             continue
         described = describe(client, source.name)
         how = reach(described, version)
         name = feed_name(source.name, taken=taken)
         taken.add(name)
-        found.append(
-            UncoveredSource(
-                source.name,
-                source.kind,
-                name,
-                how.extraction,
-                how.reason,
-                _first_day(described, today),
-                needed_renames(source.kind, [column.name for column in described.columns]),
-            )
+        one = UncoveredSource(
+            source.name,
+            source.kind,
+            name,
+            how.extraction,
+            how.reason,
+            _first_day(described, today),
+            needed_renames(source.kind, [column.name for column in described.columns]),
         )
+        carried = carrier(described, version) if how.extraction == "pull" else None
+        found.append(replace(one, **carrying_keys(described, carried), reason=carried.says) if carried else one)
     return found
+
+
+def carrying_keys(stream: SourceDescription, carried: Carrier) -> dict[str, Any]:
+    """Give the keys of a feed on a derived stream that carries its source's offsets.
+
+    Args:
+        stream: The derived stream.
+        carried: What it carries.
+    """
+    keys: dict[str, Any] = {"positions": {"partition": carried.partition, "offset": carried.offset}}
+    if not carried.obstacle:
+        keys["extraction"] = "continue"
+    if carried.made_key:
+        # The key was made of the two columns and says nothing that they do not.
+        keys["columns"] = tuple(column.name for column in stream.columns if column.name != carried.made_key)
+    return keys
 
 
 def _first_day(source: SourceDescription, today: date) -> date:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksql_lake.errors import FeedError, UnknownFeedError
-from ksql_lake.feeds.model import Feed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
 
 
@@ -60,6 +60,14 @@ class Feeds:
     def archived(self) -> tuple[Feed, ...]:
         """The usable feeds in `archived/`."""
         return tuple(file.feed for file in self.files if file.archived)
+
+    @property
+    def offset_sources(self) -> frozenset[str]:
+        """The sources of feeds whose rows are known by offset: streams that may copy another one."""
+        feeds = (file.feed for file in self.files)
+        return frozenset(
+            feed.source for feed in feeds if isinstance(feed, StreamFeed) and feed.identity.by == "offset"
+        )
 
     def get(self, name: str) -> Feed:
         """Give an active feed by name.

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
+import msgspec
 import requests
 
 from ksql_lake.errors import (
@@ -29,22 +29,25 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 from ksql_lake.ksqldb.clock import ServerClock
+from ksql_lake.ksqldb.events import QueryKind
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
 from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
 from ksql_lake.ksqldb.properties import QueryProperties, sent_properties
-from ksql_lake.ksqldb.protocol import ACCEPT_ROWS, QueryKind, parse_version, query_body
 from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import Limits, QueryResponse
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.ksqldb.session import open_session
-from ksql_lake.ksqldb.statement import limited, only_reads, shortened, terminated
+from ksql_lake.ksqldb.statement import limited, only_reads, query_body, shortened, terminated
 from ksql_lake.ksqldb.tokens import BEGIN_AT, PROPERTIES, encode_token
 from ksql_lake.ksqldb.transport import Body, lift_time_limit
-from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+from ksql_lake.ksqldb.version import ServerInfo, ServerVersion, parse_version
 from ksql_lake.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+ACCEPT_ROWS = "application/vnd.ksql.v1+json"
+"""The form exports read; never left to the server's default, which differs between versions."""
 
 _CLOSE_TIMEOUT = 3.0
 """How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
@@ -357,7 +360,7 @@ class KsqlClient:
             response = self._session.request(
                 method,
                 f"{self._url}{path}",
-                data=None if body is None else orjson.dumps(body),
+                data=None if body is None else msgspec.json.encode(body),
                 headers={"Accept": ACCEPT_ROWS, "Content-Type": "application/json"},
                 timeout=(connect, read),
                 # Given with each request: the session's own setting would yield to REQUESTS_CA_BUNDLE.

@@ -15,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol
 
-import orjson
+import msgspec
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.ksqldb.events import QueryKind, RowBlock
 from ksql_lake.ksqldb.identifier import quote_identifier
 from ksql_lake.ksqldb.listening import Listening
+from ksql_lake.ksqldb.messages import UNREADABLE
 from ksql_lake.ksqldb.response import QueryResponse
 from ksql_lake.ksqldb.version import ServerVersion
 
@@ -129,7 +130,7 @@ def server_time(client: Clocked, stream: str) -> ServerTime | None:
         milliseconds = first_number(client, stream, "UNIX_TIMESTAMP()")
         if milliseconds is not None:
             return client.clock.hear(milliseconds)
-    except (KsqlLakeError, orjson.JSONDecodeError, OverflowError, ValueError) as error:
+    except (KsqlLakeError, *UNREADABLE, OverflowError, ValueError) as error:
         _log.info("the server does not tell its time: %s", error)
     return client.clock.proxy
 
@@ -160,7 +161,7 @@ def first_number(client: Clocked, stream: str, expression: str) -> int | None:
 
 
 def _number(block: RowBlock) -> int | None:
-    row, *_ = orjson.loads(b"[" + bytes(block.data) + b"]")
+    row, *_ = msgspec.json.decode(b"[" + bytes(block.data) + b"]")
     (value,) = row["row"]["columns"]
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise ValueError(f"{value!r} is no whole number")

@@ -1,8 +1,7 @@
-"""When a response is complete: the rules, by kind of query, form and server version.
+"""When a response is complete: the rules, by kind of query and server version.
 
 HTTP 200 proves nothing, and neither does a clean end of the body: a server that stops in the middle can end it
-cleanly. Only what ksqlDB itself writes at the end of an answer counts, and where it writes nothing the outcome
-is UNKNOWN rather than complete.
+cleanly. Only what ksqlDB itself writes at the end of an answer counts.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Evidence:
         bracket: The closing `]` of the whole answer.
         final: Text of the final message.
         error: An error message.
-        cut: A last line or element that was not finished.
+        cut: A last line that was not finished.
     """
 
     header: bool = False
@@ -62,25 +61,3 @@ def judge_rows(kind: QueryKind, seen: Evidence, *, clean: bool, version: ServerV
         return Outcome.COMPLETE if silent and whole else Outcome.INCOMPLETE
     ended = seen.bracket or seen.cut or seen.final is not None
     return Outcome.INCOMPLETE if ended else Outcome.OPEN
-
-
-def judge_delimited(kind: QueryKind, seen: Evidence) -> Outcome:
-    """Decide on a delimited response, which has no terminator of any kind."""
-    if seen.error:
-        return Outcome.ERROR
-    if seen.cut or not seen.header:
-        return Outcome.INCOMPLETE
-    return Outcome.OPEN if kind is QueryKind.PUSH else Outcome.UNKNOWN
-
-
-def judge_array(kind: QueryKind, seen: Evidence, *, clean: bool) -> Outcome:
-    """Decide on a JSON array response, which has the bracket and no message."""
-    if seen.error:
-        return Outcome.ERROR
-    if not seen.header:
-        return Outcome.INCOMPLETE
-    if seen.bracket and clean:
-        # Only a table pull never ends with a message in other forms, so only it loses nothing in this one.
-        return Outcome.COMPLETE if kind is QueryKind.PULL_TABLE else Outcome.UNKNOWN
-    still_open = kind is QueryKind.PUSH and not seen.bracket and not seen.cut
-    return Outcome.OPEN if still_open else Outcome.INCOMPLETE

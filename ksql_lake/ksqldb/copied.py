@@ -1,14 +1,19 @@
-"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns. Pure."""
+"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from ksql_lake.ksqldb.catalog import SourceDescription
+from ksql_lake.ksqldb.catalog import Asks, SourceDescription, describe
 
 _NAME = r"(`(?:[^`]|``)+`|[A-Za-z_]\w*)"
 _FROM = re.compile(rf"\bFROM\s+{_NAME}", re.IGNORECASE)
 _QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'")
+_REKEYED = re.compile(r"\bPARTITION\s+BY\s+STRUCT\s*\(", re.IGNORECASE)
+_FIELD = re.compile(
+    rf"{_NAME}\s*:=\s*(?:{_NAME}\s*\.\s*)?`?(ROWPARTITION|ROWOFFSET)`?\s*(?=[,)])", re.IGNORECASE
+)
 _NARROWED = re.compile(r"\b(WHERE|JOIN|GROUP\s+BY)\b", re.IGNORECASE)
 
 
@@ -26,6 +31,29 @@ def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
             partition, offset = names
             return _unquoted(source.group(1)), partition, offset
     return None
+
+
+def copied_sources(client: Asks, streams: Iterable[str]) -> set[str]:
+    """Ask which sources some streams copy whole, with their offsets; one DESCRIBE each.
+
+    Raises:
+        KsqlError: The server cannot be asked.
+    """
+    found = (carried_offsets(describe(client, name)) for name in streams)
+    return {carried[0] for carried in found if carried is not None}
+
+
+def keyed_by_offsets(stream: SourceDescription) -> bool:
+    """Read from a stream's own queries that each gives every row a key of its source's partition and offset.
+
+    Such a key is never NULL. Rows with a NULL key are not sent by a query that continues at offsets.
+    """
+    return bool(stream.write_queries) and all(_rekeys(query.text) for query in stream.write_queries)
+
+
+def _rekeys(text: str) -> bool:
+    *_, clause = _REKEYED.split(text) if _REKEYED.search(text) else ("",)
+    return {match.group(3).upper() for match in _FIELD.finditer(clause)} == {"ROWPARTITION", "ROWOFFSET"}
 
 
 def _alias(pseudo: str, text: str) -> str:

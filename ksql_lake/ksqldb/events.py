@@ -1,4 +1,4 @@
-"""What the body of a query response is made of, whatever form it was sent in.
+"""What the body of a query response is made of.
 
 Plain data: no bytes are parsed here and nothing is decided. Row numbers count from 0; texts for people count
 from 1.
@@ -28,8 +28,7 @@ class Outcome(StrEnum):
     """How a response ended.
 
     COMPLETE and LIMIT are proofs that every row of the answer arrived. CLOSED is a push query that the server
-    ended, OPEN one that had not ended. ERROR was reported inside the answer. INCOMPLETE lacks its proof,
-    UNKNOWN is of a form that carries none.
+    ended, OPEN one that had not ended. ERROR was reported inside the answer. INCOMPLETE lacks its proof.
     """
 
     COMPLETE = "complete"
@@ -38,7 +37,6 @@ class Outcome(StrEnum):
     ERROR = "error"
     INCOMPLETE = "incomplete"
     OPEN = "open"
-    UNKNOWN = "unknown"
 
     @property
     def proven(self) -> bool:
@@ -59,8 +57,8 @@ class RowBlock:
     """One or more rows that arrived together.
 
     Attributes:
-        data: JSON texts of the rows with commas between them, so that `b"[" + data + b"]"` is one JSON array.
-            From v1 responses each row is `{"row":{"columns":[...]}}`, from the other forms a bare array.
+        data: JSON texts of the rows with commas between them, so that `b"[" + data + b"]"` is one JSON array;
+            each row is `{"row":{"columns":[...]}}`.
         count: How many rows `data` holds.
         first_row: Number of the first of them in the response, from 0.
         breaks: Where the newlines between the rows stand, if it is certain that all rows are of the v1 form

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Never
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
 from ksql_lake.errors import ProtocolError, without_secrets
-from ksql_lake.ksqldb.events import ErrorMessage, Header, Token
+from ksql_lake.ksqldb.events import ErrorMessage, Header
 
 _NOT_KSQLDB = "This is not what a ksqlDB server sends; check KSQLDB_URL and any proxy in between."
 
@@ -56,42 +56,6 @@ class V1Line(msgspec.Struct):
     consistency: dict[str, str] | None = msgspec.field(default=None, name="consistencyToken")
 
 
-class Metadata(msgspec.Struct):
-    """The first element of a delimited or JSON array response."""
-
-    names: list[str] = msgspec.field(name="columnNames")
-    types: list[str] = msgspec.field(name="columnTypes")
-    query_id: str | None = msgspec.field(default=None, name="queryId")
-
-    def event(self) -> Header:
-        """The metadata as an event of the response, its columns as the schema text v1 would have sent."""
-        if len(self.names) != len(self.types):
-            raise ProtocolError(
-                f"the response names {len(self.names)} columns and {len(self.types)} types", hint=_NOT_KSQLDB
-            )
-        columns = zip(self.names, self.types, strict=True)
-        return Header(self.query_id, ", ".join(f"`{name}` {kind}" for name, kind in columns))
-
-
-class Aside(msgspec.Struct):
-    """An object between the rows of a delimited or JSON array response."""
-
-    message: str | UnsetType | None = UNSET
-    error_code: int | None = None
-    continuation: str | None = msgspec.field(default=None, name="continuationToken")
-    consistency: str | None = msgspec.field(default=None, name="consistencyToken")
-
-    def event(self) -> Token | ErrorMessage | None:
-        """The object as an event of the response; None if it is of no known kind."""
-        if self.continuation is not None:
-            return Token("continuation", self.continuation)
-        if self.consistency is not None:
-            return Token("consistency", self.consistency)
-        if self.message is not UNSET or self.error_code is not None:
-            return ErrorBody(self.message or None, self.error_code).event()
-        return None
-
-
 class ServerInfoBody(msgspec.Struct, rename="camel"):
     """What stands inside the answer of GET /info."""
 
@@ -110,9 +74,6 @@ class InfoBody(msgspec.Struct):
 INFO = msgspec.json.Decoder(InfoBody)
 ENTITIES = msgspec.json.Decoder(list[dict[str, Any]])
 V1_LINE = msgspec.json.Decoder(V1Line)
-METADATA = msgspec.json.Decoder(Metadata)
-ASIDE = msgspec.json.Decoder(Aside)
-ARRAY = msgspec.json.Decoder(list[Raw])
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoders raise for text that is not the JSON they expect, or nests without end."""
 

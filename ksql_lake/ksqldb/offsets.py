@@ -34,11 +34,6 @@ class LogOffsets:
     end: int
     consumed: int
 
-    @property
-    def missing(self) -> int:
-        """How many records the group has still to read."""
-        return max(0, self.end - max(self.consumed, self.start))
-
 
 @dataclass(frozen=True, slots=True)
 class TaskOffsets:

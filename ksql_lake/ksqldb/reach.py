@@ -1,7 +1,7 @@
 """Which kind of query can read all of a source on this server: pull where possible, push elsewhere.
 
 A pull query proves its own end and a push query does not, so push is chosen only for a reason, and the reason
-is told. Pure.
+is told. A derived stream that carries its source's offsets can also be continued where a reading ended. Pure.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ksql_lake.ksqldb.catalog import SourceDescription
+from ksql_lake.ksqldb.copied import carried_offsets, keyed_by_offsets
 from ksql_lake.ksqldb.refusals import PUSH_FIX
 from ksql_lake.ksqldb.version import ServerVersion
 
 Extraction = Literal["pull", "push"]
+
+CONTINUES_SINCE = (0, 24)
+"""The release from which a query may be continued, read from ksqlDB's source."""
+CONTINUES_MEASURED = "8.0.7"
+"""The one release on which that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +48,61 @@ def reach(source: SourceDescription, version: ServerVersion) -> Reach:
     if not source.queryable:
         return Reach("push", source.reason, source.fix)
     return Reach("pull")
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A derived stream with its source's offsets in columns of its own.
+
+    Attributes:
+        source: What it copies.
+        partition: The column with the source's ROWPARTITION.
+        offset: The column with the source's ROWOFFSET.
+        made_key: The key column that was made of both; empty where the source's key was kept.
+        obstacle: Why a query over it cannot be continued; empty where nothing in its description is against it.
+    """
+
+    source: str
+    partition: str
+    offset: str
+    made_key: str = ""
+    obstacle: str = ""
+
+    @property
+    def says(self) -> str:
+        """What is to be known before its feed is enabled, a sentence without its end."""
+        if self.obstacle:
+            return f"it carries the offsets of {self.source}, but cannot be continued: {self.obstacle}"
+        since = ".".join(map(str, CONTINUES_SINCE))
+        kept = "" if self.made_key else " and that no row has a NULL key"
+        return (
+            f"it carries the offsets of {self.source}. That needs ksql.query.push.v2.registry.installed=true "
+            f"on the server{kept}; by ksqlDB's source it works from {since} on, measured on "
+            f"{CONTINUES_MEASURED} only"
+        )
+
+
+def carrier(stream: SourceDescription, version: ServerVersion) -> Carrier | None:
+    """Read from a stream's description that it carries offsets; None if it does not, as it is with tables.
+
+    Whether the server was started with what it needs to continue a query stands in no description.
+    """
+    found = carried_offsets(stream) if stream.kind == "stream" else None
+    if found is None:
+        return None
+    made = stream.key_columns[0] if keyed_by_offsets(stream) and len(stream.key_columns) == 1 else ""
+    return Carrier(*found, made_key=made, obstacle=_obstacle(stream, version))
+
+
+def _obstacle(stream: SourceDescription, version: ServerVersion) -> str:
+    if version.release is not None and version.release < CONTINUES_SINCE:
+        return (
+            f"this server has release {version.text}; a query can be continued from ksqlDB 0.24 "
+            "(Confluent Platform 7.2) on"
+        )
+    if len(stream.write_queries) > 1:
+        names = ", ".join(query.id for query in stream.write_queries)
+        return f"{stream.name} is written by several queries ({names}); it must be one"
+    if not stream.key_columns:
+        return f"{stream.name} has no KEY column, and a query that is continued sends no rows with a NULL key"
+    return ""

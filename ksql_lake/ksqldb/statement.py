@@ -1,4 +1,4 @@
-"""What can be said about a statement before it is sent: that it is one, and whether it only reads.
+"""A statement before it is sent: that it is one, whether it only reads, and the body that carries it.
 
 This is no SQL parser. It knows quotes and comments, so that a `;` inside them counts for nothing, and refuses
 to know more.
@@ -7,6 +7,7 @@ to know more.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ksql_lake.errors import StatementError
 
@@ -49,6 +50,28 @@ def one_statement(sql: str) -> str:
             statement=shortened(text),
         )
     return text
+
+
+def query_body(
+    sql: str,
+    properties: Mapping[str, object] | None = None,
+    request: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Build the body of POST /query.
+
+    Args:
+        sql: One SELECT statement; a missing `;` is added.
+        properties: Streams properties for this query alone.
+        request: Request properties; they say how the server is to answer.
+
+    Raises:
+        StatementError: `sql` is empty or holds more than one statement.
+    """
+    # No `sessionVariables`: without them the server leaves `${...}` inside literals and names alone.
+    body: dict[str, object] = {"ksql": one_statement(sql), "streamsProperties": dict(properties or {})}
+    if request:
+        body["requestProperties"] = dict(request)
+    return body
 
 
 def only_reads(sql: str) -> bool:

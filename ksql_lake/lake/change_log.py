@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ class ChangeLog:
         whole = Candidate("changes", str(path), self.rows, ())
         numbers = new_rows([whole], self._schema, key=self._key, spill=self._attempt.path("spill"))["changes"]
         for batch in copy_rows(path, numbers):
-            yield batch.drop_columns([self._gone]), batch.column(self._gone)
+            yield batch.drop_columns([self._gone]), cast("pa.BooleanArray", batch.column(self._gone))
 
     def close(self) -> None:
         """Let go of the file; it goes with the attempt's staging."""

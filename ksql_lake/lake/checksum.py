@@ -116,13 +116,13 @@ def _values(array: pa.Array) -> Words:
     kind = array.type
     if not len(array):
         return np.zeros(0, dtype=np.uint64)
-    if pa.types.is_dictionary(kind):
+    if isinstance(array, pa.DictionaryArray):
         words = _looked_up(array)
-    elif pa.types.is_struct(kind):
+    elif isinstance(array, pa.StructArray):
         words = _structs(array)
-    elif pa.types.is_map(kind):
+    elif isinstance(array, pa.MapArray):  # which is a ListArray as well
         words = _lists(array.offsets, partial(_pairs, array), ordered=False)
-    elif pa.types.is_list(kind):
+    elif isinstance(array, pa.ListArray):
         words = _lists(array.offsets, partial(_elements, array), ordered=True)
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
         words = _strings(array)

@@ -1,5 +1,7 @@
-"""Merging a closed day's many small files into one: the same rows, fewer files, one commit.
+"""Merging a day's many small files into one: the same rows, fewer files, one commit.
 
+A closed day becomes one file. Of a day that is still written to, only files are merged that together are about
+as large as the largest of them, so that its number of files stays small and no row is written over and over.
 Files are merged with those of the same columns only: what a row did not have when it was exported is part of
 what row identity compares later. The merged file's checksum must be that of the files it replaces, or nothing
 happens. What a glob reader can see meanwhile is said in `docs/reliability.md`.
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,14 +29,31 @@ from ksql_lake.lake.statistics import misleading_columns
 from ksql_lake.lake.writer import PartitionWriter, StagedFile
 from ksql_lake.schema import Schema, arrow_schema
 
+OPEN_FILES = 8
+"""How many small files a day that is still written to has at least when they are merged."""
+
+_FEW = 10
+"""How many times the rows of its late files a day's largest file has at least for these to wait."""
+
+_LARGE = 128_000_000
+"""Bytes from which on a file is left alone until its day is closed."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompactionPlan:
-    """The days that would be merged, and how many files and bytes they have now."""
+    """The days that would be merged, and how many files and bytes they have now.
+
+    Attributes:
+        days: Closed days, each to become one file.
+        files: Files in all of the days, open ones too.
+        bytes: Their size.
+        open_days: Days that are still written to, of which some files would be merged.
+    """
 
     days: tuple[str, ...]
     files: int
     bytes: int
+    open_days: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +69,15 @@ class CompactedDay:
 
 
 def plan_compaction(
-    feed: StreamFeed, state: FeedState, *, older_than: int, now: datetime, nan: CommitLog | None = None
+    feed: StreamFeed,
+    state: FeedState,
+    *,
+    older_than: int,
+    now: datetime,
+    nan: CommitLog | None = None,
+    open_files: int | None = None,
 ) -> CompactionPlan:
-    """List the days with files to merge that ended at least `older_than` days ago.
+    """List the days with files to merge that ended at least `older_than` days ago, and open ones if wanted.
 
     Args:
         feed: The feed.
@@ -60,15 +85,26 @@ def plan_compaction(
         older_than: Full days between the end of a day and today; 0 takes every day before today.
         now: The present.
         nan: Where the files are, if those are wanted too whose statistics leave NaN out; they are looked into.
+        open_files: How many small files of a younger day are merged at least; None leaves younger days alone.
+            A closed day to which a few late rows still come counts as a younger one then, so that its large
+            file is not written anew for each of them.
     """
     newest = day_of(now, feed.zone) - timedelta(days=older_than)
-    closed = [day for day in state.partition_keys() if date.fromisoformat(day) < newest]
+    keys = state.partition_keys()
+    closed = [day for day in keys if date.fromisoformat(day) < newest]
     days = [day for day in closed if _mergeable(state, day) or (nan and _misleading(nan, state, day))]
-    files = [file for day in days for file in state.files_of(day)]
-    return CompactionPlan(tuple(days), len(files), sum(file.bytes for file in files))
+    opened: list[str] = []
+    if open_files is not None:
+        gets_rows = [day for day in days if _few_late_rows(state, day, now)]
+        days = [day for day in days if day not in gets_rows]
+        opened = [day for day in (*gets_rows, *keys[len(closed) :]) if ripe(state, day, open_files)]
+    files = [file for day in (*days, *opened) for file in state.files_of(day)]
+    return CompactionPlan(tuple(days), len(files), sum(file.bytes for file in files), tuple(opened))
 
 
-def compact_day(log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False) -> CompactedDay | None:
+def compact_day(
+    log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False, open_files: int | None = None
+) -> CompactedDay | None:
     """Merge a day's files of the same columns; None when there is nothing to merge (any more).
 
     Args:
@@ -76,6 +112,7 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False
         feed: The feed.
         day: The day.
         nan: Also write files anew whose statistics leave NaN out.
+        open_files: The day is still written to: merge small files only, and at least so many.
 
     Raises:
         ConflictError: Other runs won the commit number over and over.
@@ -84,7 +121,7 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False
     """
     with Attempt(log) as attempt:
         for state in attempt.states():
-            group = (_misleading(log, state, day) if nan else []) or _mergeable(state, day)
+            group = _group(log, state, day, nan=nan, open_files=open_files)
             if not group:
                 return None
             before, schema, now = state.files_of(day), state.shape(group[0]), datetime.now(UTC)
@@ -114,6 +151,41 @@ def compact_day(log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False
                     day, manifest.sequence, len(before), len(after), _size(before), _size(after)
                 )
     raise AssertionError("states() ends with an error")
+
+
+def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files: int | None) -> list[FileEntry]:
+    if open_files is not None:
+        return ripe(state, day, open_files)
+    return (_misleading(log, state, day) if nan else []) or _mergeable(state, day)
+
+
+def _few_late_rows(state: FeedState, day: str, now: datetime) -> bool:
+    """Whether a closed day got files within a day, and they are small beside the file that is there."""
+    records = sorted(file.records for file in _mergeable(state, day))
+    yesterday = (now - timedelta(days=1)).astimezone(UTC).isoformat(timespec="milliseconds")
+    recent = state.partitions[day].committed_at > yesterday
+    return recent and sum(records[:-1]) * _FEW < sum(records[-1:])
+
+
+def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
+    """The most of an open day's small files of which the others together hold as many rows as the largest.
+
+    Each merge then makes a file of at least twice the rows of any that it replaces: a row of a day of N rows is
+    written anew log2(N) times at most, and what is left of the day is `least` + log2(N) files at most. Files of
+    other columns than the newest, and those of another form, wait until the day is closed.
+    """
+    files = state.files_of(day)
+    if len(files) < least or not state.shapes:
+        return []
+    newest = (state.shapes[-1][1], max(state.form(file) for file in files))
+    alike = [file for file in files if (state.shape_text(file), state.form(file)) == newest]
+    small = sorted((file for file in alike if file.bytes < _LARGE), key=lambda file: file.records)
+    rows, count = 0, 0
+    for number, file in enumerate(small, 1):
+        if number >= max(least, 2) and file.records <= rows:
+            count = number
+        rows += file.records
+    return small[:count]
 
 
 def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
@@ -147,7 +219,7 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
         ):
             if writer is None:
                 metadata = _footer(parquet)
-                replaced = orjson.dumps([old.path for old in files]).decode()
+                replaced = msgspec.json.encode([old.path for old in files]).decode()
                 metadata |= {"ksql_lake.attempt": attempt.id, "ksql_lake.replaces": replaced}
                 writer = PartitionWriter(
                     attempt,

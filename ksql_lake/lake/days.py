@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ksql_lake.errors import LakeError
+from ksql_lake.errors import ConfigError, LakeError
 
 Milliseconds = npt.NDArray[np.int64]
 
@@ -46,16 +46,23 @@ def day_of(instant: datetime, zone: ZoneInfo) -> date:
 
 
 @dataclass(frozen=True, slots=True)
-class DayRange:
+class Days:
     """Days in a row.
 
     Attributes:
         first: The first one.
-        last: The last one, included.
+        last: The last one, included; not before the first.
     """
 
     first: date
     last: date
+
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise ConfigError(
+                f"the range {self.first} to {self.last} ends before it begins",
+                hint="Give the earlier day first.",
+            )
 
     def __len__(self) -> int:
         return (self.last - self.first).days + 1
@@ -66,15 +73,24 @@ class DayRange:
     def __str__(self) -> str:
         return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
 
+    def halves(self) -> tuple[Days, Days]:
+        """The days in two parts, the earlier one first; there must be two of them at least."""
+        middle = self.first + timedelta(days=len(self) // 2 - 1)
+        return Days(self.first, middle), Days(middle + timedelta(days=1), self.last)
 
-def day_ranges(days: Iterable[date]) -> tuple[DayRange, ...]:
+    def keys(self) -> list[str]:
+        """The partition keys of the days, in order."""
+        return [day.isoformat() for day in self]
+
+
+def day_ranges(days: Iterable[date]) -> tuple[Days, ...]:
     """Gather ascending days into ranges."""
-    ranges: list[DayRange] = []
+    ranges: list[Days] = []
     for day in days:
         if ranges and day - ranges[-1].last == timedelta(days=1):
-            ranges[-1] = DayRange(ranges[-1].first, day)
+            ranges[-1] = Days(ranges[-1].first, day)
         else:
-            ranges.append(DayRange(day, day))
+            ranges.append(Days(day, day))
     return tuple(ranges)
 
 

@@ -102,14 +102,13 @@ def _repeats(values: pa.Array) -> bool:
 
 def leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     """Give the Parquet columns of a column and their values, booleans left out."""
-    kind = values.type
-    if pa.types.is_list(kind):
-        yield from leaves(f"{path}.list.element", values.flatten())
-    elif pa.types.is_map(kind):
+    if isinstance(values, pa.MapArray):  # which is a ListArray as well
         yield from leaves(f"{path}.key_value.key", values.keys)
         yield from leaves(f"{path}.key_value.value", values.items)
-    elif pa.types.is_struct(kind):
-        for index in range(kind.num_fields):
-            yield from leaves(f"{path}.{kind.field(index).name}", values.field(index))
-    elif not pa.types.is_boolean(kind):
+    elif isinstance(values, pa.ListArray):
+        yield from leaves(f"{path}.list.element", values.flatten())
+    elif isinstance(values, pa.StructArray):
+        for index in range(values.type.num_fields):
+            yield from leaves(f"{path}.{values.type.field(index).name}", values.field(index))
+    elif not pa.types.is_boolean(values.type):
         yield path, values

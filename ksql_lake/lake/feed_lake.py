@@ -195,16 +195,28 @@ class FeedLake:
         raise AssertionError("states() ends with an error")
 
     def plan_compaction(
-        self, *, older_than: int = 1, now: datetime | None = None, nan: bool = False
+        self,
+        *,
+        older_than: int = 1,
+        now: datetime | None = None,
+        nan: bool = False,
+        open_files: int | None = None,
     ) -> CompactionPlan:
-        """List the closed days whose files could be merged, or with `nan` written anew; nothing for a table."""
+        """List the days whose files could be merged, or with `nan` written anew; nothing for a table."""
         if not isinstance(self.feed, StreamFeed):
             return CompactionPlan((), 0, 0)
         present, log = now or datetime.now(UTC), self.log if nan else None
-        return plan_compaction(self.feed, self.state(), older_than=older_than, now=present, nan=log)
+        return plan_compaction(
+            self.feed, self.state(), older_than=older_than, now=present, nan=log, open_files=open_files
+        )
 
     def compact(
-        self, *, older_than: int = 1, now: datetime | None = None, nan: bool = False
+        self,
+        *,
+        older_than: int = 1,
+        now: datetime | None = None,
+        nan: bool = False,
+        open_files: int | None = None,
     ) -> Iterator[CompactedDay]:
         """Finish what a killed run left, then merge each closed day's files, a commit each; give each day.
 
@@ -212,6 +224,7 @@ class FeedLake:
             older_than: Full days between the end of a day and today.
             now: The present; for tests.
             nan: Also write files anew whose statistics leave NaN out, as older releases wrote them.
+            open_files: Also merge small files of younger days, where there are at least so many.
 
         Raises:
             CorruptLakeError: A file does not hold what its manifest says.
@@ -220,8 +233,10 @@ class FeedLake:
         if isinstance(self.feed, StreamFeed):
             # A killed merge may have left replaced files where readers find them, and nothing more to merge.
             self.recover()
-            for day in self.plan_compaction(older_than=older_than, now=now, nan=nan).days:
-                done = compact_day(self.log, self.feed, day, nan=nan)
+            plan = self.plan_compaction(older_than=older_than, now=now, nan=nan, open_files=open_files)
+            todo = [(day, None) for day in plan.days] + [(day, open_files) for day in plan.open_days]
+            for day, least in todo:
+                done = compact_day(self.log, self.feed, day, nan=nan, open_files=least)
                 if done is not None:
                     yield done
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 
 from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.state import FeedState
@@ -70,7 +69,7 @@ def _evidence(state: FeedState) -> dict[str, Any] | None:
 
 def encode_summary(feed: str, state: FeedState) -> bytes:
     """Give `_metadata.json` as it is written."""
-    return orjson.dumps(summary(feed, state), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return msgspec.json.format(msgspec.json.encode(summary(feed, state)), indent=2) + b"\n"
 
 
 def published_through(data: bytes | None) -> int:
@@ -78,8 +77,8 @@ def published_through(data: bytes | None) -> int:
     if data is None:
         return 0
     try:
-        commit = orjson.loads(data)["commit"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        commit = msgspec.json.decode(data)["commit"]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return 0
     return commit if isinstance(commit, int) and commit > 0 else 0
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksql_lake.errors import ConfigError, LakeError, StoreError, WriteError
+from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.bucket import Bucket
-from ksql_lake.lake.objects import Objects
+from ksql_lake.lake.objects import WORKERS, Objects
 from ksql_lake.lake.spool import Spool, spools
 from ksql_lake.lake.storage import free_space
 from ksql_lake.lake.store_filesystem import StoreFilesystem, opened
@@ -74,7 +75,7 @@ class ObjectStorage:
 
     def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
         """Give the bytes of many objects, several requests at a time."""
-        return iter(self.objects.together(self.objects.get, keys))
+        return iter(abreast(self.objects.get, list(keys), threads=WORKERS, rest=False))
 
     def create(self, key: str, data: bytes, *, temporary: str) -> bool:  # noqa: ARG002 - a PUT is whole
         """Create an object on the condition that there is none; False when there is one.
@@ -129,7 +130,9 @@ class ObjectStorage:
         paths = {key: folder / f"{number}.parquet" for number, key in enumerate(keys)}
         try:
             with self.writing("copies"):
-                self.objects.together(lambda key: self.objects.fetch(key, paths[key]), keys)
+                abreast(
+                    lambda key: self.objects.fetch(key, paths[key]), list(keys), threads=WORKERS, rest=False
+                )
             yield {key: str(path) for key, path in paths.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -187,7 +190,7 @@ class ObjectStorage:
         self._uploaded.setdefault(folder, set()).update(names)
         with self.writing(folder):
             sizes = {key: path.stat().st_size for key, path in local.items()}
-            self.objects.together(lambda key: self.objects.upload(local[key], key), sizes)
+            abreast(lambda key: self.objects.upload(local[key], key), list(sizes), threads=WORKERS, rest=False)
         held = {meta["path"]: meta["size"] for meta in self.objects.below(folder)}
         for key, size in sizes.items():
             if held.get(key, size) != size:
@@ -208,7 +211,7 @@ class ObjectStorage:
 
     def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:  # noqa: ARG002
         """Copy all when the first answer is asked for, several at a time."""
-        yield from self.objects.together(lambda pair: self.publish(*pair), list(pairs))
+        yield from abreast(lambda pair: self.publish(*pair), list(pairs), threads=WORKERS, rest=False)
 
     def sync(self, folders: set[str]) -> None:
         """Do nothing: what a store has acknowledged is durable."""

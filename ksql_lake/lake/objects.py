@@ -6,25 +6,22 @@ is aborted when one fails. It knows nothing of commits; what a failure leaves op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from ksql_lake.errors import StoreError, StoreUnavailableError
+from ksql_lake.lake.abreast import abreast
 from ksql_lake.lake.bucket import Bucket
 from ksql_lake.lake.store_errors import STORE_ERRORS, no_bucket, store_error
 
 if TYPE_CHECKING:
     from obstore import ListResult, ObjectMeta
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 WORKERS = 8
 """How many objects travel at the same time."""
@@ -159,7 +156,7 @@ class Objects:
                     raise
                 # Google's and Azure's say so where S3's are silent, and then the rest may not have been tried.
                 if len(listed) > 1:
-                    self.together(lambda key: self.delete([key]), listed)
+                    abreast(lambda key: self.delete([key]), listed, threads=WORKERS, rest=False)
 
     def upload(self, path: Path, key: str) -> None:
         """Put a local file's bytes in place of whatever was there."""
@@ -196,13 +193,6 @@ class Objects:
         if missing:
             raise StoreError("the object store sent another size than it had said", path=self.uri(key))
         return True
-
-    def together(self, work: Callable[[_T], _R], items: Collection[_T]) -> list[_R]:
-        """Do the same with many objects, several at a time; answers come in the order of the items."""
-        if len(items) <= 1:
-            return [work(item) for item in items]
-        with ThreadPoolExecutor(min(WORKERS, len(items)), "ksql-lake-store") as pool:
-            return list(pool.map(work, items))
 
     @contextmanager
     def asking(self, key: str, doing: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -44,7 +44,7 @@ class NanColumns:
     def note(self) -> dict[str, str]:
         """The footer's note."""
         nulls = {path: self._nulls[path] for path in sorted(self.paths) if path in self._nulls}
-        return {NOTE: orjson.dumps(nulls).decode()}
+        return {NOTE: msgspec.json.encode(nulls).decode()}
 
 
 def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | list[str]:
@@ -64,7 +64,7 @@ def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
     note = (metadata.metadata or {}).get(NOTE.encode())
     if note is None:
         return None
-    found: dict[str, int] = orjson.loads(note)
+    found: dict[str, int] = msgspec.json.decode(note)
     return found
 
 
@@ -77,7 +77,9 @@ def misleading_columns(parquet: pq.ParquetFile) -> list[str]:
         column.path_in_schema
         for group in map(metadata.row_group, range(metadata.num_row_groups))
         for column in map(group.column, range(group.num_columns))
-        if column.physical_type in {"DOUBLE", "FLOAT"} and column.is_stats_set and column.statistics.has_min_max
+        if column.physical_type in {"DOUBLE", "FLOAT"}
+        and (stated := column.statistics) is not None
+        and stated.has_min_max
     }
     if not suspect:
         return []

@@ -22,7 +22,7 @@ import duckdb
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, WriteError
 from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
-from ksql_lake.lake.days import DayRange, day_of
+from ksql_lake.lake.days import Days, day_of
 from ksql_lake.lake.equality import sql_text
 from ksql_lake.query.connection import blank_connection, populate
 from ksql_lake.query.day_filters import days_asked_for
@@ -220,7 +220,7 @@ def _unread(sql: str, holdings: Holdings, named: Callable[[Feed], bool]) -> Iter
         # Without its file a feed's first day is not known.
         oldest = min(map(date.fromisoformat, state.looked), default=today)
         since = feed.start_date if feed.start_date > UNKNOWN_START else oldest
-        unread = unread_days(state, DayRange(since, today)) if since <= today else []
+        unread = unread_days(state, Days(since, today)) if since <= today else []
         asked = days_asked_for(sql, feed.name, unread)
         if asked:
             yield f"{feed.name}: {days_text(asked)} of what is asked for {be(asked)} never read by an export"

@@ -13,7 +13,7 @@ from ksql_lake.errors import LakeError
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.closing import read_to_end
-from ksql_lake.lake.days import DayRange, day_ranges
+from ksql_lake.lake.days import Days, day_ranges
 
 
 def days_between(state: FeedState, first: str | None, last: str | None) -> list[date]:
@@ -22,7 +22,7 @@ def days_between(state: FeedState, first: str | None, last: str | None) -> list[
     begin, end = first or (known[0] if known else last), last or (known[-1] if known else first)
     if begin is None or end is None or begin > end:
         return []
-    return list(DayRange(date.fromisoformat(begin), date.fromisoformat(end)))
+    return list(Days(date.fromisoformat(begin), date.fromisoformat(end)))
 
 
 def unread_days(state: FeedState, days: Iterable[date]) -> list[date]:

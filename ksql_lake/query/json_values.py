@@ -18,14 +18,14 @@ import pyarrow as pa
 def json_values(array: pa.Array) -> list[Any]:
     """Give a column's values, NULL as None."""
     kind = array.type
-    if pa.types.is_struct(kind):
+    if isinstance(array, pa.StructArray):
         return _structs(array)
-    if pa.types.is_map(kind):
+    if isinstance(array, pa.MapArray):
         return _maps(array)
-    if pa.types.is_list(kind):
+    if isinstance(array, pa.ListArray):
         values = json_values(array.values)
         return [None if span is None else values[slice(*span)] for span in _spans(array)]
-    if pa.types.is_timestamp(kind):
+    if isinstance(array, pa.TimestampArray):
         return _timestamps(array)
     if pa.types.is_date32(kind):
         return _texts(array, np.datetime_as_string(_integers(array, pa.int32()).astype("datetime64[D]")))

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from ksql_lake.errors import KsqlLakeError
+from ksql_lake.errors import MASK, KsqlLakeError
 from ksql_lake.lake import FeedLake
 from ksql_lake.lake.equality import sql_name
 from ksql_lake.lake.scan import PATH_COLUMNS
@@ -32,8 +32,6 @@ SECRET = re.compile(
     re.IGNORECASE,
 )
 """What a column's name says when its values are nobody's business."""
-
-HIDDEN = "•••"
 
 
 def sample(lake: FeedLake, partition: str, *, rows: int) -> str:
@@ -88,7 +86,7 @@ def _shown(value: Any, name: str = "") -> Any:
     if value is None:
         return None
     if SECRET.search(name):
-        return HIDDEN
+        return MASK
     for kind, word in _WORDS.items():
         if isinstance(value, kind):
             return word(value)

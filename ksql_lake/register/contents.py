@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import orjson
+import msgspec
 import pyarrow as pa
 
 from ksql_lake.errors import SchemaChangeError
@@ -71,7 +71,7 @@ class Contents:
     def digest(self) -> str:
         """A text that is another one as soon as an index of this would be another one."""
         files = sorted((file.path, file.partition) for file in self.files)
-        return hashlib.sha256(orjson.dumps([self.schema.text, files])).hexdigest()
+        return hashlib.sha256(msgspec.json.encode([self.schema.text, files])).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,9 +208,10 @@ def _statistics(footer: pq.FileMetaData) -> dict[str, Any]:
     if _TIME not in names or not footer.num_row_groups:
         return told
     at = names.index(_TIME)
-    found = [footer.row_group(group).column(at).statistics for group in range(footer.num_row_groups)]
+    groups = [footer.row_group(group).column(at).statistics for group in range(footer.num_row_groups)]
+    found = [each for each in groups if each is not None and each.has_min_max]
     low, high = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    if all(each is not None and each.has_min_max for each in found):
+    if len(found) == len(groups):
         with suppress(OverflowError, ValueError):  # a year that Python does not know
             low, high = min(each.min for each in found), max(each.max for each in found)
     return told | {

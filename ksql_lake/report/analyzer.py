@@ -154,6 +154,7 @@ def _feed_report(
             *_fell_back(state),
             *([questioned] if questioned else []),
         ),
+        fell_back=state.last_read.fell_back if state.last_read is not None else "",
     )
 
 

@@ -51,6 +51,9 @@ def _feeds(report: Report) -> Iterator[Point]:
     for feed in sorted(report.feeds, key=lambda feed: order.index(feed.status)):
         if not feed.status.calm:
             yield Point(_level(feed), feed.status.label, feed.name, feed.reason, feed.next_step)
+        if feed.fell_back:
+            text = f"not continued, but read by pull query: {feed.fell_back}"
+            yield Point("notice", "pull query", feed.name, text, "ksql-lake feeds validate --server")
 
 
 def _level(feed: FeedReport) -> Level:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.lake.manifest import EvidenceLevel
 
 Kind = Literal["stream", "table"]
@@ -73,8 +73,8 @@ class Coverage:
     complete: int
     open: int
     missing: int
-    open_days: tuple[DayRange, ...]
-    missing_days: tuple[DayRange, ...]
+    open_days: tuple[Days, ...]
+    missing_days: tuple[Days, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,7 @@ class FeedReport:
         exports: The newest exports that landed, oldest first.
         history_from: The oldest commit that `late_rows`, `versions`, `json_ratio` and `exports` come from.
         remarks: What else is odd, one sentence each.
+        fell_back: Why the last export of a continued feed read it by pull query; empty where it did not.
     """
 
     name: str
@@ -273,3 +274,4 @@ class FeedReport:
     exports: tuple[ExportPoint, ...]
     history_from: datetime | None
     remarks: tuple[str, ...]
+    fell_back: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.report.feed_model import FeedReport, Kind, Status
 
 FORMAT = 1
@@ -129,10 +129,10 @@ class KafkaGaps:
     source: str
     retention_hours: float | None
     retention: str
-    deliverable: tuple[DayRange, ...] = ()
-    fading: tuple[DayRange, ...] = ()
-    lost: tuple[DayRange, ...] = ()
-    unknown: tuple[DayRange, ...] = ()
+    deliverable: tuple[Days, ...] = ()
+    fading: tuple[Days, ...] = ()
+    lost: tuple[Days, ...] = ()
+    unknown: tuple[Days, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

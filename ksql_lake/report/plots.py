@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.report.feed_model import Coverage, DayPoint, FeedReport
 from ksql_lake.report.wording import seconds_text, short_count
@@ -218,7 +218,7 @@ def _strip(feed: FeedReport, covered: Coverage, first: date, last: date, *, week
                 held = sum(rows.get(day, 0) for day in inside)
                 so_far = f", {count_text(held, 'row')} so far" if held else ""
                 runs.append(CalendarRun(state, _path(inside, monday), f"{days}: {state}{so_far}"))
-    sure = [day for day in DayRange(first, last) if day not in unsure]
+    sure = [day for day in Days(first, last) if day not in unsure]
     return CalendarStrip(
         first=monday,
         last=last,

@@ -12,9 +12,10 @@ from datetime import date, datetime, timedelta
 from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
 from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, describe, list_sources
+from ksql_lake.ksqldb.copied import copied_sources
 from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
 from ksql_lake.lake.closing import unread_rows
-from ksql_lake.lake.days import DayRange, day_ranges
+from ksql_lake.lake.days import Days, day_ranges
 from ksql_lake.report.feed_model import FeedReport
 from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
 
@@ -42,6 +43,7 @@ def ask_server(
     try:
         sources = {source.name: source for source in list_sources(client)}
         named = {file.feed.source for file in feeds.files}
+        named |= copied_sources(client, feeds.offset_sources & sources.keys())
         streams = {feed.name: feed for feed in feeds.enabled if isinstance(feed, StreamFeed)}
         return ServerSide(
             asked=True,
@@ -95,7 +97,7 @@ def _gaps(feed: StreamFeed, retention: Retention, days: list[date], looked: Look
     sorted_days: dict[str, list[date]] = {"deliverable": [], "fading": [], "lost": [], "unknown": []}
     for day in days:
         sorted_days[_fate(feed, retention, day, looked, now)].append(day)
-    ranges: dict[str, tuple[DayRange, ...]] = {fate: day_ranges(found) for fate, found in sorted_days.items()}
+    ranges: dict[str, tuple[Days, ...]] = {fate: day_ranges(found) for fate, found in sorted_days.items()}
     return KafkaGaps(feed.name, feed.source, retention.hours, retention.text, **ranges)
 
 

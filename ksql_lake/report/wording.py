@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.quantities import count_text
 
 _RANGES_SHOWN = 4
@@ -41,13 +41,13 @@ def moment_text(moment: datetime | None) -> str:
     return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def ranges_text(ranges: Sequence[DayRange]) -> str:
+def ranges_text(ranges: Sequence[Days]) -> str:
     """Give ranges of days, the newest ones when there are many."""
     shown = ", ".join(str(days) for days in ranges[-_RANGES_SHOWN:])
     hidden = sum(len(days) for days in ranges[:-_RANGES_SHOWN])
     return f"{shown} and {count_text(hidden, 'day')} before" if hidden else shown
 
 
-def days_in(ranges: Sequence[DayRange]) -> int:
+def days_in(ranges: Sequence[Days]) -> int:
     """Count the days of ranges."""
     return sum(len(days) for days in ranges)

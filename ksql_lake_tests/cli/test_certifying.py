@@ -123,6 +123,21 @@ def test_offsets_are_shown_per_kafka_partition(cli: Cli) -> None:
     assert {part["duplicates"] for part in document["offsets"]} == {0}
 
 
+def test_a_day_can_be_certified_by_push(cli: Cli, orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--by push` reads the day with Kafka's offsets, and says what showed that it was read to its end."""
+    assert cli("export", "--stream", "orders", *DAYS).code == 0
+    orders.run(f"CREATE STREAM {orders.source}_READ AS SELECT ID FROM {orders.source} EMIT CHANGES;")
+    monkeypatch.setenv("KSQLDB_QUIET_SECONDS", "0.5")
+
+    said = cli("certify", "orders", "2025-01-06", "--by", "push")
+
+    assert said.code == 0
+    headline, proof, *_ = said.out.splitlines()
+    assert headline == "orders 2025-01-06: equal (source read again: proven)"
+    assert proof.startswith("  proven: every partition of ")
+    assert "was read to where Kafka's log ended when the query began" in proof
+
+
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_on_a_terminal_everything_fits(cli: Cli, orders: Orders, columns: str) -> None:
     """At 80 columns both tables are whole, no line is wider, and no checksum is cut off."""
@@ -146,6 +161,7 @@ def test_on_a_terminal_everything_fits(cli: Cli, orders: Orders, columns: str) -
         (["orders", "6.1.2025"], 2, "'6.1.2025' is not a day written YYYY-MM-DD, e.g. 2025-01-31"),
         (["order", "2025-01-06"], 2, "there is no feed named 'order'\nDid you mean 'orders'?"),
         (["totals", "2025-01-06"], 2, "feed totals: the lake does not hold version 2025-01-06 of this table\n"),
+        (["totals", "v1", "--by", "push"], 2, "feed totals: a table is certified by its changes, which only a"),
         (
             ["orders", "2025-01-05"],
             2,

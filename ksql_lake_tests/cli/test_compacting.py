@@ -12,6 +12,7 @@ import pytest
 
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Lake
+from ksql_lake.lake.compaction import OPEN_FILES
 from ksql_lake_tests.cli.conftest import Cli, Project
 from ksql_lake_tests.lake.landing import FIRST, event, land_rows, stream_feed
 
@@ -170,3 +171,30 @@ def test_the_running_day_is_left_alone(cli: Cli, project: Project) -> None:
     if datetime.now(UTC).date() == today:
         assert json.loads(said.out)["days"] == []
         assert len(project.parquet) == 2
+
+
+def test_small_files_of_the_running_day_are_merged_on_request(cli: Cli, project: Project) -> None:
+    """`--open` makes one file of many of today's; rows stay, and where files are few nothing is done."""
+    lake, today = Lake(project.root / "data_lake"), datetime.now(UTC).date()
+    offset = (today - FIRST).days
+    for number in range(OPEN_FILES):
+        land_rows(lake, stream_feed(), [event(number, day=offset)], days=offset + 1)
+    project.feed(stream_feed().model_dump(mode="json", exclude_defaults=True) | {"kind": "stream"})
+    before = rows(project)
+
+    planned = cli("compact", "--all", "--open", "--dry-run", "--json")
+    said = cli("compact", "--all", "--open", "--json")
+    again = cli("compact", "--all", "--open")
+
+    if datetime.now(UTC).date() == today:
+        assert [(day["day"], day["files"]) for day in json.loads(planned.out)["days"]] == [
+            (today.isoformat(), OPEN_FILES)
+        ]
+        (done,) = json.loads(said.out)["days"]
+        assert (done["files_before"], done["files_after"]) == (OPEN_FILES, 1)
+        assert again.err == (
+            "note: nothing to merge: no closed day of that age has several files of the same columns and no "
+            "younger one has many small ones\n"
+        )
+    assert rows(project) == before
+    assert cli("doctor").code == 0

@@ -108,7 +108,7 @@ def test_parquet_has_a_row_per_change_and_the_summary_in_its_footer(users: Proje
     assert table.column_names == ["op", "key", "changed", "before", "after"]
     assert table.column("op").to_pylist() == ["update", "delete", "insert"]
     assert table.column("after").to_pylist() == [SECOND[1], None, SECOND[2]]
-    assert json.loads(table.schema.metadata[b"ksql_lake.diff"])["deleted"] == 1
+    assert json.loads((table.schema.metadata or {})[b"ksql_lake.diff"])["deleted"] == 1
     assert {path.name for path in users.root.iterdir()} == {"feeds", "data_lake", "changes.parquet"}
 
 

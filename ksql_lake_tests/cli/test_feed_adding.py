@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from ksql_lake_tests.cli.conftest import Cli, Project, Server
+from ksql_lake_tests.cli.conftest import Cli, Orders, Project, Server
 
 
 def written(project: Project, name: str) -> dict[str, object]:
@@ -322,3 +322,73 @@ def test_a_second_feed_reads_all_days_with_an_added_column(cli: Cli, project: Pr
     assert "equal" in said["ksql-lake certify orders 2025-01-06"].out
     assert project.rows("orders") == project.rows("orders_2") == 2
     assert notes("orders_2") == [(1, None), (2, "new")]
+
+
+def derived(orders: Orders, name: str, select: str, *, tail: str = "", head: str = "") -> str:
+    """Make a stream of the orders on the server, and give its name."""
+    made = f"{orders.source}_{name}"
+    orders.run(f"CREATE STREAM {made}{head} AS SELECT {select} FROM {orders.source}{tail} EMIT CHANGES;")
+    return made
+
+
+WITH_OFFSETS = "*, ROWPARTITION AS P, ROWOFFSET AS O"
+REKEYED = {
+    "head": " WITH (KEY_FORMAT='JSON')",
+    "tail": " PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET)",
+}
+
+
+def test_a_derived_stream_with_offsets_is_proposed_as_continued(cli: Cli, orders: Orders) -> None:
+    """`add` and `discover` read its query, name the columns, and say what is needed, and where it held."""
+    made = derived(orders, "MADE", WITH_OFFSETS, **REKEYED)
+
+    listed = json.loads(cli("feeds", "discover", "--json").out)
+    said = cli("feeds", "add", "--source", made, "--start-date", "2025-01-06", "--name", "made")
+
+    (found,) = [source for source in listed if source["name"] == made]
+    assert (found["extraction"], found["positions"], found["columns"]) == (
+        "continue",
+        {"partition": "P", "offset": "O"},
+        ["ID", "NOTE", "P", "O"],
+    )
+    assert said.code == 0, said.err
+    assert (
+        f"note: {made} is read on from where the last export ended: it carries the offsets of {orders.source}. "
+        "That needs ksql.query.push.v2.registry.installed=true on the server; by ksqlDB's source it works from "
+        "0.24 on, measured on 8.0.7 only\n"
+    ) in said.err
+    file = written(orders.project, "made")
+    assert (file["extraction"], file["positions"]) == ("continue", {"partition": "P", "offset": "O"})
+    assert file["columns"] == ["ID", "NOTE", "P", "O"]
+    assert cli("feeds", "validate").code == 0
+
+
+def test_a_derived_stream_that_cannot_be_continued_keeps_its_offsets(cli: Cli, orders: Orders) -> None:
+    """Without a key it is read by pull, its rows known by the source's offsets; the reason is said."""
+    made = derived(orders, "BARE", WITH_OFFSETS)
+
+    said = cli("feeds", "add", "--source", made, "--start-date", "2025-01-06", "--name", "bare")
+
+    assert said.code == 0, said.err
+    assert (
+        f"note: {made} is read by pull query: it carries the offsets of {orders.source}, but cannot be "
+        f"continued: {made} has no KEY column, and a query that is continued sends no rows with a NULL key\n"
+    ) in said.err
+    file = written(orders.project, "bare")
+    assert "extraction" not in file
+    assert file["positions"] == {"partition": "P", "offset": "O"}
+
+
+def test_whoever_says_how_a_stream_is_read_is_obeyed(cli: Cli, orders: Orders) -> None:
+    """An extraction or identity that is given stays; `continue` alone gets the columns from the server."""
+    made = derived(orders, "TOLD", WITH_OFFSETS, **REKEYED)
+    add = ("feeds", "add", "--source", made, "--start-date", "2025-01-06")
+
+    pulled = cli(*add, "--name", "pulled", "--extraction", "pull", "--dry-run")
+    rowed = cli(*add, "--name", "rowed", "--identity", "row", "--dry-run")
+    told = cli(*add, "--name", "told", "--extraction", "continue", "--column", "ID", "--dry-run")
+
+    assert (pulled.code, rowed.code, told.code) == (0, 0, 0)
+    assert "positions" not in pulled.out + rowed.out
+    assert json.loads(told.out)["positions"] == {"partition": "P", "offset": "O"}
+    assert json.loads(told.out)["columns"] == ["ID"]

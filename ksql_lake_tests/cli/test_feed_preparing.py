@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 import duckdb
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.devserver.process import DevServer
@@ -21,6 +21,15 @@ def statement(source: str) -> str:
     return (
         f"CREATE STREAM `{source}_LAKE` AS SELECT *, ROWPARTITION AS `RP`, ROWOFFSET AS `RO` "
         f"FROM `{source}` EMIT CHANGES;"
+    )
+
+
+def rekeyed(source: str) -> str:
+    """The statement that makes the derived stream of a feed that is continued."""
+    return (
+        f"CREATE STREAM `{source}_LAKE` WITH (KEY_FORMAT = 'JSON') AS SELECT *, ROWPARTITION AS `RP`, "
+        f"ROWOFFSET AS `RO` FROM `{source}` PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) "
+        "EMIT CHANGES;"
     )
 
 
@@ -224,7 +233,7 @@ def test_a_server_without_offsets_is_told(cli: Cli, project: Project, monkeypatc
 
 
 def _entity(**content: object) -> bytes:
-    return orjson.dumps([content])
+    return msgspec.json.encode([content])
 
 
 def test_the_stream_begins_with_the_first_row(
@@ -266,3 +275,113 @@ def test_validate_names_derived_streams_without_offsets(cli: Cli, orders: Orders
     assert f"orders: {orders.source}_LAKE is written by the query CSAS_" in hinted.err
     assert "writes rows twice when its server is killed" in hinted.err
     assert "twice" not in plain.err + offsets.err
+
+
+def test_the_statement_for_continuing_makes_a_key_of_its_own(cli: Cli, orders: Orders) -> None:
+    """Stdout is runnable; stderr says what the server needs, where it was measured, and the feed's new keys."""
+    before = written(orders)
+
+    said = cli("feeds", "prepare", "orders", "--continue")
+
+    assert said.code == 0
+    assert said.out == f"SET 'auto.offset.reset' = 'earliest';\n{rekeyed(orders.source)}\n"
+    assert said.err == (
+        f"note: continuing needs ksql.query.push.v2.registry.installed=true on {orders.url}; by ksqlDB's "
+        "source it works from 0.24 on, measured on 8.0.7 only. Ask: ksql-lake feeds validate --server\n"
+        "next: then put this into feeds/active/orders.json, or let --write do it:\n"
+        f'  "source": "{orders.source}_LAKE"\n'
+        '  "columns": ["ID", "NOTE"]\n'
+        '  "extraction": "continue"\n'
+        '  "positions": {"partition": "RP", "offset": "RO"}\n'
+    )
+    assert written(orders) == before
+
+
+def test_a_continued_feed_is_written_and_known_again(cli: Cli, orders: Orders) -> None:
+    """`--apply --write` leaves a file of `extraction: continue`; the made key is no column of it."""
+    said = cli("feeds", "prepare", "orders", "--continue", "--apply", "--write")
+    again = cli("feeds", "prepare", "orders", "--continue", "--apply", "--write")
+
+    assert (said.code, said.out) == (
+        0,
+        f"created: {orders.source}_LAKE\nwritten: feeds/active/orders.json\n",
+    ), said.err
+    assert json.loads(written(orders)) == {
+        "name": "orders",
+        "kind": "stream",
+        "source": f"{orders.source}_LAKE",
+        "extraction": "continue",
+        "start_date": "2025-01-06",
+        "columns": ["ID", "NOTE"],
+        "positions": {"partition": "RP", "offset": "RO"},
+    }
+    assert (again.code, again.out) == (0, "")
+    assert again.err == "note: orders is continued already, by the columns RP, RO\n"
+
+
+def test_a_feed_known_by_offset_can_be_continued_where_its_keys_allow(cli: Cli, orders: Orders) -> None:
+    """A stream made before, without a key, is refused with the reason; nothing is written."""
+    assert cli("feeds", "prepare", "orders", "--apply", "--write").code == 0
+    before = written(orders)
+
+    said = cli("feeds", "prepare", "orders", "--continue", "--write")
+
+    assert (said.code, said.out) == (2, "")
+    assert (
+        f"{orders.source}_LAKE carries the offsets of {orders.source}, but cannot be continued: "
+        f"{orders.source}_LAKE has no KEY column, and a query that is continued sends no rows with a NULL key\n"
+    ) in said.err
+    assert written(orders) == before
+
+
+def test_a_kept_key_is_taken_on_the_users_word(cli: Cli, orders: Orders) -> None:
+    """`--keep-key` makes the plain copy, and only with it is such a copy taken; the identity is replaced."""
+    source = f"{orders.source}_KEYED"
+    orders.run(
+        f"CREATE STREAM {source} (K STRING KEY, ID BIGINT) "
+        f"WITH (KAFKA_TOPIC='{source}', VALUE_FORMAT='JSON', PARTITIONS=1);"
+    )
+    feed = {"name": "keyed", "kind": "stream", "source": source, "start_date": "2025-01-06"}
+    orders.project.feed(feed | {"identity": {"by": "key", "columns": ["ID"]}})
+
+    keyless = cli("feeds", "prepare", "orders", "--continue", "--keep-key")
+    printed = cli("feeds", "prepare", "keyed", "--continue", "--keep-key", "--apply")
+    refused = cli("feeds", "prepare", "keyed", "--continue", "--write")
+    said = cli("feeds", "prepare", "keyed", "--continue", "--keep-key", "--write")
+
+    assert (keyless.code, keyless.out) == (2, "")
+    assert f"{orders.source} has no KEY column, so every key of its copy would be NULL" in keyless.err
+    assert (printed.code, printed.out) == (0, f"created: {source}_LAKE\n")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{source}_LAKE keeps its source's key K, and a query that is continued sends no rows" in refused.err
+    assert "If no record has a NULL key, say --keep-key." in refused.err
+    assert said.code == 0, said.err
+    file = json.loads((orders.project.root / "feeds/active/keyed.json").read_text())
+    assert (file["extraction"], file["positions"]) == ("continue", {"partition": "RP", "offset": "RO"})
+    assert file["identity"] == {"by": "offset", "columns": ["RP", "RO"]}
+    assert "columns" not in file
+
+
+def test_keep_key_alone_is_a_mistake(cli: Cli, orders: Orders) -> None:
+    """Without `--continue` the key always stays, which is said."""
+    assert orders.source
+
+    said = cli("feeds", "prepare", "orders", "--keep-key")
+
+    assert (said.code, said.out) == (2, "")
+    assert "--keep-key is about --continue: without it the source's key always stays" in said.err
+
+
+def test_a_source_whose_copy_is_exported_has_a_feed(cli: Cli, orders: Orders) -> None:
+    """After `prepare --write` neither `discover` nor the report says that nobody exports the source."""
+    assert cli("feeds", "prepare", "orders", "--apply").code == 0
+    before = {source["name"] for source in json.loads(cli("feeds", "discover", "--json").out)}
+    assert cli("feeds", "prepare", "orders", "--write").code == 0
+
+    after = {source["name"] for source in json.loads(cli("feeds", "discover", "--json").out)}
+    report = json.loads(cli("report", "--format", "json").out)
+
+    names = {orders.source, f"{orders.source}_LAKE"}
+    assert before & names == {f"{orders.source}_LAKE"}
+    assert after & names == set()
+    assert names.isdisjoint(source["name"] for source in report["server"]["sources_without_feed"])

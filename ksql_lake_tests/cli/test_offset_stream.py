@@ -66,16 +66,51 @@ def test_column_names_never_collide(
 
 
 @given(
+    rekeyed=st.booleans(),
     source=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,20}", fullmatch=True),
     columns=st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=5), max_size=5),
 )
-def test_its_own_statement_is_recognised(source: str, columns: list[str]) -> None:
+def test_its_own_statement_is_recognised(rekeyed: bool, source: str, columns: list[str]) -> None:
     """What was made by the planned statement is known again, with the same columns."""
-    wanted = planned(described(source, *columns))
+    wanted = planned(described(source, *columns), rekeyed=rekeyed)
 
     made = described(wanted.name, *columns, wanted.partition, wanted.offset, query=wanted.statement)
 
     assert recognised(made) == wanted
+
+
+def test_a_key_of_both_offsets_is_made_on_request() -> None:
+    """A key that is never NULL, in a format that can hold it: rows with a NULL key are not sent on."""
+    assert planned(described("my-orders", "ID"), rekeyed=True).statement == (
+        "CREATE STREAM `my-orders_LAKE` WITH (KEY_FORMAT = 'JSON') AS SELECT *, ROWPARTITION AS `RP`, "
+        "ROWOFFSET AS `RO` FROM `my-orders` PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) "
+        "EMIT CHANGES;"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "clause", "rekeyed"),
+    [
+        ("O", "PARTITION BY STRUCT(P:=O.ROWPARTITION, O:=O.ROWOFFSET)\n", True),
+        ("`a,b)`", "PARTITION BY STRUCT(P:=`a,b)`.ROWPARTITION, O:=`a,b)`.ROWOFFSET)\n", True),
+        ("O", "partition by struct( `o` := rowoffset , p := rowpartition )\n", True),
+        ("O", "PARTITION BY O.ID\n", False),
+        ("O", "PARTITION BY STRUCT(P:=O.ROWPARTITION)\n", False),
+        ("O", "PARTITION BY STRUCT(P:=O.ID, O:=O.ROWOFFSET)\n", False),
+        ("O", "PARTITION BY STRUCT(P:=O.ROWPARTITION, O:=(O.ROWOFFSET / 2))\n", False),
+        ("O", "", False),
+    ],
+)
+def test_a_key_of_both_offsets_is_read_from_the_text_a_server_shows(
+    source: str, clause: str, rekeyed: bool
+) -> None:
+    """Only a STRUCT of the row's own partition and offset counts (constructed: no recording has the clause)."""
+    query = REWRITTEN.format("*", source, clause)
+
+    found = recognised(described("L", "ID", "KP", "KO", query=query))
+
+    assert found is not None
+    assert found.rekeyed is rekeyed
 
 
 @pytest.mark.parametrize(

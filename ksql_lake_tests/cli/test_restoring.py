@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.lake import Lake
@@ -242,7 +242,7 @@ def test_a_server_of_another_cluster_is_refused(cli: Cli, sample: Project, serve
     cli("export", "--stream", "logins", *DAYS[:3], "2025-01-07")
     layout = FeedLayout("stream", "logins")
     manifest = sample.root / "data_lake" / layout.manifest(1)
-    meaning = orjson.loads(manifest.read_bytes())["manifest"]["meaning"]
+    meaning = msgspec.json.decode(manifest.read_bytes())["manifest"]["meaning"]
 
     assert meaning["kafka_cluster"] == "ksql-lake-devserver"
     assert meaning["service"] == "default_"

@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ksql_lake.lake import Lake
+from ksql_lake.lake.compaction import OPEN_FILES
 from ksql_lake_tests.cli.conftest import STREAM, TABLE, Cli, Project
+from ksql_lake_tests.lake.landing import FIRST, event, land_rows, stream_feed
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 
@@ -107,6 +110,7 @@ def test_plan_takes_a_range_and_repeated_names(cli: Cli, project: Project) -> No
                 "version": None,
                 "reason": "as asked",
                 "refused_by_the_server": [],
+                "advice": [],
             },
             {
                 "feed": "totals",
@@ -117,6 +121,7 @@ def test_plan_takes_a_range_and_repeated_names(cli: Cli, project: Project) -> No
                 "version": 1,
                 "reason": "first snapshot",
                 "refused_by_the_server": [],
+                "advice": [],
             },
         ],
         "left_out": [],
@@ -174,3 +179,24 @@ def test_nothing_to_do_is_said(cli: Cli, project: Project) -> None:
 
         assert (said.code, said.out) == (0, "")
         assert said.err == "note: nothing to export: no enabled feed in feeds/active\n"
+
+
+def test_plan_says_what_would_be_cheaper(cli: Cli, project: Project) -> None:
+    """Small files of the running day are told, as text and for scripts."""
+    lake, today = Lake(project.root / "data_lake"), datetime.now(UTC).date()
+    offset = (today - FIRST).days
+    for number in range(OPEN_FILES):
+        land_rows(lake, stream_feed(), [event(number, day=offset)], days=offset + 1)
+    project.feed(stream_feed().model_dump(mode="json", exclude_defaults=True) | {"kind": "stream"})
+
+    said = cli("plan", "--all")
+    told = json.loads(cli("plan", "--all", "--json").out)
+
+    text = (
+        f"events has {OPEN_FILES} files of 1 day that exports still write to; few are left after: "
+        "ksql-lake compact events --open"
+    )
+    assert f"note: {text}\n" in said.err
+    assert told["plans"][0]["advice"] == [text]
+    assert cli("compact", "events", "--open").code == 0
+    assert json.loads(cli("plan", "--all", "--json").out)["plans"][0]["advice"] == []

@@ -81,6 +81,7 @@ def in_blocks(schema: Schema, blocks: list[list[bytes]]) -> str:
     return outcome(read)
 
 
+@pytest.mark.slow
 @settings(max_examples=900, deadline=None, suppress_health_check=SLOW)
 @given(block=hostile_blocks(flat_types), data=st.data())
 def test_flat_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) -> None:
@@ -90,6 +91,7 @@ def test_flat_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) 
     assert in_blocks(schema, data.draw(st.composite(cuts)(lines_of(text)))) == check(schema, text)
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=SLOW)
 @given(block=hostile_blocks(types), data=st.data())
 def test_nested_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) -> None:
@@ -99,6 +101,7 @@ def test_nested_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject
     assert in_blocks(schema, data.draw(st.composite(cuts)(lines_of(text)))) == check(schema, text)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(block=near_misses())
 def test_near_misses_read_alike(block: tuple[Schema, bytes]) -> None:
@@ -114,6 +117,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", KINDS)
 def test_every_hostile_token_reads_alike_in_every_type(text: str) -> None:
     """Each token of the corpus, alone, between values and swapped with another's place, has one outcome."""

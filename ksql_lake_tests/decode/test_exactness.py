@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def expected(decoder: RowDecoder, rows: list[list[Any]]) -> str:
     return described(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(table=tables(types))
 def test_every_value_of_every_type_comes_back(table: tuple[Schema, list[list[Any]]]) -> None:
@@ -39,6 +41,7 @@ def test_every_value_of_every_type_comes_back(table: tuple[Schema, list[list[Any
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(table=tables(flat_types, most=6))
 def test_every_flat_value_comes_back(table: tuple[Schema, list[list[Any]]]) -> None:

@@ -68,6 +68,7 @@ PEOPLE = parse_schema(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
@@ -165,6 +166,7 @@ def test_nested_rows_in_another_form_are_left_alone(name: str) -> None:
             reader.read(b",\n".join(lines))
 
 
+@pytest.mark.slow
 def test_one_decoder_serves_several_threads() -> None:
     """Blocks of all kinds, decoded by one decoder in four threads, come out as they do in one."""
     decoder = RowDecoder(EVERYTHING)

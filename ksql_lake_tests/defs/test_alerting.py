@@ -134,5 +134,5 @@ def test_secrets_in_an_error_are_hidden(
     _react(project, instance, run)
 
     text = webhook.requests[0].json["text"]
-    assert "careless: RuntimeError: logged in as lake:********" in text
+    assert "careless: RuntimeError: logged in as lake:***" in text
     assert text.startswith("ksql-lake: run of other failed\n")

@@ -62,7 +62,8 @@ def _as_arrow(rows: Any) -> pa.Table:
         case ds.Dataset():
             return rows.to_table()
         case duckdb.DuckDBPyRelation():
-            return rows.to_arrow_table()
+            rows = rows.to_arrow_table()
+    assert isinstance(rows, pa.Table)
     return rows
 
 

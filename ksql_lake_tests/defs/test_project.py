@@ -241,6 +241,7 @@ def test_no_name_of_a_feed_takes_the_location_down(project: Project) -> None:
         "certify",
         "retention",
         "compaction",
+        "compaction_open",
         "ksqldb_sources",
         "report",
         "monitoring_report",

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_duckdb import DuckDBResource
 
 from ksql_lake_tests.defs.project import DAYS, Project, failure_text, materialized
 
@@ -45,6 +46,27 @@ def test_there_is_a_report_without_the_server(
     monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
 
     assert _report(project, instance)["feeds"] == 3
+
+
+def test_duckdb_is_there_for_the_report_and_for_assets_of_ones_own(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    """The report reads with dagster-duckdb's resource, and an asset below a feed asks the lake with it."""
+    project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1]))
+    counted: list[Any] = []
+
+    @dg.asset(deps=["payments"])
+    def amounts(lake_duckdb: DuckDBResource) -> None:
+        files = f"{project.lake('payments').dataset_path}/**/*.parquet"
+        with lake_duckdb.get_connection() as connection:
+            counted.append(connection.execute("SELECT count(*) FROM read_parquet(?)", [files]).fetchone())
+
+    defs = dg.Definitions.merge(project.definitions(), dg.Definitions(assets=[amounts]))
+    job = defs.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(asset_selection=[amounts.key], instance=instance).success
+    assert counted == [(8,)]
+    report = defs.get_repository_def().assets_defs_by_key[dg.AssetKey(["monitoring_report"])]
+    assert {"lake", "lake_duckdb"} <= report.required_resource_keys
 
 
 def test_the_report_is_below_every_feed(project: Project) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
+import msgspec
 import requests
 
 V1 = "application/vnd.ksql.v1+json"
@@ -65,7 +65,7 @@ class Client:
         """The rows of a v1 answer that must be whole."""
         answer = self.query(sql, properties=properties)
         assert answer.status_code == 200, answer.text
-        lines = [orjson.loads(line) for line in object_lines(answer.text)]
+        lines = [msgspec.json.decode(line) for line in object_lines(answer.text)]
         assert not [line for line in lines if "errorMessage" in line], answer.text
         return [line["row"]["columns"] for line in lines if "row" in line]
 

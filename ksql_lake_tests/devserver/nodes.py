@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+import msgspec
 import requests
 
 from ksql_lake_tests.devserver.conversation import PATIENCE, Client, object_lines
@@ -58,7 +58,7 @@ def pull(
     answer = requests.post(f"{url}/query", json=body, headers=headers, timeout=timeout)
     if answer.status_code != 200:
         return Pulled(answer.status_code, [], str(answer.json()["message"]))
-    lines = [orjson.loads(line) for line in object_lines(answer.text)]
+    lines = [msgspec.json.decode(line) for line in object_lines(answer.text)]
     error = next((line["errorMessage"]["message"] for line in lines if "errorMessage" in line), "")
     rows = [line["row"]["columns"] for line in lines if "row" in line]
     ended = answer.text.rstrip("\n").endswith("]")

@@ -263,3 +263,23 @@ def test_queries_name_the_host_that_runs_them(client: Client) -> None:
 
     for query in client.ksql("SHOW QUERIES EXTENDED;")[0]["queryDescriptions"]:
         assert query["ksqlHostQueryStatus"] == {host: "RUNNING"}
+
+
+def test_a_star_stands_for_the_key_that_partition_by_makes(client: Client, orders: str) -> None:
+    """A STRUCT of partition and offset becomes the key KSQL_COL_0, the old key a value; the text has `*`."""
+    client.append(orders, {"K": None, "G": "a", "V": 1}, {"K": "k", "G": "b", "V": 2})
+    client.ksql(
+        "CREATE STREAM REKEYED WITH (KEY_FORMAT='JSON') AS SELECT *, ROWPARTITION AS P, ROWOFFSET AS O "
+        "FROM ORDERS PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
+    )
+    made = described(client, "REKEYED")
+    rows = client.rows("SELECT * FROM REKEYED;")
+    client.ksql("DROP STREAM REKEYED;")
+
+    assert [(field["name"], field.get("type")) for field in made["fields"]] == [
+        ("KSQL_COL_0", "KEY"), ("K", None), ("G", None), ("V", None), ("P", None), ("O", None),
+    ]  # fmt: skip
+    assert "SELECT\n  *,\n  ORDERS.ROWPARTITION P,\n  ORDERS.ROWOFFSET O\n" in made["statement"]
+    assert "PARTITION BY STRUCT(P:=ORDERS.ROWPARTITION, O:=ORDERS.ROWOFFSET)\n" in made["statement"]
+    assert [row[0] for row in rows] == [{"P": row[4], "O": row[5]} for row in rows]
+    assert [row[1] for row in rows] == [None, "k"]

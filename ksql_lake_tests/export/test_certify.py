@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -62,7 +62,7 @@ def client() -> Iterator[KsqlClient]:
 
 def append(client: KsqlClient, *rows: dict[str, int]) -> None:
     """Append rows on the server."""
-    lines = b"\n".join(orjson.dumps(row) for row in rows)
+    lines = b"\n".join(msgspec.json.encode(row) for row in rows)
     requests.post(f"{client.url}/devserver/sources/CLICKS/rows", data=lines, timeout=10).raise_for_status()
 
 

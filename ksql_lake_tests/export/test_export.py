@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 import duckdb
-import orjson
+import msgspec
 import pytest
 import requests
 
@@ -57,7 +57,7 @@ def faults(url: str, *switches: dict[str, Any]) -> None:
 def sample_feed(name: str, **keys: object) -> Feed:
     """One of the project's own sample feeds, with keys changed."""
     path = Path(__file__).parents[2] / "feeds" / "active" / f"{name}.json"
-    return FEED_ADAPTER.validate_python({**orjson.loads(path.read_bytes()), **keys})
+    return FEED_ADAPTER.validate_python({**msgspec.json.decode(path.read_bytes()), **keys})
 
 
 def export(url: str, lake: Lake, feed: Feed, *, days: Days | None = DAYS, attempts: int = 1) -> ExportResult:
@@ -212,7 +212,9 @@ def test_a_late_row_lands(url: str, tmp_path: Path) -> None:
     lake, feed = Lake(tmp_path), sample_feed("login_events")
     export(url, lake, feed)
     row = {"USER_ID": 424242, "SESSION_ID": "late", "ROWTIME": 1736208000000 + 5}
-    answer = requests.post(f"{url}/devserver/sources/LOGIN_EVENTS/rows", data=orjson.dumps(row), timeout=10)
+    answer = requests.post(
+        f"{url}/devserver/sources/LOGIN_EVENTS/rows", data=msgspec.json.encode(row), timeout=10
+    )
     assert answer.ok, answer.text
 
     result = export(url, lake, feed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import orjson
+import msgspec
 import pytest
 import requests
 
@@ -109,7 +109,9 @@ def test_fifty_tries_land_every_row_once(url: str, source: Path, tmp_path: Path)
             continue
         fault = {**FAULTS[number % len(FAULTS)], "times": 1}
         fault.setdefault("after_rows", chance.randrange(8000))
-        requests.put(f"{url}/devserver/faults", data=orjson.dumps([fault]), timeout=10).raise_for_status()
+        requests.put(
+            f"{url}/devserver/faults", data=msgspec.json.encode([fault]), timeout=10
+        ).raise_for_status()
         with suppress(KsqlLakeError):
             export(url, str(tmp_path))
             outcomes["landed"] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.errors import ServerUnavailableError, StatementError
@@ -37,11 +37,11 @@ def test_a_deleted_topic_is_named(
     listed = answer(b'{"message":"no"}', 400)
     if topics is not None:
         listed = answer(
-            orjson.dumps([{"@type": "kafka_topics", "topics": [{"name": name} for name in topics]}])
+            msgspec.json.encode([{"@type": "kafka_topics", "topics": [{"name": name} for name in topics]}])
         )
     with ScriptedServer() as server:
         server.script("/info", answer(b'{"KsqlServerInfo":{"version":"8.0.7"}}'))
-        server.script("/ksql", answer(orjson.dumps([{"sourceDescription": source}])), listed)
+        server.script("/ksql", answer(msgspec.json.encode([{"sourceDescription": source}])), listed)
         server.script("/query", answer(GONE, 503))
         day = date(2025, 1, 15)
         with (

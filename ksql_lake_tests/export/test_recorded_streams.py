@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.errors import (
@@ -59,7 +59,7 @@ def described(*, derived: bool = False, read: bool = True) -> bytes:
         "readQueries": [{"id": "CSAS_TOK_D_17", "sinks": ["TOK_D"]}] if read else [],
         "writeQueries": [{"id": "CSAS_TOK_S_9", "sinks": ["TOK_S"]}] if derived else [],
     }
-    return orjson.dumps([{"@type": "sourceDescription", "sourceDescription": source}])
+    return msgspec.json.encode([{"@type": "sourceDescription", "sourceDescription": source}])
 
 
 def statements(description: bytes) -> Callable[[Request], Script]:

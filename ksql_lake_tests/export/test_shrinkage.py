@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
+import msgspec
 import pytest
 import requests
 
@@ -80,7 +80,7 @@ def client() -> Iterator[KsqlClient]:
     with DevServer.start() as server, KsqlClient(load_settings(ksqldb_url=server.url)) as made:
         made.execute("CREATE STREAM HITS (K STRING) WITH (KAFKA_TOPIC='h', VALUE_FORMAT='JSON', PARTITIONS=1);")
         made.execute("CREATE TABLE COUNTS AS SELECT K, COUNT(*) AS N FROM HITS GROUP BY K;")
-        lines = b"\n".join(orjson.dumps({"K": f"k{number}"}) for number in range(50))
+        lines = b"\n".join(msgspec.json.encode({"K": f"k{number}"}) for number in range(50))
         address = f"{made.url}/devserver/sources/HITS/rows"
         requests.post(address, data=lines, timeout=10).raise_for_status()
         yield made
@@ -126,7 +126,7 @@ def _marked(result: ExportResult, lake: Lake, root: Path) -> None:
     assert round(result.shrunk, 2) == result.as_dict()["shrunk"] == 0.24
     assert "the version has shrunk by 24 % against the one before, read twice" in summary(result)
     assert partition_facts(result, "v2")["shrunk"] == "shrunk by 24 %"
-    described = orjson.loads(Path(root, lake.feed(FEED).layout.summary).read_bytes())
+    described = msgspec.json.decode(Path(root, lake.feed(FEED).layout.summary).read_bytes())
     assert [part.get("shrunk") for part in described["partitions"]] == [None, 0.24]
     (feed,) = report_of(root, FEED, now=result.started_at).feeds
     assert feed.reason.startswith("v2 is the newest version, shrunk by 24 %")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -365,7 +365,7 @@ def test_a_map_that_the_server_cannot_take_apart_is_named(tmp_path: Path, kind: 
     wanted = feed("events", kind=kind, extraction=extraction)
     with ScriptedServer() as server:
         server.script("/info", answer(b'{"KsqlServerInfo":{"version":"8.0.7"}}'))
-        server.script("/ksql", answer(orjson.dumps([{"sourceDescription": source}])))
+        server.script("/ksql", answer(msgspec.json.encode([{"sourceDescription": source}])))
         server.script("/query", answer(REFUSED_MAP, 400))
         with (
             KsqlClient(load_settings(ksqldb_url=server.url, attempts=1)) as client,

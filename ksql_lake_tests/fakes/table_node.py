@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+import msgspec
 
 from ksql_lake_tests.fakes.scripted_server import Request, Script, ScriptedServer, answer
 
@@ -119,14 +119,14 @@ class TableNode:
     def _statement(self, request: Request) -> Script:
         sql: str = request.json["ksql"]
         if sql.startswith("DESCRIBE"):
-            return answer(orjson.dumps([self._description(extended="EXTENDED" in sql)]))
+            return answer(msgspec.json.encode([self._description(extended="EXTENDED" in sql)]))
         if sql.startswith("SHOW PROPERTIES"):
             listed = [{"name": name, "value": value} for name, value in self.properties.items()]
-            return answer(orjson.dumps([{"@type": "properties", "properties": listed}]))
+            return answer(msgspec.json.encode([{"@type": "properties", "properties": listed}]))
         found = self.queries.popleft() if len(self.queries) > 1 else self.queries[0]
         if found is None:
             return answer(b'{"@type":"generic_error","error_code":40300,"message":"not allowed"}', 403)
-        return answer(orjson.dumps([{"@type": "queryDescriptions", "queryDescriptions": found}]))
+        return answer(msgspec.json.encode([{"@type": "queryDescriptions", "queryDescriptions": found}]))
 
     def _description(self, *, extended: bool) -> dict[str, Any]:
         offsets: Offsets = {}

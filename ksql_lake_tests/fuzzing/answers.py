@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
 
-import orjson
+import msgspec
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import KsqlLakeError, ProtocolError
@@ -18,8 +18,8 @@ from ksql_lake.ksqldb import KsqlClient, QueryKind, describe
 from ksql_lake.ksqldb.catalog import read_description, read_queries, read_sources
 from ksql_lake.ksqldb.events import Outcome, RowBlock, Tombstone
 from ksql_lake.ksqldb.messages import ENTITIES, UNREADABLE
-from ksql_lake.ksqldb.protocol import DelimitedParser, JsonArrayParser, RowsParser
 from ksql_lake.ksqldb.refusals import refusal
+from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.version import parse_version
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_schema, parse_schema
 from ksql_lake.settings import Settings
@@ -32,7 +32,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.ksql.v1+json\r\n"
 INFO = (
     b'{"KsqlServerInfo":{"version":"0.29.0","kafkaClusterId":"k","ksqlServiceId":"d","serverStatus":"RUNNING"}}'
 )
-DESCRIBED = orjson.dumps(
+DESCRIBED = msgspec.json.encode(
     [
         {
             "@type": "sourceDescription",
@@ -95,32 +95,22 @@ def _number(data: bytes) -> int:
     return zlib.crc32(data)
 
 
-def _framing(writer: str) -> Callable[[bytes], None]:
-    def run(data: bytes) -> None:
-        number = _number(data)
-        kind = list(QueryKind)[number % 3]
-        cuts = [number >> shift & 0xFFFF for shift in range(0, 17, 4)]
-        whole = _outcome(lambda: _read([data], kind, writer))
-        pieces = _outcome(lambda: _read(split(data, cuts), kind, writer))
-        if isinstance(whole, KsqlLakeError):
-            raise whole
-        # What is no JSON is found where the lines are looked at one by one, or else when the rows are decoded.
-        if whole != pieces and not isinstance(pieces, ProtocolError):
-            raise AssertionError("cut into pieces it reads otherwise")
-
-    return run
+def _framing(data: bytes) -> None:
+    number = _number(data)
+    kind = list(QueryKind)[number % 3]
+    cuts = [number >> shift & 0xFFFF for shift in range(0, 17, 4)]
+    whole = _outcome(lambda: _read([data], kind))
+    pieces = _outcome(lambda: _read(split(data, cuts), kind))
+    if isinstance(whole, KsqlLakeError):
+        raise whole
+    # What is no JSON is found where the lines are looked at one by one, or else when the rows are decoded.
+    if whole != pieces and not isinstance(pieces, ProtocolError):
+        raise AssertionError("cut into pieces it reads otherwise")
 
 
-def _read(chunks: list[bytes], kind: QueryKind, writer: str) -> tuple[list[object], bytes, Outcome]:
+def _read(chunks: list[bytes], kind: QueryKind) -> tuple[list[object], bytes, Outcome]:
     """Everything a parser makes of a body, the texts of all rows joined."""
-    parser: RowsParser | DelimitedParser | JsonArrayParser
-    match writer:
-        case "delimited":
-            parser = DelimitedParser(kind)
-        case "json_array":
-            parser = JsonArrayParser(kind)
-        case _:
-            parser = RowsParser(kind)
+    parser = RowsParser(kind)
     events = [event for chunk in chunks for event in parser.feed(chunk)] + parser.finish()
     rows = b",\n".join(event.data for event in events if isinstance(event, RowBlock | Tombstone))
     return [event for event in events if not isinstance(event, RowBlock)], rows, parser.outcome()
@@ -264,7 +254,7 @@ def _http(data: bytes) -> None:
 
 
 def _http_corpus() -> list[bytes]:
-    bodies = [INFO, DESCRIBED, REFUSED, *(case.body for case in framing_cases() if case.writer == "migrated")]
+    bodies = [INFO, DESCRIBED, REFUSED, *(case.body for case in framing_cases())]
     answers = []
     for body in bodies:
         lines = body.splitlines(keepends=True)
@@ -284,14 +274,8 @@ def _http_corpus() -> list[bytes]:
 
 def targets() -> list[Target]:
     """Everything that reads what a server sends."""
-    cases = framing_cases()
-    by_writer = {
-        writer: [case.body for case in cases if (case.writer if case.writer in named else "migrated") == writer]
-        for named in [("delimited", "json_array")]
-        for writer in ("migrated", *named)
-    }
     return [
-        *(Target(f"framing-{writer}", bodies, _framing(writer)) for writer, bodies in by_writer.items()),
+        Target("framing", [case.body for case in framing_cases()], _framing),
         Target("schema", SCHEMAS, _schema),
         Target("rows", _blocks(), _decode, _mutated_rows, cost=2),
         Target("entities", [DESCRIBED, LISTED, QUERIES], _entities, mutated_json),

@@ -16,7 +16,6 @@ from pathlib import Path
 from random import Random
 
 import msgspec
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -101,9 +100,11 @@ def _mutated_file(data: bytes, random: Random) -> bytes:
     if name.endswith(b".parquet"):
         changed = _other_footer(content, random) if random.random() < 0.6 else mutated(content, random)
     elif b"/commits/" in name and random.random() < 0.8:
-        changed = _signed_manifest(mutated_json(orjson.dumps(orjson.loads(content)["manifest"]), random))
+        changed = _signed_manifest(
+            mutated_json(msgspec.json.encode(msgspec.json.decode(content)["manifest"]), random)
+        )
     elif name.endswith(b"checkpoint.json") and random.random() < 0.8:
-        state = mutated_json(orjson.dumps(orjson.loads(content)["state"]), random)
+        state = mutated_json(msgspec.json.encode(msgspec.json.decode(content)["state"]), random)
         changed = b'{"digest":"' + hashlib.sha256(state).hexdigest().encode() + b'","state":' + state + b"}"
     else:
         changed = mutated_json(content, random)
@@ -199,7 +200,7 @@ def _manifest(data: bytes) -> None:
 def _mutated_manifest(data: bytes, random: Random) -> bytes:
     if random.random() < 0.2:
         return mutated(data, random)
-    return _signed_manifest(mutated_json(orjson.dumps(orjson.loads(data)["manifest"]), random))
+    return _signed_manifest(mutated_json(msgspec.json.encode(msgspec.json.decode(data)["manifest"]), random))
 
 
 def targets() -> list[Target]:
@@ -209,7 +210,7 @@ def targets() -> list[Target]:
     return [
         Target(
             "feeds",
-            [orjson.dumps(STREAM, option=orjson.OPT_INDENT_2), orjson.dumps(TABLE)],
+            [msgspec.json.format(msgspec.json.encode(STREAM), indent=2), msgspec.json.encode(TABLE)],
             _feed,
             mutated_json,
         ),

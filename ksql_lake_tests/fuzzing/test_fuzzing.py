@@ -16,8 +16,8 @@ from ksql_lake.feeds.reading import MOST_PROBLEMS, parse_feed
 from ksql_lake.ksqldb import QueryKind
 from ksql_lake.ksqldb.catalog import read_description
 from ksql_lake.ksqldb.messages import ENTITIES, UNREADABLE
-from ksql_lake.ksqldb.protocol import RowsParser
 from ksql_lake.ksqldb.refusals import refusal
+from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.version import parse_version
 from ksql_lake.lake import Lake
 from ksql_lake.lake.checkpoint import decode_checkpoint, encode_checkpoint

@@ -8,17 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ksql_lake.ksqldb.protocol import (
-    DelimitedParser,
-    Event,
-    JsonArrayParser,
-    Outcome,
-    QueryKind,
-    RowBlock,
-    RowsParser,
-    Tombstone,
-    parse_version,
-)
+from ksql_lake.ksqldb.events import Event, Outcome, QueryKind, RowBlock, Tombstone
+from ksql_lake.ksqldb.rows import RowsParser
+from ksql_lake.ksqldb.version import parse_version
 
 _FILE = Path(__file__).parent.parent / "data" / "ksqldb-framing-cases.jsonl"
 _SILENT_VERSION = "0.24.0"
@@ -29,7 +21,6 @@ class Case:
     """One body and what it means."""
 
     name: str
-    writer: str
     kind: QueryKind
     body: bytes
     outcome: Outcome
@@ -51,38 +42,26 @@ class Reading:
 
 
 def framing_cases() -> list[Case]:
-    """Every case of the file."""
+    """Every case of the file in the form that is read: v1 rows."""
     lines = _FILE.read_text(encoding="utf-8").splitlines()
     return [
         Case(
             name=raw["name"],
-            writer=raw["writer"],
             kind=QueryKind(raw["query_kind"]),
             body=raw["body"].encode(),
             outcome=Outcome(raw["outcome"]),
             rows=raw["rows"],
         )
         for raw in map(json.loads, lines)
+        if raw["endpoint"] == "/query"
     ]
 
 
-def read(
-    chunks: Iterable[bytes], *, kind: QueryKind, writer: str = "migrated", version: str = "0.29.0"
-) -> Reading:
-    """Feed the chunks to the parser of a writer's form."""
-    parser: RowsParser | DelimitedParser | JsonArrayParser
-    match writer:
-        case "delimited":
-            parser = DelimitedParser(kind)
-        case "json_array":
-            parser = JsonArrayParser(kind)
-        case _:
-            parser = RowsParser(kind)
+def read(chunks: Iterable[bytes], *, kind: QueryKind, version: str = "0.29.0") -> Reading:
+    """Feed the chunks to the parser."""
+    parser = RowsParser(kind)
     events = [event for chunk in chunks for event in parser.feed(chunk)] + parser.finish()
-    outcome = (
-        parser.outcome(version=parse_version(version)) if isinstance(parser, RowsParser) else parser.outcome()
-    )
-    return Reading(tuple(row_by_row(events)), parser.rows, outcome)
+    return Reading(tuple(row_by_row(events)), parser.rows, parser.outcome(version=parse_version(version)))
 
 
 def row_by_row(events: Iterable[Event]) -> Iterable[object]:

@@ -121,6 +121,7 @@ def test_leaving_early_ends_connection_thread_and_disk_space(
     assert not receivers()
 
 
+@pytest.mark.slow
 def test_what_came_before_a_break_is_read_before_the_error(server: ScriptedServer, client: KsqlClient) -> None:
     """A broken connection and a server's own error come in their place, behind every row before them."""
     gone = Reached()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.errors import ConfigError, ProtocolError
@@ -97,7 +97,7 @@ def test_lists_of_old_servers_are_read_too() -> None:
 def test_describe_asks_in_exact_case_and_reads_everything(server: ScriptedServer, client: KsqlClient) -> None:
     """Names are quoted as they are; columns, queries and origin come back."""
     entities = described(readQueries=[query("CSAS_OUT_7", "OUT")])
-    server.script("/ksql", answer(orjson.dumps(entities)))
+    server.script("/ksql", answer(msgspec.json.encode(entities)))
     found = describe(client, "users-v1")
     assert server.requests[0].json["ksql"] == "DESCRIBE `users-v1`;"
     assert (found.name, found.kind, found.topic, found.partitions) == ("USERS", "table", "users", 4)
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_comes_with_reason_and_fix() -> None:
 def test_queries_are_listed_with_where_they_write(server: ScriptedServer, client: KsqlClient) -> None:
     """SHOW QUERIES gives what lineage needs."""
     entities = [{"@type": "queries", "queries": [query("CSAS_OUT_7", "OUT"), {"id": "transient_S_1"}]}]
-    server.script("/ksql", answer(orjson.dumps(entities)))
+    server.script("/ksql", answer(msgspec.json.encode(entities)))
     assert list_queries(client) == read_queries(entities)
     assert read_queries(entities) == [
         QueryInfo(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.ksqldb.protocol import Outcome, QueryKind
+from ksql_lake.ksqldb.events import Outcome, QueryKind
 from ksql_lake_tests.ksqldb.framing import Case, framing_cases, read, split
 
 CASES = framing_cases()
@@ -16,25 +16,23 @@ BY_NAME = {case.name: case for case in CASES}
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_framing_case_has_its_stated_outcome_and_rows(case: Case) -> None:
     """Each recorded body is read as what it is, with every row counted."""
-    reading = read([case.body], kind=case.kind, writer=case.writer, version=case.version)
+    reading = read([case.body], kind=case.kind, version=case.version)
     assert (reading.outcome, reading.rows) == (case.outcome, case.rows)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_byte_by_byte_reads_the_same(case: Case) -> None:
     """A body that arrives in single bytes gives the events it gives in one piece."""
-    whole = read([case.body], kind=case.kind, writer=case.writer, version=case.version)
-    bytewise = read(
-        split(case.body, range(len(case.body))), kind=case.kind, writer=case.writer, version=case.version
-    )
+    whole = read([case.body], kind=case.kind, version=case.version)
+    bytewise = read(split(case.body, range(len(case.body))), kind=case.kind, version=case.version)
     assert bytewise == whole
 
 
 @given(st.sampled_from(CASES), st.lists(st.integers(0, 2000), max_size=12))
 def test_chunk_boundaries_never_matter(case: Case, cuts: list[int]) -> None:
     """However a body is cut into chunks, its events, rows and outcome are the same."""
-    whole = read([case.body], kind=case.kind, writer=case.writer, version=case.version)
-    pieces = read(split(case.body, cuts), kind=case.kind, writer=case.writer, version=case.version)
+    whole = read([case.body], kind=case.kind, version=case.version)
+    pieces = read(split(case.body, cuts), kind=case.kind, version=case.version)
     assert pieces == whole
 
 
@@ -45,7 +43,7 @@ def test_no_true_prefix_of_a_complete_answer_is_complete(case: Case, data: st.Da
     # The final message itself is the proof; only the bracket after it may be missing.
     proof = len(body) if case.kind is QueryKind.PULL_TABLE or "0.24" in case.name else len(body) - 1
     end = data.draw(st.integers(0, proof - 1))
-    reading = read([body[:end]], kind=case.kind, writer=case.writer, version=case.version)
+    reading = read([body[:end]], kind=case.kind, version=case.version)
     assert not reading.outcome.proven
     assert reading.rows <= case.rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.errors import IncompleteResponseError, PropertyRefusedError, ProtocolError, QueryFailedError
@@ -160,7 +160,7 @@ def described(*queries: tuple[str, list[tuple[str, int, int, int]]]) -> bytes:
         }
         for name, offsets in queries
     ]
-    return orjson.dumps([{"@type": "query_descriptions", "queryDescriptions": entities, "warnings": []}])
+    return msgspec.json.encode([{"@type": "query_descriptions", "queryDescriptions": entities, "warnings": []}])
 
 
 def test_positions_are_those_of_the_query_in_its_own_topic(server: ScriptedServer, client: KsqlClient) -> None:

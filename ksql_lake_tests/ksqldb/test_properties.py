@@ -21,7 +21,7 @@ from ksql_lake.ksqldb.properties import (
     TABLE_SCAN,
     QueryProperties,
 )
-from ksql_lake.ksqldb.protocol import parse_version
+from ksql_lake.ksqldb.version import parse_version
 from ksql_lake_tests.fakes.recorded import recording
 from ksql_lake_tests.fakes.scripted_server import Request, Script, ScriptedServer, answer, chunked
 from ksql_lake_tests.ksqldb.conftest import DONE, HEADER, ROW, SAFE, MakeClient, generic, info

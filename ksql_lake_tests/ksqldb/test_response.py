@@ -79,7 +79,7 @@ def test_a_complete_answer_gives_its_rows_and_facts(server: ScriptedServer, clie
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in framing_cases() if case.writer in ("migrated", "legacy")],
+    framing_cases(),
     ids=lambda case: case.name,
 )
 @pytest.mark.parametrize("size", [1, 7, 10_000])

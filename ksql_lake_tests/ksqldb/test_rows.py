@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksql_lake.errors import ProtocolError
-from ksql_lake.ksqldb.protocol import (
+from ksql_lake.ksqldb.events import (
     ErrorMessage,
     FinalMessage,
     Header,
     Outcome,
     QueryKind,
     RowBlock,
-    RowsParser,
     Token,
     Tombstone,
 )
+from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake_tests.ksqldb.framing import read, row_by_row, split
 
 HEADER = b'[{"header":{"queryId":"q_1","schema":"`A` STRING"}},\n'

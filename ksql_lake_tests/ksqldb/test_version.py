@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.ksqldb.protocol import parse_version
+from ksql_lake.ksqldb.version import parse_version
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,19 @@ def test_nothing_runs_any_more_when_an_error_comes_out() -> None:
     assert done == set(range(12)) - {3, 7}
 
 
+def test_what_has_not_begun_is_left_out_where_the_rest_is_of_no_use() -> None:
+    """A store that does not answer is not asked a thousand times: the first failure ends the work."""
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        raise OSError(f"item {number}")
+
+    with pytest.raises(OSError, match="item 0"):
+        abreast(work, range(1000), threads=2, rest=False)
+    assert len(begun) < 1000
+
+
 def test_one_item_needs_no_thread() -> None:
     """An export of one day starts no thread for its one file."""
     assert abreast(lambda _: threading.current_thread(), ["day"]) == [threading.current_thread()]

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import orjson
+import msgspec
 import pytest
 
 from ksql_lake.errors import ConflictError, CorruptLakeError, VersionError
@@ -281,7 +281,7 @@ def test_summary_has_the_promised_fields(place: Place) -> None:
     lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(number, day=number % 2) for number in range(10)])
 
-    summary = orjson.loads(place.read("metadata/streams/events/_metadata.json"))
+    summary = msgspec.json.decode(place.read("metadata/streams/events/_metadata.json"))
 
     assert summary["source"] == "EVENTS"
     assert summary["total_records"] == 10

@@ -89,9 +89,9 @@ def test_a_file_says_and_holds_plain_columns(tmp_path: Path, sizes: list[int]) -
 
     file = pq.ParquetFile(path)
     assert file.schema_arrow.equals(SCHEMA)
-    assert file.schema_arrow.field("ROWTIME").metadata[b"ksql"] == b"BIGINT"
+    assert (file.schema_arrow.field("ROWTIME").metadata or {})[b"ksql"] == b"BIGINT"
     assert file.read().equals(pa.Table.from_batches(batches))
-    assert file.metadata.metadata[b"a"] == b"b"
+    assert (file.metadata.metadata or {})[b"a"] == b"b"
     described = duckdb.sql(
         f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet('{path}'))"
     )
@@ -110,6 +110,7 @@ def test_a_repeated_text_has_a_dictionary_and_statistics_and_another_has_none(tm
     assert country.has_dictionary_page
     assert not columns["ID"].has_dictionary_page
     found = country.statistics
+    assert found is not None
     assert (found.min, found.max, found.null_count) == ("country 0", "country 4", 4286)
 
 

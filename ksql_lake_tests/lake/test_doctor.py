@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -197,13 +197,13 @@ def test_a_foreign_file_is_named_and_kept_aside(lake: Lake, name: str) -> None:
 def test_an_edited_manifest_is_named_and_rebuilt(lake: Lake, edit: tuple[bytes, bytes]) -> None:
     """A hand-edited manifest is found and written anew from the footers; totals are as before."""
     path = Path(lake.root, STREAM.manifest(2))
-    before = orjson.loads(Path(lake.root, STREAM.summary).read_bytes())
+    before = msgspec.json.decode(Path(lake.root, STREAM.summary).read_bytes())
     assert edit[0] in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(*edit, 1))
 
     assert (Problem.MANIFEST_DAMAGED, path.name) in found(lake)
     assert mend(lake).sound
-    after = orjson.loads(Path(lake.root, STREAM.summary).read_bytes())
+    after = msgspec.json.decode(Path(lake.root, STREAM.summary).read_bytes())
     assert timeless(after) == timeless(before)
 
 
@@ -222,13 +222,13 @@ def test_all_metadata_comes_back_from_the_footers(lake: Lake) -> None:
     """With `metadata/` deleted, repair brings back the same totals, partitions, versions and identity."""
     totals = {}
     for layout in (STREAM, TABLE):
-        totals[layout] = orjson.loads(Path(lake.root, layout.summary).read_bytes())
+        totals[layout] = msgspec.json.decode(Path(lake.root, layout.summary).read_bytes())
     shutil.rmtree(Path(lake.root, "metadata"))
     assert found(lake)[0][0] is Problem.MANIFEST_MISSING
 
     for layout in (STREAM, TABLE):
         assert mend(lake, layout).sound
-        after = orjson.loads(Path(lake.root, layout.summary).read_bytes())
+        after = msgspec.json.decode(Path(lake.root, layout.summary).read_bytes())
         for name in ("source", "total_records", "total_bytes", "total_size_mb", "schema", "latest_version"):
             assert after[name] == totals[layout][name], name
         assert timeless(after)["partitions"] == timeless(totals[layout])["partitions"]

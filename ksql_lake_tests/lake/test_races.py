@@ -117,6 +117,35 @@ def test_a_merge_under_an_export_is_planned_against(tmp_path: Path) -> None:
     assert_sound(tmp_path, Counter([1, 2, 3]))
 
 
+def test_a_merge_of_an_open_day_under_an_export_is_planned_against(tmp_path: Path) -> None:
+    """While an export stages rows of a day its small files become one: what that holds is not added."""
+    for number in range(3):
+        land_rows(Lake(tmp_path), FEED, [event(number)])
+    noon = datetime(2025, 1, 15, 12, tzinfo=UTC)
+
+    with begin(Lake(tmp_path), [event(1), event(2), event(3)]) as staging:
+        (done,) = Lake(tmp_path).feed(FEED).compact(now=noon, open_files=2)
+        commit = staging.commit()
+
+    assert (done.files_before, done.files_after) == (3, 1)
+    assert (commit.sequence, commit.manifest.counts[0].new) == (5, 1)
+    assert_sound(tmp_path, Counter([0, 1, 2, 3]))
+
+
+def test_a_merge_of_an_open_day_leaves_out_what_an_export_just_added(tmp_path: Path) -> None:
+    """An export that commits while a day's files are merged keeps its file; the merge is planned against it."""
+    for number in range(3):
+        land_rows(Lake(tmp_path), FEED, [event(number)])
+    noon = datetime(2025, 1, 15, 12, tzinfo=UTC)
+    meet = Once(lambda: land_rows(Lake(tmp_path), FEED, [event(3)]))
+
+    (done,) = FeedLake(Meeting(tmp_path, meet), FEED).compact(now=noon, open_files=2)
+
+    assert meet.done
+    assert (done.files_before, done.files_after) == (4, 1)
+    assert_sound(tmp_path, Counter([0, 1, 2, 3]))
+
+
 def test_a_merge_under_a_merge_leaves_nothing_to_do(tmp_path: Path) -> None:
     """A merge that finds its files merged by another one does nothing and says nothing."""
     land_rows(Lake(tmp_path), FEED, [event(1)])
@@ -244,7 +273,9 @@ def test_footers_tell_which_files_a_merge_replaces(tmp_path: Path) -> None:
     files = {path.relative_to(dataset).as_posix(): pq.ParquetFile(path) for path in dataset.rglob("*.parquet")}
 
     replaced = {
-        path for file in files.values() for path in json.loads(file.metadata.metadata.get(REPLACES, b"[]"))
+        path
+        for file in files.values()
+        for path in json.loads((file.metadata.metadata or {}).get(REPLACES, b"[]"))
     }
 
     assert len(files) == 3

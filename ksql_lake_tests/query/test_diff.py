@@ -153,6 +153,7 @@ def _plain_times(key: Row) -> Row:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(versions())
 def test_a_diff_is_what_looking_at_every_row_finds(given_versions: tuple[Any, ...]) -> None:

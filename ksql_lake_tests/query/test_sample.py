@@ -8,9 +8,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from ksql_lake.errors import MASK
 from ksql_lake.lake import Lake
 from ksql_lake.query.page import FOLDED, description, partition_page
-from ksql_lake.query.sample import CHARACTERS, COLUMNS, HIDDEN, sample
+from ksql_lake.query.sample import CHARACTERS, COLUMNS, sample
 from ksql_lake.query.snippet import duckdb_snippet
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
@@ -88,9 +89,9 @@ def test_what_a_name_calls_secret_is_hidden(tmp_path: Path) -> None:
 
     assert row == [
         "1",
-        HIDDEN,
-        f'{{"NAME": "ann", "PASSWORD": "{HIDDEN}"}}',
-        f'{{"pin": "{HIDDEN}", "town": "Bern"}}',
+        MASK,
+        f'{{"NAME": "ann", "PASSWORD": "{MASK}"}}',
+        f'{{"pin": "{MASK}", "town": "Bern"}}',
         "3 bytes",
         "up",
     ]

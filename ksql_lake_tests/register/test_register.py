@@ -102,7 +102,8 @@ def seen_by_duckdb(lake: FeedLake) -> pa.Table:
     """What DuckDB sees in the lake."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    return lake.relation(connection).to_arrow_table()
+    table: pa.Table = lake.relation(connection).to_arrow_table()
+    return table
 
 
 @pytest.fixture

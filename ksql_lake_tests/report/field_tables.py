@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.report import feed_model, json_schema, model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ CLASSES = (
     feed_model.Freshness,
     feed_model.FailureFacts,
     feed_model.Coverage,
-    DayRange,
+    Days,
     feed_model.DayPoint,
     feed_model.VersionPoint,
     model.OtherData,

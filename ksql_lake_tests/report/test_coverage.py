@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.lake.closing import day_end
-from ksql_lake.lake.days import DayRange, day_of, day_ranges, day_start
+from ksql_lake.lake.days import Days, day_of, day_ranges, day_start
 from ksql_lake.report.coverage import coverage, overdue_days
 from ksql_lake_tests.lake.landing import stream_feed
 
@@ -34,7 +34,7 @@ def test_each_day_is_what_the_definition_says(zone: str, now: datetime, looked: 
     )
 
     today = day_of(now, feed.zone)
-    days = list(DayRange(START, today)) if today >= START else []
+    days = list(Days(START, today)) if today >= START else []
     states = {"complete": 0, "open": 0, "missing": 0}
     for day in days:
         states[_state(day, today, looked.get(day), day_end(day, feed.zone), now)] += 1

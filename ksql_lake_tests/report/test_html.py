@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.report import FeedReport, Report, render_html, render_markdown
 from ksql_lake.report.model import (
     CrossCheck,
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 def busy(report: Report) -> Report:
     """The report with everything that can be wrong between server, files and lake."""
-    days = (DayRange(report.feeds[2].coverage.first, report.feeds[2].coverage.last),)  # type: ignore[union-attr]
+    days = (Days(report.feeds[2].coverage.first, report.feeds[2].coverage.last),)  # type: ignore[union-attr]
     server = ServerSide(
         asked=True,
         url="http://ksql:8088",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ksql_lake.lake import Lake
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.report import MetadataAnalyzer, MetadataReader
 from ksql_lake.report.feed_model import DayPoint
 from ksql_lake.report.model import OtherData
@@ -47,8 +47,8 @@ def test_a_stream(tmp_path: Path) -> None:
     assert found.history_from < last.at
     assert found.coverage is not None
     assert (found.coverage.complete, found.coverage.open, found.coverage.missing) == (3, 1, 2)
-    assert found.coverage.open_days == (DayRange(D20, D20),)
-    assert found.coverage.missing_days == (DayRange(date(2025, 1, 18), date(2025, 1, 19)),)
+    assert found.coverage.open_days == (Days(D20, D20),)
+    assert found.coverage.missing_days == (Days(date(2025, 1, 18), date(2025, 1, 19)),)
 
 
 def test_the_duration_is_from_the_reading_to_the_commit(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,7 @@ def drawn(path: str, strip: CalendarStrip) -> list[date]:
     return [strip.first + timedelta(weeks=int(x) // CELL, days=int(y) // CELL) for x, y in places]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     start=st.dates(date(2015, 1, 1), date(2026, 6, 1)),

@@ -12,7 +12,7 @@ from ksql_lake.devserver.process import DevServer
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.topic_retention import retention_of
 from ksql_lake.lake import Lake
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.report.attention import attention
 from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
 from ksql_lake.settings import load_settings
@@ -79,9 +79,9 @@ def test_days_are_sorted_by_what_kafka_still_has(client: KsqlClient, tmp_path: P
             "EVENTS",
             72,
             "for 3 d, by the source's statement",
-            deliverable=(DayRange(day(18), day(19)),),
-            fading=(DayRange(day(17), day(17)),),
-            lost=(DayRange(day(14), day(14)), DayRange(day(16), day(16))),
+            deliverable=(Days(day(18), day(19)),),
+            fading=(Days(day(17), day(17)),),
+            lost=(Days(day(14), day(14)), Days(day(16), day(16))),
         ),
     )
     texts = {point.label: point.text for point in attention(report)}
@@ -98,7 +98,7 @@ def test_without_known_retention_nothing_is_claimed(client: KsqlClient, tmp_path
 
     silent, gone, forever = report_of(tmp_path, *feeds, client=client).server.gaps
 
-    days = (DayRange(day(18), day(19)),)
+    days = (Days(day(18), day(19)),)
     assert (silent.unknown, silent.retention) == (
         days,
         "for an unknown time: the source's statement names no RETENTION_MS",
@@ -113,9 +113,9 @@ def test_days_are_those_of_the_feeds_zone(client: KsqlClient, tmp_path: Path) ->
 
     (gaps,) = report_of(tmp_path, feed, client=client).server.gaps
 
-    assert gaps.lost == (DayRange(day(16), day(17)),)
-    assert gaps.fading == (DayRange(day(18), day(18)),)
-    assert gaps.deliverable == (DayRange(day(19), day(20)),)
+    assert gaps.lost == (Days(day(16), day(17)),)
+    assert gaps.fading == (Days(day(18), day(18)),)
+    assert gaps.deliverable == (Days(day(19), day(20)),)
 
 
 def test_a_complete_feed_has_no_gaps(client: KsqlClient, tmp_path: Path) -> None:
@@ -170,5 +170,5 @@ def test_the_present_is_the_reports_own(tmp_path: Path, client: KsqlClient) -> N
         for after in (0, 7)
     )
 
-    assert now.fading == (DayRange(day(17), day(17)),)
-    assert later.lost == (DayRange(day(17), day(23)),)
+    assert now.fading == (Days(day(17), day(17)),)
+    assert later.lost == (Days(day(17), day(23)),)

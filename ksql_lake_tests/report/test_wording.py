@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from ksql_lake.lake.days import DayRange
+from ksql_lake.lake.days import Days
 from ksql_lake.quantities import age_text, count_text, size_text
 from ksql_lake.report.wording import ranges_text, seconds_text, short_count
 
@@ -57,7 +57,7 @@ def test_counts_sizes_and_seconds() -> None:
 
 def test_many_ranges_are_counted() -> None:
     """The newest ranges are named, the days before them are a number."""
-    ranges = [DayRange(date(2025, month, 1), date(2025, month, 2)) for month in range(1, 7)]
+    ranges = [Days(date(2025, month, 1), date(2025, month, 2)) for month in range(1, 7)]
 
     assert ranges_text(ranges[:1]) == "2025-01-01 to 2025-01-02"
     assert ranges_text(ranges).startswith("2025-03-01 to 2025-03-02, ")

@@ -14,26 +14,14 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from ksql_lake.devserver.door import Reply
+
 PATH = "/devserver/cluster/rows"
 READ_BYTES = 1 << 16
 
 
 class ForwardingError(Exception):
     """The other node did not answer, or its answer broke off."""
-
-
-class _Answer:
-    """Callbacks of the HTTP parser."""
-
-    def __init__(self) -> None:
-        self.body = bytearray()
-        self.complete = False
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.complete = True
 
 
 async def forwarded(
@@ -56,7 +44,7 @@ async def forwarded(
             reader, writer = await _post(url, PATH, body)
     except (OSError, TimeoutError) as error:
         raise ForwardingError(str(error) or "no answer") from None
-    answer = _Answer()
+    answer = Reply()
     parser = httptools.HttpResponseParser(answer)
     try:
         while not answer.complete:
@@ -82,7 +70,7 @@ async def asked(url: str, path: str, *, patience: float) -> bytes | None:
     with suppress(OSError, TimeoutError, httptools.HttpParserError):
         async with asyncio.timeout(patience):
             reader, writer = await _post(url, path, b"")
-            answer = _Answer()
+            answer = Reply()
             parser = httptools.HttpResponseParser(answer)
             try:
                 while not answer.complete and (data := await reader.read(READ_BYTES)):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from ksql_lake.errors import KsqlError, ServerUnavailableError, StatementError, UnauthorizedError
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe
-from ksql_lake.ksqldb.copied import carried_offsets
+from ksql_lake.ksqldb.copied import carried_offsets, keyed_by_offsets
 from ksql_lake.ksqldb.identifier import quote_identifier
 from ksql_lake.ksqldb.offsets import LogOffsets, describe_extended
 from ksql_lake.ksqldb.tokens import SCALABLE
@@ -102,6 +102,7 @@ def conditions(feed: StreamFeed, client: KsqlClient, look: Look) -> Iterator[Con
     yield _release(client)
     yield _positions(feed, look.source)
     yield _writer(feed, look.source)
+    yield _key(look.source)
     yield _ends(feed, look)
 
 
@@ -163,6 +164,22 @@ def _writer(feed: StreamFeed, source: SourceDescription) -> Condition:
         text = f"the query {writers[0].id} that writes {feed.source} is {state}; start it again"
         return Condition("one query", met=False, text=text)
     return Condition("one query", met=True, text=f"{writers[0].id} writes it and runs")
+
+
+def _key(source: SourceDescription) -> Condition:
+    if keyed_by_offsets(source):
+        return Condition("key", met=True, text="every row has a key made of its offsets")
+    if source.key_columns:
+        text = (
+            f"a row with NULL in {', '.join(source.key_columns)} is not sent; where one is missed, the stream "
+            "is read by pull query"
+        )
+        return Condition("key", met=True, text=text)
+    text = (
+        f"{source.name} has no KEY column, and rows with a NULL key are not sent; `ksql-lake feeds prepare` "
+        "with --continue makes a stream with one"
+    )
+    return Condition("key", met=False, text=text)
 
 
 def _ends(feed: StreamFeed, look: Look) -> Condition:

@@ -136,8 +136,15 @@ class CaughtUp:
         return self._told_at is None and self._clock >= self._quiet * START_FACTOR
 
     def ends(self) -> dict[int, int]:
-        """The end of each partition of which the server told one."""
-        return {number: part.position.end for number, part in self._partitions.items() if part.position.known}
+        """The end of each partition that is known: Kafka's of before the query, or a later one the server told.
+
+        What the server tells is the newest record that the query has fetched, which may be less.
+        """
+        found = {number: part.end for number, part in self._known_ends.items()}
+        for number, part in self._partitions.items():
+            if part.position.known:
+                found[number] = max(part.position.end, found.get(number, 0))
+        return found
 
     def verdict(self) -> Verdict | None:
         """Judge; None while the query has not caught up.
@@ -145,11 +152,14 @@ class CaughtUp:
         Raises:
             ServerUnavailableError: It stands still before its end.
         """
-        if self._known_ends and (found := self._by_offsets()) is not None:
+        if (found := self.proof()) is not None:
             return found
         return self._by_silence() if self._told_at is None else self._by_positions()
 
-    def _by_offsets(self) -> Verdict | None:
+    def proof(self) -> Verdict | None:
+        """Judge by Kafka's ends alone; None while they are not reached, or where they are not known."""
+        if not self._known_ends:
+            return None
         for number, part in self._known_ends.items():
             if part.start < part.end and self._seen.get(number, -1) < part.end - 1:
                 return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from ksql_lake.export.plan import Days
 from ksql_lake.export.statement import window_condition
 from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.lake.days import Days
 from ksql_lake.lake.positions import KnownDays, Marks
 
 MOST_TERMS = 64

@@ -266,8 +266,10 @@ class PushReading:
                 if self.filtered and judge.untold:
                     raise PositionsUntoldError
             # While rows wait here the server may be held up by us, and its silence is ours.
-            if self._listening.waiting <= 1 and not (self.filtered and judge.silent_only):
-                self.verdict = judge.verdict()
+            if self._listening.waiting <= 1:
+                # The silence of a query with a condition says nothing; rows from Kafka's ends do.
+                unheard = self.filtered and judge.silent_only
+                self.verdict = judge.proof() if unheard else judge.verdict()
                 if self.watch is not None:
                     self.verdict = self.watch.verdict(self.verdict)
         for run in runs(self._listening.rest(), first_row=self.rows):

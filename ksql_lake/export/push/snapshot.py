@@ -31,9 +31,9 @@ def snapshot_rows(reading: PushReading, staging: Staging) -> Iterator[pa.RecordB
     with staging.change_log(reading.log_schema, reading.key) as changes:
         for batch, gone in reading.changes():
             changes.write(batch, gone=gone)
-        for batch, gone in changes.last():
+        for batch, deleted in changes.last():
             if marked:
-                yield pa.RecordBatch.from_arrays([*batch.columns[:landed], gone], schema=arrow)
+                yield pa.RecordBatch.from_arrays([*batch.columns[:landed], deleted], schema=arrow)
             else:
-                kept = batch.filter(pc.invert(gone))
+                kept = batch.filter(pc.invert(deleted))
                 yield pa.RecordBatch.from_arrays(kept.columns[:landed], schema=arrow)

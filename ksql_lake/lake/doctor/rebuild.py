@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -163,7 +162,7 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
         rows=sum(entry.records for entry in entries),
         form=form,
     )
-    replaced: list[str] = orjson.loads(facts.get("replaces", "[]"))
+    replaced: list[str] = msgspec.json.decode(facts.get("replaces", "[]"))
     return Manifest(
         sequence=number,
         attempt=facts.get("attempt", "rebuilt"),

@@ -36,7 +36,7 @@ def test_a_prepared_stream_meets_every_condition(server: Server, scene: Scene) -
         found = {condition.name: condition for condition in check_conditions(scene.feed(), client)}
 
     assert all(condition.met for condition in found.values()), found
-    assert list(found) == ["release", "positions", "one query", "ends", "token"]
+    assert list(found) == ["release", "positions", "one query", "key", "ends", "token"]
     assert found["release"].text.endswith("tokens came with 0.24, and were measured on 8.0.7 only")
     assert found["positions"].text == f"P and O are the offsets of {scene.source}"
 

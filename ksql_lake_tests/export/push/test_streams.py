@@ -322,3 +322,67 @@ def test_a_day_without_files_can_be_certified(server: Server, tmp_path: Path) ->
 
     assert (before.equal, before.source_rows, before.lake_rows) == (False, 2, 0)
     assert (after.equal, after.lake_rows) == (True, 2)
+
+
+@pytest.fixture
+def read_too(server: Server, source: Feed) -> Iterator[Feed]:
+    """The stream, with another query that reads it too, so that the server tells where Kafka's log ends."""
+    sink = f"{source.source}_READ"
+    server.ksql(f"CREATE STREAM {sink} AS SELECT ID FROM {source.source} EMIT CHANGES;")
+    yield source
+    server.ksql(f"DROP STREAM {sink};")
+
+
+def test_known_ends_prove_an_export_whose_positions_are_not_told(
+    server: Server, read_too: Feed, tmp_path: Path
+) -> None:
+    """Rows from Kafka's ends prove a query with a condition as well; nothing else of it has to be told."""
+    assert server.export(tmp_path, read_too).new == 30
+    server.append(read_too.source, row(41))
+    server.faults({"kind": "no_positions"})
+
+    result = server.export(tmp_path, read_too)
+
+    assert result.new == 1
+    assert ["WHERE" in query["statement"] for query in server.asked(read_too.source)] == [False, True]
+    assert result.evidence is not None
+    assert result.evidence.level == "proven"
+    assert "was read to where Kafka's log ended when the query began" in result.caught_up
+
+
+def test_a_topic_made_anew_is_refused_at_its_known_ends(server: Server, read_too: Feed, tmp_path: Path) -> None:
+    """A topic that ends before the marks is another one, also where no positions are told."""
+    server.export(tmp_path, read_too)
+    server.faults({"kind": "no_positions"})
+    sink = f"{read_too.source}_READ"
+    server.ksql(f"DROP STREAM {sink}; DROP STREAM {read_too.source};")
+    server.ksql(CREATE.format(read_too.source, read_too.name))
+    server.ksql(f"CREATE STREAM {sink} AS SELECT ID FROM {read_too.source} EMIT CHANGES;")
+    server.append(read_too.source, *(row(number, day=1) for number in range(500, 505)))
+
+    with pytest.raises(TopicRecreatedError, match="the topic is not the one that was read before"):
+        server.export(tmp_path, read_too)
+
+
+def test_a_pulled_day_is_certified_by_push(server: Server, read_too: Feed, tmp_path: Path) -> None:
+    """A day that a pull query landed is held against rows with offsets; what the pull brought twice shows."""
+    pulled = read_too.model_copy(update={"extraction": "pull"})
+    day, right, doubled = date(2025, 1, 7), tmp_path / "right", tmp_path / "doubled"
+    server.export(right, pulled)
+    twice = {"kind": "duplicate", "source": pulled.source, "rows": 2}
+    server.faults({**twice, "times": 1})
+    server.export(doubled, pulled, days=Days(day, day))
+    settings = load_settings(ksqldb_url=server.url, quiet_seconds=QUIET)
+    with KsqlClient(settings) as client:
+        equal = certify(pulled, day, client, Lake(right), by="push")
+        assert "EMIT CHANGES" in server.asked(read_too.source)[-1]["statement"]
+        as_told = certify(pulled, day, client, Lake(right))
+        different = certify(pulled, day, client, Lake(doubled), by="push")
+        server.faults(twice)
+        blind = certify(pulled, day, client, Lake(doubled))
+
+    assert (equal.equal, equal.source_rows, equal.evidence.level) == (True, 10, "proven")
+    assert "read to where Kafka's log ended" in equal.evidence.text
+    assert (as_told.equal, as_told.source_checksum) == (True, equal.source_checksum)
+    assert (different.equal, different.source_rows, different.lake_rows) == (False, 10, 12)
+    assert (blind.equal, blind.source_rows) == (True, 12)

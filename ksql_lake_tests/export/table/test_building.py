@@ -117,6 +117,7 @@ moves = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 12), st.lists(moves, min_size=5, max_size=60))
 def test_a_table_is_never_proven_before_everything_arrived_in_it(

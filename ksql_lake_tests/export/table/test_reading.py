@@ -324,6 +324,7 @@ def test_who_may_not_list_queries_lands_unchecked(tmp_path: Path) -> None:
             one.export(evidence="proven")
 
 
+@pytest.mark.slow
 def test_a_derived_table_without_its_query_is_waited_for(tmp_path: Path) -> None:
     """A node that shuts down shows a table without a query for half a minute; then it is there again."""
     with service(tmp_path, lambda _: table("a"), table_wait=1) as one:
@@ -342,6 +343,7 @@ def test_a_derived_table_without_its_query_is_waited_for(tmp_path: Path) -> None
     assert set(one.lines) == {"T: waiting for a query that writes T"}
 
 
+@pytest.mark.slow
 def test_a_derived_table_whose_query_stays_away_says_so_and_never_proposes_push(tmp_path: Path) -> None:
     """After more than a minute its query counts as terminated, or its server as going."""
     with service(tmp_path, lambda _: table("a")) as one:

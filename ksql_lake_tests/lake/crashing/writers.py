@@ -1,8 +1,8 @@
 """A writer of a crash run: exports windows of the source, merges days and removes versions until it is killed.
 
-It works on four feeds: `events`, which is only appended to; `merged`, whose days are also compacted;
-`continued`, which is read on from the marks of its last commit; and the table `users`, whose old versions are
-removed. About every second time it takes the feed's lock. What it was
+It works on four feeds: `events`, which is only appended to; `merged`, whose days are also compacted, as closed
+ones and as open ones; `continued`, which is read on from the marks of its last commit, and compacted too; and
+the table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
 told is committed it tells the parent, who holds the lake to it.
 """
 
@@ -32,7 +32,7 @@ from ksql_lake.lake.positions import Pushed
 from ksql_lake_tests.lake.crashing.board import Board
 from ksql_lake_tests.lake.crashing.source import DAYS, PER_TICK, Source, snapshot, window
 from ksql_lake_tests.lake.crashing.traps import Trap
-from ksql_lake_tests.lake.landing import EVENTS, USERS, stream_feed, table_feed
+from ksql_lake_tests.lake.landing import EVENTS, FIRST, USERS, stream_feed, table_feed
 
 EVENTS_FEED = stream_feed()
 MERGED_FEED = stream_feed(name="merged")
@@ -48,6 +48,7 @@ _PARENT_DEATH_SIGNAL = 1
 _LOCK_SECONDS = 0.3
 _BATCH_ROWS = 200
 _LATER = datetime(2025, 2, 1, 12, tzinfo=UTC)
+_EARLY = datetime.combine(FIRST, datetime.min.time(), UTC)
 _READ_AT = _LATER.isoformat(timespec="milliseconds")
 _CLEARING = {
     "remove",
@@ -90,7 +91,7 @@ class Writer:
                     if feed is EVENTS_FEED or random.random() > clearing:
                         self._export(lake, random, on_step)
                     else:
-                        self._clear(lake)
+                        self._clear(lake, random)
             except ConflictError as error:
                 self.board.say(what="conflict", text=error.message)
             except Exception:  # noqa: BLE001 - whatever else a writer meets is what the run is to find
@@ -113,11 +114,13 @@ class Writer:
         days = first, min(first + random.randrange(DAYS), DAYS - 1)
         export_days(lake, self.source, tick, days, on_step=on_step, say=self.board.say)
 
-    def _clear(self, lake: FeedLake) -> None:
+    def _clear(self, lake: FeedLake, random: Random) -> None:
         if lake.feed is USERS_FEED:
             lake.apply_retention()
-        else:
+        elif random.random() < 0.5:
             merge(lake)
+        else:
+            merge_open(lake)
 
 
 def no_word(**_message: object) -> None:
@@ -190,6 +193,12 @@ def export_table(
 def merge(lake: FeedLake) -> None:
     """Merge the files of every day that has several."""
     for _ in lake.compact(older_than=0, now=_LATER):
+        pass
+
+
+def merge_open(lake: FeedLake) -> None:
+    """Merge small files of days that have not ended."""
+    for _ in lake.compact(now=_EARLY, open_files=2):
         pass
 
 
