@@ -15,7 +15,6 @@ import dagster as dg
 
 from ksql_lake.defs.checks import check_results, check_specs
 from ksql_lake.defs.conditions import automation_condition
-from ksql_lake.defs.events import events
 from ksql_lake.defs.io_manager import Delivery
 from ksql_lake.defs.lineage import source_key
 from ksql_lake.defs.partitions import version_partitions
@@ -119,7 +118,6 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | N
         "deps": [source_key(feed.source)],
         "pool": POOL,
         "io_manager_key": "lake_io_manager",
-        "output_required": False,
         "check_specs": check_specs(feed, retention),
         "freshness_policy": _freshness(feed),
         "automation_condition": automation_condition(feed),
@@ -142,14 +140,9 @@ def _body(
     ) -> Iterator[Yielded]:
         with lake.failures(context.retry_number):
             extraction = extract(plan(context, lake.lake), ksqldb)
-        if _partitioned(context):
-            delivery = Delivery(extraction)
-            yield dg.Output(delivery)
-            result = delivery.landed
-        else:
-            result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
-            for event in events(result, lake.lake.feed(result.feed)):
-                context.log_event(event)
+        delivery = Delivery(extraction)
+        yield dg.Output(delivery)
+        result = delivery.landed
         with lake.failures(context.retry_number):
             yield from check_results(result, lake.lake, retention)
 

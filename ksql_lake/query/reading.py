@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
 from ksql_lake.feeds import Feed, StreamFeed
@@ -21,6 +21,8 @@ from ksql_lake.query.day_range import check_closed, check_read, days_between
 from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.versions import kept_version
+
+_Given = TypeVar("_Given")
 
 _TRIES = 5
 """How often rows are read again because files were merged or removed while they were read."""
@@ -119,26 +121,34 @@ def _feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path 
     return holdings.lake.feed(feed)
 
 
-def _read(
+def read_rows(
     lake: FeedLake,
     partitions: Callable[[FeedState], list[str]],
     columns: Sequence[str] | None,
-    as_: str,
-) -> Any:
-    if as_ not in ENGINES:
-        raise ConfigError(f"rows cannot be given as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
+    give: Callable[[Rows], _Given],
+) -> _Given:
+    """Give a feed's rows of one commit; read again where a merge or a retention takes files away meanwhile.
+
+    Args:
+        lake: The feed's lake.
+        partitions: Chooses among what is committed and in place.
+        columns: Which columns, in this order; None means all.
+        give: Makes of them what is wanted.
+
+    Raises:
+        LakeError: The feed was never exported, or never with a row.
+        CorruptLakeError: A committed file is gone.
+        ConfigError: A column cannot be meant.
+    """
     for left in reversed(range(_TRIES)):
         state = lake.published()
-        if state.columns is None:
-            raise LakeError(
-                "nothing was exported yet",
-                hint=f"Run `ksql-lake export --{lake.feed.kind} {lake.feed.name}` first.",
-                feed=lake.feed.name,
-            )
-        rows = Rows(lake, state, partitions(state), columns)
+        _check_exported(lake, state)
+        chosen = partitions(state)
+        _check_columns_known(lake, state)
+        rows = Rows(lake, state, chosen, columns)
         _check_columns(rows)
         try:
-            return ENGINES[as_](rows)
+            return give(rows)
         except FileNotFoundError as error:
             # A merge or a retention may have taken away what was just listed; without one the lake is damaged.
             if not left or lake.published().sequence == state.sequence:
@@ -148,6 +158,35 @@ def _read(
                     feed=lake.feed.name,
                 ) from error
     raise AssertionError("the loop ends by itself")
+
+
+def _read(
+    lake: FeedLake,
+    partitions: Callable[[FeedState], list[str]],
+    columns: Sequence[str] | None,
+    as_: str,
+) -> Any:
+    if as_ not in ENGINES:
+        raise ConfigError(f"rows cannot be given as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
+    return read_rows(lake, partitions, columns, ENGINES[as_])
+
+
+def _check_exported(lake: FeedLake, state: FeedState) -> None:
+    if state.columns is None and not state.looked:
+        raise LakeError(
+            "nothing was exported yet",
+            hint=f"Run `ksql-lake export --{lake.feed.kind} {lake.feed.name}` first.",
+            feed=lake.feed.name,
+        )
+
+
+def _check_columns_known(lake: FeedLake, state: FeedState) -> None:
+    if state.columns is None:
+        raise LakeError(
+            "every day that was read is empty, so its columns are not known yet",
+            hint="They are known as soon as one row was exported.",
+            feed=lake.feed.name,
+        )
 
 
 def _check_columns(rows: Rows) -> None:
