@@ -1,9 +1,9 @@
-"""One asset per feed, one visible entry per quarantined feed file.
+"""One asset per feed that exports.
 
 An asset's body only decides what to read and hands that on; the IO manager lands it. A run that names no
 partition (a schedule, `dagster job execute`) does what `ksql-lake export` does without a date: every day that
-is not closed yet, or the open version. Which partitions that were only the export knows, so such a run tells
-Dagster itself instead of yielding an output.
+is not closed yet, or the open version. It yields its output as well, so that assets below without partitions
+run; which partitions it was the IO manager records.
 """
 
 import warnings
@@ -19,9 +19,12 @@ from ksql_lake.defs.io_manager import Delivery
 from ksql_lake.defs.lineage import source_key
 from ksql_lake.defs.partitions import version_partitions
 from ksql_lake.defs.resources import LakeResource
+from ksql_lake.defs.ticks import DAYS_TAG
 from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
-from ksql_lake.feeds import Feed, FeedFile, QuarantinedFile, StreamFeed, TableFeed
+from ksql_lake.export.plan import running_day
+from ksql_lake.export.versions import keep_versions
+from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, Lake
@@ -61,7 +64,8 @@ def stream_asset(
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
-            return plan_export(feed, lake)
+            apart = context.run.tags.get(DAYS_TAG) == "open"
+            return plan_export(feed, lake, days=running_day(feed) if apart else None)
         asked = context.partition_key_range
         return plan_export(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
@@ -88,17 +92,6 @@ def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDef
 
     made: dg.AssetsDefinition = decorate(_body(plan))
     return made
-
-
-def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:
-    """Give the entry that shows a feed file that cannot be used, with everything that is wrong with it."""
-    return dg.AssetSpec(
-        dg.AssetKey(["quarantine", file.name]),
-        description=f"**This feed file cannot be used, so nothing is exported.**\n\n```text\n{file.error}\n```",
-        group_name="quarantine",
-        kinds={"json"},
-        metadata={"file": dg.MetadataValue.path(str(file.path)), "error": str(file.error)},
-    )
 
 
 def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | None = None) -> dict[str, Any]:
@@ -144,6 +137,9 @@ def _body(
         yield dg.Output(delivery)
         result = delivery.landed
         with lake.failures(context.retry_number):
+            if isinstance(result.feed, TableFeed):
+                # Only now that it is recorded: a version that is offered and not there looks due.
+                keep_versions(result.feed.versions_name, lake.lake.feed(result.feed), context.instance)
             yield from check_results(result, lake.lake, retention)
 
     return export

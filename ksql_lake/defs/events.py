@@ -29,7 +29,7 @@ def partition_metadata(
 
 
 def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
-    """Give the metadata of what a run without a partition exported, as a whole: that of its newest partition."""
+    """Give the metadata of what a run without a partition exported: that of its newest partition."""
     if not result.partitions:
         return {"note": result.plan.reason}
     newest = result.partitions[-1].partition

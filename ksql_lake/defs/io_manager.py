@@ -60,9 +60,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
                     f"the lake's IO manager got {type(obj).__name__} from {context.asset_key.to_user_string()}",
                     hint="It writes feeds only; give your own assets another io_manager_key.",
                 )
-        result = self.lake.land(
-            obj.extraction, step.instance, attempt=step.previous_attempt_count, log=context.log
-        )
+        result = self.lake.land(obj.extraction, attempt=step.previous_attempt_count, log=context.log)
         obj.result = result
         lake = self.lake.lake.feed(result.feed)
         if not context.has_asset_partitions:

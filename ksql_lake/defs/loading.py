@@ -1,8 +1,8 @@
 """What a downstream asset gets for a feed it names as input: the type its annotation asks for.
 
-The lake alone says what there is; the Dagster instance may be behind it, or new. pandas columns keep their exact
-Arrow types, because a BIGINT with a NULL in it does not survive as a float. It refuses annotations it does not
-know instead of guessing one, and days that no export has read instead of taking them for empty ones.
+The lake alone says what there is; the Dagster instance may be behind it, or new. pandas columns keep their
+exact Arrow types, because a BIGINT with a NULL in it does not survive as a float. It refuses annotations it
+does not know instead of guessing one, and days that no export has read instead of taking them for empty ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Wanted:
     """Which partitions an input is about.
 
     Attributes:
-        partitions: Those that a partition mapping names; None means all there are, of a table the newest version.
+        partitions: Those that a partition mapping names; None means all, of a table the newest version.
         allow_missing: Whether days that count as unread are left out instead of refused; None means only where
             no partitions are named.
         allow_open: Whether a day counts as read that was read before it had ended; None means as above.
@@ -53,7 +53,8 @@ class Wanted:
         for key in (ALLOW_MISSING, ALLOW_OPEN):
             if not isinstance(metadata.get(key), bool | None):
                 raise ConfigError(
-                    f"the input's metadata {key} is {metadata[key]!r}", hint="Say True or False, or leave it out."
+                    f"the input's metadata {key} is {metadata[key]!r}",
+                    hint="Say True or False, or leave it out.",
                 )
         named = None if partitions is None else tuple(sorted(partitions))
         return cls(named, metadata.get(ALLOW_MISSING), metadata.get(ALLOW_OPEN))  # type: ignore[arg-type]
