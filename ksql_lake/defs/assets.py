@@ -137,7 +137,7 @@ def _body(
         yield dg.Output(delivery)
         result = delivery.landed
         with lake.failures(context.retry_number):
-            if isinstance(result.feed, TableFeed):
+            if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
                 keep_versions(result.feed.versions_name, lake.lake.feed(result.feed), context.instance)
             yield from check_results(result, lake.lake, retention)

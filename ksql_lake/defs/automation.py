@@ -7,6 +7,7 @@ was missed.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 
 import dagster as dg
@@ -156,9 +157,9 @@ def _schedule(
     *,
     says: str,
     zone: str = "UTC",
-    runs: Callable[[], Sequence[dg.RunRequest]] = lambda: [dg.RunRequest()],
+    runs: Callable[[datetime], Sequence[dg.RunRequest]] | None = None,
 ) -> dg.ScheduleDefinition:
-    """A stopped schedule; `runs` says what a tick asks for, one run of the whole job where nothing is said."""
+    """A stopped schedule; `runs` says what a tick asks for, given when it was due; None means one whole run."""
 
     @dg.schedule(
         name=name,
@@ -168,7 +169,10 @@ def _schedule(
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=says,
     )
-    def tick() -> Sequence[dg.RunRequest] | dg.SkipReason:
-        return runs() or dg.SkipReason("Every day that has ended was read to its end.")
+    def tick(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if runs is None:
+            return [dg.RunRequest()]
+        found = runs(context.scheduled_execution_time)
+        return [*found] or dg.SkipReason("Every day that has ended was read to its end.")
 
     return tick

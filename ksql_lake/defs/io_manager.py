@@ -15,6 +15,7 @@ from ksql_lake.defs.loading import Loaded, Wanted, load
 from ksql_lake.defs.resources import LakeResource
 from ksql_lake.errors import ConfigError, LakeError
 from ksql_lake.export import ExportResult, Extraction
+from ksql_lake.export.versions import keep_versions
 from ksql_lake.feeds import Feed, FeedStore, TableFeed
 from ksql_lake.query.day_range import days_text
 
@@ -68,6 +69,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
                 context.log_event(event)
             step.add_asset_metadata(run_metadata(result, lake))
             return
+        if isinstance(result.feed, TableFeed):
+            # Dagster takes no metadata for a partition that the instance has never heard of.
+            keep_versions(result.feed.versions_name, lake, step.instance)
         keys = context.asset_partition_keys
         for key in keys:
             metadata = partition_metadata(result, key, lake, newest=key == keys[-1])

@@ -80,11 +80,11 @@ def lake_sensor(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date
     )
     def lake_in_step(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         seen: dict[str, list[Any]] = json.loads(context.cursor or "{}")
-        asks, now, told = automation_runs(context.instance), datetime.now(UTC), []
+        now, told = datetime.now(UTC), []
         for feed in feeds:
             try:
                 told.append(_keep_in_step(lake.feed(feed), context.instance, seen, _since(feed, first_days)))
-                if asks and isinstance(feed, TableFeed):
+                if isinstance(feed, TableFeed):
                     told.append(_open_if_due(lake.feed(feed), feed, context.instance, now))
             except KsqlLakeError as error:
                 told.append(str(error.at(feed=feed.name)))
@@ -128,6 +128,9 @@ def _open_if_due(lake: FeedLake, feed: TableFeed, instance: dg.DagsterInstance, 
     state = lake.state()
     key = open_version(state)
     if not version_is_due(feed, state, now) or key in instance.get_dynamic_partitions(feed.versions_name):
+        return ""
+    if not automation_runs(instance):
+        # Nobody would make it, and everything below would wait for it.
         return ""
     instance.add_dynamic_partitions(feed.versions_name, [key])
     return f"{feed.name}: {key} is due"

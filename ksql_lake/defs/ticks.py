@@ -25,13 +25,19 @@ DAYS_TAG = "ksql_lake/days"
 
 
 def stream_runs(
-    streams: Sequence[StreamFeed], lake: Lake, *, running_day: bool = True, now: datetime | None = None
+    streams: Sequence[StreamFeed],
+    lake: Lake,
+    tick: datetime,
+    *,
+    running_day: bool = True,
+    now: datetime | None = None,
 ) -> list[dg.RunRequest]:
     """Give the runs that export streams of one time zone.
 
     Args:
         streams: The streams.
         lake: Their lake.
+        tick: When the schedule was due; the tick begins no run a second time, should it be evaluated again.
         running_day: Whether the running day is wanted too, and with it the late rows of days read before.
         now: The present; for tests.
     """
@@ -44,15 +50,22 @@ def stream_runs(
             apart.append(feed.name)
         elif running_day or feed.extraction != "pull":
             whole.append(feed.name)
-    runs = [
-        _run(names, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
+    wanted = [
+        (str(days), names, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
         for days, names in ranges.items()
     ]
     if apart and running_day:
-        runs.append(_run(apart, {DAYS_TAG: "open"}))
+        wanted.append(("running day", apart, {DAYS_TAG: "open"}))
     if whole:
-        runs.append(_run(whole, {}))
-    return runs
+        wanted.append(("all", whole, {}))
+    return [
+        dg.RunRequest(
+            run_key=f"{tick.isoformat()} {what}",
+            asset_selection=[dg.AssetKey([name]) for name in names],
+            tags=tags,
+        )
+        for what, names, tags in wanted
+    ]
 
 
 def _due(feed: StreamFeed, lake: Lake, now: datetime | None) -> Days | None:
@@ -61,7 +74,3 @@ def _due(feed: StreamFeed, lake: Lake, now: datetime | None) -> Days | None:
     except KsqlLakeError:
         # The export itself says what is wrong, in a run of which people are told; the others go on.
         return None
-
-
-def _run(names: Sequence[str], tags: dict[str, str]) -> dg.RunRequest:
-    return dg.RunRequest(asset_selection=[dg.AssetKey([name]) for name in names], tags=tags)
