@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 
+from ksql_lake.defs.loading import Wanted, load
 from ksql_lake.devserver.process import DevServer
+from ksql_lake.errors import LakeError
 from ksql_lake.export import Days, export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
@@ -258,7 +261,9 @@ def test_a_mistaken_key_is_refused(project: Project) -> None:
     assert "the input's metadata allow_open is 'yes'" in failure_text(result)
 
 
-def test_an_open_day_is_no_day_until_it_is_allowed(server: DevServer, tmp_path: Any, monkeypatch: Any) -> None:
+def test_an_open_day_is_no_day_until_it_is_allowed(
+    server: DevServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A day that was read before it had ended is refused where it is named, and told of where it is not."""
     made = Project(tmp_path)
     made.write_feeds()
@@ -267,23 +272,24 @@ def test_an_open_day_is_no_day_until_it_is_allowed(server: DevServer, tmp_path: 
     with dg.DagsterInstance.ephemeral() as instance:
         assert made.materialize(instance, "payments").success
         today = max(made.lake("payments").state().looked)
-        # A mapping names the running day here, as a partition does that midnight made since the export.
-        mapping = dg.SpecificPartitionsPartitionMapping([DAYS[0], today])
-        closed = below("closed", reads="payments", column="ID", mapping=mapping)
-        opened = below("opened", reads="payments", column="ID", mapping=mapping, metadata={"allow_open": True})
-        refused, taken = _run(instance, closed), _run(instance, opened)
+        lake = made.lake("payments")
+        # The running day is no partition; named it is as soon as midnight made it one, before the next export.
+        with pytest.raises(LakeError) as refused:
+            load(lake, pa.Table, Wanted.of([DAYS[0], today], {}))
+        left_out = load(lake, pa.Table, Wanted.of([DAYS[0], today], {"allow_missing_partitions": True}))
+        taken = load(lake, pa.Table, Wanted.of([DAYS[0], today], {"allow_open": True}))
         everything = _run(instance, "all_pandas")
 
-    assert f"{today} was read before the day had ended, so rows may be missing" in failure_text(refused)
-    assert f"--date {today}" in failure_text(refused)
-    assert taken.success, failure_text(taken)
-    assert _metadata(taken, "opened")["payments/open_days"] == f"1: {today}"
-    assert _metadata(everything, "all_pandas")["payments/open_days"] == f"1: {today}"
+    assert f"{today} was read before the day had ended, so rows may be missing" in str(refused.value)
+    assert f"--date {today}" in str(refused.value)
+    assert [day.isoformat() for day in left_out.missing] == [today]
+    assert [day.isoformat() for day in taken.unfinished] == [today]
+    assert taken.value.num_rows == left_out.value.num_rows == 3
     assert everything.output_for_node("all_pandas") == IDS
 
 
 def test_a_run_without_a_partition_reaches_what_is_below(
-    server: DevServer, tmp_path: Any, monkeypatch: Any
+    server: DevServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Streams, tables, the user's assets and the report: all of them run, on rows of this very run."""
     made = Project(tmp_path)
@@ -311,3 +317,112 @@ def test_a_run_without_a_partition_reaches_what_is_below(
     assert ours.output_for_node("table_arrow") == ["v1"] * 4
     assert {"only_after", "_monitoring_report"} <= {event.step_key for event in ours.get_step_success_events()}
     assert sum(ROWS_PER_DAY.values()) == len(IDS)
+
+
+class Conditions:
+    """Evaluates Dagster's own conditions of the user's assets, as the daemon does every half minute."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.defs, self.instance, self.cursor = user_project(), instance, None
+        self.moment = datetime.now(UTC).replace(second=0, microsecond=0)
+
+    def asked(self) -> dict[str, list[str]]:
+        """Half a minute later: what is asked for, by asset."""
+        self.moment += timedelta(seconds=30)
+        told = dg.evaluate_automation_conditions(
+            self.defs,
+            self.instance,
+            asset_selection=dg.AssetSelection.assets(*ASKED),
+            cursor=self.cursor,
+            evaluation_time=self.moment,
+        )
+        self.cursor = told.cursor
+        found = {name: told.get_requested_partitions(dg.AssetKey(name)) for name in ASKED}
+        return {name: sorted(map(str, keys)) for name, keys in found.items() if keys}
+
+
+ASKED = [f"{condition}_{kind}" for condition in ("eager", "cron") for kind in ("day", "all", "table")]
+
+
+@pytest.fixture
+def whole(server: DevServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A lake that is complete: every day to now, and a version, exported without Dagster."""
+    made = Project(tmp_path)
+    made.write_feeds()
+    for name, value in made.environment(server.url).items():
+        monkeypatch.setenv(name, value)
+    with KsqlClient(load_settings()) as client:
+        for name in ("payments", "totals"):
+            export_feed(made.lake(name).feed, client, Lake(tmp_path / "data_lake"))
+    return made
+
+
+def _tick(project: Project, instance: dg.DagsterInstance, cursor: str | None = None) -> str | None:
+    sensor = project.definitions().get_repository_def().get_sensor_def("lake_in_step")
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    sensor(context)
+    return context.cursor
+
+
+@pytest.mark.parametrize("state", ["stale", "empty"])
+def test_conditions_below_fire_in_every_home(whole: Project, state: str) -> None:
+    """Eager and on_cron, by day, over all days, below a table: once Dagster was told what the lake holds."""
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    with home(whole, state) as instance:
+        conditions = Conditions(instance)
+        # The cron ticks at the second of them: what came before a tick does not count as news after it.
+        before = conditions.asked() | conditions.asked()
+        _tick(whole, instance)
+        after = conditions.asked()
+
+    assert before == {}
+    assert after == {
+        "eager_day": [yesterday],
+        "eager_all": ["None"],
+        "eager_table": ["None"],
+        "cron_day": [yesterday],
+        "cron_all": ["None"],
+        "cron_table": ["None"],
+    }
+
+
+def test_conditions_below_follow_each_run_without_a_partition(whole: Project) -> None:
+    """What a schedule starts is enough: no step is left to a person, and no day or version stays missing."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        _tick(whole, instance)
+        conditions = Conditions(instance)
+        conditions.asked()
+        assert whole.materialize(instance, "totals").success
+        tables = conditions.asked()
+        assert whole.materialize(instance, "payments").success
+        streams = conditions.asked()
+        missing = {
+            "payments": user_project()
+            .get_repository_def()
+            .asset_graph.get(dg.AssetKey("payments"))
+            .partitions_def,
+        }
+        days_known = instance.get_materialized_partitions(dg.AssetKey("payments"))
+
+    assert tables["eager_table"] == ["None"]
+    assert {"eager_day", "eager_all"} <= set(streams)
+    assert missing["payments"] is not None
+    assert set(missing["payments"].get_partition_keys()) == days_known
+
+
+def test_the_sensor_leaves_a_run_the_time_to_record_itself(whole: Project) -> None:
+    """What was committed a moment ago is recorded by who committed it; only what stays unknown is told here."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = _tick(whole, instance)
+        with KsqlClient(load_settings()) as client:
+            day = Days(datetime.fromisoformat(DAYS[0]).date(), datetime.fromisoformat(DAYS[0]).date())
+            export_feed(whole.lake("payments").feed, client, Lake(whole.folder / "data_lake"), days=day)
+            export_feed(whole.lake("totals").feed, client, Lake(whole.folder / "data_lake"))
+        instance.wipe_assets([dg.AssetKey("payments")])
+        cursor = _tick(whole, instance, cursor)
+        first = instance.get_materialized_partitions(dg.AssetKey("payments"))
+        cursor = _tick(whole, instance, cursor)
+        second = instance.get_materialized_partitions(dg.AssetKey("payments"))
+
+    assert first == set()
+    assert set(DAYS) <= second

@@ -1,6 +1,6 @@
 """What a user may have below our feeds: assets in pandas, polars, DuckDB and Arrow, in one location with ours.
 
-`dagster dev` loads it too: `python_module: ksql_lake_tests.defs.user_project`.
+`dagster dev` loads it too.
 """
 
 from __future__ import annotations
