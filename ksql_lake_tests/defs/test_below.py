@@ -324,7 +324,8 @@ class Conditions:
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.defs, self.instance, self.cursor = user_project(), instance, None
-        self.moment = datetime.now(UTC).replace(second=0, microsecond=0)
+        # The second evaluation is at a tick of the cron, which what is recorded from now on comes after.
+        self.moment = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
 
     def asked(self) -> dict[str, list[str]]:
         """Half a minute later: what is asked for, by asset."""
@@ -370,7 +371,6 @@ def test_conditions_below_fire_in_every_home(whole: Project, state: str) -> None
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
     with home(whole, state) as instance:
         conditions = Conditions(instance)
-        # The cron ticks at the second of them: what came before a tick does not count as news after it.
         before = conditions.asked() | conditions.asked()
         _tick(whole, instance)
         after = conditions.asked()

@@ -121,7 +121,7 @@ def test_ten_days_are_one_run(sample: tuple[Project, DagsterDev], page: Page) ->
 def test_a_version_is_materialised_and_an_old_one_refused(
     sample: tuple[Project, DagsterDev], page: Page
 ) -> None:
-    """v1 lands with clicks, and v2 as soon as it is asked for; v1 again fails and says which version is open."""
+    """v1 lands with clicks, and v2 when it is asked for; v1 again fails and says which version is open."""
     project, dagster = sample
     table = "user_transaction_summary"
     before = {run["runId"] for run in dagster.runs()}
