@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pytest
+from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
 from ksql_lake.defs.loading import Wanted, load
 from ksql_lake.devserver.process import DevServer
@@ -19,6 +20,7 @@ from ksql_lake.export import Days, export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
+from ksql_lake_tests.defs.dev_server import REPOSITORY
 from ksql_lake_tests.defs.project import DAYS, ROWS_PER_DAY, Project, failure_text
 from ksql_lake_tests.defs.user_project import ENGINES, below, days, user_project
 
@@ -426,3 +428,20 @@ def test_the_sensor_leaves_a_run_the_time_to_record_itself(whole: Project) -> No
 
     assert first == set()
     assert set(DAYS) <= second
+
+
+def test_the_example_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code that docs/dagster.md shows loads, as Dagster loads a module, over the sample feeds."""
+    page = (REPOSITORY / "docs" / "dagster.md").read_text()
+    code = page.partition("## Your own assets below ours")[2].partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "page_example.py").write_text(code)
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(REPOSITORY / "feeds"))
+    monkeypatch.setenv("KSQL_LAKE_ROOT", str(tmp_path / "data_lake"))
+
+    (found,) = loadable_targets_from_python_module("page_example", str(tmp_path))
+    defs = found.target_definition
+    assert callable(defs)
+    repository = defs().get_repository_def()
+
+    repository.load_all_definitions()
+    assert {"everything", "daily"} <= {key.path[-1] for key in repository.asset_graph.materializable_asset_keys}

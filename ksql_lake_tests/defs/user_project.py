@@ -15,7 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from ksql_lake.definitions import ksql_lake
+from ksql_lake import definitions as ours
 from ksql_lake_tests.defs.project import DAYS
 
 ENGINES: dict[str, Any] = {
@@ -145,4 +145,4 @@ def user_project() -> dg.Definitions:
         resources={"nowhere": Nowhere()},
         jobs=[dg.define_asset_job("theirs", selection=dg.AssetSelection.assets("all_pandas").upstream())],
     )
-    return dg.Definitions.merge(ksql_lake(), theirs)
+    return dg.Definitions.merge(ours.ksql_lake(), theirs)
