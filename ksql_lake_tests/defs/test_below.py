@@ -327,7 +327,8 @@ class Conditions:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.defs, self.instance, self.cursor = user_project(), instance, None
         # The second evaluation is at a tick of the cron, which what is recorded from now on comes after.
-        self.moment = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
+        now = datetime.now(UTC).replace(second=0, microsecond=0)
+        self.moment = now - timedelta(minutes=now.minute % 2, seconds=60)
 
     def asked(self) -> dict[str, list[str]]:
         """Half a minute later: what is asked for, by asset."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ksql_lake.defs.automation import stream_schedule
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.feeds import FeedStore
 from ksql_lake_tests.defs.dev_server import REPOSITORY, DagsterDev, dagster_dev
@@ -25,7 +26,12 @@ WORKSPACE = f"""load_from:
       location_name: theirs
 """
 
+SCHEDULES = (stream_schedule("UTC", TICK), "table_totals_schedule")
+
 _START_SCHEDULE = "mutation($which: ScheduleSelector!) {startSchedule(scheduleSelector: $which) {__typename}}"
+_STOP_SCHEDULE = "mutation($id: String!) {stopRunningSchedule(id: $id) {__typename}}"
+_SCHEDULE = """query($which: InstigationSelector!) {instigationStateOrError(instigationSelector: $which) {
+  ... on InstigationState {id}}}"""
 _START_SENSOR = "mutation($which: SensorSelector!) {startSensor(sensorSelector: $which) {__typename}}"
 _LAUNCH = """mutation($params: ExecutionParams!) {launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess {run {id}} ... on PythonError {message}}}"""
@@ -85,8 +91,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """One `dagster dev` for all tests here, with a schedule of every minute."""
     sources = tmp_path_factory.mktemp("sources")
     write_source_files(sources)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = [
+        {"ROWTIME": int((today - timedelta(hours=12 * half)).timestamp() * 1000), "ID": half, "AMOUNT": "1.00"}
+        for half in (1, 2, 3, 4)
+    ]
+    (sources / "1_payments.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    start = (today - timedelta(days=3)).date().isoformat()
     project = Project(tmp_path_factory.mktemp("live"))
-    project.write_feed("payments", kind="stream", source="PAYMENTS", start_date="2025-01-06", schedule=TICK)
+    project.write_feed("payments", kind="stream", source="PAYMENTS", start_date=start, schedule=TICK)
     project.write_feed("totals", kind="table", source="TOTALS", schedule=TICK)
     workspace = project.folder / "workspace.yaml"
     workspace.write_text(WORKSPACE)
@@ -101,19 +114,23 @@ def test_what_is_below_follows_by_its_conditions(scene: Scene) -> None:
     """With schedules and conditions switched on, a day, everything and a table follow, by eager and cron."""
     dagster = scene.dagster
     dagster.ask(_START_SENSOR, which={**HERE, "sensorName": "default_automation_condition_sensor"})
-    for name in ("streams_at_every_every_every_every_every", "table_totals_schedule"):
+    for name in SCHEDULES:
         dagster.ask(_START_SCHEDULE, which={**HERE, "scheduleName": name})
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    start, yesterday = ((datetime.now(UTC) - timedelta(days=days)).date().isoformat() for days in (3, 1))
 
     for condition in ("eager", "cron"):
         assert yesterday in dagster.until(lambda name=f"{condition}_day": scene.made(name))  # type: ignore[misc]
         assert set(dagster.until(lambda name=f"{condition}_all": scene.made(name))) == {None}  # type: ignore[misc]
         assert set(dagster.until(lambda name=f"{condition}_table": scene.made(name))) == {None}  # type: ignore[misc]
 
+    for name in SCHEDULES:
+        state = dagster.ask(_SCHEDULE, which={**HERE, "name": name})["instigationStateOrError"]
+        assert (
+            dagster.ask(_STOP_SCHEDULE, id=state["id"])["stopRunningSchedule"]["__typename"]
+            == "ScheduleStateResult"
+        )
     spans = [
-        run["tags"]
-        for run in dagster.runs()
-        if run["tags"].get("dagster/asset_partition_range_start") == "2025-01-06"
+        run["tags"] for run in dagster.runs() if run["tags"].get("dagster/asset_partition_range_start") == start
     ]
     assert spans
     assert {tags["dagster/asset_partition_range_end"] for tags in spans} == {yesterday}

@@ -26,7 +26,7 @@ ENGINES: dict[str, Any] = {
     "arrow": pa.Table,
 }
 
-TICK = "* * * * *"
+TICK = "*/2 * * * *"
 EAGER, CRON = dg.AutomationCondition.eager(), dg.AutomationCondition.on_cron(TICK)
 
 
