@@ -68,6 +68,15 @@ def sync_job(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date]) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What was recorded of a feed: in a line, how many partitions, and how many are left to record."""
+
+    said: str
+    recorded: int
+    left: int
+
+
 def lake_sensor(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date]) -> dg.SensorDefinition:
     """Give the sensor `lake_in_step`; its arguments are those of `sync_job`."""
 
@@ -80,10 +89,14 @@ def lake_sensor(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date
     )
     def lake_in_step(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         seen: dict[str, list[Any]] = json.loads(context.cursor or "{}")
-        now, told = datetime.now(UTC), []
+        now, told, left = datetime.now(UTC), [], _AT_ONCE
         for feed in feeds:
             try:
-                told.append(_keep_in_step(lake.feed(feed), context.instance, seen, _since(feed, first_days)))
+                since = _since(feed, first_days)
+                synced = _keep_in_step(lake.feed(feed), context.instance, seen, limit=left, since=since)
+                if synced is not None:
+                    left -= synced.recorded
+                    told.append(synced.said)
                 if isinstance(feed, TableFeed):
                     told.append(_open_if_due(lake.feed(feed), feed, context.instance, now))
             except KsqlLakeError as error:
@@ -97,14 +110,20 @@ def lake_sensor(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date
 
 
 def _keep_in_step(
-    lake: FeedLake, instance: dg.DagsterInstance, seen: dict[str, list[Any]], since: date | None
-) -> str:
+    lake: FeedLake,
+    instance: dg.DagsterInstance,
+    seen: dict[str, list[Any]],
+    *,
+    limit: int,
+    since: date | None,
+) -> Synced | None:
     """Compare a feed where something happened since it was last compared; gives what was done, if anything.
 
     Args:
         lake: The feed's lake.
         instance: Dagster's.
         seen: Feed -> what its lake was like, and whether the instance has all of it; brought up to date.
+        limit: Most materialisations to record.
         since: First day that is a partition of a stream.
     """
     feed, state = lake.feed, lake.state()
@@ -113,14 +132,14 @@ def _keep_in_step(
         state, instance.get_dynamic_partitions(feed.versions_name)
     )
     if not behind and before == [mark, True]:
-        return ""
+        return None
     if not behind and before is not None and before[0] != mark:
         # A run has just committed, and is about to record it itself: the next tick looks whether it did.
         seen[feed.name] = [mark, False]
-        return ""
-    synced = sync_feed(lake, instance, limit=_AT_ONCE, since=since)
+        return None
+    synced = sync_feed(lake, instance, limit=limit, since=since)
     seen[feed.name] = [mark, not synced.left]
-    return synced.said if behind or synced.recorded else ""
+    return synced if behind or synced.recorded else None
 
 
 def _open_if_due(lake: FeedLake, feed: TableFeed, instance: dg.DagsterInstance, now: datetime) -> str:
@@ -134,15 +153,6 @@ def _open_if_due(lake: FeedLake, feed: TableFeed, instance: dg.DagsterInstance, 
         return ""
     instance.add_dynamic_partitions(feed.versions_name, [key])
     return f"{feed.name}: {key} is due"
-
-
-@dataclass(frozen=True, slots=True)
-class Synced:
-    """What was recorded of a feed: in a line, how many partitions, and how many are left to record."""
-
-    said: str
-    recorded: int
-    left: int
 
 
 def sync_feed(lake: FeedLake, instance: dg.DagsterInstance, *, limit: int, since: date | None = None) -> Synced:
@@ -165,7 +175,7 @@ def sync_feed(lake: FeedLake, instance: dg.DagsterInstance, *, limit: int, since
     news += [record for key, record in held.items() if known.get(key) != record.facts[ROWS]]
     schema = column_schema(lake_columns(lake))
     # Oldest first, so that the newest partition is the asset's latest materialisation.
-    for record in news[-limit:]:
+    for record in news[-limit:] if limit else []:
         # Dagster shows the last one on the asset's page.
         metadata: dict[str, Any] = dict(record.facts)
         if record is news[-1] and record.partition in held:

@@ -325,7 +325,8 @@ class Conditions:
     """Evaluates Dagster's own conditions of the user's assets, as the daemon does every half minute."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
-        self.defs, self.instance, self.cursor = user_project(), instance, None
+        self.defs, self.instance = user_project(), instance
+        self.cursor: Any = None
         # The second evaluation is at a tick of the cron, which what is recorded from now on comes after.
         now = datetime.now(UTC).replace(second=0, microsecond=0)
         self.moment = now - timedelta(minutes=now.minute % 2, seconds=60)
