@@ -266,7 +266,10 @@ class KsqlClient:
             if response.status_code != 200:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
-            limits = Limits(settings.max_row_mb * 1_000_000, settings.stall_timeout, limited=limited(sql))
+            few = limited(sql)
+            # A query for a few rows only looks something up: no export waits for it as for its own rows.
+            stall = min(settings.stall_timeout, self._read_timeout) if few else settings.stall_timeout
+            limits = Limits(settings.max_row_mb * 1_000_000, stall, limited=few)
             answer = QueryResponse(self, response, body, kind=kind, sent=sent, limits=limits).begin()
             if kind is QueryKind.PUSH and not sent.legacy:
                 lift_time_limit(response)

@@ -225,6 +225,8 @@ def pushing(script: Script) -> Callable[[Request], Script]:
     """Answers a push query; one that begins at the latest row brings nothing."""
 
     def choose(request: Request) -> Script:
+        if "`K`" not in request.json["ksql"]:
+            return answer(generic(40001, "the clock is not recorded"), 400)
         latest = request.json["streamsProperties"].get("auto.offset.reset") == "latest"
         schema = b"`ROWPARTITION` INTEGER, `ROWOFFSET` BIGINT"
         header = b'[{"header":{"queryId":"transient_TOK_S_2","schema":"%b"}},\n' % schema

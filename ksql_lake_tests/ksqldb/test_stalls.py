@@ -51,6 +51,19 @@ def test_heartbeats_without_rows_are_not_waited_for_without_end(
     assert server.asked("/query")[0].client_left.wait(30)
 
 
+def test_a_query_for_a_few_rows_is_waited_for_no_longer_than_a_silent_one(
+    server: ScriptedServer, make_client: MakeClient
+) -> None:
+    """A query with a LIMIT, as the one for the server's clock, holds up no export for KSQLDB_STALL_TIMEOUT."""
+    server.script("/query", beating(HEADER))
+    client = make_client(server.url, read_timeout=0.4)
+    with (
+        client.query("SELECT UNIX_TIMESTAMP() FROM S LIMIT 1;", kind=QueryKind.PULL_STREAM) as response,
+        pytest.raises(QueryStalledError, match=r"for 0\.4 s, only heartbeats"),
+    ):
+        list(response)
+
+
 def test_a_query_that_brings_rows_now_and_then_is_not_stalled(
     server: ScriptedServer, make_client: MakeClient
 ) -> None:
