@@ -1,9 +1,9 @@
-"""One asset per feed, one visible entry per quarantined feed file.
+"""One asset per feed that exports.
 
 An asset's body only decides what to read and hands that on; the IO manager lands it. A run that names no
 partition (a schedule, `dagster job execute`) does what `ksql-lake export` does without a date: every day that
-is not closed yet, or the open version. Which partitions that were only the export knows, so such a run tells
-Dagster itself instead of yielding an output.
+is not closed yet, or the open version. It yields its output as well, so that assets below without partitions
+run; which partitions it was the IO manager records.
 """
 
 import warnings
@@ -15,14 +15,16 @@ import dagster as dg
 
 from ksql_lake.defs.checks import check_results, check_specs
 from ksql_lake.defs.conditions import automation_condition
-from ksql_lake.defs.events import events
 from ksql_lake.defs.io_manager import Delivery
 from ksql_lake.defs.lineage import source_key
 from ksql_lake.defs.partitions import version_partitions
 from ksql_lake.defs.resources import LakeResource
+from ksql_lake.defs.ticks import DAYS_TAG
 from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
-from ksql_lake.feeds import Feed, FeedFile, QuarantinedFile, StreamFeed, TableFeed
+from ksql_lake.export.plan import running_day
+from ksql_lake.export.versions import keep_versions
+from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.topic_retention import Retention
 from ksql_lake.lake import FeedLake, Lake
@@ -62,7 +64,8 @@ def stream_asset(
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
-            return plan_export(feed, lake)
+            apart = context.run.tags.get(DAYS_TAG) == "open"
+            return plan_export(feed, lake, days=running_day(feed) if apart else None)
         asked = context.partition_key_range
         return plan_export(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
@@ -91,17 +94,6 @@ def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDef
     return made
 
 
-def quarantine_asset(file: QuarantinedFile) -> dg.AssetSpec:
-    """Give the entry that shows a feed file that cannot be used, with everything that is wrong with it."""
-    return dg.AssetSpec(
-        dg.AssetKey(["quarantine", file.name]),
-        description=f"**This feed file cannot be used, so nothing is exported.**\n\n```text\n{file.error}\n```",
-        group_name="quarantine",
-        kinds={"json"},
-        metadata={"file": dg.MetadataValue.path(str(file.path)), "error": str(file.error)},
-    )
-
-
 def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | None = None) -> dict[str, Any]:
     return {
         "key": dg.AssetKey([feed.name]),
@@ -119,7 +111,6 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | N
         "deps": [source_key(feed.source)],
         "pool": POOL,
         "io_manager_key": "lake_io_manager",
-        "output_required": False,
         "check_specs": check_specs(feed, retention),
         "freshness_policy": _freshness(feed),
         "automation_condition": automation_condition(feed),
@@ -142,15 +133,13 @@ def _body(
     ) -> Iterator[Yielded]:
         with lake.failures(context.retry_number):
             extraction = extract(plan(context, lake.lake), ksqldb)
-        if _partitioned(context):
-            delivery = Delivery(extraction)
-            yield dg.Output(delivery)
-            result = delivery.landed
-        else:
-            result = lake.land(extraction, context.instance, attempt=context.retry_number, log=context.log)
-            for event in events(result, lake.lake.feed(result.feed)):
-                context.log_event(event)
+        delivery = Delivery(extraction)
+        yield dg.Output(delivery)
+        result = delivery.landed
         with lake.failures(context.retry_number):
+            if isinstance(result.feed, TableFeed) and not _partitioned(context):
+                # Only now that it is recorded: a version that is offered and not there looks due.
+                keep_versions(result.feed.versions_name, lake.lake.feed(result.feed), context.instance)
             yield from check_results(result, lake.lake, retention)
 
     return export

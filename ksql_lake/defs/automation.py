@@ -1,20 +1,21 @@
-"""Jobs, schedules, and the sensor that keeps the version keys.
+"""Jobs and schedules.
 
 Schedules are stopped until somebody switches them on: a pull query scans its topic from the start, and a fresh
-clone must not do that to a production server by itself. What a schedule starts names no partition, so a tick
-after an outage catches up with everything that was missed.
+clone must not do that to a production server by itself. A tick after an outage catches up with everything that
+was missed.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from functools import partial
 
 import dagster as dg
 
 from ksql_lake.defs.conditions import DEFAULT_SCHEDULES, automation_sensors, cron_of
 from ksql_lake.defs.priorities import run_tags
-from ksql_lake.defs.sync import sync_feed
+from ksql_lake.defs.ticks import stream_runs
 from ksql_lake.defs.upkeep import compaction_job, retention_job
-from ksql_lake.export.versions import version_keys
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES
@@ -29,11 +30,9 @@ UPKEEP_SCHEDULES = {
     "ksqldb_sources": "45 0 * * *",
 }
 
-SENSOR_SECONDS = 30
-
 
 def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake: Lake) -> dg.Definitions:
-    """Give the jobs and schedules of feeds and upkeep, and the sensor that keeps version keys.
+    """Give the jobs and schedules of feeds and upkeep, and the sensor of automation conditions.
 
     One job for the streams of a time zone and one per table. Streams of a zone that are due together share one
     schedule, and so one run.
@@ -66,12 +65,11 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[
-            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], names),
+            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], names, lake),
             *(_table_schedule(feed, names) for feed in tables if feed.automation == "schedule"),
             *(stopped_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
         ],
         sensors=[
-            *([_open_versions(tables, lake)] if tables else []),
             *automation_sensors([*streams, *tables]),
         ],
     )
@@ -117,29 +115,35 @@ _UNDERSCORES = str.maketrans("/-", "__")
 _CRON_WORDS = str.maketrans({"@": "", "*": "every", "/": "_per_", ",": "_and_", "-": "_to_"})
 
 
-def _stream_schedules(streams: Sequence[StreamFeed], feeds: Collection[str]) -> Iterator[dg.ScheduleDefinition]:
-    due: dict[tuple[str, str], list[str]] = defaultdict(list)
+def _stream_schedules(
+    streams: Sequence[StreamFeed], feeds: Collection[str], lake: Lake
+) -> Iterator[dg.ScheduleDefinition]:
+    due: dict[tuple[str, str], list[StreamFeed]] = defaultdict(list)
     for feed in streams:
-        due[feed.timezone, cron_of(feed)].append(feed.name)
-    for (zone, cron), names in due.items():
+        due[feed.timezone, cron_of(feed)].append(feed)
+    for (zone, cron), group in due.items():
         yield _schedule(
             stream_schedule(zone, cron),
             stream_job(zone, feeds),
             cron,
             zone=zone,
-            assets=names,
-            says=f"Exports {', '.join(names)}: every day that is not closed yet.",
+            runs=partial(stream_runs, group, lake),
+            says=f"Exports {_names(group)}: every day that is not closed yet.",
         )
     for zone in sorted({feed.timezone for feed in streams}):
-        names = [feed.name for feed in streams if feed.timezone == zone]
+        group = [feed for feed in streams if feed.timezone == zone]
         yield _schedule(
             f"{stream_job(zone)}_close",
             stream_job(zone, feeds),
             CLOSE,
             zone=zone,
-            assets=names,
-            says=f"Exports all streams of {zone} once, soon after their day has ended: {', '.join(names)}.",
+            runs=partial(stream_runs, group, lake, running_day=False),
+            says=f"Exports all streams of {zone} once, soon after their day has ended: {_names(group)}.",
         )
+
+
+def _names(feeds: Sequence[StreamFeed]) -> str:
+    return ", ".join(feed.name for feed in feeds)
 
 
 def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefinition:
@@ -163,9 +167,9 @@ def _schedule(
     *,
     says: str,
     zone: str = "UTC",
-    assets: Sequence[str] = (),
+    runs: Callable[[datetime], Sequence[dg.RunRequest]] | None = None,
 ) -> dg.ScheduleDefinition:
-    """A stopped schedule; `assets` names those of the job's that a tick is about, none means all."""
+    """A stopped schedule; `runs` says what a tick asks for, given when it was due; None means one whole run."""
 
     @dg.schedule(
         name=name,
@@ -175,30 +179,10 @@ def _schedule(
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=says,
     )
-    def tick() -> dg.RunRequest:
-        return dg.RunRequest(asset_selection=[dg.AssetKey([each]) for each in assets] or None)
+    def tick(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if runs is None:
+            return [dg.RunRequest()]
+        found = runs(context.scheduled_execution_time)
+        return [*found] or dg.SkipReason("Every day that has ended was read to its end.")
 
     return tick
-
-
-def _open_versions(tables: Sequence[TableFeed], lake: Lake) -> dg.SensorDefinition:
-    @dg.sensor(
-        name="open_versions",
-        minimum_interval_seconds=SENSOR_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Offers exactly the versions of each table that the lake holds, and the open one. Starts "
-        "no runs and asks no server; without it a new table has no partition to materialise in the UI.",
-    )
-    def open_versions(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        told = []
-        for feed in tables:
-            feed_lake = lake.feed(feed)
-            offered = context.instance.get_dynamic_partitions(feed.versions_name)
-            if set(offered) != set(version_keys(feed_lake.state())):
-                # Something happened that Dagster was not told of: a version without its materialisation
-                # would look as if it were still to be made.
-                told.append(sync_feed(feed_lake, context.instance, limit=feed.retention))
-        said = f"The versions of {len(tables)} tables are in step with the lake."
-        return dg.SkipReason("\n".join([said, *told]))
-
-    return open_versions

@@ -28,6 +28,14 @@ def partition_metadata(
     return {**facts, **page_metadata(lake, partition), **column_schema(column_records(result))}
 
 
+def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
+    """Give the metadata of what a run without a partition exported: that of its newest partition."""
+    if not result.partitions:
+        return {"note": result.plan.reason}
+    newest = result.partitions[-1].partition
+    return {**partition_metadata(result, newest, lake), "partitions": result.covered}
+
+
 def events(result: ExportResult, lake: FeedLake) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     """Give the events of an export that ran without partitions.
 

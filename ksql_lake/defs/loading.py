@@ -1,88 +1,217 @@
 """What a downstream asset gets for a feed it names as input: the type its annotation asks for.
 
-pandas columns keep their exact Arrow types, because a BIGINT with a NULL in it does not survive as a float.
-Datasets, readers and relations are lazy. It refuses annotations it does not know instead of guessing one.
+The lake alone says what there is; the Dagster instance may be behind it, or new. pandas columns keep their
+exact Arrow types, because a BIGINT with a NULL in it does not survive as a float. It refuses annotations it
+does not know instead of guessing one, and days that no export has read instead of taking them for empty ones.
 """
 
-from collections.abc import Callable, Collection
-from datetime import date
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
-import pyarrow as pa
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
-from ksql_lake.errors import ConfigError, VersionError
+from ksql_lake.errors import ConfigError, LakeError, VersionError
 from ksql_lake.feeds import StreamFeed
-from ksql_lake.lake import FeedLake
-from ksql_lake.query.day_range import check_read
+from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.days import day_of
+from ksql_lake.query.day_range import be, days_text, export_command, open_days, unread_days
+from ksql_lake.query.engines import ENGINES, Rows
+from ksql_lake.query.reading import read_rows
+
+ALLOW_MISSING = "allow_missing_partitions"
+"""The key of an input's metadata that decides about days that no export has read; Dagster's own name for it."""
+
+ALLOW_OPEN = "allow_open"
+"""The key of an input's metadata that decides about days that were read before they had ended."""
 
 
-def _pandas(lake: FeedLake, partitions: Collection[str] | None) -> pd.DataFrame:
-    frame: pd.DataFrame = _table(lake, partitions).to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which partitions an input is about.
+
+    Attributes:
+        partitions: Those that a partition mapping names; None means all, of a table the newest version.
+        allow_missing: Whether days that count as unread are left out instead of refused; None means only where
+            no partitions are named.
+        allow_open: Whether a day counts as read that was read before it had ended; None means as above.
+    """
+
+    partitions: tuple[str, ...] | None = None
+    allow_missing: bool | None = None
+    allow_open: bool | None = None
+
+    @classmethod
+    def of(cls, partitions: Collection[str] | None, metadata: Mapping[str, object]) -> Wanted:
+        """Take what an input's metadata says.
+
+        Raises:
+            ConfigError: One of the two keys is neither true nor false.
+        """
+        for key in (ALLOW_MISSING, ALLOW_OPEN):
+            if not isinstance(metadata.get(key), bool | None):
+                raise ConfigError(
+                    f"the input's metadata {key} is {metadata[key]!r}",
+                    hint="Say True or False, or leave it out.",
+                )
+        named = None if partitions is None else tuple(sorted(partitions))
+        return cls(named, metadata.get(ALLOW_MISSING), metadata.get(ALLOW_OPEN))  # type: ignore[arg-type]
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether unread days are left out."""
+        return self.partitions is None if self.allow_missing is None else self.allow_missing
+
+    @property
+    def takes_open(self) -> bool:
+        """Whether open days are taken as they are."""
+        return self.partitions is None if self.allow_open is None else self.allow_open
 
 
-def _table(lake: FeedLake, partitions: Collection[str] | None) -> pa.Table:
-    return lake.dataset(partitions=partitions).to_table()
+@dataclass(slots=True)
+class Loaded:
+    """What an input got.
+
+    Attributes:
+        value: The rows, as what was asked for.
+        version: The version of a table; empty for a stream, and where several were asked for.
+        missing: Days without their rows, because no export has read them, or only before they had ended.
+        unfinished: Days whose rows are there as far as they were read before the day had ended.
+        fill: The command that reads the missing days.
+    """
+
+    value: Any = None
+    version: str = ""
+    missing: Sequence[date] = field(default_factory=list)
+    unfinished: Sequence[date] = field(default_factory=list)
+    fill: str = ""
+
+    @property
+    def says(self) -> str:
+        """What is missing or unfinished, in a sentence; empty where nothing is."""
+        parts = []
+        if self.missing:
+            parts.append(
+                f"{days_text(self.missing)} {be(self.missing)} left out, not read to the end; run: {self.fill}"
+            )
+        if self.unfinished:
+            parts.append(f"{days_text(self.unfinished)} {be(self.unfinished)} read before the day had ended")
+        return "; ".join(parts)
 
 
-_LOADERS: dict[tuple[str, str], Callable[[FeedLake, Collection[str] | None], Any]] = {
-    ("pandas", "DataFrame"): _pandas,
-    ("pyarrow", "Table"): _table,
-    ("pyarrow", "Dataset"): lambda lake, partitions: lake.dataset(partitions=partitions),
-    ("pyarrow", "RecordBatchReader"): lambda lake, partitions: (
-        lake.dataset(partitions=partitions).scanner().to_reader()
-    ),
-    ("duckdb", "DuckDBPyRelation"): lambda lake, partitions: lake.relation(partitions=partitions),
-}
-
-
-def load(lake: FeedLake, wanted: object, *, partitions: Collection[str] | None, named: bool = False) -> Any:
+def load(lake: FeedLake, annotation: object, wanted: Wanted) -> Loaded:
     """Give committed rows as the wanted type.
 
     Args:
         lake: The feed's lake.
-        wanted: The annotation; `typing.Any` (none) means pandas.
-        partitions: Which partitions, None for all. Of several versions of a table only the newest is given:
-            each of them is the whole table.
-        named: Whether the partitions are some that are wanted, and not all there are.
+        annotation: What to give; `typing.Any` (none) means pandas.
+        wanted: Of which partitions.
 
     Raises:
         ConfigError: The annotation is none of the known types.
-        VersionError: The one version asked for is not in the lake.
-        LakeError: Nothing was ever exported, or a day of a stream that is wanted was never read.
+        VersionError: A version that is named is not in the lake.
+        LakeError: Nothing was ever exported, or a day that is wanted was not read, or not to its end.
     """
-    loader = _loader(wanted)
-    feed = lake.feed
-    if isinstance(feed, StreamFeed) and partitions is not None and named:
-        days = [day for day in map(date.fromisoformat, partitions) if day >= feed.start_date]
-        check_read(feed, lake.state(), days)
-    return loader(lake, _versions(lake, partitions) if lake.feed.kind == "table" else partitions)
+    give = _loader(annotation)
+    loaded = Loaded()
+
+    def choose(state: FeedState) -> Rows:
+        if isinstance(lake.feed, StreamFeed):
+            return Rows(lake, state, _days(lake.feed, state, wanted, loaded))
+        return Rows(lake, state, _versions(lake, state, wanted, loaded))
+
+    loaded.value = read_rows(lake, choose, give)
+    return loaded
 
 
-def _loader(wanted: object) -> Callable[[FeedLake, Collection[str] | None], Any]:
+def _days(feed: StreamFeed, state: FeedState, wanted: Wanted, loaded: Loaded) -> list[str]:
+    today = day_of(datetime.now(UTC), feed.zone)
+    if wanted.partitions is None:
+        # The running day is no partition yet: its rows are welcome, and nobody misses them.
+        asked = [feed.start_date + timedelta(days=at) for at in range((today - feed.start_date).days)]
+        keys = state.partition_keys()
+    else:
+        asked = [day for day in map(date.fromisoformat, wanted.partitions) if day >= feed.start_date]
+        keys = [key for key in state.partition_keys() if key in set(wanted.partitions)]
+    never, opened = unread_days(state, asked), open_days(feed, state, {*asked, *map(date.fromisoformat, keys)})
+    out = sorted(never if wanted.takes_open else [*never, *opened])
+    missing = [day for day in out if day in set(asked)]
+    if missing and not wanted.leaves_out:
+        raise _unread(feed, never, [day for day in opened if day in set(missing)])
+    loaded.missing, loaded.unfinished = missing, sorted(opened) if wanted.takes_open else []
+    loaded.fill = export_command(feed, missing) if missing else ""
+    left_out = {day.isoformat() for day in out}
+    return [key for key in keys if key not in left_out]
+
+
+def _unread(feed: StreamFeed, never: list[date], opened: list[date]) -> LakeError:
+    told = []
+    if never:
+        told.append(f"{days_text(never)} {be(never)} never read, so nothing is known of the rows")
+    if opened:
+        told.append(f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing")
+    or_open = f", or {ALLOW_OPEN}=True to take days as far as they were read" if opened else ""
+    return LakeError(
+        "; ".join(told),
+        hint=f"Run: {export_command(feed, sorted([*never, *opened]))}\n"
+        f"Or give the input metadata {ALLOW_MISSING}=True to do without them{or_open}.",
+        feed=feed.name,
+    )
+
+
+def _versions(lake: FeedLake, state: FeedState, wanted: Wanted, loaded: Loaded) -> list[str]:
+    committed = state.partition_keys()
+    if wanted.partitions is None:
+        loaded.version = committed[-1] if committed else ""
+        return committed[-1:]
+    gone = [key for key in wanted.partitions if key not in committed]
+    kept = [key for key in committed if key in wanted.partitions]
+    if gone and not (wanted.leaves_out and kept):
+        raise VersionError(
+            f"{', '.join(gone)} is not in the lake; it holds {', '.join(committed) or 'no version'}",
+            hint="Export it first. Without a partition mapping an input gets the latest version there is.",
+            feed=lake.feed.name,
+        )
+    loaded.version = kept[0] if len(kept) == 1 else ""
+    return kept
+
+
+def _arrow_table(rows: Rows) -> Any:
+    return ENGINES["arrow"](rows).to_table()
+
+
+_LOADERS: Mapping[tuple[str, str], Callable[[Rows], Any]] = {
+    ("pandas", "DataFrame"): ENGINES["pandas"],
+    ("polars", "DataFrame"): lambda rows: ENGINES["polars"](rows).collect(),
+    ("polars", "LazyFrame"): ENGINES["polars"],
+    ("pyarrow", "Table"): _arrow_table,
+    ("pyarrow", "Dataset"): ENGINES["arrow"],
+    ("pyarrow", "RecordBatchReader"): lambda rows: ENGINES["arrow"](rows).scanner().to_reader(),
+    ("duckdb", "DuckDBPyRelation"): ENGINES["duckdb"],
+}
+
+
+def _loader(annotation: object) -> Callable[[Rows], Any]:
+    wanted = _stripped(annotation)
     if wanted is Any:
-        return _pandas
+        return ENGINES["pandas"]
     # By name: importing duckdb is left to the rooms that speak SQL, and its classes live in `_duckdb`.
     package = getattr(wanted, "__module__", "").split(".")[0].lstrip("_")
     loader = _LOADERS.get((package, getattr(wanted, "__name__", "")))
     if loader is None:
         raise ConfigError(
-            f"a feed cannot be loaded as {wanted!r}",
+            f"a feed cannot be loaded as {annotation!r}",
             hint="Annotate the input with one of: "
             + ", ".join(f"{package}.{name}" for package, name in _LOADERS),
         )
     return loader
 
 
-def _versions(lake: FeedLake, partitions: Collection[str] | None) -> list[str]:
-    state = lake.state()
-    committed = state.partition_keys()
-    wanted = committed if partitions is None else [key for key in committed if key in partitions]
-    if not wanted and partitions and committed:
-        raise VersionError(
-            f"{', '.join(partitions)} is not in the lake; it holds {', '.join(committed)}",
-            hint="Export it first. Without a partition mapping an input gets the latest version there is.",
-            feed=lake.feed.name,
-        )
-    return wanted[-1:]
+def _stripped(annotation: object) -> object:
+    """The annotation without `Optional`: an input gets rows or an error, never None."""
+    if get_origin(annotation) in (Union, UnionType):
+        left = [each for each in get_args(annotation) if each is not NoneType]
+        return left[0] if len(left) == 1 else annotation
+    return annotation

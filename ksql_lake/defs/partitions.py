@@ -16,22 +16,29 @@ from ksql_lake.feeds.model import StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake
 
 
-def daily_partitions(feeds: Iterable[StreamFeed]) -> dict[str, dg.DailyPartitionsDefinition]:
-    """Give one daily definition per time zone, beginning with the earliest `start_date` of its feeds."""
+def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
+    """Give the first day of each time zone: the earliest `start_date` of its feeds."""
     starts: dict[str, date] = {}
     for feed in feeds:
         starts[feed.timezone] = min(feed.start_date, starts.get(feed.timezone, feed.start_date))
-    return {
-        zone: dg.DailyPartitionsDefinition(start.isoformat(), timezone=zone, end_offset=0)
-        for zone, start in starts.items()
-    }
+    return starts
+
+
+def daily_partitions(feeds: Iterable[StreamFeed]) -> dict[str, dg.DailyPartitionsDefinition]:
+    """Give one daily definition per time zone, beginning with its first day."""
+    return {zone: days_since(start, zone) for zone, start in first_days(feeds).items()}
+
+
+def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
+    """Give the days of a time zone from one on."""
+    return dg.DailyPartitionsDefinition(start.isoformat(), timezone=zone, end_offset=0)
 
 
 class VersionPartitions(dg.DynamicPartitionsDefinition):
-    """A table's versions, the open one included even where the instance has not heard of it yet.
+    """A table's versions, the open one included although the instance does not offer it.
 
-    So `dagster asset materialize --partition v1` works in a fresh DAGSTER_HOME, although loading the
-    definitions writes nothing anywhere.
+    So `dagster asset materialize --partition v4` works where v3 is the newest, and v1 in a fresh DAGSTER_HOME,
+    although loading the definitions writes nothing anywhere.
     """
 
     open_key: Callable[[], str]

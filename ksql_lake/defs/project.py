@@ -1,8 +1,8 @@
 """All definitions of a project folder: one asset per enabled feed, and everything around them.
 
 Reads feed files and what the lake keeps of the server's sources: neither the server nor the Dagster instance is
-asked, so the code location loads while both are down. A feed file that cannot be used is shown as quarantined
-and never hides the others.
+asked, so the code location loads while both are down. A feed that is archived, disabled or broken keeps its
+key, so that neither the others nor assets of somebody else below it are hurt.
 """
 
 from collections import defaultdict
@@ -11,18 +11,19 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from ksql_lake.defs.alerting import alert_sensors
-from ksql_lake.defs.assets import quarantine_asset, stream_asset, table_asset
+from ksql_lake.defs.assets import stream_asset, table_asset
 from ksql_lake.defs.automation import automation
 from ksql_lake.defs.certifying import certify_jobs
 from ksql_lake.defs.execution import executor
 from ksql_lake.defs.io_manager import LakeIOManager
 from ksql_lake.defs.lineage import lineage_job, source_assets
 from ksql_lake.defs.new_sources import new_sources_sensor
-from ksql_lake.defs.partitions import daily_partitions
+from ksql_lake.defs.partitions import daily_partitions, first_days
+from ksql_lake.defs.placeholders import placeholders
 from ksql_lake.defs.reloading import feed_files_sensor, fingerprint
 from ksql_lake.defs.report import report_definitions
 from ksql_lake.defs.resources import KsqldbResource, LakeResource
-from ksql_lake.defs.sync import sync_job
+from ksql_lake.defs.sync import lake_sensor, sync_job
 from ksql_lake.defs.topic_retention import topic_retention_sensors
 from ksql_lake.export.topic_retention import kept_retention
 from ksql_lake.export.topology import Topology, kept_topology
@@ -51,8 +52,8 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     days = daily_partitions(_streams(files))
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, days, lake, topology)]
     assets += source_assets(_sources(files), topology, settings.ksqldb_url)
-    assets += [quarantine_asset(file) for file in store.quarantined if not file.archived]
-    feeds = [file.feed for file in files]
+    assets += placeholders(store, lake)
+    feeds, starts = [file.feed for file in files], first_days(_streams(files))
     resource = LakeResource(root=lake.root, retry_wait=retry_wait)
     return dg.Definitions.merge(
         dg.Definitions(
@@ -64,11 +65,12 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
                 "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
             },
             jobs=[
-                sync_job(feeds, lake),
+                sync_job(feeds, lake, starts),
                 lineage_job(),
                 *certify_jobs(_streams(files), days, {feed.name for feed in feeds}),
             ],
             sensors=[
+                *([lake_sensor(feeds, lake, starts)] if feeds else []),
                 feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url),
                 *alert_sensors(),
                 new_sources_sensor(settings.feeds_root.resolve()),
@@ -77,7 +79,11 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
             executor=executor(settings),
         ),
         automation(_streams(files), _tables(files), lake),
-        report_definitions(feeds, settings.feeds_root.resolve()),
+        report_definitions(
+            feeds,
+            settings.feeds_root.resolve(),
+            {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)},
+        ),
     )
 
 

@@ -1,6 +1,6 @@
 """The asset below all feeds: the monitoring report as a file in the lake and on the asset's page."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from secrets import token_hex
 
@@ -26,11 +26,17 @@ SCHEDULE = "0 6 * * *"
 """When the report is made, UTC, once its schedule is switched on."""
 
 
-def report_definitions(feeds: Sequence[Feed], feeds_root: Path) -> dg.Definitions:
-    """Give the report's asset, downstream of every feed, its job and its schedule; nothing without feeds."""
+def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.Definitions:
+    """Give the report's asset, downstream of every feed, its job and its schedule; nothing without feeds.
+
+    Args:
+        feeds: The feeds that export.
+        feeds_root: The folder of the feed files.
+        taken: Asset names that are those of feeds, exporting or not.
+    """
     if not feeds:
         return dg.Definitions()
-    asset = report_asset(feeds, feeds_root)
+    asset = report_asset(feeds, feeds_root, taken)
     job = free_name("report", {feed.name for feed in feeds})
     return dg.Definitions(
         assets=[asset],
@@ -43,16 +49,16 @@ def report_definitions(feeds: Sequence[Feed], feeds_root: Path) -> dg.Definition
     )
 
 
-def report_key(feeds: Sequence[Feed]) -> dg.AssetKey:
+def report_key(taken: Collection[str]) -> dg.AssetKey:
     """Give the report's asset key; one that no feed has."""
     name = "monitoring_report"
-    return dg.AssetKey(["ksql_lake", name] if name in {feed.name for feed in feeds} else [name])
+    return dg.AssetKey(["ksql_lake", name] if name in taken else [name])
 
 
-def report_asset(feeds: Sequence[Feed], feeds_root: Path) -> dg.AssetsDefinition:
+def report_asset(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.AssetsDefinition:
     """Give the report's asset, downstream of every feed."""
     spec = dg.AssetSpec(
-        report_key(feeds),
+        report_key(taken),
         deps=[dg.AssetKey([feed.name]) for feed in feeds],
         description="How every feed is: status, age, missing days, late rows. The same as `ksql-lake report`.",
         group_name="monitoring",

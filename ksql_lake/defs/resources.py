@@ -15,8 +15,6 @@ from pydantic import Field
 from ksql_lake.defs.failures import dagster_failures
 from ksql_lake.export import ExportResult, Extraction, Progress, land
 from ksql_lake.export.facts import beginning, rate, summary
-from ksql_lake.export.versions import keep_versions
-from ksql_lake.feeds import TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
@@ -58,10 +56,8 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Give the context in which our errors become Dagster's; `attempt` is 0 the first time."""
         return dagster_failures(attempt=attempt, retries=self.retries, wait=self.retry_wait)
 
-    def land(
-        self, extraction: Extraction, instance: dg.DagsterInstance, *, attempt: int, log: logging.Logger
-    ) -> ExportResult:
-        """Read the source, commit its rows, keep a table's version keys, and tell the run's log what happened.
+    def land(self, extraction: Extraction, *, attempt: int, log: logging.Logger) -> ExportResult:
+        """Read the source, commit its rows, and tell the run's log what happened.
 
         Raises:
             dagster.RetryRequested: The error may pass by itself and attempts are left.
@@ -71,8 +67,6 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self.failures(attempt):
             result = land(extraction, self.lake, on_progress=_progress_lines(extraction, log))
             keep_fresh(self.lake.storage, self.lake.feed(result.feed).layout)
-            if isinstance(result.feed, TableFeed):
-                keep_versions(result.feed.versions_name, self.lake.feed(result.feed), instance)
         log.info(summary(result))
         return result
 

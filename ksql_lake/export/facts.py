@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.result import ExportResult, PartitionResult
@@ -21,9 +21,6 @@ from ksql_lake.lake.layout import partition_folder
 from ksql_lake.lake.manifest import Evidence
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.schema import Schema, arrow_type
-
-EMPTY_DAYS = 31
-"""How many of an export's newest days are recorded although they hold no rows."""
 
 LISTED = 5
 """How many days with late rows a summary names."""
@@ -76,18 +73,25 @@ def partition_facts(result: ExportResult, partition: str, *, newest: bool = True
 
 
 def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
-    """Give what is worth recording of an export whose partitions nobody asked for by name, newest last.
+    """Give what is recorded of an export whose partitions nobody asked for by name, newest last.
 
-    Of the days without rows only those among the newest `EMPTY_DAYS` are: a stream's first export may look at
-    years.
+    Days without rows are recorded too: a day that is left out would look as if it were still to be read.
     """
-    newest = {part.partition for part in result.partitions[-EMPTY_DAYS:]}
-    told = [part.partition for part in result.partitions if part.records or part.partition in newest]
+    told = [part.partition for part in result.partitions]
     # The running day is no partition yet, so the one before it has to tell as well.
     whole = {*told[-1:], *[key for key in told if is_closed(result, key)][-1:]}
     for key in told:
         facts = partition_facts(result, key, newest=key in whole)
         yield PartitionRecord(key, is_closed(result, key), facts, key in whole)
+
+
+def early_records(feed: StreamFeed, since: date) -> Iterator[PartitionRecord]:
+    """Give what is recorded of days before a stream's own start, partitions because of another stream's."""
+    facts: Facts = {ROWS: 0, "note": f"before start_date {feed.start_date}, so nothing is read"}
+    day = since
+    while day < feed.start_date:
+        yield PartitionRecord(day.isoformat(), closed=True, facts=facts)
+        day += timedelta(days=1)
 
 
 def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:

@@ -98,6 +98,30 @@ def plan_export(
     return replace(planned, window=window, reason=f"{planned.reason}; {_way_in(state)}")
 
 
+def closed_days_due(feed: StreamFeed, lake: Lake, *, now: datetime | None = None) -> Days | None:
+    """Give the days that have ended and are still to be read to their end, with `lookback_days` before them.
+
+    None where there are none, and where the running day cannot be read apart from them.
+
+    Raises:
+        CorruptLakeError: The feed's manifests cannot be read.
+    """
+    plan = plan_export(feed, lake, now=now)
+    moment = now or datetime.now(UTC)
+    today = day_of(moment, feed.zone)
+    if feed.extraction != "pull" or plan.days is None or plan.days.first == today:
+        return None
+    if _first_open_day(feed, lake.feed(feed).state(), today, moment) == today:
+        return None
+    return Days(plan.days.first, today - timedelta(days=1))
+
+
+def running_day(feed: StreamFeed, *, now: datetime | None = None) -> Days:
+    """Give the day that is running in a stream's time zone."""
+    today = day_of(now or datetime.now(UTC), feed.zone)
+    return Days(today, today)
+
+
 def _plan_table(feed: TableFeed, state: FeedState, days: Days | None, version: int | None) -> ExportPlan:
     if days is not None:
         raise ConfigError(

@@ -1,7 +1,9 @@
 """Which version keys of a table a scheduler should offer, and keeping its list so.
 
-Offered are the committed versions and the one open version, which is next. The list lives elsewhere (Dagster's
-dynamic partitions); this room refuses to know what keeps it and speaks to three methods of it.
+Offered are the committed versions, or v1 before the first export. The open version, which is next, is offered
+where somebody asked for it: a key that is always there and never done would look like work that is missing, and
+everything below would wait for it. The list lives elsewhere (Dagster's dynamic partitions); this room refuses
+to know what keeps it and speaks to three methods of it.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class KeyRegistry(Protocol):
 
 
 def version_keys(state: FeedState) -> tuple[str, ...]:
-    """Give a table's offered keys in order, the open one last."""
-    return (*state.partition_keys(), open_version(state))
+    """Give the keys of a table that are offered although nobody asked for one, in order."""
+    return tuple(state.partition_keys()) or (open_version(state),)
 
 
 def open_version(state: FeedState) -> str:
@@ -38,8 +40,20 @@ def open_version(state: FeedState) -> str:
     return f"v{state.next_version}"
 
 
+def surplus_keys(state: FeedState, known: Sequence[str]) -> list[str]:
+    """Give those of the known keys that are neither committed nor open."""
+    return sorted(set(known) - {*version_keys(state), open_version(state)})
+
+
+def in_step(state: FeedState, known: Sequence[str]) -> bool:
+    """Whether the known keys are those of a table."""
+    return set(version_keys(state)) <= set(known) and not surplus_keys(state, known)
+
+
 def keep_versions(name: str, lake: FeedLake, registry: KeyRegistry) -> None:
     """Make the keys kept under `name` those the lake has, whoever else is exporting or doing the same.
+
+    The open version stays where it is among them: somebody asked for it.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -51,7 +65,7 @@ def keep_versions(name: str, lake: FeedLake, registry: KeyRegistry) -> None:
         missing = [key for key in wanted if key not in known]
         if missing:
             registry.add_dynamic_partitions(name, missing)
-        for key in sorted(set(known) - set(wanted)):
+        for key in surplus_keys(state, known):
             registry.delete_dynamic_partition(name, key)
         # Another export may have committed meanwhile, and we may just have removed the key it opened.
         if lake.state().sequence == state.sequence:

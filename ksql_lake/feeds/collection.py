@@ -5,7 +5,8 @@ Plain values. It refuses to read or change files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ksql_lake.errors import FeedError, UnknownFeedError
@@ -31,12 +32,14 @@ class QuarantinedFile:
         name: The feed's name as far as one can tell: the file's own, without `.json`.
         error: All its problems.
         archived: It lies in `archived/`.
+        gleaned: Keys of the feed that can be made out all the same, as texts; of no use for an export.
     """
 
     path: Path
     name: str
     error: FeedError
     archived: bool
+    gleaned: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

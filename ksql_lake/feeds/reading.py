@@ -7,6 +7,7 @@ mistake, and to look at other files.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from ksql_lake.feeds.wording import MODELS, kind_problem, problem, unknown_key
 
 MOST_PROBLEMS = 100
 """Problems of a file that are told."""
+
+_GLEANED = re.compile(rb'"(kind|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
+
 _SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
 
@@ -44,6 +48,11 @@ def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[s
     if feed is None or found:
         raise feed_error(found)
     return feed
+
+
+def glean(data: bytes) -> dict[str, str]:
+    """Give what can be made out of a feed file, usable or not: kind, time zone and start date, as texts."""
+    return {key.decode(): value.decode() for key, value in _GLEANED.findall(data)}
 
 
 def feed_error(problems: Iterable[Problem]) -> FeedError:

@@ -18,7 +18,7 @@ from ksql_lake.feeds.document import parse_document
 from ksql_lake.feeds.files import check_free, create_file, move_file, replace_file
 from ksql_lake.feeds.jsonschema import feed_json_schema
 from ksql_lake.feeds.model import KEY_ORDER, Feed
-from ksql_lake.feeds.reading import parse_feed
+from ksql_lake.feeds.reading import glean, parse_feed
 
 SCHEMA_FILE = "feed.schema.json"
 """Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
@@ -235,15 +235,17 @@ class FeedStore:
             raise ConfigError(f"the folder cannot be read: {_reason(error)}", path=path) from error
 
     def _read(self, path: Path, *, archived: bool) -> FeedFile | QuarantinedFile:
+        gleaned: Mapping[str, str] = {}
         try:
             data = path.read_bytes()
+            gleaned = glean(data)
             others = frozenset(other.name for other in path.parent.glob("*.json")) - {path.name}
             return FeedFile(path, parse_feed(data, file_name=path.name, others=others), archived)
         except OSError as error:
             reason = FeedError("this feed file cannot be read", problems=[_reason(error)])
         except FeedError as error:
             reason = error
-        return QuarantinedFile(path, path.stem, reason.at(file=path), archived)
+        return QuarantinedFile(path, path.stem, reason.at(file=path), archived, gleaned)
 
 
 def _feed_paths(folder: Path) -> list[Path]:

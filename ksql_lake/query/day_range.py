@@ -50,7 +50,7 @@ def check_read(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> None
     """
     unread = unread_days(state, days)
     if unread:
-        export = f"ksql-lake export --stream {feed.name} {_dates(unread)}"
+        export = export_command(feed, unread)
         raise LakeError(
             f"{days_text(unread)} {be(unread)} never read, so nothing is known of the rows",
             hint=f"Run: {export}. Or say allow_missing=True to read what there is.",
@@ -66,7 +66,7 @@ def check_closed(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> No
     """
     opened = open_days(feed, state, days)
     if opened:
-        export = f"ksql-lake export --stream {feed.name} {_dates(opened)}"
+        export = export_command(feed, opened)
         raise LakeError(
             f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing",
             hint=f"Run {export} after the day's end. Or say allow_open=True to read what there is.",
@@ -85,5 +85,7 @@ def be(days: Sequence[date]) -> str:
     return "was" if len(days) == 1 else "were"
 
 
-def _dates(days: list[date]) -> str:
-    return f"--date {days[0]}" if len(days) == 1 else f"--from {days[0]} --to {days[-1]}"
+def export_command(feed: StreamFeed, days: Sequence[date]) -> str:
+    """Give the command that reads ascending days, and what lies between them."""
+    dates = f"--date {days[0]}" if len(days) == 1 else f"--from {days[0]} --to {days[-1]}"
+    return f"ksql-lake export --stream {feed.name} {dates}"

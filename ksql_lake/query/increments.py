@@ -21,7 +21,7 @@ from ksql_lake.query.changes import change_rows, change_types
 from ksql_lake.query.connection import blank_connection
 from ksql_lake.query.engines import Rows
 from ksql_lake.query.holdings import Holdings
-from ksql_lake.query.reading import check_engine, read_rows
+from ksql_lake.query.reading import engine, read_rows
 from ksql_lake.query.view import Committed
 
 _CURSOR = re.compile(r"([^@\s]+)@(0|[1-9][0-9]{0,18})(?:\.([0-9A-Za-z-]+))?")
@@ -66,7 +66,7 @@ def changes_since(
         SchemaChangeError: The table's key is not the one it had at the cursor.
         LakeError: The cursor's commit is not in this lake, or rows behind it are gone.
     """
-    check_engine(as_)
+    give = engine(as_)
     holdings = Holdings.open(root, feeds)
     lake = holdings.lake.feed(holdings.get(name))
     since = _parsed(cursor, name)
@@ -78,7 +78,7 @@ def changes_since(
         reached[:] = [state]
         return _stream(lake, state, since)
 
-    rows = read_rows(lake, choose, as_)
+    rows = read_rows(lake, choose, give)
     return Changes(rows, _cursor(lake, reached[0]))
 
 
@@ -173,7 +173,7 @@ def _table(lake: FeedLake, since: _Since, as_: str) -> Changes:
     committed = Committed.of(lake)
     _check_commit(lake, committed.state, since)
     if committed.state.columns is None:
-        read_rows(lake, lambda state: Rows(lake, state, []), as_)  # says that nothing was exported yet
+        read_rows(lake, lambda state: Rows(lake, state, []), engine(as_))  # says that nothing was exported yet
     at = Timeline(lake.log, committed.state).state(since.commit).partition_keys()
     statement = change_rows(committed, at[-1] if at else None)
     cursor = _cursor(lake, committed.state)

@@ -56,8 +56,8 @@ def _about(feed: Feed) -> str:
     if not isinstance(feed, StreamFeed):
         return (
             f"Each version is the whole table {code(feed.source)} at one moment; the newest "
-            f"{count_text(feed.retention, 'version')} are kept. Only the open version, the last key, can be "
-            "materialized."
+            f"{count_text(feed.retention, 'version')} are kept. Only the open version, the next one, can be "
+            "materialized; its key is not offered before it is asked for: *Add a partition*."
         )
     identity = {
         "row": "the lake does not hold",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
 from ksql_lake.feeds import Feed
@@ -21,6 +21,8 @@ from ksql_lake.query.choice import Moment, StreamChoice, TableChoice
 from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.holdings import Holdings
 from ksql_lake.query.moments import Given
+
+_Given = TypeVar("_Given")
 
 _TRIES = 5
 """How often rows are read again because files were merged or removed while they were read."""
@@ -85,7 +87,7 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
     )
     choice.check()
     lake = feed_lake(name, "stream", root, feeds)
-    return read_rows(lake, lambda state: replace(choice.rows(lake, state), columns=columns), as_)
+    return read_rows(lake, lambda state: replace(choice.rows(lake, state), columns=columns), engine(as_))
 
 
 def read_table(  # noqa: PLR0913 - what to read, and in what form
@@ -119,7 +121,7 @@ def read_table(  # noqa: PLR0913 - what to read, and in what form
         LakeError: The feed was never exported.
     """
     lake, choice = feed_lake(name, "table", root, feeds), TableChoice(version, Moment(commit, as_of))
-    return read_rows(lake, lambda state: replace(choice.rows(lake, state), columns=columns), as_)
+    return read_rows(lake, lambda state: replace(choice.rows(lake, state), columns=columns), engine(as_))
 
 
 def feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path | None) -> FeedLake:
@@ -136,27 +138,27 @@ def feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path |
     return holdings.lake.feed(feed)
 
 
-def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], as_: str) -> Any:
-    """Read chosen rows; once more where a merge or a retention takes files away meanwhile.
+def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callable[[Rows], _Given]) -> _Given:
+    """Read chosen rows of one commit; once more where a merge or a retention takes files away meanwhile.
+
+    Args:
+        lake: The feed's lake.
+        choose: Chooses among what is committed and in place.
+        give: Makes of the rows what is wanted; one of `ENGINES`, or what uses one.
 
     Raises:
-        ConfigError: A column cannot be meant, or `as_` names no engine.
-        LakeError: Nothing was exported yet, or what `choose` raises.
+        ConfigError: A column cannot be meant.
+        LakeError: The feed was never exported, or never with a row, or what `choose` raises.
         CorruptLakeError: A committed file is gone.
     """
-    check_engine(as_)
     for left in reversed(range(_TRIES)):
         state = lake.published()
-        if state.columns is None:
-            raise LakeError(
-                "nothing was exported yet",
-                hint=f"Run `ksql-lake export --{lake.feed.kind} {lake.feed.name}` first.",
-                feed=lake.feed.name,
-            )
+        _check_exported(lake, state)
         try:
             rows = choose(state)
+            _check_columns_known(lake, state)
             _check_columns(rows)
-            return ENGINES[as_](rows)
+            return give(rows)
         except FileNotFoundError as error:
             # A merge or a retention may have taken away what was just listed; without one the lake is damaged.
             if not left or lake.published().sequence == state.sequence:
@@ -168,14 +170,33 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], as_: str) -> 
     raise AssertionError("the loop ends by itself")
 
 
-def check_engine(as_: str) -> None:
-    """Refuse an engine that is none.
+def engine(as_: str) -> Callable[[Rows], Any]:
+    """Return the engine of a name.
 
     Raises:
-        ConfigError: It is.
+        ConfigError: There is none.
     """
     if as_ not in ENGINES:
         raise ConfigError(f"rows cannot be given as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
+    return ENGINES[as_]
+
+
+def _check_exported(lake: FeedLake, state: FeedState) -> None:
+    if state.columns is None and not state.looked:
+        raise LakeError(
+            "nothing was exported yet",
+            hint=f"Run `ksql-lake export --{lake.feed.kind} {lake.feed.name}` first.",
+            feed=lake.feed.name,
+        )
+
+
+def _check_columns_known(lake: FeedLake, state: FeedState) -> None:
+    if state.columns is None:
+        raise LakeError(
+            "every day that was read is empty, so its columns are not known yet",
+            hint="They are known as soon as one row was exported.",
+            feed=lake.feed.name,
+        )
 
 
 def _check_columns(rows: Rows) -> None:

@@ -19,6 +19,7 @@ from ksql_lake.cli.dagster_process import stop
 from ksql_lake_tests.defs.project import Project
 
 REPOSITORY = Path(__file__).parents[2]
+WORKSPACE = REPOSITORY / "workspace.yaml"
 PATIENCE = 300
 """Seconds after which what should have happened is taken for not happening."""
 
@@ -82,9 +83,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def dagster_dev(project: Project, *, asset: str = "payments") -> Iterator[DagsterDev]:
+def dagster_dev(
+    project: Project, *, asset: str = "payments", workspace: Path = WORKSPACE
+) -> Iterator[DagsterDev]:
     """Start `dagster dev` on a project, with the daemon, and wait until its code location shows an asset."""
-    with _serving(project, "dagster", "dev", asset=asset) as server:
+    with _serving(project, "dagster", "dev", asset=asset, workspace=workspace) as server:
         yield server
 
 
@@ -96,11 +99,13 @@ def dagster_webserver(project: Project, *arguments: str) -> Iterator[DagsterDev]
 
 
 @contextmanager
-def _serving(project: Project, module: str, *arguments: str, asset: str) -> Iterator[DagsterDev]:
+def _serving(
+    project: Project, module: str, *arguments: str, asset: str, workspace: Path = WORKSPACE
+) -> Iterator[DagsterDev]:
     port = free_port()
     url, log = f"http://127.0.0.1:{port}", project.folder / f"{module}_{port}.log"
     (project.folder / "home" / "dagster.yaml").write_text((REPOSITORY / "deploy" / "dagster.yaml").read_text())
-    command = [sys.executable, "-m", module, *arguments, "-w", str(REPOSITORY / "workspace.yaml")]
+    command = [sys.executable, "-m", module, *arguments, "-w", str(workspace)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(port)],

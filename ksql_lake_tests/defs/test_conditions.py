@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 
+from ksql_lake.defs.conditions import version_is_due
 from ksql_lake.export import export_feed
+from ksql_lake.feeds import TableFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.lake import Lake
+from ksql_lake.lake import FeedState, Lake
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.defs.project import Project
 
@@ -98,17 +108,67 @@ def test_of_a_table_only_the_open_version_is_asked_for(project: Project, instanc
         for _ in range(3):
             export_feed(feed, client, Lake(project.folder / "data_lake"))
     clock = Clock(project, instance)
-    sensor = project.definitions().get_repository_def().get_sensor_def("open_versions")
+    sensor = project.definitions().get_repository_def().get_sensor_def("lake_in_step")
     told = sensor(dg.build_sensor_context(instance=instance))
 
     clock.at("2025-03-29T01:00")
 
     assert "totals: 3 partitions in the lake, 3 recorded" in str(told)
-    assert clock.at("2025-03-29T01:31") == {"totals": ["v4"]}
-    clock.done("totals", "v4")
-    instance.add_dynamic_partitions("totals_versions", ["v5"])
+    assert instance.get_dynamic_partitions("totals_versions") == ["v1", "v2", "v3"]
+    assert clock.at("2025-03-29T01:31") == {}
+    instance.add_dynamic_partitions("totals_versions", ["v4"])
+    assert clock.at("2025-03-29T01:32") == {"totals": ["v4"]}
     assert clock.at("2025-03-29T02:00") == {}
-    assert clock.at("2025-03-30T01:31")["totals"] == ["v5"]
+    assert clock.at("2025-03-30T01:31")["totals"] == ["v4"]
+    clock.done("totals", "v4")
+    assert "totals" not in clock.at("2025-03-31T01:31")
+
+
+def test_a_version_is_due_when_the_cron_has_ticked_since_the_last_one(project: Project) -> None:
+    """Then the sensor offers it, also after an outage; the first version needs no asking."""
+    _write(project)
+    feed = project.lake("totals").feed
+    assert isinstance(feed, TableFeed)
+
+    def due(exported: str, now: str) -> bool:
+        state = FeedState(kind="table", last_export=exported)
+        return version_is_due(feed, state, datetime.fromisoformat(now).replace(tzinfo=UTC))
+
+    assert not due("2025-03-29T01:30:05.000+00:00", "2025-03-30T01:29")
+    assert due("2025-03-29T01:30:05.000+00:00", "2025-03-30T01:30:01")
+    assert due("2025-03-29T01:30:05.000+00:00", "2025-04-12T11:00")
+    assert not due("", "2025-04-12T11:00")
+
+
+def test_a_version_is_only_offered_where_conditions_are_evaluated(project: Project) -> None:
+    """While the sensor of the conditions is off, nothing below waits for a version that nobody makes."""
+    project.write_feed("totals", kind="table", source="TOTALS", automation="condition", schedule="* * * * *")
+    feed, lake = project.lake("totals").feed, Lake(project.folder / "data_lake")
+    with KsqlClient(load_settings()) as client:
+        export_feed(feed, client, lake)
+    exported = datetime.fromisoformat(lake.feed(feed).state().last_export)
+    while datetime.now(UTC).replace(second=0, microsecond=0) <= exported:
+        time.sleep(1)  # the cron ticks with the next minute
+    repository = project.definitions().get_repository_def()
+    sensor = repository.get_sensor_def("lake_in_step")
+
+    with dg.instance_for_test() as instance:
+        sensor(dg.build_sensor_context(instance=instance))
+        assert instance.get_dynamic_partitions("totals_versions") == ["v1"]
+        _switch_on(repository, instance, "automation")
+        told = sensor(dg.build_sensor_context(instance=instance))
+        assert "totals: v2 is due" in str(told)
+        assert instance.get_dynamic_partitions("totals_versions") == ["v1", "v2"]
+
+
+def _switch_on(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, name: str) -> None:
+    """Switch a sensor on, as the UI does."""
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), repository.name)
+    instance.add_instigator_state(
+        InstigatorState(
+            RemoteInstigatorOrigin(origin, name), InstigatorType.SENSOR, InstigatorStatus.RUNNING, None
+        )
+    )
 
 
 def test_who_is_automated_is_in_no_schedule(project: Project) -> None:

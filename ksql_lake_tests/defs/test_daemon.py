@@ -186,7 +186,7 @@ def test_new_sources_are_proposed_when_it_is_wanted(scene: Scene) -> None:
 
 def test_the_sensors_that_run_by_themselves_do(scene: Scene) -> None:
     """Each of them has ticked, and none of them failed."""
-    for name in ("feed_files", "open_versions", "run_failures", "failed_checks"):
+    for name in ("feed_files", "lake_in_step", "run_failures", "failed_checks"):
         ticks = scene.dagster.until(lambda name=name: scene.ticks(name) or None)  # type: ignore[misc]
         assert [tick["error"] for tick in ticks if tick["error"]] == [], name
 

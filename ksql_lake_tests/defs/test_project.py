@@ -64,25 +64,27 @@ def test_schedules_wait_for_a_person(project: Project) -> None:
 
 
 def test_a_tick_asks_for_what_is_due(project: Project) -> None:
-    """Streams due together are one run; no run names a partition: a late tick catches up by itself."""
+    """Days that have ended are a run over their range, the running day is one without a partition."""
     project.write_feed(
         "visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule="0 6-8 * * MON"
     )
     repository = project.definitions().get_repository_def()
 
     def asked(name: str) -> list[tuple[str | None, list[str] | None]]:
-        tick = repository.get_schedule_def(name).evaluate_tick(dg.build_schedule_context())
+        context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 1, tzinfo=UTC))
+        tick = repository.get_schedule_def(name).evaluate_tick(context)
         return [
             (
-                run.partition_key,
+                run.tags.get("dagster/asset_partition_range_start"),
                 [key.to_user_string() for key in run.asset_selection] if run.asset_selection else None,
             )
             for run in tick.run_requests or []
         ]
 
-    assert asked("streams_hourly") == [(None, ["payments", "refunds"])]
-    assert asked("streams_at_0_6_to_8_every_every_MON") == [(None, ["visits"])]
-    assert asked("streams_close") == [(None, ["payments", "refunds", "visits"])]
+    days = [("2025-01-06", ["payments"]), ("2025-01-09", ["refunds"])]
+    assert asked("streams_hourly") == [*days, (None, ["payments", "refunds"])]
+    assert asked("streams_at_0_6_to_8_every_every_MON") == [("2025-02-01", ["visits"]), (None, ["visits"])]
+    assert asked("streams_close") == [*days, ("2025-02-01", ["visits"])]
     assert asked("table_totals_schedule") == [(None, None)]
     assert asked("compaction_schedule") == [(None, None)]
 
@@ -147,7 +149,10 @@ def test_every_cron_expression_has_a_schedule_name_of_its_own() -> None:
 
 
 def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None:
-    """A file that is no JSON becomes an entry of the group `quarantine` that says where and what is wrong."""
+    """A file that is no JSON becomes an entry of the group `quarantine` that says where and what is wrong.
+
+    No feed can be called like this one, so it is no asset of that name either.
+    """
     broken = project.folder / "feeds" / "active" / "bro ken.json"
     broken.write_text('{"name": "broken",')
 
@@ -162,19 +167,23 @@ def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None
     assert "line 1" in shown.description
 
 
-def test_disabled_and_archived_feeds_are_left_out(project: Project) -> None:
-    """Only what is active and enabled becomes an asset."""
+def test_disabled_and_archived_feeds_export_nothing(project: Project) -> None:
+    """Only what is active and enabled can be materialised; the others keep their keys."""
     project.write_feed("refunds", kind="stream", source="REFUNDS", start_date="2025-01-09", enabled=False)
     archived = project.folder / "feeds" / "archived"
     archived.mkdir()
     (project.folder / "feeds" / "active" / "totals.json").rename(archived / "totals.json")
 
-    specs = project.definitions().resolve_all_asset_specs()
+    graph = project.definitions().get_repository_def().asset_graph
 
-    assert {spec.key.to_user_string() for spec in specs} == {
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
         "payments",
-        "ksqldb/PAYMENTS",
         "monitoring_report",
+    }
+    assert {key.to_user_string() for key in graph.external_asset_keys} == {
+        "ksqldb/PAYMENTS",
+        "refunds",
+        "totals",
     }
 
 
