@@ -52,7 +52,7 @@ def in_a_run(lake: Path) -> None:
     """Materialise the feeds in one run, with an instance on disk as a person has it."""
     import dagster as dg  # noqa: PLC0415
 
-    from ksql_lake.defs import build_definitions  # noqa: PLC0415
+    from ksql_lake.orchestration import build_definitions  # noqa: PLC0415
     from ksql_lake.settings import load_settings  # noqa: PLC0415
 
     job = build_definitions(

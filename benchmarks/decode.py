@@ -25,10 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ksql_lake.decode import RowDecoder
-from ksql_lake.decode.collector import collector_paused
-from ksql_lake.decode.columns import ColumnReader
-from ksql_lake.decode.decoder import COLUMN_PIECE
-from ksql_lake.decode.placed import PlacedReader
+from ksql_lake.decode.arrow_columns import ColumnReader
+from ksql_lake.decode.decoder import COLUMN_PIECE, PlacedReader, collector_paused
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
 BLOCK = 3 << 20

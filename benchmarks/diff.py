@@ -24,8 +24,8 @@ import duckdb
 
 from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.lake import Lake, ReadFacts
-from ksql_lake.lake.spilling import spilling
-from ksql_lake.query.diff import MEMORY, diff_versions
+from ksql_lake.lake.rows.scan import spilling
+from ksql_lake.query.table_diff import MEMORY, diff_versions
 from ksql_lake.schema import arrow_schema, parse_schema
 
 FEED = FEED_ADAPTER.validate_python({"name": "users", "kind": "table", "source": "USERS"})

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from ksql_lake.decode import RowDecoder
-from ksql_lake.export.push.runs import runs
+from ksql_lake.export.push.beacon import runs
 from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import RowBlock
-from ksql_lake.ksqldb.events import Event, Tombstone
+from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.schema import parse_schema
 

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.feeds.collection import FeedFile
 from ksql_lake.lake import FileEntry, Lake, Manifest, PartitionCount, ReadFacts
+from ksql_lake.lake.commit.log import CHECKPOINT_EVERY
 from ksql_lake.lake.layout import data_file
-from ksql_lake.lake.log import CHECKPOINT_EVERY
 from ksql_lake.report import MetadataAnalyzer, MetadataReader, Report, render_html
 
 FIRST = date(2025, 1, 1)

@@ -21,11 +21,11 @@ from task import Task
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.ksqldb import KsqlClient, QueryKind
-from ksql_lake.ksqldb.events import Header, RowBlock
-from ksql_lake.ksqldb.rows import RowsParser
-from ksql_lake.lake.checksum import RowChecksum
-from ksql_lake.lake.dictionaries import TextDictionaries
-from ksql_lake.lake.writer import PartitionWriter
+from ksql_lake.ksqldb.wire.answer_events import Header, RowBlock
+from ksql_lake.ksqldb.wire.row_parser import RowsParser
+from ksql_lake.lake.files.checksum import RowChecksum
+from ksql_lake.lake.files.dictionaries import TextDictionaries
+from ksql_lake.lake.files.writer import PartitionWriter
 from ksql_lake.schema import parse_schema
 from ksql_lake.settings import load_settings
 

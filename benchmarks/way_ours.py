@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ksql_lake.cli.lean import keep_freed_memory, keep_pandas_out
+from ksql_lake.cli.entry import keep_freed_memory, keep_pandas_out
 
 keep_freed_memory()
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ksql_lake.defs import build_definitions
+from ksql_lake.orchestration import build_definitions
 from ksql_lake.settings import load_settings
 
 

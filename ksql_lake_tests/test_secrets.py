@@ -18,8 +18,8 @@ import requests
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import SettingsError
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.defs.project import Project, materialized, write_source_files
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
+from ksql_lake_tests.orchestration.project import Project, materialized, write_source_files
 
 USER, PASSWORD = "ada-s3cr3t-user", 'pass"wörd s3cr3t\\'
 TOKEN = "eyJhbGciOi.s3cr3t-token.abc"  # noqa: S105

@@ -98,7 +98,7 @@ cd "$project"
 # One process makes Dagster's tables; several at once would stamp them twice.
 "$bin/dagster" instance migrate >"$state/log/migrate.log" 2>&1 || fail "see $state/log/migrate.log"
 for number in 1 2; do
-  start "worker$number" "$bin/celery" -A ksql_lake.defs.celery_worker worker \
+  start "worker$number" "$bin/celery" -A ksql_lake.orchestration.celery_worker worker \
     --concurrency 2 --hostname "worker$number@%h" --loglevel INFO
 done
 start daemon "$bin/dagster-daemon" run -w workspace.yaml

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from ksql_lake.alerts.delivery import Delivery, channels, send_alert
 from ksql_lake.alerts.message import Alert
-from ksql_lake.alerts.sending import Delivery, channels, send_alert
 
 __all__ = ["Alert", "Delivery", "channels", "send_alert"]

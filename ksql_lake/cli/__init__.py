@@ -3,6 +3,6 @@
 Exit codes: 0 done; 1 at least one feed failed; 2 usage or configuration; 130 interrupted.
 """
 
-from ksql_lake.cli.running import main
+from ksql_lake.cli.entry import main
 
 __all__ = ["main"]

@@ -1,10 +1,54 @@
-"""The tree of commands. Nothing is imported here but click; each command's module loads when it is called."""
+"""A click group whose commands are imported when they are called, so that help and typos answer at once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
 import click
 
-from ksql_lake.cli.lazy import Lazy, LazyGroup
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """Where a command lives (`module:attribute`) and its line in the group's help."""
+
+    target: str
+    help: str
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and help line, and imports one when it is called.
+
+    Args:
+        lazy: The commands, in the order of the help.
+        **attrs: What `click.Group` takes.
+    """
+
+    def __init__(self, *, lazy: Mapping[str, Lazy], **attrs: Any) -> None:
+        stubs = {name: click.Command(name, short_help=entry.help) for name, entry in lazy.items()}
+        super().__init__(commands=stubs, **attrs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Give the names in the order they were listed, not sorted."""
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and give a command."""
+        entry = self.lazy.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])
+
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -47,18 +91,18 @@ feeds = LazyGroup(
     help=_FEEDS_HELP,
     context_settings=_CONTEXT,
     lazy={
-        "list": Lazy("ksql_lake.cli.feed_listing:list_feeds", "All feeds and the state they are in."),
-        "show": Lazy("ksql_lake.cli.feed_listing:show", "One feed with every key, defaults included."),
-        "validate": Lazy("ksql_lake.cli.feed_validating:validate", "All problems of all feed files."),
-        "add": Lazy("ksql_lake.cli.feed_adding:add", "Write a new feed file."),
-        "discover": Lazy("ksql_lake.cli.feed_adding:discover", "Sources of the server that no feed exports."),
-        "enable": Lazy("ksql_lake.cli.feed_changing:enable", "Let exports, schedules and Dagster take a feed."),
-        "disable": Lazy("ksql_lake.cli.feed_changing:disable", "Leave a feed out; file and data stay."),
-        "archive": Lazy("ksql_lake.cli.feed_changing:archive", "Disable a feed and put its file away."),
-        "restore": Lazy("ksql_lake.cli.feed_changing:restore", "Bring an archived feed back, enabled."),
-        "accept": Lazy("ksql_lake.cli.feed_changing:accept", "Make a proposed feed an active one."),
-        "prepare": Lazy("ksql_lake.cli.feed_preparing:prepare", "A stream that carries Kafka's offsets."),
-        "schema": Lazy("ksql_lake.cli.feed_listing:schema", "The JSON Schema of a feed file, for editors."),
+        "list": Lazy("ksql_lake.cli.feeds.manage:list_feeds", "All feeds and the state they are in."),
+        "show": Lazy("ksql_lake.cli.feeds.manage:show", "One feed with every key, defaults included."),
+        "validate": Lazy("ksql_lake.cli.feeds.validate:validate", "All problems of all feed files."),
+        "add": Lazy("ksql_lake.cli.feeds.add:add", "Write a new feed file."),
+        "discover": Lazy("ksql_lake.cli.feeds.add:discover", "Sources of the server that no feed exports."),
+        "enable": Lazy("ksql_lake.cli.feeds.manage:enable", "Let exports, schedules and Dagster take a feed."),
+        "disable": Lazy("ksql_lake.cli.feeds.manage:disable", "Leave a feed out; file and data stay."),
+        "archive": Lazy("ksql_lake.cli.feeds.manage:archive", "Disable a feed and put its file away."),
+        "restore": Lazy("ksql_lake.cli.feeds.manage:restore", "Bring an archived feed back, enabled."),
+        "accept": Lazy("ksql_lake.cli.feeds.manage:accept", "Make a proposed feed an active one."),
+        "prepare": Lazy("ksql_lake.cli.feeds.prepare:prepare", "A stream that carries Kafka's offsets."),
+        "schema": Lazy("ksql_lake.cli.feeds.manage:schema", "The JSON Schema of a feed file, for editors."),
     },
 )
 
@@ -78,24 +122,22 @@ app = _Root(
         "demo": Lazy("ksql_lake.cli.demo:demo", "Everything once, on the embedded server and sample feeds."),
         "devserver": Lazy("ksql_lake.devserver.__main__:main", "The embedded ksqlDB stand-in alone."),
         "feeds": Lazy("ksql_lake.cli.app:feeds", "Add, list, check and archive feed files."),
-        "plan": Lazy("ksql_lake.cli.planning:plan", "What an export would read; sends nothing."),
-        "export": Lazy("ksql_lake.cli.exporting:export", "Read feeds and land them in the lake."),
-        "certify": Lazy("ksql_lake.cli.certifying:certify", "Compare a day in the lake with its source."),
-        "compact": Lazy("ksql_lake.cli.compacting:compact", "Merge the small files of closed days."),
-        "retention": Lazy("ksql_lake.cli.retaining:retention", "Remove old table versions."),
+        "plan": Lazy("ksql_lake.cli.plan:plan", "What an export would read; sends nothing."),
+        "export": Lazy("ksql_lake.cli.export:export", "Read feeds and land them in the lake."),
+        "certify": Lazy("ksql_lake.cli.certify:certify", "Compare a day in the lake with its source."),
+        "compact": Lazy("ksql_lake.cli.compact:compact", "Merge the small files of closed days."),
+        "retention": Lazy("ksql_lake.cli.retention:retention", "Remove old table versions."),
         "sql": Lazy("ksql_lake.cli.sql:sql", "Ask the lake: one view per feed; table, CSV, JSON, Parquet."),
-        "head": Lazy("ksql_lake.cli.glancing:head", "A feed's first rows."),
-        "describe": Lazy("ksql_lake.cli.glancing:describe", "What the lake holds of a feed."),
-        "schema": Lazy("ksql_lake.cli.glancing:schema", "A feed's columns; DDL for DuckDB, Spark, Trino."),
-        "profile": Lazy("ksql_lake.cli.glancing:profile", "Each column of a feed by its values."),
-        "catalog": Lazy("ksql_lake.cli.cataloguing:catalog", "A DuckDB file of the lake's views, for BI."),
-        "diff": Lazy("ksql_lake.cli.diffing:diff", "What changed between two versions of a table."),
-        "register": Lazy("ksql_lake.cli.registering:register", "Delta or Iceberg over the same files."),
-        "doctor": Lazy("ksql_lake.cli.doctoring:doctor", "Check the lake against its own files; repair it."),
-        "alerts": Lazy("ksql_lake.cli.alerting:alerts", "Where alerts go; sends one as a test."),
-        "report": Lazy(
-            "ksql_lake.cli.reporting:report", "How every feed is: table, HTML, JSON, CSV, Prometheus."
-        ),
+        "head": Lazy("ksql_lake.cli.glance:head", "A feed's first rows."),
+        "describe": Lazy("ksql_lake.cli.glance:describe", "What the lake holds of a feed."),
+        "schema": Lazy("ksql_lake.cli.glance:schema", "A feed's columns; DDL for DuckDB, Spark, Trino."),
+        "profile": Lazy("ksql_lake.cli.glance:profile", "Each column of a feed by its values."),
+        "catalog": Lazy("ksql_lake.cli.catalog:catalog", "A DuckDB file of the lake's views, for BI."),
+        "diff": Lazy("ksql_lake.cli.diff:diff", "What changed between two versions of a table."),
+        "register": Lazy("ksql_lake.cli.register:register", "Delta or Iceberg over the same files."),
+        "doctor": Lazy("ksql_lake.cli.doctor:doctor", "Check the lake against its own files; repair it."),
+        "alerts": Lazy("ksql_lake.cli.alerts:alerts", "Where alerts go; sends one as a test."),
+        "report": Lazy("ksql_lake.cli.report:report", "How every feed is: table, HTML, JSON, CSV, Prometheus."),
     },
 )
 click.version_option(package_name="ksql-lake", message="%(package)s %(version)s")(app)

@@ -16,15 +16,15 @@ from types import FrameType
 
 import click
 
-from ksql_lake.cli.dagster_events import create_databases, export_seconds
 from ksql_lake.cli.dagster_process import DagsterProject, Task, stop, what_failed
-from ksql_lake.cli.output import note, print_table
+from ksql_lake.cli.terminal.output import note, print_table
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
 from ksql_lake.export.topology import read_topology, save_topology
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.orchestration.recording import create_databases, export_seconds
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 

@@ -1,15 +1,10 @@
-"""Several exports at once, one feed per worker thread, and a way to stop them all.
-
-The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
-files are removed, nothing half becomes visible. After a second one, or when an export does not come to an end
-in `GRACE_SECONDS`, they are not waited for; the next export clears what such an end leaves behind.
-Both are counted and not raised, so that no export can be started and then forgotten.
-"""
+"""How far running exports are: bars on a terminal's stderr, nothing anywhere else."""
 
 from __future__ import annotations
 
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,19 +12,76 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from ksql_lake.cli.journal import RUN
-from ksql_lake.cli.output import note
-from ksql_lake.cli.planning import Planned
-from ksql_lake.cli.progress import ProgressBars, progress_bars
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from ksql_lake.cli.plan import Planned
+from ksql_lake.cli.terminal.journal import RUN
+from ksql_lake.cli.terminal.output import note
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.feeds import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.quantities import count_text
+from ksql_lake.quantities import count_text, size_text
 from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
+
+
+class ProgressBars:
+    """One line per running export, and one for all of them; thread-safe.
+
+    Args:
+        display: Where they are drawn; None draws nothing.
+        total: How many exports there are.
+    """
+
+    def __init__(self, display: RichProgress | None, total: int) -> None:
+        self._display = display
+        self._tasks: dict[str, TaskID] = {}
+        self._total, self._done = total, 0
+        self._all = display.add_task("feeds", total=total, amount=f"0 of {total}") if display else None
+
+    def show(self, progress: Progress) -> None:
+        """Draw how far one export is."""
+        if self._display is None:
+            return
+        if progress.feed not in self._tasks:
+            self._tasks[progress.feed] = self._display.add_task(progress.feed, total=None, amount="")
+        again = f", attempt {progress.attempt}" if progress.attempt > 1 else ""
+        amount = progress.note or f"{progress.rows:,} rows, {size_text(progress.bytes)}{again}"
+        self._display.update(self._tasks[progress.feed], amount=amount)
+
+    def finished(self, feed: str) -> None:
+        """Take an export's line away and count it."""
+        if self._display is None or self._all is None:
+            return
+        if feed in self._tasks:
+            self._display.remove_task(self._tasks.pop(feed))
+        self._done += 1
+        self._display.update(self._all, advance=1, amount=f"{self._done} of {self._total}")
+
+
+@contextmanager
+def progress_bars(total: int) -> Iterator[ProgressBars]:
+    """Show progress while exports run, if somebody is there to see it."""
+    if not sys.stderr.isatty():
+        yield ProgressBars(None, total)
+        return
+    display = RichProgress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with display:
+        yield ProgressBars(display, total)
+
 
 GRACE_SECONDS = 5.0
 """How long running exports get to come to an end after an interruption."""
@@ -42,7 +94,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FeedOutcome:
     """How a feed's export ended: with a result, an error, or neither when it was interrupted."""
 
     feed: Feed
@@ -72,7 +124,7 @@ class _StoppedError(Exception):
 
 def export_all(
     planned: Sequence[Planned], client: KsqlClient, settings: Settings, *, workers: int
-) -> list[Outcome]:
+) -> list[FeedOutcome]:
     """Export every planned feed and tell how each ended, in the order of the plans."""
     lake, stop = Lake(settings.lake_root), _Stop()
     with progress_bars(len(planned)) as bars, _interruptions(stop):
@@ -142,15 +194,15 @@ def _wait_for_end(futures: Sequence[Future[ExportResult]], stop: _Stop) -> None:
         _, running = wait(running, timeout=_HEED_SECONDS)
 
 
-def _outcome(one: Planned, future: Future[ExportResult] | None) -> Outcome:
+def _outcome(one: Planned, future: Future[ExportResult] | None) -> FeedOutcome:
     if future is None:
-        return Outcome(one.feed, error=one.error)
+        return FeedOutcome(one.feed, error=one.error)
     if future.cancelled() or not future.done():
-        return Outcome(one.feed)
+        return FeedOutcome(one.feed)
     error = future.exception()
     if isinstance(error, _StoppedError):
-        return Outcome(one.feed)
-    return Outcome(one.feed, result=None if error else future.result(), error=error)
+        return FeedOutcome(one.feed)
+    return FeedOutcome(one.feed, result=None if error else future.result(), error=error)
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 
-from ksql_lake.cli.output import note, notes_from_log, plain_lines, print_answer
-from ksql_lake.cli.tables import Cells
-from ksql_lake.cli.whole_file import form_of, whole_file
-from ksql_lake.query.asking import FORMATS, Answer, ask, on_one_line
-from ksql_lake.query.catalog import write_catalog
+from ksql_lake.cli.terminal.output import note, notes_from_log, plain_lines, print_answer
+from ksql_lake.cli.terminal.tables import Cells
+from ksql_lake.cli.terminal.whole_file import form_of, whole_file
+from ksql_lake.query.sql.database_file import write_catalog
+from ksql_lake.query.sql.sql_answer import FORMATS, Answer, ask, on_one_line
 
 _SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "console"}
 _LINES_AT_ONCE = 2000

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ksql_lake.decode.assembly import Unfit, as_sent, assembled
 from ksql_lake.decode.decoder import RowDecoder
-from ksql_lake.decode.forms import KEYS, PLAIN, WRAPPER, Form, Path, form_of
+from ksql_lake.decode.encodings import KEYS, PLAIN, WRAPPER, Form, Path, form_of
 from ksql_lake.decode.literals import NOT_MILLISECONDS
 from ksql_lake.decode.spans import Positions, Text
 from ksql_lake.decode.times import LAST_MS

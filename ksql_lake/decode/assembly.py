@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ksql_lake.decode.decimals import certain_decimals
-from ksql_lake.decode.forms import ELEMENTS, KEYS, VALUES, Path, Step
+from ksql_lake.decode.encodings import ELEMENTS, KEYS, VALUES, Path, Step
 from ksql_lake.decode.literals import INEXACT
+from ksql_lake.decode.text_columns import certain_decimals
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_type
 
 _SAME = 2.0**-48

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ksql_lake.decode import times
-from ksql_lake.decode.base64 import binaries
-from ksql_lake.decode.decimals import decimals, decimals_of_doubles
 from ksql_lake.decode.literals import SPECIAL_DOUBLES
 from ksql_lake.decode.spans import Bytes, Mask, Positions, Spans, validity
 from ksql_lake.decode.structure import with_escapes
+from ksql_lake.decode.text_columns import binaries, decimals, decimals_of_doubles
 from ksql_lake.schema import Decimal, Primitive, arrow_type
 
 Scalar = Primitive | Decimal

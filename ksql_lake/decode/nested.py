@@ -27,7 +27,7 @@ _MANY_ENTRIES = 16
 
 
 @dataclass(slots=True)
-class Rows:
+class NestedBlock:
     """A block on its way into arrays.
 
     Attributes:
@@ -93,9 +93,9 @@ class _Values:
         return pa.array(offsets)
 
 
-Columns = Callable[[Rows, Spans, int], list[pa.Array]]
+Columns = Callable[[NestedBlock, Spans, int], list[pa.Array]]
 """Reads all columns of some values that lie between marks of a level."""
-Build = Callable[[Rows, _Values], pa.Array]
+Build = Callable[[NestedBlock, _Values], pa.Array]
 """Reads one nested column, which is not all null."""
 
 
@@ -125,7 +125,7 @@ def columns_reader(kinds: Sequence[KsqlType], *, in_struct: bool = False) -> Col
     leaves = LeafReader(scalars, in_struct=in_struct)
     nested = {n: _builder(kind, in_struct=in_struct) for n, kind in enumerate(kinds) if n not in scalars}
 
-    def read(rows: Rows, spans: Spans, level: int) -> list[pa.Array]:
+    def read(rows: NestedBlock, spans: Spans, level: int) -> list[pa.Array]:
         arrays = leaves.read(spans)
         for column, build in nested.items():
             values = _Values.of(spans, column, level + 1, arrow_type(kinds[column]))
@@ -167,7 +167,7 @@ class _Name:
                 raise ValueError("a field of another name")
 
 
-def _structs(rows: Rows, values: _Values, *, names: list[_Name], read: Columns) -> pa.Array:
+def _structs(rows: NestedBlock, values: _Values, *, names: list[_Name], read: Columns) -> pa.Array:
     marks = rows.pairs(values, OPEN)
     if (marks.closes - marks.opens != len(names)).any():
         raise ValueError("another number of fields")
@@ -186,13 +186,13 @@ def _structs(rows: Rows, values: _Values, *, names: list[_Name], read: Columns) 
     return pa.StructArray.from_arrays(children, fields=list(values.arrow), mask=values.mask)
 
 
-def _lists(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
+def _lists(rows: NestedBlock, values: _Values, *, read: Columns) -> pa.Array:
     counts, start, end = _elements(rows, values, LIST)
     (children,) = read(rows, rows.spans(start[np.newaxis], end[np.newaxis]), values.level)
     return pa.ListArray.from_arrays(values.offsets(counts), children, type=values.arrow, mask=values.mask)
 
 
-def _maps(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
+def _maps(rows: NestedBlock, values: _Values, *, read: Columns) -> pa.Array:
     counts, start, end = _elements(rows, values, OPEN)
     # A name has no mark inside of it, so the first one before a colon is its end.
     names = pc.find_substring(texts_between(rows.block, start + 1, end), '":').to_numpy()
@@ -206,7 +206,7 @@ def _maps(rows: Rows, values: _Values, *, read: Columns) -> pa.Array:
     return pa.MapArray.from_arrays(values.offsets(counts), keys, items, type=values.arrow, mask=values.mask)
 
 
-def _elements(rows: Rows, values: _Values, opening: int) -> tuple[Positions, Positions, Positions]:
+def _elements(rows: NestedBlock, values: _Values, opening: int) -> tuple[Positions, Positions, Positions]:
     """Give how many elements each value has, and where all of them begin and end."""
     marks = rows.pairs(values, opening)
     counts = np.where(values.end - values.start == len("[]"), 0, marks.closes - marks.opens)

@@ -9,7 +9,7 @@ import click
 from ksql_lake.devserver.faults import parse_fault
 from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.phases import parse_phases
-from ksql_lake.devserver.version import CURRENT
+from ksql_lake.devserver.release import CURRENT
 from ksql_lake.errors import KsqlLakeError
 
 
@@ -80,7 +80,7 @@ from ksql_lake.errors import KsqlLakeError
 def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **options: object) -> None:
     """Run the embedded ksqlDB stand-in until Ctrl-C or SIGTERM."""
     from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
-    from ksql_lake.devserver.server import serve  # noqa: PLC0415 - keeps --help fast
+    from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
 
     try:
         pair = None

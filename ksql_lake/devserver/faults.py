@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from ksql_lake.devserver.refusals import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
+from ksql_lake.devserver.ksql_errors import NOT_READY, TOO_MANY_REQUESTS, RefusedError, bad_request
 
 RequestFault = Literal["not_ready", "busy", "drop", "prohibit", "session_limit", "wrong_context"]
 QueryFault = Literal[
@@ -133,7 +133,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ReadLimit:
     """How far a query may read.
 
     Attributes:
@@ -195,7 +195,7 @@ class FaultBoard:
         taken = self._take(lambda fault: fault.kind in kinds, most=1)
         return taken[0] if taken else None
 
-    def reach(self, name: str, ends: Mapping[int, int], positions: Mapping[int, int]) -> Reach:
+    def reach(self, name: str, ends: Mapping[int, int], positions: Mapping[int, int]) -> ReadLimit:
         """How far a persistent query may read; these switches stay on whatever happens.
 
         Args:
@@ -213,7 +213,7 @@ class FaultBoard:
             elif fault.kind == "dead_task":
                 limits[fault.partition] = positions.get(fault.partition, 0)
         unread = max((fault.rows for fault in held if fault.kind == "repartition_lag"), default=0)
-        return Reach(limits, unread)
+        return ReadLimit(limits, unread)
 
     def take_prohibited(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the names that may not be overridden."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ksql_lake.devserver.plan import QueryKind
+from ksql_lake.devserver.sql.query_plan import QueryKind
 from ksql_lake.schema import Schema
 
 Writer = Literal["v1", "legacy", "delimited", "json_array"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ksql_lake.devserver.faults import Fault
 from ksql_lake.devserver.phases import PhaseSeconds
-from ksql_lake.devserver.properties import SESSION_MS
-from ksql_lake.devserver.version import CURRENT
+from ksql_lake.devserver.property_rules import SESSION_MS
+from ksql_lake.devserver.release import CURRENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-from ksql_lake.devserver.refusals import RefusedError, bad_request
+from ksql_lake.devserver.ksql_errors import RefusedError, bad_request
 
 SHUTDOWN_SHARES = {"pushes_end": 3 / 37, "unqueryable": 7 / 37, "streams_cut": 15 / 37, "over": 1.0}
 """When things happen in a shutdown, as shares of its length; a real server takes 37 seconds."""

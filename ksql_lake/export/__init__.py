@@ -1,8 +1,8 @@
 """The use case: plan what to read, read it, land it. Both doors, shell and Dagster, call this."""
 
+from ksql_lake.export.export_plan import ExportPlan, plan_export
 from ksql_lake.export.extraction import Extraction, extract
 from ksql_lake.export.landing import export_feed, land
-from ksql_lake.export.plan import ExportPlan, plan_export
 from ksql_lake.export.result import ExportResult, PartitionResult, Progress
 from ksql_lake.lake.days import Days
 

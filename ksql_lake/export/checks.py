@@ -14,14 +14,14 @@ from math import ceil, floor, sqrt
 from statistics import median
 
 from ksql_lake.export.column_checks import ColumnFindings, column_findings
+from ksql_lake.export.expiry import days_at_risk, risk_text, safe_text
 from ksql_lake.export.facts import is_closed
 from ksql_lake.export.result import ExportResult, PartitionResult
-from ksql_lake.export.topic_retention import days_at_risk, risk_text, safe_text
 from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFeed
-from ksql_lake.ksqldb.topic_retention import Retention
+from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.closing import questioned_days, read_to_end
-from ksql_lake.lake.state import PartitionState
+from ksql_lake.lake.commit.state import PartitionState
 from ksql_lake.schema import Schema, parse_schema
 
 WEEKS = 8

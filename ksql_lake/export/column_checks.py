@@ -20,7 +20,7 @@ from ksql_lake.export.statement import ROWTIME
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.days import day_start, event_times
-from ksql_lake.lake.repeats import repeat_counter
+from ksql_lake.lake.rows.repeats import repeat_counter
 
 
 @dataclass(slots=True)

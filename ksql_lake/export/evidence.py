@@ -6,7 +6,7 @@ from ksql_lake.errors import EvidenceError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb.properties import SentProperties
 from ksql_lake.ksqldb.version import ServerVersion
-from ksql_lake.lake.manifest import Evidence
+from ksql_lake.lake.commit.manifest import Evidence
 
 BEFORE_EVIDENCE = "before evidence"
 """What is said of commits by releases that kept no evidence."""

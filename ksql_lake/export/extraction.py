@@ -19,8 +19,8 @@ import pyarrow as pa
 from ksql_lake.errors import KsqlError, ServerUnavailableError, StatementError
 from ksql_lake.export.continuing import AnyContinued, continued
 from ksql_lake.export.evidence import pull_evidence
+from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.pipeline import side_by_side
-from ksql_lake.export.plan import ExportPlan
 from ksql_lake.export.push import listen
 from ksql_lake.export.push.outside import Beyond
 from ksql_lake.export.question import Question, answer_decoder, write_question
@@ -30,9 +30,9 @@ from ksql_lake.export.table.parts import Parts
 from ksql_lake.export.table.twice import KeyedRows
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
-from ksql_lake.ksqldb.catalog import topic_is_gone
-from ksql_lake.lake.manifest import Evidence
-from ksql_lake.lake.positions import KnownDays
+from ksql_lake.ksqldb.inventory import topic_is_gone
+from ksql_lake.lake.commit.manifest import Evidence
+from ksql_lake.lake.commit.marks import KnownDays
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 FLAT_THREADS, NESTED_THREADS = 1, 2

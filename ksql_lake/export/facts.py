@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.export_plan import ExportPlan
+from ksql_lake.export.guards import shrunk_text
 from ksql_lake.export.result import ExportResult, PartitionResult
-from ksql_lake.export.shrinkage import shrunk_text
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.closing import Clock, has_ended, read_to_end
+from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.layout import partition_folder
-from ksql_lake.lake.manifest import Evidence
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.schema import Schema, arrow_type
 

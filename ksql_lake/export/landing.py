@@ -23,26 +23,24 @@ from ksql_lake.errors import (
     PropertyRefusedError,
     UnsendableError,
 )
-from ksql_lake.export.clock import Beginning, timed
 from ksql_lake.export.continuing import FallBackError
-from ksql_lake.export.event_time import check_unit
 from ksql_lake.export.evidence import demand
+from ksql_lake.export.export_plan import plan_export
 from ksql_lake.export.extraction import AnyReading, Extraction, Reading
-from ksql_lake.export.origin import checked_origin
-from ksql_lake.export.plan import plan_export
+from ksql_lake.export.guards import SmallSnapshotError, check_unit, checked_origin, lost_share, shrunk_text
 from ksql_lake.export.push import PositionsUntoldError, PushReading
 from ksql_lake.export.push.outside import told_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
+from ksql_lake.export.reading_clock import Beginning, timed
 from ksql_lake.export.result import ExportResult, Progress, partition_results
-from ksql_lake.export.shrinkage import SmallSnapshotError, lost_share, shrunk_text
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
+from ksql_lake.lake.commit.marks import KnownDays, known_days
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.days import Days
-from ksql_lake.lake.forms import CURRENT
-from ksql_lake.lake.meaning import Origin
-from ksql_lake.lake.positions import KnownDays, known_days
+from ksql_lake.lake.files.precision import CURRENT
 from ksql_lake.telemetry import about, span
 
 Landed = tuple[Commit, AnyReading]

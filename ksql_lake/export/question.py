@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ksql_lake.decode import AnswerDecoder
-from ksql_lake.decode.forms import KEYS, PLAIN, Form, form_of
+from ksql_lake.decode.encodings import KEYS, PLAIN, Form, form_of
 from ksql_lake.errors import ConfigError, NotQueryableError, SchemaError
-from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.statement import (
     ROWTIME,
     TIME_COLUMNS,
@@ -26,7 +26,7 @@ from ksql_lake.export.statement import (
     wanted_columns,
     window_condition,
 )
-from ksql_lake.feeds.columns import POSITION_COLUMNS
+from ksql_lake.feeds.feed_columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, SourceDescription, describe
 from ksql_lake.ksqldb.reach import reach

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Commit, FeedLake
 from ksql_lake.lake.closing import Clock
+from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.layout import partition_folder
-from ksql_lake.lake.manifest import Evidence
 from ksql_lake.schema import Schema
 
 

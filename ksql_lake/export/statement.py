@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from itertools import count
 
-from ksql_lake.decode.forms import KEYS, PLAIN, VALUES, WRAPPER, Form, Path
+from ksql_lake.decode.encodings import KEYS, PLAIN, VALUES, WRAPPER, Form, Path
 from ksql_lake.errors import ConfigError, SchemaError
-from ksql_lake.feeds.columns import DELETED, HIVE_COLUMNS, POSITION_COLUMNS
+from ksql_lake.feeds.feed_columns import DELETED, HIVE_COLUMNS, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import quote_identifier, quote_literal
 from ksql_lake.lake.days import Days, day_start, in_unit

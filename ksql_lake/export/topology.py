@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.catalog import SourceDescription, describe, list_sources
+from ksql_lake.ksqldb.inventory import SourceDescription, describe, list_sources
 from ksql_lake.lake import Lake
 
 KEY = "metadata/ksqldb_sources.json"

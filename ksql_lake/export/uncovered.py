@@ -12,12 +12,11 @@ from datetime import date, timedelta
 from typing import Any, Literal
 
 from ksql_lake.feeds import Feed, Feeds, feed_name, parse_feed
-from ksql_lake.feeds.columns import needed_renames
+from ksql_lake.feeds.feed_columns import needed_renames
 from ksql_lake.feeds.model import EARLIEST
 from ksql_lake.ksqldb import KsqlClient, SourceDescription, describe, list_sources
-from ksql_lake.ksqldb.copied import copied_sources
-from ksql_lake.ksqldb.reach import Carrier, Extraction, carrier, reach
-from ksql_lake.ksqldb.topic_retention import retention_of
+from ksql_lake.ksqldb.inventory import retention_of
+from ksql_lake.ksqldb.reach import Carrier, Extraction, carrier, copied_sources, reach
 
 HOW: Mapping[str, str] = {
     "pull": "read by pull query",

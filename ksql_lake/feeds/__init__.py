@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
-from ksql_lake.feeds.jsonschema import feed_json_schema
 from ksql_lake.feeds.model import Feed, PositionNames, StreamFeed, TableFeed
 from ksql_lake.feeds.naming import feed_name
-from ksql_lake.feeds.reading import parse_feed
-from ksql_lake.feeds.store import FeedStore
+from ksql_lake.feeds.store import FeedStore, feed_json_schema
+from ksql_lake.feeds.validation import parse_feed
 
 __all__ = [
     "Feed",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ksql_lake.errors import FeedError
-from ksql_lake.feeds.columns import Problem
+from ksql_lake.feeds.feed_columns import FeedProblem
 
 MOST_BYTES = 1_000_000
 """The largest feed file: ten thousand columns, each renamed, are half of it."""
@@ -91,7 +91,7 @@ class Document:
 
     text: str
     value: dict[str, Any]
-    problems: tuple[Problem, ...]
+    problems: tuple[FeedProblem, ...]
     marked: bool = False
 
     @property
@@ -177,10 +177,10 @@ def _syntax_problem(error: json.JSONDecodeError) -> str:
     return f"{where}: {'; '.join([text, *reasons])}"
 
 
-def _duplicates(value: object, path: str = "") -> Iterator[Problem]:
+def _duplicates(value: object, path: str = "") -> Iterator[FeedProblem]:
     if isinstance(value, _Object):
         for key in value.twice:
-            yield Problem(f"{path}{key}", "this key stands more than once; keep one of them")
+            yield FeedProblem(f"{path}{key}", "this key stands more than once; keep one of them")
         for key, inner in value.items():
             yield from _duplicates(inner, f"{path}{key}.")
     elif isinstance(value, list):

@@ -25,8 +25,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ksql_lake.feeds.columns import POSITIONS_MISSING, column_problems
 from ksql_lake.feeds.cron import check_cron
+from ksql_lake.feeds.feed_columns import POSITIONS_MISSING, column_problems
 from ksql_lake.feeds.suggestion import did_you_mean
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,99}$"

@@ -1,8 +1,6 @@
-"""The folder of feed files: `active/` and `archived/`, one JSON file per feed; `proposed/` holds suggestions.
+"""The JSON Schema of a feed file, for editors: completion, hover texts, red lines while typing.
 
-A file that cannot be used is set aside with its problems and never hides the others. Files change atomically
-and are never overwritten: whoever reads beside us sees the old or the new text. It refuses to touch the lake:
-the data of an archived feed stays where it is.
+It says what one key may hold; rules between keys and files are told by `ksql-lake feeds validate`.
 """
 
 from __future__ import annotations
@@ -13,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
+from ksql_lake.feeds.atomic_files import check_free, create_file, move_file, replace_file
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.document import parse_document
-from ksql_lake.feeds.files import check_free, create_file, move_file, replace_file
-from ksql_lake.feeds.jsonschema import feed_json_schema
-from ksql_lake.feeds.model import KEY_ORDER, Feed
-from ksql_lake.feeds.reading import glean, parse_feed
+from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Feed
+from ksql_lake.feeds.validation import glean, parse_feed
+
+
+def feed_json_schema() -> dict[str, Any]:
+    """Give the JSON Schema (draft 2020-12) of a feed file."""
+    schema = FEED_ADAPTER.json_schema()
+    for name in ("StreamFeed", "TableFeed"):
+        address = {"type": "string", "description": "Where an editor finds this schema."}
+        schema["$defs"][name]["properties"]["$schema"] = address
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ksql-lake feed", **schema}
+
 
 SCHEMA_FILE = "feed.schema.json"
 """Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ksql_lake.ksqldb.catalog import (
+from ksql_lake.ksqldb.client import KsqlClient
+from ksql_lake.ksqldb.inventory import (
     QueryInfo,
     SourceColumn,
     SourceDescription,
@@ -11,13 +12,12 @@ from ksql_lake.ksqldb.catalog import (
     list_queries,
     list_sources,
 )
-from ksql_lake.ksqldb.client import KsqlClient
-from ksql_lake.ksqldb.events import Header, Outcome, QueryKind, RowBlock
-from ksql_lake.ksqldb.identifier import quote_identifier, quote_literal, source_name
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.positions import Position, query_positions
 from ksql_lake.ksqldb.response import QueryResponse
+from ksql_lake.ksqldb.sql_text import quote_identifier, quote_literal, source_name
 from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+from ksql_lake.ksqldb.wire.answer_events import Header, Outcome, QueryKind, RowBlock
 
 __all__ = [
     "Header",

@@ -28,20 +28,20 @@ from ksql_lake.errors import (
     StatementError,
     UnauthorizedError,
 )
-from ksql_lake.ksqldb.clock import ServerClock
-from ksql_lake.ksqldb.events import QueryKind
 from ksql_lake.ksqldb.listening import Listening
-from ksql_lake.ksqldb.messages import ENTITIES, INFO, UNREADABLE
-from ksql_lake.ksqldb.network import NETWORK_ERRORS, request_failure
 from ksql_lake.ksqldb.properties import QueryProperties, sent_properties
 from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import Limits, QueryResponse
 from ksql_lake.ksqldb.retry import retrying
-from ksql_lake.ksqldb.session import open_session
-from ksql_lake.ksqldb.statement import limited, only_reads, query_body, shortened, terminated
+from ksql_lake.ksqldb.server_clock import ServerClock
+from ksql_lake.ksqldb.sql_text import limited, only_reads, query_body, shortened, terminated
 from ksql_lake.ksqldb.tokens import BEGIN_AT, PROPERTIES, encode_token
-from ksql_lake.ksqldb.transport import Body, lift_time_limit
 from ksql_lake.ksqldb.version import ServerInfo, ServerVersion, parse_version
+from ksql_lake.ksqldb.wire.answer_events import QueryKind
+from ksql_lake.ksqldb.wire.messages import ENTITIES, INFO, UNREADABLE
+from ksql_lake.ksqldb.wire.network import NETWORK_ERRORS, request_failure
+from ksql_lake.ksqldb.wire.session import open_session
+from ksql_lake.ksqldb.wire.transport import Body, lift_time_limit
 from ksql_lake.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from ksql_lake.errors import KsqlLakeError, QueryFailedError
-from ksql_lake.ksqldb.events import Event, Header
 from ksql_lake.ksqldb.properties import SentProperties
 from ksql_lake.ksqldb.response import QueryResponse
+from ksql_lake.ksqldb.wire.answer_events import Event, Header
 
 logger = logging.getLogger(__name__)
 

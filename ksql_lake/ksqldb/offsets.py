@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ksql_lake.errors import StatementError, UnauthorizedError
-from ksql_lake.ksqldb.catalog import Asks, SourceDescription, read_description
 from ksql_lake.ksqldb.entities import Entity, only_entity
-from ksql_lake.ksqldb.identifier import quote_identifier, source_name
+from ksql_lake.ksqldb.inventory import Asks, SourceDescription, read_description
+from ksql_lake.ksqldb.sql_text import quote_identifier, source_name
 
 Topics = Mapping[str, Mapping[int, "LogOffsets"]]
 """Topic -> partition -> its offsets."""
@@ -52,7 +52,7 @@ class TaskOffsets:
 
 
 @dataclass(frozen=True, slots=True)
-class PersistentQuery:
+class ReportedQuery:
     """A query as SHOW QUERIES EXTENDED reports it.
 
     Attributes:
@@ -222,7 +222,7 @@ def topic_ends(client: Asks, topic: str, readers: Iterable[str]) -> Mapping[int,
     return {}
 
 
-def persistent_queries(client: Asks) -> dict[str, PersistentQuery]:
+def persistent_queries(client: Asks) -> dict[str, ReportedQuery]:
     """Ask one node for all queries.
 
     Raises:
@@ -231,7 +231,7 @@ def persistent_queries(client: Asks) -> dict[str, PersistentQuery]:
     return read_persistent_queries(client.execute("SHOW QUERIES EXTENDED;"))
 
 
-def read_persistent_queries(entities: Sequence[Entity]) -> dict[str, PersistentQuery]:
+def read_persistent_queries(entities: Sequence[Entity]) -> dict[str, ReportedQuery]:
     """Read the answer of SHOW QUERIES EXTENDED.
 
     Raises:
@@ -240,7 +240,7 @@ def read_persistent_queries(entities: Sequence[Entity]) -> dict[str, PersistentQ
     return {query.id: _read(query) for query in only_entity(entities, _QueriesAnswer).queries}
 
 
-def merged(answers: Iterable[PersistentQuery]) -> PersistentQuery:
+def merged(answers: Iterable[ReportedQuery]) -> ReportedQuery:
     """Put together what several nodes report of one query: each node knows its own tasks only."""
     first, *others = answers
     tasks: dict[tuple[str, str, int], TaskOffsets] = {}
@@ -269,8 +269,8 @@ def merged(answers: Iterable[PersistentQuery]) -> PersistentQuery:
     )
 
 
-def _read(query: _Query) -> PersistentQuery:
-    return PersistentQuery(
+def _read(query: _Query) -> ReportedQuery:
+    return ReportedQuery(
         id=query.id,
         hosts=query.ksql_host_query_status or {},
         state=query.state or "",

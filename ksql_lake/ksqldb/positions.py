@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from ksql_lake.errors import ProtocolError, StatementError, UnauthorizedError
-from ksql_lake.ksqldb.catalog import Asks
 from ksql_lake.ksqldb.entities import Entity, only_entity
+from ksql_lake.ksqldb.inventory import Asks
 
 _log = logging.getLogger(__name__)
 

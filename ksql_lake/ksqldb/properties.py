@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ksql_lake.errors import PropertyRefusedError
-from ksql_lake.ksqldb.events import QueryKind
 from ksql_lake.ksqldb.version import ServerVersion
+from ksql_lake.ksqldb.wire.answer_events import QueryKind
 
 LEGACY_WRITER = "ksql.endpoint.migrate.query"
 """False asks for the older of two writers: it reports its errors, sends heartbeats and ends with its client."""

@@ -25,9 +25,9 @@ from ksql_lake.errors import (
     UnsendableError,
     without_secrets,
 )
-from ksql_lake.ksqldb.events import ErrorMessage
-from ksql_lake.ksqldb.messages import UNREADABLE, ErrorBody
 from ksql_lake.ksqldb.properties import SESSION_TIMEOUT, named_properties
+from ksql_lake.ksqldb.wire.answer_events import ErrorMessage
+from ksql_lake.ksqldb.wire.messages import UNREADABLE, ErrorBody
 
 _BUSY_CODES = (40003, 42900)
 _BUSY_TEXTS = ("at concurrency limit", "bandwidth rate limit", "configured limit")

@@ -18,14 +18,21 @@ from typing import Protocol, Self
 import requests
 
 from ksql_lake.errors import IncompleteResponseError, KsqlLakeError, ProtocolError, QueryStalledError
-from ksql_lake.ksqldb.chunks import Piece
-from ksql_lake.ksqldb.events import ErrorMessage, Event, Header, Outcome, QueryKind, RowBlock, Tombstone
-from ksql_lake.ksqldb.lines import MAX_LINE
 from ksql_lake.ksqldb.properties import SentProperties
 from ksql_lake.ksqldb.refusals import failure
-from ksql_lake.ksqldb.rows import RowsParser
-from ksql_lake.ksqldb.transport import Body
 from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+from ksql_lake.ksqldb.wire.answer_events import (
+    ErrorMessage,
+    Event,
+    Header,
+    Outcome,
+    QueryKind,
+    RowBlock,
+    Tombstone,
+)
+from ksql_lake.ksqldb.wire.chunks import Piece
+from ksql_lake.ksqldb.wire.row_parser import MAX_LINE, RowsParser
+from ksql_lake.ksqldb.wire.transport import Body
 
 logger = logging.getLogger(__name__)
 

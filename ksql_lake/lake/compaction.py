@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError, LakeError
 from ksql_lake.feeds.model import StreamFeed
-from ksql_lake.lake.attempt import Attempt
-from ksql_lake.lake.checksum import combined
+from ksql_lake.lake.commit.attempt import Attempt
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest
+from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import day_of, event_times
-from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.manifest import FileEntry, Manifest
-from ksql_lake.lake.state import FeedState
-from ksql_lake.lake.statistics import misleading_columns
-from ksql_lake.lake.writer import PartitionWriter, StagedFile
+from ksql_lake.lake.files.checksum import combined
+from ksql_lake.lake.files.statistics import misleading_columns
+from ksql_lake.lake.files.writer import PartitionWriter, StagedFile
 from ksql_lake.schema import Schema, arrow_schema
 
 OPEN_FILES = 8

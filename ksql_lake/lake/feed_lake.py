@@ -1,42 +1,75 @@
-"""The lake of one feed, and the lake of all: the two objects other rooms hold.
+"""Which table versions go: a plan first, pure; applied elsewhere as a commit of its own.
 
-Opening either touches nothing. Everything that writes goes through `stage` and its commit, or through a commit
-of retention; reading never waits for writers.
+Only committed versions count, the newest is never in a plan, and versions are numbers (v10 comes after v9).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
-from ksql_lake.lake import reader
-from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.commit.attempt import Attempt
+from ksql_lake.lake.commit.failed_exports import Failures, clear_failures, read_failures, record_failure
+from ksql_lake.lake.commit.holdings import check_beginning
+from ksql_lake.lake.commit.log import CommitLog, StepHook, no_step, published_state
+from ksql_lake.lake.commit.manifest import DayCertificate, Manifest, ReadFacts
+from ksql_lake.lake.commit.marks import KnownDays
+from ksql_lake.lake.commit.meaning import Origin
+from ksql_lake.lake.commit.pinning import Pinning, early_meaning
+from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
-from ksql_lake.lake.early_meaning import early_meaning
-from ksql_lake.lake.failures import Failures, clear_failures, read_failures, record_failure
-from ksql_lake.lake.holdings import check_beginning
-from ksql_lake.lake.layout import FeedLayout, file_sequence
-from ksql_lake.lake.locking import LOCK_SECONDS, exclusive
-from ksql_lake.lake.log import CommitLog, StepHook, no_step
-from ksql_lake.lake.manifest import DayCertificate, Manifest, ReadFacts
-from ksql_lake.lake.meaning import Origin
-from ksql_lake.lake.opening import open_storage
-from ksql_lake.lake.pinning import Pinning
-from ksql_lake.lake.positions import KnownDays
-from ksql_lake.lake.published import published_state
-from ksql_lake.lake.retention import RetentionPlan, plan_retention
-from ksql_lake.lake.staging import Staging
-from ksql_lake.lake.state import FeedState
-from ksql_lake.lake.storage import Storage
+from ksql_lake.lake.layout import FeedLayout, file_sequence, version_number
+from ksql_lake.lake.rows import committed_rows
+from ksql_lake.lake.rows.staging import Staging
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.lake.storage.locking import LOCK_SECONDS, exclusive
+from ksql_lake.lake.storage.opening import open_storage
 from ksql_lake.schema import Schema
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow.dataset as ds
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPlan:
+    """What retention would remove.
+
+    Attributes:
+        keep: Version keys that stay, oldest first.
+        remove: Version keys that go, oldest first.
+        files: Paths that go, relative to the dataset folder.
+        bytes: What that frees.
+    """
+
+    keep: tuple[str, ...]
+    remove: tuple[str, ...]
+    files: tuple[str, ...]
+    bytes: int
+
+
+def plan_retention(state: FeedState, keep: int) -> RetentionPlan:
+    """List the versions beyond the `keep` newest.
+
+    Raises:
+        ValueError: `keep` is less than 1; the newest version always stays.
+    """
+    if keep < 1:
+        raise ValueError("retention keeps at least one version")
+    versions = sorted(state.partitions, key=version_number)
+    staying, going = versions[-keep:], versions[:-keep]
+    files = [file for version in going for file in state.partitions[version].files]
+    return RetentionPlan(
+        keep=tuple(staying),
+        remove=tuple(going),
+        files=tuple(file.path for file in files),
+        bytes=sum(file.bytes for file in files),
+    )
 
 
 class FeedLake:
@@ -249,7 +282,7 @@ class FeedLake:
     ) -> ds.Dataset:
         """Give a lazy pyarrow dataset over committed rows; None means all partitions, all columns."""
         state = self.published()
-        return reader.dataset(self.storage, self.layout, state, partitions=partitions, columns=columns)
+        return committed_rows.dataset(self.storage, self.layout, state, partitions=partitions, columns=columns)
 
     def relation(
         self, connection: duckdb.DuckDBPyConnection | None = None, *, partitions: Collection[str] | None = None
@@ -262,7 +295,7 @@ class FeedLake:
 
         connection = connection or duckdb.connect()
         state = self.published()
-        return reader.relation(connection, self.storage, self.layout, state, partitions=partitions)
+        return committed_rows.relation(connection, self.storage, self.layout, state, partitions=partitions)
 
 
 class Lake:

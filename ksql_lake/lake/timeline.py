@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError, LakeError
-from ksql_lake.lake import reader
-from ksql_lake.lake.checksum import RowChecksum
-from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.manifest import FileEntry, Manifest
-from ksql_lake.lake.published import state_at
-from ksql_lake.lake.state import FeedState, PartitionState
+from ksql_lake.lake.commit.log import CommitLog, state_at
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest
+from ksql_lake.lake.commit.state import FeedState, PartitionState
+from ksql_lake.lake.files.checksum import RowChecksum
+from ksql_lake.lake.rows import committed_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRows:
     """Where rows are today: whole files, and pieces of others."""
 
     whole: tuple[FileEntry, ...]
@@ -86,7 +85,7 @@ class Timeline:
                 return number
         return 0
 
-    def find(self, wanted: Iterable[FileEntry], base: FeedState) -> Found:
+    def find(self, wanted: Iterable[FileEntry], base: FeedState) -> FoundRows:
         """Find the rows of files that were committed at `base` or later.
 
         Raises:
@@ -116,7 +115,7 @@ class Timeline:
         for path in [path for path, parts in pieces.items() if _all(live[path], parts)]:
             whole[path] = live[path]
             del pieces[path]
-        return Found(tuple(whole.values()), tuple(piece for parts in pieces.values() for piece in parts))
+        return FoundRows(tuple(whole.values()), tuple(piece for parts in pieces.values() for piece in parts))
 
     def _moves(self, base: FeedState) -> dict[str, tuple[str, int]]:
         """Give, for each file that was merged since, the new file and how many rows lie before its own."""
@@ -149,7 +148,7 @@ class Timeline:
             own = [piece for piece in pieces if piece.file.path == file.path]
             self._check(file, own)
             only = narrowed(state, [file])
-            rows = reader.dataset(self.log.storage, self.log.layout, only).to_table()
+            rows = committed_rows.dataset(self.log.storage, self.log.layout, only).to_table()
             tables += [rows.slice(piece.first, piece.origin.records) for piece in own]
         return pa.concat_tables(tables)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ksql_lake.query.connection import connect
-from ksql_lake.query.diff import TableDiff, diff
+from ksql_lake.query.frames import read_stream, read_table
 from ksql_lake.query.increments import Changes, changes_since
 from ksql_lake.query.page import description, partition_page
-from ksql_lake.query.reading import read_stream, read_table
-from ksql_lake.query.view import View
-from ksql_lake.query.views import lake_views
+from ksql_lake.query.sql.connection import connect
+from ksql_lake.query.sql.views import View, lake_views
+from ksql_lake.query.table_diff import TableDiff, diff
 
 __all__ = [
     "Changes",

@@ -22,7 +22,7 @@ from ksql_lake.query.day_range import check_closed, check_read, days_between
 from ksql_lake.query.engines import Rows
 from ksql_lake.query.event_range import Clock, EventRange
 from ksql_lake.query.moments import Given, begin_of, days_of, end_of, last_of
-from ksql_lake.query.versions import kept_version
+from ksql_lake.query.version_names import kept_version
 
 _UTC = ZoneInfo("UTC")
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ksql_lake.errors import LakeError, SchemaChangeError
-from ksql_lake.lake.equality import compares_as_is, sql_name, sql_text, terms
-from ksql_lake.lake.evolution import shared, widened
-from ksql_lake.lake.sql_types import sql_type
+from ksql_lake.lake.files.evolution import shared, widened
+from ksql_lake.lake.files.sql_values import compares_as_is, sql_name, sql_text, sql_type, terms
 from ksql_lake.schema import Column, KsqlType, Schema
 
 

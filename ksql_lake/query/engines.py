@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ksql_lake.errors import ConfigError
-from ksql_lake.lake import FeedLake, FeedState, reader
-from ksql_lake.lake.equality import sql_name
-from ksql_lake.lake.scan import FOLDERS, PATH_COLUMNS, free_name
-from ksql_lake.query.connection import blank_connection
+from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.files.sql_values import sql_name
+from ksql_lake.lake.rows import committed_rows
+from ksql_lake.lake.rows.scan import FOLDERS, PATH_COLUMNS, free_name
 from ksql_lake.query.event_range import EventRange
+from ksql_lake.query.sql.connection import blank_connection
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,7 +64,9 @@ def arrow_dataset(rows: Rows) -> ds.Dataset:
     lake, wanted = rows.lake, rows.columns
     if wanted is not None and rows.events is not None:
         wanted = list(dict.fromkeys([*wanted, *rows.events.columns]))
-    found = reader.dataset(lake.storage, lake.layout, rows.state, partitions=rows.partitions, columns=wanted)
+    found = committed_rows.dataset(
+        lake.storage, lake.layout, rows.state, partitions=rows.partitions, columns=wanted
+    )
     if rows.more is not None:
         more = rows.more.select(found.schema.names).cast(found.schema)
         found = ds.dataset([found, ds.dataset(more)]) if rows.paths else ds.dataset(more)
@@ -87,7 +90,9 @@ def duckdb_relation(rows: Rows) -> duckdb.DuckDBPyRelation:
     """Give a DuckDB relation in a connection of its own; nothing is read before it is asked for rows."""
     lake = rows.lake
     connection = blank_connection(lake.storage)
-    relation = reader.relation(connection, lake.storage, lake.layout, rows.state, partitions=rows.partitions)
+    relation = committed_rows.relation(
+        connection, lake.storage, lake.layout, rows.state, partitions=rows.partitions
+    )
     if rows.more is not None:
         relation = relation.union(connection.from_arrow(rows.more))
     if rows.events is not None:
@@ -118,7 +123,7 @@ def _polars_scan(rows: Rows, empty: pl.DataFrame) -> pl.LazyFrame:
     import polars as pl  # noqa: PLC0415 - an extra
 
     kind = rows.lake.layout.kind
-    hive = set(reader.PARTITION_COLUMNS[kind].names)
+    hive = set(committed_rows.PARTITION_COLUMNS[kind].names)
     own = {name: of for name, of in empty.schema.items() if name not in hive}
     # polars takes every folder called `x=y` for a column, those above the lake too.
     marked = "=" in rows.lake.dataset_path

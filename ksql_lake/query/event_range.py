@@ -19,7 +19,7 @@ from ksql_lake.errors import LakeError
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedState, FileEntry
 from ksql_lake.lake.days import day_of, in_unit
-from ksql_lake.lake.equality import sql_name, sql_text
+from ksql_lake.lake.files.sql_values import sql_name, sql_text
 from ksql_lake.schema import arrow_schema
 
 if TYPE_CHECKING:

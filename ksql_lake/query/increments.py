@@ -17,12 +17,11 @@ import pyarrow as pa
 from ksql_lake.errors import ConfigError, LakeError
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.timeline import Timeline, narrowed
-from ksql_lake.query.changes import change_rows, change_types
-from ksql_lake.query.connection import blank_connection
 from ksql_lake.query.engines import Rows
-from ksql_lake.query.holdings import Holdings
-from ksql_lake.query.reading import engine, read_rows
-from ksql_lake.query.view import Committed
+from ksql_lake.query.frames import engine, read_rows
+from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.sql.connection import blank_connection
+from ksql_lake.query.sql.views import Committed, change_rows, change_types
 
 _CURSOR = re.compile(r"([^@\s]+)@(0|[1-9][0-9]{0,18})(?:\.([0-9A-Za-z-]+))?")
 

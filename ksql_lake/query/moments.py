@@ -29,14 +29,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Days:
+class DaySpan:
     """A day or a month: its first and its last day."""
 
     first: date
     last: date
 
 
-def days_of(given: Given, argument: str) -> Days:
+def days_of(given: Given, argument: str) -> DaySpan:
     """Give the days that a date or a month means; a `datetime` without zone stands for a day at its midnight.
 
     Raises:
@@ -49,7 +49,7 @@ def days_of(given: Given, argument: str) -> Days:
     moment = None if isinstance(given, str) else _parsed(text)
     if moment is not None and moment[0].tzinfo is None and moment[0].time() == datetime.min.time():
         day = moment[0].date()
-        return Days(day, day)
+        return DaySpan(day, day)
     raise ConfigError(
         f"{argument} must be a day, not {repr(given) if isinstance(given, str) else given}",
         hint="Give a datetime.date or a text such as '2025-01-31' or '2025-01'; rows are read by whole days. "
@@ -108,7 +108,7 @@ def _text(given: Given) -> str:
     return given.isoformat() if isinstance(given, date) else str(given).strip()
 
 
-def _days(given: Given) -> Days | None:
+def _days(given: Given) -> DaySpan | None:
     """Give the days of a date or month; None for anything else."""
     if isinstance(given, datetime):
         return None
@@ -116,11 +116,11 @@ def _days(given: Given) -> Days | None:
     try:
         if found := _MONTH.fullmatch(text):
             year, month = int(found[1]), int(found[2])
-            return Days(date(year, month, 1), date(year, month, monthrange(year, month)[1]))
+            return DaySpan(date(year, month, 1), date(year, month, monthrange(year, month)[1]))
         day = date.fromisoformat(text if _WEEK not in text else "")
     except ValueError:
         return None
-    return Days(day, day)
+    return DaySpan(day, day)
 
 
 def _parsed(text: str) -> tuple[datetime, int] | None:

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from ksql_lake.errors import SchemaChangeError
 from ksql_lake.lake import FeedState
-from ksql_lake.lake.evolution import unify
+from ksql_lake.lake.files.evolution import unify
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.lake.reader import PARTITION_COLUMNS
+from ksql_lake.lake.rows.committed_rows import PARTITION_COLUMNS
 from ksql_lake.schema import Schema, alike_fields, arrow_schema, parse_schema
 
 
@@ -75,7 +75,7 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltIndex:
     """What building an index did.
 
     Attributes:

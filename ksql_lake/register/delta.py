@@ -28,8 +28,8 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 
 from ksql_lake.errors import ConfigError, ConflictError
-from ksql_lake.lake.local_storage import LocalStorage
-from ksql_lake.register.contents import Built, Contents, IndexedFile
+from ksql_lake.lake.storage.local_storage import LocalStorage
+from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
 from ksql_lake.schema import Schema
 
 READ_ONLY = "ksqlLakeReadOnly"
@@ -50,7 +50,7 @@ class _Held:
     files: dict[str, int]
 
 
-def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> Built:
+def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
     """Make the log in a folder say what is wanted; see `index.Builder`.
 
     Raises:
@@ -90,7 +90,7 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     _commit(storage, folder, version, actions)
     if version and version % CHECKPOINT_EVERY == 0:
         DeltaTable(root.as_uri()).create_checkpoint()
-    return Built(f"_delta_log/{_entry(version)}", len(added), len(removed), tuple(left_out))
+    return BuiltIndex(f"_delta_log/{_entry(version)}", len(added), len(removed), tuple(left_out))
 
 
 def _read(root: Path) -> _Held | None:

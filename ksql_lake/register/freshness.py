@@ -6,8 +6,8 @@ import logging
 
 from ksql_lake.errors import printable
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.lake.local_storage import LocalStorage
-from ksql_lake.lake.storage import Storage
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.register.index import Format, register, registered
 
 _log = logging.getLogger(__name__)

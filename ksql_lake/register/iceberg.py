@@ -29,9 +29,9 @@ from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
-from ksql_lake.lake.evolution import unify
-from ksql_lake.lake.local_storage import LocalStorage
-from ksql_lake.register.contents import Built, Contents, IndexedFile
+from ksql_lake.lake.files.evolution import unify
+from ksql_lake.lake.storage.local_storage import LocalStorage
+from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
 from ksql_lake.schema import Schema
 
 _NAME = ("lake", "feed")
@@ -42,7 +42,7 @@ _PROPERTIES = {
 }
 
 
-def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> Built:
+def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
     """Make the metadata in a folder say what is wanted; see `index.Builder`.
 
     Raises:
@@ -70,7 +70,7 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
         head = table.metadata_location.rsplit("/", 1)[1]
     storage.replace(f"{folder}/{_HINT}", head.encode(), temporary=f"{folder}/metadata/hint.tmp")
     _sweep(table, Path(storage.uri(f"{folder}/metadata")))
-    return Built(f"metadata/{head}", len(added), len(removed))
+    return BuiltIndex(f"metadata/{head}", len(added), len(removed))
 
 
 @contextmanager

@@ -17,13 +17,13 @@ import msgspec
 
 from ksql_lake.errors import ConfigError, SchemaChangeError
 from ksql_lake.lake import FeedState
+from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.doctor import Finding, Problem
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.lake.local_storage import LocalStorage
-from ksql_lake.lake.locking import exclusive
-from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.storage import Storage
-from ksql_lake.register.contents import Built, Contents, contents
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.lake.storage.local_storage import LocalStorage
+from ksql_lake.lake.storage.locking import exclusive
+from ksql_lake.register.contents import BuiltIndex, Contents, contents
 from ksql_lake.schema import Schema, parse_schema
 
 Format = Literal["delta", "iceberg"]
@@ -35,7 +35,7 @@ _PACKAGES = {"deltalake", "pyiceberg", "sqlalchemy"}
 class Builder(Protocol):
     """The part that knows a format."""
 
-    def build(self, storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> Built:
+    def build(self, storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
         """Make the index in a folder say what is wanted; `held` are the columns it has, None starts afresh."""
 
 
@@ -79,7 +79,7 @@ class Index:
     location: str
     files: int | None
     records: int
-    built: Built | None
+    built: BuiltIndex | None
 
     def as_dict(self) -> dict[str, object]:
         """The index as JSON-ready data."""
@@ -200,7 +200,9 @@ def _broken(storage: Storage, layout: FeedLayout, note: Note) -> str:
     return ""
 
 
-def _write_note(storage: Storage, layout: FeedLayout, form: Format, wanted: Contents, built: Built) -> None:
+def _write_note(
+    storage: Storage, layout: FeedLayout, form: Format, wanted: Contents, built: BuiltIndex
+) -> None:
     note = Note(
         format=form,
         commit=wanted.sequence,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.report.feed_model import FeedReport, Status
-from ksql_lake.report.model import KafkaGaps, Report
+from ksql_lake.report.lake_model import KafkaGaps, Report
 from ksql_lake.report.wording import days_in, ranges_text
 
 Level = Literal["alarm", "notice"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ksql_lake.quantities import age_text, count_text, size_text
 from ksql_lake.report.attention import Point, attention
 from ksql_lake.report.feed_model import FeedReport, evidence_text
-from ksql_lake.report.model import Report, ServerSide
+from ksql_lake.report.lake_model import Report, ServerSide
 from ksql_lake.report.wording import short_count
 
 WIDTH = 80

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ksql_lake.report.feed_model import FeedReport, Status, evidence_text
-from ksql_lake.report.model import Report
+from ksql_lake.report.lake_model import Report
 
 COLUMNS = (
     "name",

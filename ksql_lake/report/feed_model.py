@@ -11,8 +11,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
 
+from ksql_lake.lake.commit.manifest import EvidenceLevel
 from ksql_lake.lake.days import Days
-from ksql_lake.lake.manifest import EvidenceLevel
 
 Kind = Literal["stream", "table"]
 

@@ -18,7 +18,7 @@ from ksql_lake import markdown, quantities
 from ksql_lake.report import wording
 from ksql_lake.report.attention import attention
 from ksql_lake.report.feed_model import FeedReport, evidence_text
-from ksql_lake.report.model import Report
+from ksql_lake.report.lake_model import Report
 from ksql_lake.report.plots import (
     Bars,
     CalendarStrip,

@@ -12,12 +12,12 @@ from datetime import date, datetime, timedelta
 from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
 from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, describe, list_sources
-from ksql_lake.ksqldb.copied import copied_sources
-from ksql_lake.ksqldb.topic_retention import Retention, topic_retention
+from ksql_lake.ksqldb.inventory import Retention, topic_retention
+from ksql_lake.ksqldb.reach import copied_sources
 from ksql_lake.lake.closing import unread_rows
 from ksql_lake.lake.days import Days, day_ranges
 from ksql_lake.report.feed_model import FeedReport
-from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
+from ksql_lake.report.lake_model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
 
 Looked = Mapping[str, str]
 """Day -> when it was last read, ISO 8601 UTC."""

@@ -15,7 +15,7 @@ from ksql_lake.lake.closing import in_the_future, questioned_days
 from ksql_lake.lake.days import day_ranges
 from ksql_lake.quantities import age_text, count_text
 from ksql_lake.report.feed_model import Coverage, Freshness, Status
-from ksql_lake.report.reader import FeedMetadata
+from ksql_lake.report.lake_facts import FeedMetadata
 from ksql_lake.report.wording import moment_text, ranges_text
 
 

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from ksql_lake.alerts import Alert, Delivery, channels, send_alert
-from ksql_lake.alerts.webhook import post_alert
+from ksql_lake.alerts.delivery import post_alert
 from ksql_lake.errors import SettingsError
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.fakes.mail_server import MailServer
@@ -52,7 +52,7 @@ def test_without_settings_an_alert_is_logged(caplog: pytest.LogCaptureFixture) -
     assert delivered == {"log": ""}
     assert channels(load_settings()) == ["log"]
     (record,) = caplog.records
-    assert record.name == "ksql_lake.alerts.sending"
+    assert record.name == "ksql_lake.alerts.delivery"
     assert record.getMessage().startswith("ksql-lake: streams failed\nthe password is")
 
 

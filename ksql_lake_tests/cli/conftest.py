@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from ksql_lake.cli.running import run
+from ksql_lake.cli.entry import run
 from ksql_lake.devserver.process import DevServer
 
 COMMAND = (sys.executable, "-c", "from ksql_lake.cli import main; main()")

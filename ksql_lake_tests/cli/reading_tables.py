@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ksql_lake.cli.running import run
+from ksql_lake.cli.entry import run
 from ksql_lake_tests.cli.test_output import without_styles
 
 

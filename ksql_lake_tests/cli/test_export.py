@@ -42,7 +42,7 @@ def test_export_all_twice_lands_everything_once(sample: Project) -> None:
 def test_an_export_that_compares_nothing_waits_for_no_duckdb(sample: Project) -> None:
     """DuckDB and pandas are imported for what needs them: not for a table, nor for days that are new."""
     code = (
-        "import sys; from ksql_lake.cli.running import run\n"
+        "import sys; from ksql_lake.cli.entry import run\n"
         "assert run(['export', '--all'], alone=True) == 0\n"
         "print('LOADED', *{'duckdb', 'pandas', 'dagster'} & set(sys.modules))"
     )

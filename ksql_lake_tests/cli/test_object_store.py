@@ -107,7 +107,7 @@ def test_an_unreachable_store_is_one_line(
     """A store that is down ends each command with the address and what to look at, without a traceback."""
     monkeypatch.setenv("KSQL_LAKE_ROOT", store.fresh())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("ksql_lake.lake.bucket._RETRY", {"max_retries": 0})
+    monkeypatch.setattr("ksql_lake.lake.storage.bucket._RETRY", {"max_retries": 0})
 
     for command in (["report"], ["doctor"]):
         said = cli(*command)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.cli.offset_stream import OffsetStream, planned, recognised
+from ksql_lake.cli.feeds.prepare import OffsetStream, planned, recognised
 from ksql_lake.ksqldb import QueryInfo, SourceColumn, SourceDescription
 
 REWRITTEN = (

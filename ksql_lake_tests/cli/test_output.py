@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from ksql_lake.cli.output import plain_lines
+from ksql_lake.cli.terminal.output import plain_lines
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake_tests.cli.conftest import COMMAND, STREAM, TABLE, Project
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.cli.retaining import version_ranges
+from ksql_lake.cli.retention import version_ranges
 from ksql_lake.feeds.model import TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import size_text

@@ -8,9 +8,9 @@ import subprocess
 import click
 import pytest
 
-from ksql_lake.cli import running
+from ksql_lake.cli import entry
 from ksql_lake.cli.app import app
-from ksql_lake.cli.running import unexpected_text
+from ksql_lake.cli.entry import unexpected_text
 from ksql_lake.errors import DecodeError, FeedError, KsqlLakeError
 from ksql_lake_tests.cli.conftest import COMMAND, TABLE, Cli, Project
 
@@ -81,7 +81,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(cli: Cli, monkeypatch: pyt
 
     said = cli("fail", "--debug")
 
-    assert said.code == running.FAILED
+    assert said.code == entry.FAILED
     assert said.err.startswith("Traceback (most recent call last):")
     assert said.err.endswith("ValueError: odd\n")
 

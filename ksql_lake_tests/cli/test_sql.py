@@ -14,7 +14,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from ksql_lake.cli.running import run
+from ksql_lake.cli.entry import run
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake_tests.cli.conftest import COMMAND, Project

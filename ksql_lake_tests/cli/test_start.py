@@ -9,8 +9,7 @@ import sys
 import click
 import pytest
 
-from ksql_lake.cli.app import app, feeds
-from ksql_lake.cli.lazy import LazyGroup
+from ksql_lake.cli.app import LazyGroup, app, feeds
 from ksql_lake_tests.cli.conftest import Cli, Project
 
 HEAVY = ("pyarrow", "duckdb", "pandas", "dagster", "requests", "pydantic", "rich", "numpy")
@@ -28,7 +27,7 @@ HEAVY = ("pyarrow", "duckdb", "pandas", "dagster", "requests", "pydantic", "rich
 def test_help_imports_nothing_heavy(arguments: list[str], allowed: tuple[str, ...]) -> None:
     """Help answers at once: the data libraries are only imported by commands that use them."""
     code = (
-        "import sys; from ksql_lake.cli.running import run\n"
+        "import sys; from ksql_lake.cli.entry import run\n"
         f"assert run({arguments!r}) == 0\n"
         f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -55,7 +54,7 @@ def test_commands_start_without_what_they_do_not_need(module: str) -> None:
 def test_an_export_of_its_own_process_does_without_pandas() -> None:
     """Arrow is handed lists and imports no pandas for them; whoever imports it later still gets it."""
     code = (
-        "import sys; from ksql_lake.cli.lean import keep_pandas_out; keep_pandas_out()\n"
+        "import sys; from ksql_lake.cli.entry import keep_pandas_out; keep_pandas_out()\n"
         "import pyarrow as pa; assert pa.array(['a', None]).to_pylist() == ['a', None]\n"
         "assert 'pandas' not in sys.modules\n"
         "import pandas; print(pandas.Series([1]).sum())"
@@ -131,7 +130,7 @@ def test_a_process_of_its_own_keeps_freed_memory() -> None:
     """What a block of rows has freed is there for the next one, without a page being fetched anew."""
     code = (
         "import resource\n"
-        "from ksql_lake.cli.lean import keep_freed_memory; keep_freed_memory()\n"
+        "from ksql_lake.cli.entry import keep_freed_memory; keep_freed_memory()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "def use(): return len([b'x' * (4 << 20) for _ in range(20)])\n"
         "use(); before = faults(); use(); print(faults() - before)\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.cli.tables import Cells, record_lines, shortened_lines, table_lines
+from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake_tests.cli.conftest import Cli, Orders, Project
 from ksql_lake_tests.cli.reading_tables import bare, on_terminal, read_back
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.decode.base64 import binaries
 from ksql_lake.decode.literals import from_base64
+from ksql_lake.decode.text_columns import binaries
 
 TAMPERED = st.text("AQZgw+/=-_ \n é", max_size=9)
 WRITTEN = st.binary(max_size=9).map(lambda data: base64.b64encode(data).decode())

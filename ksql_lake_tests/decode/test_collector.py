@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ksql_lake.decode.collector import collector_paused
+from ksql_lake.decode.decoder import collector_paused
 
 
 @pytest.fixture(autouse=True)

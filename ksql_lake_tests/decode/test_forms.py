@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ksql_lake.decode import AnswerDecoder, RowDecoder
-from ksql_lake.decode.forms import PLAIN, form_of
+from ksql_lake.decode.encodings import PLAIN, form_of
 from ksql_lake.errors import DecodeError, ProtocolError
 from ksql_lake.export.statement import part_expression
 from ksql_lake.schema import parse_schema, parse_type

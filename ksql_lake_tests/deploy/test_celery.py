@@ -12,13 +12,13 @@ import psycopg2
 import pytest
 import requests
 
-from ksql_lake.defs.execution import executor
-from ksql_lake.defs.project import build_definitions
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import SettingsError
+from ksql_lake.orchestration.execution import executor
+from ksql_lake.orchestration.project import build_definitions
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.defs.project import Project
 from ksql_lake_tests.deploy.fleet import Fleet, fleet
+from ksql_lake_tests.orchestration.project import Project
 
 FEEDS = tuple(f"sensor_{number}" for number in range(8))
 SLOW = FEEDS[3]

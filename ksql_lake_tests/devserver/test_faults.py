@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from ksql_lake.devserver.faults import Fault, FaultBoard, parse_fault, parse_faults
+from ksql_lake.devserver.ksql_errors import RefusedError
 from ksql_lake.devserver.process import DevServer
-from ksql_lake.devserver.refusals import RefusedError
 from ksql_lake_tests.devserver.conversation import (
     PATIENCE,
     Client,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ksql_lake.devserver.framing import Framing, Parts, Writer, framing
-from ksql_lake.devserver.plan import QueryKind
+from ksql_lake.devserver.sql.query_plan import QueryKind
 from ksql_lake.schema import parse_schema
 
 _FILE = Path(__file__).parent.parent / "data" / "ksqldb-framing-cases.jsonl"

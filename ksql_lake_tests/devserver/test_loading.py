@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ksql_lake.devserver.catalog import Catalog
-from ksql_lake.devserver.loading import load_folder
+from ksql_lake.devserver.ksql_errors import RefusedError
 from ksql_lake.devserver.process import DevServer
-from ksql_lake.devserver.refusals import RefusedError
+from ksql_lake.devserver.store.data_folder import load_folder
+from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.errors import ConfigError
 from ksql_lake_tests.devserver.conversation import Client
 from ksql_lake_tests.devserver.flights import FLIGHTS, write_flights

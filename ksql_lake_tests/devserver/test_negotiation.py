@@ -6,9 +6,9 @@ import pytest
 import requests
 
 from ksql_lake.devserver.framing import Writer
-from ksql_lake.devserver.negotiation import choose_writer
-from ksql_lake.devserver.refusals import RefusedError
-from ksql_lake.devserver.version import parse_version
+from ksql_lake.devserver.ksql_errors import RefusedError
+from ksql_lake.devserver.release import parse_version
+from ksql_lake.devserver.service.negotiation import choose_writer
 from ksql_lake_tests.devserver.conversation import DELIMITED, PATIENCE, V1, Client
 
 CURRENT, LEGACY = parse_version("0.29.0"), parse_version("0.23.1")

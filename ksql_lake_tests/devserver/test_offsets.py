@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from ksql_lake.devserver.partitioner import install
+from ksql_lake.devserver.sql.partitioner import install
 from ksql_lake_tests.devserver.conversation import Client
 
 

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from ksql_lake.devserver.__main__ import main
 from ksql_lake.devserver.process import DevServer
-from ksql_lake.devserver.version import parse_version
+from ksql_lake.devserver.release import parse_version
 from ksql_lake.errors import ConfigError
 from ksql_lake_tests.devserver.conversation import DELIMITED, PATIENCE, V1, Client, raw_query
 

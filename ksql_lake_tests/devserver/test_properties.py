@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from ksql_lake.devserver.process import DevServer
-from ksql_lake.devserver.properties import resolve
-from ksql_lake.devserver.version import parse_version
+from ksql_lake.devserver.property_rules import resolve
+from ksql_lake.devserver.release import parse_version
 from ksql_lake_tests.devserver.conversation import MIGRATE, PATIENCE, Client, raw_query
 
 CURRENT = parse_version("8.0.7")

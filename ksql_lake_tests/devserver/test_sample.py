@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ksql_lake.devserver.catalog import Catalog
-from ksql_lake.devserver.columns import Source
-from ksql_lake.devserver.sample import load_sample
-from ksql_lake.feeds.columns import HIVE_COLUMNS
+from ksql_lake.devserver.sql.source_columns import Source
+from ksql_lake.devserver.store.sample import load_sample
+from ksql_lake.devserver.store.sources import Catalog
+from ksql_lake.feeds.feed_columns import HIVE_COLUMNS
 from ksql_lake.feeds.model import FEED_ADAPTER, Feed, StreamFeed
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 

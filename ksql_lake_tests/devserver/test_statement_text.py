@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ksql_lake.devserver.catalog import Catalog
-from ksql_lake.devserver.parsing import parse_statements
-from ksql_lake.devserver.statements import Create
+from ksql_lake.devserver.sql.parsing import parse_statements
+from ksql_lake.devserver.sql.statements import Create
+from ksql_lake.devserver.store.sources import Catalog
 
 _FILE = Path(__file__).parent.parent / "data" / "ksqldb-statement-texts.jsonl"
 CASES = [(case["typed"], case["told"]) for case in map(json.loads, _FILE.read_text("utf-8").splitlines())]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.devserver.columns import ksql_type
-from ksql_lake.devserver.wire import MACROS, row_text
+from ksql_lake.devserver.sql.row_text import MACROS, row_text
+from ksql_lake.devserver.sql.source_columns import ksql_type
 from ksql_lake.schema import KsqlType, Primitive
 
 _FILE = Path(__file__).parent.parent / "data" / "ksqldb-framing-cases.jsonl"

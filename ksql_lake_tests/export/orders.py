@@ -16,7 +16,7 @@ from ksql_lake.export import Days, Progress, export_feed
 from ksql_lake.feeds.model import FEED_ADAPTER, Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.lake.manifest import Evidence
+from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.devserver.conversation import PATIENCE, Client
 

@@ -15,7 +15,7 @@ import requests
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days, export_feed
-from ksql_lake.export.certify import certify
+from ksql_lake.export.certification import certify
 from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake

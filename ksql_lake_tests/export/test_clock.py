@@ -11,7 +11,7 @@ import pytest
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days, ExportResult, export_feed
-from ksql_lake.export.certify import certify
+from ksql_lake.export.certification import certify
 from ksql_lake.export.facts import is_closed, summary
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient

@@ -18,7 +18,7 @@ from ksql_lake.errors import (
     NotQueryableError,
     ServerUnavailableError,
 )
-from ksql_lake.export.certify_table import certify_table
+from ksql_lake.export.table_certification import certify_table
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.properties import LEGACY_WRITER

@@ -13,7 +13,7 @@ from ksql_lake.export.facts import partition_facts, summary
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.report.history import read_history
+from ksql_lake.report.lake_facts import read_history
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.fakes.stream_server import StreamServer
 

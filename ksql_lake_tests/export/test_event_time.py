@@ -11,8 +11,8 @@ from msgspec import structs
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days, ExportResult, export_feed
-from ksql_lake.export.certify import certify
-from ksql_lake.export.plan import plan_export
+from ksql_lake.export.certification import certify
+from ksql_lake.export.export_plan import plan_export
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake

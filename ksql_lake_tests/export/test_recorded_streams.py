@@ -22,7 +22,7 @@ from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.properties import ISOLATION, LEGACY_WRITER, SESSION_TIMEOUT
 from ksql_lake.lake import Lake
-from ksql_lake.lake.manifest import ReadFacts
+from ksql_lake.lake.commit.manifest import ReadFacts
 from ksql_lake.settings import Settings
 from ksql_lake_tests.fakes.recorded import recording
 from ksql_lake_tests.fakes.scripted_server import (

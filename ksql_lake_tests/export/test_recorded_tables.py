@@ -20,7 +20,7 @@ from ksql_lake.export import export_feed
 from ksql_lake.feeds.model import FEED_ADAPTER, Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.lake.manifest import Evidence
+from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.schema import parse_schema
 from ksql_lake.settings import Settings
 from ksql_lake_tests.fakes.recorded import Recording, recording, recordings

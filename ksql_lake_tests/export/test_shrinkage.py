@@ -15,12 +15,12 @@ from ksql_lake.errors import IncompleteResponseError, SnapshotRefusedError
 from ksql_lake.export import ExportResult, export_feed
 from ksql_lake.export.checks import check_export
 from ksql_lake.export.facts import partition_facts, summary
-from ksql_lake.export.shrinkage import SmallSnapshotError, lost_share, shrunk_text
+from ksql_lake.export.guards import SmallSnapshotError, lost_share, shrunk_text
 from ksql_lake.feeds.model import TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedState, Lake
-from ksql_lake.lake.manifest import FileEntry
-from ksql_lake.lake.state import PartitionState
+from ksql_lake.lake.commit.manifest import FileEntry
+from ksql_lake.lake.commit.state import PartitionState
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.report.lakes import report_of
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.export.topic_retention import days_at_risk, kept_retention, risk_text, safe_text
+from ksql_lake.export.expiry import days_at_risk, kept_retention, risk_text, safe_text
 from ksql_lake.export.topology import Topology
 from ksql_lake.feeds import StreamFeed
-from ksql_lake.ksqldb.topic_retention import Retention, retention_of, topic_retention
+from ksql_lake.ksqldb.inventory import Retention, retention_of, topic_retention
 from ksql_lake.lake import FeedState
 
 NOON = datetime(2025, 1, 20, 12, tzinfo=UTC)

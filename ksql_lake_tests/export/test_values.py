@@ -15,7 +15,7 @@ import pytest
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError, DecodeError, StatementError
 from ksql_lake.export import Progress, export_feed
-from ksql_lake.export.certify import certify
+from ksql_lake.export.certification import certify
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake, ReadFacts

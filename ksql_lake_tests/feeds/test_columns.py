@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ksql_lake.feeds.columns import column_problems, needed_renames
+from ksql_lake.feeds.feed_columns import column_problems, needed_renames
 
 DAYS = "is a partition column of the lake (year, month, day, in any case)"
 VERSIONS = "is a partition column of the lake (version, in any case)"

@@ -15,12 +15,12 @@ import msgspec
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import KsqlLakeError, ProtocolError
 from ksql_lake.ksqldb import KsqlClient, QueryKind, describe
-from ksql_lake.ksqldb.catalog import read_description, read_queries, read_sources
-from ksql_lake.ksqldb.events import Outcome, RowBlock, Tombstone
-from ksql_lake.ksqldb.messages import ENTITIES, UNREADABLE
+from ksql_lake.ksqldb.inventory import read_description, read_queries, read_sources
 from ksql_lake.ksqldb.refusals import refusal
-from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.version import parse_version
+from ksql_lake.ksqldb.wire.answer_events import Outcome, RowBlock, Tombstone
+from ksql_lake.ksqldb.wire.messages import ENTITIES, UNREADABLE
+from ksql_lake.ksqldb.wire.row_parser import RowsParser
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_schema, parse_schema
 from ksql_lake.settings import Settings
 from ksql_lake_tests.decode.writing import write_rows

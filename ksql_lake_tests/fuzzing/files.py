@@ -25,11 +25,11 @@ from ksql_lake.export.topology import KEY, Topology, kept_topology
 from ksql_lake.feeds import Feeds
 from ksql_lake.feeds.collection import FeedFile
 from ksql_lake.feeds.document import parse_document
-from ksql_lake.feeds.reading import parse_feed
+from ksql_lake.feeds.validation import parse_feed
 from ksql_lake.lake import FeedLake, Lake
-from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.commit.manifest import decode_manifest
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake.lake.doctor.repair import repair
-from ksql_lake.lake.manifest import decode_manifest
 from ksql_lake.report import MetadataAnalyzer, MetadataReader
 from ksql_lake_tests.fuzzing.engine import Target
 from ksql_lake_tests.fuzzing.mutation import mutated, mutated_json

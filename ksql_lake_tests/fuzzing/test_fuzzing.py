@@ -12,19 +12,19 @@ import pytest
 
 from ksql_lake.errors import CorruptLakeError, FeedError, KsqlLakeError, ProtocolError, StatementError
 from ksql_lake.feeds.document import MOST_BYTES
-from ksql_lake.feeds.reading import MOST_PROBLEMS, parse_feed
+from ksql_lake.feeds.validation import MOST_PROBLEMS, parse_feed
 from ksql_lake.ksqldb import QueryKind
-from ksql_lake.ksqldb.catalog import read_description
-from ksql_lake.ksqldb.messages import ENTITIES, UNREADABLE
+from ksql_lake.ksqldb.inventory import read_description
 from ksql_lake.ksqldb.refusals import refusal
-from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.version import parse_version
+from ksql_lake.ksqldb.wire.messages import ENTITIES, UNREADABLE
+from ksql_lake.ksqldb.wire.row_parser import RowsParser
 from ksql_lake.lake import Lake
-from ksql_lake.lake.checkpoint import decode_checkpoint, encode_checkpoint
-from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.commit.derived_files import decode_checkpoint, encode_checkpoint
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake.lake.doctor.repair import repair
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, manifest_sequence, partition_of, version_number
-from ksql_lake.lake.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake_tests.fuzzing import answers, files
 from ksql_lake_tests.fuzzing.engine import Figures, Target, fuzz, try_one
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed

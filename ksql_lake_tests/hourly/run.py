@@ -18,8 +18,8 @@ from ksql_lake.export import Days, export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES
-from ksql_lake.lake.doctor.examine import examine
-from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.lake.doctor.examination import examine
+from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake_tests.hourly.figures import Figures, Turn
 from ksql_lake_tests.hourly.scene import (
     DERIVED_STATEMENT,

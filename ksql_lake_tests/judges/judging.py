@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.export import ExportPlan, ExportResult
-from ksql_lake.export.certify import certify
+from ksql_lake.export.certification import certify
 from ksql_lake.export.checks import check_export
 from ksql_lake.export.result import PartitionResult
 from ksql_lake.feeds import Feeds

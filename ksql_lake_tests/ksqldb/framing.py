@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ksql_lake.ksqldb.events import Event, Outcome, QueryKind, RowBlock, Tombstone
-from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.version import parse_version
+from ksql_lake.ksqldb.wire.answer_events import Event, Outcome, QueryKind, RowBlock, Tombstone
+from ksql_lake.ksqldb.wire.row_parser import RowsParser
 
 _FILE = Path(__file__).parent.parent / "data" / "ksqldb-framing-cases.jsonl"
 _SILENT_VERSION = "0.24.0"

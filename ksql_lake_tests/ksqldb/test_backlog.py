@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import IncompleteResponseError, QueryFailedError, Recovery, SpoolFullError
 from ksql_lake.ksqldb import KsqlClient, Outcome, QueryKind, QueryResponse, RowBlock
-from ksql_lake.ksqldb.backlog import MEMORY, Backlog
-from ksql_lake.ksqldb.chunks import Piece
+from ksql_lake.ksqldb.wire.backlog import MEMORY, Backlog
+from ksql_lake.ksqldb.wire.chunks import Piece
 from ksql_lake_tests.fakes.scripted_server import RESET, SILENCE, Reached, ScriptedServer, Step, chunked
 from ksql_lake_tests.ksqldb.conftest import BOOM, HEADER, MakeClient
 

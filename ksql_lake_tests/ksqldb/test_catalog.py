@@ -9,7 +9,7 @@ import pytest
 
 from ksql_lake.errors import ConfigError, ProtocolError
 from ksql_lake.ksqldb import KsqlClient, SourceColumn, describe, list_queries, list_sources
-from ksql_lake.ksqldb.catalog import QueryInfo, SourceSummary, read_description, read_queries, read_sources
+from ksql_lake.ksqldb.inventory import QueryInfo, SourceSummary, read_description, read_queries, read_sources
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
 
 STREAMS = (

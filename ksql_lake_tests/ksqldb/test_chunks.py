@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.ksqldb.chunks import last_border, whole_chunks
+from ksql_lake.ksqldb.wire.chunks import last_border, whole_chunks
 from ksql_lake_tests.fakes.scripted_server import LAST_CHUNK, chunk
 
 CONTENTS = st.one_of(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.ksqldb.events import Outcome, QueryKind
+from ksql_lake.ksqldb.wire.answer_events import Outcome, QueryKind
 from ksql_lake_tests.ksqldb.framing import Case, framing_cases, read, split
 
 CASES = framing_cases()

@@ -10,9 +10,9 @@ import pytest
 
 from ksql_lake.errors import IncompleteResponseError, PropertyRefusedError, ProtocolError, QueryFailedError
 from ksql_lake.ksqldb import KsqlClient, Position, RowBlock, query_positions
-from ksql_lake.ksqldb.events import Event
 from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.properties import LEGACY_WRITER
+from ksql_lake.ksqldb.wire.answer_events import Event
 from ksql_lake_tests.fakes.scripted_server import SILENCE, Script, ScriptedServer, Wait, answer, chunked
 from ksql_lake_tests.ksqldb.conftest import BOOM, DONE, HEADER, OLD, ROW, generic, info
 

@@ -11,7 +11,7 @@ import requests
 import urllib3
 
 from ksql_lake.errors import IncompleteResponseError, ServerUnavailableError
-from ksql_lake.ksqldb.network import body_failure, request_failure
+from ksql_lake.ksqldb.wire.network import body_failure, request_failure
 
 URL = "http://ksqldb.example:8088"
 

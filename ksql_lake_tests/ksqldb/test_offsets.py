@@ -10,7 +10,7 @@ from ksql_lake.errors import ProtocolError
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.offsets import (
     LogOffsets,
-    PersistentQuery,
+    ReportedQuery,
     TaskOffsets,
     describe_extended,
     merged,
@@ -28,7 +28,7 @@ QUERIES = "SHOW QUERIES EXTENDED with a repartition and a source table"
 ONE_NODE = "two nodes: SHOW QUERIES EXTENDED;"
 
 
-def recorded_query(name: str, query_id: str) -> PersistentQuery:
+def recorded_query(name: str, query_id: str) -> ReportedQuery:
     """A query of a recorded answer."""
     return read_persistent_queries(recording(name).json)[query_id]
 
@@ -91,8 +91,8 @@ def test_a_source_table_has_the_state_of_its_only_part() -> None:
     assert recorded_query(QUERIES, "CST_RP_T_25").store_partitions("rp_t", {}) == (0, 1)
 
 
-def _with(found: PersistentQuery, tasks: list[TaskOffsets]) -> PersistentQuery:
-    return PersistentQuery(
+def _with(found: ReportedQuery, tasks: list[TaskOffsets]) -> ReportedQuery:
+    return ReportedQuery(
         found.id,
         found.hosts,
         found.state,

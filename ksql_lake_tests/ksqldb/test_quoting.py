@@ -7,15 +7,15 @@ from datetime import date
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ksql_lake.devserver.dialect import parse_expressions
-from ksql_lake.devserver.parsing import parse_statements
-from ksql_lake.devserver.statements import Select
+from ksql_lake.devserver.sql.dialect import parse_expressions
+from ksql_lake.devserver.sql.parsing import parse_statements
+from ksql_lake.devserver.sql.statements import Select
 from ksql_lake.errors import StatementError
 from ksql_lake.export import Days
 from ksql_lake.export.statement import stream_statement, table_statement
 from ksql_lake.feeds.model import FEED_ADAPTER, StreamFeed
 from ksql_lake.ksqldb import quote_identifier, quote_literal
-from ksql_lake.ksqldb.statement import one_statement, statement_ends
+from ksql_lake.ksqldb.sql_text import one_statement, statement_ends
 
 NASTY = ["`", "``", "'", '"', ";", "--", "/*", "*/", "\\", "\n", "\0", " ", "; DROP STREAM X;", "` FROM Y; --"]
 names = st.one_of(

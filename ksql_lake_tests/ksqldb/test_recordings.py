@@ -27,9 +27,9 @@ from ksql_lake.errors import (
 from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.ksqldb import KsqlClient, Outcome, QueryKind, QueryResponse, RowBlock
 from ksql_lake.ksqldb.client import ACCEPT_ROWS
-from ksql_lake.ksqldb.events import Tombstone
-from ksql_lake.ksqldb.rows import RowsParser
 from ksql_lake.ksqldb.version import parse_version
+from ksql_lake.ksqldb.wire.answer_events import Tombstone
+from ksql_lake.ksqldb.wire.row_parser import RowsParser
 from ksql_lake.settings import Settings
 from ksql_lake_tests.fakes.recorded import Recording, recording, recordings
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer

@@ -18,8 +18,8 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 from ksql_lake.ksqldb import KsqlClient, QueryKind
-from ksql_lake.ksqldb.events import ErrorMessage
 from ksql_lake.ksqldb.refusals import failure
+from ksql_lake.ksqldb.wire.answer_events import ErrorMessage
 from ksql_lake_tests.fakes.scripted_server import RESET, Script, ScriptedServer, answer, chunked, head
 from ksql_lake_tests.ksqldb.conftest import HEADER, ROW, SECRET, MakeClient, generic
 

@@ -16,7 +16,7 @@ from ksql_lake.errors import (
     ServerUnavailableError,
 )
 from ksql_lake.ksqldb import KsqlClient, Outcome, QueryKind, RowBlock
-from ksql_lake.ksqldb.events import FinalMessage, Tombstone
+from ksql_lake.ksqldb.wire.answer_events import FinalMessage, Tombstone
 from ksql_lake_tests.fakes.scripted_server import (
     RESET,
     SILENCE,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksql_lake.errors import ProtocolError
-from ksql_lake.ksqldb.events import (
+from ksql_lake.ksqldb.wire.answer_events import (
     ErrorMessage,
     FinalMessage,
     Header,
@@ -21,7 +21,7 @@ from ksql_lake.ksqldb.events import (
     Token,
     Tombstone,
 )
-from ksql_lake.ksqldb.rows import RowsParser
+from ksql_lake.ksqldb.wire.row_parser import RowsParser
 from ksql_lake_tests.ksqldb.framing import read, row_by_row, split
 
 HEADER = b'[{"header":{"queryId":"q_1","schema":"`A` STRING"}},\n'

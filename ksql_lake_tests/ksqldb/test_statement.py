@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import ConfigError, StatementError
 from ksql_lake.ksqldb.client import ACCEPT_ROWS
-from ksql_lake.ksqldb.identifier import quote_identifier, quote_literal, source_name
-from ksql_lake.ksqldb.statement import one_statement, only_reads, query_body
+from ksql_lake.ksqldb.sql_text import (
+    one_statement,
+    only_reads,
+    query_body,
+    quote_identifier,
+    quote_literal,
+    source_name,
+)
 
 
 def test_a_query_body_has_the_keys_that_slash_query_reads() -> None:

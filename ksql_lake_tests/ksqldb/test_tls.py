@@ -10,8 +10,9 @@ import pytest
 import trustme
 
 from ksql_lake.errors import IncompleteResponseError, ServerUnavailableError, SettingsError, UnauthorizedError
-from ksql_lake.ksqldb import QueryKind, session
-from ksql_lake.ksqldb.transport import FastDoor
+from ksql_lake.ksqldb import QueryKind
+from ksql_lake.ksqldb.wire import session
+from ksql_lake.ksqldb.wire.transport import FastDoor
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer, chunked
 from ksql_lake_tests.ksqldb.conftest import DONE, HEADER, ROW, MakeClient, info
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import ProtocolError
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.events import Event, RowBlock, Token
 from ksql_lake.ksqldb.tokens import Span, decode_token, encode_token
+from ksql_lake.ksqldb.wire.answer_events import Event, RowBlock, Token
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.fakes.recorded import recording
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksql_lake.errors import IncompleteResponseError, ServerUnavailableError
-from ksql_lake.ksqldb.chunks import Piece
-from ksql_lake.ksqldb.transport import Body, Door, FastDoor, PublicDoor, open_door
+from ksql_lake.ksqldb.wire.chunks import Piece
+from ksql_lake.ksqldb.wire.transport import Body, BodyBytes, FastDoor, PublicDoor, open_door
 from ksql_lake_tests.fakes.scripted_server import (
     LAST_CHUNK,
     SILENCE,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PARTS = [b"one\n", b"", b"two\n" * 30, b"\r\n0\r\n\r\n", b"three"]
 WHOLE = b"".join(PARTS)
 WIRE = b"".join(chunk(part) for part in PARTS if part) + LAST_CHUNK
-DOORS: dict[str, Callable[[requests.Response], Door]] = {
+DOORS: dict[str, Callable[[requests.Response], BodyBytes]] = {
     "fast": open_door,
     "public": lambda response: PublicDoor(response.raw),
 }
@@ -78,7 +78,7 @@ class Fetch:
 
     def __call__(
         self, script: Script, door: str = "fast", *, timeout: float = 5.0, patience: float = 60.0
-    ) -> tuple[Body, Door]:
+    ) -> tuple[Body, BodyBytes]:
         """Fetch one body."""
         self._server.script("/", script)
         response = self._opened.enter_context(requests.get(self.url, stream=True, timeout=timeout))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ksql_lake.lake import bucket
+from ksql_lake.lake.storage import bucket
 from ksql_lake_tests.lake.crashing.nursery import Nursery
 from ksql_lake_tests.stores.proxy import Proxy, proxied
 from ksql_lake_tests.stores.servers import Store

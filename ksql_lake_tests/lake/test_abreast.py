@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ksql_lake.lake.abreast import abreast
+from ksql_lake.lake.storage.abreast import abreast
 
 
 def test_results_come_in_the_order_of_the_items() -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake import Lake, ReadFacts, identity
-from ksql_lake.lake.change_log import ChangeLog
-from ksql_lake.lake.staging import Staging
+from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.lake.rows import identity
+from ksql_lake.lake.rows.change_log import ChangeLog
+from ksql_lake.lake.rows.staging import Staging
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import table_feed
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake.checksum import RowChecksum, batch_hashes, combined, sums
+from ksql_lake.lake.files.checksum import RowChecksum, batch_hashes, combined, sums
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows
 

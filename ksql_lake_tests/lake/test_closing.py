@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.export.topic_retention import days_at_risk
-from ksql_lake.ksqldb.topic_retention import Retention
+from ksql_lake.export.expiry import days_at_risk
+from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import FeedState, Lake, ReadFacts
 from ksql_lake.lake.closing import (
     Clock,

@@ -11,7 +11,7 @@ import pytest
 
 from ksql_lake.errors import ConflictError, CorruptLakeError, VersionError
 from ksql_lake.lake import Lake
-from ksql_lake.lake.log import CHECKPOINT_EVERY
+from ksql_lake.lake.commit.log import CHECKPOINT_EVERY
 from ksql_lake_tests.lake.landing import EVENTS, event, held_rows, land_rows, stream_feed, table_feed
 from ksql_lake_tests.stores.places import Place
 

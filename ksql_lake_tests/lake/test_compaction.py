@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake import FeedState, Lake
+from ksql_lake.lake.commit.manifest import FileEntry
+from ksql_lake.lake.commit.state import PartitionState
 from ksql_lake.lake.compaction import OPEN_FILES, ripe
 from ksql_lake.lake.doctor import Problem, Remedy
-from ksql_lake.lake.doctor.examine import examine
-from ksql_lake.lake.manifest import FileEntry
-from ksql_lake.lake.state import PartitionState
-from ksql_lake.lake.statistics import NanColumns
+from ksql_lake.lake.doctor.examination import examine
+from ksql_lake.lake.files.statistics import NanColumns
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import EVENTS, event, held_rows, land_rows, stream_feed
 

@@ -10,10 +10,10 @@ import pytest
 
 from ksql_lake.errors import ConflictError
 from ksql_lake.lake import Commit, FeedState, Lake, ReadFacts
-from ksql_lake.lake.checkpoint import decode_checkpoint, encode_checkpoint
-from ksql_lake.lake.continued import Continuation, Continued, Gap, SinkMark, SourceMark, check_continued
-from ksql_lake.lake.manifest import Manifest
-from ksql_lake.lake.positions import Pushed
+from ksql_lake.lake.commit.continued import Continuation, Continued, Gap, SinkMark, SourceMark, check_continued
+from ksql_lake.lake.commit.derived_files import decode_checkpoint, encode_checkpoint
+from ksql_lake.lake.commit.manifest import Manifest
+from ksql_lake.lake.commit.marks import Pushed
 from ksql_lake.lake.soundness import UnsoundError
 from ksql_lake.schema import arrow_schema
 from ksql_lake_tests.lake.landing import EVENTS, FIRST, event, land_rows, stream_feed

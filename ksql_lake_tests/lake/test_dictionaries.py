@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksql_lake.lake.checksum import RowChecksum, batch_hashes
-from ksql_lake.lake.dictionaries import TextDictionaries
-from ksql_lake.lake.writer import PartitionWriter
+from ksql_lake.lake.files.checksum import RowChecksum, batch_hashes
+from ksql_lake.lake.files.dictionaries import TextDictionaries
+from ksql_lake.lake.files.writer import PartitionWriter
 
 SCHEMA = pa.schema(
     [

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from ksql_lake.errors import LakeError
 from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import Problem, Remedy, examine, feeds_in, repair
-from ksql_lake.lake.doctor.examine import Examination
+from ksql_lake.lake.doctor.examination import Examination
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake_tests.lake.landing import event, held_rows, land_rows, stream_feed, table_feed
 
 STREAM = FeedLayout("stream", "events")

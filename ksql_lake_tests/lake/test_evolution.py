@@ -10,7 +10,7 @@ import pytest
 
 from ksql_lake.errors import SchemaChangeError, VersionError
 from ksql_lake.lake import Lake
-from ksql_lake.lake.evolution import evolved, unify, versioned_names
+from ksql_lake.lake.files.evolution import evolved, unify, versioned_names
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import EVENTS, event, land_rows, stream_feed, table_feed
 

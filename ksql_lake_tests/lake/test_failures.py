@@ -11,8 +11,8 @@ import pytest
 
 from ksql_lake.errors import QueryFailedError, StatementError
 from ksql_lake.lake import Failure, Failures, Lake
-from ksql_lake.lake.doctor.examine import examine
-from ksql_lake.lake.failures import KEPT, read_failures, record_failure
+from ksql_lake.lake.commit.failed_exports import KEPT, read_failures, record_failure
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 
 NOTE = "metadata/streams/events/failures.json"

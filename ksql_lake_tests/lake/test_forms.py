@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Commit, Lake, ReadFacts
 from ksql_lake.lake.doctor import examine, repair
-from ksql_lake.lake.equality import terms
-from ksql_lake.lake.forms import EXACT, OLDEST, blurred
+from ksql_lake.lake.files.precision import EXACT, OLDEST, blurred
+from ksql_lake.lake.files.sql_values import terms
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import FIRST, stream_feed

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.errors import LakeError
-from ksql_lake.lake.identity import Candidate, Held, copy_rows, new_rows
+from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows, texts
 

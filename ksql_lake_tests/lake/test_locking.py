@@ -10,7 +10,7 @@ import pytest
 
 from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.lake.locking import exclusive
+from ksql_lake.lake.storage.locking import exclusive
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 
 LAYOUT = FeedLayout("stream", "events")

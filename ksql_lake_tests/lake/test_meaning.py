@@ -12,9 +12,9 @@ import pytest
 from ksql_lake.errors import MeaningChangeError, SourceRecreatedError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Commit, Lake, ReadFacts
+from ksql_lake.lake.commit.meaning import Meaning, Origin, check_meaning, learnt, meaning_of, refuse_changes
 from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.lake.meaning import Meaning, Origin, check_meaning, learnt, meaning_of, refuse_changes
 from ksql_lake.lake.soundness import UnsoundError
 from ksql_lake.schema import Schema, arrow_schema
 from ksql_lake_tests.lake.landing import EVENTS, FIRST, Row, event, land_rows, stream_feed, table_feed

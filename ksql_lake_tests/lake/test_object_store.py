@@ -22,10 +22,11 @@ from ksql_lake.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from ksql_lake.lake import Lake, bucket, objects
-from ksql_lake.lake.doctor.examine import examine
-from ksql_lake.lake.object_storage import PROBE, ObjectStorage
-from ksql_lake.lake.opening import open_storage
+from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor.examination import examine
+from ksql_lake.lake.storage import bucket, objects
+from ksql_lake.lake.storage.object_storage import PROBE, ObjectStorage
+from ksql_lake.lake.storage.opening import open_storage
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 from ksql_lake_tests.lake.test_commit import globbed
 from ksql_lake_tests.stores.places import Place

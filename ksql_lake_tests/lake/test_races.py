@@ -19,8 +19,8 @@ import pytest
 
 from ksql_lake.errors import ConflictError
 from ksql_lake.lake import FeedLake, Lake, ReadFacts, Staging
-from ksql_lake.lake.doctor.examine import examine
-from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.lake.doctor.examination import examine
+from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.schema import arrow_schema
 from ksql_lake_tests.lake.landing import EVENTS, FIRST, Row, event, land_rows, stream_feed
 from ksql_lake_tests.lake.test_commit import Interrupted, globbed

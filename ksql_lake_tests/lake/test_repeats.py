@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.errors import LakeError
-from ksql_lake.lake import repeats
-from ksql_lake.lake.repeats import repeat_counter
+from ksql_lake.lake.rows import repeats
+from ksql_lake.lake.rows.repeats import repeat_counter
 
 SCHEMA = pa.schema([("ID", pa.int64()), ('no"te', pa.string())])
 ROWS = st.lists(st.tuples(st.none() | st.integers(0, 3), st.none() | st.sampled_from(["", "a", "b"])))

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ksql_lake.errors import WriteError
-from ksql_lake.lake import identity
-from ksql_lake.lake.identity import Candidate, Held, new_rows
+from ksql_lake.lake.rows import identity
+from ksql_lake.lake.rows.identity import Candidate, Held, new_rows
 from ksql_lake.schema import arrow_schema, parse_schema
 
 SCHEMA = parse_schema("`ID` BIGINT, `NOTE` STRING")

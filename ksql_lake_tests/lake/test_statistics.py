@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake import writer as writer_module
-from ksql_lake.lake.statistics import NOTE, counted_nulls, misleading_columns
-from ksql_lake.lake.writer import PartitionWriter
+from ksql_lake.lake.files import writer as writer_module
+from ksql_lake.lake.files.statistics import NOTE, counted_nulls, misleading_columns
+from ksql_lake.lake.files.writer import PartitionWriter
 from ksql_lake_tests.lake.test_dictionaries import Folder
 
 NAN = math.nan

@@ -9,7 +9,7 @@ import pytest
 
 from ksql_lake.errors import ConfigError, LakeError
 from ksql_lake.lake import Lake
-from ksql_lake.lake.local_storage import LocalStorage
+from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 
 READS: dict[str, Callable[[LocalStorage, str], object]] = {

@@ -19,9 +19,10 @@ from ksql_lake.errors import (
     StoreUnavailableError,
     WriteError,
 )
-from ksql_lake.lake import Lake, bucket
-from ksql_lake.lake.doctor.examine import examine
-from ksql_lake.lake.object_storage import ObjectStorage
+from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor.examination import examine
+from ksql_lake.lake.storage import bucket
+from ksql_lake.lake.storage.object_storage import ObjectStorage
 from ksql_lake_tests.lake.landing import event, land_rows, table_feed
 from ksql_lake_tests.lake.test_commit import Interrupted, globbed
 from ksql_lake_tests.lake.test_object_store import FEED, always, assert_clean, storage_at

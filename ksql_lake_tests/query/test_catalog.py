@@ -16,7 +16,7 @@ from ksql_lake import connect
 from ksql_lake.errors import ConfigError
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
-from ksql_lake.query.catalog import CONTENTS, write_catalog
+from ksql_lake.query.sql.database_file import CONTENTS, write_catalog
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.lake.test_published import Killed, dying

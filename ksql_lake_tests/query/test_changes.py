@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.lake import Lake, ReadFacts
-from ksql_lake.query.connection import create_views
-from ksql_lake.query.diff import diff_versions
-from ksql_lake.query.view import Committed
-from ksql_lake.query.views import lake_views
+from ksql_lake.query.sql.connection import create_views
+from ksql_lake.query.sql.views import Committed, lake_views
+from ksql_lake.query.table_diff import diff_versions
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import Row, stream_feed, table_feed
 

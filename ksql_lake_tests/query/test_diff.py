@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
-from ksql_lake.lake.evolution import shared
+from ksql_lake.lake.files.evolution import shared
 from ksql_lake.query import diff as public_diff
-from ksql_lake.query.diff import TableDiff, diff_versions
+from ksql_lake.query.table_diff import TableDiff, diff_versions
 from ksql_lake.schema import Array, KsqlType, Map, Schema, Struct, parse_schema
 from ksql_lake_tests.lake.landing import Row, land_rows, table_feed
 from ksql_lake_tests.lake.values import canonical, doubles, maps, texts

@@ -10,8 +10,8 @@ import pytest
 from ksql_lake import connect, read_stream, read_table
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
-from ksql_lake.query.catalog import write_catalog
-from ksql_lake.query.snippet import duckdb_snippet
+from ksql_lake.query.page import duckdb_snippet
+from ksql_lake.query.sql.database_file import write_catalog
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.query.test_reading import ENGINES, listed

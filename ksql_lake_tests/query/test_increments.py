@@ -21,7 +21,7 @@ from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.query.diff import diff_versions
+from ksql_lake.query.table_diff import diff_versions
 from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.query.lakes import comparable
 from ksql_lake_tests.query.test_reading import ENGINES, listed

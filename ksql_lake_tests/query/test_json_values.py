@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ksql_lake.query.json_values import json_values
+from ksql_lake.query.diff_documents import json_values
 from ksql_lake.schema import arrow_type, parse_type
 
 LONG = "-1234567890123456789012345678.0000000001"

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksql_lake.errors import ConfigError
-from ksql_lake.query.moments import Days, begin_of, days_of, end_of, last_of
+from ksql_lake.query.moments import DaySpan, begin_of, days_of, end_of, last_of
 
 _UTC, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
-MARCH = Days(date(2025, 3, 1), date(2025, 3, 31))
-THIRD = Days(date(2025, 3, 3), date(2025, 3, 3))
+MARCH = DaySpan(date(2025, 3, 1), date(2025, 3, 31))
+THIRD = DaySpan(date(2025, 3, 3), date(2025, 3, 3))
 
 
 def ms(text: str) -> int:

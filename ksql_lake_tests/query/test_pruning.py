@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.query import connect
-from ksql_lake.query.asking import ask
+from ksql_lake.query.sql.sql_answer import ask
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed
 

@@ -10,9 +10,15 @@ import pytest
 
 from ksql_lake.errors import MASK
 from ksql_lake.lake import Lake
-from ksql_lake.query.page import FOLDED, description, partition_page
-from ksql_lake.query.sample import CHARACTERS, COLUMNS, sample
-from ksql_lake.query.snippet import duckdb_snippet
+from ksql_lake.query.page import (
+    CHARACTERS,
+    COLUMNS,
+    FOLDED,
+    description,
+    duckdb_snippet,
+    partition_page,
+    sample,
+)
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 

@@ -10,7 +10,7 @@ import pytest
 
 from ksql_lake import read_stream
 from ksql_lake.lake import Lake
-from ksql_lake.lake.scan import unified_columns
+from ksql_lake.lake.rows.scan import unified_columns
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 from ksql_lake_tests.lake.landing import stream_feed
 from ksql_lake_tests.query.lakes import EveryType, comparable

@@ -10,9 +10,9 @@ import pytest
 from ksql_lake.errors import QueryFailedError
 from ksql_lake.feeds import TableFeed
 from ksql_lake.lake import Lake
-from ksql_lake.lake.failures import record_failure
+from ksql_lake.lake.commit.failed_exports import record_failure
 from ksql_lake.report import Report
-from ksql_lake.report.model import OtherData
+from ksql_lake.report.lake_model import OtherData
 from ksql_lake_tests.lake.landing import land_rows, stream_feed, table_feed
 from ksql_lake_tests.report.lakes import backdate, land_days, of_day, report_of
 

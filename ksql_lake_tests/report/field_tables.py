@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from ksql_lake.lake.days import Days
-from ksql_lake.report import feed_model, json_schema, model
+from ksql_lake.report import feed_model, json_schema, lake_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "report.md"
@@ -20,8 +20,8 @@ SCHEMA = ROOT / "docs" / "report.schema.json"
 BEGIN, END = "<!-- fields: begin -->\n", "<!-- fields: end -->"
 
 CLASSES = (
-    model.Report,
-    model.Totals,
+    lake_model.Report,
+    lake_model.Totals,
     feed_model.FeedReport,
     feed_model.ExportPoint,
     feed_model.Freshness,
@@ -30,14 +30,14 @@ CLASSES = (
     Days,
     feed_model.DayPoint,
     feed_model.VersionPoint,
-    model.OtherData,
-    model.BrokenFeed,
-    model.CrossCheck,
-    model.Disagreement,
-    model.ServerSide,
-    model.SourceWithoutFeed,
-    model.FeedWithoutSource,
-    model.KafkaGaps,
+    lake_model.OtherData,
+    lake_model.BrokenFeed,
+    lake_model.CrossCheck,
+    lake_model.Disagreement,
+    lake_model.ServerSide,
+    lake_model.SourceWithoutFeed,
+    lake_model.FeedWithoutSource,
+    lake_model.KafkaGaps,
 )
 
 

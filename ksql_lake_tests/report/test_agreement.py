@@ -12,7 +12,7 @@ import pytest
 from ksql_lake.lake import Lake
 from ksql_lake.report import MetadataReader
 from ksql_lake.report.agreement import cross_check
-from ksql_lake.report.model import Disagreement
+from ksql_lake.report.lake_model import Disagreement
 from ksql_lake_tests.lake.landing import land_rows, stream_feed, table_feed
 from ksql_lake_tests.report.lakes import land_days, of_day, report_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ksql_lake.cli.output import plain_lines
+from ksql_lake.cli.terminal.output import plain_lines
 from ksql_lake.report import Report
 from ksql_lake.report.console import WIDTH, feed_table, headline, remarks
-from ksql_lake.report.model import CrossCheck, Disagreement, ServerSide
+from ksql_lake.report.lake_model import CrossCheck, Disagreement, ServerSide
 from ksql_lake_tests.report.lakes import report_of
 
 EXPECTED = """\

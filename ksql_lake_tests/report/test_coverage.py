@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.lake.closing import day_end
 from ksql_lake.lake.days import Days, day_of, day_ranges, day_start
-from ksql_lake.report.coverage import coverage, overdue_days
+from ksql_lake.report.analyzer import coverage, overdue_days
 from ksql_lake_tests.lake.landing import stream_feed
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Pacific/Apia", "Pacific/Kiritimati", "Asia/Kathmandu")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from ksql_lake.lake.days import Days
 from ksql_lake.report import FeedReport, Report, render_html, render_markdown
-from ksql_lake.report.model import (
+from ksql_lake.report.lake_model import (
     CrossCheck,
     Disagreement,
     FeedWithoutSource,

@@ -11,7 +11,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.days import Days
 from ksql_lake.report import MetadataAnalyzer, MetadataReader
 from ksql_lake.report.feed_model import DayPoint
-from ksql_lake.report.model import OtherData
+from ksql_lake.report.lake_model import OtherData
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.report.lakes import NOON, feeds_of, land_days, of_day, report_of, report_on, tree
 

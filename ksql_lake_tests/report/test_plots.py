@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.report import FeedReport, Report, Status
-from ksql_lake.report.coverage import coverage
+from ksql_lake.report.analyzer import coverage
 from ksql_lake.report.feed_model import DayPoint, ExportPoint, Freshness, VersionPoint
 from ksql_lake.report.plots import (
     CELL,

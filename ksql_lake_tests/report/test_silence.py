@@ -10,11 +10,11 @@ import pytest
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.topic_retention import retention_of
+from ksql_lake.ksqldb.inventory import retention_of
 from ksql_lake.lake import Lake
 from ksql_lake.lake.days import Days
 from ksql_lake.report.attention import attention
-from ksql_lake.report.model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
+from ksql_lake.report.lake_model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.lake.landing import stream_feed, table_feed
 from ksql_lake_tests.report.lakes import NOON, land_days, report_of

@@ -15,7 +15,7 @@ from ksql_lake.export import export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.report import MetadataReader, Status
-from ksql_lake.report.attempts import QUIET
+from ksql_lake.report.lake_facts import QUIET
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.lake.landing import EVENTS, event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.report.lakes import NOON, land_days, of_day, report_of, report_on

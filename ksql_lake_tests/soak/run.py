@@ -17,7 +17,7 @@ from ksql_lake.devserver.process import DevServer
 from ksql_lake.export import export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake_tests.soak.child import PATIENCE, Child
 from ksql_lake_tests.soak.figures import Figures
 from ksql_lake_tests.soak.scene import STREAM, Producer, feeds, settings, write_statements

@@ -16,8 +16,8 @@ import msgspec
 from ksql_lake.devserver.process import DevCluster
 from ksql_lake.ksqldb.tokens import SCALABLE
 from ksql_lake.lake import Lake
-from ksql_lake.lake.continued import Continued
-from ksql_lake.lake.manifest import decode_manifest
+from ksql_lake.lake.commit.continued import Continued
+from ksql_lake.lake.commit.manifest import decode_manifest
 from ksql_lake_tests.tokenloop.exporting import Export
 from ksql_lake_tests.tokenloop.world import ARGUMENTS, DERIVED, SOURCE, World, feed
 

@@ -13,16 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ksql_lake.devserver.cluster.broker import TICKS_PER_SESSION
-from ksql_lake.devserver.cluster.frames import Frame, pack, receive
-from ksql_lake.devserver.refusals import SERVER_ERROR, RefusedError
+from ksql_lake.devserver.cluster.broker import TICKS_PER_SESSION, Frame, pack, receive
+from ksql_lake.devserver.ksql_errors import SERVER_ERROR, RefusedError
 
 SLOTS = 1024
 """Partition numbers are told apart up to here; no source of a stand-in has more."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class GroupView:
     """The group as a node knows it.
 
     Attributes:
@@ -56,7 +55,7 @@ class Membership:
     url: str
     apply: Callable[[Frame], object]
     restoring: float = 0.0
-    view: View = field(default_factory=View)
+    view: GroupView = field(default_factory=GroupView)
     alive: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
@@ -174,14 +173,14 @@ class Membership:
                 self.alive = frozenset(frame["alive"])
             elif "epoch" in frame:
                 hosts = tuple((int(number), str(url)) for number, url in frame["group"])
-                self._see(View(int(frame["epoch"]), hosts, bool(frame["assigned"]), bool(frame["first"])))
+                self._see(GroupView(int(frame["epoch"]), hosts, bool(frame["assigned"]), bool(frame["first"])))
             elif "reached" in frame:
                 self._waiting.pop(frame["reached"]).set_result(frame["end"])
             else:
                 self._waiting.pop(frame["done"]).set_result(frame["said"])
         self._fail(ConnectionError("the cluster's broker is gone"))
 
-    def _see(self, view: View) -> None:
+    def _see(self, view: GroupView) -> None:
         """Take note of the group; give up first, take later."""
         with self._lock:
             mine = {slot for slot in range(SLOTS) if view.owner(slot) == self.number and not self._left}

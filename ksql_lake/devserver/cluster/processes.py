@@ -11,8 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from ksql_lake.devserver.cluster.broker import Broker
-from ksql_lake.devserver.cluster.frames import Frame
+from ksql_lake.devserver.cluster.broker import Broker, Frame
 from ksql_lake.devserver.faults import fault_text
 from ksql_lake.devserver.options import Options
 from ksql_lake.errors import ConfigError

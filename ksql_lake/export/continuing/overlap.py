@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ksql_lake.ksqldb.tokens import Span
-from ksql_lake.lake.continued import SinkMark
+from ksql_lake.lake.commit.continued import SinkMark
 
 Hashes = npt.NDArray[np.uint32]
 Numbers = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ksql_lake.errors import ProtocolError, TopicRecreatedError
 from ksql_lake.ksqldb.offsets import LogOffsets
-from ksql_lake.lake.continued import Gap, SourceMark
+from ksql_lake.lake.commit.continued import Gap, SourceMark
 
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow as pa
 
 from ksql_lake.errors import ServerUnavailableError
-from ksql_lake.export.continuing.conditions import Look, look_at
 from ksql_lake.export.continuing.overlap import Hashes, row_hashes
+from ksql_lake.export.continuing.preconditions import Look, look_at
 from ksql_lake.export.continuing.prefix import Flags, Numbers, SourceRows
-from ksql_lake.export.plan import ExportPlan
+from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.push.caught_up import Verdict
-from ksql_lake.feeds.columns import ROWTIME
+from ksql_lake.feeds.feed_columns import ROWTIME
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.offsets import LogOffsets
-from ksql_lake.lake.continued import Continuation, Continued, Gap, SinkMark
+from ksql_lake.lake.commit.continued import Continuation, Continued, Gap, SinkMark
 from ksql_lake.lake.days import Days, day_of, day_start, event_times
 
 _log = logging.getLogger(__name__)

@@ -1,27 +1,69 @@
-"""A second, short push query from the latest row on: where a busy partition ended when it was lit.
-
-A partition that gets rows all the time never rests at its end. But a query that starts at the latest row gives
-only rows that came after it began; whoever has read as far as the first of them has read everything that was
-there before. It lands nothing, and failing to light it is no error: then only resting partitions can be judged.
-"""
+"""Pieces of a push query put together: rows and deleted keys in their order, to be decoded at once. Pure."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.decode import RowDecoder
 from ksql_lake.errors import KsqlError
-from ksql_lake.export.push.runs import runs
 from ksql_lake.export.statement import push_statement
-from ksql_lake.feeds.columns import POSITION_COLUMNS
+from ksql_lake.feeds.feed_columns import POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock
-from ksql_lake.ksqldb.events import Event
+from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
 from ksql_lake.schema import parse_schema
+
+
+@dataclass(slots=True)
+class Run:
+    """Rows that can be decoded at once.
+
+    Attributes:
+        first_row: Number of the first of them in the response, from 0.
+        texts: Their JSON texts.
+        counts: How many rows each text has.
+        deleted: Whether each text is a deleted key.
+    """
+
+    first_row: int
+    texts: list[bytes] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    deleted: list[bool] = field(default_factory=list)
+
+    @property
+    def data(self) -> bytes:
+        """All rows, a comma between them."""
+        return b",\n".join(self.texts)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(self.counts)
+
+    @property
+    def gone(self) -> npt.NDArray[np.bool_]:
+        """Which of the rows are deleted keys."""
+        return np.repeat(np.array(self.deleted, np.bool_), self.counts)
+
+
+def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
+    """Give the rows and deleted keys among pieces as one run, or none; tokens and last words are no rows."""
+    run = Run(first_row)
+    for piece in pieces:
+        if isinstance(piece, RowBlock | Tombstone):
+            run.texts.append(bytes(piece.data))
+            run.counts.append(piece.count if isinstance(piece, RowBlock) else 1)
+            run.deleted.append(isinstance(piece, Tombstone))
+    if run.texts:
+        yield run
+
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ksql_lake.export.push.reading import PushReading
+from ksql_lake.export.push.push_reading import PushReading
 from ksql_lake.feeds.model import TableFeed
 from ksql_lake.lake import Staging
 from ksql_lake.schema import arrow_schema

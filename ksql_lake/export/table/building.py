@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ksql_lake.errors import NotBuiltError
-from ksql_lake.ksqldb.offsets import PersistentQuery, TaskOffsets, Topics
-from ksql_lake.lake.manifest import EvidenceLevel
+from ksql_lake.ksqldb.offsets import ReportedQuery, TaskOffsets, Topics
+from ksql_lake.lake.commit.manifest import EvidenceLevel
 from ksql_lake.quantities import count_text
 
 Place = tuple[str, int]
@@ -59,7 +59,7 @@ class Building:
     _tasks_since: float | None = None
 
     def look(
-        self, queries: Iterable[PersistentQuery], topics: Topics, *, every_host: bool, clock: float
+        self, queries: Iterable[ReportedQuery], topics: Topics, *, every_host: bool, clock: float
     ) -> Built | None:
         """Take a look; None while the table is not built.
 
@@ -95,7 +95,7 @@ class Building:
         rest = self._by_tasks(uncovered, every_host=every_host, clock=clock)
         return None if rest is None else replace(rest, text=f"{found.text}; {rest.text}")
 
-    def _by_offsets(self, queries: tuple[PersistentQuery, ...], topics: Topics, clock: float) -> Built | None:
+    def _by_offsets(self, queries: tuple[ReportedQuery, ...], topics: Topics, clock: float) -> Built | None:
         marks = [f"query_{query.id}-" for query in queries]
         internal = {topic for topic in topics if any(mark in topic for mark in marks)}
         if topics.keys() - self._known:

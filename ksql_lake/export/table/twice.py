@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from ksql_lake.lake.checksum import Words, batch_hashes
+from ksql_lake.lake.files.checksum import Words, batch_hashes
 
 
 class KeyedRows:

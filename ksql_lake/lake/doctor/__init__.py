@@ -1,6 +1,6 @@
 """Doctor: is the lake what its manifests say, and if not, what can be done about it."""
 
-from ksql_lake.lake.doctor.examine import Examination, examine, feeds_in
+from ksql_lake.lake.doctor.examination import Examination, examine, feeds_in
 from ksql_lake.lake.doctor.findings import Finding, Problem, Remedy
 from ksql_lake.lake.doctor.repair import repair
 

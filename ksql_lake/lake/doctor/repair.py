@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from ksql_lake.errors import ConflictError
-from ksql_lake.lake.doctor.examine import Examination, examine
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.manifest import Manifest
+from ksql_lake.lake.doctor.examination import Examination, examine
 from ksql_lake.lake.doctor.findings import Finding, Problem
-from ksql_lake.lake.doctor.quarantine import keep_aside
-from ksql_lake.lake.doctor.rebuild import rebuilt_manifests
-from ksql_lake.lake.doctor.unnamed import keep_rows
-from ksql_lake.lake.log import CommitLog
-from ksql_lake.lake.manifest import Manifest
-from ksql_lake.lake.storage import Storage
+from ksql_lake.lake.doctor.reconstruction import rebuilt_manifests
+from ksql_lake.lake.doctor.unnamed_files import keep_aside, keep_rows
+from ksql_lake.lake.storage.boundary import Storage
 
 
 def repair(storage: Storage, examination: Examination, *, apply: bool = False) -> Iterator[Finding]:

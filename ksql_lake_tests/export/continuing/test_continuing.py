@@ -11,14 +11,14 @@ import pytest
 from ksql_lake.devserver.door import change_log
 from ksql_lake.errors import DecodeError, MeaningChangeError, TopicRecreatedError
 from ksql_lake.export import Days, ExportResult, plan_export
-from ksql_lake.export.certify import certify
+from ksql_lake.export.certification import certify
 from ksql_lake.export.facts import summary
 from ksql_lake.feeds.model import FEED_ADAPTER, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.tokens import SCALABLE
 from ksql_lake.lake import FeedLake, Lake
-from ksql_lake.lake.continued import Continued
-from ksql_lake.lake.manifest import decode_manifest
+from ksql_lake.lake.commit.continued import Continued
+from ksql_lake.lake.commit.manifest import decode_manifest
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.export.continuing.scene import Scene
 from ksql_lake_tests.export.push.server import DAY, FIRST, Server, held, row

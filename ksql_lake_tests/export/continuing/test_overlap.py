@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.export.continuing.overlap import BrokenBatchError, OverlapError, SinkRows, row_hashes
 from ksql_lake.ksqldb.tokens import Span
-from ksql_lake.lake.continued import SinkMark
+from ksql_lake.lake.commit.continued import SinkMark
 
 
 class Log:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ksql_lake.errors import ProtocolError, TopicRecreatedError
 from ksql_lake.export.continuing.prefix import Flags, SourceRows
 from ksql_lake.ksqldb.offsets import LogOffsets
-from ksql_lake.lake.continued import Gap, SourceMark
+from ksql_lake.lake.commit.continued import Gap, SourceMark
 
 
 def take(source: SourceRows, *offsets: int, partition: int = 0, age: int = 0) -> list[bool]:

@@ -13,8 +13,8 @@ from ksql_lake.export import Days, ExportResult, export_feed
 from ksql_lake.feeds.model import FEED_ADAPTER, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake, ReadFacts
-from ksql_lake.lake.continued import Continuation, Continued, SinkMark, SourceMark
-from ksql_lake.lake.positions import Pushed
+from ksql_lake.lake.commit.continued import Continuation, Continued, SinkMark, SourceMark
+from ksql_lake.lake.commit.marks import Pushed
 from ksql_lake.schema import parse_schema
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.fakes.recorded import Recording, recording

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import ProtocolError, TopicRecreatedError
 from ksql_lake.export import Days
-from ksql_lake.export.push.condition import MOST_TERMS, positioned
 from ksql_lake.export.push.placing import Placing
+from ksql_lake.export.push.push_query import MOST_TERMS, positioned
 from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.lake.commit.manifest import Manifest, PartitionCount, ReadFacts
+from ksql_lake.lake.commit.marks import KnownDays, Mark, furthest, known_days
+from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import DaySplitter
-from ksql_lake.lake.manifest import Manifest, PartitionCount, ReadFacts
-from ksql_lake.lake.positions import KnownDays, Mark, furthest, known_days
-from ksql_lake.lake.state import FeedState
 from ksql_lake_tests.export.push.server import DAY, FIRST, feed
 
 WINDOW = DaySplitter(date(2025, 1, 6), date(2025, 1, 8), ZoneInfo("UTC"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ksql_lake.export.push.runs import runs
+from ksql_lake.export.push.beacon import runs
 from ksql_lake.ksqldb import RowBlock
-from ksql_lake.ksqldb.events import Event, FinalMessage, Token, Tombstone
+from ksql_lake.ksqldb.wire.answer_events import Event, FinalMessage, Token, Tombstone
 
 
 def test_rows_and_deletions_in_turns_are_one_run() -> None:

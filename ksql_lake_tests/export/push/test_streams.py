@@ -19,7 +19,7 @@ from ksql_lake.errors import (
     TopicRecreatedError,
 )
 from ksql_lake.export import Days
-from ksql_lake.export.certify import certify
+from ksql_lake.export.certification import certify
 from ksql_lake.feeds.model import Feed, Identity
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake

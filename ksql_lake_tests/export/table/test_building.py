@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import NotBuiltError, Recovery
 from ksql_lake.export.table.building import Building, Built
-from ksql_lake.ksqldb.offsets import LogOffsets, PersistentQuery, TaskOffsets, read_persistent_queries
+from ksql_lake.ksqldb.offsets import LogOffsets, ReportedQuery, TaskOffsets, read_persistent_queries
 from ksql_lake_tests.fakes.table_node import Tasks, query
 
 Parts = list[tuple[int, int, int]]
@@ -30,7 +30,7 @@ def offsets(**topics: Parts) -> dict[str, dict[int, LogOffsets]]:
     }
 
 
-def running(tasks: Tasks = (), **more: object) -> PersistentQuery:
+def running(tasks: Tasks = (), **more: object) -> ReportedQuery:
     """The query behind the table."""
     found = query(tasks, **more)  # type: ignore[arg-type]
     return read_persistent_queries([{"@type": "x", "queryDescriptions": [found]}])["CTAS_T_1"]

@@ -19,7 +19,7 @@ from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.properties import LEGACY_WRITER
 from ksql_lake.lake import Lake
-from ksql_lake.lake.manifest import Evidence
+from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.settings import Settings
 from ksql_lake_tests.fakes.scripted_server import Request, Script, ScriptedServer, answer, chunked
 from ksql_lake_tests.fakes.table_node import TableNode, Tasks, query

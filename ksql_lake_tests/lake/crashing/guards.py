@@ -15,13 +15,13 @@ from pathlib import Path
 from ksql_lake.errors import WriteError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import FeedLake, FeedState, Manifest, ReadFacts, RetentionPlan, Staging
-from ksql_lake.lake.attempt import Attempt
+from ksql_lake.lake.commit.attempt import Attempt
+from ksql_lake.lake.commit.log import CommitLog, StepHook
+from ksql_lake.lake.commit.marks import KnownDays
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.layout import attempt_parts
-from ksql_lake.lake.local_storage import LocalStorage
-from ksql_lake.lake.log import CommitLog, StepHook
-from ksql_lake.lake.meaning import Origin
-from ksql_lake.lake.positions import KnownDays
-from ksql_lake.lake.storage import Storage
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.schema import Schema
 from ksql_lake_tests.lake.crashing.writers import Opening
 

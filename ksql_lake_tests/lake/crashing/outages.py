@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import FeedState, Lake
-from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.commit.log import StepHook, no_step
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake.lake.doctor.findings import Problem
 from ksql_lake.lake.layout import version_number
-from ksql_lake.lake.log import StepHook, no_step
 from ksql_lake_tests.lake.crashing.guards import POWER_GUARDS
 from ksql_lake_tests.lake.crashing.power import Image, Recorder
 from ksql_lake_tests.lake.crashing.source import Counts, Source, snapshot

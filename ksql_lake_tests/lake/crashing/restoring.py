@@ -29,11 +29,11 @@ from typing import Any
 from ksql_lake.errors import ConflictError, KsqlLakeError
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Lake, ReadFacts
-from ksql_lake.lake import attempt as attempt_module
 from ksql_lake.lake import feed_lake as feed_lake_module
-from ksql_lake.lake import log as log_module
-from ksql_lake.lake.log import StepHook, no_step
-from ksql_lake.lake.meaning import Origin
+from ksql_lake.lake.commit import attempt as attempt_module
+from ksql_lake.lake.commit import log as log_module
+from ksql_lake.lake.commit.log import StepHook, no_step
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake_tests.lake.crashing.nursery import SINGLE_THREADED
 from ksql_lake_tests.lake.crashing.source import DAYS, Source, window
 from ksql_lake_tests.lake.crashing.verdict import differing_rows, held_ids

@@ -26,7 +26,7 @@ from ksql_lake_tests.lake.crashing.writers import FEEDS, Opening, Writer, fork, 
 from ksql_lake_tests.stores.places import Place
 
 for _name in (
-    "ksql_lake.lake.object_storage",
+    "ksql_lake.lake.storage.object_storage",
     "pandas",
     "numpy.random",
     "pyarrow.pandas_compat",

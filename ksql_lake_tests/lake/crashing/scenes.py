@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import KsqlLakeError, WriteError
 from ksql_lake.lake import FeedState, Lake
-from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake_tests.lake.crashing.faults import FAULTS, Disk, Missing
 from ksql_lake_tests.lake.crashing.guards import DISK_GUARDS
 from ksql_lake_tests.lake.crashing.source import DAYS, NEVER, Source

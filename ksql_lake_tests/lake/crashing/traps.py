@@ -18,10 +18,10 @@ from typing import Any
 
 import obstore
 
-from ksql_lake.lake.log import StepHook
+from ksql_lake.lake.commit.log import StepHook
 
 STEPS = ("write", "commit", "committed", "publish", "remove", "derive", "clear")
-"""`write` is a writer's own, between two batches; the others are those of `ksql_lake.lake.log`."""
+"""`write` is a writer's own, between two batches; the others are those of `ksql_lake.lake.commit.log`."""
 
 CALLS: dict[str, tuple[str, ...]] = {
     "fsync": ("fsync",),

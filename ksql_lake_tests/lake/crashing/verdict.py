@@ -16,7 +16,7 @@ import numpy as np
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Lake
-from ksql_lake.lake.doctor.examine import examine
+from ksql_lake.lake.doctor.examination import examine
 from ksql_lake.lake.layout import version_number
 from ksql_lake_tests.lake.crashing.source import DAYS, NEVER, Counts, Source, events, snapshot
 from ksql_lake_tests.lake.crashing.writers import (

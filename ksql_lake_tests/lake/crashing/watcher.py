@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.feeds.model import Feed
+from ksql_lake.lake.commit.manifest import FileEntry, decode_manifest
 from ksql_lake.lake.layout import FeedLayout, version_number
-from ksql_lake.lake.manifest import FileEntry, decode_manifest
 from ksql_lake_tests.lake.crashing.board import Board
 from ksql_lake_tests.lake.crashing.source import Source, snapshot_rows
 from ksql_lake_tests.stores.places import Place

@@ -26,9 +26,9 @@ import pyarrow as pa
 from ksql_lake.errors import ConflictError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
-from ksql_lake.lake.continued import Continuation, Continued, SinkMark, SourceMark
-from ksql_lake.lake.log import StepHook, no_step
-from ksql_lake.lake.positions import Pushed
+from ksql_lake.lake.commit.continued import Continuation, Continued, SinkMark, SourceMark
+from ksql_lake.lake.commit.log import StepHook, no_step
+from ksql_lake.lake.commit.marks import Pushed
 from ksql_lake_tests.lake.crashing.board import Board
 from ksql_lake_tests.lake.crashing.source import DAYS, PER_TICK, Source, snapshot, window
 from ksql_lake_tests.lake.crashing.traps import Trap

@@ -1,0 +1,243 @@
+"""An alert as an e-mail, handed to one SMTP server.
+
+`smtps://` is encrypted from the start, `smtp://` as soon as the server offers it. It refuses to send a password
+over a connection that is not encrypted.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from functools import partial
+from smtplib import (
+    SMTP,
+    SMTP_SSL,
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from ksql_lake.alerts.message import Alert, hide_secrets
+from ksql_lake.settings import Settings
+
+_PORTS = {"smtp": 25, "smtps": 465}
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed in: `smtp://host:port` or `smtps://host:port`; a user has a password."""
+
+    url: str
+    user: str | None = None
+    password: str = ""
+
+    @property
+    def name(self) -> str:
+        """The server as a text calls it."""
+        return f"the mail server {urlsplit(self.url).hostname}"
+
+
+def mail_alert(
+    alert: Alert, server: MailServer, *, sender: str, recipients: Sequence[str], seconds: float
+) -> None:
+    """Hand an alert to the mail server and see it accepted for every recipient.
+
+    Raises:
+        ConnectionError: It was not, and may be a little later; the text says why, without the password.
+        OSError: It was not accepted, or not for all.
+    """
+    try:
+        with _connected(server, seconds) as connection:
+            refused = connection.send_message(_message(alert, sender, recipients))
+    except SMTPRecipientsRefused as error:
+        refused = error.recipients
+    except SMTPAuthenticationError as error:
+        raise OSError(f"{server.name} does not accept the credentials ({error.smtp_code})") from None
+    except SMTPResponseException as error:
+        passing = error.smtp_code < 500
+        raise (ConnectionError if passing else OSError)(
+            f"{server.name} refused the mail ({error.smtp_code})"
+        ) from None
+    except SMTPException as error:
+        raise ConnectionError(f"{server.name} did not take the mail: {type(error).__name__}") from None
+    except TimeoutError:
+        raise ConnectionError(f"{server.name} did not answer within {seconds:g} s") from None
+    except ssl.SSLError as error:
+        raise OSError(f"{server.name} cannot be trusted: {error.reason}") from None
+    except PermissionError:
+        raise OSError(f"{server.name} offers no encryption, so it got no password; use smtps://") from None
+    except OSError as error:
+        raise ConnectionError(
+            f"{server.name} cannot be reached: {error.strerror or type(error).__name__}"
+        ) from None
+    if refused:
+        raise OSError(f"{server.name} refused {', '.join(sorted(refused))}")
+
+
+@contextmanager
+def _connected(server: MailServer, seconds: float) -> Iterator[SMTP]:
+    """Open and log in; the connection ends with the block, politely where that can be."""
+    parts = urlsplit(server.url)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    trusted, encrypted = ssl.create_default_context(), parts.scheme == "smtps"
+    with (
+        SMTP_SSL(host, port, timeout=seconds, context=trusted)
+        if encrypted
+        else SMTP(host, port, timeout=seconds)
+    ) as connection:
+        connection.ehlo()
+        if not encrypted and connection.has_extn("starttls"):
+            connection.starttls(context=trusted)
+            encrypted = True
+        if server.user is not None:
+            if not encrypted:
+                raise PermissionError
+            connection.login(server.user, server.password)
+        yield connection
+
+
+def _message(alert: Alert, sender: str, recipients: Sequence[str]) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = alert.title
+    message["From"] = sender
+    message["To"] = ", ".join(recipients)
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid("ksql-lake")
+    # RFC 3834: no out-of-office notice answers this.
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(alert.full_text)
+    return message
+
+
+class _SystemTrust(HTTPAdapter):
+    """Trusts the authorities that this machine trusts, beside those that come with requests."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, ssl_context=ssl.create_default_context(), **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=ssl.create_default_context(), **options)
+
+
+def post_alert(alert: Alert, url: str, *, seconds: float) -> None:
+    """Post an alert and see it accepted.
+
+    Raises:
+        ConnectionError: It was not, and may be a little later; the text says why, without the address.
+        OSError: It was not accepted.
+    """
+    body = {"text": alert.full_text, "kind": alert.kind, "title": alert.title, "facts": dict(alert.facts)}
+    where = f"the webhook at {urlsplit(url).hostname}"
+    with requests.Session() as session:
+        session.mount("https://", _SystemTrust())
+        session.headers["User-Agent"] = "ksql-lake"
+        session.auth = _as_it_is  # no password of a ~/.netrc goes along
+        try:
+            with session.post(url, json=body, timeout=seconds, allow_redirects=False, stream=True) as answer:
+                status = answer.status_code
+        except requests.Timeout:
+            raise ConnectionError(f"{where} did not answer within {seconds:g} s") from None
+        except requests.RequestException as error:
+            raise ConnectionError(f"{where} {_what_happened(error)}") from None
+    if status == 429 or status >= 500:
+        raise ConnectionError(f"{where} answered {status}")
+    if not 200 <= status < 300:
+        raise OSError(f"{where} answered {status}")
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _what_happened(error: BaseException) -> str:
+    """Say what broke, in the words of the innermost error: the outer ones repeat the address."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    kinds = {type(each).__name__ for each in chain}
+    first = chain[-1]
+    if kinds & {"NewConnectionError", "NameResolutionError", "SSLError", "ProxyError"}:
+        return f"cannot be reached: {getattr(first, 'strerror', None) or type(first).__name__}"
+    return f"broke off: {type(first).__name__}"
+
+
+SECONDS = 8.0
+"""How long a channel may be silent; all of them with their second attempts fit into a minute, which is how long
+Dagster lets a sensor take."""
+
+_ATTEMPTS = 2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of an alert on a channel (`log`, `webhook`, `e-mail`); without a problem it was delivered."""
+
+    channel: str
+    problem: str = ""
+
+
+def channels(settings: Settings) -> list[str]:
+    """Give the channels an alert goes to."""
+    return ["log", *_senders(settings)]
+
+
+def send_alert(alert: Alert, settings: Settings, *, pause: float = 1.0) -> list[Delivery]:
+    """Send an alert everywhere, and tell what became of it on each channel.
+
+    Args:
+        alert: What happened.
+        settings: Name the channels.
+        pause: Seconds before a channel that failed is tried once more.
+    """
+    safe = alert.without_secrets(settings)
+    _log.error("%s", safe.full_text)
+    again = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_fixed(pause),
+        retry=retry_if_exception_type(ConnectionError),
+        reraise=True,
+    )
+    deliveries = [Delivery("log")]
+    for channel, send in _senders(settings).items():
+        try:
+            again(send, safe)
+        except (OSError, ValueError) as error:
+            problem = hide_secrets(" ".join(str(error).split()), settings)
+            _log.error("an alert was not delivered by %s: %s", channel, problem)
+            deliveries.append(Delivery(channel, problem))
+        else:
+            deliveries.append(Delivery(channel))
+    return deliveries
+
+
+def _senders(settings: Settings) -> dict[str, Callable[[Alert], None]]:
+    found: dict[str, Callable[[Alert], None]] = {}
+    if settings.alert_webhook is not None:
+        found["webhook"] = partial(post_alert, url=settings.alert_webhook.get_secret_value(), seconds=SECONDS)
+    if recipients := settings.alert_recipients:
+        password = settings.smtp_password
+        server = MailServer(
+            settings.smtp_url, settings.smtp_user, password.get_secret_value() if password else ""
+        )
+        found["e-mail"] = partial(
+            mail_alert,
+            server=server,
+            sender=settings.alert_sender or recipients[0],
+            recipients=recipients,
+            seconds=SECONDS,
+        )
+    return found

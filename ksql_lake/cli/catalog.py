@@ -1,0 +1,39 @@
+"""`ksql-lake catalog`: a DuckDB database file with the lake's views, for BI tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ksql_lake.cli.terminal.output import note
+from ksql_lake.quantities import count_text
+from ksql_lake.query.sql.database_file import write_catalog
+
+_HELP = """Write a small DuckDB database with a view per feed, for tools that open DuckDB files.
+
+It holds no rows: its views read the lake's folders, so later exports show up by themselves. Write it again when
+a feed or a column was added. The view ksql_lake_catalog lists what is in it.
+
+Paths are relative to the database's own folder: lake and database can be moved together. DuckDB resolves them
+against its working directory, so start it there, or tell it the folder: SET file_search_path = '/that/folder'
+(a setting of the connection in most tools). Where a tool can do neither, use --absolute.
+
+\b
+Examples:
+  ksql-lake catalog lake.duckdb && duckdb lake.duckdb "FROM orders LIMIT 5"
+  ksql-lake catalog --absolute /srv/bi/lake.duckdb
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--absolute", is_flag=True, help="Write the lake's full path into the views.")
+def catalog(*, path: Path, absolute: bool) -> None:
+    """Write a database of views."""
+    written = write_catalog(path, absolute=absolute)
+    for name, error in written.left_out.items():
+        note(f"{name}: {error.message}", label="left out")
+    if written.empty:
+        note(f"without rows, and so until it is written again: {', '.join(written.empty)}")
+    note(f"{path}: {count_text(len(written.views), 'view')}", label="written")

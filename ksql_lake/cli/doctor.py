@@ -1,0 +1,280 @@
+"""`ksql-lake doctor`: is the lake what its own files say, and mending what is not.
+
+Looking takes no lock and writes nothing. A repair works feed by feed under the feed's lock and shows what it
+found there before it acts. It refuses to take a file out of the lake that it has not shown: a plan that appears
+only after the first repairs is shown before it is applied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import click
+
+from ksql_lake.cli.entry import FAILED, complain
+from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_line, waiting
+from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
+from ksql_lake.feeds.suggestion import did_you_mean
+from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor import Examination, Finding, Problem, Remedy, examine, feeds_in, repair
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.lake.storage.locking import exclusive
+from ksql_lake.quantities import count_text, size_text
+from ksql_lake.register import refresh, stale
+from ksql_lake.settings import load_settings
+
+_HELP = """Check the lake against its own manifests, footers and checksums.
+
+Every feed the lake holds anything of is examined, also those without a feed file: each manifest and each data
+file, every byte of it, and whether each row lies in its day. --quick leaves the bytes and rows out.
+
+--repair mends what can be derived from what is there: manifests from the footers of the data files, all of
+`metadata/` if need be, and the indexes of `ksql-lake register`. What takes a file out of the lake is only
+listed; with --apply too, it is moved to the feed's quarantine folder (never deleted), and the next export of a
+stream reads the file's day again.
+
+\b
+Examples:
+  ksql-lake doctor
+  ksql-lake doctor orders --quick
+  ksql-lake doctor --repair             mend, and list what --apply would do
+  ksql-lake doctor --repair --apply
+  ksql-lake doctor --json | jq .sound
+
+Exit codes: 0 sound, 1 findings remain (or a feed could not be examined), 2 usage or configuration.
+"""
+
+_OPTIONS = {Remedy.REPAIR: "--repair", Remedy.APPLY: "--repair --apply", Remedy.MANUAL: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the command line asks for."""
+
+    quick: bool
+    repair: bool
+    apply: bool
+
+
+@dataclass(slots=True)
+class _Checkup:
+    """One feed's visit: what was found, what was mended, what is the case now."""
+
+    layout: FeedLayout
+    found: Examination | None = None
+    now: Examination | None = None
+    mended: list[Finding] = field(default_factory=list)
+    error: KsqlLakeError | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return self.error is None and self.now is not None and self.now.sound
+
+    def as_dict(self) -> dict[str, object]:
+        """The visit as JSON-ready data."""
+        found, now = self.found, self.now
+        return {
+            "feed": self.layout.name,
+            "kind": self.layout.kind,
+            "sound": self.sound,
+            "files": now.files if now else None,
+            "bytes": now.bytes if now else None,
+            "findings": [finding.as_dict() for finding in found.findings] if found else [],
+            "mended": [finding.as_dict() for finding in self.mended],
+            "remaining": [finding.as_dict() for finding in now.findings] if now else [],
+            "error": str(self.error) if self.error else None,
+        }
+
+
+@click.command(help=_HELP)
+@click.argument("names", nargs=-1, metavar="[FEED]...")
+@click.option("--repair", is_flag=True, help="Mend what can be derived.")
+@click.option("--apply", is_flag=True, help="With --repair: also take out what has to leave the lake.")
+@click.option("--quick", is_flag=True, help="Sizes and footers only, not every byte and row.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def doctor(
+    context: click.Context, /, *, names: tuple[str, ...], as_json: bool, quick: bool, repair: bool, apply: bool
+) -> None:
+    """Examine and mend the lake."""
+    if apply and not repair:
+        raise click.UsageError("--apply goes with --repair")
+    lake = Lake(load_settings().lake_root)
+    wish = _Wish(quick=quick, repair=repair, apply=apply)
+    checkups = []
+    with notes_from_log():
+        for layout in _layouts(lake, names):
+            checkup = _Checkup(layout)
+            checkups.append(checkup)
+            try:
+                _visit(lake.storage, checkup, wish, as_json=as_json)
+            except KsqlLakeError as error:
+                checkup.error = error.at(feed=layout.name)
+                complain(str(checkup.error))
+    if as_json:
+        sound = all(checkup.sound for checkup in checkups)
+        print_json({"lake": lake.root, "sound": sound, "feeds": [checkup.as_dict() for checkup in checkups]})
+    else:
+        _summarise(lake, checkups, wish)
+    context.exit(0 if all(checkup.sound for checkup in checkups) else FAILED)
+
+
+def _layouts(lake: Lake, names: Sequence[str]) -> list[FeedLayout]:
+    held = feeds_in(lake.storage)
+    if not lake.begun:
+        raise ConfigError(
+            "there is no lake here",
+            hint="Run from the project's folder, or set KSQL_LAKE_ROOT; the first export makes the lake.",
+            path=lake.root,
+        )
+    known = [layout.name for layout in held]
+    for name in names:
+        if name not in known:
+            meant = did_you_mean(name, known) or (f"It holds: {', '.join(known)}" if known else "It is empty.")
+            raise UnknownFeedError(f"the lake at {lake.root} holds nothing of a feed {name!r}", hint=meant)
+    return [layout for layout in held if not names or layout.name in names]
+
+
+def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -> None:
+    layout = checkup.layout
+
+    def look() -> Examination:
+        with waiting(f"examining {layout.kind} {layout.name}"):
+            found = examine(storage, layout, contents=not wish.quick)
+            if not found.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
+                found.findings += stale(storage, layout, found.state)
+            return found
+
+    checkup.found = checkup.now = look()
+    if checkup.found.sound or not wish.repair:
+        _show(checkup.found, as_json=as_json)
+        return
+    with exclusive(storage, layout):
+        # Whoever held the lock until now may have changed what there is to mend.
+        checkup.found = checkup.now = look()
+        _show(checkup.found, as_json=as_json, planning=wish.apply)
+        if any(_derivable(finding) for finding in checkup.found.findings):
+            _mend(storage, checkup, checkup.found, as_json=as_json)
+            checkup.now = look()
+        if wish.apply and _plan(checkup.now):
+            if not set(_plan(checkup.now)) <= set(checkup.found.findings):
+                _show(checkup.now, as_json=as_json, planning=True)
+            _mend(storage, checkup, checkup.now, as_json=as_json, apply=True)
+            checkup.now = look()
+        if checkup.now.of(Problem.INDEX_STALE) and not checkup.now.of(
+            Problem.FILE_MISSING, Problem.FILE_DAMAGED
+        ):
+            # Last, and never in the way: an index is derived from what was just mended.
+            _refresh_indexes(storage, checkup, as_json=as_json)
+            checkup.now = look()
+    if checkup.mended and not as_json:
+        _outcome(checkup, checkup.now)
+
+
+def _derivable(finding: Finding) -> bool:
+    return finding.remedy is Remedy.REPAIR and finding.problem is not Problem.INDEX_STALE
+
+
+def _plan(examination: Examination) -> list[Finding]:
+    """Give what would leave the lake; while manifests are missing it is not known what is foreign."""
+    if examination.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
+        return []
+    return [finding for finding in examination.findings if finding.remedy is Remedy.APPLY]
+
+
+def _mend(
+    storage: Storage, checkup: _Checkup, examination: Examination, *, as_json: bool, apply: bool = False
+) -> None:
+    with _telling_mended(checkup, as_json=as_json):
+        checkup.mended.extend(repair(storage, examination, apply=apply))
+
+
+def _refresh_indexes(storage: Storage, checkup: _Checkup, *, as_json: bool) -> None:
+    with _telling_mended(checkup, as_json=as_json):
+        try:
+            checkup.mended.extend(refresh(storage, checkup.layout))
+        except KsqlLakeError as error:
+            checkup.error = error.at(feed=checkup.layout.name)
+            complain(str(checkup.error))
+
+
+@contextmanager
+def _telling_mended(checkup: _Checkup, *, as_json: bool) -> Iterator[None]:
+    before = len(checkup.mended)
+    try:
+        yield
+    finally:
+        done = checkup.mended[before:]
+        if done and not as_json:
+            print_line("  ", ("mended", "green"), f": {_counted(done)}")
+
+
+def _show(examination: Examination, *, as_json: bool, planning: bool = False) -> None:
+    """Print what was found; beside JSON only a plan that is about to be applied, on stderr."""
+    if as_json and not planning:
+        return
+    print_line(*_headline(examination), err=as_json)
+    _list(examination.findings, err=as_json)
+
+
+def _list(findings: Sequence[Finding], *, err: bool = False) -> None:
+    for problem, alike in groupby(sorted(findings, key=_order), key=lambda finding: finding.problem):
+        first, *others = alike
+        option = _OPTIONS[first.remedy]
+        print_line("  ", (str(problem), "bold red"), f": {first.action}{option and f' ({option})'}", err=err)
+        for finding in (first, *others):
+            print_line(f"    {finding.key}: {finding.detail}", err=err)
+
+
+def _order(finding: Finding) -> int:
+    return list(Problem).index(finding.problem)
+
+
+def _counted(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.problem for finding in sorted(findings, key=_order))
+    return ", ".join(f"{problem} ({count:,})" for problem, count in counts.items())
+
+
+def _outcome(checkup: _Checkup, now: Examination) -> None:
+    if now.sound:
+        print_line("  ", *_verdict(now), " now")
+        return
+    print_line("  ", ("remain", "bold red"), f": {_counted(now.findings)}")
+    shown = set(checkup.found.findings) if checkup.found else set()
+    _list([finding for finding in now.findings if finding not in shown])
+
+
+def _headline(examination: Examination) -> Iterator[str | tuple[str, str]]:
+    layout = examination.layout
+    size = f"{count_text(examination.files, 'file')}, {size_text(examination.bytes)}"
+    yield from (f"{layout.kind} ", (layout.name, "bold"), f": {size}, ")
+    yield from _verdict(examination)
+
+
+def _verdict(examination: Examination) -> Iterator[str | tuple[str, str]]:
+    findings = examination.findings
+    yield (count_text(len(findings), "finding"), "bold red") if findings else ("sound", "green")
+
+
+def _summarise(lake: Lake, checkups: Sequence[_Checkup], wish: _Wish) -> None:
+    if not checkups:
+        note(f"the lake at {lake.root} holds nothing yet")
+        return
+    looked = [checkup.now for checkup in checkups if checkup.now is not None]
+    findings = [finding for examination in looked for finding in examination.findings]
+    files, size = sum(item.files for item in looked), sum(item.bytes for item in looked)
+    told = f"{count_text(len(looked), 'feed')}, {count_text(files, 'file')}, {size_text(size)} examined"
+    failed = sum(checkup.error is not None for checkup in checkups)
+    verdict = count_text(len(findings), "finding") if findings or failed else "sound"
+    print_line(f"{told}: {verdict}", f", {count_text(failed, 'failure')}" if failed else "")
+    remedies = {finding.remedy for finding in findings}
+    if Remedy.REPAIR in remedies and not wish.repair:
+        note("mend what can be derived with: ksql-lake doctor --repair", label="next")
+    elif Remedy.APPLY in remedies and not wish.apply:
+        note("take out what has to leave the lake with: ksql-lake doctor --repair --apply", label="next")

@@ -1,0 +1,250 @@
+"""What a process of our own may do and one of others may not: leave pandas out, keep the memory it has freed.
+
+pyarrow is told that there is no pandas before it imports it by itself. Freed memory is kept for the next block
+of rows instead of being given back and fetched anew, page by page. Refuses to touch a process where pandas is
+loaded already.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from ksql_lake.cli.app import app
+from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
+from ksql_lake.errors import ConfigError, KsqlLakeError
+
+ALONE = "alone"
+"""Key in click's context object: the process is the command line's own, not a test or a program of others."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
+_KEPT = 128 << 20
+_LARGEST = 32 << 20
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, for the arrays of the next block; does nothing without glibc."""
+    import ctypes  # noqa: PLC0415 - start-up stays light
+
+    if sys.platform != "linux" or not hasattr(process := ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    process.mallopt(_TRIM_THRESHOLD, _KEPT)
+    process.mallopt(_MMAP_THRESHOLD, _LARGEST)
+
+
+class _NoPandas:
+    """An import finder that says there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, *_where: object) -> None:
+        """Refuse pandas, and leave all else to the other finders."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is kept out", name=name)
+
+
+def keep_pandas_out() -> None:
+    """Let pyarrow find no pandas, which it would import at the first list it is handed.
+
+    That takes as long as a small export. Importing pandas afterwards works; only pyarrow does without it.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa  # noqa: PLC0415 - start-up stays light
+
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array(["", None])
+    finally:
+        sys.meta_path.remove(finder)
+
+
+DEBUG = "debug"
+"""Key in click's context object: show tracebacks."""
+
+_SILENT = logging.NullHandler()
+
+
+class _Warnings(logging.Handler):
+    """Writes warnings that no command keeps to itself, where they are not written as JSON lines anyway."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if journal() is None:
+            from ksql_lake.cli.terminal.output import note  # noqa: PLC0415 - rich loads only when needed
+
+            note(record.getMessage(), label="warning")
+
+
+_WARNINGS = _Warnings(logging.WARNING)
+
+_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+"""Packages that only an extra of ours installs."""
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> None:
+    """Run the command line and leave the process."""
+    keep_freed_memory()
+    code = run(sys.argv[1:], alone=True)
+    if code == INTERRUPTED:
+        # A thread may still wait for a silent server, and Python would wait for it. Nothing it has read is
+        # visible yet, so it can be left behind.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str], *, alone: bool = False) -> int:
+    """Run the command line and give its exit code; `alone` says that the process does nothing else."""
+    # Anywhere on the line: who meets an unexpected error adds it at the end of the last command.
+    debug = "--debug" in arguments
+    closed = _open_standard_streams() if alone else None
+    # Attempts that fail and are repeated are nobody's business until a command says so.
+    logging.getLogger("ksql_lake").addHandler(_SILENT)
+    logging.getLogger(ALWAYS_TOLD).addHandler(_WARNINGS)
+    try:
+        rest = [word for word in arguments if word != "--debug"]
+        code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone.
+        _give_up_output()
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        complain(usage_text(error))
+        return USAGE
+    except KsqlLakeError as error:
+        complain(str(error))
+        return USAGE if isinstance(error, ConfigError) else FAILED
+    except ModuleNotFoundError as error:
+        complain_missing(error, debug=debug)
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last line of defence; shown, not swallowed
+        if reason := _output_problem(error):
+            _give_up_output()
+            complain(f"standard output cannot be written: {reason}\n{_ONLY_THE_REPORT}")
+            return FAILED
+        complain_unexpected(error, debug=debug)
+        return FAILED
+    if closed is not None and closed.wanted:
+        complain(f"standard output is closed\n{_ONLY_THE_REPORT}")
+        return FAILED
+    return code if isinstance(code, int) else DONE
+
+
+_ONLY_THE_REPORT = "What the command did is done; only its report is lost."
+
+
+class _NoOutput(io.TextIOBase):
+    """A standard output that is closed: it takes everything, and knows whether there was anything.
+
+    Attributes:
+        wanted: Whether something was written to it.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.buffer = self
+
+    def writable(self) -> bool:
+        """It takes what is written."""
+        return True
+
+    def write(self, text: str | bytes) -> int:
+        """Note that there was something to say."""
+        self.wanted = self.wanted or bool(text)
+        return len(text)
+
+
+def _open_standard_streams() -> _NoOutput | None:
+    """See that no file of ours becomes standard output by its number; gives what stands for a closed one."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115 - a descriptor, for the whole process
+    if sys.stdout is not None:
+        return None
+    closed = _NoOutput()
+    sys.stdout = closed
+    return closed
+
+
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+def _output_problem(error: BaseException) -> str:
+    """Say why standard output cannot be written, if that is what an error says; else empty.
+
+    Whoever writes a file of ours gives its errors other types, with its name.
+    """
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
+        return os.strerror(error.errno).lower()
+    return ""
+
+
+def _give_up_output() -> None:
+    # Python flushes once more on the way out; let it do so into nothing.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(text: str) -> None:
+    """Write one error paragraph to stderr; on a terminal the lines wrap at words."""
+    if (log := journal()) is not None:
+        log.error(text)
+        return
+    from ksql_lake.cli.terminal.output import error_console  # noqa: PLC0415 - rich loads only when needed
+
+    error_console().print(f"[bold red]error:[/] {_escaped(text)}", markup=True)
+
+
+def complain_missing(error: ModuleNotFoundError, *, debug: bool) -> None:
+    """Say which package is not installed, and how to install it when it is one of our extras."""
+    package = (error.name or "").partition(".")[0]
+    if package in _EXTRAS:
+        complain(f"this needs the package {package!r}\nInstall it: pip install 'ksql-lake[{_EXTRAS[package]}]'")
+    else:
+        complain_unexpected(error, debug=debug)
+
+
+def complain_unexpected(error: BaseException, *, debug: bool) -> None:
+    """Write an unexpected error: one line, or the traceback."""
+    if debug:
+        traceback.print_exception(error)
+        return
+    complain(unexpected_text(error))
+
+
+def unexpected_text(error: BaseException) -> str:
+    """Give an unexpected error as one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
+    message = " ".join(str(error).split()) or "no message"
+    return f"unexpected {type(error).__name__}: {message} (run again with --debug for the traceback)"
+
+
+def usage_text(error: click.ClickException) -> str:
+    """Give what was wrong with the arguments, and where to read on."""
+    text = error.format_message()
+    text = text[:1].lower() + text[1:]
+    context = getattr(error, "ctx", None)
+    return f"{text}\nHelp: {context.command_path} --help" if context is not None else text
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - rich loads only when needed
+
+    return escape(text)

@@ -1,0 +1,191 @@
+"""`ksql-lake export`: read feeds and land them, several at once; one failing feed never stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ksql_lake.cli.entry import (
+    ALONE,
+    DEBUG,
+    FAILED,
+    INTERRUPTED,
+    complain,
+    complain_unexpected,
+    keep_pandas_out,
+    unexpected_text,
+)
+from ksql_lake.cli.plan import Planned, left_out_entries, plan_all, reads, tell_left_out
+from ksql_lake.cli.pool import FeedOutcome, export_all
+from ksql_lake.cli.selection import asked, select, selection_options
+from ksql_lake.cli.terminal.journal import watch
+from ksql_lake.cli.terminal.output import never_failing, note, notes_from_log, print_json, print_table, waiting
+from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
+from ksql_lake.export import ExportResult
+from ksql_lake.feeds import FeedStore
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.quantities import count_text, size_text
+from ksql_lake.settings import Settings, load_settings
+
+_HELP = """Read feeds and land them in the lake, exactly once.
+
+Without dates: of a stream every day that is not closed (the first time from start_date), of a table the
+next version. Dates are for streams; tables always give their next version. What is already in the lake is
+not written again.
+
+\b
+Examples:
+  ksql-lake export --all
+  ksql-lake export --stream orders --table totals
+  ksql-lake export --stream orders --date 2025-01-31
+  ksql-lake export --all --json | jq .failed
+
+Exit codes: 0 done, 1 at least one feed failed (the others have landed), 2 usage or configuration,
+130 interrupted.
+"""
+
+
+@click.command(help=_HELP)
+@selection_options
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Feeds exported at once. ksqlDB suffers from many table scans at a time.",
+)
+@click.option(
+    "--new-topic",
+    is_flag=True,
+    help="The topic of these streams was made anew: forget offsets, compare rows by value once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json: bool, **options: Any) -> None:
+    """Export feeds."""
+    if (context.obj or {}).get(ALONE):
+        keep_pandas_out()
+    wanted = asked(options)
+    if new_topic and (wanted.everything or wanted.tables):
+        raise click.UsageError("--new-topic is about streams by name: --stream NAME --new-topic")
+    settings = load_settings()
+    watch(log_format=settings.log_format, otel_endpoint=settings.otel_endpoint)
+    selection = select(FeedStore(settings.feeds_root).load(), wanted)
+    planned = plan_all(selection, wanted, settings, new_topic=new_topic)
+    outcomes: list[FeedOutcome] = []
+    if planned:
+        with KsqlClient(settings) as client:
+            _probe(client, planned, settings)
+            with notes_from_log():
+                outcomes = export_all(planned, client, settings, workers=workers)
+    else:
+        note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
+    if as_json:
+        print_json(_document(outcomes) | {"left_out": left_out_entries(selection.broken)})
+    elif outcomes:
+        print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:], flexible=("Feed",))
+    tell_left_out(selection.broken)
+    _tell_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
+    _record([outcome.result for outcome in outcomes if outcome.result and outcome.result.commit], settings)
+    if any(outcome.interrupted for outcome in outcomes):
+        context.exit(INTERRUPTED)
+    context.exit(FAILED if selection.broken or any(outcome.error for outcome in outcomes) else 0)
+
+
+def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> None:
+    """Ask the server for its version once, so that one line says what eight feeds would each say."""
+    try:
+        with waiting(f"asking {client.url}"):
+            client.server_info()
+    except ServerUnavailableError as error:
+        lake = Lake(settings.lake_root)
+        if lake.begun:  # a lake that never was needs no note of it
+            for one in planned:
+                lake.feed(one.feed).record_failure(error)
+        complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
+        raise click.exceptions.Exit(FAILED) from None
+
+
+_HEADERS = ["Feed", "Partitions", "Read", "New", "Already\nthere", "Late", "Size", "Seconds"]
+
+
+def _row(outcome: FeedOutcome) -> list[str]:
+    result = outcome.result
+    if result is None:
+        return [outcome.feed.name, "interrupted" if outcome.interrupted else "failed", *["-"] * 6]
+    if result.commit is None:
+        return [outcome.feed.name, "nothing", *["-"] * 6]
+    counts = (result.read, result.new, result.already_there, result.late)
+    size = size_text(sum(part.bytes for part in result.partitions))
+    return [
+        outcome.feed.name,
+        _partitions(result),
+        *(f"{count:,}" for count in counts),
+        size,
+        f"{result.seconds:.1f}",
+    ]
+
+
+def _partitions(result: ExportResult) -> str:
+    if result.plan.days is None:
+        return ", ".join(part.partition for part in result.partitions)
+    if len(result.plan.days) == 1:
+        return reads(result.plan)
+    filled = sum(part.read > 0 for part in result.partitions)
+    return f"{filled} of {len(result.plan.days)} days"
+
+
+def _document(outcomes: Sequence[FeedOutcome]) -> dict[str, object]:
+    return {
+        "exports": [outcome.result.as_dict() for outcome in outcomes if outcome.result],
+        "failed": [
+            {
+                "feed": outcome.feed.name,
+                "type": type(outcome.error).__name__ if outcome.error else "Interrupted",
+                "error": str(outcome.error) if outcome.error else "interrupted",
+            }
+            for outcome in outcomes
+            if outcome.result is None
+        ],
+    }
+
+
+def _tell_failures(outcomes: Sequence[FeedOutcome], *, debug: bool) -> None:
+    told: dict[str, list[FeedOutcome]] = {}
+    for outcome in outcomes:
+        name, error = outcome.feed.name, outcome.error
+        if isinstance(error, KsqlLakeError):
+            told.setdefault(f"{error.message}\n{error.hint}", []).append(outcome)
+        elif error is not None and debug:
+            complain_unexpected(error, debug=True)
+        elif error is not None:
+            complain(f"feed {name}: {unexpected_text(error)}")
+        elif outcome.result and outcome.result.commit is None:
+            note(f"{name}: nothing to read: {outcome.result.plan.reason}")
+        elif outcome.result and outcome.result.fell_back:
+            note(f"{name}: read by pull query, not on from its marks: {outcome.result.fell_back}")
+        elif outcome.result and outcome.result.dropped:
+            rows = count_text(outcome.result.dropped, "row")
+            note(f"{name}: {rows} dropped: a later row of the same reading has their key")
+    for text, alike in told.items():
+        # Where eight feeds fail for one reason, it is said once, without the places that are each one's own.
+        names = ", ".join(outcome.feed.name for outcome in alike)
+        complain(str(alike[0].error) if len(alike) == 1 else f"feeds {names}: {text.strip()}")
+    if any(outcome.interrupted for outcome in outcomes):
+        complain(
+            "interrupted; what the table shows as landed is complete, run the same line again for the rest"
+        )
+
+
+def _record(results: Sequence[ExportResult], settings: Settings) -> None:
+    """Tell the Dagster instance about exports made from the shell; that failing never fails an export."""
+    if not results or settings.dagster_home is None:
+        return
+    with never_failing("the exports landed"):
+        # Dagster takes seconds to import, and most shells have none.
+        from ksql_lake.orchestration.recording import record  # noqa: PLC0415
+
+        record(results, settings=settings)

@@ -1,0 +1,163 @@
+"""`ksql-lake feeds validate`: every problem of every feed file; on request also what the server says to it.
+
+A feed is also held against the rows that the lake holds of it. Without `--server` no server is asked. With it,
+each usable active feed is held against its source, and what only a push query can read is told with the reason;
+`--write` then changes the one key that helps. Of a feed that is continued each condition is tried and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ksql_lake.cli.feeds.source_check import check_feed, how_read, writer_of
+from ksql_lake.cli.terminal.output import note, print_json, waiting
+from ksql_lake.errors import KsqlLakeError, LakeError, MeaningChangeError, ServerUnavailableError
+from ksql_lake.export.continuing.preconditions import check_conditions
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.quantities import count_text
+from ksql_lake.settings import load_settings
+
+_HELP = """Check feed files and print every problem of every file. Without PATHS: all of them.
+
+A key that the first exported rows have pinned, and that was changed since, is a problem too.
+
+With --server, the server is asked too, about all active feeds: whether the source is there, has the columns,
+and can be read the way the feed says. A source that no pull query can read needs "extraction": "push"; --write
+sets it. What "extraction": "continue" needs is tried, with a short query, and each condition explained.
+
+\b
+Examples:
+  ksql-lake feeds validate
+  ksql-lake feeds validate --server
+  ksql-lake feeds validate --server --write
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The problems of one file."""
+
+    path: Path
+    name: str
+    problems: tuple[str, ...]
+
+
+@click.command(help=_HELP)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--server", is_flag=True, help="Hold the active feeds against the server as well.")
+@click.option("--write", is_flag=True, help='Set "extraction": "push" where nothing else can read the source.')
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def validate(
+    context: click.Context, /, *, paths: tuple[Path, ...], server: bool, write: bool, as_json: bool
+) -> None:
+    """Check feed files."""
+    if server and paths:
+        raise click.UsageError("--server is about the active feeds; leave out the paths")
+    if write and not server:
+        raise click.UsageError("--write needs --server: only the server knows what it can be asked")
+    settings = load_settings()
+    store = FeedStore(settings.feeds_root)
+    broken = [Found(file.path, file.name, tuple(file.error.problems)) for file in store.validate(paths)]
+    broken += _other_than_held(store, paths, Lake(settings.lake_root))
+    if server:
+        with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
+            broken += _unfit(store, client, write=write)
+    if as_json:
+        print_json([{"path": file.path, "name": file.name, "problems": file.problems} for file in broken])
+    else:
+        for file in broken:
+            for problem in file.problems:
+                click.echo(f"{file.path}: {problem}")
+        problems = sum(len(file.problems) for file in broken)
+        told = f"{count_text(problems, 'problem')} in {count_text(len(broken), 'file')}"
+        click.echo(told if broken else "no problems found", err=True)
+    context.exit(2 if broken else 0)
+
+
+def _other_than_held(store: FeedStore, paths: tuple[Path, ...], lake: Lake) -> Iterator[Found]:
+    """Hold every active feed against the rows that the lake holds of it."""
+    wanted = {path.resolve() for path in paths}
+    for file in store.load().files:
+        if file.archived or (wanted and file.path.resolve() not in wanted):
+            continue
+        try:
+            lake.feed(file.feed).check()
+        except MeaningChangeError as error:
+            yield Found(file.path, file.feed.name, (f"{error.message}. {error.hint}",))
+        except LakeError as error:
+            note(f"{file.feed.name}: not held against the lake: {error.message}", label="warning")
+
+
+def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Found]:
+    """Hold every active feed against the server."""
+    for file in store.load().files:
+        feed = file.feed
+        if file.archived:
+            continue
+        try:
+            problems = _problems(feed, client, store if write else None)
+        except ServerUnavailableError:
+            raise
+        except KsqlLakeError as error:
+            problems = (f"{error.message}. {' '.join(error.hint.split())}".strip(),)
+        if problems:
+            yield Found(file.path, feed.name, problems)
+
+
+def _problems(feed: Feed, client: KsqlClient, store: FeedStore | None) -> tuple[str, ...]:
+    """Say what is wrong with a feed, or put it right in a store."""
+    if isinstance(feed, StreamFeed) and feed.extraction == "continue":
+        check_feed(feed, client)
+        return _unmet(feed, client)
+    problem = _problem(feed, client, store)
+    return (problem,) if problem else ()
+
+
+def _unmet(feed: StreamFeed, client: KsqlClient) -> tuple[str, ...]:
+    """Try whether a feed can be continued; say what was found of each condition."""
+    found = check_conditions(feed, client)
+    for condition in found:
+        if condition.met:
+            note(f"{feed.name}: {condition.name}: {condition.text}")
+    unmet = [f"continue, {condition.name}: {condition.text}" for condition in found if not condition.met]
+    if unmet:
+        note(f"{feed.name} is read by pull query until that is mended; see docs/large-topics.md")
+    return tuple(unmet)
+
+
+def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
+    """Say what is wrong with a feed, or put it right in a store."""
+    reach = how_read(feed.source, client)
+    if isinstance(feed, StreamFeed) and feed.identity.by == "row":
+        _warn_of_twins(feed, client)
+    if reach.extraction == feed.extraction:
+        check_feed(feed, client)
+        return ""
+    if feed.extraction == "push":
+        note(f"{feed.name} is read by push query, but a pull query could read {feed.source} and prove its end")
+        check_feed(feed, client)
+        return ""
+    pushed = feed.model_copy(update={"extraction": "push"})
+    check_feed(pushed, client)
+    if store is None:
+        return f'extraction: must be "push": {reach.reason}'
+    path = store.change(feed.name, {"extraction": "push"})
+    note(f"{path}: extraction is push now: {reach.reason}", label="written")
+    return ""
+
+
+def _warn_of_twins(feed: StreamFeed, client: KsqlClient) -> None:
+    """Say of a derived stream that its topic may hold rows twice, and what tells them from two events."""
+    if writer := writer_of(feed.source, client):
+        note(
+            f"{feed.name}: {feed.source} is written by the query {writer}, which writes rows twice when its "
+            "server is killed. Only the source's offsets tell them from two events: select them there "
+            '(ROWPARTITION AS RP, ROWOFFSET AS RO), with "identity": {"by": "offset", "columns": ["RP", "RO"]}'
+        )

@@ -1,0 +1,62 @@
+"""Standard error as JSON lines, for programs that collect logs; on demand (KSQL_LAKE_LOG=json).
+
+Each line is one object: `time` (UTC), `level`, `message`, `logger`, and what it is about (`run`, `feed`, what
+an export did). Nothing else is written to standard error then, so every line of it can be parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import TextIO
+
+from ksql_lake.telemetry import fields, trace
+
+RUN = uuid.uuid4().hex
+"""What everything that this process says has in common."""
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Give a record as one line of JSON."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "logger": record.name,
+            "run": RUN,
+            **fields(),
+            **{key: value for key, value in vars(record).items() if key not in _PLAIN},
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+ALWAYS_TOLD = "ksql_lake.ksqldb.wire.session"
+"""The logger whose warnings a person sees whatever the command: credentials that go out in the clear."""
+
+
+class _Journal:
+    handler: logging.StreamHandler[TextIO] | None = None
+
+
+def watch(*, log_format: str, otel_endpoint: str | None) -> None:
+    """Do what the settings say about logs and traces."""
+    trace(otel_endpoint)
+    if log_format == "json" and _Journal.handler is None:
+        _Journal.handler = logging.StreamHandler(sys.stderr)
+        _Journal.handler.setFormatter(_JsonLines())
+        log = logging.getLogger("ksql_lake")
+        log.addHandler(_Journal.handler)
+        log.setLevel(logging.INFO)
+
+
+def journal() -> logging.Logger | None:
+    """Give the logger that remarks and errors go to; None where standard error is for people."""
+    return logging.getLogger("ksql_lake.cli") if _Journal.handler else None

@@ -1,0 +1,167 @@
+"""What people and scripts see: tables for a terminal, aligned text in a pipe, JSON on request.
+
+Results go to stdout, everything about them to stderr. In a pipe nothing is ever cut off or coloured.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import date
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
+from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
+from ksql_lake.errors import KsqlLakeError
+
+
+def error_console() -> Console:
+    """Give the console of stderr: colours and wrapping on a terminal, plain long lines elsewhere."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def note(text: str, *, label: str = "note") -> None:
+    """Write a remark to stderr."""
+    if (log := journal()) is not None:
+        log.warning(text)
+        return
+    console = error_console()
+    console.print(Text.assemble((f"{label}:", "yellow"), f" {text}"))
+
+
+def waiting(text: str) -> AbstractContextManager[object]:
+    """Show on a terminal what is being waited for; the line goes away afterwards."""
+    return error_console().status(text) if sys.stderr.isatty() else nullcontext()
+
+
+class _NoteHandler(logging.Handler):
+    """Writes what happens on the way (another attempt, a lock that others hold) as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, unless it is told whatever the command."""
+        if record.name == ALWAYS_TOLD:
+            return
+        error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+
+
+@contextmanager
+def notes_from_log() -> Iterator[None]:
+    """While it lasts, show our own warnings as notes, where they are not written as JSON lines anyway."""
+    if journal() is not None:
+        yield
+        return
+    log, handler = logging.getLogger("ksql_lake"), _NoteHandler(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def print_line(*parts: str | tuple[str, str], err: bool = False) -> None:
+    """Write a line to stdout, or stderr; a part may be a text with its style."""
+    Console(stderr=err, highlight=False, soft_wrap=True).print(Text.assemble(*parts))
+
+
+def print_json(value: object) -> None:
+    """Write one JSON document to stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    flexible: Collection[str] = (),
+) -> None:
+    """Write a table to stdout; where a terminal is too narrow for one, each row becomes a few lines.
+
+    Args:
+        headers: Column titles; a line break in one is used on terminals.
+        rows: Cells as text; the first names the row.
+        right: Titles of the columns that align right, as numbers do.
+        flexible: Titles of the columns that may become narrower than their text.
+    """
+    if not sys.stdout.isatty():
+        titles = [" ".join(header.split()).upper() for header in headers]
+        right_at = {at for at, header in enumerate(headers) if header in right}
+        for line in plain_lines([titles, *rows], right_at=right_at):
+            click.echo(line)
+        return
+    console = Console(highlight=False)
+    numbers, narrow = (
+        {at for at, header in enumerate(headers) if header in titles} for titles in (right, flexible)
+    )
+    cells = Cells(headers, rows, numbers, narrow, _STYLES)
+    lines = table_lines(cells, console.width)
+    print_lines(record_lines(cells, console.width) if lines is None else lines, console)
+
+
+def print_answer(cells: Cells) -> list[str]:
+    """Write rows of any columns to a terminal, and give the names of the columns left out of their middle."""
+    console = Console(highlight=False)
+    lines, left_out = table_lines(cells, console.width), list[str]()
+    if lines is None:
+        shortened = shortened_lines(cells, console.width)
+        lines, left_out = shortened or (record_lines(cells, console.width, numbered=True), [])
+    print_lines(lines, console)
+    return left_out
+
+
+def print_lines(lines: Sequence[Text], console: Console) -> None:
+    """Write lines that are laid out for a console; one that is too long goes over its edge."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+_STYLES = {
+    "active": "green",
+    "broken": "bold red",
+    "failed": "bold red",
+    "disabled": "yellow",
+    "archived": "dim",
+}
+
+
+def plain_lines(rows: Sequence[Sequence[str]], *, right_at: Collection[int] = ()) -> list[str]:
+    """Align cells into lines, two spaces apart, without trailing blanks."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if at in right_at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+@contextmanager
+def never_failing(done: str) -> Iterator[None]:
+    """Make a warning of everything that goes wrong inside.
+
+    Args:
+        done: What has happened all the same, e.g. `the exports landed`.
+    """
+    try:
+        yield
+    except KsqlLakeError as error:
+        note(str(error), label="warning")
+    except Exception as error:  # noqa: BLE001 - what was done is done, whatever Dagster says
+        message = " ".join(str(error).split())
+        note(f"{done}, but telling Dagster failed: {type(error).__name__}: {message}", label="warning")

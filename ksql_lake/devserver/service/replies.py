@@ -1,0 +1,34 @@
+"""A request that is never answered: not even a status line comes until the client leaves."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ksql_lake.devserver.framing import JSON, compact
+from ksql_lake.devserver.ksql_errors import RefusedError
+
+
+class Silence:
+    """An ASGI application that says nothing."""
+
+    async def __call__(self, _scope: Scope, receive: Receive, _send: Send) -> None:
+        """Wait until the client has left."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def entity_response(value: object, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(compact(value), status, media_type=JSON)
+
+
+def refusal_response(refusal: RefusedError) -> Response:
+    """The answer a refusal stands for; unknown paths and formats are refused in plain text."""
+    if refusal.status == 404:
+        return Response(refusal.message, 404)
+    label = JSON if refusal.shown == "labelled" else None
+    response = Response(compact(refusal.body()), refusal.status, media_type=label)
+    if refusal.shown == "chunked":
+        response.raw_headers = [(b"Transfer-Encoding", b"chunked")]
+    return response

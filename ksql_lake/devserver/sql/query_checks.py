@@ -1,0 +1,121 @@
+"""What ksqlDB finds wrong in a query before it runs: names, types of a condition, a missing key.
+
+It looks at types as far as the text tells them; what it cannot judge passes.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from ksql_lake.devserver.ksql_errors import RefusedError
+from ksql_lake.devserver.sql.dialect import tokenize
+from ksql_lake.devserver.sql.inference import INTEGERS, Scope, column_name, type_of
+from ksql_lake.devserver.sql.source_columns import WINDOW_BOUNDS
+from ksql_lake.devserver.sql.statement_text import expression_text
+from ksql_lake.schema import Decimal, KsqlType, Primitive
+
+PULL_HELP = (
+    "See https://cnfl.io/queries for more info.\nAdd EMIT CHANGES if you intended to issue a push query."
+)
+_KEY_HELP = (
+    "\nPull queries require a WHERE clause that:\n - includes a key equality expression, e.g. `SELECT * FROM X "
+    "WHERE <key-column> = Y;`.\n - in the case of a multi-column key, is a conjunction of equality expressions "
+    "that cover all key columns.\n - to support range expressions, e.g.,  SELECT * FROM X WHERE <key-column> < "
+    "Y;`, range scans need to be enabled by setting ksql.query.pull.range.scan.enabled=true\nIf more flexible "
+    "queries are needed, , table scans can be enabled by setting ksql.query.pull.table.scan.enabled=true."
+)
+_COMPARISONS: dict[type[exp.Expr], str] = {
+    exp.EQ: "EQUAL", exp.NEQ: "NOT_EQUAL", exp.LT: "LESS_THAN", exp.LTE: "LESS_THAN_OR_EQUAL",
+    exp.GT: "GREATER_THAN", exp.GTE: "GREATER_THAN_OR_EQUAL", exp.NullSafeEQ: "IS_NOT_DISTINCT_FROM",
+    exp.NullSafeNEQ: "IS_DISTINCT_FROM",
+}  # fmt: skip
+_INTEGER_MAX = 2**31 - 1
+
+
+def in_clause(refusal: RefusedError, clause: str, text: str) -> RefusedError:
+    """The refusal of a name that no column has, with the clause and the place where it stands."""
+    if refusal.column is None:
+        return refusal
+    name = refusal.column.rpartition(".")[2]
+    tokens = tokenize(text)
+    words = [token.text.upper() for token in tokens]
+    begin = words.index("WHERE") if clause == "WHERE" and "WHERE" in words else 0
+    found = next((token for token in tokens[begin:] if token.text in (name, name.lower())), None)
+    found = found or next((token for token in tokens[begin:] if token.text.upper() == name.upper()), tokens[0])
+    before = text[: found.start]
+    line, column = before.count("\n") + 1, found.start - (before.rfind("\n") + 1) + 1
+    return RefusedError(
+        f"Line: {line}, Col: {column}: {clause} column '{refusal.column}' cannot be resolved.", statement=text
+    )
+
+
+def check_condition(condition: exp.Expr, scope: Scope) -> None:
+    """Make sure that a WHERE condition is one, and compares like with like.
+
+    Raises:
+        RefusedError: It does not; the statement it names is the comparison.
+    """
+    for node in condition.find_all(*_COMPARISONS):
+        sides = node.this, node.expression
+        left, right = (_type(side, scope) for side in sides)
+        if _comparable(node, left, right, scope):
+            continue
+        said = expression_text(node, "")
+        (first, second) = (f"{expression_text(side, '')} ({_told(side, kind)})" for side, kind in
+                           zip(sides, (left, right), strict=True))  # fmt: skip
+        raise RefusedError(
+            f"Error in WHERE expression: Cannot compare {first} to {second} with {_COMPARISONS[type(node)]}.\n"
+            f"Statement: {said}\nStatement: {said}",
+            statement=said,
+        )
+    kind = _type(condition, scope)
+    if isinstance(condition, exp.Column | exp.Literal) and kind not in (None, Primitive.BOOLEAN):
+        said = expression_text(condition, "")
+        raise RefusedError(
+            f"Type error in WHERE expression: Should evaluate to boolean but is {said} "
+            f"({_told(condition, kind)}) instead.",
+            statement=said,
+        )
+
+
+def _type(node: exp.Expr, scope: Scope) -> KsqlType | None:
+    return Primitive.BOOLEAN if isinstance(node, exp.Boolean) else type_of(node, scope)
+
+
+def _told(node: exp.Expr, kind: KsqlType | None) -> str:
+    if isinstance(node, exp.Literal) and node.is_int and abs(int(node.this)) <= _INTEGER_MAX:
+        return "INTEGER"
+    return kind.text if kind is not None else ""
+
+
+def _comparable(node: exp.Expr, left: KsqlType | None, right: KsqlType | None, scope: Scope) -> bool:
+    columns = [side for side in (node.this, node.expression) if isinstance(side, exp.Column)]
+    if any(column_name(column, scope) in ("ROWTIME", *WINDOW_BOUNDS) for column in columns):
+        return True
+    families = {_family(left), _family(right)}
+    return None in families or len(families) == 1
+
+
+def _family(kind: KsqlType | None) -> str | None:
+    """Types that compare with each other; times compare with text, which nothing here judges."""
+    if kind in INTEGERS or kind is Primitive.DOUBLE or isinstance(kind, Decimal):
+        return "number"
+    return kind.value if kind in (Primitive.STRING, Primitive.BOOLEAN) and isinstance(kind, Primitive) else None
+
+
+def check_keyed(condition: exp.Expr | None, scope: Scope) -> None:
+    """Make sure that a condition pins every key column, for servers that do not scan tables.
+
+    Raises:
+        RefusedError: It does not.
+    """
+    if condition is None:
+        raise RefusedError(f"Missing WHERE clause.  {PULL_HELP}{_KEY_HELP}")
+    wanted = {column.name for column in scope.source.keys}
+    found = set()
+    for node in condition.find_all(exp.EQ, exp.In):
+        if isinstance(node.this, exp.Column):
+            found.add(column_name(node.this, scope))
+    if condition.find(exp.Or) is not None or not wanted <= found:
+        said = expression_text(condition, "")
+        raise RefusedError(f"WHERE clause missing key column for disjunct: {said}.  {PULL_HELP}{_KEY_HELP}")

@@ -1,0 +1,1 @@
+"""What the embedded server holds: sources, rows, offsets, transactions and persistent queries."""

@@ -1,0 +1,123 @@
+"""The way in: an ordinary push query over a derived stream, from its first row on, that leaves marks behind.
+
+Every row is compared with what the lake holds; from the next export on the stream is read from these marks. The
+same way leads back after a pull query had to read it, or after the stream was made anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+
+from ksql_lake.export.continuing.overlap import row_hashes
+from ksql_lake.export.continuing.prefix import Numbers
+from ksql_lake.export.continuing.standing import Standing
+from ksql_lake.export.export_plan import ExportPlan
+from ksql_lake.export.push import PushReading, listen
+from ksql_lake.export.push.caught_up import Verdict
+from ksql_lake.export.question import Question
+from ksql_lake.feeds.feed_columns import POSITION_COLUMNS
+from ksql_lake.lake.commit.continued import Continuation, SinkMark
+from ksql_lake.lake.commit.marks import KnownDays
+
+
+class FirstReading:
+    """Watches a push query for the source's offsets, and for the stream's own.
+
+    Args:
+        standing: What is known of the source.
+    """
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+        self._lasts: dict[int, tuple[int, int]] = {}
+        self._looked_at = self._still_since = time.monotonic()
+        self._asked = False
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Take note of rows.
+
+        Raises:
+            TopicRecreatedError: The source was made anew.
+        """
+        standing = self._standing
+        places = standing.places(batch)
+        standing.take(places)
+        standing.unplaced += int(np.count_nonzero(places[0] < 0))
+        standing.wait_for(standing.events(batch))
+        self._note(batch, places)
+        self._still_since = time.monotonic()
+
+    def verdict(self, caught_up: Verdict | None) -> Verdict | None:
+        """Judge, given what shows that the query has come to the end of the stream's topic, if anything does.
+
+        Raises:
+            ServerUnavailableError: The stream's query does not come to where its source ended.
+            KsqlError: The server cannot be asked.
+        """
+        standing = self._standing
+        if standing.source.reached:
+            return standing.verdict()
+        if caught_up is None:
+            return None
+        standing.source.recall()
+        if standing.source.reached:
+            return standing.verdict()
+        quiet, now = standing.client.quiet_seconds, time.monotonic()
+        if standing.consumed and (not self._asked or now - self._looked_at >= quiet):
+            standing.give_up()
+            return standing.verdict()
+        if now - self._looked_at >= quiet:
+            standing.look_again()
+            self._looked_at, self._asked = time.monotonic(), True
+        if now - self._still_since >= standing.client.read_timeout:
+            raise standing.stuck(standing.client.read_timeout)
+        return None
+
+    @property
+    def doubt(self) -> str:
+        """What keeps the verdict from being a proof."""
+        return self._standing.doubt
+
+    def continuation(self) -> Continuation:
+        """Give where the next export begins."""
+        standing, held = self._standing, self._standing.held
+        sink: list[SinkMark] = []
+        groups: list[str] = []
+        for number in range(max([standing.look.source.partitions, *(last + 1 for last in self._lasts)])):
+            if number in self._lasts:
+                offset, hashed = self._lasts[number]
+                sink.append(SinkMark(offset + 1, len(groups)))
+                groups.append(base64.b64encode(np.array([hashed], np.uint32).tobytes()).decode())
+            else:
+                # Nothing is there: where it ends only an earlier reading of the same stream can know.
+                same = held is not None and held.query == standing.look.query and number < len(held.sink)
+                sink.append(SinkMark(held.sink[number].next if held is not None and same else 0))
+        return standing.continuation(sink, groups, fresh=False)
+
+    def _note(self, batch: pa.RecordBatch, places: tuple[Numbers, Numbers, Numbers]) -> None:
+        partitions, offsets = (np.asarray(batch.column(name).cast(pa.int64())) for name in POSITION_COLUMNS)
+        for number in np.unique(partitions).tolist():
+            rows = np.flatnonzero(partitions == number)
+            row = rows[np.argmax(offsets[rows])]
+            if number not in self._lasts or offsets[row] > self._lasts[number][0]:
+                hashed = row_hashes(*(values[row : row + 1] for values in places))
+                self._lasts[number] = int(offsets[row]), int(hashed[0])
+
+
+@contextmanager
+def entered(question: Question, plan: ExportPlan, standing: Standing) -> Iterator[PushReading]:
+    """Read a derived stream from its first row on; leaving ends the query on the server.
+
+    Raises:
+        KsqlError: The server refused, or could not be reached.
+    """
+    with listen(standing.client, question, plan, known=KnownDays(), sighted=False) as reading:
+        reading.read_at = standing.look.read_at
+        reading.watch = FirstReading(standing)
+        yield reading

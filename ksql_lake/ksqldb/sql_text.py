@@ -1,0 +1,122 @@
+"""Names and texts inside ksqlDB statements; there are no bind parameters, so quoting is the only defence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ksql_lake.errors import ConfigError, StatementError
+from ksql_lake.feeds.model import SOURCE_PATTERN
+
+_SOURCE = re.compile(SOURCE_PATTERN)
+
+
+def quote_identifier(name: str) -> str:
+    """Quote a column or source name so that its case and every character of it are kept.
+
+    Raises:
+        ConfigError: The name is empty.
+    """
+    if not name:
+        raise ConfigError("a name in ksqlDB cannot be empty")
+    return "`" + name.replace("`", "``") + "`"
+
+
+def quote_literal(text: str) -> str:
+    """Quote a string value; ksqlDB knows no backslash escapes, only the doubled quote."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def source_name(name: str) -> str:
+    """Return the name of a stream or table if ksqlDB could have one of that name.
+
+    Raises:
+        ConfigError: It could not; says which characters it may have.
+    """
+    if _SOURCE.fullmatch(name) is None:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a ksqlDB stream or table",
+            hint="Names have letters, digits, '_' and '-' only, and are case sensitive; "
+            "`ksql-lake feeds discover` shows them as they are.",
+        )
+    return name
+
+
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
+)
+_LIMITED = re.compile(r"\bLIMIT\s+[0-9]+\s*;?\s*\Z", re.IGNORECASE)
+_READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
+
+
+def statement_ends(sql: str) -> list[int]:
+    """Positions of the semicolons outside quotes and comments."""
+    return [match.start() for match in _TOKEN.finditer(sql) if match.group() == ";"]
+
+
+def terminated(sql: str) -> str:
+    """Return the statement, or statements, with a `;` at the end.
+
+    Raises:
+        StatementError: There is no statement.
+    """
+    text = sql.strip()
+    if text in ("", ";"):
+        raise StatementError("the statement is empty", hint="Give a ksqlDB statement.")
+    ends = statement_ends(text)
+    return text if ends and ends[-1] == len(text) - 1 else f"{text};"
+
+
+def one_statement(sql: str) -> str:
+    """Return the one statement with its `;`.
+
+    Raises:
+        StatementError: There is no statement, or something follows the first one.
+    """
+    text = terminated(sql)
+    if len(statement_ends(text)) > 1:
+        raise StatementError(
+            "more than one statement where one is expected",
+            hint="Send them one by one; a name or value that holds ';' must be quoted.",
+            statement=shortened(text),
+        )
+    return text
+
+
+def query_body(
+    sql: str,
+    properties: Mapping[str, object] | None = None,
+    request: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Build the body of POST /query.
+
+    Args:
+        sql: One SELECT statement; a missing `;` is added.
+        properties: Streams properties for this query alone.
+        request: Request properties; they say how the server is to answer.
+
+    Raises:
+        StatementError: `sql` is empty or holds more than one statement.
+    """
+    # No `sessionVariables`: without them the server leaves `${...}` inside literals and names alone.
+    body: dict[str, object] = {"ksql": one_statement(sql), "streamsProperties": dict(properties or {})}
+    if request:
+        body["requestProperties"] = dict(request)
+    return body
+
+
+def only_reads(sql: str) -> bool:
+    """Whether sending the text twice cannot do anything twice; doubtful texts count as writing."""
+    text = sql.strip()
+    return bool(_READS.match(text)) and all(end == len(text) - 1 for end in statement_ends(text))
+
+
+def limited(sql: str) -> bool:
+    """Whether a query asks for some rows only; a LIMIT with a comment behind it is not seen."""
+    return bool(_LIMITED.search(sql))
+
+
+def shortened(sql: str, *, width: int = 200) -> str:
+    """The statement on one line, cut to `width` characters, for messages."""
+    line = " ".join(sql.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."

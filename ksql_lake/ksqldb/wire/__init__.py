@@ -1,0 +1,1 @@
+"""Bytes of HTTP answers: received, bounded, taken apart into events, and retried."""

@@ -1,0 +1,1 @@
+"""The commit log of a feed, and the state that follows from it."""

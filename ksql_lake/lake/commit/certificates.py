@@ -1,0 +1,54 @@
+"""What an export certifies: of each day that had ended when it was read, what the lake holds after it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+
+from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.lake.closing import has_ended
+from ksql_lake.lake.commit.manifest import DayCertificate, FileEntry, ReadFacts
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.files.checksum import combined
+from ksql_lake.lake.files.writer import StagedFile
+
+
+def certificates(
+    feed: StreamFeed,
+    read: ReadFacts,
+    state: FeedState,
+    days: Sequence[str],
+    fresh: Mapping[str, StagedFile],
+    received: Mapping[str, int],
+) -> list[DayCertificate]:
+    """Certify the days that had ended when they were read, where the time of that is beyond dispute.
+
+    Args:
+        feed: The feed.
+        read: How they were read.
+        state: What is held before.
+        days: The window, in order.
+        fresh: Of each day, what is new.
+        received: Rows that came, by day.
+    """
+    read_at = datetime.fromisoformat(read.read_at)
+    found = []
+    for day in days if read.clock != "disputed" else ():
+        if not has_ended(date.fromisoformat(day), feed.zone, read_at):
+            break
+        parts: list[FileEntry | StagedFile] = [*state.files_of(day)]
+        if day in fresh:
+            parts.append(fresh[day])
+        events = [edge for part in parts for edge in (part.min_event, part.max_event) if edge is not None]
+        found.append(
+            DayCertificate(
+                partition=day,
+                read=received.get(day, 0),
+                rows=sum(part.records for part in parts),
+                checksum=combined(part.checksum for part in parts),
+                min_event=min(events, default=None),
+                max_event=max(events, default=None),
+                clock=read.clock,
+            )
+        )
+    return found

@@ -1,0 +1,167 @@
+"""The derived `_metadata.json` of a feed, for people and for readers without our code.
+
+It is rewritten after every commit and can always be rebuilt; nothing in the lake decides anything by it except
+where publishing may resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ksql_lake.lake.commit.continued import check_continued
+from ksql_lake.lake.commit.manifest import check_read
+from ksql_lake.lake.commit.meaning import check_meaning
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.layout import Kind, partition_folder
+from ksql_lake.lake.soundness import (
+    UnsoundError,
+    check_days,
+    check_files,
+    check_moments,
+    check_numbers,
+    check_partition,
+    check_schema,
+)
+
+_MEGABYTE = 1_000_000
+
+
+def summary(feed: str, state: FeedState) -> dict[str, Any]:
+    """Describe a feed's lake; sizes in MB of 1,000,000 bytes, times ISO 8601 UTC."""
+    keys = state.partition_keys()
+    parts = [state.partitions[key] for key in keys]
+    low, high = ([getattr(part, name) for part in parts] for name in ("min_event", "max_event"))
+    sizes = [(part.records, part.bytes) for part in parts]
+    partitions = [
+        {
+            "path": partition_folder(state.kind, key),
+            "records": records,
+            "size_mb": _megabytes(size),
+            "bytes": size,
+            "files": len(part.files),
+            "min_event_time": first,
+            "max_event_time": last,
+            "committed_at": part.committed_at,
+            "evidence": state.evidence.get(key),
+            **({"shrunk": round(part.shrunk, 4)} if part.shrunk else {}),
+        }
+        for key, part, (records, size), first, last in zip(
+            keys, parts, sizes, iso_times(low), iso_times(high), strict=True
+        )
+    ]
+    total = sum(size for _, size in sizes)
+    columns = state.columns
+    return {
+        "feed": feed,
+        "kind": state.kind,
+        "source": state.last_read.source if state.last_read else None,
+        "last_export": state.last_export or None,
+        "total_records": sum(records for records, _ in sizes),
+        "total_size_mb": _megabytes(total),
+        "total_bytes": total,
+        "evidence": _evidence(state),
+        "commit": state.sequence,
+        "latest_version": f"v{state.latest_version}" if state.latest_version else None,
+        "min_event_time": iso_time(min((time for time in low if time is not None), default=None)),
+        "max_event_time": iso_time(max((time for time in high if time is not None), default=None)),
+        "schema": [{"name": column.name, "type": column.type.text} for column in columns] if columns else [],
+        "partitions": partitions,
+    }
+
+
+def _evidence(state: FeedState) -> dict[str, Any] | None:
+    """Say what the last reading rests on; None for one of a release that kept no evidence."""
+    found = state.last_read.evidence if state.last_read else None
+    return None if found is None else msgspec.to_builtins(found)
+
+
+def encode_summary(feed: str, state: FeedState) -> bytes:
+    """Give `_metadata.json` as it is written."""
+    return msgspec.json.format(msgspec.json.encode(summary(feed, state)), indent=2) + b"\n"
+
+
+def published_through(data: bytes | None) -> int:
+    """Give the commit up to which publishing is known to be finished; 0 when that cannot be told."""
+    if data is None:
+        return 0
+    try:
+        commit = msgspec.json.decode(data)["commit"]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return 0
+    return commit if isinstance(commit, int) and commit > 0 else 0
+
+
+def iso_time(milliseconds: int | None) -> str | None:
+    """Write epoch milliseconds as ISO 8601 UTC; None stays None."""
+    return iso_times([milliseconds])[0]
+
+
+def iso_times(milliseconds: Sequence[int | None]) -> list[str | None]:
+    """Write epoch milliseconds as ISO 8601 UTC, all at once; None stays None."""
+    known = np.array([time or 0 for time in milliseconds], dtype="datetime64[ms]")
+    texts = np.datetime_as_string(known, unit="ms").tolist()
+    return [None if time is None else f"{text}+00:00" for time, text in zip(milliseconds, texts, strict=True)]
+
+
+def _megabytes(size: int) -> float:
+    return round(size / _MEGABYTE, 3)
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """A saved state with the digest that proves it."""
+
+    digest: str
+    state: msgspec.Raw
+
+
+_STATE = msgspec.json.Decoder(FeedState)
+_CHECKPOINT = msgspec.json.Decoder(Checkpoint)
+
+
+def encode_checkpoint(state: FeedState) -> bytes:
+    """Save a state with its digest."""
+    # A state's mappings are closed to writing; `dict` opens them for the encoder.
+    body = msgspec.json.encode(state, enc_hook=dict)
+    return msgspec.json.encode(Checkpoint(hashlib.sha256(body).hexdigest(), msgspec.Raw(body)))
+
+
+def decode_checkpoint(data: bytes | None, kind: Kind) -> FeedState | None:
+    """Read a saved state back, or None when it is absent, torn, edited, of another shape or another kind."""
+    if data is None:
+        return None
+    try:
+        checkpoint = _CHECKPOINT.decode(data)
+        body = bytes(checkpoint.state)
+        if hashlib.sha256(body).hexdigest() != checkpoint.digest:
+            return None
+        state = _STATE.decode(body)
+        _check(state)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsoundError):
+        return None
+    return state if state.kind == kind else None
+
+
+def _check(state: FeedState) -> None:
+    check_numbers(state.sequence, state.latest_version, *state.certified.values())
+    check_days(state.looked)
+    check_days(state.certified)
+    check_moments(*state.looked.values(), state.last_export or None)
+    check_schema(state.schema, *(text for _, text in state.shapes))
+    if state.meaning is not None:
+        check_meaning(state.meaning)
+    if state.continued is not None:
+        check_continued(state.continued)
+    if state.last_read is not None:
+        check_read(state.last_read)
+    for key, partition in state.partitions.items():
+        check_partition(state.kind, key)
+        check_moments(partition.committed_at)
+        check_schema(partition.schema)
+        if any(file.partition != key for file in partition.files):
+            raise UnsoundError(f"partition {key!r} holds a file of another")
+        check_files(state.kind, partition.files)

@@ -1,0 +1,118 @@
+"""The failed exports of a feed since its last success: a small note beside the manifests.
+
+A failed export leaves nothing in the lake, so without this note it could not be told from one that never ran.
+It is only ever read to inform people. It refuses to fail: what cannot be noted is a warning in the log, never
+another error on top of the one that is being noted.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import UTC, datetime
+
+import msgspec
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.storage.boundary import Storage
+
+KEPT = 20
+"""How many of the newest failures are kept; the others are only counted."""
+
+_LONGEST = 2000
+"""Characters of a text that are kept: a server may answer with a page."""
+
+_log = logging.getLogger(__name__)
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One failed export.
+
+    Attributes:
+        at: When it failed, ISO 8601 UTC.
+        error: Name of the error's class.
+        message: What happened.
+        hint: What to do next.
+        where: Where it happened, by name.
+    """
+
+    at: str
+    error: str
+    message: str
+    hint: str = ""
+    where: dict[str, str] = {}
+
+
+class Failures(msgspec.Struct, frozen=True, kw_only=True):
+    """The failed exports since the last success.
+
+    Attributes:
+        count: How many.
+        newest: The newest of them, oldest first.
+    """
+
+    count: int = 0
+    newest: list[Failure] = []
+
+    @property
+    def last(self) -> Failure | None:
+        """The newest one."""
+        return self.newest[-1] if self.newest else None
+
+
+_DECODER = msgspec.json.Decoder(Failures)
+
+
+def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
+    """Give the failures since the last success; none when the note is absent or is not one of ours."""
+    try:
+        data = storage.read(layout.failures)
+        return Failures() if data is None else _DECODER.decode(data)
+    except (KsqlLakeError, OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _log.warning("%s cannot be read: %s", storage.uri(layout.failures), error)
+        return Failures()
+
+
+def record_failure(
+    storage: Storage, layout: FeedLayout, error: Exception, *, at: datetime | None = None
+) -> None:
+    """Note a failed export, whatever ended it; raises nothing."""
+    known = read_failures(storage, layout)
+    told = error if isinstance(error, KsqlLakeError) else _unexpected(error, layout.name)
+    failure = Failure(
+        at=(at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
+        error=type(error).__name__,
+        message=told.message[:_LONGEST],
+        hint=told.hint[:_LONGEST],
+        where={name: str(value)[:_LONGEST] for name, value in told.where.items()},
+    )
+    noted = Failures(count=known.count + 1, newest=[*known.newest, failure][-KEPT:])
+    # Number 0 is below every commit: should the process die in between, the next commit clears the folder.
+    folder = layout.attempt(0, uuid.uuid4().hex[:8])
+    try:
+        storage.begin(folder)
+        try:
+            text = msgspec.json.format(msgspec.json.encode(noted))
+            storage.replace(layout.failures, text, temporary=f"{folder}/failures.tmp")
+        finally:
+            storage.remove_folder(folder)
+    except KsqlLakeError as unwritten:
+        _log.warning("the failed export of %s could not be noted: %s", layout.name, unwritten.message)
+
+
+def _unexpected(error: Exception, feed: str) -> KsqlLakeError:
+    text = " ".join(str(error).split()) or "no message"
+    return KsqlLakeError(
+        f"unexpected {type(error).__name__}: {text}",
+        hint="This is a defect: run the export from a shell with --debug, and report the traceback.",
+        feed=feed,
+    )
+
+
+def clear_failures(storage: Storage, layout: FeedLayout) -> None:
+    """Forget the failures after a success; raises nothing."""
+    try:
+        storage.remove(layout.failures)
+    except KsqlLakeError as error:
+        _log.warning("the failed exports of %s could not be cleared: %s", layout.name, error.message)

@@ -1,0 +1,80 @@
+"""Whether the lake holds what its log names: looked at before a run adds to it.
+
+A folder that was restored, copied or edited may hold files that the log does not name, or lack some that it
+does. Whoever added rows on top of that would double them for every reader that globs. Each check reads at most
+one listing per partition; it refuses to repair, which is doctor's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ksql_lake.errors import CorruptLakeError
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.layout import partition_folder
+from ksql_lake.lake.storage.abreast import abreast
+
+_LISTED_AT_ONCE = 8
+_PAGE = 1000
+"""Names in one answer of an object store."""
+
+
+def check_beginning(log: CommitLog, state: FeedState) -> None:
+    """Refuse to begin a log beside data files.
+
+    Raises:
+        CorruptLakeError: There is no commit, but there are data files.
+    """
+    if state.sequence:
+        return
+    found = next((key for key in log.storage.walk(log.layout.dataset) if key.endswith(".parquet")), None)
+    # Another run may have made the first commit since the log was read.
+    if found is not None and not log.load().sequence:
+        raise CorruptLakeError(
+            "this feed has data files but no commit that names them: its metadata was lost, or not restored",
+            hint=log.layout.way_out,
+            feed=log.layout.name,
+            path=log.storage.uri(found),
+        )
+
+
+def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[str]) -> None:
+    """Refuse to go on where a partition's folder holds other Parquet files than the state says.
+
+    Raises:
+        CorruptLakeError: Names files; the state may also be older than the folder, which the caller finds out.
+    """
+    folders = [log.layout.data(partition_folder(state.kind, key)) for key in partitions]
+    for partition, folder, names in zip(partitions, folders, _listed(log, state, folders), strict=True):
+        there = {name for name in names if name.endswith(".parquet")}
+        named = {entry.path.rsplit("/", 1)[1] for entry in state.files_of(partition)}
+        for wrong, what in (
+            (there - named, "a data file that no commit names"),
+            (named - there, "no longer a file that a commit names"),
+        ):
+            if wrong:
+                shown = sorted(wrong)
+                more = f" (and {len(shown) - 1} more)" if len(shown) > 1 else ""
+                raise CorruptLakeError(
+                    f"its folder holds {what}: {shown[0]}{more}; was it restored, copied or edited?",
+                    hint=log.layout.way_out,
+                    feed=log.layout.name,
+                    partition=partition,
+                    path=log.storage.uri(folder),
+                )
+
+
+def _listed(log: CommitLog, state: FeedState, folders: Sequence[str]) -> list[list[str]]:
+    """List each folder; where that takes a request each, all at once if that takes fewer."""
+    if not log.storage.paged:
+        return [log.storage.names(folder) for folder in folders]
+    files = sum(len(partition.files) for partition in state.partitions.values())
+    if len(folders) <= _LISTED_AT_ONCE + files // _PAGE:
+        return abreast(log.storage.names, folders, threads=_LISTED_AT_ONCE)
+    found: dict[str, list[str]] = {folder: [] for folder in folders}
+    for key in log.storage.walk(log.layout.dataset):
+        folder, _, name = key.rpartition("/")
+        if folder in found:
+            found[folder].append(name)
+    return list(found.values())

@@ -1,0 +1,350 @@
+"""What a reader may rely on: the newest commit whose files are all in place.
+
+A commit counts the moment its manifest exists, but its files are published one by one afterwards, by whoever
+opens the feed to write. A reader writes nothing and waits for nobody: until the last file is in place, it is
+given the commits before, whole. It refuses to show a part of a commit.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from ksql_lake.errors import CorruptLakeError, StoreError, WriteError
+from ksql_lake.lake.commit.derived_files import (
+    decode_checkpoint,
+    encode_checkpoint,
+    encode_summary,
+    published_through,
+)
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
+from ksql_lake.lake.storage.boundary import Storage
+
+
+def published_state(log: CommitLog) -> FeedState:
+    """Give what is committed and in place; changes nothing.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable, or a committed file is nowhere.
+    """
+    state = log.load()
+    through = published_through(log.storage.read(log.layout.summary))
+    if through == state.sequence:
+        return state
+    # Where `_metadata.json` is lost it says nothing, and every file has to be looked for.
+    known = through if through < state.sequence else 0
+    while waiting := [file for file in state.files() if _sequence(file) > known and not _in_place(log, file)]:
+        first = min(map(_sequence, waiting))
+        _check_staged(log, first, [file for file in waiting if _sequence(file) == first])
+        state = state_at(log, first - 1)
+    return state
+
+
+def _sequence(file: FileEntry) -> int:
+    return file_sequence(file.path) or 0
+
+
+def _in_place(log: CommitLog, file: FileEntry) -> bool:
+    return log.storage.size(log.layout.data(file.path)) is not None
+
+
+def _check_staged(log: CommitLog, sequence: int, files: list[FileEntry]) -> None:
+    """Make sure that each file is only late, not lost."""
+    folder = log.layout.attempt(sequence, log.manifest(sequence).attempt)
+    for file in files:
+        # Published between two looks counts as in place; the state before its commit is right all the same.
+        if log.storage.size(f"{folder}/{file.staged}") is None and not _in_place(log, file):
+            raise CorruptLakeError(
+                f"commit {sequence} holds this file, but it is neither in place nor staged",
+                hint="Run `ksql-lake doctor` to see everything that is missing.",
+                feed=log.layout.name,
+                path=log.storage.uri(log.layout.data(file.path)),
+            )
+
+
+def state_at(log: CommitLog, sequence: int) -> FeedState:
+    """Give what was committed up to a commit, in place or not.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    saved = decode_checkpoint(log.storage.read(log.layout.checkpoint), log.layout.kind)
+    state = saved if saved is not None and saved.sequence <= sequence else FeedState(kind=log.layout.kind)
+    return state.after(
+        log.manifest(number, ahead=sequence) for number in range(state.sequence + 1, sequence + 1)
+    )
+
+
+CHECKPOINT_EVERY = 32
+"""Commits between two checkpoints: the most manifests an opening has to read."""
+
+_KEPT = 64
+"""Manifests that are kept in memory, or read ahead, at most."""
+
+StepHook = Callable[[str], None]
+"""Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
+`derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
+
+
+def no_step(_name: str) -> None:
+    """Let every step of the protocol pass."""
+
+
+class CommitLog:
+    """Manifests of one feed, and what follows from them.
+
+    Args:
+        storage: Where the lake's bytes are.
+        layout: Where this feed's are.
+        on_step: Called with the name of each step before it is taken; a place to interrupt a test's process.
+    """
+
+    def __init__(self, storage: Storage, layout: FeedLayout, *, on_step: StepHook = no_step) -> None:
+        self.storage = storage
+        self.layout = layout
+        self.on_step = on_step
+        self._durable = 0
+        self._published = 0
+        self._known: FeedState | None = None
+        self._recent: dict[int, Manifest] = {}
+        self._ahead: dict[int, bytes | None] = {}
+
+    def load(self) -> FeedState:
+        """Fold the manifests into the feed's state; changes nothing.
+
+        Raises:
+            CorruptLakeError: A manifest is missing or unreadable.
+        """
+        # The checkpoint first: were it read after the listing, it could be newer than the listed head.
+        known = self._known or decode_checkpoint(self.storage.read(self.layout.checkpoint), self.layout.kind)
+        begin = known.sequence if known is not None else 0
+        numbers = self._numbers(begin)
+        first = max(begin, 1) if self.storage.paged else 1
+        head = numbers[-1] if numbers else first - 1
+        if len(numbers) != head - first + 1 or head < begin:
+            raise self._gap(numbers, max(head, begin), first)
+        if known is None or head > begin:
+            known = (known or FeedState(kind=self.layout.kind)).after(
+                self.manifest(sequence, ahead=head) for sequence in range(begin + 1, head + 1)
+            )
+        self._known = known
+        return known
+
+    def manifest(self, sequence: int, *, ahead: int = 0) -> Manifest:
+        """Read one manifest.
+
+        Args:
+            sequence: Its number.
+            ahead: The last number that is about to be read, which saves time where each takes a request.
+
+        Raises:
+            CorruptLakeError: It is missing or unreadable.
+        """
+        if sequence not in self._recent:
+            key = self.layout.manifest(sequence)
+            data = self._read(sequence, ahead)
+            if data is None:
+                raise self._gap([], sequence)
+            if len(self._recent) >= _KEPT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[sequence] = self._decoded(data, sequence, path=self.storage.uri(key))
+        return self._recent[sequence]
+
+    def _decoded(self, data: bytes, sequence: int, *, path: str) -> Manifest:
+        manifest = decode_manifest(data, path=path)
+        if (manifest.sequence, manifest.kind) != (sequence, self.layout.kind):
+            raise CorruptLakeError(
+                f"this manifest says that it is commit {manifest.sequence} of a {manifest.kind}",
+                hint="A manifest is never edited or moved. Run `ksql-lake doctor`.",
+                path=path,
+            )
+        return manifest
+
+    def _read(self, sequence: int, ahead: int) -> bytes | None:
+        if sequence not in self._ahead and self.storage.paged and ahead > sequence:
+            numbers = range(sequence, min(ahead + 1, sequence + _KEPT))
+            found = self.storage.read_all([self.layout.manifest(number) for number in numbers])
+            self._ahead = dict(zip(numbers, found, strict=True))
+        if sequence in self._ahead:
+            return self._ahead.pop(sequence)
+        return self.storage.read(self.layout.manifest(sequence))
+
+    def recover(self, *, strict: bool = True) -> FeedState:
+        """Finish what a killed process left behind, and give the state after the last commit.
+
+        Args:
+            strict: Whether a live file that is nowhere is an error; doctor mends what can be mended around it.
+
+        Raises:
+            CorruptLakeError: A manifest or a live file is missing.
+            WriteError: Finishing needs a write that fails.
+        """
+        state = self.load()
+        if state.sequence == self._published:
+            return state
+        through = published_through(self.storage.read(self.layout.summary))
+        if through > state.sequence:
+            # Another run may have committed since the log was read.
+            state = self.load()
+        if through > state.sequence and strict:
+            raise CorruptLakeError(
+                f"`_metadata.json` is at commit {through}, but the log ends with {state.sequence}: "
+                "manifests were lost, or not restored",
+                hint=self.layout.way_out,
+                path=self.storage.uri(self.layout.summary),
+            )
+        if through == state.sequence:
+            self._published = through
+            return state
+        self._settle(state.sequence)
+        first = 1 if through > state.sequence else through + 1
+        for sequence in range(first, state.sequence + 1):
+            self._publish(self.manifest(sequence, ahead=state.sequence), strict=strict)
+        return self._derive(state)
+
+    def commit(self, manifest: Manifest) -> bool:
+        """Create the manifest exclusively: the one moment that makes an export happen.
+
+        Returns:
+            False when another attempt has the number.
+
+        Raises:
+            ConflictError: This attempt's staging is gone.
+            WriteError: The manifest could not be written; nothing happened.
+        """
+        key = self.layout.manifest(manifest.sequence)
+        folder = self.layout.attempt(manifest.sequence, manifest.attempt)
+        self.on_step("commit")
+        if self.storage.create(key, manifest.encode(), temporary=f"{folder}/manifest.tmp"):
+            self._durable = manifest.sequence
+            self.on_step("committed")
+            return True
+        # A create that succeeded, but whose answer was lost and which was then retried, looks like a conflict.
+        return self.holds(manifest.sequence, manifest.attempt)
+
+    def finish(self) -> FeedState:
+        """Publish, derive and clear after a commit; the same as recovery, because it is recovery.
+
+        Raises:
+            WriteError: As in `recover`; the commit is made, and the hint says so.
+        """
+        try:
+            return self.recover()
+        except (StoreError, WriteError) as error:
+            error.hint = (
+                f"The commit is made; the next run of the feed finishes what is left of it. {error.hint}"
+            )
+            raise
+
+    def clear_staging(self, sequence: int, *, attempt: str | None = None) -> None:
+        """Remove staging below a commit number, and that attempt's at it: told by number alone, without clocks.
+
+        The losers of the last number stay until the next commit: they may be about to move to the next number,
+        and keeping their rows saves them from reading the source again.
+        """
+        for name in self.storage.staged(self.layout.staging):
+            parts = attempt_parts(name)
+            if parts is not None and (parts[0] < sequence or parts == (sequence, attempt)):
+                doomed = self.layout.attempt(0, uuid.uuid4().hex[:8])
+                self.storage.clear_folder(f"{self.layout.staging}/{name}", aside=doomed)
+
+    def holds(self, sequence: int, attempt: str) -> bool:
+        """Whether this attempt won its number."""
+        if sequence not in self._recent and self.storage.read(self.layout.manifest(sequence)) is None:
+            return False
+        return self.manifest(sequence).attempt == attempt
+
+    def _numbers(self, begin: int) -> list[int]:
+        """Give the numbers that are taken, in order; from `begin` on is enough."""
+        after = self.layout.manifest(begin - 1).rsplit("/", 1)[1] if begin > 1 else ""
+        names = self.storage.names(self.layout.commits, after=after)
+        return [number for number in map(manifest_sequence, names) if number is not None]
+
+    def _gap(self, numbers: list[int], head: int, first: int = 1) -> CorruptLakeError:
+        missing = sorted(set(range(first, head + 1)) - set(numbers)) if numbers else [head]
+        shown = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        return CorruptLakeError(
+            f"manifest {shown} is missing",
+            hint=f"Manifests are never deleted. Restore the file from a backup; or {self.layout.way_out}",
+            path=self.storage.uri(self.layout.commits),
+        )
+
+    def _settle(self, head: int) -> None:
+        # A manifest whose process was killed can be readable and not yet on disk; its rows must not be first.
+        if head > self._durable:
+            self.storage.sync({self.layout.commits})
+            self._durable = head
+
+    def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
+        staging = self.layout.attempt(manifest.sequence, manifest.attempt)
+        # Whoever publishes syncs before it clears the staging, and may be killed in between.
+        name = staging.rsplit("/", 1)[1]
+        settled = not self.storage.syncs or name not in self.storage.staged(self.layout.staging)
+        if manifest.removed:
+            # A slow process may be about to publish once more what goes now; without its staged file it cannot.
+            self.clear_staging(manifest.sequence)
+        # What replaces other files stays staged until the end: should power fail after the old files went, the
+        # new one is still there to be published again, and no sync is needed between the two.
+        replacing = bool(manifest.added and manifest.removed)
+        missing: list[str] = []
+        moves = [(f"{staging}/{entry.staged}", self.layout.data(entry.path)) for entry in manifest.added]
+        published = self.storage.publish_all(moves, keep=replacing)
+        for entry in manifest.added:
+            self.on_step("publish")
+            if not next(published) and self.storage.size(self.layout.data(entry.path)) is None:
+                missing.append(entry.path)
+        # What is not there took nothing's place: the files that it was to replace may be all there is of their
+        # rows. And what doctor forgot was gone when it did; if it came back since, that is doctor's to judge.
+        spared = (replacing and missing) or manifest.operation == "forget"
+        going = [] if spared else [self.layout.data(path) for path in manifest.removed]
+        removed = self.storage.remove_all(going)
+        for _ in going:
+            self.on_step("remove")
+            next(removed)
+        paths = [*(entry.path for entry in manifest.added), *manifest.removed]
+        if paths and not settled:
+            self.storage.sync({self.layout.data(path).rsplit("/", 1)[0] for path in paths})
+        if missing and strict:
+            self._check_missing(manifest.sequence, missing)
+
+    def _check_missing(self, sequence: int, paths: list[str]) -> None:
+        # Neither staged nor in place: fine if a later commit removed it, whoever it was that published it.
+        state = self.load()
+        live = {file.path for file in state.files()}
+        for path in paths:
+            if path in live and self.storage.size(self.layout.data(path)) is None:
+                raise CorruptLakeError(
+                    f"commit {sequence} holds this file, but it is neither in place nor staged",
+                    hint=self.layout.way_out,
+                    path=self.storage.uri(self.layout.data(path)),
+                )
+
+    def _derive(self, state: FeedState) -> FeedState:
+        while True:
+            scratch = self.layout.attempt(state.sequence, uuid.uuid4().hex[:8])
+            self.on_step("derive")
+            self.storage.begin(scratch)
+            self.storage.replace(
+                self.layout.summary,
+                encode_summary(self.layout.name, state),
+                temporary=f"{scratch}/metadata.tmp",
+            )
+            if state.sequence % CHECKPOINT_EVERY == 0:
+                self.storage.replace(
+                    self.layout.checkpoint, encode_checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
+                )
+            self.storage.remove_folder(scratch)
+            self.on_step("clear")
+            self.clear_staging(state.sequence, attempt=self.manifest(state.sequence).attempt)
+            numbers = self._numbers(state.sequence)
+            if not numbers or numbers[-1] <= state.sequence:
+                self._published = state.sequence
+                return state
+            # Someone committed meanwhile and may have derived before us: ours must not be the last word.
+            self._settle(numbers[-1])
+            for sequence in range(state.sequence + 1, numbers[-1] + 1):
+                manifest = self.manifest(sequence)
+                self._publish(manifest)
+                state = state.after([manifest])

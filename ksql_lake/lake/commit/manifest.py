@@ -1,0 +1,307 @@
+"""The commit's JSON file: what one export added or removed, and everything needed to prove it.
+
+A manifest is written once and never changed. Reading is strict: a manifest that does not have this shape is
+reported, not repaired by guessing. Unknown keys are ignored, so that an older release can read a newer lake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from ksql_lake.errors import CorruptLakeError
+from ksql_lake.lake.closing import Clock
+from ksql_lake.lake.commit.continued import Continued, check_continued
+from ksql_lake.lake.commit.marks import DayMarks
+from ksql_lake.lake.commit.meaning import Meaning, check_meaning
+from ksql_lake.lake.files.precision import OLDEST
+from ksql_lake.lake.soundness import (
+    UnsoundError,
+    check_attempt,
+    check_checksum,
+    check_days,
+    check_files,
+    check_moments,
+    check_numbers,
+    check_partition,
+    check_paths,
+    check_schema,
+    check_times,
+)
+
+FORMAT = 1
+Operation = Literal["append", "overwrite", "look", "retention", "compact", "forget", "rebuilt"]
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One Parquet file of a commit.
+
+    Attributes:
+        path: Relative to the dataset folder.
+        partition: `2025-01-15` or `v4`.
+        staged: Name inside the commit's staging folder before it was published.
+        records: Rows.
+        bytes: Size of the file.
+        sha256: Of the file's bytes, hexadecimal.
+        checksum: Of its rows, in any order (see `checksum.py`).
+        min_event: Smallest event time, epoch ms; None without one.
+        max_event: Largest event time, epoch ms.
+    """
+
+    path: str
+    partition: str
+    staged: str
+    records: int
+    bytes: int
+    sha256: str
+    checksum: str = ""
+    min_event: int | None = None
+    max_event: int | None = None
+
+
+class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export did in one partition.
+
+    Attributes:
+        partition: `2025-01-15` or `v4`.
+        read: Rows received for it: new, already there and dropped ones together.
+        new: Rows that were added.
+        already_there: Rows the lake held before.
+        late: Rows that came late, among the new.
+        dropped: Rows whose key a later row of the same reading has.
+    """
+
+    partition: str
+    read: int
+    new: int
+    already_there: int
+    late: int = 0
+    dropped: int = 0
+
+
+class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the lake held of a closed day right after an export that read it whole.
+
+    How and when it was read stands in the manifest's `read`; the day had ended by then. `rows` exceeds `read`
+    by the rows that the server no longer had.
+
+    Attributes:
+        partition: The day.
+        read: Rows the server sent for it.
+        rows: Rows the lake holds for it.
+        checksum: Of those rows, in any order.
+        min_event: Smallest event time, epoch ms; None without rows.
+        max_event: Largest event time, epoch ms.
+        clock: Whose clock says that the day had ended; empty in certificates of older releases.
+    """
+
+    partition: str
+    read: int
+    rows: int
+    checksum: str
+    min_event: int | None = None
+    max_event: int | None = None
+    clock: Clock = ""
+
+
+EvidenceLevel = Literal["proven", "checked", "unchecked"]
+"""Proven: the rows are all of them. Checked: everything looked right. Unchecked: the server would not tell."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why the rows of a reading were taken for all of them.
+
+    Attributes:
+        level: How strong it is.
+        text: What it rests on, a sentence.
+        isolation: `committed`, `uncommitted`, or `unknown` where another query wrote what was read.
+        caveats: What the server refused, and what was lost with it.
+    """
+
+    level: EvidenceLevel
+    text: str
+    isolation: str = ""
+    caveats: list[str] = []
+
+
+class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the rows were read.
+
+    Attributes:
+        source: The ksqlDB stream or table.
+        statement: The query as sent.
+        query_id: As the server named it.
+        server_version: As `/info` told.
+        read_at: When the reading began, ISO 8601 UTC; everything before it that the server had is included. The
+            earlier one of what our clock and the server's said.
+        first_day: First day asked for (streams).
+        last_day: Last day asked for (streams).
+        rows: Rows received.
+        response_bytes: Bytes received.
+        extraction: `push`, `continue`, or empty for a pull query.
+        judged_by: What showed that a push query had caught up: `offsets` (rows came from where Kafka's log had
+            ended), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
+        caught_up: The same in a sentence, with numbers.
+        evidence: Why the rows were taken for all of them; None in commits of releases that kept none.
+        shrunk: Share of rows that a table's version has lost against the one before; 0 within bounds.
+        event_time: What decided a row's day (streams); empty in commits of older releases.
+        clock: Whose clock bounds `read_at`; where it is `disputed` the reading closes no day.
+        clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
+        replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
+        form: The form in which the rows were read; see `forms.py`.
+        outside: Why rows that were seen lie in no day of the feed -> how many (streams).
+        fell_back: Why a `continue` feed was read by pull query; empty where it was not.
+    """
+
+    source: str
+    statement: str
+    read_at: str
+    query_id: str | None = None
+    server_version: str | None = None
+    first_day: str | None = None
+    last_day: str | None = None
+    rows: int = 0
+    response_bytes: int = 0
+    extraction: str = ""
+    judged_by: str = ""
+    caught_up: str = ""
+    evidence: Evidence | None = None
+    shrunk: float = 0.0
+    event_time: str = ""
+    clock: Clock = ""
+    clock_ahead: float = 0.0
+    replaced_texts: int = 0
+    form: int = OLDEST
+    outside: dict[str, int] = {}
+    fell_back: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One commit of one feed.
+
+    Attributes:
+        format: Version of this shape.
+        sequence: Commit number, 1 for the first.
+        attempt: Random id of the attempt that won the number; also names its staging folder.
+        feed: Name of the feed.
+        kind: `stream` or `table`.
+        operation: `append`, `overwrite`, `look` (read, nothing new), `retention`, `compact` (same rows, fewer
+            files), `forget` (lost files) or `rebuilt` (stands for a lost manifest that added nothing).
+        committed_at: ISO 8601 UTC.
+        schema: The commit's columns as ksqlDB schema text in the lake's names; empty when no rows were read.
+        read: How the rows were read; None for retention.
+        added: New files.
+        removed: Paths that stop existing with this commit, relative to the dataset folder.
+        counts: Per partition.
+        certificates: For each day of the window that had ended when it was read.
+        positions: Up to which Kafka offsets the days are held now (streams read by push query).
+        new_topic: The marks of all other days are of a topic that is no more.
+        continued: Where a `continue` feed stands now.
+        merged_form: The form in which the rows of merged files were read.
+        meaning: What the feed's rows mean, where this commit is the first to say so or says more than before.
+        settings: The feed's other keys that are not as they are by default, where they changed.
+    """
+
+    format: int = FORMAT
+    sequence: int
+    attempt: str
+    feed: str
+    kind: Literal["stream", "table"]
+    operation: Operation
+    committed_at: str
+    schema: str = ""
+    read: ReadFacts | None = None
+    added: list[FileEntry] = []
+    removed: list[str] = []
+    counts: list[PartitionCount] = []
+    certificates: list[DayCertificate] = []
+    positions: list[DayMarks] = []
+    new_topic: bool = False
+    continued: Continued | None = None
+    merged_form: int = OLDEST
+    meaning: Meaning | None = None
+    settings: dict[str, Any] | None = None
+
+    @property
+    def form(self) -> int:
+        """The form in which the added rows were read."""
+        return self.merged_form if self.operation == "compact" or self.read is None else self.read.form
+
+    def encode(self) -> bytes:
+        """The manifest as indented JSON (people read these files when something is wrong), with its digest."""
+        body = msgspec.json.format(msgspec.json.encode(self), indent=1)
+        digest = hashlib.sha256(body).hexdigest()
+        return b'{"digest": "' + digest.encode() + b'",\n"manifest": ' + body + b"}\n"
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """A manifest's bytes exactly as they stand in the file, and the digest that proves them."""
+
+    digest: str
+    manifest: msgspec.Raw
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_MANIFEST = msgspec.json.Decoder(Manifest)
+
+
+def decode_manifest(data: bytes, *, path: str) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        CorruptLakeError: The bytes are not a manifest, were changed after writing, or are of a newer format.
+    """
+    hint = "A manifest is never edited. Restore the file from a backup, or run `ksql-lake doctor`."
+    try:
+        envelope = _ENVELOPE.decode(data)
+        manifest = _MANIFEST.decode(envelope.manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptLakeError(f"this manifest cannot be read: {error}", hint=hint, path=path) from None
+    if hashlib.sha256(envelope.manifest).hexdigest() != envelope.digest:
+        raise CorruptLakeError("this manifest was changed after it was written", hint=hint, path=path)
+    if manifest.format > FORMAT:
+        raise CorruptLakeError(
+            f"this manifest has format {manifest.format}, but this release reads up to {FORMAT}",
+            hint="A newer ksql-lake wrote it; upgrade this one.",
+            path=path,
+        )
+    try:
+        _check(manifest)
+    except UnsoundError as error:
+        raise CorruptLakeError(f"this manifest cannot be true: {error}", hint=hint, path=path) from None
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    check_attempt(manifest.attempt)
+    check_moments(manifest.committed_at)
+    check_schema(manifest.schema)
+    check_files(manifest.kind, manifest.added)
+    check_paths(manifest.kind, manifest.removed)
+    if manifest.read is not None:
+        check_read(manifest.read)
+    if manifest.meaning is not None:
+        check_meaning(manifest.meaning)
+    if manifest.continued is not None:
+        check_continued(manifest.continued)
+    for count in manifest.counts:
+        check_partition(manifest.kind, count.partition)
+        check_numbers(count.read, count.new, count.already_there, count.late, count.dropped)
+    for certificate in manifest.certificates:
+        check_partition(manifest.kind, certificate.partition)
+        check_numbers(certificate.read, certificate.rows)
+        check_times(certificate.min_event, certificate.max_event)
+        check_checksum(certificate.checksum)
+
+
+def check_read(read: ReadFacts) -> None:
+    """Refuse facts that cannot be true.
+
+    Raises:
+        UnsoundError: Names the value.
+    """
+    check_moments(read.read_at)
+    check_days(day for day in (read.first_day, read.last_day) if day is not None)
+    check_numbers(read.rows, read.response_bytes, read.replaced_texts, *read.outside.values())

@@ -1,0 +1,127 @@
+"""Up to which Kafka offsets the lake holds a stream's days: the marks that a push query's commit leaves. Pure.
+
+A mark belongs to a day and a Kafka partition, and says: of this day, every row of that partition up to that
+offset is in the lake. Marks hold by day, because an export reads the days it was asked for and no others. They
+stand in the manifest beside the rows, so neither can be there without the other. A day read in any other way
+loses its marks: its rows are then compared by value once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ksql_lake.lake.commit.continued import Continuation, Continued
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The last row of a Kafka partition: its offset, and its ROWTIME in epoch ms, by which it is recognised."""
+
+    offset: int
+    time: int
+
+
+Marks = dict[int, Mark]
+"""Kafka partition -> its mark; rows of a partition without one are all new."""
+
+
+class DayMarks(msgspec.Struct, frozen=True):
+    """Days that are held up to the same marks."""
+
+    days: list[str]
+    marks: Marks
+
+
+class KnownDays(msgspec.Struct, frozen=True):
+    """The days of a window whose rows are known by offset.
+
+    Attributes:
+        names: Day -> name of its marks; days that are not here are compared by value.
+        marks: Name -> marks.
+        newest: Per Kafka partition the furthest mark of any day, asked for or not.
+        continued: Where a `continue` feed stands; None before its first reading.
+        base: What the feed's state says of readings.
+    """
+
+    names: Mapping[str, str] = {}
+    marks: Mapping[str, Marks] = {}
+    newest: Marks = {}
+    continued: Continued | None = None
+    base: Any = None
+
+    def of(self, day: str) -> Marks | None:
+        """The marks of a day; None when its rows are not known by offset."""
+        return self.marks[self.names[day]] if day in self.names else None
+
+    def groups(self, days: Iterable[str]) -> dict[str, list[str]]:
+        """Days by the name of their marks; those without under an empty name."""
+        found: dict[str, list[str]] = {}
+        for day in days:
+            found.setdefault(self.names.get(day, ""), []).append(day)
+        return found
+
+    def moved(self, days: Iterable[str], seen: Marks) -> list[DayMarks]:
+        """Give the marks of the days after rows up to `seen` have landed; days without any have none."""
+        moved: list[DayMarks] = []
+        for name, group in self.groups(days).items():
+            marks = furthest([self.marks.get(name, {}), seen])
+            if marks:
+                moved.append(DayMarks(group, marks))
+        return moved
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """How a push query was read.
+
+    Attributes:
+        rows: Rows received, those that were not landed included.
+        judged_by: `offsets`, `positions` or `silence`.
+        caught_up: The judgement in a sentence.
+        seen: Per Kafka partition the furthest row that came.
+        new_topic: All marks from before are of a topic that is no more.
+        outside: Why rows that came lie in no day of the feed -> how many.
+        continuation: Where a `continue` feed stands after it.
+    """
+
+    rows: int = 0
+    judged_by: str = ""
+    caught_up: str = ""
+    seen: Marks = {}
+    new_topic: bool = False
+    outside: dict[str, int] = {}
+    continuation: Continuation | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it under `read`."""
+        return {
+            "rows": self.rows,
+            "extraction": "continue" if self.continuation else "push",
+            "judged_by": self.judged_by,
+            "caught_up": self.caught_up,
+            "outside": self.outside,
+        }
+
+
+def furthest(many: Iterable[Marks]) -> Marks:
+    """Give, per Kafka partition, the mark with the highest offset."""
+    found: Marks = {}
+    for marks in many:
+        for partition, mark in marks.items():
+            if partition not in found or found[partition].offset < mark.offset:
+                found[partition] = mark
+    return dict(sorted(found.items()))
+
+
+def known_days(marks: Mapping[str, Marks], marked: Mapping[str, str], days: Collection[str]) -> KnownDays:
+    """Give what a feed's state knows of the days of a window.
+
+    Args:
+        marks: Name -> marks.
+        marked: Day -> name of its marks.
+        days: The window.
+    """
+    names = {day: marked[day] for day in days if day in marked}
+    return KnownDays(names, {name: marks[name] for name in names.values()}, furthest(marks.values()))

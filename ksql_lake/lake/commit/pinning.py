@@ -1,0 +1,151 @@
+"""What the rows of an early release mean, which recorded it nowhere but in the footers of its data files.
+
+One footer is read, of the newest file; the next export records what it learns, and no footer is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import LakeError, SourceRecreatedError
+from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.manifest import Manifest, PartitionCount
+from ksql_lake.lake.commit.meaning import Meaning, Origin, free_settings, learnt, meaning_of, refuse_changes
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.files.writer import StagedFile, footer_facts
+from ksql_lake.quantities import count_text
+
+
+def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
+    """Give what is known of the meaning of rows that were committed without it; None when there are none."""
+    files = list(state.files())
+    if not files:
+        return None
+    source = state.last_read.source if state.last_read else ""
+    try:
+        with log.storage.open(log.layout.data(files[-1].path)) as data, pq.ParquetFile(data) as parquet:
+            facts = footer_facts(parquet)
+    except (LakeError, OSError, pa.ArrowException):
+        facts = {}  # lost or damaged: comparing its rows, and doctor, tell that
+    if state.kind == "table":
+        return Meaning(source=source)
+    return Meaning(
+        source=source,
+        timezone=facts.get("timezone", ""),
+        event_time=facts.get("event_time", ""),
+        event_unit=facts.get("event_time_unit", "ms") if facts else "",
+    )
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pinning:
+    """A feed, and what the server told of its source.
+
+    Attributes:
+        feed: The feed.
+        origin: What the server told; None where it was not asked, and then an export pins nothing.
+    """
+
+    feed: Feed
+    origin: Origin | None = None
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the feed's rows mean now."""
+        return meaning_of(self.feed, self.origin)
+
+    @property
+    def footer(self) -> dict[str, str]:
+        """What the footers of the export's files say of it."""
+        return {"meaning": self.meaning.encode()} if self.origin is not None else {}
+
+    def check(self, state: FeedState, pinned: Meaning | None = None) -> None:
+        """Refuse to go on where the rows would mean something else than those that are held.
+
+        Args:
+            state: What is held.
+            pinned: What it means, where the state does not say.
+
+        Raises:
+            MeaningChangeError: Names what changed, what it would do, and the ways out.
+        """
+        held = state.columns.names if state.columns else ()
+        refuse_changes(self.feed, state.meaning or pinned, self.meaning, held=held, origin=self.origin)
+
+    def check_return(
+        self,
+        state: FeedState,
+        counts: Sequence[PartitionCount],
+        fresh: Mapping[str, StagedFile],
+        *,
+        marked: Collection[str],
+    ) -> None:
+        """Refuse, or warn of, rows of a source that was made anew: by their values they look like other ones.
+
+        Args:
+            state: What is held.
+            counts: What was read, by day.
+            fresh: Of each day, what of it is new.
+            marked: Days that were read from their offsets on, so that all of their rows are new.
+
+        Raises:
+            SourceRecreatedError: The server tells that the source was made anew, none of the rows that the lake
+                holds of these days came back, and others did.
+        """
+        if not isinstance(self.feed, StreamFeed) or self.feed.identity.by != "row":
+            return
+        known = [count for count in counts if state.files_of(count.partition) and count.partition not in marked]
+        if self.origin is not None and self.origin.accepted:
+            return
+        before, now = state.meaning.made_by if state.meaning else "", self.meaning.made_by
+        if before and now and before != now:
+            self._check_remade(state, counts, known)
+        for count in known:
+            part, file = state.partitions[count.partition], fresh.get(count.partition)
+            again = part.records <= count.read == count.new and count.partition in state.certified
+            if again and file is not None and (file.min_event or 0) <= (part.max_event or 0):
+                _log.warning(
+                    "%s: %s was read to its end before, and all of its %d rows came back as new ones; was %s "
+                    "made anew? Compare with `ksql-lake sql` before they are used.",
+                    self.feed.name,
+                    count.partition,
+                    count.read,
+                    self.feed.source,
+                )
+
+    def _check_remade(
+        self, state: FeedState, counts: Sequence[PartitionCount], known: Sequence[PartitionCount]
+    ) -> None:
+        held = sum(state.partitions[count.partition].records for count in known)
+        new = sum(count.new for count in counts)
+        if held and new and not any(count.already_there for count in known):
+            name = self.feed.name
+            raise SourceRecreatedError(
+                f"{self.feed.source} was made anew on the server: none of the {count_text(held, 'row')} that "
+                f"the lake holds of these days came back, and {new:,} others did",
+                hint="Nothing was committed. If these are the same events again, begin a new feed: "
+                f"`ksql-lake feeds archive {name}`, add one of another name, export it. If they are other "
+                f"events: `ksql-lake export --stream {name} --new-topic`.",
+                feed=name,
+            )
+
+    def recorded(self, state: FeedState, manifest: Manifest) -> Manifest:
+        """Add to a commit what is pinned from the first rows on, and the free keys that changed."""
+        if self.origin is not None and (manifest.added or state.partitions):
+            pinned = learnt(state.meaning, self.meaning)
+            manifest = msgspec.structs.replace(manifest, meaning=None if pinned == state.meaning else pinned)
+        settings = free_settings(self.feed)
+        if settings != (state.settings or {}):
+            manifest = msgspec.structs.replace(manifest, settings=settings)
+        return manifest

@@ -1,0 +1,372 @@
+"""What a feed's lake holds after a commit: a fold over manifests, pure.
+
+State is only ever computed from manifests. It never changes: a commit leads to another state.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from ksql_lake.lake.closing import in_the_future, unclosed
+from ksql_lake.lake.commit.continued import Continued
+from ksql_lake.lake.commit.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts
+from ksql_lake.lake.commit.marks import Marks
+from ksql_lake.lake.commit.meaning import Meaning
+from ksql_lake.lake.files.checksum import combined
+from ksql_lake.lake.files.evolution import unify
+from ksql_lake.lake.files.precision import OLDEST
+from ksql_lake.lake.layout import Kind, file_sequence, version_number
+from ksql_lake.schema import Schema, parse_schema
+
+_CONDITION = re.compile(r" WHERE \(*(`(?:[^`]|``)+`|ROWTIME) >= ")
+"""Where a stream's query names the column that decides a row's day."""
+
+
+class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One partition's committed files.
+
+    Attributes:
+        files: Live files, oldest first.
+        committed_at: When the last of them was committed, ISO 8601 UTC.
+        schema: Columns of a table version as ksqlDB schema text (versions may differ).
+        shrunk: Share of rows that a table version has lost against the one before, where that was remarkable.
+    """
+
+    files: tuple[FileEntry, ...] = ()
+    committed_at: str = ""
+    schema: str = ""
+    shrunk: float = 0.0
+
+    @property
+    def records(self) -> int:
+        """Rows in all files."""
+        return sum(file.records for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of all rows, in any order."""
+        return combined(file.checksum for file in self.files)
+
+    @property
+    def min_event(self) -> int | None:
+        """Smallest event time, epoch ms."""
+        return min((file.min_event for file in self.files if file.min_event is not None), default=None)
+
+    @property
+    def max_event(self) -> int | None:
+        """Largest event time, epoch ms."""
+        return max((file.max_event for file in self.files if file.max_event is not None), default=None)
+
+
+_MAPPINGS = ("partitions", "looked", "certified", "marks", "marked", "evidence")
+"""What a state keeps by key."""
+
+
+class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything committed for a feed; never changed, only followed by another state.
+
+    Attributes:
+        kind: `stream` or `table`.
+        sequence: Number of the last commit; 0 before the first.
+        partitions: Committed partitions by key.
+        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams). The day's own
+            beginning where the time of its reading cannot be believed.
+        schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
+        shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
+        forms: (first commit number, form) of each change of the form in which rows were read, oldest first.
+        certified: Day -> number of the commit that holds its newest certificate (streams).
+        marks: Name -> up to which Kafka offsets (streams read by push query).
+        marked: Day -> name of the marks up to which it is held.
+        continued: Where a `continue` feed stands; None where none of its rows were read that way.
+        evidence: Partition -> how strong the evidence of the reading is that filled it last; none for those of
+            releases that kept no evidence.
+        last_read: How the last export read its rows.
+        last_export: When the last export was committed, ISO 8601 UTC.
+        latest_version: Number of the newest version ever committed (tables); 0 before the first.
+        meaning: What the rows mean; None before the first rows, and in a lake of an early release.
+        settings: The feed's other keys as they were last recorded.
+    """
+
+    kind: Kind
+    sequence: int = 0
+    partitions: Mapping[str, PartitionState] = {}
+    looked: Mapping[str, str] = {}
+    schema: str = ""
+    shapes: tuple[tuple[int, str], ...] = ()
+    forms: tuple[tuple[int, int], ...] = ()
+    certified: Mapping[str, int] = {}
+    marks: Mapping[str, Marks] = {}
+    marked: Mapping[str, str] = {}
+    continued: Continued | None = None
+    evidence: Mapping[str, EvidenceLevel] = {}
+    last_read: ReadFacts | None = None
+    last_export: str = ""
+    latest_version: int = 0
+    meaning: Meaning | None = None
+    settings: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in _MAPPINGS:
+            held = getattr(self, name)
+            if isinstance(held, dict):
+                msgspec.structs.force_setattr(self, name, MappingProxyType(held))
+
+    @property
+    def next_version(self) -> int:
+        """The open version (tables)."""
+        return self.latest_version + 1
+
+    @property
+    def columns(self) -> Schema | None:
+        """The unified columns, or None before the first rows."""
+        return parse_schema(self.schema) if self.schema else None
+
+    @property
+    def reading(self) -> tuple[ReadFacts | None, Continued | None]:
+        """What every reading changes, and a merge of files does not."""
+        return self.last_read, self.continued
+
+    @property
+    def newest_day(self) -> str:
+        """The newest day with rows; empty before the first."""
+        return max((key for key, part in self.partitions.items() if part.files), default="")
+
+    @property
+    def records(self) -> int:
+        """Rows in all partitions."""
+        return sum(part.records for part in self.partitions.values())
+
+    @property
+    def bytes(self) -> int:
+        """Size of all partitions."""
+        return sum(part.bytes for part in self.partitions.values())
+
+    def partition_keys(self) -> list[str]:
+        """Partition keys in order: days by date, versions by number (v10 after v9)."""
+        return sorted(self.partitions, key=version_number if self.kind == "table" else str)
+
+    def readable(self) -> list[PartitionState]:
+        """What a reader of the feed sees: every day of a stream, the newest version of a table."""
+        keys = self.partition_keys()
+        return [self.partitions[key] for key in (keys if self.kind == "stream" else keys[-1:])]
+
+    def files(self) -> Iterator[FileEntry]:
+        """Every live file, partition by partition."""
+        for key in self.partition_keys():
+            yield from self.partitions[key].files
+
+    def files_of(self, partition: str) -> tuple[FileEntry, ...]:
+        """One partition's live files; none when it has none."""
+        return self.partitions[partition].files if partition in self.partitions else ()
+
+    def shape(self, file: FileEntry) -> Schema:
+        """Give the columns a live file itself has, without those that came after it.
+
+        Raises:
+            KeyError: The file's name carries no commit number with columns; cannot happen for files we wrote.
+        """
+        return parse_schema(self.shape_text(file))
+
+    def shape_text(self, file: FileEntry) -> str:
+        """Give the columns a live file itself has as ksqlDB schema text; see `shape`."""
+        if self.kind == "table":
+            return self.partitions[file.partition].schema
+        sequence = file_sequence(file.path) or 0
+        position = bisect_right(self.shapes, sequence, key=lambda shape: shape[0]) - 1
+        if position < 0:
+            raise KeyError(file.path)
+        return self.shapes[position][1]
+
+    @property
+    def event_clock(self) -> str:
+        """What decided a row's day when the stream was last read; empty where it is not known."""
+        if self.last_read is None:
+            return ""
+        if self.last_read.event_time:
+            return self.last_read.event_time
+        # Older releases read milliseconds only, and said it in their query.
+        asked = _CONDITION.search(self.last_read.statement)
+        return asked[1].strip("`").replace("``", "`") if asked else ""
+
+    def form(self, file: FileEntry) -> int:
+        """The form in which a live file's rows were read; see `forms`."""
+        sequence = file_sequence(file.path) or 0
+        position = bisect_right(self.forms, sequence, key=lambda form: form[0]) - 1
+        return self.forms[position][1] if position >= 0 else OLDEST
+
+    def after(self, manifests: Iterable[Manifest]) -> FeedState:
+        """Give the state after the next commits; this one stays as it is.
+
+        Raises:
+            SchemaChangeError: A manifest's columns do not fit; cannot happen for manifests we wrote.
+        """
+        fold = _Fold(self)
+        for manifest in manifests:
+            fold.add(manifest)
+        return fold.state
+
+
+class _Fold:
+    """A state on its way to a later one: its parts are copied once, however many commits follow.
+
+    Args:
+        state: Where to begin.
+    """
+
+    def __init__(self, state: FeedState) -> None:
+        self._begin = state
+        self._kind = state.kind
+        self._partitions = dict(state.partitions)
+        self._looked = dict(state.looked)
+        self._certified = dict(state.certified)
+        self._marks, self._marked = dict(state.marks), dict(state.marked)
+        self._evidence = dict(state.evidence)
+        # What is replaced as a whole, by its name in the state.
+        self._whole: dict[str, Any] = {}
+
+    @property
+    def state(self) -> FeedState:
+        """The state reached; the fold is over then."""
+        return msgspec.structs.replace(
+            self._begin,
+            partitions=self._partitions,
+            looked=self._looked,
+            certified=self._certified,
+            marks=self._marks,
+            marked=self._marked,
+            evidence=self._evidence,
+            **self._whole,
+        )
+
+    def _now(self, name: str) -> Any:
+        return self._whole[name] if name in self._whole else getattr(self._begin, name)
+
+    def add(self, manifest: Manifest) -> None:
+        """Fold in the next commit."""
+        self._forget_other_clock(manifest)
+        self._whole["sequence"] = manifest.sequence
+        for entry in manifest.added:
+            partition = self._partitions.get(entry.partition, PartitionState())
+            self._partitions[entry.partition] = PartitionState(
+                files=(*partition.files, entry),
+                committed_at=manifest.committed_at,
+                schema=manifest.schema if self._kind == "table" else "",
+                shrunk=manifest.read.shrunk if manifest.read else 0.0,
+            )
+            if self._kind == "table":
+                newest = max(self._now("latest_version"), version_number(entry.partition))
+                self._whole["latest_version"] = newest
+        self._read_as(manifest)
+        if manifest.removed:
+            touched = self._remove(set(manifest.removed))
+            if manifest.operation == "forget":
+                # Rows were lost: the days count as not read, so that the next export reads them again.
+                for day in touched:
+                    self._looked.pop(day, None)
+                    self._certified.pop(day, None)
+                    self._marked.pop(day, None)
+        if manifest.schema:
+            self._widen(manifest)
+        for certificate in manifest.certificates:
+            self._certified[certificate.partition] = manifest.sequence
+        if manifest.read is not None:
+            self._whole |= {"last_read": manifest.read, "last_export": manifest.committed_at}
+            for count in manifest.counts:
+                self._evidence.pop(count.partition, None)
+                if manifest.read.evidence is not None:
+                    self._evidence[count.partition] = manifest.read.evidence.level
+            if self._kind == "stream":
+                self._look(manifest, manifest.read)
+            self._mark(manifest)
+        self._continue(manifest)
+        recorded = {"meaning": manifest.meaning, "settings": manifest.settings}
+        self._whole |= {name: value for name, value in recorded.items() if value is not None}
+
+    def _forget_other_clock(self, manifest: Manifest) -> None:
+        asked = manifest.read.event_time if manifest.read is not None else ""
+        last = FeedState(kind=self._kind, last_read=self._now("last_read"))
+        if asked and not self._partitions and last.event_clock not in ("", asked):
+            # Not one row was found by another event time: what that closed is read by the new one.
+            self._looked, self._certified = {}, {}
+
+    def _look(self, manifest: Manifest, read: ReadFacts) -> None:
+        """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
+        if read.clock == "disputed":
+            for count in manifest.counts:
+                self._looked.setdefault(count.partition, unclosed(count.partition))
+            return
+        now = datetime.fromisoformat(read.read_at)
+        if self._looked and in_the_future(max(self._looked.values()), now):
+            # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
+            for day, read_at in self._looked.items():
+                if in_the_future(read_at, now):
+                    self._looked[day] = unclosed(day)
+                    self._certified.pop(day, None)
+        for count in manifest.counts:
+            self._looked[count.partition] = read.read_at
+
+    def _mark(self, manifest: Manifest) -> None:
+        """Set the marks of the days that were read; those read without offsets have none any more."""
+        if manifest.new_topic:
+            self._marked = {}
+        for count in manifest.counts:
+            self._marked.pop(count.partition, None)
+        for number, group in enumerate(manifest.positions):
+            name = f"{manifest.sequence}.{number}"
+            self._marks[name] = group.marks
+            self._marked.update(dict.fromkeys(group.days, name))
+        used = set(self._marked.values())
+        self._marks = {name: marks for name, marks in self._marks.items() if name in used}
+
+    def _continue(self, manifest: Manifest) -> None:
+        """Set where a `continue` feed stands; rows that came otherwise, or were lost, outdate its marks."""
+        held: Continued | None = self._now("continued")
+        if manifest.continued is not None:
+            self._whole["continued"] = manifest.continued
+        elif held is not None and manifest.operation not in ("compact", "retention"):
+            lost = manifest.operation in ("forget", "rebuilt")
+            why = "rows were lost" if lost else "its days were read in another way"
+            why = (manifest.read.fell_back if manifest.read is not None else "") or why
+            self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: {why}")
+
+    def _remove(self, paths: set[str]) -> list[str]:
+        """Drop files; gives the partitions that lost some."""
+        touched = []
+        for key in list(self._partitions):
+            partition = self._partitions[key]
+            left = tuple(file for file in partition.files if file.path not in paths)
+            if len(left) < len(partition.files):
+                touched.append(key)
+                self._partitions[key] = msgspec.structs.replace(partition, files=left)
+            if not left:
+                del self._partitions[key]
+                self._evidence.pop(key, None)
+        return touched
+
+    def _widen(self, manifest: Manifest) -> None:
+        text = manifest.schema
+        if self._kind == "table":
+            self._whole["schema"] = text
+            return
+        shapes: Sequence[tuple[int, str]] = self._now("shapes")
+        if not shapes or shapes[-1][1] != text:
+            known = self._now("schema")
+            self._whole["shapes"] = (*shapes, (manifest.sequence, text))
+            self._whole["schema"] = unify(parse_schema(known), parse_schema(text)).text if known else text
+
+    def _read_as(self, manifest: Manifest) -> None:
+        forms: Sequence[tuple[int, int]] = self._now("forms")
+        if manifest.added and manifest.form != (forms[-1][1] if forms else OLDEST):
+            self._whole["forms"] = (*forms, (manifest.sequence, manifest.form))

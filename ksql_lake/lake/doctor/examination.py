@@ -1,0 +1,320 @@
+"""Checking a feed's lake against its own files: manifests, footers, checksums, days, strays, leftovers.
+
+It only reads, and it takes nothing on trust: the state is folded from manifests one by one, without the
+checkpoint. A feed that is exported meanwhile may show findings that are gone a moment later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from io import BufferedReader
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
+from ksql_lake.lake.closing import in_the_future
+from ksql_lake.lake.commit.derived_files import decode_checkpoint, encode_summary
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.doctor.findings import Finding, Problem
+from ksql_lake.lake.doctor.unnamed_files import Unnamed, fresh_counts, known_since, read_unnamed
+from ksql_lake.lake.files.statistics import misleading_columns
+from ksql_lake.lake.files.writer import footer_facts
+from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
+from ksql_lake.lake.storage.boundary import Storage
+
+
+@dataclass(slots=True)
+class Examination:
+    """What was found in one feed's lake.
+
+    Attributes:
+        layout: The feed's layout.
+        findings: Everything wrong, in the order it was met.
+        state: What the readable manifests say.
+        manifests: The readable manifests by number.
+        files: How many committed files were checked.
+        bytes: Their size.
+        unnamed: Data files of the feed that are in its folder and not in its log.
+    """
+
+    layout: FeedLayout
+    findings: list[Finding] = field(default_factory=list)
+    state: FeedState = field(default_factory=lambda: FeedState(kind="stream"))
+    manifests: dict[int, Manifest] = field(default_factory=dict)
+    files: int = 0
+    bytes: int = 0
+    unnamed: list[Unnamed] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def of(self, *problems: Problem) -> list[Finding]:
+        """The findings of some kinds."""
+        return [finding for finding in self.findings if finding.problem in problems]
+
+
+def examine(storage: Storage, layout: FeedLayout, *, contents: bool = True) -> Examination:
+    """Check everything of one feed.
+
+    Args:
+        storage: The lake's storage.
+        layout: The feed's layout.
+        contents: Also read every file's bytes and event times; without it sizes and footers must do.
+    """
+    result = Examination(layout, state=FeedState(kind=layout.kind))
+    result.findings += _manifests(storage, result)
+    result.findings += _ahead(result)
+    result.findings += _files(storage, result, contents=contents)
+    result.findings += _strays(storage, result)
+    result.findings += _derived(storage, result)
+    return result
+
+
+def feeds_in(storage: Storage) -> list[FeedLayout]:
+    """Every feed the lake holds anything of, whether or not a feed file for it exists."""
+    found = {
+        FeedLayout(kind, name)
+        for kind in ("stream", "table")
+        for folder in (f"{kind}s", f"metadata/{kind}s")
+        for name in storage.names(folder)
+        if not name.startswith(".")
+    }
+    return sorted(found, key=lambda layout: (layout.kind, layout.name))
+
+
+def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
+    layout = result.layout
+    numbers: set[int] = set()
+    for name in storage.names(layout.commits):
+        number = manifest_sequence(name)
+        key = f"{layout.commits}/{name}"
+        if number is None:
+            yield Finding(Problem.FILE_FOREIGN, key, "not a manifest")
+            continue
+        numbers.add(number)
+        try:
+            manifest = decode_manifest(storage.read(key) or b"", path=key)
+        except CorruptLakeError as error:
+            yield Finding(Problem.MANIFEST_DAMAGED, key, error.message, number)
+            continue
+        if (manifest.sequence, manifest.feed) != (number, layout.name):
+            detail = f"it says it is commit {manifest.sequence} of {manifest.feed}"
+            yield Finding(Problem.MANIFEST_DAMAGED, key, detail, number)
+            continue
+        result.manifests[number] = manifest
+    head = max([*numbers, *_sequences(storage, layout)], default=0)
+    for number in sorted(set(range(1, head + 1)) - numbers):
+        yield Finding(Problem.MANIFEST_MISSING, layout.manifest(number), "there are later commits", number)
+    for number in sorted(result.manifests):
+        try:
+            result.state = result.state.after([result.manifests[number]])
+        except SchemaChangeError as error:
+            yield Finding(Problem.MANIFEST_DAMAGED, layout.manifest(number), error.message, number)
+
+
+def _ahead(result: Examination) -> Iterator[Finding]:
+    """Find the commits that are dated in what is still to come, as long as anything is judged by that date."""
+    now, state = datetime.now(UTC), result.state
+    live = {file.path for file in state.files()}
+    for number, manifest in sorted(result.manifests.items()):
+        read_at = manifest.read.read_at if manifest.read is not None else ""
+        if state.kind == "stream":
+            days = [
+                count.partition for count in manifest.counts if state.looked.get(count.partition) == read_at
+            ]
+            told = f"the reading of {len(days)} days"
+        else:
+            days = [entry.partition for entry in manifest.added if entry.path in live]
+            told = ", ".join(days)
+        if days and read_at and in_the_future(read_at, now):
+            detail = f"{told} is dated {read_at}: by a clock that is ahead"
+            yield Finding(Problem.COMMIT_AHEAD, result.layout.manifest(number), detail, number)
+
+
+def _sequences(storage: Storage, layout: FeedLayout) -> Iterator[int]:
+    for key in storage.walk(layout.dataset):
+        number = file_sequence(key)
+        if number is not None:
+            yield number
+
+
+def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator[Finding]:
+    for entry in result.state.files():
+        try:
+            found = list(_file(storage, result, entry, contents=contents))
+        except (LakeError, OSError) as error:
+            # Not its bytes are wrong but the way to them: nothing that a repair should act upon.
+            detail = error.message if isinstance(error, LakeError) else str(error)
+            key = result.layout.data(entry.path)
+            found = [Finding(Problem.FILE_UNREADABLE, key, detail, file_sequence(entry.path))]
+        yield from found
+
+
+def _file(storage: Storage, result: Examination, entry: FileEntry, *, contents: bool) -> Iterator[Finding]:
+    layout = result.layout
+    key, number = layout.data(entry.path), file_sequence(entry.path) or 0
+    size = storage.size(key)
+    if size is None:
+        manifest = result.manifests.get(number)
+        staged = f"{layout.attempt(number, manifest.attempt if manifest else '')}/{entry.staged}"
+        if storage.size(staged) is not None:
+            yield Finding(Problem.FILE_UNPUBLISHED, key, "committed, still staged", number)
+        else:
+            yield Finding(Problem.FILE_MISSING, key, f"{entry.records} rows of {entry.partition}", number)
+        return
+    result.files += 1
+    result.bytes += size
+    if size != entry.bytes:
+        yield Finding(Problem.FILE_DAMAGED, key, f"{size} bytes, its manifest says {entry.bytes}", number)
+        return
+    with storage.open(key, whole=contents) as data:
+        if contents and hashlib.file_digest(data, "sha256").hexdigest() != entry.sha256:
+            damage = "its bytes are not those that were written (sha256 differs)"
+            yield Finding(Problem.FILE_DAMAGED, key, damage, number)
+        else:
+            yield from _content(data, layout, entry, contents=contents)
+
+
+def _content(
+    data: BufferedReader, layout: FeedLayout, entry: FileEntry, *, contents: bool
+) -> Iterator[Finding]:
+    key, number = layout.data(entry.path), file_sequence(entry.path)
+    try:
+        with pq.ParquetFile(data) as parquet:
+            facts = footer_facts(parquet)
+            if parquet.metadata.num_rows != entry.records or facts.get("feed") != layout.name:
+                detail = f"{parquet.metadata.num_rows} rows of feed {facts.get('feed')}"
+                yield Finding(Problem.FOOTER_DIFFERS, key, f"{detail}; manifest: {entry.records}", number)
+            elif contents:
+                if layout.kind == "stream":
+                    yield from _outside(parquet, facts, entry, key)
+                if misleading := misleading_columns(parquet):
+                    detail = (
+                        f"filters on {', '.join(misleading)} miss rows: its statistics are an older release's"
+                    )
+                    yield Finding(Problem.NAN_LEFT_OUT, key, detail, number)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the operating system's word; Arrow's own errors carry no number
+        yield Finding(Problem.FILE_DAMAGED, key, f"cannot be read as Parquet: {error}", number)
+    except (KeyError, ValueError) as error:  # a time zone or a column that there is not
+        yield Finding(Problem.FOOTER_DIFFERS, key, f"what its footer says cannot be true: {error}", number)
+
+
+def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, key: str) -> Iterator[Finding]:
+    zone, event_time = ZoneInfo(facts.get("timezone", "UTC")), facts.get("event_time", "ROWTIME")
+    day = date.fromisoformat(entry.partition)
+    low, high = day_start(day, zone), day_start(day + timedelta(days=1), zone)
+    for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time})):
+        events = event_times(batch, event_time, facts.get("event_time_unit", "ms"))
+        strays = events[(events < low) | (events >= high)]
+        if len(strays):
+            detail = f"{len(strays)} rows, e.g. event time {strays[0]} (epoch ms)"
+            yield Finding(Problem.ROW_OUTSIDE_DAY, key, detail, file_sequence(entry.path))
+            return
+
+
+def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
+    layout = result.layout
+    live = {layout.data(file.path) for file in result.state.files()}
+    lost = {finding.sequence for finding in result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)}
+    there = set(storage.walk(layout.dataset))
+    gone = _gone(result)
+    for key in sorted(there - live):
+        number = file_sequence(key)
+        left = _left(result, gone, there, key)
+        if left is not None and left[1]:
+            yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {left[0]}", left[0])
+        elif left is None and number is not None and (number in lost or number > result.state.sequence):
+            continue  # doctor writes its manifest anew, or its commit was made while we looked
+        else:
+            file = read_unnamed(storage, layout, key) if number is not None else None
+            if file is None:
+                yield Finding(Problem.FILE_FOREIGN, key, "no commit knows it")
+            else:
+                after = left[0] if left is not None else None
+                result.unnamed.append(known_since(file, result.manifests, after=after))
+    yield from _unnamed(storage, result)
+
+
+def _gone(result: Examination) -> dict[str, Manifest]:
+    """Give what the log removed, with the commit that did."""
+    layout = result.layout
+    return {
+        layout.data(path): manifest
+        for _, manifest in sorted(result.manifests.items())
+        for path in manifest.removed
+    }
+
+
+def _left(result: Examination, gone: dict[str, Manifest], there: set[str], key: str) -> tuple[int, bool] | None:
+    """Give the commit by which a file left the log, and whether it need not be there; None if none removed it.
+
+    What a merge replaced is needed where the merged file, and what that went into, is lost.
+    """
+    manifest = gone.get(key)
+    if manifest is None:
+        return None
+    if manifest.operation == "forget":
+        return manifest.sequence, False
+    heirs = [result.layout.data(entry.path) for entry in manifest.added]
+    if not heirs or any(heir in there for heir in heirs):
+        return manifest.sequence, True
+    later = [_left(result, gone, there, heir) for heir in heirs if heir in gone]
+    return later[0] if later else (max(result.manifests), False)
+
+
+def _unnamed(storage: Storage, result: Examination) -> Iterator[Finding]:
+    lost = {finding.key for finding in result.of(Problem.FILE_MISSING, Problem.FILE_DAMAGED)}
+    fresh = fresh_counts(storage, result.layout, result.state, result.unnamed, lost=lost)
+    for file in result.unnamed:
+        key, new = result.layout.data(file.path), fresh[file.path]
+        if result.layout.kind == "table":
+            yield Finding(Problem.FILE_FOREIGN, key, f"another snapshot than the log has of {file.partition}")
+        elif new == file.records:
+            detail = f"{new} rows of {file.partition} that no other file holds"
+            yield Finding(Problem.FILE_UNNAMED, key, detail, file.number)
+        else:
+            detail = f"{file.records - new} of its {file.records} rows of {file.partition} are in other files"
+            yield Finding(Problem.FILE_DOUBLED, key, detail, file.number)
+
+
+def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
+    layout, state = result.layout, result.state
+    for name in storage.staged(layout.staging):
+        parts = attempt_parts(name)
+        if parts is None:
+            yield Finding(Problem.FILE_FOREIGN, f"{layout.staging}/{name}", "no export made it")
+        elif parts[0] < state.sequence and not _unpublished(result, *parts):
+            # What lost the newest number may be about to move on; the next commit clears it.
+            yield Finding(Problem.STAGING_LEFT, f"{layout.staging}/{name}", f"meant for commit {parts[0]}")
+    if result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
+        return  # what they should say is not known yet
+    if state.sequence and storage.read(layout.summary) != encode_summary(layout.name, state):
+        yield Finding(Problem.SUMMARY_STALE, layout.summary, "it does not say what the manifests say")
+    data = storage.read(layout.checkpoint)
+    if data is not None and not _checkpoint_fits(data, result):
+        yield Finding(Problem.CHECKPOINT_DAMAGED, layout.checkpoint, "it does not say what the manifests say")
+
+
+def _unpublished(result: Examination, number: int, attempt: str) -> bool:
+    manifest = result.manifests.get(number)
+    unpublished = {finding.sequence for finding in result.of(Problem.FILE_UNPUBLISHED)}
+    return manifest is not None and manifest.attempt == attempt and number in unpublished
+
+
+def _checkpoint_fits(data: bytes, result: Examination) -> bool:
+    saved = decode_checkpoint(data, result.layout.kind)
+    if saved is None or saved.sequence > result.state.sequence:
+        return False
+    manifests = [result.manifests[number] for number in range(1, saved.sequence + 1)]
+    return FeedState(kind=result.layout.kind).after(manifests) == saved

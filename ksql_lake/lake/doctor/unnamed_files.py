@@ -1,0 +1,292 @@
+"""Where doctor keeps what leaves a dataset: the feed's quarantine folder beside its metadata, never emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import SchemaError
+from ksql_lake.lake.commit.attempt import Attempt
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.manifest import Manifest
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.days import Milliseconds, event_times
+from ksql_lake.lake.files.precision import OLDEST
+from ksql_lake.lake.files.writer import PartitionWriter, StagedFile, footer_facts
+from ksql_lake.lake.layout import FeedLayout, file_sequence, file_time, partition_of
+from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
+
+
+def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = False) -> None:
+    """Move a file to quarantine, or also leave it where it is.
+
+    Raises:
+        WriteError: The disk or its permissions are in the way.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
+    target = f"{layout.metadata}/quarantine/{stamp}/{key.removeprefix(layout.metadata).lstrip('/')}"
+    storage.publish(key, target, keep=still)
+    if not still:
+        storage.remove(key)
+
+
+_OWN = {"partition", "attempt", "replaces"}
+"""What a footer says of its own file, and not of its rows."""
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """A sound data file of the feed that is no live file of the log.
+
+    Attributes:
+        path: Relative to the dataset folder.
+        partition: `2025-01-15` or `v4`.
+        records: Its rows.
+        facts: What its footer says.
+        strangers: Numbers of the commits that were made without knowing it.
+    """
+
+    path: str
+    partition: str
+    records: int
+    facts: Mapping[str, str]
+    strangers: frozenset[int] = frozenset()
+
+    @property
+    def number(self) -> int:
+        """The commit number in its name."""
+        return file_sequence(self.path) or 0
+
+    @property
+    def schema(self) -> Schema:
+        """Its columns."""
+        return parse_schema(self.facts["schema"])
+
+    @property
+    def form(self) -> int:
+        """The form in which its rows were read."""
+        return int(self.facts.get("form", OLDEST))
+
+    def events(self, rows: pa.RecordBatch) -> Milliseconds:
+        """Give the event times of rows of the file."""
+        return event_times(
+            rows, self.facts.get("event_time", "ROWTIME"), self.facts.get("event_time_unit", "ms")
+        )
+
+    @property
+    def like(self) -> tuple[str, str, int, frozenset[int]]:
+        """What files have in common that are compared as one."""
+        return self.partition, self.facts["schema"], self.form, self.strangers
+
+
+def read_unnamed(storage: Storage, layout: FeedLayout, key: str) -> Unnamed | None:
+    """Read a data file through; None when it is damaged, or not one that we wrote for this feed."""
+    path = key.removeprefix(f"{layout.dataset}/")
+    partition = partition_of(layout.kind, path.rpartition("/")[0])
+    if partition is None or file_sequence(path) is None:
+        return None
+    try:
+        with storage.open(key, whole=True) as data, pq.ParquetFile(data) as parquet:
+            found = Unnamed(path, partition, parquet.metadata.num_rows, footer_facts(parquet))
+            schema, rows = arrow_schema(found.schema), 0
+            for batch in parquet.iter_batches():
+                read = batch.cast(schema)
+                rows += len(found.events(read) if layout.kind == "stream" else read)
+        own = (found.facts.get("feed"), found.facts.get("partition", partition)) == (layout.name, partition)
+        sound = own and rows == found.records and found.form >= OLDEST
+    except (pa.ArrowException, OSError, KeyError, ValueError, SchemaError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the operating system's word; Arrow's own errors carry no number
+        return None
+    return found if sound else None
+
+
+def known_since(file: Unnamed, manifests: Mapping[int, Manifest], *, after: int | None = None) -> Unnamed:
+    """Give the file with the commits that were made without knowing it.
+
+    Args:
+        file: The file.
+        manifests: The log.
+        after: The commit that took the file out of the log, if one did: those behind it do not know its rows.
+    """
+    if after is not None:
+        return replace(file, strangers=frozenset(number for number in manifests if number > after))
+    attempt = file.facts.get("attempt")
+    if any(manifest.attempt == attempt and attempt for manifest in manifests.values()):
+        # A commit that is there made this file, under another name or in another place: it is a copy.
+        return replace(file, strangers=frozenset(manifests))
+    written = file_time(file.path)
+    strangers = set()
+    for number, manifest in manifests.items():
+        made = datetime.fromisoformat(manifest.committed_at).replace(microsecond=0)
+        # Of one history, the higher number is the later one; where the file's own number belongs to another
+        # commit, whatever followed that one did not know the file.
+        diverged = (
+            number >= file.number if file.number in manifests else number > file.number and made < written
+        )
+        if diverged or (number < file.number and made > written):
+            strangers.add(number)
+    return replace(file, strangers=frozenset(strangers))
+
+
+def fresh_counts(
+    storage: Storage,
+    layout: FeedLayout,
+    state: FeedState,
+    files: Sequence[Unnamed],
+    *,
+    lost: Collection[str],
+) -> dict[str, int]:
+    """Count, by path, the rows that no file of the log holds; none of a table's version, which is a whole."""
+    if layout.kind == "table":
+        return dict.fromkeys((file.path for file in files), 0)
+    counts: dict[str, int] = {}
+    with TemporaryDirectory(prefix="ksql-lake-doctor-") as scratch:
+        for group in _alike(files):
+            found = _fresh(storage, layout, state, group, Path(scratch), lost)
+            counts |= {file.path: len(rows) for file, rows in zip(group, found, strict=True)}
+    return counts
+
+
+def keep_rows(storage: Storage, layout: FeedLayout, files: Sequence[Unnamed]) -> None:
+    """Commit the rows that only these files hold in new ones; the files themselves leave with the same commits.
+
+    Call it again for files that are still there: those of one history only are dealt with at a time.
+
+    Raises:
+        ConflictError: Other runs won the commit number over and over.
+        WriteError: The disk or its permissions are in the way.
+    """
+    for group in _alike(_first_history(files)):
+        _keep(CommitLog(storage, layout), group)
+
+
+def _keep(log: CommitLog, group: list[Unnamed]) -> None:
+    with Attempt(log) as attempt:
+        for state in attempt.states():
+            now = datetime.now(UTC)
+            fresh = _fresh(log.storage, log.layout, state, group, attempt.path("scratch"))
+            staged = _copied(attempt, group, fresh)
+            manifest = Manifest(
+                sequence=attempt.sequence,
+                attempt=attempt.id,
+                feed=log.layout.name,
+                kind=log.layout.kind,
+                operation="append",
+                committed_at=now.isoformat(timespec="milliseconds"),
+                schema=group[0].schema.text,
+                added=[attempt.entry(file, file.partition, at=now) for file in staged if file.records],
+                removed=[file.path for file in group],
+                merged_form=group[0].form,
+            )
+            for file in group:
+                keep_aside(log.storage, log.layout, log.layout.data(file.path), still=True)
+            if attempt.commit(manifest):
+                log.finish()
+                return
+
+
+def _copied(
+    attempt: Attempt, group: Sequence[Unnamed], fresh: Sequence[npt.NDArray[np.int64]]
+) -> list[StagedFile]:
+    """Write the numbered rows of each file to one staged file."""
+    layout, facts, schema = attempt.log.layout, group[0].facts, arrow_schema(group[0].schema)
+    metadata = {f"ksql_lake.{name}": value for name, value in facts.items() if name not in _OWN}
+    writer = PartitionWriter(
+        attempt,
+        schema,
+        compression="zstd",
+        metadata={**metadata, "ksql_lake.attempt": attempt.id},
+        suffix=f"{attempt.sequence}.kept.tmp",
+    )
+    keys = [layout.data(file.path) for file in group]
+    with attempt.log.storage.local_copies(keys) as paths:
+        for file, key, numbers in zip(group, keys, fresh, strict=True):
+            for batch in copy_rows(Path(paths[key]), numbers):
+                rows = batch.cast(schema)
+                events = file.events(rows)
+                writer.write(file.partition, rows, events=(int(events.min()), int(events.max())))
+    return writer.close()
+
+
+def _fresh(
+    storage: Storage,
+    layout: FeedLayout,
+    state: FeedState,
+    group: Sequence[Unnamed],
+    scratch: Path,
+    lost: Collection[str] = (),
+) -> list[npt.NDArray[np.int64]]:
+    """Give, per file, the numbers of the rows that are in no file of the commits made without knowing it.
+
+    A file that is lost or damaged, and will be forgotten, holds none.
+    """
+    partition, schema = group[0].partition, group[0].schema
+    others = [
+        file
+        for file in state.files_of(partition)
+        if (file_sequence(file.path) or 0) in group[0].strangers and layout.data(file.path) not in lost
+    ]
+    if not others:
+        return [np.arange(file.records) for file in group]
+    scratch.mkdir(parents=True, exist_ok=True)
+    together = scratch / "together.tmp"
+    keys = [layout.data(path) for path in (*(file.path for file in group), *(file.path for file in others))]
+    with storage.local_copies(keys) as paths:
+        with pq.ParquetWriter(together, arrow_schema(schema)) as writer:
+            for path in keys[: len(group)]:
+                with pq.ParquetFile(paths[path]) as parquet:
+                    for batch in parquet.iter_batches():
+                        writer.write_batch(batch.cast(arrow_schema(schema)))
+        held = tuple(
+            Held(paths[path], state.shape(file), state.form(file))
+            for path, file in zip(keys[len(group) :], others, strict=True)
+        )
+        records = sum(file.records for file in group)
+        candidate = Candidate(partition, str(together), records, held, group[0].form)
+        names, null_keys = _key(state)
+        spill = scratch / "spill"
+        numbers = new_rows([candidate], schema, key=names, null_keys=null_keys, spill=spill)[partition]
+    edges = np.cumsum([0, *(file.records for file in group)])
+    return [numbers[(numbers >= begin) & (numbers < end)] - begin for begin, end in pairwise(edges.tolist())]
+
+
+def _key(state: FeedState) -> tuple[tuple[str, ...], bool]:
+    """Give the columns that identify a row, none where whole rows do, and whether NULL in them equals NULL."""
+    if state.meaning is None or state.meaning.identity[:1] in {(), ("row",)}:
+        return (), True
+    rename = state.meaning.rename or {}
+    null_keys = (state.settings or {}).get("identity", {}).get("null_keys", "distinct")
+    return tuple(rename.get(column, column) for column in state.meaning.identity[1:]), null_keys == "equal"
+
+
+def _alike(files: Sequence[Unnamed]) -> Iterator[list[Unnamed]]:
+    """Give the files in groups that are compared as one, so that twins among them are counted."""
+    groups: dict[object, list[Unnamed]] = {}
+    for file in sorted(files, key=lambda file: file.path):
+        groups.setdefault(file.like, []).append(file)
+    yield from groups.values()
+
+
+def _first_history(files: Sequence[Unnamed]) -> list[Unnamed]:
+    """Give, per partition, the oldest files whose numbers rise with time; one that falls begins another log."""
+    chosen: dict[str, list[Unnamed]] = {}
+    over: set[str] = set()
+    for file in sorted(files, key=lambda file: (file_time(file.path), file.number)):
+        mine = chosen.setdefault(file.partition, [])
+        if mine and file.number <= mine[-1].number:
+            over.add(file.partition)
+        if file.partition not in over:
+            mine.append(file)
+    return [file for mine in chosen.values() for file in mine]

@@ -1,0 +1,1 @@
+"""Parquet files of a lake: written, described and read."""

@@ -1,0 +1,114 @@
+"""Which columns of a file may carry statistics: all but those of floating-point numbers that hold a NaN.
+
+Arrow leaves NaN out of a column's smallest and largest value. DuckDB, where NaN is the greatest number, and
+Spark trust both values and skip the rows; so such a column has none. Its NULLs are counted in the footer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ksql_lake.lake.files.dictionaries import leaves
+
+NOTE = "ksql_lake.without_statistics"
+"""The footer's key: a JSON object of column -> NULLs in it. A file without the key may be wrong about NaN."""
+
+
+class NanColumns:
+    """What the rows of one file say about NaN; `add` sees all of them.
+
+    Attributes:
+        paths: The Parquet columns that hold a NaN, as `column` or `column.list.element`.
+    """
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self._nulls: Counter[str] = Counter()
+
+    def add(self, table: pa.Table) -> None:
+        """Look at more rows."""
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if not _floats(column.type):
+                continue
+            self._nulls[name] += column.null_count
+            for chunk in column.chunks:
+                self.paths.update(path for path, values in leaves(name, chunk) if _holds_nan(values))
+
+    @property
+    def note(self) -> dict[str, str]:
+        """The footer's note."""
+        nulls = {path: self._nulls[path] for path in sorted(self.paths) if path in self._nulls}
+        return {NOTE: msgspec.json.encode(nulls).decode()}
+
+
+def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | list[str]:
+    """Give what a Parquet writer takes for the columns with statistics.
+
+    Args:
+        schema: The file's columns.
+        without: Parquet columns that are to have none.
+    """
+    if not without:
+        return True
+    return [path for field in schema for path in _paths(field.name, field.type) if path not in without]
+
+
+def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
+    """Give the NULLs of the columns that a file keeps no statistics of; None for a file that may be wrong."""
+    note = (metadata.metadata or {}).get(NOTE.encode())
+    if note is None:
+        return None
+    found: dict[str, int] = msgspec.json.decode(note)
+    return found
+
+
+def misleading_columns(parquet: pq.ParquetFile) -> list[str]:
+    """Give the columns whose smallest and largest value leave a NaN out; reads floating-point columns only."""
+    metadata = parquet.metadata
+    if counted_nulls(metadata) is not None:
+        return []
+    suspect = {
+        column.path_in_schema
+        for group in map(metadata.row_group, range(metadata.num_row_groups))
+        for column in map(group.column, range(group.num_columns))
+        if column.physical_type in {"DOUBLE", "FLOAT"}
+        and (stated := column.statistics) is not None
+        and stated.has_min_max
+    }
+    if not suspect:
+        return []
+    found = NanColumns()
+    for batch in parquet.iter_batches(
+        columns=[field.name for field in parquet.schema_arrow if _floats(field.type)]
+    ):
+        found.add(pa.table(batch))
+    return sorted(suspect & found.paths)
+
+
+def _floats(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_floats(kind.field(at).type) for at in range(kind.num_fields))
+    return bool(pa.types.is_floating(kind))
+
+
+def _holds_nan(values: pa.Array) -> bool:
+    return pa.types.is_floating(values.type) and bool(pc.any(pc.is_nan(values)).as_py())
+
+
+def _paths(path: str, kind: pa.DataType) -> Iterator[str]:
+    if pa.types.is_map(kind):
+        yield from _paths(f"{path}.key_value.key", kind.key_type)
+        yield from _paths(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind):
+        yield from _paths(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _paths(f"{path}.{field.name}", field.type)
+    else:
+        yield path

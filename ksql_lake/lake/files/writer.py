@@ -1,0 +1,326 @@
+"""What we wrote into a data file's footer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.lake.files.checksum import EMPTY, RowChecksum, Sums
+from ksql_lake.lake.files.dictionaries import (
+    TELLING_ROWS,
+    TextDictionaries,
+    dictionary_columns,
+    plain_schema,
+    text_columns,
+)
+from ksql_lake.lake.files.statistics import NanColumns, statistics_columns
+from ksql_lake.lake.storage.abreast import abreast
+
+_PREFIX = b"ksql_lake."
+
+
+def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
+    """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
+    pairs: dict[bytes, bytes] = parquet.metadata.metadata or {}
+    return {
+        key.removeprefix(_PREFIX).decode(errors="replace"): value.decode(errors="replace")
+        for key, value in pairs.items()
+        if key.startswith(_PREFIX)
+    }
+
+
+ROW_GROUP_ROWS = 250_000
+ROW_GROUP_BYTES = 96_000_000
+BUFFERED_BYTES = 128_000_000
+_FIRST_SHARE = 5
+"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
+_LEAST_ROWS = 2048
+"""Rows per batch, on average, below which batches are joined before they are written."""
+_WAITING = 32
+"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
+_OPEN_FILES = 256
+"""Files that are open at most because their rows seemed to have all come."""
+_WRITING = 2
+"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
+_FINISHING = 4
+"""Files finished at once."""
+
+
+class StagingArea(Protocol):
+    """Where staged files go: a local path per name, and the right error when writing fails."""
+
+    def path(self, name: str) -> Path:
+        """Give the local path of a staged file."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Turn what the operating system says while writing into the lake's error."""
+
+
+@dataclass(slots=True)
+class StagedFile:
+    """A finished staged file: rows, their checksum, and the range of event times in epoch ms."""
+
+    name: str
+    partition: str
+    records: int
+    checksum: str = EMPTY
+    min_event: int | None = None
+    max_event: int | None = None
+
+
+@dataclass(slots=True)
+class _Partition:
+    file: StagedFile
+    writer: pq.ParquetWriter | None = None
+    repeating: list[str] = field(default_factory=list)
+    nans: NanColumns = field(default_factory=NanColumns)
+    without: frozenset[str] = frozenset()
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    size: int = 0
+    groups: int = 0
+    checksum: RowChecksum = field(default_factory=RowChecksum)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough for a row group."""
+        share = 1 if self.groups else _FIRST_SHARE
+        return self.rows * share >= ROW_GROUP_ROWS or self.size * share >= ROW_GROUP_BYTES
+
+    def take(self) -> list[pa.RecordBatch]:
+        """Give the buffered rows, and hold them no longer."""
+        taken = self.batches
+        self.batches, self.rows, self.size = [], 0, 0
+        self.groups += 1
+        return taken
+
+    def saw(self, low: int | None, high: int | None) -> None:
+        if low is not None and high is not None:
+            known = self.file
+            known.min_event = low if known.min_event is None else min(known.min_event, low)
+            known.max_event = high if known.max_event is None else max(known.max_event, high)
+
+
+class PartitionWriter:
+    """Staged Parquet files of one commit, by partition.
+
+    Args:
+        area: Where the files go.
+        schema: Columns of every file.
+        compression: As in the feed: `zstd`, `zstd:N`, `snappy`, `lz4`, `none`.
+        metadata: Key-value pairs for every file's footer.
+        suffix: Ending of the staged names.
+    """
+
+    def __init__(
+        self,
+        area: StagingArea,
+        schema: pa.Schema,
+        *,
+        compression: str,
+        metadata: Mapping[str, str],
+        suffix: str = "tmp",
+    ) -> None:
+        self.area = area
+        self.schema = schema
+        self.codec, self.level = parse_compression(compression)
+        self.metadata = dict(metadata)
+        self.suffix = suffix
+        self._partitions: dict[str, _Partition] = {}
+        self._waiting: dict[str, _Partition] = {}
+        self._open_files = 0
+        self._repeating: list[str] | None = None
+        self._texts = TextDictionaries()
+        self._buffered = 0
+        self._threads = ThreadPoolExecutor(_WRITING, "ksql-lake-writer")
+        self._writing: dict[str, Future[None]] = {}
+
+    def write(
+        self,
+        partition: str,
+        batch: pa.RecordBatch,
+        *,
+        events: tuple[int, int] | None = None,
+        hashed: Sums | None = None,
+    ) -> None:
+        """Add rows to a partition.
+
+        Args:
+            partition: Its key.
+            batch: The rows.
+            events: The range of their event times.
+            hashed: The sums of their hashes, where they are known already.
+
+        Raises:
+            WriteError: The disk or its permissions are in the way.
+        """
+        part = self._open(partition)
+        size = batch.nbytes
+        part.batches.append(batch)
+        part.rows += batch.num_rows
+        part.size += size
+        part.file.records += batch.num_rows
+        part.saw(*(events or (None, None)))
+        self._buffered += size
+        if hashed is None:
+            part.checksum.add(batch)
+        else:
+            part.checksum.count(hashed)
+        # The one that got rows last comes last.
+        self._waiting.pop(partition, None)
+        self._waiting[partition] = part
+        if part.full:
+            self._flush_behind(part)
+        while self._buffered > BUFFERED_BYTES:
+            self._flush_behind(max(self._waiting.values(), key=lambda other: other.size))
+        while len(self._waiting) > _WAITING and self._open_files < _OPEN_FILES:
+            self._open_files += 1
+            self._flush_behind(next(iter(self._waiting.values())))
+
+    def encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give a batch in the form in which it is hashed and written fastest; the same rows."""
+        return self._texts.encoded(batch)
+
+    def touch(self, partition: str) -> None:
+        """Make sure the partition gets a file, even one without rows."""
+        self._open(partition)
+
+    def close(self) -> list[StagedFile]:
+        """Finish every file, in order of partition.
+
+        Raises:
+            WriteError: The disk or its permissions are in the way.
+        """
+        while self._writing:
+            self._await(next(iter(self._writing)))
+        self._threads.shutdown()
+        abreast(self._finish, list(self._partitions.values()), threads=_FINISHING)
+        return [self._partitions[key].file for key in sorted(self._partitions)]
+
+    def abandon(self) -> None:
+        """Close the files without finishing them; whoever owns the folder removes them."""
+        self._threads.shutdown(cancel_futures=True)
+        for part in self._partitions.values():
+            if part.writer is not None and part.writer.is_open:
+                # Only frees the handle: the file is never seen, and the reason for giving up is raised already.
+                with suppress(OSError, pa.ArrowException):
+                    part.writer.close()
+
+    def _open(self, partition: str) -> _Partition:
+        if partition not in self._partitions:
+            name = f"{partition}.{self.suffix}"
+            self._partitions[partition] = _Partition(StagedFile(name, partition, 0))
+        return self._partitions[partition]
+
+    def _flush_behind(self, part: _Partition) -> None:
+        """Write a partition's rows while the caller goes on; at most one piece of work for each partition."""
+        partition = part.file.partition
+        self._await(partition)
+        if len(self._writing) == _WRITING:
+            self._await(next(iter(self._writing)))
+        self._waiting.pop(partition, None)
+        self._buffered -= part.size
+        self._writing[partition] = self._threads.submit(self._flush, part, part.take())
+
+    def _await(self, partition: str) -> None:
+        """Wait until what is being written of a partition is written; raises what went wrong."""
+        writing = self._writing.pop(partition, None)
+        if writing is not None:
+            writing.result()
+
+    def _flush(self, part: _Partition, batches: list[pa.RecordBatch]) -> None:
+        if not batches:
+            return
+        table = self._texts.table(batches)
+        if table.num_rows < len(batches) * _LEAST_ROWS:
+            table = table.combine_chunks()  # a day's share of a batch may be a few rows; writing wants many
+        part.nans.add(table)
+        with self.area.writing():
+            writer = self._writer(part, sample=table)
+            if table.schema != writer.schema:
+                table = table.cast(writer.schema)  # the file was begun before it was known which texts repeat
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+    def _finish(self, part: _Partition) -> None:
+        self._flush(part, part.take())
+        part.file.checksum = part.checksum.text
+        with self.area.writing():
+            writer = self._writer(part)
+            if part.nans.paths <= part.without:
+                self._end(part, writer)
+                return
+            # A NaN came after the file was begun, and its row groups have statistics that leave it out.
+            writer.add_key_value_metadata(plain_schema(self.schema))
+            writer.close()
+            self._write_again(part)
+
+    def _end(self, part: _Partition, writer: pq.ParquetWriter) -> None:
+        own = {"ksql_lake.partition": part.file.partition, **part.nans.note, **plain_schema(self.schema)}
+        writer.add_key_value_metadata({**self.metadata, **own})
+        writer.close()
+
+    def _write_again(self, part: _Partition) -> None:
+        begun = self.area.path(part.file.name)
+        path = self.area.path(f"{part.file.name}.again")
+        part.without = frozenset(part.nans.paths)
+        part.writer = self._new_file(path, self.schema, part)
+        with pq.ParquetFile(begun) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number).replace_schema_metadata(self.schema.metadata)
+                part.writer.write_table(group.cast(self.schema), row_group_size=ROW_GROUP_ROWS)
+        self._end(part, part.writer)
+        path.replace(begun)
+
+    def _writer(self, part: _Partition, sample: pa.Table | None = None) -> pq.ParquetWriter:
+        if part.writer is None:
+            schema = self.schema if sample is None else sample.schema
+            encoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
+            part.repeating = sorted(encoded.union(self._repeating_columns(sample)))
+            part.without = frozenset(part.nans.paths)
+            part.writer = self._new_file(self.area.path(part.file.name), schema, part)
+        return part.writer
+
+    def _new_file(self, path: Path, schema: pa.Schema, part: _Partition) -> pq.ParquetWriter:
+        return pq.ParquetWriter(
+            path,
+            schema,
+            compression=self.codec,
+            compression_level=self.level,
+            use_dictionary=part.repeating,
+            # Times come nearly in their order, and whole numbers are mostly small: differences take a
+            # fraction of the room.
+            column_encoding={
+                column.name: "DELTA_BINARY_PACKED"
+                for column in self.schema
+                if (pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type))
+                and column.name not in part.repeating
+            },
+            write_statistics=statistics_columns(self.schema, part.without),
+            store_schema=False,  # `_end` tells the plain columns' types
+        )
+
+    def _repeating_columns(self, sample: pa.Table | None) -> list[str]:
+        """Choose the columns with a dictionary, for all files alike once a sample was large enough to tell."""
+        if sample is None:
+            return self._repeating or []
+        if sample.num_rows < TELLING_ROWS:
+            # Of few rows all texts: DuckDB takes a plain column with one value and NULLs for that value alone.
+            return sorted({*(self._repeating or dictionary_columns(sample)), *text_columns(sample)})
+        if self._repeating is None:
+            self._repeating = dictionary_columns(sample)
+        return self._repeating
+
+
+def parse_compression(text: str) -> tuple[str, int | None]:
+    """Split a feed's compression into Parquet's codec name and level; zstd without a level is level 1."""
+    codec, _, level = text.partition(":")
+    if codec == "zstd":
+        return codec, int(level or 1)
+    return codec, None

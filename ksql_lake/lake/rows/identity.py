@@ -1,0 +1,388 @@
+"""Row identity: which of the staged rows the lake does not hold yet.
+
+The committed files of a day are the memory. `row` is a multiset difference over all columns (two truly
+identical events stay two), `key` and `offset` compare the named columns. A stream's row whose key holds a
+NULL has no key: it is compared like `row`. NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries
+compare in any order. DuckDB does the comparing and spills to disk when a day is larger than memory; it only
+names the new rows, which are then copied from the staged file unchanged. That two rows are equal is never
+decided by a hash.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ksql_lake.errors import LakeError, WriteError
+from ksql_lake.lake.files.evolution import shared, widened
+from ksql_lake.lake.files.precision import CURRENT, EXACT, blurred
+from ksql_lake.lake.files.sql_values import row_terms, sql_name, sql_text, sql_type
+from ksql_lake.lake.rows.scan import free_name, spilling
+from ksql_lake.lake.storage.boundary import free_space
+from ksql_lake.schema import Column, Schema
+
+if TYPE_CHECKING:
+    import duckdb
+
+MEMORY: tuple[tuple[str | None, int], ...] = (("128MB", 2), ("640MB", 1), (None, 1))
+"""DuckDB's memory limit and threads, tried in turn: rows of many KB each, which it cannot spill well, need more
+of it than rows usually do. None is DuckDB's own limit, 80 % of what the machine has."""
+_CHUNK_RECORDS = 1_000_000
+"""How many staged rows one comparison covers; small days are compared together up to this."""
+_VALUE_BYTES = 24
+"""What a value takes while it is compared, roughly."""
+PASS_BYTES = 96_000_000
+"""How many bytes of rows are compared at once; a larger day takes several passes over its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A committed file: path, own columns, which may be fewer and narrower than the staged ones, and form."""
+
+    path: str
+    columns: Schema
+    form: int = CURRENT
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A staged file, the committed files of its partition, and the form in which its rows were read."""
+
+    partition: str
+    path: str
+    records: int
+    held: tuple[Held, ...]
+    form: int = CURRENT
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """The columns that identify a row, none for all of them; and whether NULL among them equals NULL."""
+
+    names: tuple[str, ...]
+    null_keys: bool
+
+    @property
+    def without(self) -> str:
+        """The condition that a row of the relation `data` has no key; empty where every row has one."""
+        # DuckDB 2.0 pushes IS NULL into the file, and takes a column of NULLs and one text for NULL throughout.
+        alone = [f"list_count([data.{sql_name(name)}]) = 0" for name in self.names]
+        return "" if self.null_keys else " OR ".join(alone)
+
+
+def new_rows(
+    candidates: Sequence[Candidate],
+    schema: Schema,
+    *,
+    key: Sequence[str] = (),
+    null_keys: bool = True,
+    repeats: Counter[str] | None = None,
+    spill: Path,
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Give, per partition, the sorted row numbers in its staged file that the lake does not hold yet.
+
+    Args:
+        candidates: What to compare; a partition without committed files is compared with itself only.
+        schema: Columns of the staged files.
+        key: The columns that identify a row; empty means all of them, with multiplicity. Of several staged rows
+            with the same key the last one stays.
+        null_keys: Whether NULL in a key equals NULL; else such rows are compared whole, with multiplicity.
+        repeats: Told, per partition, how many staged rows have the key of a later one and are dropped for it.
+        spill: Folder for DuckDB's temporary files.
+
+    Raises:
+        LakeError: The files cannot be read.
+        WriteError: There is neither memory nor disk enough to compare them.
+    """
+    found: dict[str, npt.NDArray[np.int64]] = {}
+    for chunk in _chunks(candidates):
+        rows, repeated = _compare_somehow(chunk, schema, _Key(tuple(key), null_keys=null_keys), spill)
+        found.update(rows)
+        if repeats is not None:
+            repeats.update(repeated)
+    return found
+
+
+def copy_rows(source: Path, rows: npt.NDArray[np.int64]) -> Iterable[pa.RecordBatch]:
+    """Give the numbered rows of a Parquet file as batches, in their order, values untouched."""
+    start = 0
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches():
+            low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+            if high > low:
+                yield batch.take(pa.array(rows[low:high] - start))
+            start += batch.num_rows
+
+
+def _compare_somehow(
+    chunk: list[Candidate], schema: Schema, key: _Key, spill: Path
+) -> tuple[Mapping[str, npt.NDArray[np.int64]], Counter[str]]:
+    """Compare a chunk with as little memory as will do."""
+    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
+
+    full: Exception | None = None
+    for limit, threads in MEMORY:
+        try:
+            with _numberable(chunk, schema, spill) as ready, spilling(spill, limit, threads) as connection:
+                return _compare(connection, ready, schema, key)
+        except duckdb.OutOfMemoryException as error:
+            full = error
+        except (duckdb.IOException, OSError) as error:
+            if str(spill) in str(error):
+                full = error
+                break
+            raise LakeError(
+                f"a file needed to compare rows cannot be read: {error}",
+                hint="Run `ksql-lake doctor` to see which committed files are missing or damaged.",
+            ) from error
+    reason = str(full).partition("\n")[0]
+    raise WriteError(
+        f"neither memory nor disk are enough to compare the day's rows: {reason}{free_space(spill)}",
+        hint="Free some space there (DuckDB spills to it), or run it where there is more memory.",
+        path=str(spill),
+    ) from full
+
+
+def _chunks(candidates: Sequence[Candidate]) -> Iterable[list[Candidate]]:
+    chunk: list[Candidate] = []
+    records = 0
+    for candidate in candidates:
+        if chunk and records + candidate.records > _CHUNK_RECORDS:
+            yield chunk
+            chunk, records = [], 0
+        chunk.append(candidate)
+        records += candidate.records
+    if chunk:
+        yield chunk
+
+
+def _compare(
+    connection: duckdb.DuckDBPyConnection, chunk: list[Candidate], schema: Schema, key: _Key
+) -> tuple[Mapping[str, npt.NDArray[np.int64]], Counter[str]]:
+    connection.execute(f"CREATE TEMP TABLE left_over AS {_staged_rows(chunk)}")
+    paths = [(candidate.path, number) for number, candidate in enumerate(chunk)]
+    paths += [(held.path, number) for number, candidate in enumerate(chunk) for held in candidate.held]
+    connection.execute("CREATE TEMP TABLE owner (path VARCHAR, part INTEGER)")
+    connection.executemany("INSERT INTO owner VALUES (?, ?)", paths)
+    # Files of different shape are compared one shape after another, each on the columns it has: an event that
+    # was exported before a column existed is still the same event.
+    shapes: defaultdict[tuple[Schema, int], list[tuple[int, str]]] = defaultdict(list)
+    for number, candidate in enumerate(chunk):
+        for held in candidate.held:
+            # Values of one form are what they are; of two, the older says less.
+            both = EXACT if held.form == candidate.form else min(held.form, candidate.form)
+            shapes[held.columns, both].append((number, held.path))
+    repeated: Counter[str] = Counter()
+    if key.names:
+        # First of all: of a row that came twice, only one may look for its match among the held ones.
+        identifying = [column for column in schema if column.name in key.names]
+        _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
+        repeated = _repeats(connection, chunk)
+    for (shape, both), files in shapes.items():
+        # A file from before the key's columns existed is compared like whole rows, on the columns it has.
+        keyed = bool(key.names) and set(shape.names).issuperset(key.names)
+        owners = sorted({number for number, _ in files})
+        staged = _Files([chunk[number].path for number in owners], schema.names)
+        older = _Files([path for _, path in files], shape.names)
+        for unique in (True, False) if keyed and key.without else (keyed,):
+            compared, rebuilt = _compared(schema, shape, key.names if unique else shape.names)
+            listed = _listed(compared, always=rebuilt, form=both)
+            among = "true" if not (keyed and key.without) else f"{'NOT ' if unique else ''}({key.without})"
+            for share in _shares(connection, [*staged.paths, *older.paths], compared, both):
+                rows = f"({share}) AND {among}"
+                _drop_matches(connection, staged, older, listed, unique=unique, share=rows)
+    result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
+    parts, rows = (result.column(name).to_numpy() for name in ("part", "row"))
+    found = {
+        candidate.partition: rows[np.searchsorted(parts, number) : np.searchsorted(parts, number, side="right")]
+        for number, candidate in enumerate(chunk)
+    }
+    return found, repeated
+
+
+def _repeats(connection: duckdb.DuckDBPyConnection, chunk: list[Candidate]) -> Counter[str]:
+    """Count, per partition, the staged rows that are not left over."""
+    counted = connection.execute("SELECT part, count(*) FROM left_over GROUP BY part").fetchall()
+    left = dict(counted)
+    return Counter(
+        {candidate.partition: candidate.records - left.get(number, 0) for number, candidate in enumerate(chunk)}
+    )
+
+
+def _compared(staged: Schema, held: Schema, names: Collection[str]) -> tuple[list[Column], bool]:
+    """Give the columns by which rows are compared, and whether STRUCTs are cut down to the fields both have.
+
+    A field inside a STRUCT is like a column: an event from before it existed is still the same event.
+    """
+    own = {column.name: column.type for column in held}
+    pairs = [(column, own[column.name]) for column in staged if column.name in own and column.name in names]
+    columns = [replace(column, type=shared(old, column.type) or column.type) for column, old in pairs]
+    whole = [widened(old, column.type) for column, old in pairs]
+    return columns, [column.type for column in columns] != whole
+
+
+def _staged_rows(chunk: list[Candidate]) -> str:
+    parts = [
+        f"SELECT {number}::INTEGER AS part, range AS row FROM range({candidate.records})"
+        for number, candidate in enumerate(chunk)
+    ]
+    return " UNION ALL ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Parquet files of one shape, and the names of their columns as they are compared."""
+
+    paths: list[str]
+    names: Sequence[str]
+
+
+_ROW_NUMBER = "file_row_number"
+"""DuckDB's own name for the number of a row in its file; it refuses files with a column of that name."""
+
+
+def _stored_name(name: str, names: Sequence[str]) -> str:
+    """Give the name that a column has in a file whose rows DuckDB is to number."""
+    return free_name(f"{_ROW_NUMBER}_", names) if name.casefold() == _ROW_NUMBER else name
+
+
+@contextmanager
+def _numberable(chunk: list[Candidate], schema: Schema, spill: Path) -> Iterator[list[Candidate]]:
+    """Give staged files whose rows DuckDB can number: copies, where a column has the name it needs for that."""
+    names = [_stored_name(name, schema.names) for name in schema.names]
+    if names == list(schema.names):
+        yield chunk
+        return
+    paths = [Path(f"{spill}-{number}.tmp") for number in range(len(chunk))]
+    try:
+        for candidate, path in zip(chunk, paths, strict=True):
+            with pq.ParquetFile(candidate.path) as file:
+                fields = [field.with_name(name) for field, name in zip(file.schema_arrow, names, strict=True)]
+                with pq.ParquetWriter(
+                    path, pa.schema(fields), compression="lz4", write_statistics=False
+                ) as copy:
+                    for batch in file.iter_batches():
+                        copy.write_batch(batch.rename_columns(names))
+        yield [replace(each, path=str(path)) for each, path in zip(chunk, paths, strict=True)]
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _drop_matches(
+    connection: duckdb.DuckDBPyConnection,
+    staged: _Files,
+    held: _Files,
+    listed: tuple[str, str],
+    *,
+    unique: bool,
+    share: str,
+) -> None:
+    names, terms = listed
+    taken = "count(*)" if unique else "least(count(s_row), count(*) - count(s_row))"
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE matched AS
+        SELECT part, unnest(list_slice(s_rows, 1, taken)) AS row FROM (
+            SELECT part, list(s_row) FILTER (s_row IS NOT NULL) AS s_rows, {taken} AS taken
+            FROM (
+                SELECT staged.* FROM ({_rows(staged, terms, share, numbered=True)}) AS staged
+                SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
+                UNION ALL
+                {_rows(held, terms, share)}
+            )
+
+            GROUP BY part, {names}
+            HAVING count(s_row) > 0 AND count(*) > count(s_row)
+        )
+        """
+    )
+    connection.execute(
+        "DELETE FROM left_over USING matched "
+        "WHERE left_over.part = matched.part AND left_over.row = matched.row"
+    )
+
+
+def _drop_repeats(
+    connection: duckdb.DuckDBPyConnection, staged: _Files, columns: list[Column], key: _Key
+) -> None:
+    names, terms = _listed(columns)
+    share, alone = "true", ""
+    if key.without:
+        share = f"NOT ({key.without})"
+        alone = f"UNION ALL SELECT part, s_row FROM ({_rows(staged, terms, key.without, numbered=True)})"
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE left_over AS
+        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, share, numbered=True)}) AS staged
+        SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
+        GROUP BY staged.part, {names}
+        {alone}
+        """
+    )
+
+
+def _shares(
+    connection: duckdb.DuckDBPyConnection, paths: list[str], columns: list[Column], form: int
+) -> list[str]:
+    """Divide the rows so that equal ones share a condition and each condition holds about PASS_BYTES of them.
+
+    Equal rows have equal ROWTIMEs, so ranges of it divide them, and most files are ordered enough that a range
+    touches few of their row groups. Without ROWTIME (identity by key) a hash divides; whether two rows
+    are equal is still seen by their values.
+    """
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    parts = 1 + rows * len(columns) * _VALUE_BYTES // PASS_BYTES
+    if parts == 1:
+        return ["true"]
+    if all(column.name != "ROWTIME" for column in columns):
+        # The same number of another width has another hash.
+        listed = ", ".join(
+            ", ".join(row_terms([column], form=form))
+            if blurred(column.type, form)
+            else f"CAST(data.{sql_name(column.name)} AS {sql_type(column.type)})"
+            for column in columns
+        )
+        return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
+    files = ", ".join(sql_text(path) for path in paths)
+    shares = ", ".join(str(number / parts) for number in range(1, parts))
+    found = connection.execute(
+        f"SELECT approx_quantile(epoch_ms(ROWTIME), [{shares}]) FROM "
+        f"read_parquet([{files}], hive_partitioning = false, union_by_name = true)"
+    ).fetchone()
+    edges = sorted(set(found[0])) if found else []
+    bounds = [f"make_timestamptz({edge * 1000})" for edge in edges]
+    inner = [f"data.ROWTIME >= {low} AND data.ROWTIME < {high}" for low, high in pairwise(bounds)]
+    return [f"data.ROWTIME < {bounds[0]}", *inner, f"data.ROWTIME >= {bounds[-1]} OR data.ROWTIME IS NULL"]
+
+
+def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = False) -> str:
+    """Select part, row number (NULL unless `numbered`) and compared values from Parquet files of one shape."""
+    paths = ", ".join(sql_text(path) for path in files.paths)
+    path, row = (free_name(name, files.names) for name in ("s_path", "s_number"))
+    stored = {name: sql_name(_stored_name(name, files.names) if numbered else name) for name in files.names}
+    columns = ", ".join(f"{own} AS {sql_name(name)}" for name, own in stored.items())
+    number = _ROW_NUMBER if numbered else "NULL"
+    option = f", {_ROW_NUMBER} = true" if numbered else ""
+    return (
+        f"SELECT owner.part, data.{row} AS s_row, {terms} FROM ("
+        f"SELECT {columns}, {path}, {number} AS {row} FROM read_parquet([{paths}], union_by_name = true, "
+        f"hive_partitioning = false, filename = '{path}'{option})) AS data "
+        f"JOIN owner ON data.{path} = owner.path WHERE {share}"
+    )
+
+
+def _listed(columns: list[Column], *, always: bool = False, form: int = EXACT) -> tuple[str, str]:
+    """Give the names of the compared values and the expressions that make them; see `terms`."""
+    named = {f"t{index}": term for index, term in enumerate(row_terms(columns, always=always, form=form))}
+    return ", ".join(named), ", ".join(f"{term} AS {name}" for name, term in named.items())

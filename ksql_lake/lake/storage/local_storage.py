@@ -1,0 +1,381 @@
+"""The lake on a POSIX filesystem: atomic renames, hard links and syncs.
+
+Staging is part of the lake's own folders, so a staged file is already on the right disk and is only renamed.
+What the operating system refuses becomes an error that names the path and says what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ksql_lake.errors import ConfigError, LakeError, WriteError
+from ksql_lake.lake.storage.abreast import abreast
+from ksql_lake.lake.storage.boundary import free_space, staging_cleared
+
+if TYPE_CHECKING:
+    import duckdb
+
+_TIMES_CLEARED = 20
+"""How often a temporary file or a staging folder is tackled again when other runs work on it meanwhile."""
+
+
+class LocalStorage:
+    """A folder on a POSIX filesystem with atomic rename and hard links.
+
+    Args:
+        root: The lake's folder; made on the first write.
+    """
+
+    paged = False
+    delayed = False
+    syncs = True
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+        self._settled: set[Path] = set()
+
+    def _path(self, key: str) -> Path:
+        if ".." in key and ".." in key.split("/"):
+            raise LakeError("this name leads out of the lake", hint="Run `ksql-lake doctor`.", path=key)
+        return self.root / key
+
+    def begun(self) -> bool:
+        """Whether the folder is there."""
+        return self.root.is_dir()
+
+    def read(self, key: str) -> bytes | None:
+        """Give a file's bytes, or None when there is none.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: The file is there and cannot be read.
+        """
+        with self._reading(key), suppress(FileNotFoundError):
+            return self._path(key).read_bytes()
+        return None
+
+    def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
+        """Read one file after the other; a disk is as fast as that."""
+        return map(self.read, keys)
+
+    def create(self, key: str, data: bytes, *, temporary: str) -> bool:
+        """Write and sync a temporary file, then hard-link it to its name: whole, durable, exclusive.
+
+        Raises:
+            ConflictError: The folder of `temporary` is gone: someone cleared this attempt's staging.
+            WriteError: The disk or its permissions are in the way.
+        """
+        source, target = self._path(temporary), self._path(key)
+        with self.writing(key):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_synced(source, data)
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            except FileNotFoundError as error:
+                raise staging_cleared(str(source.parent)) from error
+            self._settle(target.parent)
+            source.unlink(missing_ok=True)
+        return True
+
+    def replace(self, key: str, data: bytes, *, temporary: str) -> None:
+        """Write and sync a temporary file, then rename it over its name.
+
+        Raises:
+            WriteError: The disk or its permissions are in the way; the old content stays.
+        """
+        source, target = self._path(temporary), self._path(key)
+        with self.writing(key):
+            for left in reversed(range(_TIMES_CLEARED)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    _write_synced(source, data)
+                    source.replace(target)
+                    break
+                except FileNotFoundError:
+                    # Another run cleared the folder of a slow process; what it held was only on its way.
+                    if not left:
+                        raise
+                finally:
+                    source.unlink(missing_ok=True)
+            self._settle(target.parent)
+
+    def names(self, folder: str, *, after: str = "") -> list[str]:  # noqa: ARG002 - a listing costs one call
+        """Give all sorted names directly inside a folder; empty when there is no such folder.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: The folder is there and cannot be listed.
+        """
+        with self._reading(folder), suppress(FileNotFoundError):
+            return sorted(os.listdir(self._path(folder)))  # noqa: PTH208 - names only, no Path objects
+        return []
+
+    def staged(self, folder: str) -> list[str]:
+        """Give the sorted names inside a folder, which are those of staging folders."""
+        return self.names(folder)
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Give the keys of all files below a folder, sorted."""
+        for path in sorted(self._path(folder).rglob("*")):
+            if not path.is_dir():
+                yield path.relative_to(self.root).as_posix()
+
+    def open(self, key: str, *, whole: bool = False) -> BufferedReader:  # noqa: ARG002 - the same on a disk
+        """Open a file for reading; the caller closes it.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: It is not there, or cannot be read.
+        """
+        with self._reading(key):
+            return self._path(key).open("rb")
+
+    @contextmanager
+    def local_copies(self, keys: Collection[str]) -> Iterator[Mapping[str, str]]:
+        """Give the files' own paths."""
+        yield {key: self.uri(key) for key in keys}
+
+    def size(self, key: str) -> int | None:
+        """Give a file's size in bytes, or None when there is none.
+
+        Raises:
+            ConfigError: The lake's folder is not a folder.
+            LakeError: One of the folders above it cannot be entered.
+        """
+        with self._reading(key), suppress(FileNotFoundError):
+            return self._path(key).stat().st_size
+        return None
+
+    def begin(self, folder: str) -> None:
+        """Make a folder, and those above it.
+
+        Raises:
+            WriteError: It cannot be made.
+        """
+        with self.writing(folder):
+            self._path(folder).mkdir(parents=True, exist_ok=True)
+
+    def announce(self, folder: str) -> None:
+        """Do nothing: the folder and its files tell others."""
+
+    def touched(self, folder: str) -> datetime | None:
+        """Give the newest modification time of a folder and the files in it; None when there is none."""
+        path = self._path(folder)
+        try:
+            times = [path.stat().st_mtime, *(file.stat().st_mtime for file in path.iterdir())]
+        except OSError:
+            return None  # it ended while we looked
+        return datetime.fromtimestamp(max(times), UTC)
+
+    def local_file(self, key: str) -> Path:
+        """Give the staged file's own path: on a filesystem staging is already where it belongs."""
+        return self._path(key)
+
+    def lock_file(self, key: str) -> Path:
+        """Give the file's own path."""
+        return self._path(key)
+
+    def stage(self, folder: str, names: list[str]) -> bool:
+        """Sync the named files and their folder; always True.
+
+        Raises:
+            ConflictError: The folder is gone: someone cleared this attempt's staging.
+            WriteError: A sync failed; the data may not be on disk.
+        """
+        path = self._path(folder)
+        with self.writing(folder):
+            try:
+                abreast(_sync, [path / name for name in names])
+                _sync(path)
+                _sync(path.parent)
+            except FileNotFoundError as error:
+                raise staging_cleared(str(path)) from error
+        return True
+
+    def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
+        """Rename a staged file into place, or hard-link it there.
+
+        Raises:
+            WriteError: The rename failed for another reason than a missing source.
+        """
+        origin, destination = self._path(source), self._path(target)
+        with self.writing(target):
+            while True:
+                try:
+                    if keep:
+                        os.link(origin, destination)
+                    else:
+                        origin.rename(destination)
+                except FileExistsError:
+                    return True
+                except FileNotFoundError:
+                    # Either the source is gone, or the folder is new, or a retention just removed it as empty.
+                    if not origin.exists():
+                        return False
+                    destination.parent.mkdir(parents=True, exist_ok=True)
+                else:
+                    return True
+
+    def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:
+        """Publish one file after the other, each when it is asked for."""
+        return (self.publish(source, target, keep=keep) for source, target in pairs)
+
+    def sync(self, folders: set[str]) -> None:
+        """Sync the folders and those above them, up to the root."""
+        above = {self._path(folder) for folder in folders}
+        for folder in list(above):
+            above.update(parent for parent in folder.parents if parent.is_relative_to(self.root))
+        # Where a file is new, so may be its folder, and the one above: the deepest ones first.
+        for depth in sorted({len(path.parts) for path in above}, reverse=True):
+            abreast(self._sync_folder, [path for path in sorted(above) if len(path.parts) == depth])
+
+    def _sync_folder(self, path: Path) -> None:
+        with self.writing(str(path)), suppress(FileNotFoundError):
+            _sync(path)
+
+    def _settle(self, folder: Path) -> None:
+        """Sync a folder, and the first time also those above it, which may be new."""
+        if folder in self._settled:
+            _sync(folder)
+        else:
+            self.sync({folder.relative_to(self.root).as_posix()})
+            self._settled.update((folder, *folder.parents))
+
+    def remove(self, key: str) -> None:
+        """Remove a file, and the folders above it that are empty then.
+
+        Raises:
+            WriteError: It is there and cannot be removed.
+        """
+        path = self._path(key)
+        with self.writing(key):
+            path.unlink(missing_ok=True)
+            for parent in path.parents:
+                # The feed's own folder stays: a reader of an emptied feed should find it.
+                if len(parent.relative_to(self.root).parts) <= 2:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+
+    def remove_all(self, keys: Iterable[str]) -> Iterator[None]:
+        """Remove one file after the other, each when its turn has come."""
+        return map(self.remove, keys)
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder with all it holds; nothing happens when it is gone already."""
+        path = self._path(folder)
+        with self.writing(folder):
+            for left in reversed(range(_TIMES_CLEARED)):
+                try:
+                    shutil.rmtree(path)
+                except OSError as error:
+                    # Others clear it too, or the slow process it belongs to still adds to it.
+                    if error.errno not in {errno.ENOENT, errno.ENOTEMPTY} or not left:
+                        raise
+                if not path.exists():
+                    return
+
+    def move_folder(self, source: str, target: str) -> bool:
+        """Rename a folder; False when it is gone."""
+        with self.writing(target):
+            try:
+                self._path(source).rename(self._path(target))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def clear_folder(self, folder: str, *, aside: str) -> None:
+        """Rename a folder away and remove it then.
+
+        Its owner may be moving it to the next number this very moment and commit it there: only one of the two
+        renames succeeds, and what is removed here can no longer be committed.
+        """
+        if self.move_folder(folder, aside):
+            self.remove_folder(aside)
+
+    def let_go(self, folder: str) -> None:
+        """Do nothing: all of it lies where others look."""
+
+    def uri(self, key: str) -> str:
+        """Give the absolute path."""
+        return str(self._path(key))
+
+    def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], None]:
+        """Give the files' own paths, which pyarrow reads by itself."""
+        return [self.uri(key) for key in keys], None
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Do nothing: DuckDB reads paths by itself."""
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Turn what the operating system says while a key is read into an error of ours."""
+        try:
+            yield
+        except OSError as error:
+            raise self._read_error(key, error) from error
+
+    def _read_error(self, key: str, error: OSError) -> ConfigError | LakeError:
+        if self.root.exists() and not self.root.is_dir():
+            hint = "Move the file away, or set KSQL_LAKE_ROOT to another folder."
+            return ConfigError("the lake's folder is a file", hint=hint, path=str(self.root))
+        hint = {
+            errno.EACCES: "Give this user read permission on it and on the folders above it.",
+            errno.ENOENT: "Run `ksql-lake doctor` to see what else is missing.",
+            errno.ENOTDIR: "A file stands where the lake has a folder; move it away.",
+        }.get(error.errno or 0, "Is its disk still there and in order?")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return LakeError(f"cannot be read: {reason.lower()}", hint=hint, path=str(self._path(key)))
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[None]:
+        """Turn what the operating system says while a key is written into a `WriteError`."""
+        try:
+            yield
+        except OSError as error:
+            raise self.write_error(key, error) from error
+
+    def write_error(self, key: str, error: OSError) -> WriteError:
+        """Say what was in the way of writing a key, how much was free, and what to do."""
+        path = self._path(key)
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        hint = {
+            errno.ENOSPC: "Free some space or inodes (or move the lake with KSQL_LAKE_ROOT) and run it again.",
+            errno.EDQUOT: "Your quota on this disk is used up; raise it or free some space, then run it again.",
+            errno.EFBIG: "A file-size limit (ulimit -f) is set for this process; raise it, then run it again.",
+            errno.EACCES: "Give this user write permission on it, or set KSQL_LAKE_ROOT to a folder it owns.",
+            errno.EPERM: "The filesystem refuses this operation; the lake needs rename and hard links.",
+            errno.ENOTSUP: "The lake needs a filesystem with hard links; set KSQL_LAKE_ROOT to one.",
+            errno.EXDEV: "The lake renames and links between its folders; all of it must be on one filesystem.",
+            errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
+            errno.ENOTDIR: "A file stands where the lake needs a folder; move it away.",
+        }.get(error.errno or 0, "Look at the disk, then run it again; nothing in the lake is half visible.")
+        return WriteError(f"could not be written: {reason}{free_space(path)}", hint=hint, path=str(path))
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

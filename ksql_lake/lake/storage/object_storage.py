@@ -1,0 +1,311 @@
+"""The lake in an object store: S3 and what speaks it, Google Cloud Storage, Azure.
+
+There are no renames, so staged files wait on a local disk (a spool) and are uploaded, whole and verified, right
+before the commit; publishing copies them inside the store. Exclusive creation is a conditional write, which is
+proven before the first one, because a store that ignores the condition would let two exports win. A number that
+was lost costs nothing but another upload: what is staged here never depends on what others clear there. It
+refuses to trust a failure: a write whose answer did not come may still happen, so its staging is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ksql_lake.errors import ConfigError, LakeError, StoreError, WriteError
+from ksql_lake.lake.storage.abreast import abreast
+from ksql_lake.lake.storage.boundary import free_space
+from ksql_lake.lake.storage.bucket import Bucket
+from ksql_lake.lake.storage.objects import WORKERS, Objects
+from ksql_lake.lake.storage.spool import Spool, spools
+from ksql_lake.lake.storage.store_filesystem import StoreFilesystem, opened
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow.fs
+
+PROBE = "metadata/conditional-writes.txt"
+"""The object by which a store proves that it refuses to create what is there."""
+
+_PROBE_TEXT = (
+    b"ksql-lake creates this object again and again; a store that lets it succeed is not safe to use.\n"
+)
+_ANNOUNCEMENT = "at-work.txt"
+_ANNOUNCE_SECONDS = 300.0
+
+
+class ObjectStorage:
+    """A prefix in a bucket.
+
+    Args:
+        bucket: Where, and the client that goes there.
+
+    Every method that asks the store raises a `StoreError` for what it refuses or does not answer.
+    """
+
+    paged = True
+    delayed = True
+    syncs = False
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.objects = Objects(bucket)
+        self.filesystem = StoreFilesystem(self.objects)
+        self._spool = Spool()
+        self._folders: dict[str, Path] = {}
+        self._uploaded: dict[str, set[str]] = {}
+        self._announced: dict[str, float] = {}
+        self._proven = False
+
+    def begun(self) -> bool:
+        """Whether there is any object."""
+        return bool(self.objects.names(""))
+
+    def read(self, key: str) -> bytes | None:
+        """Give an object's bytes, or None when there is none."""
+        return self.objects.get(key)
+
+    def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
+        """Give the bytes of many objects, several requests at a time."""
+        return iter(abreast(self.objects.get, list(keys), threads=WORKERS, rest=False))
+
+    def create(self, key: str, data: bytes, *, temporary: str) -> bool:  # noqa: ARG002 - a PUT is whole
+        """Create an object on the condition that there is none; False when there is one.
+
+        False can also mean that an earlier try of the same request was the one that created it.
+
+        Raises:
+            StoreError: The store refused, or its answer did not come: the object may be there, or come later.
+        """
+        self._prove()
+        return self.objects.create(key, data)
+
+    def replace(self, key: str, data: bytes, *, temporary: str) -> None:  # noqa: ARG002 - a PUT is whole
+        """Put an object in place of whatever was there."""
+        self.objects.put(key, data)
+
+    def names(self, folder: str, *, after: str = "") -> list[str]:
+        """Give the sorted names directly inside a folder, after a name; a request per thousand of them."""
+        return self.objects.names(folder, after=after)
+
+    def staged(self, folder: str) -> list[str]:
+        """Give the sorted names of the staging folders that hold something.
+
+        Some stores go on listing a folder for a while after the last object in it is gone.
+        """
+        found = self.objects.below(folder)
+        return sorted({meta["path"].removeprefix(f"{folder}/").partition("/")[0] for meta in found})
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Give the keys of all objects below a folder, sorted."""
+        return iter(sorted(meta["path"] for meta in self.objects.below(folder)))
+
+    def open(self, key: str, *, whole: bool = False) -> io.BufferedReader:
+        """Open an object, for parts of it, each a request, or for all of it, which is fetched first."""
+        if not whole:
+            return opened(self.objects, key)
+        with self.writing(key):
+            path = self._spool.fresh()
+            if not self.objects.fetch(key, path):
+                hint = "Run `ksql-lake doctor` to see what else is missing."
+                raise LakeError("cannot be read: there is no such object", hint=hint, path=self.uri(key))
+            file = path.open("rb")
+            path.unlink()
+        return file
+
+    @contextmanager
+    def local_copies(self, keys: Collection[str]) -> Iterator[Mapping[str, str]]:
+        """Fetch objects, several at a time, and remove the copies at the end of the block."""
+        with self.writing("copies"):
+            folder = self._spool.fresh()
+            folder.mkdir()
+        paths = {key: folder / f"{number}.parquet" for number, key in enumerate(keys)}
+        try:
+            with self.writing("copies"):
+                abreast(
+                    lambda key: self.objects.fetch(key, paths[key]), list(keys), threads=WORKERS, rest=False
+                )
+            yield {key: str(path) for key, path in paths.items()}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def size(self, key: str) -> int | None:
+        """Give an object's size in bytes, or None when there is none."""
+        return self.objects.size(key)
+
+    def begin(self, folder: str) -> None:
+        """Make a folder in the spool.
+
+        Raises:
+            WriteError: It cannot be made.
+        """
+        with self.writing(folder):
+            path = self._spool.fresh()
+            path.mkdir()
+        self._folders[folder] = path
+
+    def announce(self, folder: str) -> None:
+        """Leave a note in a staging folder every few minutes, so that others see that somebody is at work."""
+        now = time.monotonic()
+        if now - self._announced.get(folder, -_ANNOUNCE_SECONDS) < _ANNOUNCE_SECONDS:
+            return
+        self._prove()
+        self._uploaded.setdefault(folder, set()).add(_ANNOUNCEMENT)
+        self.objects.put(f"{folder}/{_ANNOUNCEMENT}", b"a run is at work, or was killed at it\n")
+        self._announced[folder] = now
+
+    def touched(self, folder: str) -> datetime | None:
+        """Give when something was last written into a staging folder; None when there is nothing in it."""
+        return max((meta["last_modified"] for meta in self.objects.below(folder)), default=None)
+
+    def local_file(self, key: str) -> Path:
+        """Give the path in the spool of a staged file."""
+        folder, _, name = key.rpartition("/")
+        return self._folders[folder] / name
+
+    def lock_file(self, key: str) -> Path:
+        """Give a path beside the spools of this machine that is the same for all processes of this user."""
+        lake = sha256(self.bucket.root.encode()).hexdigest()[:16]
+        return spools() / "locks" / lake / key.replace("/", "-")
+
+    def stage(self, folder: str, names: list[str]) -> bool:
+        """Upload the named files, several at a time, and compare what the store says it holds.
+
+        False when it holds none of that name: another run has cleared the folder, whose number was taken.
+
+        Raises:
+            StoreError: An upload failed, or came out otherwise than it was sent.
+        """
+        if not names:
+            return True
+        local = {f"{folder}/{name}": self._folders[folder] / name for name in names}
+        self._uploaded.setdefault(folder, set()).update(names)
+        with self.writing(folder):
+            sizes = {key: path.stat().st_size for key, path in local.items()}
+            abreast(lambda key: self.objects.upload(local[key], key), list(sizes), threads=WORKERS, rest=False)
+        held = {meta["path"]: meta["size"] for meta in self.objects.below(folder)}
+        for key, size in sizes.items():
+            if held.get(key, size) != size:
+                raise StoreError(
+                    f"{size} bytes were sent, but the object store holds {held[key]}",
+                    hint="Nothing was committed. The store does not keep what it accepts; look at it first.",
+                    path=self.uri(key),
+                )
+        return sizes.keys() <= held.keys()
+
+    def publish(self, source: str, target: str, *, keep: bool = False) -> bool:  # noqa: ARG002 - always kept
+        """Copy a staged object into place inside the store; False when the source is gone.
+
+        The staged object goes when its folder is cleared.
+        """
+        with self.writing(target):
+            return self.objects.copy(source, target)
+
+    def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:  # noqa: ARG002
+        """Copy all when the first answer is asked for, several at a time."""
+        yield from abreast(lambda pair: self.publish(*pair), list(pairs), threads=WORKERS, rest=False)
+
+    def sync(self, folders: set[str]) -> None:
+        """Do nothing: what a store has acknowledged is durable."""
+
+    def remove(self, key: str) -> None:
+        """Remove an object; nothing happens when it is gone already."""
+        self.objects.delete([key])
+
+    def remove_all(self, keys: Iterable[str]) -> Iterator[None]:
+        """Remove all when the first turn has come, a thousand in a request where the store can do that."""
+        gone = list(keys)
+        self.objects.delete(gone)
+        yield from (None for _ in gone)
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a staging folder, here and there."""
+        uploaded = self._uploaded.pop(folder, set())
+        self._announced.pop(folder, None)
+        if folder in self._folders:
+            self.let_go(folder)
+            self.objects.delete([f"{folder}/{name}" for name in uploaded])
+        else:
+            self.objects.delete([meta["path"] for meta in self.objects.below(folder)])
+
+    def move_folder(self, source: str, target: str) -> bool:
+        """Give an attempt's own folder another name; what was uploaded under the old one goes."""
+        if source not in self._folders:
+            return False
+        self._folders[target] = self._folders.pop(source)
+        self._announced.pop(source, None)
+        self.objects.delete([f"{source}/{name}" for name in self._uploaded.pop(source, set())])
+        return True
+
+    def clear_folder(self, folder: str, *, aside: str) -> None:  # noqa: ARG002 - nobody moves it
+        """Remove what was uploaded into a staging folder whose number is taken: it can no longer be committed.
+
+        The files of its owner, if it lives, are in its own spool, and are uploaded again under the next number.
+        """
+        uploaded = self._uploaded.pop(folder, None) if folder in self._folders else None
+        if uploaded is None:
+            self.objects.delete([meta["path"] for meta in self.objects.below(folder)])
+        else:
+            self.objects.delete([f"{folder}/{name}" for name in uploaded])
+
+    def let_go(self, folder: str) -> None:
+        """Remove the spool's files of an attempt that is over."""
+        path = self._folders.pop(folder, None)
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def uri(self, key: str) -> str:
+        """Give the address, e.g. `s3://bucket/prefix/streams/orders`."""
+        return self.objects.uri(key)
+
+    def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], pyarrow.fs.FileSystem]:
+        """Give bucket and key of each object, and the store as a filesystem."""
+        # Its import takes a good part of every command's start, and only whoever reads rows needs it.
+        from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415
+
+        filesystem = PyFileSystem(FSSpecHandler(self.filesystem))
+        return [self.uri(key).partition("://")[2] for key in keys], filesystem
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Register the store with a DuckDB connection, which then reads its addresses without an extension."""
+        if self.filesystem.protocol not in connection.list_filesystems():
+            connection.register_filesystem(self.filesystem)
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[None]:  # noqa: ARG002 - the spool has names of its own
+        """Turn what the operating system says while the spool is written into a `WriteError`."""
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            path = Path(error.filename) if isinstance(error.filename, str) else spools() / "spool"
+            raise WriteError(
+                f"what is on its way to or from the store could not be written: {reason}{free_space(path)}",
+                hint="It waits on the local disk; free some space there, or set TMPDIR to a folder with more.",
+                path=str(path),
+            ) from error
+
+    def _prove(self) -> None:
+        """Demand that the store refuses to create what is there; one request, two the first time ever.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        if self._proven:
+            return
+        if self.objects.create(PROBE, _PROBE_TEXT) and self.objects.create(PROBE, _PROBE_TEXT):
+            raise ConfigError(
+                "the object store ignores If-None-Match: it let the same object be created twice",
+                hint="Two exports at once could both win there, and rows be lost. Use a store, or a release "
+                "of it, that knows conditional writes; see docs/object-stores.md.",
+                path=self.uri(PROBE),
+            )
+        self._proven = True

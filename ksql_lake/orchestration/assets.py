@@ -1,0 +1,156 @@
+"""One asset per feed that exports.
+
+An asset's body only decides what to read and hands that on; the IO manager lands it. A run that names no
+partition (a schedule, `dagster job execute`) does what `ksql-lake export` does without a date: every day that
+is not closed yet, or the open version. It yields its output as well, so that assets below without partitions
+run; which partitions it was the IO manager records.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake.errors import VersionError
+from ksql_lake.export import Days, ExportPlan, extract, plan_export
+from ksql_lake.export.export_plan import running_day
+from ksql_lake.export.version_keys import keep_versions
+from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.ksqldb.inventory import Retention
+from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake.layout import version_number
+from ksql_lake.orchestration.asset_checks import check_results, check_specs
+from ksql_lake.orchestration.conditions import automation_condition
+from ksql_lake.orchestration.io_manager import ExportOutput
+from ksql_lake.orchestration.lineage import source_key
+from ksql_lake.orchestration.partitions import version_partitions
+from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.ticks import DAYS_TAG
+from ksql_lake.query import description
+
+POOL = "ksqldb"
+"""Every step that reads from the server holds a slot of this pool."""
+
+Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
+
+
+def stream_asset(
+    file: FeedFile,
+    feed: StreamFeed,
+    lake: FeedLake,
+    days: dg.DailyPartitionsDefinition,
+    retention: Retention | None = None,
+) -> dg.AssetsDefinition:
+    """Give the asset of a stream: partitioned by day, a range of days is one run and one query.
+
+    Args:
+        file: The feed's file.
+        feed: The feed.
+        lake: Its lake.
+        days: The days of all feeds of its time zone.
+        retention: How long its topic keeps records.
+    """
+    with warnings.catch_warnings():
+        # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        decorate = dg.asset(
+            **_shared(file, feed, lake, retention),
+            partitions_def=days,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+        )
+
+    def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
+        if not _partitioned(context):
+            apart = context.run.tags.get(DAYS_TAG) == "open"
+            return plan_export(feed, lake, days=running_day(feed) if apart else None)
+        asked = context.partition_key_range
+        return plan_export(
+            feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
+        )
+
+    made: dg.AssetsDefinition = decorate(_body(plan, retention))
+    return made
+
+
+def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDefinition:
+    """Give the asset of a table: partitioned by version, and only the open version can be written."""
+    decorate = dg.asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
+
+    def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
+        if not _partitioned(context):
+            return plan_export(feed, lake)
+        asked = context.partition_key_range
+        if asked.start != asked.end:
+            raise VersionError(
+                f"{asked.start} to {asked.end} are several versions, but a run writes the open one",
+                feed=feed.name,
+            )
+        return plan_export(feed, lake, version=_version(feed, asked.start))
+
+    made: dg.AssetsDefinition = decorate(_body(plan))
+    return made
+
+
+def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | None = None) -> dict[str, Any]:
+    return {
+        "key": dg.AssetKey([feed.name]),
+        "description": description(lake),
+        "group_name": f"{feed.kind}s",
+        "kinds": {"ksqldb", "parquet"},
+        "owners": list(feed.owners),
+        "tags": feed.tags,
+        "metadata": {
+            "source": feed.source,
+            "dataset": dg.MetadataValue.path(lake.dataset_path),
+            "feed_file": dg.MetadataValue.path(str(file.path)),
+            "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
+        },
+        "deps": [source_key(feed.source)],
+        "pool": POOL,
+        "io_manager_key": "lake_io_manager",
+        "check_specs": check_specs(feed, retention),
+        "freshness_policy": _freshness(feed),
+        "automation_condition": automation_condition(feed),
+    }
+
+
+def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
+    """Dagster itself watches the clock: a check that runs after an export would always find it fresh."""
+    hours = feed.checks.max_age_hours
+    if hours is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=max(timedelta(hours=hours), timedelta(minutes=1)))
+
+
+def _body(
+    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan], retention: Retention | None = None
+) -> Callable[..., Iterator[Yielded]]:
+    def export(
+        context: dg.AssetExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
+    ) -> Iterator[Yielded]:
+        with lake.failures(context.retry_number):
+            extraction = extract(plan(context, lake.lake), ksqldb)
+        delivery = ExportOutput(extraction)
+        yield dg.Output(delivery)
+        result = delivery.landed
+        with lake.failures(context.retry_number):
+            if isinstance(result.feed, TableFeed) and not _partitioned(context):
+                # Only now that it is recorded: a version that is offered and not there looks due.
+                keep_versions(result.feed.versions_name, lake.lake.feed(result.feed), context.instance)
+            yield from check_results(result, lake.lake, retention)
+
+    return export
+
+
+def _partitioned(context: dg.AssetExecutionContext) -> bool:
+    return bool(context.has_partition_key or context.has_partition_key_range)
+
+
+def _version(feed: TableFeed, key: str) -> int:
+    try:
+        return version_number(key)
+    except ValueError as error:
+        raise VersionError(f"{error}", hint="Take the open version.", feed=feed.name) from None

@@ -1,0 +1,120 @@
+"""The jobs that read closed days from the server again and compare them with the lake, hour by hour.
+
+One per time zone, partitioned by its days, so that a day is chosen in the UI; the same as `ksql-lake certify`.
+Not part of any export: it costs the server as much as one. What it finds is an evaluation of the check
+`certificate` on each stream, and a run that found rows missing fails. It refuses to mend anything: an export of
+the day does.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import date
+
+import dagster as dg
+from pydantic import Field
+
+from ksql_lake.errors import LakeError
+from ksql_lake.export.certification import Certification, certify
+from ksql_lake.export.checks import check_severity
+from ksql_lake.feeds import StreamFeed
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.orchestration.asset_checks import severity
+from ksql_lake.orchestration.assets import POOL
+from ksql_lake.orchestration.jobs import one_op_job, run_tags
+from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.run_failures import each_feed
+from ksql_lake.orchestration.schedules import free_name, zone_name
+
+_SHOWN = 5
+
+
+class CertifyConfig(dg.Config):
+    """Which streams to compare."""
+
+    feeds: list[str] = Field([], description="Names of the streams; none means all of this time zone.")
+
+
+def certify_jobs(
+    streams: Sequence[StreamFeed], days: dict[str, dg.DailyPartitionsDefinition], feeds: Collection[str]
+) -> list[dg.JobDefinition]:
+    """Give the job `certify` of UTC, and one like `certify_Europe_Berlin` per other time zone.
+
+    Args:
+        streams: The enabled streams.
+        days: Time zone -> its days.
+        feeds: Names that jobs cannot have.
+    """
+    return [
+        _job(
+            free_name(zone_name("certify", zone), feeds),
+            [feed for feed in streams if feed.timezone == zone],
+            partitions,
+        )
+        for zone, partitions in days.items()
+    ]
+
+
+def _job(name: str, streams: list[StreamFeed], days: dg.DailyPartitionsDefinition) -> dg.JobDefinition:
+    @dg.op(name=f"_{name}_day", description="Reads a day from the server and compares it.", pool=POOL)
+    def compare(
+        context: dg.OpExecutionContext,
+        config: CertifyConfig,
+        ksqldb: dg.ResourceParam[KsqlClient],
+        lake: LakeResource,
+    ) -> None:
+        day = date.fromisoformat(context.partition_key)
+        unknown = sorted(set(config.feeds) - {feed.name for feed in streams})
+        if unknown:
+            known = ", ".join(feed.name for feed in streams)
+            raise dg.Failure(f"no stream here is named {', '.join(unknown)}; there are {known}")
+
+        def compare_feed(feed: StreamFeed) -> str:
+            found = certify(feed, day, ksqldb, lake.lake)
+            context.instance.report_runless_asset_event(_evaluation(feed, found))
+            if not found.whole:
+                raise LakeError(_text(found), hint=_HINT.format(feed=feed.name, day=day), partition=day)
+            return f"{feed.name}, {day}: {_text(found)}"
+
+        wanted = [feed for feed in streams if feed.name in config.feeds or not config.feeds]
+        each_feed([feed for feed in wanted if feed.start_date <= day], compare_feed, context.log)
+
+    return one_op_job(
+        name,
+        "Reads a closed day of every stream (or of some: `feeds`) from the server again and compares it with "
+        "the lake, hour by hour.",
+        compare,
+        tags=run_tags("certify"),
+        partitions=days,
+    )
+
+
+_HINT = "An export of the day adds what is missing: ksql-lake export --stream {feed} --date {day}"
+
+
+def _evaluation(feed: StreamFeed, found: Certification) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([feed.name]),
+        check_name="certificate",
+        passed=found.whole,
+        metadata={
+            "partitions": str(found.day),
+            "source_rows": found.source_rows,
+            "lake_rows": found.lake_rows,
+            "source_checksum": found.source_checksum,
+            "lake_checksum": found.lake_checksum,
+            "clock": found.clock,
+        },
+        severity=severity(check_severity(feed, "certificate")),
+        description=f"{found.day}, read again from the server: {_text(found)}",
+    )
+
+
+def _text(found: Certification) -> str:
+    if found.questioned:
+        return f"the certificate cannot be believed: {found.questioned}."
+    if found.as_certified is False:
+        return f"the {found.lake_rows:,} rows of the lake are not those that were certified."
+    if found.equal:
+        return f"the {found.lake_rows:,} rows of the lake are those of the source."
+    more = len(found.differences) - _SHOWN
+    lines = [hour.text for hour in found.differences[:_SHOWN]]
+    return "\n".join([*lines, *([f"... and {more} more hours"] if more > 0 else [])])

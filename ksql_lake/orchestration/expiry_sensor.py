@@ -1,0 +1,130 @@
+"""The alarm before Kafka deletes what was not exported: a sensor over what the lake has and topics keep.
+
+It asks no server and starts no run. What it finds is the check `topic_retention` of the stream's asset, which
+the exports evaluate as well, so that the check turns green with the export that was missing; what is new goes
+out as an alert. A stream whose topic keeps records for good, or for nobody knows how long, is not watched.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake.alerts import Alert, send_alert
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.export.checks import check_severity, checks_of
+from ksql_lake.export.expiry import (
+    FATES,
+    DayAtRisk,
+    days_at_risk,
+    fate_ranges,
+    kept_retention,
+    risk_text,
+    safe_text,
+)
+from ksql_lake.export.topology import Topology
+from ksql_lake.feeds import StreamFeed
+from ksql_lake.ksqldb.inventory import Retention
+from ksql_lake.lake import Lake
+from ksql_lake.orchestration.asset_checks import severity
+from ksql_lake.settings import load_settings
+
+SENSOR_SECONDS = 600
+
+Known = dict[str, dict[str, list[list[str]]]]
+"""Feed -> fate -> first and last day of each range, as the tick before left it."""
+
+
+def topic_retention_sensors(
+    streams: Sequence[StreamFeed], lake: Lake, topology: Topology
+) -> list[dg.SensorDefinition]:
+    """Give the sensor over the streams whose topic's retention is known; none where there is no such stream.
+
+    Args:
+        streams: The enabled streams.
+        lake: The lake.
+        topology: What is kept of the server's sources.
+    """
+    watched = [(feed, kept_retention(feed, topology)) for feed in streams]
+    watched = [(feed, found) for feed, found in watched if "topic_retention" in checks_of(feed, found)]
+    return [_sensor(watched, lake)] if watched else []
+
+
+def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], lake: Lake) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="topic_retention",
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Alerts when Kafka is about to delete days that were not exported, or has begun to. Knows "
+        "it from `topic_retention_hours` of the feed or RETENTION_MS of its source; asks no server.",
+    )
+    def topic_retention(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        before: Known = json.loads(context.cursor) if context.cursor else {}
+        now, known, told = datetime.now(UTC), Known(), list[str]()
+        events, news = [], dict[str, str]()
+        for feed, retention in watched:
+            try:
+                risks = list(days_at_risk(feed, lake.feed(feed).state(), retention, now=now))
+            except KsqlLakeError as error:
+                told.append(f"{feed.name} cannot be judged: {error}")
+                known[feed.name] = before.get(feed.name, {})
+                continue
+            known[feed.name] = _ranges(risks)
+            if known[feed.name] != before.get(feed.name):
+                events.append(_evaluation(feed, risks, retention))
+            if _worse(risks, before.get(feed.name, {})):
+                news[feed.name] = risk_text(feed, risks, retention)
+        told += [_alert(news)] if news else []
+        said = "\n".join(told) or f"{len(watched)} streams watched; {_summary(known)}"
+        return dg.SensorResult(skip_reason=said, cursor=json.dumps(known), asset_events=events)
+
+    return topic_retention
+
+
+def _alert(news: dict[str, str]) -> str:
+    """Send one alert for all feeds and tell of it; what cannot be delivered is told too, and not sent again."""
+    title = f"ksql-lake: Kafka deletes days that were not exported: {', '.join(news)}"
+    text = "\n\n".join(f"{name}\n{told}" for name, told in news.items())
+    alert = Alert("topic_retention", title, text, {"feeds": ", ".join(news)})
+    failed = [each for each in send_alert(alert, load_settings()) if each.problem]
+    problems = "".join(f"\nNot delivered by {each.channel}: {each.problem}" for each in failed)
+    return f"{title}\n{text}{problems}"
+
+
+def _evaluation(feed: StreamFeed, risks: list[DayAtRisk], retention: Retention) -> dg.AssetCheckEvaluation:
+    meaning = check_severity(feed, "topic_retention")
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([feed.name]),
+        check_name="topic_retention",
+        passed=not risks,
+        metadata={
+            fate: ", ".join(map(str, fate_ranges(risks, fate))) for fate in FATES if fate_ranges(risks, fate)
+        },
+        severity=severity(meaning),
+        description=risk_text(feed, risks, retention) or safe_text(retention),
+    )
+
+
+def _ranges(risks: list[DayAtRisk]) -> dict[str, list[list[str]]]:
+    return {
+        fate: [[str(days.first), str(days.last)] for days in fate_ranges(risks, fate)]
+        for fate in FATES
+        if fate_ranges(risks, fate)
+    }
+
+
+def _worse(risks: list[DayAtRisk], before: dict[str, list[list[str]]]) -> bool:
+    """Tell whether a day is at risk that was not, or is worse off than it was."""
+    for risk in risks:
+        as_bad = FATES[: FATES.index(risk.fate) + 1]
+        ranges = [days for fate in as_bad for days in before.get(fate, [])]
+        if not any(date.fromisoformat(first) <= risk.day <= date.fromisoformat(last) for first, last in ranges):
+            return True
+    return False
+
+
+def _summary(known: dict[str, Any]) -> str:
+    at_risk = sorted(name for name, fates in known.items() if fates)
+    return f"still at risk: {', '.join(at_risk)}" if at_risk else "nothing is about to be deleted unread"

@@ -1,0 +1,171 @@
+"""The sensor that makes a changed feed file appear: it has the code location loaded anew.
+
+What was loaded and what lies in the feeds folder now are compared by content, so nothing has to be remembered
+between ticks, and a reload that failed is tried again. Dagster's web server is asked to reload, the supported
+way; where it is, KSQL_LAKE_DAGSTER_URL says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+from ksql_lake.errors import FeedError, KsqlLakeError
+from ksql_lake.export.topology import KEY
+from ksql_lake.export.uncovered import HOW, UncoveredSource, uncovered
+from ksql_lake.feeds import Feeds, FeedStore, feed_name
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.orchestration.run_failures import failure
+from ksql_lake.settings import load_settings
+
+RELOAD_SECONDS = 10
+
+
+def fingerprint(feeds_root: Path, lake: Lake) -> str:
+    """Give a digest of every feed file's name and content, and of the topology that is kept in the lake."""
+    digest = hashlib.sha256(lake.storage.read(KEY) or b"")
+    for name, content in _contents(FeedStore(feeds_root)):
+        digest.update(f"{len(name)} {name} {len(content)} ".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def feed_files_sensor(feeds_root: Path, lake: Lake, loaded: str, url: str) -> dg.SensorDefinition:
+    """Give the sensor.
+
+    Args:
+        feeds_root: Folder of the feed files.
+        lake: Keeps the topology.
+        loaded: Fingerprint of what the definitions were made of.
+        url: Dagster's web server.
+    """
+
+    @dg.sensor(
+        name="feed_files",
+        minimum_interval_seconds=RELOAD_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reloads the code location when a feed file was added, changed, archived or removed, or "
+        "what is known of ksqlDB's sources. Starts no runs.",
+    )
+    def feed_files(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        if fingerprint(feeds_root, lake) == loaded:
+            return dg.SkipReason("What is loaded is as it should be.")
+        origin = context.code_location_origin
+        if origin is None:
+            return dg.SkipReason(
+                "Feed files or sources have changed; this process cannot tell which location to reload."
+            )
+        _reload(origin.location_name, url)
+        return dg.SkipReason(f"Feed files or sources have changed: {origin.location_name} was reloaded.")
+
+    return feed_files
+
+
+def _contents(store: FeedStore) -> Iterator[tuple[str, bytes]]:
+    for path in store.paths():
+        name = path.relative_to(store.root).as_posix()
+        try:
+            yield name, path.read_bytes()
+        except OSError as error:
+            yield name, f"unreadable: {error.strerror}".encode()
+
+
+def _reload(location: str, url: str) -> None:
+    """Have the web server load a location anew.
+
+    Raises:
+        dagster.Failure: It cannot be asked, or refuses.
+    """
+    # Every run's process would pay most of a second for importing this, and only a reload needs it.
+    from dagster_graphql import (  # noqa: PLC0415
+        DagsterGraphQLClient,
+        DagsterGraphQLClientError,
+        ReloadRepositoryLocationStatus,
+    )
+
+    parts = urlsplit(url)
+    try:
+        client = DagsterGraphQLClient(
+            parts.hostname or "",
+            port_number=parts.port,
+            use_https=parts.scheme == "https",
+            path_prefix=parts.path.rstrip("/"),
+        )
+        told = client.reload_repository_location(location)
+    except DagsterGraphQLClientError as error:
+        raise _failed(url, str(error)) from error
+    except KeyError as error:
+        # Dagster's client asks no message of the one refusal it does not expect.
+        raise _failed(url, "it refuses; was it started with --read-only?") from error
+    # A location that does not load says so itself, in the UI; a refusal nobody else would show.
+    if told.status is not ReloadRepositoryLocationStatus.SUCCESS and told.failure_type != "PythonError":
+        raise _failed(url, told.message or str(told.failure_type))
+
+
+def _failed(url: str, reason: str) -> dg.Failure:
+    return dg.Failure(
+        f"Feed files or sources have changed, but the web server at {url} did not reload them: {reason}\n"
+        "Set KSQL_LAKE_DAGSTER_URL to its address, or press Reload in the UI."
+    )
+
+
+PROPOSAL_SECONDS = 3600
+
+_SHOWN = 10
+"""How many proposals one tick shows in full."""
+
+
+def new_sources_sensor(feeds_root: Path) -> dg.SensorDefinition:
+    """Give the sensor over the server's sources and this folder of feeds."""
+
+    @dg.sensor(
+        name="new_sources",
+        minimum_interval_seconds=PROPOSAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Asks the server for sources that no feed exports, one DESCRIBE each, and proposes a feed "
+        "file for each new one in feeds/proposed; accept one with: ksql-lake feeds accept NAME.",
+    )
+    def new_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        store = FeedStore(feeds_root)
+        try:
+            feeds = store.load()
+            with KsqlClient(load_settings(attempts=1)) as client:
+                found = uncovered(client, feeds, today=datetime.now(UTC).date())
+        except KsqlLakeError as error:
+            raise failure(error) from error
+        known = set(json.loads(context.cursor)) if context.cursor else set()
+        new = [source for source in found if source.name not in known and not _broken(source, feeds)]
+        said = [_propose(source, store, shown=at < _SHOWN) for at, source in enumerate(new)]
+        # What is gone from the server is forgotten: should it come back, it is new again.
+        kept = known.intersection(source.name for source in found) | {source.name for source in new}
+        return dg.SensorResult(
+            skip_reason="\n\n".join(said) or f"{len(found)} sources without a feed, none of them new.",
+            cursor=json.dumps(sorted(kept)),
+        )
+
+    return new_sources
+
+
+def _broken(source: UncoveredSource, feeds: Feeds) -> bool:
+    """Tell whether there is a feed file for this source that cannot be read at the moment."""
+    return feed_name(source.name) in {file.name for file in feeds.quarantined}
+
+
+def _propose(source: UncoveredSource, store: FeedStore, *, shown: bool) -> str:
+    days = {"start_date": source.first_day} if source.kind == "stream" else {}
+    feed = source.feed_with(**days)
+    try:
+        path = store.propose(feed)
+        said = f"{source.name} is new. Proposed: {path}\nAccept it with: ksql-lake feeds accept {feed.name}"
+    except FeedError as error:
+        said = f"{source.name} is new. A proposal for feeds/active was not written: {error}"
+    if source.reason:
+        said += f"\nIt is {HOW[source.extraction]}: {source.reason}."
+    return f"{said}\n{store.text(feed)}".strip() if shown else said

@@ -1,0 +1,349 @@
+"""What a downstream asset gets for a feed it names as input: the type its annotation asks for.
+
+The lake alone says what there is; the Dagster instance may be behind it, or new. pandas columns keep their
+exact Arrow types, because a BIGINT with a NULL in it does not survive as a float. It refuses annotations it
+does not know instead of guessing one, and days that no export has read instead of taking them for empty ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
+from pydantic import Field
+
+from ksql_lake.errors import ConfigError, LakeError, VersionError
+from ksql_lake.export import ExportResult, Extraction
+from ksql_lake.export.version_keys import keep_versions
+from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
+from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.days import day_of
+from ksql_lake.orchestration.events import events, partition_metadata, run_metadata
+from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.query.day_range import be, days_text, export_command, open_days, unread_days
+from ksql_lake.query.engines import ENGINES, Rows
+from ksql_lake.query.frames import read_rows
+
+ALLOW_MISSING = "allow_missing_partitions"
+"""The key of an input's metadata that decides about days that no export has read; Dagster's own name for it."""
+
+ALLOW_OPEN = "allow_open"
+"""The key of an input's metadata that decides about days that were read before they had ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which partitions an input is about.
+
+    Attributes:
+        partitions: Those that a partition mapping names; None means all, of a table the newest version.
+        allow_missing: Whether days that count as unread are left out instead of refused; None means only where
+            no partitions are named.
+        allow_open: Whether a day counts as read that was read before it had ended; None means as above.
+    """
+
+    partitions: tuple[str, ...] | None = None
+    allow_missing: bool | None = None
+    allow_open: bool | None = None
+
+    @classmethod
+    def of(cls, partitions: Collection[str] | None, metadata: Mapping[str, object]) -> Wanted:
+        """Take what an input's metadata says.
+
+        Raises:
+            ConfigError: One of the two keys is neither true nor false.
+        """
+        for key in (ALLOW_MISSING, ALLOW_OPEN):
+            if not isinstance(metadata.get(key), bool | None):
+                raise ConfigError(
+                    f"the input's metadata {key} is {metadata[key]!r}",
+                    hint="Say True or False, or leave it out.",
+                )
+        named = None if partitions is None else tuple(sorted(partitions))
+        return cls(named, metadata.get(ALLOW_MISSING), metadata.get(ALLOW_OPEN))  # type: ignore[arg-type]
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether unread days are left out."""
+        return self.partitions is None if self.allow_missing is None else self.allow_missing
+
+    @property
+    def takes_open(self) -> bool:
+        """Whether open days are taken as they are."""
+        return self.partitions is None if self.allow_open is None else self.allow_open
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What an input got.
+
+    Attributes:
+        value: The rows, as what was asked for.
+        version: The version of a table; empty for a stream, and where several were asked for.
+        missing: Days without their rows, because no export has read them, or only before they had ended.
+        unfinished: Days whose rows are there as far as they were read before the day had ended.
+        fill: The command that reads the missing days.
+    """
+
+    value: Any = None
+    version: str = ""
+    missing: Sequence[date] = field(default_factory=list)
+    unfinished: Sequence[date] = field(default_factory=list)
+    fill: str = ""
+
+    @property
+    def says(self) -> str:
+        """What is missing or unfinished, in a sentence; empty where nothing is."""
+        parts = []
+        if self.missing:
+            parts.append(
+                f"{days_text(self.missing)} {be(self.missing)} left out, not read to the end; run: {self.fill}"
+            )
+        if self.unfinished:
+            parts.append(f"{days_text(self.unfinished)} {be(self.unfinished)} read before the day had ended")
+        return "; ".join(parts)
+
+
+def load(lake: FeedLake, annotation: object, wanted: Wanted) -> Loaded:
+    """Give committed rows as the wanted type.
+
+    Args:
+        lake: The feed's lake.
+        annotation: What to give; `typing.Any` (none) means pandas.
+        wanted: Of which partitions.
+
+    Raises:
+        ConfigError: The annotation is none of the known types.
+        VersionError: A version that is named is not in the lake.
+        LakeError: Nothing was ever exported, or a day that is wanted was not read, or not to its end.
+    """
+    give = _loader(annotation)
+    loaded = Loaded()
+
+    def choose(state: FeedState) -> Rows:
+        if isinstance(lake.feed, StreamFeed):
+            return Rows(lake, state, _days(lake.feed, state, wanted, loaded))
+        return Rows(lake, state, _versions(lake, state, wanted, loaded))
+
+    loaded.value = read_rows(lake, choose, give)
+    return loaded
+
+
+def _days(feed: StreamFeed, state: FeedState, wanted: Wanted, loaded: Loaded) -> list[str]:
+    today = day_of(datetime.now(UTC), feed.zone)
+    if wanted.partitions is None:
+        # The running day is no partition yet: its rows are welcome, and nobody misses them.
+        asked = [feed.start_date + timedelta(days=at) for at in range((today - feed.start_date).days)]
+        keys = state.partition_keys()
+    else:
+        asked = [day for day in map(date.fromisoformat, wanted.partitions) if day >= feed.start_date]
+        keys = [key for key in state.partition_keys() if key in set(wanted.partitions)]
+    never, opened = unread_days(state, asked), open_days(feed, state, {*asked, *map(date.fromisoformat, keys)})
+    out = sorted(never if wanted.takes_open else [*never, *opened])
+    missing = [day for day in out if day in set(asked)]
+    if missing and not wanted.leaves_out:
+        raise _unread(feed, never, [day for day in opened if day in set(missing)])
+    loaded.missing, loaded.unfinished = missing, sorted(opened) if wanted.takes_open else []
+    loaded.fill = export_command(feed, missing) if missing else ""
+    left_out = {day.isoformat() for day in out}
+    return [key for key in keys if key not in left_out]
+
+
+def _unread(feed: StreamFeed, never: list[date], opened: list[date]) -> LakeError:
+    told = []
+    if never:
+        told.append(f"{days_text(never)} {be(never)} never read, so nothing is known of the rows")
+    if opened:
+        told.append(f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing")
+    or_open = f", or {ALLOW_OPEN}=True to take days as far as they were read" if opened else ""
+    return LakeError(
+        "; ".join(told),
+        hint=f"Run: {export_command(feed, sorted([*never, *opened]))}\n"
+        f"Or give the input metadata {ALLOW_MISSING}=True to do without them{or_open}.",
+        feed=feed.name,
+    )
+
+
+def _versions(lake: FeedLake, state: FeedState, wanted: Wanted, loaded: Loaded) -> list[str]:
+    committed = state.partition_keys()
+    if wanted.partitions is None:
+        loaded.version = committed[-1] if committed else ""
+        return committed[-1:]
+    gone = [key for key in wanted.partitions if key not in committed]
+    kept = [key for key in committed if key in wanted.partitions]
+    if gone and not (wanted.leaves_out and kept):
+        raise VersionError(
+            f"{', '.join(gone)} is not in the lake; it holds {', '.join(committed) or 'no version'}",
+            hint="Export it first. Without a partition mapping an input gets the latest version there is.",
+            feed=lake.feed.name,
+        )
+    loaded.version = kept[0] if len(kept) == 1 else ""
+    return kept
+
+
+def _arrow_table(rows: Rows) -> Any:
+    return ENGINES["arrow"](rows).to_table()
+
+
+_LOADERS: Mapping[tuple[str, str], Callable[[Rows], Any]] = {
+    ("pandas", "DataFrame"): ENGINES["pandas"],
+    ("polars", "DataFrame"): lambda rows: ENGINES["polars"](rows).collect(),
+    ("polars", "LazyFrame"): ENGINES["polars"],
+    ("pyarrow", "Table"): _arrow_table,
+    ("pyarrow", "Dataset"): ENGINES["arrow"],
+    ("pyarrow", "RecordBatchReader"): lambda rows: ENGINES["arrow"](rows).scanner().to_reader(),
+    ("duckdb", "DuckDBPyRelation"): ENGINES["duckdb"],
+}
+
+
+def _loader(annotation: object) -> Callable[[Rows], Any]:
+    wanted = _stripped(annotation)
+    if wanted is Any:
+        return ENGINES["pandas"]
+    # By name: importing duckdb is left to the rooms that speak SQL, and its classes live in `_duckdb`.
+    package = getattr(wanted, "__module__", "").split(".")[0].lstrip("_")
+    loader = _LOADERS.get((package, getattr(wanted, "__name__", "")))
+    if loader is None:
+        raise ConfigError(
+            f"a feed cannot be loaded as {annotation!r}",
+            hint="Annotate the input with one of: "
+            + ", ".join(f"{package}.{name}" for package, name in _LOADERS),
+        )
+    return loader
+
+
+def _stripped(annotation: object) -> object:
+    """The annotation without `Optional`: an input gets rows or an error, never None."""
+    if get_origin(annotation) in (Union, UnionType):
+        left = [each for each in get_args(annotation) if each is not NoneType]
+        return left[0] if len(left) == 1 else annotation
+    return annotation
+
+
+@dataclass(slots=True)
+class ExportOutput:
+    """What an asset hands to the IO manager, and, once that has landed it, what happened."""
+
+    extraction: Extraction
+    result: ExportResult | None = None
+
+    @property
+    def landed(self) -> ExportResult:
+        """What landing it did.
+
+        Raises:
+            ConfigError: It was not given to the lake's IO manager.
+        """
+        if self.result is None:
+            raise ConfigError(
+                "a feed's output was not landed in the lake",
+                hint="Leave the resource `lake_io_manager` as ksql_lake.definitions gives it.",
+            )
+        return self.result
+
+
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Lands what a feed's asset wants to read, and loads feeds into the assets below them."""
+
+    lake: LakeResource
+    feeds_root: str = Field(description="Folder with the feed files.")
+
+    def handle_output(self, context: dg.OutputContext, obj: ExportOutput) -> None:
+        """Read the source, commit its rows, and describe every partition of the run.
+
+        In a run without a partition only the export knows which partitions those were; they are recorded one by
+        one, and what Dagster records of the run itself names none.
+        """
+        step = context.step_context
+        if not isinstance(obj, ExportOutput):
+            with self.lake.failures(0):
+                raise ConfigError(
+                    f"the lake's IO manager got {type(obj).__name__} from {context.asset_key.to_user_string()}",
+                    hint="It writes feeds only; give your own assets another io_manager_key.",
+                )
+        result = self.lake.land(obj.extraction, attempt=step.previous_attempt_count, log=context.log)
+        obj.result = result
+        lake = self.lake.lake.feed(result.feed)
+        if not context.has_asset_partitions:
+            for event in events(result, lake):
+                context.log_event(event)
+            step.add_asset_metadata(run_metadata(result, lake))
+            return
+        if isinstance(result.feed, TableFeed):
+            # Dagster takes no metadata for a partition that the instance has never heard of.
+            keep_versions(result.feed.versions_name, lake, step.instance)
+        keys = context.asset_partition_keys
+        for key in keys:
+            metadata = partition_metadata(result, key, lake, newest=key == keys[-1])
+            step.add_asset_metadata(metadata, partition_key=key)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Give a feed's committed rows as the type the input is annotated with; see `loading.load`."""
+        with self.lake.failures(0):
+            feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
+            wanted = Wanted.of(_named(context, feed), context.definition_metadata)
+            loaded = load(self.lake.lake.feed(feed), context.dagster_type.typing_type, wanted)
+        if loaded.says:
+            context.log.warning("%s: %s", feed.name, loaded.says)
+        _describe(context, feed, loaded)
+        return loaded.value
+
+
+def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
+    """The partitions that the asset below names; None where it gets all, of a table the newest version.
+
+    Which partitions there are the instance is never asked: it may be new, or behind the lake.
+    """
+    if not context.has_asset_partitions:
+        return None
+    mapping = _mapping(context)
+    if isinstance(mapping, dg.AllPartitionMapping):
+        return None
+    if isinstance(mapping, dg.LastPartitionMapping) and isinstance(feed, TableFeed):
+        return None
+    named = list(context.asset_partition_keys)
+    if not named and isinstance(mapping, dg.LastPartitionMapping):
+        raise LakeError("it has no last day, because none has ended yet", feed=feed.name)
+    return named
+
+
+def _mapping(context: dg.InputContext) -> dg.PartitionMapping | None:
+    """How the asset below chooses partitions; None where it has partitions itself, and gives no mapping."""
+    step = _step(context)
+    below = step.assets_def if step is not None else None
+    if step is None:
+        return None
+    given = below.get_partition_mapping_for_dep(context.asset_key) if below is not None else None
+    if given is None and step.entity_partitions_def is None:
+        return dg.AllPartitionMapping()
+    return given
+
+
+def _describe(context: dg.InputContext, feed: Feed, loaded: Loaded) -> None:
+    """Say on what is made of the rows which version they are, and which days are not among them."""
+    step = _step(context)
+    below = step.assets_def if step is not None else None
+    facts: dict[str, Any] = {}
+    if loaded.version:
+        facts[f"{feed.name}/version"] = loaded.version
+    if loaded.missing:
+        facts[f"{feed.name}/missing_days"] = f"{len(loaded.missing)}: {days_text(loaded.missing)}"
+    if loaded.unfinished:
+        facts[f"{feed.name}/open_days"] = f"{len(loaded.unfinished)}: {days_text(loaded.unfinished)}"
+    if step is None or below is None or not facts:
+        return
+    for key in below.keys:
+        step.add_asset_metadata(facts, asset_key=key)
+
+
+def _step(context: dg.InputContext) -> StepExecutionContext | None:
+    """The step that asks; None outside a run, e.g. in a notebook."""
+    try:
+        return context.step_context
+    except dg.DagsterInvariantViolationError:
+        return None

@@ -1,0 +1,114 @@
+"""Which runs go first when more wait than may run, and how to find them: tags of our jobs.
+
+Dagster starts the run with the highest priority first. What Kafka deletes comes before what stays, and both
+before what can be done at any time. Whatever somebody launches by hand has priority 0 and a backfill too, so
+neither holds up what is due; every launch dialog takes another `dagster/priority`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import dagster as dg
+
+from ksql_lake.export.version_keys import keep_versions
+from ksql_lake.feeds import Feed, StreamFeed, TableFeed
+from ksql_lake.lake import Lake
+from ksql_lake.orchestration.run_failures import each_feed
+from ksql_lake.register import keep_fresh
+
+PRIORITY = "dagster/priority"
+WORK = "ksql_lake/work"
+
+Work = Literal["streams", "tables", "automation", "certify", "upkeep"]
+
+_PRIORITIES: dict[Work, int] = {"streams": 20, "tables": 10, "automation": 10, "certify": -10, "upkeep": -20}
+
+
+def run_tags(work: Work) -> dict[str, str]:
+    """Give the tags of a job that does this kind of work."""
+    return {PRIORITY: str(_PRIORITIES[work]), WORK: work}
+
+
+def one_op_job(
+    name: str,
+    description: str,
+    op: dg.OpDefinition,
+    *,
+    tags: Mapping[str, str] | None = None,
+    partitions: dg.PartitionsDefinition[str] | None = None,
+) -> dg.JobDefinition:
+    """Give a job that runs one op in the run's own process; the op's name must begin with an underscore.
+
+    Args:
+        name: The job's name.
+        description: What it does.
+        op: The op.
+        tags: Of its runs; None means those of upkeep.
+        partitions: What a run may be about.
+    """
+    graph = dg.GraphDefinition(f"_{name}", node_defs=[op])
+    return graph.to_job(
+        name=name,
+        description=description,
+        executor_def=dg.in_process_executor,
+        tags=tags or run_tags("upkeep"),
+        partitions_def=partitions,
+    )
+
+
+def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
+    """Give the job that removes the versions beyond each table's `retention`."""
+
+    def retain(feed: TableFeed, instance: dg.DagsterInstance) -> str:
+        feed_lake = lake.feed(feed)
+        if not feed_lake.plan_retention().remove:
+            return f"{feed.name}: nothing to remove"
+        with feed_lake.exclusive():
+            removed = feed_lake.apply_retention()
+        keep_fresh(lake.storage, feed_lake.layout)
+        keep_versions(feed.versions_name, feed_lake, instance)
+        return f"{feed.name}: removed {', '.join(removed.remove) or 'nothing'}, {removed.bytes:,} bytes"
+
+    return _job("retention", "Removes the versions of tables beyond their `retention`.", tables, retain)
+
+
+def compaction_job(
+    streams: Sequence[StreamFeed], lake: Lake, *, open_files: int | None = None
+) -> dg.JobDefinition:
+    """Give the job that merges the small files of closed days, and with `open_files` those of open ones.
+
+    Args:
+        streams: The feeds.
+        lake: The lake.
+        open_files: How many small files of an open day are merged at least; None leaves open days alone.
+    """
+
+    def compact(feed: StreamFeed, _instance: dg.DagsterInstance) -> str:
+        feed_lake = lake.feed(feed)
+        plan = feed_lake.plan_compaction(open_files=open_files)
+        if not plan.days and not plan.open_days:
+            return f"{feed.name}: nothing to merge"
+        with feed_lake.exclusive():
+            done = list(feed_lake.compact(open_files=open_files))
+        keep_fresh(lake.storage, feed_lake.layout)
+        before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
+        return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
+
+    if open_files is not None:
+        return _job("compaction_open", "Merges many small files, also of open days.", streams, compact)
+    return _job("compaction", "Merges the small files of closed days.", streams, compact)
+
+
+def _job(
+    name: str,
+    description: str,
+    feeds: Sequence[Feed],
+    work: Callable[..., str],
+) -> dg.JobDefinition:
+    @dg.op(name=f"_{name}_of_every_feed", description=description)
+    def every_feed(context: dg.OpExecutionContext) -> None:
+        each_feed(feeds, lambda feed: work(feed, context.instance), context.log)
+
+    return one_op_job(name, description, every_feed)

@@ -1,0 +1,110 @@
+"""The ksqlDB side of the asset graph: external assets for sources, and the queries between them.
+
+Drawn from what the job `ksqldb_sources` kept in the lake, so that loading the code location asks no server.
+Until that job has run, the sources that feeds read are shown without their details.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake import markdown
+from ksql_lake.export.topology import KnownSource, Topology, read_topology, save_topology
+from ksql_lake.feeds import Feed
+from ksql_lake.feeds.model import SOURCE_PATTERN
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.orchestration.jobs import one_op_job
+from ksql_lake.orchestration.resources import LakeResource
+
+GROUP = "ksqldb"
+
+
+def source_key(source: str) -> dg.AssetKey:
+    """Give the key of the external asset that stands for a ksqlDB stream or table."""
+    return dg.AssetKey([GROUP, source])
+
+
+def source_assets(readers: Mapping[str, Sequence[Feed]], topology: Topology, server: str) -> list[dg.AssetSpec]:
+    """Give an external asset for every source that feeds read, and for those they are made of.
+
+    Args:
+        readers: Source -> the feeds that read it.
+        topology: What the server said last.
+        server: Address of the server.
+    """
+    known = [source for source in topology.with_ancestors(readers) if re.match(SOURCE_PATTERN, source.name)]
+    names = {source.name for source in known}
+    unknown = [(name, feeds) for name, feeds in readers.items() if name not in names]
+    return [
+        *(_known_asset(source, readers.get(source.name, ()), names, topology.server) for source in known),
+        *(_unknown_asset(name, feeds, server) for name, feeds in unknown),
+    ]
+
+
+def lineage_job() -> dg.JobDefinition:
+    """Give the job that asks the server for its sources and keeps the answer in the lake."""
+
+    @dg.op(
+        name="_describe_sources",
+        description="Asks for all streams, tables and queries; one statement per source.",
+    )
+    def describe_sources(
+        context: dg.OpExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
+    ) -> None:
+        with lake.failures(context.retry_number):
+            topology = read_topology(ksqldb)
+            changed = save_topology(topology, lake.lake)
+        said = "the graph follows when the code location is reloaded" if changed else "nothing has changed"
+        context.log.info("%d sources at %s; %s", len(topology.sources), topology.server, said)
+
+    return one_op_job(
+        "ksqldb_sources",
+        "Refreshes what the asset graph shows of ksqlDB: statements, columns, topics, queries.",
+        describe_sources,
+    )
+
+
+def _unknown_asset(source: str, feeds: Sequence[Feed], server: str) -> dg.AssetSpec:
+    kind = feeds[0].kind
+    return dg.AssetSpec(
+        source_key(source),
+        description=_read_by(kind, source, feeds),
+        group_name=GROUP,
+        kinds={"ksqldb"},
+        metadata={"server": server, "source_kind": kind},
+    )
+
+
+def _known_asset(source: KnownSource, feeds: Sequence[Feed], names: set[str], server: str) -> dg.AssetSpec:
+    facts: dict[str, Any] = {
+        "server": server,
+        "source_kind": source.kind,
+        "topic": source.topic,
+        "topic_partitions": source.partitions,
+        "key_format": source.key_format,
+        "value_format": source.value_format,
+        "window": source.window_type,
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(each.name, each.type, description="key" if each.key else None)
+                for each in source.columns
+            ]
+        ),
+    }
+    for query in source.queries:
+        facts[f"query {query.id}"] = dg.MetadataValue.md(markdown.block(query.text, "sql"))
+    return dg.AssetSpec(
+        source_key(source.name),
+        deps=[source_key(name) for name in source.upstream if name in names],
+        description=f"{_read_by(source.kind, source.name, feeds)}\n\n{markdown.block(source.statement, 'sql')}",
+        group_name=GROUP,
+        kinds={"ksqldb"},
+        metadata={name: value for name, value in facts.items() if value is not None},
+    )
+
+
+def _read_by(kind: str, source: str, feeds: Sequence[Feed]) -> str:
+    readers = f"read by {', '.join(feed.name for feed in feeds)}" if feeds else "which no feed reads itself"
+    return f"The ksqlDB {kind} {markdown.code(source)}, {readers}."

@@ -1,0 +1,126 @@
+"""What stands for a feed that exports nothing at the moment: its asset key, as an external asset that says why.
+
+A feed that is archived, disabled or broken keeps its key and its partitions, so that assets of others below it
+load, and load its rows if its file can be read. Nothing of it can be run. It refuses to guess the partitions of
+a broken file of which neither the file nor the lake tells the kind.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from zoneinfo import available_timezones
+
+import dagster as dg
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed
+from ksql_lake.feeds.model import NAME_PATTERN
+from ksql_lake.lake import FeedState, Lake
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.layout import FeedLayout, Kind
+from ksql_lake.markdown import block
+from ksql_lake.orchestration.partitions import days_since, first_days
+from ksql_lake.query import description
+
+
+def placeholders(feeds: Feeds, lake: Lake) -> list[dg.AssetSpec]:
+    """Give the external assets of all feeds that export nothing.
+
+    Args:
+        feeds: Every feed file.
+        lake: What it holds of a broken feed tells whose days they are.
+    """
+    known = [file.feed for file in feeds.files]
+    starts = first_days(feed for feed in known if isinstance(feed, StreamFeed))
+    specs = [_idle(file, lake, starts) for file in feeds.files if file.archived or not file.feed.enabled]
+    taken = {feed.name for feed in known}
+    for file in feeds.quarantined:
+        if re.match(NAME_PATTERN, file.name) and file.name not in taken:
+            taken.add(file.name)
+            specs.append(_broken(file, dg.AssetKey([file.name]), lake, starts))
+        elif not file.archived:
+            # No asset of this name can be meant; it is shown all the same.
+            specs.append(_broken(file, dg.AssetKey(["quarantine", file.name]), lake, starts))
+    return specs
+
+
+def _idle(file: FeedFile, lake: Lake, starts: dict[str, date]) -> dg.AssetSpec:
+    feed = file.feed
+    state, command = ("archived", "restore") if file.archived else ("disabled", "enable")
+    says = (
+        f"**This feed is {state}: nothing is exported.** What the lake holds of it stays readable. "
+        f"To export it again: `ksql-lake feeds {command} {feed.name}`"
+    )
+    return _external(
+        dg.AssetKey([feed.name]),
+        _partitions(feed, starts),
+        description=f"{says}\n\n{description(lake.feed(feed))}",
+        group_name=state,
+        kinds={"parquet"},
+        owners=list(feed.owners),
+        tags=feed.tags,
+        metadata={"source": feed.source, "feed_file": dg.MetadataValue.path(str(file.path))},
+    )
+
+
+def _broken(file: QuarantinedFile, key: dg.AssetKey, lake: Lake, starts: dict[str, date]) -> dg.AssetSpec:
+    where = " Its file is archived." if file.archived else ""
+    return _external(
+        key,
+        _gleaned_partitions(file, lake, starts) if len(key.path) == 1 else None,
+        description=f"**This feed file cannot be used, so nothing is exported.**{where} Assets below it load, "
+        f"and fail when they run.\n\n{block(str(file.error), 'text')}",
+        group_name="quarantine",
+        kinds={"json"},
+        metadata={"file": dg.MetadataValue.path(str(file.path)), "error": str(file.error)},
+    )
+
+
+def _external(key: dg.AssetKey, partitions: dg.PartitionsDefinition | None, **facts: object) -> dg.AssetSpec:
+    spec = dg.AssetSpec(key, partitions_def=partitions, **facts)  # type: ignore[arg-type]
+    return spec.with_io_manager_key("lake_io_manager")
+
+
+def _partitions(feed: Feed, starts: dict[str, date]) -> dg.PartitionsDefinition:
+    """The partitions it would have, from the first day of any feed of its zone on."""
+    if isinstance(feed, StreamFeed):
+        return days_since(starts[feed.timezone], feed.timezone)
+    return dg.DynamicPartitionsDefinition(name=feed.versions_name)
+
+
+def _gleaned_partitions(
+    file: QuarantinedFile, lake: Lake, starts: dict[str, date]
+) -> dg.PartitionsDefinition | None:
+    states = dict(_states(file.name, lake))
+    kind = file.gleaned.get("kind") or next(iter(states), None)
+    if kind == "table":
+        return dg.DynamicPartitionsDefinition(name=f"{file.name}_versions")
+    if kind != "stream":
+        return None
+    state = states.get("stream")
+    pinned = state.meaning.timezone if state is not None and state.meaning is not None else ""
+    zone = file.gleaned.get("timezone") or pinned or "UTC"
+    zone = zone if zone in available_timezones() else pinned or "UTC"
+    read = [date.fromisoformat(day) for day in (state.looked if state is not None else ())]
+    firsts = [*_dates(file.gleaned.get("start_date")), *read, *([starts[zone]] if zone in starts else [])]
+    return days_since(min(firsts, default=datetime.now(UTC).date()), zone)
+
+
+def _states(name: str, lake: Lake) -> Iterator[tuple[str, FeedState]]:
+    """What the lake holds under a name, by kind."""
+    kinds: tuple[Kind, ...] = ("stream", "table")
+    for kind in kinds:
+        layout = FeedLayout(kind, name)
+        try:
+            if lake.storage.names(layout.commits):
+                yield kind, CommitLog(lake.storage, layout).load()
+        except KsqlLakeError:
+            # A lake that cannot be read is told by whoever reads rows; here only a kind is looked for.
+            continue
+
+
+def _dates(text: str | None) -> Iterator[date]:
+    try:
+        yield date.fromisoformat(text or "")
+    except ValueError:
+        return

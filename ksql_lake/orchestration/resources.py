@@ -1,0 +1,93 @@
+"""What assets are given: the client, and the lake with the way to land in it.
+
+Neither carries a secret: Dagster shows a resource's configuration to everybody who can open the UI. Credentials
+come from the environment of the process that runs the step, through `ksql_lake.settings`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import dagster as dg
+from pydantic import Field
+
+from ksql_lake.export import ExportResult, Extraction, Progress, land
+from ksql_lake.export.facts import beginning, rate, summary
+from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.lake import Lake
+from ksql_lake.orchestration.run_failures import dagster_failures
+from ksql_lake.quantities import count_text
+from ksql_lake.register import keep_fresh
+from ksql_lake.settings import load_settings
+from ksql_lake.telemetry import about, trace
+
+PROGRESS_SECONDS = 10.0
+"""How often a long export writes a line into the run's log."""
+
+
+class KsqldbResource(dg.ConfigurableResource[KsqlClient]):
+    """The ksqlDB server; everything about the connection comes from the environment (KSQLDB_URL, ...)."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[KsqlClient]:
+        """Give a client for the length of a run; nothing is sent until an asset asks."""
+        settings = load_settings()
+        trace(settings.otel_endpoint)
+        with about(run=context.run.run_id if context.run else None), KsqlClient(settings) as client:
+            yield client
+
+
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Parquet lake, and how often landing in it is tried."""
+
+    root: str = Field(description="Folder of the lake.")
+    retries: int = Field(
+        default=2, ge=0, description="Further attempts of a step whose error may pass by itself."
+    )
+    retry_wait: float = Field(ge=0, description="Seconds before such a further attempt.")
+
+    @property
+    def lake(self) -> Lake:
+        """The lake itself."""
+        return Lake(self.root)
+
+    def failures(self, attempt: int) -> AbstractContextManager[None]:
+        """Give the context in which our errors become Dagster's; `attempt` is 0 the first time."""
+        return dagster_failures(attempt=attempt, retries=self.retries, wait=self.retry_wait)
+
+    def land(self, extraction: Extraction, *, attempt: int, log: logging.Logger) -> ExportResult:
+        """Read the source, commit its rows, and tell the run's log what happened.
+
+        Raises:
+            dagster.RetryRequested: The error may pass by itself and attempts are left.
+            dagster.Failure: Anything else of ours.
+        """
+        log.info(beginning(extraction.plan, extraction.client.url))
+        with self.failures(attempt):
+            result = land(extraction, self.lake, on_progress=_progress_lines(extraction, log))
+            keep_fresh(self.lake.storage, self.lake.feed(result.feed).layout)
+        log.info(summary(result))
+        return result
+
+
+def _progress_lines(extraction: Extraction, log: logging.Logger) -> Callable[[Progress], None]:
+    """Tell the query when the server has begun to answer it, then now and then how far the reading is."""
+    began = last = time.monotonic()
+    attempt = 0
+
+    def line(progress: Progress) -> None:
+        nonlocal began, last, attempt
+        now = time.monotonic()
+        if progress.attempt > attempt:
+            began, attempt = now, progress.attempt
+            again = f" (attempt {attempt})" if attempt > 1 else ""
+            log.info(
+                "%s%s: the server answers the query\n%s", progress.feed, again, extraction.question.statement
+            )
+        elif now - last >= PROGRESS_SECONDS:
+            last = now
+            so_far = rate(progress.rows, progress.bytes, now - began)
+            log.info("%s: %s so far; %s", progress.feed, count_text(progress.rows, "row"), so_far)
+
+    return line

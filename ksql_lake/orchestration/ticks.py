@@ -1,0 +1,76 @@
+"""What a tick of a streams' schedule asks for: a run over days that have ended, and one for the running day.
+
+Dagster has no partition for the running day, and a run without a partition cannot feed an asset below that has
+some. So days that have ended and are still to be read are a run over their range, like any other range of days,
+and what is left is a run without a partition. Streams whose ranges differ have runs of their own, because a run
+claims every day of its range for each of its assets. It refuses to start one where a single scan does it all.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.export import Days
+from ksql_lake.export.export_plan import closed_days_due
+from ksql_lake.feeds import StreamFeed
+from ksql_lake.lake import Lake
+
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+DAYS_TAG = "ksql_lake/days"
+"""The tag of a run without a partition that leaves the days that have ended to another run: `open`."""
+
+
+def stream_runs(
+    streams: Sequence[StreamFeed],
+    lake: Lake,
+    tick: datetime,
+    *,
+    running_day: bool = True,
+    now: datetime | None = None,
+) -> list[dg.RunRequest]:
+    """Give the runs that export streams of one time zone.
+
+    Args:
+        streams: The streams.
+        lake: Their lake.
+        tick: When the schedule was due; the tick begins no run a second time, should it be evaluated again.
+        running_day: Whether the running day is wanted too, and with it the late rows of days read before.
+        now: The present; for tests.
+    """
+    ranges: dict[Days, list[str]] = defaultdict(list)
+    whole, apart = [], []
+    for feed in streams:
+        due = _due(feed, lake, now)
+        if due is not None:
+            ranges[due].append(feed.name)
+            apart.append(feed.name)
+        elif running_day or feed.extraction != "pull":
+            whole.append(feed.name)
+    wanted = [
+        (str(days), names, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
+        for days, names in ranges.items()
+    ]
+    if apart and running_day:
+        wanted.append(("running day", apart, {DAYS_TAG: "open"}))
+    if whole:
+        wanted.append(("all", whole, {}))
+    return [
+        dg.RunRequest(
+            run_key=f"{tick.isoformat()} {what}",
+            asset_selection=[dg.AssetKey([name]) for name in names],
+            tags=tags,
+        )
+        for what, names, tags in wanted
+    ]
+
+
+def _due(feed: StreamFeed, lake: Lake, now: datetime | None) -> Days | None:
+    try:
+        return closed_days_due(feed, lake, now=now)
+    except KsqlLakeError:
+        # The export itself says what is wrong, in a run of which people are told; the others go on.
+        return None

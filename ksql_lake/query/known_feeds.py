@@ -1,0 +1,113 @@
+"""Which feeds there are to read: those with a feed file, and those of which the lake alone knows.
+
+It refuses to lose sight of data: that a feed was archived or its file deleted does not take its rows away.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Self
+
+import orjson
+
+from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
+from ksql_lake.feeds import Feed, Feeds, FeedStore
+from ksql_lake.feeds.model import FEED_ADAPTER, NAME_PATTERN
+from ksql_lake.feeds.suggestion import did_you_mean
+from ksql_lake.lake import Lake
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.doctor.examination import feeds_in
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.settings import load_settings
+
+UNKNOWN_START = date(1970, 1, 1)
+"""The `start_date` of a stream of which the lake alone knows."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """A lake and its feeds, sorted by name, each name once."""
+
+    lake: Lake
+    feeds: tuple[Feed, ...]
+
+    @classmethod
+    def open(cls, root: str | Path | None = None, feeds: str | Path | None = None) -> Self:
+        """Find the feeds of a lake; a name that is not given comes from the environment.
+
+        Raises:
+            ConfigError: There is neither lake nor feeds folder, or one of them cannot be read.
+        """
+        settings = load_settings()
+        lake = Lake(settings.lake_root if root is None else root)
+        folder = settings.feeds_root if feeds is None else Path(feeds)
+        layouts = feeds_in(lake.storage)
+        if not layouts and not folder.is_dir():
+            raise ConfigError(
+                f"there is no lake at {lake.root}, and no feeds folder at {folder}",
+                hint="Run from the project's folder, or set KSQL_LAKE_ROOT and KSQL_LAKE_FEEDS.",
+            )
+        # The lake alone will do: it may have been copied to where nobody exports.
+        stored = FeedStore(folder).load() if folder.is_dir() else Feeds((), ())
+        # An active feed decides what its name means; after it an archived one; after that the lake.
+        known = {feed.name: feed for feed in (*stored.archived, *stored.active)}
+        found = {feed.name: feed for feed in stored.active}
+        for layout in layouts:
+            feed = known.get(layout.name) or _remembered(lake, layout)
+            if feed is not None and feed.kind == layout.kind:
+                found[layout.name] = feed
+            elif feed is not None:
+                _log.warning("%s is left out: feed %s is a %s", layout.dataset, feed.name, feed.kind)
+        return cls(lake, tuple(found[name] for name in sorted(found)))
+
+    def view_names(self) -> list[str]:
+        """Give the names of the views every feed has."""
+        names = [
+            [feed.name, *([f"{feed.name}_versions"] if feed.kind == "table" else [])] for feed in self.feeds
+        ]
+        return sorted({name for of_feed in names for name in of_feed})
+
+    def get(self, name: str) -> Feed:
+        """Give a feed by name.
+
+        Raises:
+            UnknownFeedError: There is none; says what the name may have meant.
+        """
+        for feed in self.feeds:
+            if feed.name == name:
+                return feed
+        names = [feed.name for feed in self.feeds]
+        hint = did_you_mean(name, names) or (f"There are: {', '.join(names)}." if names else "There are none.")
+        raise UnknownFeedError(f"no feed is called {name!r}", hint=hint)
+
+
+def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:
+    """Make a feed of what the lake knows about one that has no file; None for a folder that is no feed's."""
+    if not lake.storage.names(layout.commits) or not re.match(NAME_PATTERN, layout.name):
+        return None
+    keys: dict[str, object] = {"name": layout.name, "kind": layout.kind}
+    keys["source"] = _source(lake, layout) or layout.name
+    if layout.kind == "stream":
+        keys["start_date"] = UNKNOWN_START
+    return FEED_ADAPTER.validate_python(keys)
+
+
+def _source(lake: Lake, layout: FeedLayout) -> str:
+    """Tell the source of a feed, by its summary, one small file, else by its log; empty if neither knows."""
+    try:
+        told = orjson.loads(lake.storage.read(layout.summary) or b"{}")["source"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        told = None
+    if told and isinstance(told, str):
+        return told
+    try:
+        read = CommitLog(lake.storage, layout).load().last_read
+    except KsqlLakeError:
+        return ""  # whoever reads its rows hears about it
+    return read.source if read else ""

@@ -1,0 +1,1 @@
+"""The lake as SQL: views made when they are named, a connection, answers as text and files."""

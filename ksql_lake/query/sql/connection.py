@@ -1,0 +1,152 @@
+"""A DuckDB connection to the whole lake, one view per feed, each made when it is first named.
+
+The views are those of one moment: what was committed when the connection was made. It refuses to write to the
+lake, and to let one feed that cannot be read take the others along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import duckdb
+
+from ksql_lake.lake.files.sql_values import sql_name, sql_text
+from ksql_lake.lake.storage.boundary import Storage
+from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.sql.named_views import Naming
+from ksql_lake.query.sql.views import Macro, View
+
+_NAMINGS: WeakKeyDictionary[duckdb.DuckDBPyConnection, Naming] = WeakKeyDictionary()
+"""The views of each open connection; DuckDB's own class has no place for them."""
+
+_UNKNOWN = re.compile(r"(?:Table|Table Function) with name \"?([A-Za-z0-9_]+)")
+
+
+class LakeConnection(duckdb.DuckDBPyConnection):
+    """DuckDB's connection that makes the views which a statement names before it runs the statement.
+
+    What takes SQL or a view's name here does so; SQL that reaches DuckDB another way, such as
+    `duckdb.sql(..., connection=...)`, finds the views that were named before.
+    """
+
+    # DuckDB makes its connections itself; one becomes ours by its class, which may hold nothing more.
+    __slots__ = ()
+
+    def sql(self, query: Any, *given: Any, **options: Any) -> Any:
+        """Run statements; give the last one's rows as a relation."""
+        return _asked(self, query, super().sql, *given, **options)
+
+    def query(self, query: Any, *given: Any, **options: Any) -> Any:
+        """Run statements; give the last one's rows as a relation."""
+        return _asked(self, query, super().query, *given, **options)
+
+    def from_query(self, query: Any, *given: Any, **options: Any) -> Any:
+        """Give a SELECT as a relation."""
+        return _asked(self, query, super().from_query, *given, **options)
+
+    def execute(self, query: Any, *given: Any, **options: Any) -> Any:
+        """Run statements; `fetchall` and the like give the last one's rows."""
+        return _asked(self, query, super().execute, *given, **options)
+
+    def table(self, table_name: str) -> Any:
+        """Give a view or table as a relation."""
+        return _asked(self, table_name, super().table)
+
+    def view(self, view_name: str) -> Any:
+        """Give a view as a relation."""
+        return _asked(self, view_name, super().view)
+
+    def cursor(self) -> Any:
+        """Give another connection to the same views."""
+        return _ours(super().cursor(), _NAMINGS[self])
+
+    def duplicate(self) -> Any:
+        """Give another connection to the same views."""
+        return self.cursor()
+
+
+def connect(root: str | Path | None = None, feeds: str | Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Give a DuckDB connection, in memory, with one view per feed, each made when a statement first names it.
+
+    A stream `NAME` is the view `NAME`. A table is `NAME`, its latest version, and `NAME_versions`, all that are
+    kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time. The
+    lake itself is `ksql_lake_feeds`, `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits`. Path
+    columns are typed; a feed that was never exported has an empty view. The views do not change under the
+    connection; connect again for what was exported since. Times are shown in UTC.
+
+    Args:
+        root: The lake; default `KSQL_LAKE_ROOT`.
+        feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`. Data of a feed whose file is archived or
+            gone has its view as well.
+
+    Raises:
+        ConfigError: The lake cannot be read at all.
+    """
+    holdings = Holdings.open(root, feeds)
+    return cast("duckdb.DuckDBPyConnection", _ours(blank_connection(holdings.lake.storage), Naming(holdings)))
+
+
+def blank_connection(storage: Storage) -> duckdb.DuckDBPyConnection:
+    """Give a connection that can read the lake's files and shows times in UTC, without views."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    storage.attach(connection)
+    return connection
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> None:
+    """Make what a text of SQL names and is not there yet."""
+    with naming.lock:
+        if listed := naming.listed(sql):
+            # Hundreds of them, and each is a constant: together they take a fraction of the time.
+            duckdb.DuckDBPyConnection.execute(connection, "; ".join(map(_statements, listed)))
+        for name, made in naming.due(sql):
+            match made:
+                case View() | Macro():
+                    create_views(connection, [made])
+                case (table, comment):
+                    connection.from_arrow(table).create(name)
+                    connection.execute(f"COMMENT ON TABLE {sql_name(name)} IS {sql_text(comment)}")
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | Macro]) -> None:
+    """Make views, each with its comment; one of the same name is replaced."""
+    plain = duckdb.DuckDBPyConnection.execute
+    for view in views:
+        if isinstance(view, Macro):
+            head = f"MACRO {sql_name(view.name)}({view.parameter}) AS TABLE"
+            plain(connection, f"CREATE OR REPLACE {head} {view.sql}")
+            plain(connection, f"COMMENT ON MACRO TABLE {sql_name(view.name)} IS {sql_text(view.comment)}")
+            continue
+        plain(connection, _statements(view))
+
+
+def _statements(view: View) -> str:
+    name = sql_name(view.name)
+    return f"CREATE OR REPLACE VIEW {name} AS {view.sql}; COMMENT ON VIEW {name} IS {sql_text(view.comment)}"
+
+
+def _ours(connection: duckdb.DuckDBPyConnection, naming: Naming) -> LakeConnection:
+    connection.__class__ = LakeConnection
+    _NAMINGS[connection] = naming
+    return cast("LakeConnection", connection)
+
+
+def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **options: Any) -> Any:
+    naming = _NAMINGS[connection]
+    text = query if isinstance(query, str) else str(getattr(query, "query", ""))
+    prepare(connection, naming, text)
+    if isinstance(query, str):
+        query = naming.narrowed(query)
+    try:
+        return run(query, *given, **options)
+    except duckdb.CatalogException as error:
+        found = _UNKNOWN.search(str(error))
+        problem = naming.problem(found[1]) if found else None
+        if problem is None:
+            raise
+        raise problem from error

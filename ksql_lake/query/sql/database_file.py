@@ -1,0 +1,254 @@
+"""A DuckDB database file with the lake's views, for tools that know nothing of us.
+
+Its views hold no rows and name no files, but the folders: they show what is exported later without being
+written again. Paths are relative to the database's own folder, so that lake and database can be moved together.
+It refuses to overwrite a database of anybody else's, and its views refuse to change a value's type unseen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from ksql_lake.errors import ConfigError, KsqlLakeError, SchemaChangeError
+from ksql_lake.feeds import Feed
+from ksql_lake.lake import FeedState, Lake
+from ksql_lake.lake.files.sql_values import sql_name, sql_text, sql_type
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name, path_terms, unified_columns
+from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.page import literally
+from ksql_lake.query.sql.connection import create_views
+from ksql_lake.query.sql.views import View
+from ksql_lake.schema import Schema, alike_fields
+
+CONTENTS = "ksql_lake_catalog"
+"""The view that tells a database of ours from others, and what is in it."""
+
+_STORAGE = "v1.0.0"
+"""The oldest format this DuckDB writes: tools bring older releases along."""
+
+_DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFile:
+    """What was written.
+
+    Attributes:
+        views: Names of the views.
+        empty: Feeds without rows; their views stay empty until the catalog is written again.
+        left_out: Why a feed has no view.
+    """
+
+    views: tuple[str, ...]
+    empty: tuple[str, ...]
+    left_out: dict[str, KsqlLakeError]
+
+
+def write_catalog(
+    path: Path, *, root: str | Path | None = None, feeds: str | Path | None = None, absolute: bool = False
+) -> DatabaseFile:
+    """Write the database file, whole or not at all; an older one of ours is replaced.
+
+    Args:
+        path: Where to.
+        root: The lake; default `KSQL_LAKE_ROOT`.
+        feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
+        absolute: Write the lake's full path into the views, for tools that cannot be told a folder.
+
+    Raises:
+        ConfigError: `path` is something else's, or cannot be written.
+    """
+    holdings = Holdings.open(root, feeds)
+    _check_ours(path)
+    folder = _folder(holdings.lake, path, absolute=absolute)
+    views: list[View] = []
+    told: list[tuple[str, Feed]] = []
+    empty: list[str] = []
+    left_out: dict[str, KsqlLakeError] = {}
+    taken = {feed.name for feed in holdings.feeds}
+    for feed in holdings.feeds:
+        try:
+            state = holdings.lake.feed(feed).published()
+            made = _views(feed, state, folder, marked="=" in f"{holdings.lake.root} {path.absolute()}")
+        except KsqlLakeError as error:
+            left_out[feed.name] = error
+            continue
+        if not state.partitions:
+            empty.append(feed.name)
+        made = [view for view in made if view.name == feed.name or view.name not in taken]
+        views += made
+        told += [(view.name, feed) for view in made]
+    views.append(_contents(views, told))
+    with _replacing(path) as temporary:
+        _write(temporary, views, search=path.absolute().parent)
+    return DatabaseFile(tuple(view.name for view in views), tuple(empty), left_out)
+
+
+def _folder(lake: Lake, path: Path, *, absolute: bool) -> str:
+    if absolute or "://" in lake.root:
+        return lake.root
+    return Path(os.path.relpath(Path(lake.root).resolve(), path.absolute().parent.resolve())).as_posix()
+
+
+def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[View]:
+    about = feed.description or f"{feed.kind} {feed.source}"
+    for column in unified_columns(state)[0]:
+        if (alike := alike_fields(column.type, column.name)) is not None:
+            raise SchemaChangeError(f"fields {alike[0]} and {alike[1]} differ only in case", feed=feed.name)
+    scan = _Scan(feed, folder, state, marked=marked)
+    if feed.kind == "stream":
+        rows = _stream(scan, state) if state.partitions else committed_rows(state, str)
+        return [View(feed.name, rows, about)]
+    latest, every = (
+        (_latest(scan, unified_columns(state, state.partition_keys()[-1:])[0]), _versions(scan, state))
+        if state.partitions
+        else (committed_rows(state, str),) * 2
+    )
+    return [
+        View(feed.name, latest, f"{about} (the latest version)"),
+        View(f"{feed.name}_versions", every, f"{about} (all kept versions)"),
+    ]
+
+
+class _Scan:
+    """All files of a feed as one relation with the path columns and, under a name of its own, each row's file.
+
+    Args:
+        feed: The feed.
+        folder: The lake, as the catalog names it.
+        state: What is committed of the feed.
+        marked: Whether a folder above the lake is called `x=y`, which DuckDB takes for a column.
+    """
+
+    def __init__(self, feed: Feed, folder: str, state: FeedState, *, marked: bool) -> None:
+        self.kind = feed.kind
+        self.marked = marked
+        self.dataset = FeedLayout(feed.kind, feed.name).dataset
+        self.files = sql_text(f"{literally(folder)}/{self.dataset}/{_DEPTH[feed.kind]}")
+        self.names = unified_columns(state)[0].names
+        self.file = free_name("ksql_lake_file", self.names)
+
+    @property
+    def sql(self) -> str:
+        """What stands behind FROM."""
+        options, terms = path_terms(self.kind, "=" if self.marked else "", self.names)
+        if self.marked:
+            listed = ", ".join(["*", *terms])
+            return f"(SELECT {listed} FROM read_parquet({self.files}, union_by_name = true, {options}))"
+        # Lake and catalog may be moved together, also to where DuckDB takes a folder for a column.
+        problem = sql_text("a folder above the lake is called x=y by now: run ksql-lake catalog again")
+        moved = f"contains(split_part({self.file}, {sql_text(f'/{self.dataset}/')}, 1), '=')"
+        return (
+            f"(FROM read_parquet({self.files}, union_by_name = true, {options}, filename = '{self.file}') "
+            f"WHERE CASE WHEN {moved} THEN error({problem}) ELSE true END)"
+        )
+
+
+def _stream(scan: _Scan, state: FeedState) -> str:
+    """Every row once, at any moment of a merge: files that another one replaces are left out by its footer."""
+    columns, _ = unified_columns(state)
+    # A later, wider type is an error where a value needs it; a column's type never changes unseen.
+    listed = [
+        f"CAST(f.{sql_name(column.name)} AS {sql_type(column.type)}) AS {sql_name(column.name)}"
+        for column in columns
+    ]
+    return (
+        f"SELECT {', '.join([*listed, *PATH_COLUMNS['stream']])}\nFROM {scan.sql} AS f\n"
+        "ANTI JOIN (\n"
+        "SELECT unnest(from_json(decode(value), '[\"VARCHAR\"]')) AS replaced\n"
+        f"FROM parquet_kv_metadata({scan.files}) WHERE decode(key) = 'ksql_lake.replaces'\n"
+        f") AS merged ON merged.replaced = regexp_extract(f.{scan.file}, 'year=[^/]*/[^/]*/[^/]*/[^/]*$')"
+    )
+
+
+def _guarded(columns: Schema) -> list[str]:
+    """Columns that raise an error once the files hold another type: versions may change in any way."""
+    listed = []
+    for column in columns:
+        name, kind = f"f.{sql_name(column.name)}", sql_type(column.type)
+        problem = sql_text(f"column {column.name} has another type by now: run ksql-lake catalog again")
+        same = f"typeof({name}) = typeof(CAST(NULL AS {kind}))"
+        listed.append(f"CASE WHEN {same} THEN {name} ELSE error({problem}) END AS {sql_name(column.name)}")
+    return listed
+
+
+def _versions(scan: _Scan, state: FeedState) -> str:
+    columns, held = unified_columns(state)
+    apart = sorted({lake for names in held for lake, own in names.items() if lake != own})
+    if apart:
+        problem = f"column {apart[0]} is of a type of its own in some version; read them with ksql-lake sql"
+        return f"SELECT error({sql_text(problem)}) AS problem"
+    return f"SELECT {', '.join([*_guarded(columns), 'f.version'])}\nFROM {scan.sql} AS f"
+
+
+def _latest(scan: _Scan, columns: Schema) -> str:
+    number = "max(CAST(regexp_extract(file, '/version=v([0-9]+)/[^/]*$', 1) AS BIGINT))"
+    return (
+        f"SELECT {', '.join([*_guarded(columns), 'f.version'])}\n"
+        f"FROM (SELECT 'v' || {number} AS version FROM glob({scan.files})) AS newest\n"
+        f"JOIN {scan.sql} AS f ON f.version = newest.version"
+    )
+
+
+def _contents(views: list[View], told: list[tuple[str, Feed]]) -> View:
+    comments = {view.name: view.comment for view in views}
+    rows = [
+        f"({', '.join(map(sql_text, (name, feed.name, feed.kind, feed.source, comments[name])))})"
+        for name, feed in told
+    ]
+    listed = f"VALUES {', '.join(rows)}" if rows else "SELECT '', '', '', '', '' WHERE false"
+    columns = "view_name, feed, kind, source, about"
+    return View(CONTENTS, f"SELECT * FROM ({listed}) AS t({columns})", "the views of this catalog")
+
+
+def _write(path: Path, views: list[View], *, search: Path) -> None:
+    connection = duckdb.connect()
+    try:
+        # The views' paths are relative to the folder the file will be in.
+        connection.execute(f"SET file_search_path = {sql_text(str(search))}")
+        connection.execute(f"ATTACH {sql_text(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE}')")
+        connection.execute("USE catalog")
+        create_views(connection, views)
+    finally:
+        connection.close()
+
+
+def _check_ours(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            found = connection.execute(
+                "SELECT count(*) FILTER (view_name = ?) FROM duckdb_views() WHERE NOT internal", [CONTENTS]
+            ).fetchone()
+    except duckdb.Error:
+        found = None
+    if found != (1,):
+        raise ConfigError(
+            "this file is there already and is no catalog of ours, so it stays as it is",
+            hint="Name another file, or move this one away.",
+            path=path,
+        )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, duckdb.IOException) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"the catalog cannot be written: {reason}", hint="Name another file.", path=path
+        ) from error

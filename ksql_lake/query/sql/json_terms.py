@@ -1,0 +1,70 @@
+"""DuckDB values as JSON can carry them without losing anything: SQL by type, nothing is computed here.
+
+NaN and the infinities are texts as ksqlDB writes them, for JSON has no such numbers; DECIMAL is a text of all
+of its digits, BYTES base64, times ISO 8601 in UTC with milliseconds, or with more digits where they have more:
+the spelling of `json_values`. All else is left to DuckDB.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ksql_lake.lake.files.sql_values import sql_name, sql_text
+
+_DOUBLE = """CASE WHEN {0} IS NULL THEN NULL WHEN isfinite({0}) THEN to_json({0})
+WHEN isnan({0}) THEN '"NaN"'::JSON WHEN {0} > 0 THEN '"Infinity"'::JSON ELSE '"-Infinity"'::JSON END"""
+
+_MOMENT = "regexp_replace(strftime({0}, '%Y-%m-%dT%H:%M:%S.%f'), '000$', '')"
+
+_TIME = """rpad(CAST({0} AS VARCHAR) || CASE WHEN contains(CAST({0} AS VARCHAR), '.') THEN '' ELSE '.' END,
+greatest(12, length(CAST({0} AS VARCHAR)))::INTEGER, '0')"""
+
+_SCALARS = {
+    "double": _DOUBLE,
+    "float": _DOUBLE,
+    "decimal": "CAST({0} AS VARCHAR)",
+    "blob": "base64({0})",
+    "timestamp with time zone": _MOMENT.format("({0} AT TIME ZONE 'UTC')") + " || 'Z'",
+    "timestamp": _MOMENT,
+    "time": _TIME,
+}
+
+
+def json_terms(names: list[str], types: list[Any]) -> str:
+    """Give the select list that makes columns ready for JSON.
+
+    Args:
+        names: The columns.
+        types: Their types, as DuckDB's relation names them.
+    """
+    return ", ".join(
+        f"{_ready(sql_name(name), kind)} AS {sql_name(name)}" for name, kind in zip(names, types, strict=True)
+    )
+
+
+def _ready(value: str, kind: Any, depth: int = 0) -> str:
+    inner = f"x{depth}"
+    match kind.id:
+        case "list" | "array":
+            element = _ready(inner, kind.children[0][1], depth + 1)
+            return value if element == inner else f"list_transform({value}, lambda {inner}: {element})"
+        case "map":
+            item = kind.children[1][1]
+            term = _ready(f"{inner}.value", item, depth + 1)
+            if term == f"{inner}.value":
+                return value
+            pair = f"{{'key': {inner}.key, 'value': {term}}}"
+            return f"map_from_entries(list_transform(map_entries({value}), lambda {inner}: {pair}))"
+        case "struct":
+            fields = [
+                (name, f"struct_extract({value}, {sql_text(name)})", field) for name, field in kind.children
+            ]
+            terms = [_ready(field, of, depth) for _, field, of in fields]
+            if terms == [field for _, field, _ in fields]:
+                return value
+            parts = ", ".join(
+                f"{sql_text(name)}: {term}" for (name, _, _), term in zip(fields, terms, strict=True)
+            )
+            return f"CASE WHEN {value} IS NULL THEN NULL ELSE {{{parts}}} END"
+        case _:
+            return _SCALARS.get(kind.id, "{0}").format(value)

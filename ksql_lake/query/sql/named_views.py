@@ -1,0 +1,192 @@
+"""Which views and tables a text of SQL names, and what each of them is: made once, of one moment.
+
+A name is any word of the text, so a view more than needed may be made, and never one less. Statements about all
+views have all of them made; `SHOW TABLES` has them listed. It refuses to read a feed that no statement names.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from threading import RLock
+
+import pyarrow as pa
+
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.feeds import Feed
+from ksql_lake.lake.layout import FeedLayout, manifest_sequence
+from ksql_lake.query.event_range import Clock
+from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.sql.pruning import pruned
+from ksql_lake.query.sql.system_tables import SYSTEM_TABLES, system_table
+from ksql_lake.query.sql.views import (
+    Committed,
+    Macro,
+    View,
+    as_of_macros,
+    base_views,
+    derived_views,
+    listed_views,
+)
+
+_WORD = re.compile(r"[a-z_][a-z0-9_]*")
+_ABOUT_ALL = re.compile(
+    r"\b(information_schema|duckdb_\w+|pg_catalog|pg_\w+|sqlite_\w+|pragma|show\s+all\s+tables|export\s+database)\b"
+    r"|\b(describe|show)\s*(;|$)"
+)
+"""Statements that are about the columns of every view there is."""
+_ABOUT_NAMES = re.compile(r"\bshow\s+tables\b")
+
+_ENDINGS = ("_versions", "_changes", "_history", "__as_of")
+Made = View | Macro | tuple[pa.Table, str]
+
+_log = logging.getLogger(__name__)
+
+
+def _timed(committed: Committed, words: set[str]) -> bool:
+    """Whether a text may have a condition on a stream's time; most have none, and are not looked into."""
+    if "make_date" in words:
+        return True
+    try:
+        return Clock.of(committed.feed, committed.state).column.casefold() in words
+    except KsqlLakeError:
+        return False
+
+
+class Naming:
+    """The names of a lake, and what was made of them so far.
+
+    Args:
+        holdings: The lake and its feeds; what they hold at this moment is what is shown.
+
+    Attributes:
+        problems: Why a feed that was named has no view.
+        lock: Held while names are made.
+    """
+
+    def __init__(self, holdings: Holdings) -> None:
+        self.holdings = holdings
+        self.problems: dict[str, KsqlLakeError] = {}
+        self.lock = RLock()
+        self._feeds = {feed.name: feed for feed in holdings.feeds}
+        self._made: set[str] = set()
+        self._listed = False
+        self._committed: dict[str, Committed | None] = {}
+        self._heads: dict[str, int] = {}
+        for feed in holdings.feeds:
+            if holdings.lake.storage.paged:
+                self._of(feed)  # a listing costs as much as the state itself
+            else:
+                self._heads[feed.name] = self._head(feed)
+
+    def due(self, sql: str) -> Iterator[tuple[str, Made]]:
+        """Give what a text names and was not given before; feeds that cannot be read are logged."""
+        spoken = sql.casefold()
+        words = set(_WORD.findall(spoken))
+        if _ABOUT_ALL.search(spoken):
+            words |= {*self._feeds, *SYSTEM_TABLES}
+            words |= {f"{name}{ending}" for name in self._feeds for ending in _ENDINGS}
+        elif _ABOUT_NAMES.search(spoken):
+            words |= set(SYSTEM_TABLES)
+        if "rollback" in words:
+            # What was made inside of the transaction is gone with it.
+            self._made.clear()
+        # A view that another one names is made before it.
+        for word in sorted(words - self._made, key=lambda word: (word.endswith("__as_of"), word)):
+            for name, made in self._called(word):
+                if name not in self._made:
+                    self._made.add(name)
+                    yield name, made
+
+    def narrowed(self, sql: str, *, utc: bool = False) -> str:
+        """Give a statement whose conditions on time open fewer files; see `pruning`."""
+        spoken = sql.casefold()
+        words = set(_WORD.findall(spoken))
+        if "where" not in words:
+            return sql
+        streams = {
+            feed.name: committed
+            for feed in (self._feeds[word] for word in words & self._feeds.keys())
+            if feed.kind == "stream" and (committed := self._of(feed)) is not None and _timed(committed, words)
+        }
+        return pruned(sql, streams, utc=utc) if streams else sql
+
+    def problem(self, name: str) -> KsqlLakeError | None:
+        """Tell why a name has no view, where that is known."""
+        feed = self._feed_of(name.casefold())
+        return self.problems.get(feed.name) if feed else None
+
+    def _called(self, word: str) -> Iterator[tuple[str, Made]]:
+        feed = self._feed_of(word)
+        if feed is None:
+            if word in SYSTEM_TABLES:
+                yield word, (self._table(word), SYSTEM_TABLES[word][0])
+            return
+        committed = self._of(feed)
+        if committed is None:
+            return
+        try:
+            if word.endswith("__as_of") and word != feed.name:
+                for macro in as_of_macros(committed):
+                    yield from self._called(f"{feed.name}_versions")
+                    yield macro.name, macro
+                return
+            views = base_views(committed)
+            if word not in {view.name for view in views}:
+                views = derived_views(committed)
+        except KsqlLakeError as error:
+            self._failed(feed, error)
+            return
+        yield from ((view.name, view) for view in views if view.name == word)
+
+    def _feed_of(self, word: str) -> Feed | None:
+        """Find the feed of a view's name; a feed's own name is worth more than one made of another's."""
+        if word in self._feeds:
+            return self._feeds[word]
+        for ending in _ENDINGS:
+            feed = self._feeds.get(word.removesuffix(ending))
+            if word.endswith(ending) and feed is not None and feed.kind == "table":
+                return feed
+        return None
+
+    def listed(self, sql: str) -> list[View]:
+        """Give what stands for the views that a statement about names lists and that are not made yet."""
+        if self._listed or not _ABOUT_NAMES.search(sql.casefold()):
+            return []
+        self._listed = True
+        return list(self._stubs())
+
+    def _stubs(self) -> Iterator[View]:
+        for feed in self._feeds.values():
+            committed = self._of(feed)
+            for name, comment in listed_views(committed) if committed else ():
+                if name not in self._made and (name == feed.name or name not in self._feeds):
+                    unmade = f"{name} is made when a statement of the connection itself names it"
+                    yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
+
+    def _table(self, name: str) -> pa.Table:
+        found = [
+            (committed, self.holdings.lake.feed(feed).log)
+            for feed in self._feeds.values()
+            if (committed := self._of(feed)) is not None
+        ]
+        return system_table(name, found)
+
+    def _of(self, feed: Feed) -> Committed | None:
+        if feed.name not in self._committed:
+            try:
+                lake = self.holdings.lake.feed(feed)
+                self._committed[feed.name] = Committed.of(lake, self._heads.get(feed.name))
+            except KsqlLakeError as error:
+                self._failed(feed, error)
+        return self._committed[feed.name]
+
+    def _failed(self, feed: Feed, error: KsqlLakeError) -> None:
+        self.problems[feed.name] = error
+        self._committed[feed.name] = None
+        _log.warning("no view of feed %s: %s", feed.name, error.message)
+
+    def _head(self, feed: Feed) -> int:
+        names = self.holdings.lake.storage.names(FeedLayout(feed.kind, feed.name).commits)
+        return max((number for number in map(manifest_sequence, names) if number is not None), default=0)

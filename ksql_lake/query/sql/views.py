@@ -1,0 +1,367 @@
+"""What a view is, and what the makers of views are given: a feed at one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import pairwise
+
+import msgspec
+import pyarrow as pa
+
+from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
+from ksql_lake.feeds.model import Feed
+from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.files.evolution import unify, versioned_names
+from ksql_lake.lake.files.sql_values import sql_name, sql_text, terms
+from ksql_lake.lake.layout import version_number
+from ksql_lake.lake.rows.scan import committed_rows
+from ksql_lake.lake.timeline import Timeline, narrowed
+from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view to be: its name, the SELECT it stands for, and one line of what it is."""
+
+    name: str
+    sql: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """A table macro to be: its name, its parameter, the SELECT it stands for, and one line of what it is."""
+
+    name: str
+    parameter: str
+    sql: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A feed at one commit.
+
+    Attributes:
+        feed: The feed.
+        state: What is committed and in place.
+        address: Where a reader finds a file that is given relative to the dataset folder.
+        read_at: When the reading of a table's version began.
+    """
+
+    feed: Feed
+    state: FeedState
+    address: Callable[[str], str]
+    read_at: Callable[[str], datetime]
+
+    @classmethod
+    def of(cls, lake: FeedLake, commit: int | None = None) -> Committed:
+        """Read what is committed of a feed, by now or at a commit.
+
+        Raises:
+            LakeError: Files of that commit were merged since with later ones, or are gone.
+        """
+        state = lake.published()
+        if commit is not None and commit < state.sequence:
+            state = _earlier(lake, state, commit)
+        return cls(lake.feed, state, lake.address, lambda version: lake.read_at(state, version))
+
+
+def _earlier(lake: FeedLake, now: FeedState, commit: int) -> FeedState:
+    timeline = Timeline(lake.log, now)
+    then = timeline.state(commit)
+    if lake.feed.kind == "table" or not then.partitions:
+        return then
+    found = timeline.find(then.files(), then)
+    if found.pieces:
+        raise LakeError(
+            "its files were merged with later ones since the connection was made",
+            hint="Connect again; or read_stream(commit=...) for that moment.",
+            feed=lake.feed.name,
+        )
+    return msgspec.structs.replace(
+        then, shapes=now.shapes, forms=now.forms, partitions=narrowed(now, found.whole).partitions
+    )
+
+
+Builder = Callable[[Committed], list[View]]
+
+
+CHANGE_VIEWS = {
+    "_changes": "what changed from version to version",
+    "_history": "every state of every row, with its time",
+}
+"""Endings of the views' names, and what the views show."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One kept version: its key as SQL text, when it was read as an SQL timestamp, and its rows."""
+
+    key: str
+    read_at: str
+    side: Side
+
+
+def change_views(committed: Committed) -> list[View]:
+    """Give a table's change feed and history; none for a stream, or a table that does not know its key."""
+    if committed.feed.kind != "table":
+        return []
+    versions = _versions(committed)
+    if not versions:
+        return []
+    name = committed.feed.name
+    about = committed.feed.description or f"table {committed.feed.source}"
+    made = zip(CHANGE_VIEWS.items(), (_changes, _history), strict=True)
+    return [View(f"{name}{ending}", build(versions), f"{about} ({what})") for (ending, what), build in made]
+
+
+def change_rows(committed: Committed, after: str | None) -> str:
+    """Give the SELECT of what changed since a version, step by step; None means the latest version as inserts.
+
+    Raises:
+        VersionError: The version is not in the lake any more.
+        SchemaChangeError: The key is not the one the version has.
+        LakeError: The table does not know its key.
+    """
+    state, name = committed.state, committed.feed.name
+    kept, versions = state.partition_keys(), _versions(committed)
+    if not versions:
+        raise LakeError(
+            "this table does not know its key, so its rows cannot be followed",
+            hint="The feed's `columns` left the key out. Add it there (or drop `columns`) and export again.",
+            feed=name,
+        )
+    if after is None:
+        return _inserts(versions[-1])
+    if after not in kept:
+        raise VersionError(
+            f"the cursor stands at version {after}, which is not in the lake any more",
+            hint=f"There are {', '.join(kept)}. Begin anew without a cursor, and ask more often or keep more "
+            "versions (`retention`).",
+            feed=name,
+        )
+    known = [sql_text(key) for key in followed(state)]
+    if sql_text(after) not in known:
+        raise SchemaChangeError(
+            f"the key has changed since version {after}, where the cursor stands",
+            hint="Begin anew without a cursor.",
+            feed=name,
+        )
+    behind = versions[known.index(sql_text(after)) :]
+    steps = [
+        f"SELECT {at} AS step, {new.key} AS version, {new.read_at} AS changed_at, * FROM ("
+        f"\n{_between(old, new)}\n)"
+        for at, (old, new) in enumerate(pairwise(behind))
+    ]
+    if not steps:
+        return f"FROM ({_inserts(versions[-1])}) WHERE false"
+    listed = "\nUNION ALL\n".join(steps)
+    return f"SELECT * EXCLUDE (step) FROM (\n{listed}\n) ORDER BY step, key"
+
+
+def change_types(committed: Committed) -> pa.Schema:
+    """Give the Arrow types of `change_rows`."""
+    shape = _versions(committed)[-1].side.shown
+    rows = pa.struct(arrow_schema(shape))
+    keys = pa.struct(arrow_schema(Schema(tuple(column for column in shape if column.key))))
+    listed = {"op": pa.string(), "key": keys, "changed": pa.list_(pa.string()), "before": rows, "after": rows}
+    when = {"version": pa.string(), "changed_at": pa.timestamp("ms", "UTC")}
+    return pa.schema(list((when | listed).items()))
+
+
+def _inserts(version: _Version) -> str:
+    side, shape = version.side, version.side.shown
+    key = side.struct("o", [column for column in shape if column.key])
+    row = side.struct("o", shape.columns)
+    return (
+        f"SELECT {version.key} AS version, {version.read_at} AS changed_at, 'insert' AS op, {key} AS key, "
+        f"CAST(NULL AS VARCHAR[]) AS changed, CASE WHEN false THEN {row} END AS before, {row} AS after "
+        f"FROM {side.rows()} AS o"
+    )
+
+
+def followed(state: FeedState) -> dict[str, Schema]:
+    """Give the newest kept versions that have one and the same key, oldest first, with their columns."""
+    found: dict[str, Schema] = {}
+    newer: Schema | None = None
+    for key in reversed(state.partition_keys()):
+        schema = parse_schema(state.partitions[key].schema)
+        if not any(column.key for column in schema) or (newer is not None and not same_key(schema, newer)):
+            break
+        found[key] = newer = schema
+    return dict(reversed(found.items()))
+
+
+def _versions(committed: Committed) -> list[_Version]:
+    schemas = followed(committed.state)
+    names: dict[str, Mapping[str, str]] = {}
+    shape: Schema | None = None
+    for key, schema in schemas.items():
+        names[key] = _names(shape, schema)
+        renamed = Schema(tuple(replace(column, name=names[key][column.name]) for column in schema))
+        shape = unify(shape, renamed) if shape else renamed
+    return [
+        _Version(
+            key=sql_text(key),
+            read_at=f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}",
+            side=Side(
+                [committed.address(file.path) for file in committed.state.files_of(key)],
+                schema,
+                shape=shape,
+                names=names[key],
+            ),
+        )
+        for key, schema in schemas.items()
+    ]
+
+
+def _names(held: Schema | None, schema: Schema) -> dict[str, str]:
+    """Name a version's columns so that each name, in any case of letters, has one type in all versions."""
+    spelled = {column.name.casefold(): column.name for column in held or ()}
+    named = versioned_names(held, schema)
+    return {column: spelled.get(name.casefold(), name) for column, name in named.items()}
+
+
+def _changes(versions: list[_Version]) -> str:
+    steps = [
+        f"SELECT {new.key} AS version, {new.read_at} AS changed_at, * FROM (\n{_between(old, new)}\n)"
+        for old, new in pairwise(versions)
+    ]
+    if steps:
+        return "\nUNION ALL\n".join(steps)
+    # Nothing has happened yet; this gives the types.
+    only = versions[0]
+    nothing = f"({_between(only, only)}) WHERE false"
+    return f"SELECT {only.key} AS version, {only.read_at} AS changed_at, * FROM {nothing}"
+
+
+def _history(versions: list[_Version]) -> str:
+    """Give the states; a filter on key columns reaches the files, as only windows over the key lie between.
+
+    Rows that begin a state, or are the last before the key goes, are kept of each key; the row after a
+    beginning then tells where its state ends.
+    """
+    shape = versions[0].side.shown
+    rows = "\nUNION ALL\n".join(
+        f"SELECT {at} AS step, * FROM {version.side.aligned().rows()}" for at, version in enumerate(versions)
+    )
+    key, values = (
+        [term for at, column in enumerate(shape) if column.key is own for term in terms(f"c{at}", column.type)]
+        for own in (True, False)
+    )
+    held = f"{{{', '.join(f'v{at}: {term}' for at, term in enumerate(values))}}}" if values else "true"
+    over = f"(PARTITION BY {', '.join(key)} ORDER BY step)"
+    taken = {column.name.casefold() for column in shape}
+    since, until, since_version, until_version = (
+        _free(name, taken) for name in ("valid_from", "valid_to", "from_version", "to_version")
+    )
+    columns = ", ".join(f"c{at}" for at in range(len(shape.columns)))
+    listed = ", ".join(f"c{at} AS {sql_name(column.name)}" for at, column in enumerate(shape))
+    moments = f"[{', '.join(version.read_at for version in versions)}]"
+    names = f"[{', '.join(version.key for version in versions)}]"
+    return (
+        f"SELECT {listed}, {moments}[step + 1] AS {since}, {moments}[ended + 1] AS {until}, "
+        f"{names}[step + 1] AS {since_version}, {names}[ended + 1] AS {until_version} FROM (\n"
+        f"SELECT {columns}, step, begins, CASE WHEN last THEN step + 1 "
+        f"WHEN lead(begins) OVER w THEN lead(step) OVER w ELSE lead(step) OVER w + 1 END AS ended FROM (\n"
+        f"SELECT {columns}, step, lag(step) OVER w IS DISTINCT FROM step - 1 "
+        f"OR lag({held}) OVER w IS DISTINCT FROM {held} AS begins, "
+        f"lead(step) OVER w IS DISTINCT FROM step + 1 AS last FROM (\n{rows}\n) WINDOW w AS {over}\n"
+        f") WHERE begins OR last WINDOW w AS {over}\n) WHERE begins"
+    )
+
+
+def _between(old: _Version, new: _Version) -> str:
+    return changes_sql(old.side, new.side, compare(old.side.schema, new.side.schema))
+
+
+def as_of_macros(committed: Committed) -> list[Macro]:
+    """Give the table macro `NAME__as_of(ts)`: the version that was the newest then; none for a stream.
+
+    Each version is a branch of its own over a constant condition, so that the files of the others stay closed.
+    """
+    name, kept = committed.feed.name, committed.state.partition_keys()
+    if committed.feed.kind != "table" or not kept:
+        return []
+    moments = [f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}" for key in kept]
+    numbers = [version_number(key) for key in kept]
+    at = "CAST(ts AS TIMESTAMPTZ)"
+    problem = sql_text(f"no kept version of {name} had been read by then; the oldest is {kept[0]}")
+    rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version ="
+    early = f"CASE WHEN ts IS NULL OR {at} < {_least(moments)} THEN error({problem}) ELSE false END"
+    branches = [f"{rows} {sql_text(kept[0])} AND {early}"]
+    for place, key in enumerate(kept):
+        later = moments[place + 1 :]
+        until = f" AND {at} < {_least(later)}" if later else ""
+        following = numbers[place + 1] if later else committed.state.next_version
+        shown = "true"
+        if following != numbers[place] + 1:
+            lost = sql_text(f"a version of {name} between {key} and v{following} is not in the lake")
+            shown = f"error({lost})"
+        branches.append(
+            f"{rows} {sql_text(key)} AND CASE WHEN {at} >= {moments[place]}{until} THEN {shown} ELSE false END"
+        )
+    about = f"{name} as it was read last before a time"
+    return [Macro(f"{name}__as_of", "ts", "\nUNION ALL\n".join(branches), about)]
+
+
+def _least(moments: list[str]) -> str:
+    return moments[0] if len(moments) == 1 else f"least({', '.join(moments)})"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Give a name that no column of the table has."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+DERIVED: tuple[Builder, ...] = (change_views,)
+"""Makers of views over a feed's base views, `NAME` and for a table `NAME_versions`, which their SQL names.
+
+Each is asked for every feed that was ever exported and gives no views for feeds that it has none for.
+"""
+
+
+def lake_views(committed: Committed) -> list[View]:
+    """Give a feed's views, base views first; before its first export they are empty.
+
+    A stream `NAME` has the view `NAME`. A table has `NAME`, its latest version, and `NAME_versions`, all.
+    """
+    return [*base_views(committed), *derived_views(committed)]
+
+
+def base_views(committed: Committed) -> list[View]:
+    """Give the views that name files."""
+    feed, state, address = committed.feed, committed.state, committed.address
+    about = feed.description or f"{feed.kind} {feed.source}"
+    if feed.kind == "stream":
+        return [View(feed.name, committed_rows(state, address), about)]
+    newest = state.partition_keys()[-1:]
+    return [
+        View(feed.name, committed_rows(state, address, partitions=newest), f"{about} (the latest version)"),
+        View(f"{feed.name}_versions", committed_rows(state, address), f"{about} (all kept versions)"),
+    ]
+
+
+def derived_views(committed: Committed) -> list[View]:
+    """Give the views that are made of the base views; none before the first export."""
+    if committed.state.columns is None:
+        return []
+    return [view for build in DERIVED for view in build(committed)]
+
+
+def listed_views(committed: Committed) -> list[tuple[str, str]]:
+    """Give the names of a feed's views with their comments, without making their SQL."""
+    about = committed.feed.description or f"{committed.feed.kind} {committed.feed.source}"
+    name = committed.feed.name
+    if committed.feed.kind == "stream":
+        return [(name, about)]
+    found = [(name, f"{about} (the latest version)"), (f"{name}_versions", f"{about} (all kept versions)")]
+    if committed.state.columns is not None and followed(committed.state):
+        found += [(f"{name}{ending}", f"{about} ({what})") for ending, what in CHANGE_VIEWS.items()]
+    return found

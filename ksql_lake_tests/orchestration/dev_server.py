@@ -1,0 +1,132 @@
+"""A real `dagster dev`, or the web server alone, on a project of a test; ended with all its processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from ksql_lake.cli.dagster_process import stop
+from ksql_lake_tests.orchestration.project import Project
+
+REPOSITORY = Path(__file__).parents[2]
+WORKSPACE = REPOSITORY / "workspace.yaml"
+PATIENCE = 300
+"""Seconds after which what should have happened is taken for not happening."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DagsterDev:
+    """A running `dagster dev` or web server."""
+
+    url: str
+    log: Path
+    pid: int
+
+    def ask(self, query: str, **variables: object) -> dict[str, Any]:
+        """Ask GraphQL, as the UI does."""
+        asked = {"query": query, "variables": variables}
+        told = requests.post(f"{self.url}/graphql", json=asked, timeout=PATIENCE).json()
+        assert "errors" not in told, told["errors"]
+        data: dict[str, Any] = told["data"]
+        return data
+
+    def assets(self) -> dict[str, str | None]:
+        """Every asset node the UI shows with its description."""
+        nodes = self.ask("{assetNodes {assetKey {path} description}}")["assetNodes"]
+        return {"/".join(node["assetKey"]["path"]): node["description"] for node in nodes}
+
+    def materialised(self, asset: str) -> list[str]:
+        """The partitions of an asset's materialisations, newest first."""
+        query = (
+            "query($path: [String!]!) {assetNodeOrError(assetKey: {path: $path})"
+            " {... on AssetNode {assetMaterializations {partition}}}}"
+        )
+        events = self.ask(query, path=[asset])["assetNodeOrError"]["assetMaterializations"]
+        return [event["partition"] for event in events]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, newest first: `runId`, `status`, `tags` by key."""
+        query = "{runsOrError {... on Runs {results {runId status tags {key value}}}}}"
+        return [
+            {**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}}
+            for run in self.ask(query)["runsOrError"]["results"]
+        ]
+
+    def until(self, what: Callable[[], T | None]) -> T:
+        """Wait for something to be there."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            found = what()
+            if found:
+                return found
+            time.sleep(0.3)
+        raise AssertionError(f"nothing came; dagster dev said:\n{self.log.read_text()[-5000:]}")
+
+
+def free_port() -> int:
+    """Give a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def dagster_dev(
+    project: Project, *, asset: str = "payments", workspace: Path = WORKSPACE
+) -> Iterator[DagsterDev]:
+    """Start `dagster dev` on a project, with the daemon, and wait until its code location shows an asset."""
+    with _serving(project, "dagster", "dev", asset=asset, workspace=workspace) as server:
+        yield server
+
+
+@contextmanager
+def dagster_webserver(project: Project, *arguments: str) -> Iterator[DagsterDev]:
+    """Start the web server alone, and wait until its code location shows the asset `payments`."""
+    with _serving(project, "dagster_webserver", *arguments, asset="payments") as server:
+        yield server
+
+
+@contextmanager
+def _serving(
+    project: Project, module: str, *arguments: str, asset: str, workspace: Path = WORKSPACE
+) -> Iterator[DagsterDev]:
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", project.folder / f"{module}_{port}.log"
+    (project.folder / "home" / "dagster.yaml").write_text((REPOSITORY / "deploy" / "dagster.yaml").read_text())
+    command = [sys.executable, "-m", module, *arguments, "-w", str(workspace)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            cwd=project.folder,
+            env={**os.environ, "KSQL_LAKE_DAGSTER_URL": url},  # noqa: TID251 - handed on, not read
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        server = DagsterDev(url, log, process.pid)
+        server.until(lambda: _loaded(server, process, asset))
+        yield server
+    finally:
+        stop(process)
+
+
+def _loaded(server: DagsterDev, process: subprocess.Popen[bytes], asset: str) -> bool:
+    assert process.poll() is None, server.log.read_text()
+    try:
+        return asset in server.assets()
+    except requests.ConnectionError:
+        return False

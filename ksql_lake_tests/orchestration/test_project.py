@@ -1,0 +1,272 @@
+"""What Dagster sees of a project folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from zoneinfo import available_timezones
+
+import dagster as dg
+import pytest
+from dagster._utils.schedules import cron_string_iterator
+
+from ksql_lake.feeds import StreamFeed
+from ksql_lake.orchestration import build_definitions
+from ksql_lake.orchestration.partitions import daily_partitions
+from ksql_lake.orchestration.schedules import stream_job, stream_schedule
+from ksql_lake.settings import load_settings
+from ksql_lake_tests.orchestration.project import Project
+from ksql_lake_tests.orchestration.sample_definitions import KEPT, sample_definitions
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _node(defs: dg.Definitions, *path: str) -> dg.AssetSpec:
+    return next(spec for spec in defs.resolve_all_asset_specs() if list(spec.key.path) == list(path))
+
+
+def test_the_sample_project_has_exactly_these_definitions(tmp_path: Path) -> None:
+    """Keys, partitions, checks, jobs, schedules and sensors of the sample project change only on purpose.
+
+    After such a change: python -m ksql_lake_tests.orchestration.sample_definitions
+    """
+    assert sample_definitions(tmp_path).splitlines() == KEPT.read_text(encoding="utf-8").splitlines()
+
+
+def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Description, owners, tags, kinds and the source above it come from the feed file."""
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(REPOSITORY / "feeds"))
+
+    spec = _node(build_definitions(load_settings()), "transaction_stream")
+
+    assert spec.description
+    assert list(spec.owners) == ["team:payments"]
+    assert spec.tags["domain"] == "payments"
+    assert spec.kinds == {"ksqldb", "parquet"}
+    assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["ksqldb/TRANSACTION_STREAM"]
+
+
+def test_schedules_wait_for_a_person(project: Project) -> None:
+    """No schedule runs before somebody switches it on, nor a sensor that asks the server; the others do."""
+    repository = project.definitions().get_repository_def()
+
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {
+        dg.DefaultScheduleStatus.STOPPED
+    }
+    assert [
+        sensor.name
+        for sensor in repository.sensor_defs
+        if sensor.default_status is not dg.DefaultSensorStatus.RUNNING
+    ] == ["new_sources"]
+
+
+def test_a_tick_asks_for_what_is_due(project: Project) -> None:
+    """Days that have ended are a run over their range, the running day is one without a partition."""
+    project.write_feed(
+        "visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule="0 6-8 * * MON"
+    )
+    repository = project.definitions().get_repository_def()
+
+    def asked(name: str) -> list[tuple[str | None, list[str] | None]]:
+        context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 1, tzinfo=UTC))
+        tick = repository.get_schedule_def(name).evaluate_tick(context)
+        return [
+            (
+                run.tags.get("dagster/asset_partition_range_start"),
+                [key.to_user_string() for key in run.asset_selection] if run.asset_selection else None,
+            )
+            for run in tick.run_requests or []
+        ]
+
+    days = [("2025-01-06", ["payments"]), ("2025-01-09", ["refunds"])]
+    assert asked("streams_hourly") == [*days, (None, ["payments", "refunds"])]
+    assert asked("streams_at_0_6_to_8_every_every_MON") == [("2025-02-01", ["visits"]), (None, ["visits"])]
+    assert asked("streams_close") == [*days, ("2025-02-01", ["visits"])]
+    assert asked("table_totals_schedule") == [(None, None)]
+    assert asked("compaction_schedule") == [(None, None)]
+
+
+def test_a_schedule_runs_in_the_time_zone_of_its_days(project: Project) -> None:
+    """On the day the clock jumps a Berlin day still closes a quarter past local midnight."""
+    project.write_feed(
+        "berlin", kind="stream", source="VISITS", start_date="2025-02-01", timezone="Europe/Berlin"
+    )
+    schedule = project.definitions().get_repository_def().get_schedule_def("streams_Europe_Berlin_close")
+
+    ticks = schedule.cron_schedule, schedule.execution_timezone
+    times = cron_string_iterator(
+        datetime(2025, 3, 29, tzinfo=UTC).timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
+    )
+
+    assert ticks == ("15 0 * * *", "Europe/Berlin")
+    assert [next(times).astimezone(UTC).isoformat() for _ in range(3)] == [
+        "2025-03-29T23:15:00+00:00",
+        "2025-03-30T22:15:00+00:00",
+        "2025-03-31T22:15:00+00:00",
+    ]
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2025-03-30", 23), ("2025-10-26", 25), ("2025-10-27", 24)])
+def test_an_hourly_schedule_ticks_once_in_every_hour_there_is(project: Project, day: str, hours: int) -> None:
+    """A Berlin day has 23 hours in March and 25 in October, and as many ticks of the hourly schedule."""
+    project.write_feed(
+        "berlin", kind="stream", source="VISITS", start_date="2025-02-01", timezone="Europe/Berlin"
+    )
+    repository = project.definitions().get_repository_def()
+    schedule = repository.get_schedule_def("streams_Europe_Berlin_hourly")
+    days = repository.asset_graph.get(dg.AssetKey("berlin")).partitions_def
+    assert isinstance(days, dg.TimeWindowPartitionsDefinition)
+    window = days.time_window_for_partition_key(day)
+
+    ticks = cron_string_iterator(
+        window.start.timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
+    )
+    inside = list(takewhile(lambda tick: tick.timestamp() < window.end.timestamp(), ticks))
+
+    assert len({tick.timestamp() for tick in inside}) == len(inside) == hours
+
+
+def test_every_cron_expression_has_a_schedule_name_of_its_own() -> None:
+    """Crons that differ only in their marks give different names that Dagster takes."""
+    crons = [
+        "@daily",
+        "@hourly",
+        "*/5 * * * *",
+        "5 * * * *",
+        "1,2 * * * *",
+        "1-2 * * * *",
+        "0 1 2 * *",
+        "0 12 * * *",
+        "0 1-2 * * *",
+    ]
+    names = {stream_schedule("UTC", cron) for cron in crons}
+
+    assert len(names) == len(crons)
+    assert all(name.isascii() and name.replace("_", "").isalnum() for name in names)
+
+
+def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None:
+    """A file that is no JSON becomes an entry of the group `quarantine` that says where and what is wrong.
+
+    No feed can be called like this one, so it is no asset of that name either.
+    """
+    broken = project.folder / "feeds" / "active" / "bro ken.json"
+    broken.write_text('{"name": "broken",')
+
+    defs = project.definitions()
+
+    names = {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+    assert {"payments", "refunds", "totals"} <= names
+    shown = _node(defs, "quarantine", "bro ken")
+    assert shown.group_name == "quarantine"
+    assert shown.description is not None
+    assert "bro ken.json" in shown.description
+    assert "line 1" in shown.description
+
+
+def test_disabled_and_archived_feeds_export_nothing(project: Project) -> None:
+    """Only what is active and enabled can be materialised; the others keep their keys."""
+    project.write_feed("refunds", kind="stream", source="REFUNDS", start_date="2025-01-09", enabled=False)
+    archived = project.folder / "feeds" / "archived"
+    archived.mkdir()
+    (project.folder / "feeds" / "active" / "totals.json").rename(archived / "totals.json")
+
+    graph = project.definitions().get_repository_def().asset_graph
+
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
+        "payments",
+        "monitoring_report",
+    }
+    assert {key.to_user_string() for key in graph.external_asset_keys} == {
+        "ksqldb/PAYMENTS",
+        "refunds",
+        "totals",
+    }
+
+
+def test_loading_writes_nothing_and_asks_no_server(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code location loads while the server is down, and leaves the lake and DAGSTER_HOME untouched."""
+    monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
+    before = sorted(project.folder.rglob("*"))
+
+    project.definitions().get_repository_def()
+
+    assert sorted(project.folder.rglob("*")) == before
+
+
+def test_feeds_of_one_source_share_its_external_asset(project: Project) -> None:
+    """Two feeds that read the same stream hang below one external asset."""
+    project.write_feed("payments_berlin", kind="stream", source="PAYMENTS", start_date="2025-01-01",
+                       timezone="Europe/Berlin")  # fmt: skip
+
+    shown = _node(project.definitions(), "ksqldb", "PAYMENTS")
+
+    assert shown.description == "The ksqlDB stream `PAYMENTS`, read by payments, payments_berlin."
+
+
+def test_streams_of_a_zone_share_one_daily_partitioning() -> None:
+    """The earliest start date of a zone's feeds begins its partitions, and the running day is none of them."""
+
+    def feed(name: str, start: str, timezone: str) -> StreamFeed:
+        return StreamFeed.model_validate(
+            {"name": name, "kind": "stream", "source": "S", "start_date": start, "timezone": timezone}
+        )
+
+    found = daily_partitions(
+        [
+            feed("a", "2025-03-05", "UTC"),
+            feed("b", "2025-03-01", "UTC"),
+            feed("c", "2025-03-29", "Europe/Berlin"),
+        ]
+    )
+
+    assert set(found) == {"UTC", "Europe/Berlin"}
+    assert found["UTC"].get_first_partition_key() == "2025-03-01"
+    assert found["UTC"].end_offset == 0
+    berlin = found["Europe/Berlin"]
+    assert berlin.get_first_partition_key() == "2025-03-29"
+    window = berlin.time_window_for_partition_key("2025-03-30")
+    assert window.end.timestamp() - window.start.timestamp() == 23 * 3600
+
+
+def test_every_zone_has_a_job_name_of_its_own() -> None:
+    """Every time zone gives a name that Dagster takes, and no two zones the same one."""
+    names = {stream_job(zone) for zone in available_timezones()}
+
+    assert len(names) == len(available_timezones())
+    assert all(name.isascii() and name.replace("_", "").isalnum() for name in names)
+
+
+def test_no_name_of_a_feed_takes_the_location_down(project: Project) -> None:
+    """Feeds may be called like our own jobs and ops; Dagster has one namespace for all of them."""
+    for name in (
+        "streams",
+        "streams_job",
+        "table_totals",
+        "sync",
+        "certify",
+        "retention",
+        "compaction",
+        "compaction_open",
+        "ksqldb_sources",
+        "report",
+        "monitoring_report",
+    ):
+        project.write_feed(name, kind="stream", source="VISITS", start_date="2025-02-01")
+
+    repository = project.definitions().get_repository_def()
+
+    repository.load_all_definitions()
+    assert {"streams_job_job", "table_totals_job", "sync", "retention"} <= set(repository.job_names)
+
+
+def test_the_feeds_room_stays_free_of_dagster() -> None:
+    """Importing the export room loads no Dagster: the shell stays fast, and the edge stays an edge."""
+    code = "import sys, ksql_lake.export.facts, ksql_lake.export.version_keys; print('dagster' in sys.modules)"
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "False"

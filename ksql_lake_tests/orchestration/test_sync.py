@@ -1,0 +1,138 @@
+"""The job that brings Dagster's picture back in step with the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from ksql_lake.export.facts import ROWS
+from ksql_lake.orchestration.sync import sync_feed
+from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project, failure_text
+
+PAYMENTS = dg.AssetKey(["payments"])
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """An instance that never heard of the project's exports, which are five days and two versions."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def exported(project: Project) -> Project:
+    """A project whose exports were told to an instance that is gone."""
+    with dg.DagsterInstance.ephemeral() as gone:
+        assert project.materialize(gone, "payments", days=(DAYS[0], DAYS[-1])).success
+        assert project.materialize(gone, "totals").success
+        assert project.materialize(gone, "totals").success
+    return project
+
+
+def _sync(project: Project, instance: dg.DagsterInstance, **config: object) -> None:
+    job = project.definitions().get_job_def("sync")
+    run_config = {"ops": {"_tell_dagster": {"config": config}}} if config else None
+    assert job.execute_in_process(instance=instance, run_config=run_config).success
+
+
+def _counts(instance: dg.DagsterInstance) -> dict[str | None, object]:
+    records = instance.fetch_materializations(PAYMENTS, limit=100).records
+    found = [each.asset_materialization for each in reversed(records) if each.asset_materialization]
+    return {event.partition: event.metadata[ROWS].value for event in found}
+
+
+def test_one_run_restores_a_lost_instance(exported: Project, instance: dg.DagsterInstance) -> None:
+    """Days with and without rows are materialised again with their counts and columns, versions are offered."""
+    _sync(exported, instance)
+
+    assert _counts(instance) == ROWS_PER_DAY
+    assert instance.get_materialized_partitions(dg.AssetKey(["totals"])) == {"v1", "v2"}
+    assert instance.get_dynamic_partitions("totals_versions") == ["v1", "v2"]
+    newest = instance.get_latest_materialization_event(PAYMENTS)
+    assert newest is not None
+    assert newest.asset_materialization is not None
+    assert newest.asset_materialization.partition == DAYS[-1]
+    shown = newest.asset_materialization.metadata["dagster/column_schema"].value
+    assert isinstance(shown, dg.TableSchema)
+    assert [column.name for column in shown.columns] == ["ROWTIME", "ID", "AMOUNT", "NOTE"]
+    assert newest.asset_materialization.metadata["dagster/row_count"].value == sum(ROWS_PER_DAY.values())
+
+
+def test_a_second_run_records_nothing(exported: Project, instance: dg.DagsterInstance) -> None:
+    """What agrees is left alone."""
+    _sync(exported, instance)
+    before = len(instance.fetch_materializations(PAYMENTS, limit=100).records)
+
+    _sync(exported, instance)
+
+    assert len(instance.fetch_materializations(PAYMENTS, limit=100).records) == before
+
+
+def test_a_day_that_grew_without_dagster_is_told_again(exported: Project, instance: dg.DagsterInstance) -> None:
+    """A materialisation with another row count than the lake's is followed by one that is true."""
+    _sync(exported, instance)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(PAYMENTS, partition=DAYS[1], metadata={ROWS: 1})
+    )
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(PAYMENTS, partition=DAYS[0], metadata={ROWS: "three"})
+    )
+
+    told = sync_feed(exported.lake("payments"), instance, limit=10).said
+
+    assert told == "payments: 5 partitions in the lake, 2 recorded"
+    assert _counts(instance) == ROWS_PER_DAY
+
+
+def test_the_work_of_a_run_is_bounded(exported: Project, instance: dg.DagsterInstance) -> None:
+    """The newest partitions come first, the log says how many are left, and the next run goes on."""
+    first = sync_feed(exported.lake("payments"), instance, limit=2).said
+    newest = instance.get_materialized_partitions(PAYMENTS)
+    _sync(exported, instance, limit=2)
+    _sync(exported, instance, limit=2)
+
+    assert first == "payments: 5 partitions in the lake, 2 recorded, 3 older ones left: run sync again"
+    assert newest == set(DAYS[-2:])
+    assert _counts(instance) == ROWS_PER_DAY
+
+
+def test_what_only_dagster_remembers_is_named(exported: Project, instance: dg.DagsterInstance) -> None:
+    """History is not deleted; the log says which partitions the lake does not hold."""
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(PAYMENTS, partition="2025-01-20", metadata={ROWS: 7})
+    )
+
+    told = sync_feed(exported.lake("payments"), instance, limit=10).said
+
+    assert told.endswith("5 recorded; Dagster also remembers 1 that the lake does not hold: 2025-01-20")
+
+
+def test_a_broken_lake_stops_only_its_feed(exported: Project, instance: dg.DagsterInstance) -> None:
+    """The run fails and names the feed; the other feeds are in step."""
+    commits = exported.folder / "data_lake" / "metadata" / "streams" / "payments" / "commits"
+    (commits / f"{1:020d}.json").write_text("torn")
+
+    result = (
+        exported.definitions().get_job_def("sync").execute_in_process(instance=instance, raise_on_error=False)
+    )
+
+    assert not result.success
+    assert "feed payments" in failure_text(result)
+    assert instance.get_materialized_partitions(dg.AssetKey(["totals"])) == {"v1", "v2"}
+
+
+def test_a_day_that_is_not_over_is_not_called_materialised(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    """The running day was read too, and is left out."""
+    with dg.DagsterInstance.ephemeral() as gone:
+        assert project.materialize(gone, "payments").success
+    today = max(project.lake("payments").state().looked)
+
+    sync_feed(project.lake("payments"), instance, limit=5000)
+
+    known = instance.get_materialized_partitions(PAYMENTS)
+    assert set(DAYS) <= known
+    assert today not in known
