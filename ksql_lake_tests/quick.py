@@ -31,7 +31,7 @@ PLACES = {
     "cli/test_watching.py": "slow",
     "decode/test_nested.py": "slow",
     "decode/test_times.py": "slow",
-    "defs": "slow",
+    "orchestration": "slow",
     "orchestration/test_dagster_dev.py": "browser",
     "orchestration/test_interrupted_runs.py": "browser",
     "orchestration/test_nginx.py": "browser",
