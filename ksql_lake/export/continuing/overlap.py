@@ -21,6 +21,7 @@ Hashes = npt.NDArray[np.uint32]
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+_UNSENT = "records with a NULL key or value, and markers of transactions, are not sent"
 _SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
@@ -93,7 +94,8 @@ class SinkRows:
                 f"a batch begins at {list(span.start)}, and the one before ended at {self._at}"
             )
         if span.records != rows:
-            raise BrokenBatchError(f"a batch of {span.records:,} records came with {rows:,} rows")
+            what = f"a batch of {span.records:,} records came with {rows:,} rows"
+            raise BrokenBatchError(f"{what} ({_UNSENT})" if rows < span.records else what)
         self._at = list(span.end)
 
     def take(self, span: Span, hashes: Hashes, nowhere: Flags) -> Flags:

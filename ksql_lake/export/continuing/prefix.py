@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +22,9 @@ Flags = npt.NDArray[np.bool_]
 
 _MOST_AHEAD = 1 << 31
 """How far beyond its prefix a row of a partition may be: a byte of memory each."""
+
+
+_NOTHING = SourceMark(0, 0)
 
 
 class _Partition:
@@ -106,7 +110,7 @@ class SourceRows:
     Attributes:
         gaps: That, without what came after all.
         going_on: Whether the marks are gone on with.
-        doubtful: A known offset that came again among old gaps, where it may be new; None while there is none.
+        doubtful: A gap of which an offset came that the lake may hold or not; None while there is none.
 
     Raises:
         TopicRecreatedError: A partition ends before what was read of it.
@@ -120,9 +124,12 @@ class SourceRows:
         before: Mapping[int, SourceMark] | None = None,
         gaps: Sequence[Gap] = (),
     ) -> None:
-        self.gaps = list(gaps)
-        self.doubtful: Gap | None = None
         self.going_on = before is None
+        # Other readings may have landed rows of a gap meanwhile.
+        self.gaps = (
+            list(gaps) if self.going_on else [msgspec.structs.replace(gap, compared=True) for gap in gaps]
+        )
+        self.doubtful: Gap | None = None
         self._ends = dict(ends)
         self._before = dict(before or marks)
         for number, mark in self._before.items():
@@ -183,7 +190,17 @@ class SourceRows:
 
     def accept(self, *, seen_at: str) -> list[Gap]:
         """Take what is missing below the ends for never to come, and name it; what comes after all is new."""
-        found = [Gap(number, first, end, seen_at) for number, first, end in self.missing()]
+        found = [
+            Gap(
+                number,
+                first,
+                end,
+                seen_at,
+                some=not self.going_on and first < self._before.get(number, _NOTHING).next,
+                compared=not self.going_on,
+            )
+            for number, first, end in self.missing()
+        ]
         named = {(gap.partition, gap.first, gap.end) for gap in self.gaps}
         for gap in found:
             self._parts[gap.partition].fill(gap.first, gap.end)
@@ -216,10 +233,9 @@ class SourceRows:
         late: Flags = np.zeros(len(offsets), np.bool_)
         for gap in [gap for gap in self.gaps if gap.partition == number]:
             inside = np.flatnonzero((offsets >= gap.first) & (offsets < gap.end) & ~late)
-            if gap.some:
-                if self.going_on and not new[inside].all():
-                    self.doubtful = gap
-            elif inside.size:
+            if self.going_on and gap.compared and not new[inside].all():
+                self.doubtful = gap
+            elif inside.size and not gap.some:
                 came, first = np.unique(offsets[inside], return_index=True)
                 late[inside[first]] = True
                 self._narrow(gap, came)
@@ -229,7 +245,7 @@ class SourceRows:
         """Put in a gap's place what is left of it."""
         edges = [gap.first - 1, *came.tolist(), gap.end]
         left = [
-            Gap(gap.partition, before + 1, behind, gap.seen_at)
+            msgspec.structs.replace(gap, first=before + 1, end=behind)
             for before, behind in pairwise(edges)
             if before + 1 < behind
         ]
@@ -263,6 +279,7 @@ def bounded(gaps: Sequence[Gap], most: int) -> list[Gap]:
                 max(held.end, gap.end),
                 max(held.seen_at, gap.seen_at),
                 some=True,
+                compared=True,
             )
         )
     return [*together.values(), *newest]

@@ -95,7 +95,7 @@ class Standing:
         nowhere: Flags = partitions < 0
         fresh: Flags = self.source.take(partitions, offsets, times) | nowhere
         if (gap := self.source.doubtful) is not None:
-            raise FallBackError(f"a row came of {gap.text} of the source, which were taken for never to come")
+            raise FallBackError(f"a row came although it was given up: {gap.text} of the source")
         return fresh
 
     def land(self, events: Numbers) -> None:

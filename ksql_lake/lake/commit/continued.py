@@ -55,7 +55,8 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
         first: The first of them.
         end: The offset behind the last of them.
         seen_at: When that was found, ISO 8601 UTC.
-        some: It is several old gaps in one, with offsets between them that came.
+        some: Offsets between them came, as far as is known: it is several old gaps in one, or may have landed.
+        compared: The lake may hold rows of them, so that one that comes after all has to be compared.
     """
 
     partition: int
@@ -63,12 +64,13 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     end: int
     seen_at: str
     some: bool = False
+    compared: bool = False
 
     @property
     def text(self) -> str:
         """The gap for people."""
         if self.some:
-            return f"some of the offsets {self.first} to {self.end - 1} of partition {self.partition}"
+            return f"perhaps some of the offsets {self.first} to {self.end - 1} of partition {self.partition}"
         if self.end - self.first == 1:
             return f"offset {self.first} of partition {self.partition}"
         return f"offsets {self.first} to {self.end - 1} of partition {self.partition}"

@@ -148,11 +148,11 @@ def test_old_gaps_are_kept_together_and_a_known_offset_among_them_is_in_doubt() 
     together = bounded(gaps, 2)
 
     assert together == [
-        Gap(0, 10, 13, "2025-01-12", some=True),
-        Gap(1, 11, 14, "2025-01-13", some=True),
+        Gap(0, 10, 13, "2025-01-12", some=True, compared=True),
+        Gap(1, 11, 14, "2025-01-13", some=True, compared=True),
         *gaps[-2:],
     ]
-    assert together[0].text == "some of the offsets 10 to 12 of partition 0"
+    assert together[0].text == "perhaps some of the offsets 10 to 12 of partition 0"
     source = SourceRows({0: SourceMark(0, 20, 19, 190)}, {0: LogOffsets(0, 21, 21)}, gaps=together)
     assert take(source, 14, 20) == [True, True]
     assert source.doubtful is None
