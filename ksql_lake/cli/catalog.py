@@ -13,8 +13,8 @@ from ksql_lake.query.sql.followed_catalogs import write_followed
 _HELP = """Write a small DuckDB database with a view per feed, for tools that open DuckDB files.
 
 It holds no rows: its views read the lake's folders, so later exports show up by themselves. The lake remembers
-where it is: an export that adds a feed, a column or first rows writes their views anew. Write it again after you
-moved it, or to drop the views of feeds that are gone. The view ksql_lake_catalog lists what is in it.
+where it is: an export that adds a feed, a column or first rows writes their views anew. Write it again after a
+move, or to drop the views of feeds that are gone. The view ksql_lake_catalog lists what is in it.
 
 Paths are relative to the database's own folder: lake and database can be moved together. DuckDB resolves them
 against its working directory, so start it there, or tell it the folder: SET file_search_path = '/that/folder'
@@ -39,6 +39,6 @@ def catalog(*, path: Path, absolute: bool) -> None:
         note(f"without rows until their first export: {', '.join(written.empty)}")
     if alone:
         note(
-            f"the lake cannot keep it up to date: {alone.message}; write it again when a feed or column was added"
+            f"the lake cannot keep it up to date: {alone.message}; write it again after changes of feeds or columns"
         )
     note(f"{path}: {count_text(len(written.views), 'view')}", label="written")

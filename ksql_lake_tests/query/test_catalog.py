@@ -209,7 +209,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EveryType:
 
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_catalog_before_the_first_export_works_after_it(empty: EveryType, absolute: bool) -> None:
-    """First rows, a new column and a new feed are each written when they come, and nothing when nothing is new."""
+    """First rows, a new column and a new feed are written when they come, and nothing when nothing is new."""
     path, lake, events = empty.root / "bi" / "c.duckdb", Lake(empty.lake), stream_feed()
     path.parent.mkdir()
     write_followed(path, absolute=absolute)

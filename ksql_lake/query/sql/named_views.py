@@ -87,8 +87,6 @@ class Naming:
         if _ABOUT_ALL.search(spoken):
             words |= {*self._feeds, *SYSTEM_TABLES}
             words |= {f"{name}{ending}" for name in self._feeds for ending in _ENDINGS}
-        elif _ABOUT_NAMES.search(spoken):
-            words |= set(SYSTEM_TABLES)
         if "rollback" in words:
             # What was made inside of the transaction is gone with it.
             self._made.clear()
@@ -158,12 +156,17 @@ class Naming:
         return list(self._stubs())
 
     def _stubs(self) -> Iterator[View]:
+        told = [(name, comment) for name, (comment, *_) in SYSTEM_TABLES.items()]
         for feed in self._feeds.values():
-            committed = self._of(feed)
-            for name, comment in listed_views(committed) if committed else ():
-                if name not in self._made and (name == feed.name or name not in self._feeds):
-                    unmade = f"{name} is made when a statement of the connection itself names it"
-                    yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
+            # A stream has its one view whatever it holds; which a table has is for its columns to say.
+            committed = self._of(feed) if feed.kind == "table" else feed
+            if committed is not None and feed.name not in self.problems:
+                listed = listed_views(committed)
+                told += [view for view in listed if view[0] == feed.name or view[0] not in self._feeds]
+        for name, comment in told:
+            if name not in self._made:
+                unmade = f"{name} is made when a statement of the connection itself names it"
+                yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
 
     def _table(self, name: str) -> pa.Table:
         found = [

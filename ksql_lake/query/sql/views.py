@@ -355,11 +355,14 @@ def derived_views(committed: Committed) -> list[View]:
     return [view for build in DERIVED for view in build(committed)]
 
 
-def listed_views(committed: Committed) -> list[tuple[str, str]]:
-    """Give the names of a feed's views with their comments, without making their SQL."""
-    about = committed.feed.description or f"{committed.feed.kind} {committed.feed.source}"
-    name = committed.feed.name
-    if committed.feed.kind == "stream":
+def listed_views(committed: Committed | Feed) -> list[tuple[str, str]]:
+    """Give the names of a feed's views with their comments, without making their SQL.
+
+    A stream may be given as it is; a table's views depend on what is committed.
+    """
+    feed = committed.feed if isinstance(committed, Committed) else committed
+    about, name = feed.description or f"{feed.kind} {feed.source}", feed.name
+    if not isinstance(committed, Committed) or feed.kind == "stream":
         return [(name, about)]
     found = [(name, f"{about} (the latest version)"), (f"{name}_versions", f"{about} (all kept versions)")]
     if committed.state.columns is not None and followed(committed.state):
