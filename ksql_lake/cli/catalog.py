@@ -38,7 +38,5 @@ def catalog(*, path: Path, absolute: bool) -> None:
     if written.empty:
         note(f"without rows until their first export: {', '.join(written.empty)}")
     if alone:
-        note(
-            f"the lake cannot keep it up to date: {alone.message}; write it again after changes of feeds or columns"
-        )
+        note(f"the lake cannot keep it up to date: {alone.message}; write it again as feeds change")
     note(f"{path}: {count_text(len(written.views), 'view')}", label="written")
