@@ -74,6 +74,7 @@ class Naming:
         self._listed = False
         self._committed: dict[str, Committed | None] = {}
         self._heads: dict[str, int] = {}
+        self._gapless: set[str] = set()
         for feed in holdings.feeds:
             if holdings.lake.storage.paged:
                 self._of(feed)  # a listing costs as much as the state itself
@@ -159,8 +160,9 @@ class Naming:
         told = [(name, comment) for name, (comment, *_) in SYSTEM_TABLES.items()]
         for feed in self._feeds.values():
             # A stream has its one view whatever it holds; which a table has is for its columns to say.
-            committed = self._of(feed) if feed.kind == "table" else feed
-            if committed is not None and feed.name not in self.problems:
+            plain = feed.kind == "stream" and feed.name in self._gapless and feed.name not in self._committed
+            committed = feed if plain else self._of(feed)
+            if committed is not None:
                 listed = listed_views(committed)
                 told += [view for view in listed if view[0] == feed.name or view[0] not in self._feeds]
         for name, comment in told:
@@ -192,4 +194,8 @@ class Naming:
 
     def _head(self, feed: Feed) -> int:
         names = self.holdings.lake.storage.names(FeedLayout(feed.kind, feed.name).commits)
-        return max((number for number in map(manifest_sequence, names) if number is not None), default=0)
+        numbers = {number for number in map(manifest_sequence, names) if number is not None}
+        head = max(numbers, default=0)
+        if len(numbers) == head:
+            self._gapless.add(feed.name)
+        return head
