@@ -109,7 +109,13 @@ class Naming:
             for feed in (self._feeds[word] for word in words & self._feeds.keys())
             if feed.kind == "stream" and (committed := self._of(feed)) is not None and _timed(committed, words)
         }
-        return pruned(sql, streams, utc=utc) if streams else sql
+        histories = {
+            word: committed
+            for word in words
+            if word.endswith("_history") and word not in self._feeds
+            if (feed := self._feed_of(word)) is not None and (committed := self._of(feed)) is not None
+        }
+        return pruned(sql, streams, histories, utc=utc) if streams or histories else sql
 
     def problem(self, name: str) -> KsqlLakeError | None:
         """Tell why a name has no view, where that is known."""

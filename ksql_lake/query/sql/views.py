@@ -284,6 +284,26 @@ _RUNS = (
 """The runs of versions that hold a row, where there are gaps between them."""
 
 
+def rows_as_of(committed: Committed, at: int) -> str | None:
+    """Give the SELECT of a history's states at a time, epoch microseconds: the rows of one version.
+
+    None where that is not so: a column of the table is called like those of time, or times are out of order.
+    """
+    versions, times = _versions(committed), [committed.read_at(key) for key in followed(committed.state)]
+    if not versions or any(one >= other for one, other in pairwise(times)):
+        return None
+    shape = versions[0].side.shown
+    if {column.name.casefold() for column in shape} & {"valid_from", "valid_to", "from_version", "to_version"}:
+        return None
+    past = [time for time in times if round(time.timestamp() * 1_000_000) <= at]
+    version = versions[max(len(past) - 1, 0)]
+    listed = ", ".join(f"c{at} AS {sql_name(column.name)}" for at, column in enumerate(shape))
+    return (
+        f"SELECT {listed}, {version.read_at} AS valid_from, CAST(NULL AS TIMESTAMPTZ) AS valid_to "
+        f"FROM {version.side.aligned().rows()}{'' if past else ' WHERE false'}"
+    )
+
+
 def _between(old: _Version, new: _Version) -> str:
     return changes_sql(old.side, new.side, compare(old.side.schema, new.side.schema))
 
