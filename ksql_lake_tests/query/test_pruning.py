@@ -185,6 +185,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 AT = "TIMESTAMPTZ '2025-01-19T03:30:00Z'"
+TURNED = f"({AT} < valid_to OR valid_to IS NULL) AND {AT} >= valid_from"
 THEN = f"valid_from <= {AT} AND (valid_to IS NULL OR valid_to > {AT})"
 
 
@@ -193,10 +194,7 @@ THEN = f"valid_from <= {AT} AND (valid_to IS NULL OR valid_to > {AT})"
     [
         (f'SELECT "ID", "NAME" FROM users_history WHERE {THEN}', 1),
         (f'SELECT count(*) FROM users_history AS h WHERE h."ID" > 0 AND {THEN}', 1),
-        (
-            f'SELECT "NAME" FROM users_history WHERE ({AT} < valid_to OR valid_to IS NULL) AND {AT} >= valid_from',
-            1,
-        ),
+        (f'SELECT "NAME" FROM users_history WHERE {TURNED}', 1),
         (f'WITH t AS (SELECT "ID" FROM users_history WHERE {THEN}) SELECT sum("ID") FROM t', 1),
         (f"SELECT count(*) FROM users_history WHERE {THEN.replace('03:30', '00:30')}", 0),
         (f'SELECT "ID" FROM users_history WHERE {THEN.replace("03:30", "03:00")}', 1),
