@@ -1,7 +1,8 @@
-"""An alert as an e-mail, handed to one SMTP server.
+"""How an alert reaches people: over every channel that the settings name, and always into the log.
 
-`smtps://` is encrypted from the start, `smtp://` as soon as the server offers it. It refuses to send a password
-over a connection that is not encrypted.
+One channel that fails never keeps the others from it; what it failed with comes back as a text. A password
+needs an encrypted connection. A webhook follows no redirect, for a POST that becomes a GET would count as
+delivered.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are called, so that help and typos answer at once."""
+"""The tree of commands: each one's module is imported when it is called, so help and typos answer at once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What a process of our own may do and one of others may not: leave pandas out, keep the memory it has freed.
+"""The way into the program and out of it: from arguments to an exit code, each error a paragraph.
 
-pyarrow is told that there is no pandas before it imports it by itself. Freed memory is kept for the next block
-of rows instead of being given back and fetched anew, page by page. Refuses to touch a process where pandas is
-loaded already.
+A user's mistake never shows a traceback; an unexpected error shows its type and message, and the traceback only
+with `--debug`. Before a command runs, pandas is kept out and freed memory is kept for the next block of rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""How far running exports are: bars on a terminal's stderr, nothing anywhere else."""
+"""Several exports at once: one feed per worker thread, bars on a terminal's stderr, and a way to stop them all.
+
+The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
+files are removed, nothing half becomes visible. After a second one, or when an export does not come to an end
+in `GRACE_SECONDS`, they are not waited for; the next export clears what such an end leaves behind. Both are
+counted and not raised, so that no export can be started and then forgotten.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The types msgspec parses rows into: JSON and the schema's shape checked in one pass at C speed.
+"""Rows of typed JSON to Arrow arrays: msgspec checks shape and types in one pass, then columns are built.
 
-What msgspec cannot check by type (ranges, text forms, digits) the column builders check. It refuses to accept
-more than the exact reader does: no value is coerced, no unknown field is dropped.
+It accepts no more than the exact reader does: no value is coerced, no unknown field dropped. It names no
+errors: where a column is not plainly right it raises ValueError or OverflowError, and the exact reader looks at
+the rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Python's garbage collector, held still while a block of rows is parsed.
+"""Response rows to Arrow record batches: exact, fast where the bytes allow it, the bad row named where not.
 
-A block makes ten thousands of tuples and lists, none of them in a cycle; looking for cycles among them costs as
-much as parsing. It refuses to switch on a collector that someone else has switched off.
+Three readers, each slower and more general than the one before: values by their places in the bytes, columns of
+typed JSON, and rows one by one. The first two either agree with the third or step aside, so errors and results
+do not depend on which one ran, nor on where a response was cut into blocks. Refuses to know where rows come
+from.
 """
 
 from __future__ import annotations

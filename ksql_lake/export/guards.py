@@ -1,7 +1,6 @@
-"""Whether a table's snapshot may replace the version before it although it has fewer rows.
+"""What keeps a wrong reading from landing: a table that shrank, times in another unit, another source.
 
-A version that lost more rows than the feed lets pass is read twice. What both readings show lands, marked; what
-is below the feed's floor never does.
+A version that lost more rows than the feed lets pass is read twice; below the feed's floor it never lands.
 """
 
 from __future__ import annotations

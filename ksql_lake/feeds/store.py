@@ -1,6 +1,8 @@
-"""The JSON Schema of a feed file, for editors: completion, hover texts, red lines while typing.
+"""The folder of feed files: `active/` and `archived/`, one JSON file per feed; `proposed/` holds suggestions.
 
-It says what one key may hold; rules between keys and files are told by `ksql-lake feeds validate`.
+A file that cannot be used is set aside with its problems and never hides the others. Files change atomically
+and are never overwritten: whoever reads beside us sees the old or the new text. Beside them lies their JSON
+Schema, for editors. It refuses to touch the lake: the data of an archived feed stays where it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pydantic's findings in words for the person who wrote the feed file.
+"""The bytes of a feed file become a Feed, or one error with everything that is wrong with them, in plain words.
 
-Every kind of finding the model can produce has its own text here; a test walks through them. It refuses to show
-pydantic's vocabulary, addresses, or a whole pasted value.
+Types are taken as written: `"7"` is not a number and 20250131 is not a day. It refuses to stop at the first
+mistake, to look at other files, and to show pydantic's vocabulary, addresses, or a whole pasted value.
 """
 
 from __future__ import annotations

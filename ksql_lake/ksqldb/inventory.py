@@ -1,8 +1,9 @@
-"""How long Kafka keeps the records of a source, as far as that can be known without asking Kafka.
+"""What the server has: sources, their columns and queries, and how long Kafka keeps their records.
 
-ksqlDB does not tell a topic's configuration. What the source's own statement says (`RETENTION_MS`) was true
-when the topic was made; Kafka tools may have changed it since, so what a feed says wins. Where both are silent,
-nothing is claimed.
+Types are given as DESCRIBE tells them, for people to read: it keeps only half of a MAP, so the types of an
+export come from its query's header and never from here. ksqlDB does not tell a topic's configuration: what a
+source's statement says of retention was true when the topic was made, and where it is silent nothing is
+claimed.
 """
 
 from __future__ import annotations

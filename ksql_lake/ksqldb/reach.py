@@ -1,4 +1,8 @@
-"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns."""
+"""Which kind of query can read all of a source on this server: pull where possible, push elsewhere.
+
+A pull query proves its own end and a push query does not, so push is chosen only for a reason, and the reason
+is told. A derived stream that carries its source's offsets can also be continued where a reading ended. Pure.
+"""
 
 from __future__ import annotations
 

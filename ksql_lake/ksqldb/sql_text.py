@@ -1,4 +1,8 @@
-"""Names and texts inside ksqlDB statements; there are no bind parameters, so quoting is the only defence."""
+"""The text of a statement: that it is one, whether it only reads, its names and values quoted.
+
+There are no bind parameters, so quoting is the only defence. This is no SQL parser: it knows quotes and
+comments, so that a `;` inside them counts for nothing, and refuses to know more.
+"""
 
 from __future__ import annotations
 

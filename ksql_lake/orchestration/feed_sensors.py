@@ -1,8 +1,8 @@
-"""The sensor that makes a changed feed file appear: it has the code location loaded anew.
+"""Sensors over the feeds folder: one loads the code location anew when a file changed, one proposes new files.
 
-What was loaded and what lies in the feeds folder now are compared by content, so nothing has to be remembered
-between ticks, and a reload that failed is tried again. Dagster's web server is asked to reload, the supported
-way; where it is, KSQL_LAKE_DAGSTER_URL says.
+Files are compared by content with what was loaded, so nothing is remembered between ticks. Proposals go to
+`feeds/proposed/`, from where nothing is exported, each once: which data is wanted is a person's decision
+(`ksql-lake feeds accept NAME`).
 """
 
 from __future__ import annotations

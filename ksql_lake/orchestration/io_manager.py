@@ -1,8 +1,8 @@
-"""What a downstream asset gets for a feed it names as input: the type its annotation asks for.
+"""The IO manager between Dagster and the lake: lands an asset's extraction, loads a downstream input.
 
-The lake alone says what there is; the Dagster instance may be behind it, or new. pandas columns keep their
-exact Arrow types, because a BIGINT with a NULL in it does not survive as a float. It refuses annotations it
-does not know instead of guessing one, and days that no export has read instead of taking them for empty ones.
+An input comes as the type its annotation asks for; unknown annotations, and days that no export has read, are
+errors. Not a UPathIOManager: that one refuses ranges of partitions, and here a range is one query and one
+commit.
 """
 
 from __future__ import annotations

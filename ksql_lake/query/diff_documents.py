@@ -1,7 +1,7 @@
-"""Arrow columns as values JSON can carry without losing anything: pure.
+"""A diff for programs: one JSON document, or Parquet with a row per change; written as the changes come.
 
-BIGINT stays a number of all its digits; DECIMAL is a text of all of its; NaN and the infinities are texts as
-ksqlDB writes them; times are ISO 8601, BYTES base64; a MAP is an object, its keys as texts.
+JSON loses nothing: BIGINT is a number of all its digits, DECIMAL a text of all of its; NaN and the infinities
+are texts as ksqlDB writes them; times are ISO 8601, BYTES base64; a MAP is an object, its keys as texts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""SQL for DuckDB alone: what a person pastes to read a feed's Parquet without anything of ours.
+"""What the page of a feed says in Markdown, in whatever shows it: what it is, how to read it, a few rows.
 
-Pure text over the layout: it names folders, not files, so that it stays right when more is exported. It refuses
-to be exact about columns that changed their type; that is what `ksql_lake.connect` is for.
+The SQL is for DuckDB alone and names folders, not files, so that it stays right when more is exported. The
+sample is bounded in rows, columns and characters, and shows no binary value and nothing that speaks of a
+secret.
 """
 
 from __future__ import annotations

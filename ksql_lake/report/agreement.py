@@ -1,6 +1,7 @@
-"""Rows and sizes as Parquet footers tell them, many files at once, read by DuckDB.
+"""Metadata held against what lies on disk: every `_metadata.json`, footers and sizes of a sample of files.
 
-A file that cannot be read is an entry that says why, not an error.
+A sample turns with the date, so that over the days every file has its turn. It refuses to call something wrong
+that an export changed while it was being looked at. A thorough look, with checksums, is `ksql-lake doctor`.
 """
 
 from __future__ import annotations

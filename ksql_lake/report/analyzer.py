@@ -1,7 +1,6 @@
-"""Which days of a stream the lake is sure of: pure.
+"""From a lake's metadata and the feed files to a report: joins, judges and sums up.
 
-A day is complete when it is closed (see `lake/closing.py`), open when it was read too early to be sure or has
-not ended, and missing when it has ended and was never read. Whether it has rows does not matter.
+The server is asked only when a client is given, and whatever it answers, there is a report.
 """
 
 from __future__ import annotations

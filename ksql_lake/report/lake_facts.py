@@ -1,7 +1,8 @@
-"""Exports that are at work right now, or were killed at it: what their staging folders and the lock tell.
+"""Everything the lake knows about its feeds, read without changing anything and without a feed file.
 
-A killed process writes no note of its end, but it leaves its staging behind, under a number that is not taken.
-It refuses to decide by the clock alone: while somebody holds the feed's lock, the attempt is alive.
+The manifests decide, proven by their digests; DuckDB reads what is derived from them (`_metadata.json`). An
+export is at work while somebody holds the feed's lock, whatever the clock says. One feed that cannot be read is
+a problem told, never the end of the report.
 """
 
 from __future__ import annotations

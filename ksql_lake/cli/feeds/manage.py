@@ -1,4 +1,4 @@
-"""`ksql-lake feeds list | show | schema`: look at feed files, change none."""
+"""`ksql-lake feeds list | show | schema | enable | disable | archive | restore | accept`: never the data."""
 
 from __future__ import annotations
 

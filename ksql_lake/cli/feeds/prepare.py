@@ -1,7 +1,9 @@
-"""The derived stream that carries Kafka's partition and offset of every row as ordinary columns. Pure.
+"""`ksql-lake feeds prepare`: a derived stream that carries Kafka's offsets, to be the feed's row identity.
 
-Pull queries may not ask for ROWPARTITION and ROWOFFSET, but a stream made from its source may copy them. It
-refuses to take another stream of the same name for it.
+Pull queries may not ask for ROWPARTITION and ROWOFFSET, but a stream made from its source may copy them.
+Without options the command only prints. `--apply` makes the stream, `--write` changes the feed file; it refuses
+to take another stream of the same name for it, and to point a feed at one that is not there or cannot be
+continued.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What people and scripts see: tables for a terminal, aligned text in a pipe, JSON on request.
+"""What a command says: results on stdout, everything about them on stderr.
 
-Results go to stdout, everything about them to stderr. In a pipe nothing is ever cut off or coloured.
+A terminal gets tables, a pipe aligned text that is never cut off or coloured, a program JSON.
 """
 
 from __future__ import annotations

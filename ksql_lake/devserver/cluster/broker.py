@@ -1,4 +1,9 @@
-"""Messages between the broker and its nodes: JSON objects behind a length of four bytes."""
+"""The broker of a cluster of devservers: one log of everything that changes, and who owns which partition.
+
+Nodes replay the log in its order, so each holds the same sources and rows. A node is in the group while its
+heartbeats come; when the group changes, every node first gives up what it loses, then takes what it gains, so a
+partition never has two owners.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stores of materialised tables: into how many partitions they are cut, and which rows lie in which."""
+"""One server process as a node of its service: its phase, its partitions of stores, the nodes beside it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The server's own routes under /devserver: append rows, switch faults, see what was asked.
+"""The ASGI application: what every request passes first, every route, and errors as ksqlDB's bodies.
 
-No ksqlDB server has them; a client that uses them is a test or a demo.
+Routes below /devserver are this server's own (append rows, switch faults, see what was asked); no ksqlDB server
+has them.
 """
 
 from __future__ import annotations

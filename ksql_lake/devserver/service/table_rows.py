@@ -1,4 +1,4 @@
-"""Rows of a table that another node holds: asked of it over HTTP, row by row.
+"""The rows of a table pull over several nodes: scanned here, or asked of the node that holds them.
 
 A body of the other node that ends cleanly counts as its whole part, as on the real server, even when the other
 node was stopped in the middle of it.

@@ -1,4 +1,4 @@
-"""A cursor over the tokens of one statement."""
+"""Column definitions, types and WITH properties of CREATE statements, read by a cursor over their tokens."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The condition of a push query: the window's rows beyond the marks, and what tells topics apart. Pure.
+"""Starting a push query: from the first row on, with a condition where that is safe, ended on the server.
 
-It only spares the server and the network rows that would be dropped here; what lands is decided by `placing`.
-Where it would grow too long for the server it says less, and never too much.
+The condition only spares the server and the network rows that would be dropped here; what lands is decided by
+`placing`. Where it would grow too long for the server it says less, and never too much.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The head of an HTTP answer, bounded in size and time.
+"""One HTTP session per client: credentials, TLS and proxies as the user set them, bounded heads.
 
-The standard library bounds each line of a head and the number of its headers, but not how many interim answers
-(100 Continue) come before it, nor how slowly its bytes drip in: a time-out of a socket begins anew with each of
-them. Whatever answers there, a head that does not end is an error here. It refuses to look at the body.
+Credentials go out with the first request (ksqlDB may answer 401 without saying how to authenticate) and only to
+the configured server: redirects are never followed and `~/.netrc` is never read. The standard library bounds
+neither interim answers (100 Continue) nor how slowly a head drips in; here a head that does not end is an
+error.
 """
 
 from __future__ import annotations

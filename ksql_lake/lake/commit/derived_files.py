@@ -1,7 +1,7 @@
-"""The derived `_metadata.json` of a feed, for people and for readers without our code.
+"""Files that can be made again from the manifests: `_metadata.json` for people, the checkpoint for speed.
 
-It is rewritten after every commit and can always be rebuilt; nothing in the lake decides anything by it except
-where publishing may resume.
+Nothing in the lake decides anything by the first but where publishing may resume; a checkpoint that does not
+prove itself by its digest is ignored.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What a reader may rely on: the newest commit whose files are all in place.
+"""The commit log of one feed: manifests in order, and the steps that follow from them.
 
-A commit counts the moment its manifest exists, but its files are published one by one afterwards, by whoever
-opens the feed to write. A reader writes nothing and waits for nobody: until the last file is in place, it is
-given the commits before, whole. It refuses to show a part of a commit.
+A commit is the exclusive creation of manifest N. Everything else (publishing its files, `_metadata.json`, the
+checkpoint, clearing staging) can be done by anyone, any number of times, and is finished by whoever opens the
+feed next. A reader waits for nobody: it sees the newest commit whose files are all in place. A gap in the
+numbers or a file that is nowhere is an error that names it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the rows of an early release mean, which recorded it nowhere but in the footers of its data files.
+"""What one export pins: held against what is pinned, recorded in its commit and in its files' footers.
 
-One footer is read, of the newest file; the next export records what it learns, and no footer is read again.
+An early release recorded it in the footers alone: the newest file's is read once, until the next export.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What it means, in SQL, that two values of the lake are the same: pure text, nothing is read.
+"""The lake's values in SQL: their types as DuckDB reads them, and when two of them are the same. Pure text.
 
 NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries compare in any order. Row identity groups by
 these terms and a diff of two table versions compares them, so both mean the same by "the same row". Values are

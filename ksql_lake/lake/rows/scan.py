@@ -1,4 +1,9 @@
-"""A DuckDB connection that takes as little memory as it is told to and spills the rest to disk."""
+"""Committed files as one SQL SELECT: exact in rows, columns and types, and cheap to plan.
+
+The files are named one by one, so that neither staged files nor what other processes do meanwhile can get in.
+Files with the same columns are one scan: DuckDB opens a single one of them to plan, and later only those whose
+path columns fit the query. Path columns come from the path below the lake's root alone, whatever lies above it.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What an object store or the way to it says, as errors of ours: retry, fix or stop, and what to do.
+"""A bucket of an object store: from an address such as `s3://bucket/prefix` to a client, its errors as ours.
 
-The client library has few kinds of errors and long texts. What tells them apart is the status and the code in
-the store's answer. Only these and the store's own sentence are shown: a whole text may hold addresses with
-credentials in them.
+Credentials, region and endpoint come from the usual environment; they are never taken from the address, kept or
+shown, and of the store's answers only status, code and its own sentence are. Plain HTTP needs the environment's
+leave.
 """
 
 from __future__ import annotations
