@@ -35,6 +35,13 @@ from ksql_lake.settings import Settings
 
 _PORTS = {"smtp": 25, "smtps": 465}
 
+SECONDS = 8.0
+"""How long a channel may be silent; all of them with their second attempts fit into a minute, which is how long
+Dagster lets a sensor take."""
+
+_ATTEMPTS = 2
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
@@ -172,15 +179,6 @@ def _what_happened(error: BaseException) -> str:
     if kinds & {"NewConnectionError", "NameResolutionError", "SSLError", "ProxyError"}:
         return f"cannot be reached: {getattr(first, 'strerror', None) or type(first).__name__}"
     return f"broke off: {type(first).__name__}"
-
-
-SECONDS = 8.0
-"""How long a channel may be silent; all of them with their second attempts fit into a minute, which is how long
-Dagster lets a sensor take."""
-
-_ATTEMPTS = 2
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

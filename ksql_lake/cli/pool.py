@@ -35,6 +35,15 @@ from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
 
+GRACE_SECONDS = 5.0
+"""How long running exports get to come to an end after an interruption."""
+
+_HEED_SECONDS = 0.2
+"""How soon an interruption is heeded that reached another thread, as happens to one that is starting a thread:
+Python runs a signal's handler in the main thread only, and does not wake it for that."""
+
+_log = logging.getLogger(__name__)
+
 
 class ProgressBars:
     """One line per running export, and one for all of them; thread-safe.
@@ -87,16 +96,6 @@ def progress_bars(total: int) -> Iterator[ProgressBars]:
     )
     with display:
         yield ProgressBars(display, total)
-
-
-GRACE_SECONDS = 5.0
-"""How long running exports get to come to an end after an interruption."""
-_HEED_SECONDS = 0.2
-"""How soon an interruption is heeded that reached another thread, as happens to one that is starting a thread:
-Python runs a signal's handler in the main thread only, and does not wake it for that."""
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,15 @@ _TOP = {
 _IN_STRUCT = {**_TOP, Primitive.TIME: int, Primitive.DATE: int, Primitive.TIMESTAMP: int}
 _UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}  # msgspec refuses them in field names
 
+Values = Sequence[Any]
+Build = Callable[[Values], pa.Array]
+_COLUMNS = attrgetter("row.columns")
+_TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
+    Primitive.TIME: times.times,
+    Primitive.DATE: times.dates,
+    Primitive.TIMESTAMP: times.timestamps,
+}
+
 
 def row_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
     """Give a decoder of one row object; its values are in `.row.columns`, a tuple.
@@ -100,17 +109,6 @@ def _nameable(kind: KsqlType) -> bool:
             return _nameable(key) and _nameable(value)
         case _:
             return True
-
-
-Values = Sequence[Any]
-Build = Callable[[Values], pa.Array]
-
-_COLUMNS = attrgetter("row.columns")
-_TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
-    Primitive.TIME: times.times,
-    Primitive.DATE: times.dates,
-    Primitive.TIMESTAMP: times.timestamps,
-}
 
 
 class ColumnReader:

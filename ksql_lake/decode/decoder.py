@@ -31,6 +31,18 @@ _lock = threading.Lock()
 _inside = 0
 _was_enabled = False
 
+PLACED_PIECE = 1 << 24
+"""Bytes looked at together; arrays of positions take several times as much."""
+
+PLACED_LEAST = 100_000
+"""Bytes below which some thousand array operations cost more than they save."""
+
+COLUMN_PIECE = 1 << 19
+"""Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
+
+_LONGEST_REST = 64
+"""Pieces the reader of places sits out at most after it had to step aside."""
+
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
@@ -117,16 +129,6 @@ def _wrapped(kind: KsqlType) -> Primitive | Decimal | None:
             return inside
         case _:
             return None
-
-
-PLACED_PIECE = 1 << 24
-"""Bytes looked at together; arrays of positions take several times as much."""
-PLACED_LEAST = 100_000
-"""Bytes below which some thousand array operations cost more than they save."""
-COLUMN_PIECE = 1 << 19
-"""Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
-_LONGEST_REST = 64
-"""Pieces the reader of places sits out at most after it had to step aside."""
 
 
 class RowDecoder:

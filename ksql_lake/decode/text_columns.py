@@ -18,6 +18,11 @@ from ksql_lake.schema import Decimal
 
 _PAD = ord("=")
 
+MOST_DIGITS = 38  # what decimal128 holds whatever the digits are
+_EXACT_POWER = 22  # the largest power of ten that is a double
+_PLAIN = np.zeros(256, np.bool_)
+_PLAIN[list(b"0123456789.-")] = True
+
 
 def binaries(texts: pa.StringArray) -> pa.BinaryArray:
     """Decode a column of base64 texts; NULL stays NULL.
@@ -57,12 +62,6 @@ def binaries(texts: pa.StringArray) -> pa.BinaryArray:
     return pa.BinaryArray.from_buffers(
         pa.binary(), len(texts), [valid, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(decoded)]
     )
-
-
-MOST_DIGITS = 38  # what decimal128 holds whatever the digits are
-_EXACT_POWER = 22  # the largest power of ten that is a double
-_PLAIN = np.zeros(256, np.bool_)
-_PLAIN[list(b"0123456789.-")] = True
 
 
 def decimals(texts: pa.StringArray, kind: Decimal) -> pa.Array:

@@ -19,6 +19,12 @@ from ksql_lake.feeds.document import parse_document
 from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Feed
 from ksql_lake.feeds.validation import glean, parse_feed
 
+SCHEMA_FILE = "feed.schema.json"
+"""Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
+
+_FOLDERS = ("active", "archived")
+_ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
+
 
 def feed_json_schema() -> dict[str, Any]:
     """Give the JSON Schema (draft 2020-12) of a feed file."""
@@ -27,13 +33,6 @@ def feed_json_schema() -> dict[str, Any]:
         address = {"type": "string", "description": "Where an editor finds this schema."}
         schema["$defs"][name]["properties"]["$schema"] = address
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ksql-lake feed", **schema}
-
-
-SCHEMA_FILE = "feed.schema.json"
-"""Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
-
-_FOLDERS = ("active", "archived")
-_ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
 
 
 class FeedStore:

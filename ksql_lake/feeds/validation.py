@@ -47,6 +47,12 @@ _DAY = 'must be a day written "YYYY-MM-DD"'
 
 _Words = Callable[[ErrorDetails], str]
 
+MOST_PROBLEMS = 100
+"""Problems of a file that are told."""
+
+_GLEANED = re.compile(rb'"(kind|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
+_SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
+
 
 def shown(value: object) -> str:
     """Give a value as JSON, shortened to fit a line."""
@@ -155,14 +161,6 @@ def _path(parts: tuple[int | str, ...]) -> str:
             continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
-
-
-MOST_PROBLEMS = 100
-"""Problems of a file that are told."""
-
-_GLEANED = re.compile(rb'"(kind|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
-
-_SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
 
 def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[str] = ()) -> Feed:

@@ -36,6 +36,9 @@ _COMPACTED = re.compile(r"[(,]\s*CLEANUP_POLICY\s*=\s*'compact'", re.IGNORECASE)
 _FOR_GOOD = 1000 * 365 * 86_400_000
 """Milliseconds that no calendar here can go back, and no Kafka has existed for."""
 
+_AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
+Kind = Literal["stream", "table"]
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -68,11 +71,6 @@ def retention_of(statement: str) -> Retention:
         return Retention(None, known=True, text="without limit, by the source's statement")
     hours = milliseconds / 3_600_000
     return Retention(hours, known=True, text=f"for {age_text(hours)}, by the source's statement")
-
-
-_AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
-
-Kind = Literal["stream", "table"]
 
 
 class Asks(Protocol):

@@ -24,6 +24,13 @@ _FIELD = re.compile(
 )
 _NARROWED = re.compile(r"\b(WHERE|JOIN|GROUP\s+BY)\b", re.IGNORECASE)
 
+Extraction = Literal["pull", "push"]
+CONTINUES_SINCE = (0, 24)
+"""The release from which a query may be continued, read from ksqlDB's source."""
+
+CONTINUES_MEASURED = "8.0.7"
+"""The one release on which that was measured."""
+
 
 def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
     """Read from a stream's own query what it copies whole, and its columns with partition and offset there.
@@ -72,14 +79,6 @@ def _alias(pseudo: str, text: str) -> str:
 
 def _unquoted(name: str) -> str:
     return name[1:-1].replace("``", "`") if name.startswith("`") else name.upper()
-
-
-Extraction = Literal["pull", "push"]
-
-CONTINUES_SINCE = (0, 24)
-"""The release from which a query may be continued, read from ksqlDB's source."""
-CONTINUES_MEASURED = "8.0.7"
-"""The one release on which that was measured."""
 
 
 @dataclass(frozen=True, slots=True)

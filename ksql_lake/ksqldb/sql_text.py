@@ -14,6 +14,13 @@ from ksql_lake.feeds.model import SOURCE_PATTERN
 
 _SOURCE = re.compile(SOURCE_PATTERN)
 
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
+)
+
+_LIMITED = re.compile(r"\bLIMIT\s+[0-9]+\s*;?\s*\Z", re.IGNORECASE)
+_READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
+
 
 def quote_identifier(name: str) -> str:
     """Quote a column or source name so that its case and every character of it are kept.
@@ -44,13 +51,6 @@ def source_name(name: str) -> str:
             "`ksql-lake feeds discover` shows them as they are.",
         )
     return name
-
-
-_TOKEN = re.compile(
-    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
-)
-_LIMITED = re.compile(r"\bLIMIT\s+[0-9]+\s*;?\s*\Z", re.IGNORECASE)
-_READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
 
 
 def statement_ends(sql: str) -> list[int]:

@@ -27,6 +27,10 @@ from ksql_lake.settings import load_settings
 
 RELOAD_SECONDS = 10
 
+PROPOSAL_SECONDS = 3600
+_SHOWN = 10
+"""How many proposals one tick shows in full."""
+
 
 def fingerprint(feeds_root: Path, lake: Lake) -> str:
     """Give a digest of every feed file's name and content, and of the topology that is kept in the lake."""
@@ -114,12 +118,6 @@ def _failed(url: str, reason: str) -> dg.Failure:
         f"Feed files or sources have changed, but the web server at {url} did not reload them: {reason}\n"
         "Set KSQL_LAKE_DAGSTER_URL to its address, or press Reload in the UI."
     )
-
-
-PROPOSAL_SECONDS = 3600
-
-_SHOWN = 10
-"""How many proposals one tick shows in full."""
 
 
 def new_sources_sensor(feeds_root: Path) -> dg.SensorDefinition:

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from ksql_lake.query.table_diff import TableDiff
 
+_NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
 
 def json_values(array: pa.Array) -> list[Any]:
     """Give a column's values, NULL as None."""
@@ -44,9 +46,6 @@ def json_values(array: pa.Array) -> list[Any]:
     if pa.types.is_binary(kind):
         return [None if value is None else base64.b64encode(value).decode() for value in plain]
     return plain
-
-
-_NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def _structs(array: pa.StructArray) -> list[dict[str, Any] | None]:

@@ -28,6 +28,24 @@ from ksql_lake.quantities import count_text
 
 _DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
 
+COLUMNS = 12
+"""Most columns of a sample."""
+
+CHARACTERS = 40
+"""Most characters of a cell."""
+
+SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|credential|(^|_)token|api_?key|private_?key|(^|_)(cvv|cvc|pin)(_|$)",
+    re.IGNORECASE,
+)
+"""What a column's name says when its values are nobody's business."""
+
+NARROW = 60
+"""Characters of a table's heading up to which it fits among the other facts of a page."""
+
+FOLDED = 1000
+"""From this many characters on Dagster opens Markdown in a window of its own."""
+
 
 def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
     """Give a SELECT of one day or version, or of everything: of a table the latest version.
@@ -63,19 +81,6 @@ def _day(key: str) -> str:
 def literally(path: str) -> str:
     """Give a path whose own characters DuckDB must not take for a pattern."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in path)
-
-
-COLUMNS = 12
-"""Most columns of a sample."""
-
-CHARACTERS = 40
-"""Most characters of a cell."""
-
-SECRET = re.compile(
-    r"passw(or)?d|passphrase|secret|credential|(^|_)token|api_?key|private_?key|(^|_)(cvv|cvc|pin)(_|$)",
-    re.IGNORECASE,
-)
-"""What a column's name says when its values are nobody's business."""
 
 
 def sample(lake: FeedLake, partition: str, *, rows: int) -> str:
@@ -165,13 +170,6 @@ def _plain(text: str, most: int) -> str:
     line = line if len(line) <= most else line[: most - 1] + "…"
     # After cutting: an escape is one character to the reader.
     return line.replace("|", "\\|") or " "
-
-
-NARROW = 60
-"""Characters of a table's heading up to which it fits among the other facts of a page."""
-
-FOLDED = 1000
-"""From this many characters on Dagster opens Markdown in a window of its own."""
 
 
 def description(lake: FeedLake) -> str:

@@ -30,6 +30,9 @@ _QUERY = """
     ) USING (file_name)
 """
 
+SAMPLE = 10
+"""Files of each feed whose footers are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Footer:
@@ -61,10 +64,6 @@ def read_footers(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) ->
         middle = len(paths) // 2
         return read_footers(connection, paths[:middle]) | read_footers(connection, paths[middle:])
     return {path: Footer(count, int(small), int(large)) for path, count, small, large in rows}
-
-
-SAMPLE = 10
-"""Files of each feed whose footers are read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ from ksql_lake.report.status import current_records, doubt, judge, last_failure
 GRACE = timedelta(days=1)
 """How long an ended day may stay open before it counts against a feed: until the next daily export."""
 
+EXPORTS = 100
+"""How many of a feed's newest exports a report lists."""
+
 
 def coverage(feed: StreamFeed, looked: Mapping[str, str], *, now: datetime) -> Coverage:
     """Sort a feed's days, from `start_date` to today in its zone.
@@ -73,10 +76,6 @@ def overdue_days(found: Coverage, feed: StreamFeed, *, now: datetime) -> list[da
     """Give the open days that ended longer than `GRACE` ago."""
     limit = day_of(now - GRACE, feed.zone)
     return [day for days in found.open_days for day in days if day < limit]
-
-
-EXPORTS = 100
-"""How many of a feed's newest exports a report lists."""
 
 
 class MetadataAnalyzer:

@@ -29,6 +29,18 @@ QUIET = timedelta(minutes=30)
 """An attempt without lock that has written nothing for this long is dead. The lock of one on another machine
 may not be seen from here, and its rows may come slowly."""
 
+_QUERY = """
+    SELECT filename,
+           TRY_CAST(content ->> '$.commit' AS BIGINT),
+           TRY_CAST(content ->> '$.total_records' AS BIGINT),
+           TRY_CAST(content ->> '$.total_bytes' AS BIGINT)
+    FROM read_text(?)
+    WHERE json_valid(content)
+"""
+
+HISTORY = 1000
+"""How many of a feed's newest commits are read one by one: six weeks of hourly exports, years of daily ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class OngoingExport:
@@ -65,16 +77,6 @@ def _held(path: Path) -> bool:
     except OSError:
         return False  # no lock file, or a filesystem without locks: the clock alone must do
     return False
-
-
-_QUERY = """
-    SELECT filename,
-           TRY_CAST(content ->> '$.commit' AS BIGINT),
-           TRY_CAST(content ->> '$.total_records' AS BIGINT),
-           TRY_CAST(content ->> '$.total_bytes' AS BIGINT)
-    FROM read_text(?)
-    WHERE json_valid(content)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +199,6 @@ def _export(manifest: Manifest, at: datetime) -> ExportPoint:
         response_bytes=facts.response_bytes if facts else 0,
         dropped=dropped,
     )
-
-
-HISTORY = 1000
-"""How many of a feed's newest commits are read one by one: six weeks of hourly exports, years of daily ones."""
 
 
 @dataclass(frozen=True, slots=True)

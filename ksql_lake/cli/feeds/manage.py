@@ -13,6 +13,9 @@ from ksql_lake.settings import load_settings
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+_HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
+_NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...")
+
 
 def _store() -> FeedStore:
     return FeedStore(load_settings().feeds_root)
@@ -52,9 +55,6 @@ def list_feeds(*, as_json: bool) -> None:
     print_table(_HEADERS, rows, flexible=("Name", "Source"))
     if feeds.quarantined:
         note(f"{count_text(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
-
-
-_HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
 
 
 def _file_entry(file: FeedFile) -> dict[str, object]:
@@ -134,9 +134,6 @@ def schema(*, write: bool) -> None:
         print_json(feed_json_schema())
         return
     click.echo(f"written: {_store().write_schema()}")
-
-
-_NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
 @click.command(help="Let exports, schedules and Dagster take these feeds.")

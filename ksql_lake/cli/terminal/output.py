@@ -21,6 +21,14 @@ from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
 from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake.errors import KsqlLakeError
 
+_STYLES = {
+    "active": "green",
+    "broken": "bold red",
+    "failed": "bold red",
+    "disabled": "yellow",
+    "archived": "dim",
+}
+
 
 def error_console() -> Console:
     """Give the console of stderr: colours and wrapping on a terminal, plain long lines elsewhere."""
@@ -120,15 +128,6 @@ def print_lines(lines: Sequence[Text], console: Console) -> None:
     """Write lines that are laid out for a console; one that is too long goes over its edge."""
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-_STYLES = {
-    "active": "green",
-    "broken": "bold red",
-    "failed": "bold red",
-    "disabled": "yellow",
-    "archived": "dim",
-}
 
 
 def plain_lines(rows: Sequence[Sequence[str]], *, right_at: Collection[int] = ()) -> list[str]:

@@ -19,6 +19,15 @@ import msgspec
 Frame = dict[str, Any]
 _LENGTH = 4
 
+TICKS_PER_SESSION = 10
+"""How many heartbeats a node sends in the time after which it counts as gone."""
+
+ALIVE_TICKS = 4
+"""After how many missed heartbeats the others call a node not alive, while it still is in the group."""
+
+LEASE_SHARE = 0.8
+"""A node trusts its own membership for less time than the broker does, so two never think they own the same."""
+
 
 def pack(frame: Frame) -> bytes:
     """The bytes of one message."""
@@ -53,14 +62,6 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
             raise EOFError
         parts += part
     return bytes(parts)
-
-
-TICKS_PER_SESSION = 10
-"""How many heartbeats a node sends in the time after which it counts as gone."""
-ALIVE_TICKS = 4
-"""After how many missed heartbeats the others call a node not alive, while it still is in the group."""
-LEASE_SHARE = 0.8
-"""A node trusts its own membership for less time than the broker does, so two never think they own the same."""
 
 
 @dataclass(eq=False)

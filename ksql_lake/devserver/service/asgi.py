@@ -43,6 +43,12 @@ from ksql_lake.devserver.store.running_queries import RunningQueries
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.devserver.store.topic import parse_change
 
+_OPEN_PATHS = ("/healthcheck", "/v1/metadata", "/v1/metadata/id", "/chc/ready", "/chc/live")
+_QUERY_PATHS = ("/query", "/query-stream")
+_NOT_READY = RefusedError(
+    "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
+)
+
 
 @dataclass(eq=False)
 class Switches:
@@ -142,13 +148,6 @@ class Switches:
                 "queries": [query.id for query in self.running.all()],
             }
         )
-
-
-_OPEN_PATHS = ("/healthcheck", "/v1/metadata", "/v1/metadata/id", "/chc/ready", "/chc/live")
-_QUERY_PATHS = ("/query", "/query-stream")
-_NOT_READY = RefusedError(
-    "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
-)
 
 
 @dataclass(eq=False)

@@ -28,6 +28,8 @@ from ksql_lake.devserver.store.running_queries import RowBatch, RunningQueries, 
 PATH = "/devserver/cluster/rows"
 READ_BYTES = 1 << 16
 
+Scan = Callable[[QueryPlan], AsyncGenerator[RowBatch, None]]
+
 
 class ForwardingError(Exception):
     """The other node did not answer, or its answer broke off."""
@@ -100,9 +102,6 @@ async def _post(url: str, path: str, body: bytes) -> tuple[asyncio.StreamReader,
     writer.write(head.encode() + body)
     await writer.drain()
     return reader, writer
-
-
-Scan = Callable[[QueryPlan], AsyncGenerator[RowBatch, None]]
 
 
 async def table_rows(

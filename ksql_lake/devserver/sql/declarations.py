@@ -14,6 +14,8 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 
 _QUOTED = (TokenType.STRING, TokenType.IDENTIFIER)
 
+_ALIASES = {"INT": "INTEGER", "VARCHAR": "STRING", "NUMERIC": "DECIMAL"}
+
 
 class TokenCursor:
     """Takes tokens one after the other.
@@ -164,9 +166,6 @@ class TokenCursor:
         """
         if self.left:
             raise self.unexpected("';'")
-
-
-_ALIASES = {"INT": "INTEGER", "VARCHAR": "STRING", "NUMERIC": "DECIMAL"}
 
 
 def read_columns(cursor: TokenCursor) -> tuple[ColumnDefinition, ...]:

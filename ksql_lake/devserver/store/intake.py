@@ -30,6 +30,9 @@ from ksql_lake.devserver.sql.statements import Insert
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 
+TOMBSTONE = "@tombstone"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
 
 def arrivals(
     source: Source, rows: str, *, moment: str, partition: str = "NULL", tombstone: str = "FALSE"
@@ -77,10 +80,6 @@ def row_time(source: Source, now: int, given: str = "NULL") -> str:
     if not isinstance(column.type, Primitive) or column.type not in of_type:
         raise RefusedError(f"Timestamp column, {column.name}, should be BIGINT, TIMESTAMP or STRING.")
     return f"coalesce({given}, {of_type[column.type]}, {clock})"
-
-
-TOMBSTONE = "@tombstone"
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def append_json_lines(name: str, body: bytes, catalog: Catalog) -> int:

@@ -25,6 +25,8 @@ from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock
 from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
 from ksql_lake.schema import parse_schema
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Run:
@@ -68,9 +70,6 @@ def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
             run.deleted.append(isinstance(piece, Tombstone))
     if run.texts:
         yield run
-
-
-_log = logging.getLogger(__name__)
 
 
 class Beacon:

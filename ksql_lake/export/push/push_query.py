@@ -25,6 +25,10 @@ from ksql_lake.lake.days import Days
 MOST_TERMS = 64
 """How many comparisons of offsets a condition may hold: ksqlDB compiles it into one Java method."""
 
+_EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
+_UNCACHED = ("cache.max.bytes.buffering", "statestore.cache.max.bytes")
+"""The two names, old and new, of the store cache that would hold changes of a table back."""
+
 
 def positioned(
     feed: StreamFeed,
@@ -82,11 +86,6 @@ def _beyond(marks: Marks) -> str:
     each = [f"(ROWPARTITION = {number} AND ROWOFFSET > {mark.offset})" for number, mark in marks.items()]
     others = ", ".join(map(str, marks))
     return f"({' OR '.join(each)} OR ROWPARTITION NOT IN ({others}))"
-
-
-_EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
-_UNCACHED = ("cache.max.bytes.buffering", "statestore.cache.max.bytes")
-"""The two names, old and new, of the store cache that would hold changes of a table back."""
 
 
 @contextmanager

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from ksql_lake.ksqldb.version import ServerVersion
 from ksql_lake.ksqldb.wire.chunks import Piece
 
+QUERY_COMPLETED = "Query Completed"
+LIMIT_REACHED = "Limit Reached"
+
 
 class QueryKind(StrEnum):
     """What was asked, because it decides what proves an answer complete."""
@@ -104,10 +107,6 @@ class ErrorMessage:
 
 
 Event = Header | RowBlock | Tombstone | Token | FinalMessage | ErrorMessage
-
-
-QUERY_COMPLETED = "Query Completed"
-LIMIT_REACHED = "Limit Reached"
 
 
 @dataclass(slots=True)

@@ -31,6 +31,13 @@ from ksql_lake.ksqldb.wire.messages import UNREADABLE, V1_LINE, ErrorBody, Heade
 MAX_LINE = 64_000_000
 """How long one line may grow, in bytes, before it is taken for something other than a row."""
 
+_START = b'{"row":{"columns":['
+_END = b"]}},"
+_BOUNDARY = _END + b"\n" + _START
+_WORDS = np.frombuffer(_BOUNDARY, "<u8")
+_PRINTABLE = ord(" ")
+_UNKNOWN_KIND = "a line of the response is of no known kind"
+
 
 class LineSplitter:
     """Collects chunks and gives back whole lines.
@@ -137,14 +144,6 @@ class Gathering:
             count = len(self._run)
             self._events.append(RowBlock(b",\n".join(self._run), count, self.rows - count))
             self._run = []
-
-
-_START = b'{"row":{"columns":['
-_END = b"]}},"
-_BOUNDARY = _END + b"\n" + _START
-_WORDS = np.frombuffer(_BOUNDARY, "<u8")
-_PRINTABLE = ord(" ")
-_UNKNOWN_KIND = "a line of the response is of no known kind"
 
 
 class RowsParser:

@@ -34,6 +34,13 @@ _HTTP = b"HTTP/"
 MOST = 512 * 1024
 """Bytes of a head, interim answers included."""
 
+_log = logging.getLogger(__name__)
+_CONNECTIONS = 32
+"""Idle connections kept for reuse; more threads than that open further ones."""
+
+_told_plain: set[str] = set()
+"""Addresses that were warned of."""
+
 
 class _Head:
     """The reader of an answer's head; what it has not given out is the body's.
@@ -136,12 +143,6 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
 
-_log = logging.getLogger(__name__)
-
-_CONNECTIONS = 32
-"""Idle connections kept for reuse; more threads than that open further ones."""
-
-
 class Authorization(AuthBase):
     """Puts the credentials on a request; its `repr` shows none of them.
 
@@ -209,10 +210,6 @@ def _authorization(settings: Settings) -> str | None:
         keep_secret(packed, settings.ksqldb_user, settings.ksqldb_password.get_secret_value())
         return f"Basic {packed}"
     return None
-
-
-_told_plain: set[str] = set()
-"""Addresses that were warned of."""
 
 
 def _check_plain(settings: Settings) -> None:

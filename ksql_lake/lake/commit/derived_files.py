@@ -30,6 +30,8 @@ from ksql_lake.lake.soundness import (
 
 _MEGABYTE = 1_000_000
 
+_STATE = msgspec.json.Decoder(FeedState)
+
 
 def summary(feed: str, state: FeedState) -> dict[str, Any]:
     """Describe a feed's lake; sizes in MB of 1,000,000 bytes, times ISO 8601 UTC."""
@@ -119,7 +121,6 @@ class Checkpoint(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
-_STATE = msgspec.json.Decoder(FeedState)
 _CHECKPOINT = msgspec.json.Decoder(Checkpoint)
 
 

@@ -23,6 +23,16 @@ from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.storage.boundary import Storage
 
+CHECKPOINT_EVERY = 32
+"""Commits between two checkpoints: the most manifests an opening has to read."""
+
+_KEPT = 64
+"""Manifests that are kept in memory, or read ahead, at most."""
+
+StepHook = Callable[[str], None]
+"""Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
+`derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
+
 
 def published_state(log: CommitLog) -> FeedState:
     """Give what is committed and in place; changes nothing.
@@ -76,17 +86,6 @@ def state_at(log: CommitLog, sequence: int) -> FeedState:
     return state.after(
         log.manifest(number, ahead=sequence) for number in range(state.sequence + 1, sequence + 1)
     )
-
-
-CHECKPOINT_EVERY = 32
-"""Commits between two checkpoints: the most manifests an opening has to read."""
-
-_KEPT = 64
-"""Manifests that are kept in memory, or read ahead, at most."""
-
-StepHook = Callable[[str], None]
-"""Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
-`derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
 
 
 def no_step(_name: str) -> None:

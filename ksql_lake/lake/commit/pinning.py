@@ -23,6 +23,8 @@ from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.files.writer import StagedFile, footer_facts
 from ksql_lake.quantities import count_text
 
+_log = logging.getLogger(__name__)
+
 
 def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
     """Give what is known of the meaning of rows that were committed without it; None when there are none."""
@@ -43,9 +45,6 @@ def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
         event_time=facts.get("event_time", ""),
         event_unit=facts.get("event_time_unit", "ms") if facts else "",
     )
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

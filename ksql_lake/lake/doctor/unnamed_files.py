@@ -33,6 +33,9 @@ from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
+_OWN = {"partition", "attempt", "replaces"}
+"""What a footer says of its own file, and not of its rows."""
+
 
 def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = False) -> None:
     """Move a file to quarantine, or also leave it where it is.
@@ -45,10 +48,6 @@ def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = 
     storage.publish(key, target, keep=still)
     if not still:
         storage.remove(key)
-
-
-_OWN = {"partition", "attempt", "replaces"}
-"""What a footer says of its own file, and not of its rows."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,18 @@ from collections.abc import Iterable
 from ksql_lake.lake.files.precision import EXACT, blur, blurred
 from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Struct
 
+_PRIMITIVES = {
+    Primitive.BOOLEAN: "BOOLEAN",
+    Primitive.INTEGER: "INTEGER",
+    Primitive.BIGINT: "BIGINT",
+    Primitive.DOUBLE: "DOUBLE",
+    Primitive.STRING: "VARCHAR",
+    Primitive.BYTES: "BLOB",
+    Primitive.TIME: "TIME",
+    Primitive.DATE: "DATE",
+    Primitive.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+}
+
 
 def sql_name(identifier: str) -> str:
     """Quote an identifier for DuckDB."""
@@ -107,19 +119,6 @@ def _needs_rewriting(kind: KsqlType, *, nested: bool = False) -> bool:
             return any(_needs_rewriting(field, nested=True) for _, field in fields)
         case _:
             return nested and kind is Primitive.DOUBLE
-
-
-_PRIMITIVES = {
-    Primitive.BOOLEAN: "BOOLEAN",
-    Primitive.INTEGER: "INTEGER",
-    Primitive.BIGINT: "BIGINT",
-    Primitive.DOUBLE: "DOUBLE",
-    Primitive.STRING: "VARCHAR",
-    Primitive.BYTES: "BLOB",
-    Primitive.TIME: "TIME",
-    Primitive.DATE: "DATE",
-    Primitive.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-}
 
 
 def sql_type(kind: KsqlType) -> str:

@@ -32,6 +32,27 @@ from ksql_lake.lake.storage.abreast import abreast
 
 _PREFIX = b"ksql_lake."
 
+ROW_GROUP_ROWS = 250_000
+ROW_GROUP_BYTES = 96_000_000
+BUFFERED_BYTES = 128_000_000
+_FIRST_SHARE = 5
+"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
+
+_LEAST_ROWS = 2048
+"""Rows per batch, on average, below which batches are joined before they are written."""
+
+_WAITING = 32
+"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
+
+_OPEN_FILES = 256
+"""Files that are open at most because their rows seemed to have all come."""
+
+_WRITING = 2
+"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
+
+_FINISHING = 4
+"""Files finished at once."""
+
 
 def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
     """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
@@ -41,23 +62,6 @@ def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
         for key, value in pairs.items()
         if key.startswith(_PREFIX)
     }
-
-
-ROW_GROUP_ROWS = 250_000
-ROW_GROUP_BYTES = 96_000_000
-BUFFERED_BYTES = 128_000_000
-_FIRST_SHARE = 5
-"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
-_LEAST_ROWS = 2048
-"""Rows per batch, on average, below which batches are joined before they are written."""
-_WAITING = 32
-"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
-_OPEN_FILES = 256
-"""Files that are open at most because their rows seemed to have all come."""
-_WRITING = 2
-"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
-_FINISHING = 4
-"""Files finished at once."""
 
 
 class StagingArea(Protocol):

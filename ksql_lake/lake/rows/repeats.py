@@ -24,6 +24,9 @@ from ksql_lake.lake.storage.boundary import free_space
 MOST_ROWS = 4_000_000
 """Rows up to which a hash of each key is kept: 32 MB, and as much again for a moment to sort them."""
 
+Rows = Callable[[], pa.RecordBatchReader]
+"""Gives the rows from their start; called again when more memory is tried."""
+
 
 class DistinctKeys:
     """The hashes of the keys seen so far.
@@ -53,10 +56,6 @@ class DistinctKeys:
         hashes = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
         hashes.sort()
         return not bool((hashes[1:] == hashes[:-1]).any())
-
-
-Rows = Callable[[], pa.RecordBatchReader]
-"""Gives the rows from their start; called again when more memory is tried."""
 
 
 @contextmanager

@@ -21,27 +21,6 @@ from ksql_lake.schema import Column, Primitive, Schema, alike_fields, parse_sche
 if TYPE_CHECKING:
     import duckdb
 
-
-def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
-    """Open a connection of its own, in memory, in UTC, which keeps no order of rows.
-
-    Args:
-        spill: Folder for temporary files; made when it is needed.
-        limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of what the machine has.
-        threads: How many threads it may use.
-    """
-    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
-
-    connection = duckdb.connect()
-    if limit is not None:
-        connection.execute(f"SET memory_limit = '{limit}'")
-    connection.execute(f"SET threads = {threads}")
-    connection.execute(f"SET temp_directory = {sql_text(str(spill))}")
-    connection.execute("SET preserve_insertion_order = false")
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
-
-
 PATH_COLUMNS: Mapping[Kind, Mapping[str, str]] = {
     "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
     "table": {"version": "VARCHAR"},
@@ -62,6 +41,26 @@ FOLDERS: Mapping[Kind, str] = {
 
 Held = Mapping[str, str]
 """Column of the answer -> column of the file, for each column that a file has."""
+
+
+def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
+    """Open a connection of its own, in memory, in UTC, which keeps no order of rows.
+
+    Args:
+        spill: Folder for temporary files; made when it is needed.
+        limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of what the machine has.
+        threads: How many threads it may use.
+    """
+    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
+
+    connection = duckdb.connect()
+    if limit is not None:
+        connection.execute(f"SET memory_limit = '{limit}'")
+    connection.execute(f"SET threads = {threads}")
+    connection.execute(f"SET temp_directory = {sql_text(str(spill))}")
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
 def unified_columns(state: FeedState, partitions: Collection[str] | None = None) -> tuple[Schema, list[Held]]:

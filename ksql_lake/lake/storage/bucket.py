@@ -39,6 +39,17 @@ _REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLo
 _NO_CREDENTIALS = ("169.254.169.254", "metadata.google.internal", "Missing credentials", "NoCredentials")
 _ON_THE_WAY = ("error sending request", "timed out", "timeout", "connection", "error decoding response body")
 
+SCHEMES = ("s3", "gs", "az")
+_TIMEOUT = timedelta(seconds=120)
+"""How long one request may take; large files travel in many."""
+
+_RETRY = {
+    "max_retries": 200,  # the time limits them
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=5), "base": 2},
+}
+"""A request that the store answers with 5xx, 429 or not at all is tried again for a minute."""
+
 
 def no_bucket(error: BaseException) -> bool:
     """Whether the store says that there is no such bucket, and not merely no such object."""
@@ -110,19 +121,6 @@ def _said(text: str, status: int, code: str) -> str:
 def _bucket(address: str) -> str:
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
-
-
-SCHEMES = ("s3", "gs", "az")
-
-_TIMEOUT = timedelta(seconds=120)
-"""How long one request may take; large files travel in many."""
-
-_RETRY = {
-    "max_retries": 200,  # the time limits them
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=5), "base": 2},
-}
-"""A request that the store answers with 5xx, 429 or not at all is tried again for a minute."""
 
 
 @dataclass(frozen=True, slots=True)

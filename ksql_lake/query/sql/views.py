@@ -27,6 +27,12 @@ from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
+CHANGE_VIEWS = {
+    "_changes": "what changed from version to version",
+    "_history": "every state of every row, with its time",
+}
+"""Endings of the views' names, and what the views show."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -94,13 +100,6 @@ def _earlier(lake: FeedLake, now: FeedState, commit: int) -> FeedState:
 
 
 Builder = Callable[[Committed], list[View]]
-
-
-CHANGE_VIEWS = {
-    "_changes": "what changed from version to version",
-    "_history": "every state of every row, with its time",
-}
-"""Endings of the views' names, and what the views show."""
 
 
 @dataclass(frozen=True, slots=True)
