@@ -5,8 +5,6 @@ Files are compared by content with what was loaded, so nothing is remembered bet
 (`ksql-lake feeds accept NAME`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

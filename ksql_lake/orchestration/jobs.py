@@ -4,8 +4,6 @@ Ops and graphs share one namespace with assets, so ours begin with an underscore
 waiting runs what Kafka deletes comes first; a run that a person launches has priority 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
