@@ -139,7 +139,7 @@ class _Landing:
             server_version=self.extraction.client.server_info().version.text,
             first_day=plan.days.first.isoformat() if plan.days else None,
             last_day=plan.days.last.isoformat() if plan.days else None,
-            event_time=plan.feed.event_clock if isinstance(plan.feed, StreamFeed) else "",
+            event_time=plan.feed.event_clock,
             form=CURRENT,
             fell_back=plan.fell_back,
         )

@@ -16,8 +16,44 @@ from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
 from ksql_lake.feeds.atomic_files import check_free, create_file, move_file, replace_file
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.document import parse_document
-from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Feed
+from ksql_lake.feeds.model import FEED_ADAPTER, Feed
 from ksql_lake.feeds.validation import glean, parse_feed
+
+KEY_ORDER = (
+    "$schema",
+    "name",
+    "kind",
+    "source",
+    "description",
+    "enabled",
+    "extraction",
+    "isolation",
+    "evidence",
+    "on_bad_text",
+    "start_date",
+    "timezone",
+    "event_time",
+    "event_time_unit",
+    "columns",
+    "rename",
+    "identity",
+    "positions",
+    "lookback_days",
+    "topic_retention_hours",
+    "retention",
+    "min_ratio_to_previous",
+    "max_shrinkage",
+    "deleted",
+    "compression",
+    "on_schema_change",
+    "schedule",
+    "automation",
+    "checks",
+    "sample_rows",
+    "owners",
+    "tags",
+)
+"""The order in which ksql-lake writes a feed file's keys."""
 
 SCHEMA_FILE = "feed.schema.json"
 """Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""

@@ -33,7 +33,7 @@ def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
     """Give the condition of a feed with `"automation": "condition"`; None for the others."""
     if feed.automation != "condition":
         return None
-    zone = feed.timezone if isinstance(feed, StreamFeed) else "UTC"
+    zone = feed.zone.key
     tick: dg.AutomationCondition[Any] = dg.AutomationCondition.cron_tick_passed(cron_of(feed), zone)
     due: dg.AutomationCondition[Any] = dg.AutomationCondition.missing()
     if isinstance(feed, StreamFeed):

@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 import dagster as dg
 
 from ksql_lake.errors import KsqlLakeError
-from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed
+from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed, streams_of
 from ksql_lake.feeds.model import NAME_PATTERN
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.commit.log import CommitLog
@@ -31,7 +31,7 @@ def placeholders(feeds: Feeds, lake: Lake) -> list[dg.AssetSpec]:
         lake: What it holds of a broken feed tells whose days they are.
     """
     known = [file.feed for file in feeds.files]
-    starts = first_days(feed for feed in known if isinstance(feed, StreamFeed))
+    starts = first_days(streams_of(known))
     specs = [_idle(file, lake, starts) for file in feeds.files if file.archived or not file.feed.enabled]
     taken = {feed.name for feed in known}
     for file in feeds.quarantined:

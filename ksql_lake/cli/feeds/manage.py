@@ -7,7 +7,7 @@ import click
 from ksql_lake.cli.terminal.output import note, print_json, print_table
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, QuarantinedFile, feed_json_schema
-from ksql_lake.feeds.model import KEY_ORDER
+from ksql_lake.feeds.store import KEY_ORDER
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 

@@ -27,7 +27,7 @@ from ksql_lake.export.question import Question, answer_decoder
 from ksql_lake.export.reading import ChangeLog, Flags
 from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
 from ksql_lake.feeds.feed_columns import DELETED, POSITION_COLUMNS
-from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
 from ksql_lake.ksqldb.offsets import LogOffsets
 from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
@@ -337,7 +337,7 @@ def _landed(schema: Schema, question: Question, feed: Feed) -> Schema:
     columns = schema.columns[: question.landed]
     if not question.key_lands:
         columns = tuple(replace(column, key=False) for column in columns)
-    if isinstance(feed, TableFeed) and feed.deleted:
+    if feed.marks_deleted:
         columns = (*columns, Column(DELETED, Primitive.BOOLEAN))
     return Schema(columns)
 

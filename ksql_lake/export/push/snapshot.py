@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ksql_lake.export.reading import ChangeLog
-from ksql_lake.feeds.model import TableFeed
 from ksql_lake.lake import Staging
 from ksql_lake.schema import arrow_schema
 
@@ -24,9 +23,8 @@ def snapshot_rows(log: ChangeLog, staging: Staging) -> Iterator[pa.RecordBatch]:
         KsqlError: The query could not be read to where it had caught up.
         WriteError: There is neither memory nor disk enough.
     """
-    feed = log.feed
     arrow = arrow_schema(log.schema)
-    marked = isinstance(feed, TableFeed) and feed.deleted
+    marked = log.feed.marks_deleted
     landed = len(arrow) - marked
     with staging.change_log(log.log_schema, log.key) as changes:
         for batch, gone in log.changes():

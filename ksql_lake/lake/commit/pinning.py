@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import LakeError, SourceRecreatedError
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.model import Feed
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.commit.manifest import Manifest, PartitionCount
 from ksql_lake.lake.commit.meaning import Meaning, Origin, free_settings, learnt, meaning_of, refuse_changes
@@ -102,7 +102,7 @@ class Pinning:
             SourceRecreatedError: The server tells that the source was made anew, none of the rows that the lake
                 holds of these days came back, and others did.
         """
-        if not isinstance(self.feed, StreamFeed) or self.feed.identity.by != "row":
+        if self.feed.known_by != "row":
             return
         known = [count for count in counts if state.files_of(count.partition) and count.partition not in marked]
         if self.origin is not None and self.origin.accepted:
