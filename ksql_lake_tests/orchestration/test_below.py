@@ -188,8 +188,8 @@ def test_the_tables_own_partitions_load(project: Project) -> None:
 
 def test_all_days_by_a_mapping_are_all_of_them(project: Project) -> None:
     """AllPartitionMapping asks for every day, so one that was not read is an error, unless that is allowed."""
-    asked = {"reads": "gappy", "column": "ID", "mapping": dg.AllPartitionMapping()}
-    allowed = {"metadata": {"allow_missing_partitions": True}}
+    asked: dict[str, Any] = {"reads": "gappy", "column": "ID", "mapping": dg.AllPartitionMapping()}
+    allowed: dict[str, Any] = {"metadata": {"allow_missing_partitions": True}}
     with home(project, "empty") as instance:
         daily = _run(instance, below("daily", partitions_def=days(), **asked), partition=DAYS[0])
         whole = _run(instance, below("whole", **asked))
@@ -216,8 +216,9 @@ def test_weeks_that_begin_before_our_days_may_say_so(project: Project) -> None:
     assert "2025-01-11 was never read" in failure_text(refused)
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("way", ["archive", "disable", "break"])
-def test_days_stay_when_the_earliest_feed_goes(project: Project, tmp_path: Path, way: str) -> None:
+def test_days_stay_when_the_earliest_feed_goes(tmp_path: Path, way: str) -> None:
     """The days of the others are those of before, so that what is below them still runs for each."""
     made = Project(tmp_path)
     for name, start in (("payments", DAYS[0]), ("late", "2025-01-09")):
