@@ -16,13 +16,14 @@ from dagster._core.workspace.autodiscovery import loadable_targets_from_python_m
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import LakeError
 from ksql_lake.export import Days, export_feed
+from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.io_manager import Wanted, load
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.dev_server import REPOSITORY
 from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project, failure_text
-from ksql_lake_tests.orchestration.user_project import ENGINES, below, days, user_project
+from ksql_lake_tests.orchestration.user_project import EAGER, ENGINES, below, days, user_project
 
 IDS = [9007199254740993 + number for number in range(1, 9)]
 """Of all payments, in order of their days."""
@@ -164,6 +165,77 @@ def test_a_day_below_a_table_needs_a_mapping(project: Project) -> None:
     assert not result.success
     (failed,) = result.get_step_failure_events()
     assert "depends on invalid partitions" in str(failed.step_failure_data.error)
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="mapping from unmapped to totals"):
+        dg.Definitions.validate_loadable(
+            dg.Definitions.merge(user_project(), dg.Definitions(assets=[unmapped]))
+        )
+
+
+def test_the_tables_own_partitions_load(project: Project) -> None:
+    """An asset with a table's versions is one that Dagster accepts in a code location, and eager follows it."""
+    versions = dg.DynamicPartitionsDefinition(name="totals_versions")
+    each = below("each", reads="totals", column="version", partitions_def=versions, automation_condition=EAGER)
+    defs = dg.Definitions.merge(user_project(), dg.Definitions(assets=[each]))
+    dg.Definitions.validate_loadable(defs)
+    with home(project, "fresh") as instance:
+        chosen = dg.AssetSelection.assets("each")
+        first = dg.evaluate_automation_conditions(defs, instance, asset_selection=chosen)
+        instance.report_runless_asset_event(dg.AssetMaterialization("totals", partition="v2"))
+        second = dg.evaluate_automation_conditions(defs, instance, asset_selection=chosen, cursor=first.cursor)
+
+    assert second.get_requested_partitions(dg.AssetKey("each")) == {"v2"}
+
+
+def test_all_days_by_a_mapping_are_all_of_them(project: Project) -> None:
+    """AllPartitionMapping asks for every day, so one that was not read is an error, unless that is allowed."""
+    asked: dict[str, Any] = {"reads": "gappy", "column": "ID", "mapping": dg.AllPartitionMapping()}
+    allowed: dict[str, Any] = {"metadata": {"allow_missing_partitions": True}}
+    with home(project, "empty") as instance:
+        daily = _run(instance, below("daily", partitions_def=days(), **asked), partition=DAYS[0])
+        whole = _run(instance, below("whole", **asked))
+        some = _run(instance, below("some", **asked, **allowed))
+
+    for result in (daily, whole):
+        assert "2025-01-08 to 2025-01-09, 2025-01-11 to" in failure_text(result)
+    assert some.output_for_node("some") == IDS[:5] + IDS[6:]
+
+
+def test_weeks_that_begin_before_our_days_may_say_so(project: Project) -> None:
+    """A week takes its seven days; Dagster's own mapping leaves out those before the first one."""
+    weeks = dg.WeeklyPartitionsDefinition("2025-01-05", timezone="UTC")
+    lenient = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    allowed = {"allow_missing_partitions": True}
+    first = below(
+        "first", reads="payments", column="ID", partitions_def=weeks, mapping=lenient, metadata=allowed
+    )
+    strict = below("strict", reads="payments", column="ID", partitions_def=weeks, mapping=lenient)
+    with home(project, "empty") as instance:
+        taken, refused = (_run(instance, asset, partition="2025-01-05") for asset in (first, strict))
+
+    assert taken.output_for_node("first") == IDS
+    assert "2025-01-11 was never read" in failure_text(refused)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("way", ["archive", "disable", "break"])
+def test_days_stay_when_the_earliest_feed_goes(tmp_path: Path, way: str) -> None:
+    """The days of the others are those of before, so that what is below them still runs for each."""
+    made = Project(tmp_path)
+    for name, start in (("payments", DAYS[0]), ("late", "2025-01-09")):
+        made.write_feed(name, kind="stream", source="PAYMENTS", start_date=start)
+    file = tmp_path / "feeds" / "active" / "payments.json"
+    store = FeedStore(tmp_path / "feeds")
+    if way == "break":
+        file.write_text(file.read_text().replace('"source"', '"sourec"'))
+    else:
+        {"archive": store.archive, "disable": store.disable}[way]("payments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KSQL_LAKE_FEEDS", str(tmp_path / "feeds"))
+        graph = made.definitions().get_repository_def().asset_graph
+    kept = graph.get(dg.AssetKey("late")).partitions_def
+
+    assert kept is not None
+    assert kept.get_first_partition_key() == DAYS[0]
 
 
 @pytest.mark.parametrize("state", HOMES)
