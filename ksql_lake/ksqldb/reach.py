@@ -1,4 +1,8 @@
-"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns."""
+"""Which kind of query can read all of a source on this server: pull where possible, push elsewhere.
+
+A pull query proves its own end and a push query does not, so push is chosen only for a reason, and the reason
+is told. A derived stream that carries its source's offsets can also be continued where a reading ended. Pure.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,17 @@ _REKEYED = re.compile(r"\bPARTITION\s+BY\s+STRUCT\s*\(", re.IGNORECASE)
 _FIELD = re.compile(
     rf"{_NAME}\s*:=\s*(?:{_NAME}\s*\.\s*)?`?(ROWPARTITION|ROWOFFSET)`?\s*(?=[,)])", re.IGNORECASE
 )
-_NARROWED = re.compile(r"\b(WHERE|JOIN|GROUP\s+BY)\b", re.IGNORECASE)
+_CHANGED = re.compile(
+    r"\b(?:WHERE|JOIN|GROUP\s+BY)\b|\b(?:EXPLODE|CUBE_EXPLODE|GENERATE_SERIES)\s*\(", re.IGNORECASE
+)
+"""What leaves rows out, or makes several of one. Table functions that are not ksqlDB's own have any name."""
+
+Extraction = Literal["pull", "push"]
+CONTINUES_SINCE = (0, 24)
+"""The release from which a query may be continued, read from ksqlDB's source."""
+
+CONTINUES_MEASURED = "8.0.7"
+"""The one release on which that was measured."""
 
 
 def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
@@ -30,8 +44,8 @@ def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
         source = _FROM.search(query.text)
         names = [_alias(pseudo, query.text) for pseudo in ("ROWPARTITION", "ROWOFFSET")]
         columns = {column.name for column in stream.columns}
-        narrowed = _NARROWED.search(_QUOTED.sub("", query.text))
-        if source and not narrowed and all(name in columns for name in names):
+        changed = _CHANGED.search(_QUOTED.sub("", query.text))
+        if source and not changed and all(name in columns for name in names):
             partition, offset = names
             return _unquoted(source.group(1)), partition, offset
     return None
@@ -68,14 +82,6 @@ def _alias(pseudo: str, text: str) -> str:
 
 def _unquoted(name: str) -> str:
     return name[1:-1].replace("``", "`") if name.startswith("`") else name.upper()
-
-
-Extraction = Literal["pull", "push"]
-
-CONTINUES_SINCE = (0, 24)
-"""The release from which a query may be continued, read from ksqlDB's source."""
-CONTINUES_MEASURED = "8.0.7"
-"""The one release on which that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
