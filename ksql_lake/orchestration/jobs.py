@@ -5,8 +5,6 @@ before what can be done at any time. Whatever somebody launches by hand has prio
 neither holds up what is due; every launch dialog takes another `dagster/priority`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -16,6 +14,7 @@ from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.run_failures import each_feed
+from ksql_lake.query.sql.followed_catalogs import keep_catalogs
 from ksql_lake.register import keep_fresh
 
 PRIORITY = "dagster/priority"
@@ -68,6 +67,7 @@ def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
         with feed_lake.exclusive():
             removed = feed_lake.apply_retention()
         keep_fresh(lake.storage, feed_lake.layout)
+        keep_catalogs(lake, feed)
         keep_versions(feed.versions_name, feed_lake, instance)
         return f"{feed.name}: removed {', '.join(removed.remove) or 'nothing'}, {removed.bytes:,} bytes"
 
@@ -93,6 +93,7 @@ def compaction_job(
         with feed_lake.exclusive():
             done = list(feed_lake.compact(open_files=open_files))
         keep_fresh(lake.storage, feed_lake.layout)
+        keep_catalogs(lake, feed)
         before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
         return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
 
