@@ -21,7 +21,7 @@ Hashes = npt.NDArray[np.uint32]
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_UNSENT = "records with a NULL key or value, and markers of transactions, are not sent"
+_UNSENT = "not sent are records with a NULL key or value, markers of transactions, and what Kafka deleted"
 _SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+import shutil
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from ksql_lake_tests.export.continuing.test_continuing import by_token, marks_of
 from ksql_lake_tests.export.push.server import DAY, FIRST, Server, held, row
 
 __all__ = ["scene"]
-TOMORROW = datetime.now(UTC).date() + timedelta(days=1)
 
 
 def rewrite(root: Path, feed: StreamFeed, **changes: Any) -> None:
@@ -207,7 +207,9 @@ def test_offsets_without_rows_in_the_derived_stream_are_explained(
     pulled = server.export(tmp_path, feed, days=Days(date(2025, 1, 6), date(2025, 1, 6)))
     entered, after = (server.export(tmp_path, feed, days=None) for _ in range(2))
 
-    assert "came with 12 rows (records with a NULL key or value, and markers of trans" in pulled.fell_back
+    assert (
+        "came with 12 rows (not sent are records with a NULL key or value, markers of trans" in pulled.fell_back
+    )
     assert (pulled.new, by_token(entered), entered.new, by_token(after)) == (10, False, 0, True)
     assert held(tmp_path, feed) == once(30)
 
@@ -225,3 +227,19 @@ def test_days_closed_by_a_fall_back_get_what_the_pull_could_not_see(
 
     assert (pulled.new, by_token(entered), entered.new, level(entered)) == (1, False, 1, "proven")
     assert held(tmp_path, feed) == once(22)
+
+
+def test_a_lake_that_was_restored_goes_on_from_its_own_marks(
+    server: Server, scene: Scene, tmp_path: Path
+) -> None:
+    """An older copy lacks the newest rows; its marks are as old, so that they come again."""
+    feed, copy = scene.feed(), tmp_path / "copy"
+    server.export(tmp_path / "lake", feed, days=None)
+    shutil.copytree(tmp_path / "lake", copy)
+    server.append(scene.source, *(row(number) for number in range(20, 40)))
+    server.export(tmp_path / "lake", feed, days=None)
+    server.append(scene.source, *(row(number) for number in range(40, 50)))
+    result = server.export(copy, feed, days=None)
+
+    assert (by_token(result), result.new, level(result)) == (True, 30, "proven")
+    assert held(copy, feed) == once(50)
