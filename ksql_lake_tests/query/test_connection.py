@@ -210,7 +210,7 @@ def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> N
 
     told = " ".join(plan.replace("│", " ").split())
     assert told.count("Filters: ID = 1") == 2
-    assert told.rindex("Window") < told.index("Filters: ID = 1")
+    assert told.rindex("Group By") < told.index("Filters: ID = 1")
 
 
 def test_show_tables_reads_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
