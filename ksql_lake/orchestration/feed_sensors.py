@@ -5,8 +5,6 @@ between ticks, and a reload that failed is tried again. Dagster's web server is 
 way; where it is, KSQL_LAKE_DAGSTER_URL says.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

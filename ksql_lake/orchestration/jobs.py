@@ -5,8 +5,6 @@ before what can be done at any time. Whatever somebody launches by hand has prio
 neither holds up what is due; every launch dialog takes another `dagster/priority`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
