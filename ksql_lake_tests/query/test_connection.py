@@ -200,7 +200,7 @@ def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
 
 
 def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> None:
-    """DuckDB's plan of a one-key look-up filters where the files are read, below all windows."""
+    """DuckDB's plan of a one-key look-up filters where the files are read, below the grouping."""
     FeedStore(tmp_path / "feeds").add(table_feed())
     for name in "ab":
         land_rows(Lake(tmp_path / "lake"), table_feed(), [{"ID": number, "NAME": name} for number in range(9)])
