@@ -1,7 +1,8 @@
-"""An alert as an e-mail, handed to one SMTP server.
+"""How an alert reaches people: over every channel that the settings name, and always into the log.
 
-`smtps://` is encrypted from the start, `smtp://` as soon as the server offers it. It refuses to send a password
-over a connection that is not encrypted.
+One channel that fails never keeps the others from it; what it failed with comes back as a text. A password
+needs an encrypted connection. A webhook follows no redirect, for a POST that becomes a GET would count as
+delivered.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ from ksql_lake.alerts.message import Alert, hide_secrets
 from ksql_lake.settings import Settings
 
 _PORTS = {"smtp": 25, "smtps": 465}
+
+SECONDS = 8.0
+"""How long a channel may be silent; all of them with their second attempts fit into a minute, which is how long
+Dagster lets a sensor take."""
+
+_ATTEMPTS = 2
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +179,6 @@ def _what_happened(error: BaseException) -> str:
     if kinds & {"NewConnectionError", "NameResolutionError", "SSLError", "ProxyError"}:
         return f"cannot be reached: {getattr(first, 'strerror', None) or type(first).__name__}"
     return f"broke off: {type(first).__name__}"
-
-
-SECONDS = 8.0
-"""How long a channel may be silent; all of them with their second attempts fit into a minute, which is how long
-Dagster lets a sensor take."""
-
-_ATTEMPTS = 2
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are called, so that help and typos answer at once."""
+"""The tree of commands: each one's module is imported when it is called, so help and typos answer at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,41 @@ from importlib import import_module
 from typing import Any
 
 import click
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_HELP = """Export ksqlDB streams and tables into a plain Parquet lake, exactly once.
+
+\b
+Examples:
+  ksql-lake demo                         see everything, no server needed
+  ksql-lake feeds discover               what the server has and no feed exports
+  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
+  ksql-lake plan --all                   what an export would read
+  ksql-lake export --all                 every enabled feed, what is due
+  ksql-lake export --stream orders --from 2025-01-01 --to 2025-01-31
+  ksql-lake sql "SHOW TABLES"            the lake in SQL, one view per feed
+  ksql-lake doctor                       is the lake what its own files say?
+
+\b
+Environment (default):
+  KSQLDB_URL       the server (http://localhost:8088)
+  KSQLDB_USER, KSQLDB_PASSWORD, KSQLDB_TOKEN, KSQLDB_CA_FILE, ...
+  KSQL_LAKE_ROOT   the lake's folder (data_lake), or s3://bucket/prefix
+  KSQL_LAKE_FEEDS  the folder of feed files (feeds)
+  DAGSTER_HOME     when set, exports are told to this Dagster instance
+
+Exit codes: 0 done, 1 at least one feed failed, 2 usage or configuration, 130 interrupted.
+"""
+
+_FEEDS_HELP = """The feed files: what to export, how and when.
+
+\b
+Examples:
+  ksql-lake feeds list
+  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
+  ksql-lake feeds validate && echo all fine
+  ksql-lake feeds archive orders         out of the way; its data stays
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +84,6 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])
 
-
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-_HELP = """Export ksqlDB streams and tables into a plain Parquet lake, exactly once.
-
-\b
-Examples:
-  ksql-lake demo                         see everything, no server needed
-  ksql-lake feeds discover               what the server has and no feed exports
-  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
-  ksql-lake plan --all                   what an export would read
-  ksql-lake export --all                 every enabled feed, what is due
-  ksql-lake export --stream orders --from 2025-01-01 --to 2025-01-31
-  ksql-lake sql "SHOW TABLES"            the lake in SQL, one view per feed
-  ksql-lake doctor                       is the lake what its own files say?
-
-\b
-Environment (default):
-  KSQLDB_URL       the server (http://localhost:8088)
-  KSQLDB_USER, KSQLDB_PASSWORD, KSQLDB_TOKEN, KSQLDB_CA_FILE, ...
-  KSQL_LAKE_ROOT   the lake's folder (data_lake), or s3://bucket/prefix
-  KSQL_LAKE_FEEDS  the folder of feed files (feeds)
-  DAGSTER_HOME     when set, exports are told to this Dagster instance
-
-Exit codes: 0 done, 1 at least one feed failed, 2 usage or configuration, 130 interrupted.
-"""
-
-_FEEDS_HELP = """The feed files: what to export, how and when.
-
-\b
-Examples:
-  ksql-lake feeds list
-  ksql-lake feeds add --source ORDERS --start-date 2025-01-01
-  ksql-lake feeds validate && echo all fine
-  ksql-lake feeds archive orders         out of the way; its data stays
-"""
 
 feeds = LazyGroup(
     name="feeds",

@@ -21,7 +21,7 @@ from ksql_lake.cli.terminal.output import note, print_table
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
 from ksql_lake.export.topology import read_topology, save_topology
-from ksql_lake.feeds import Feed, FeedStore, StreamFeed
+from ksql_lake.feeds import Feed, FeedStore, streams_of, tables_of
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.recording import create_databases, export_seconds
@@ -95,15 +95,11 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> bool:
     return success
 
 
-def _tasks(feeds: Iterable[Feed]) -> list[Task]:
+def _tasks(feeds: Sequence[Feed]) -> list[Task]:
     """Streams first: they take longest. One run per time zone, because a run has one partitioning."""
     by_zone: dict[str, list[str]] = {}
-    tables = []
-    for feed in feeds:
-        if isinstance(feed, StreamFeed):
-            by_zone.setdefault(feed.timezone, []).append(feed.name)
-        else:
-            tables.append(feed.name)
+    for feed in streams_of(feeds):
+        by_zone.setdefault(feed.timezone, []).append(feed.name)
     module, (first, last) = ("-m", "ksql_lake.definitions"), DAYS
     range_run = ("asset", "materialize", *module, "--partition-range", f"{first}...{last}", "--select")
     tasks = [
@@ -116,7 +112,7 @@ def _tasks(feeds: Iterable[Feed]) -> list[Task]:
     ]
     return tasks + [
         Task(f"table-{name}", f"{name}, next version", ("job", "execute", *module, "-j", f"table_{name}"))
-        for name in tables
+        for name in (feed.name for feed in tables_of(feeds))
     ]
 
 

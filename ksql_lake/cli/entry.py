@@ -1,8 +1,7 @@
-"""What a process of our own may do and one of others may not: leave pandas out, keep the memory it has freed.
+"""The way into the program and out of it: from arguments to an exit code, each error a paragraph.
 
-pyarrow is told that there is no pandas before it imports it by itself. Freed memory is kept for the next block
-of rows instead of being given back and fetched anew, page by page. Refuses to touch a process where pandas is
-loaded already.
+A user's mistake never shows a traceback; an unexpected error shows its type and message, and the traceback only
+with `--debug`. Before a command runs, pandas is kept out and freed memory is kept for the next block of rows.
 """
 
 from __future__ import annotations
@@ -27,6 +26,17 @@ ALONE = "alone"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
 _KEPT = 128 << 20
 _LARGEST = 32 << 20
+
+DEBUG = "debug"
+"""Key in click's context object: show tracebacks."""
+
+_SILENT = logging.NullHandler()
+_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+"""Packages that only an extra of ours installs."""
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_ONLY_THE_REPORT = "What the command did is done; only its report is lost."
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 def keep_freed_memory() -> None:
@@ -66,12 +76,6 @@ def keep_pandas_out() -> None:
         sys.meta_path.remove(finder)
 
 
-DEBUG = "debug"
-"""Key in click's context object: show tracebacks."""
-
-_SILENT = logging.NullHandler()
-
-
 class _Warnings(logging.Handler):
     """Writes warnings that no command keeps to itself, where they are not written as JSON lines anyway."""
 
@@ -84,11 +88,6 @@ class _Warnings(logging.Handler):
 
 
 _WARNINGS = _Warnings(logging.WARNING)
-
-_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
-"""Packages that only an extra of ours installs."""
-
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main() -> None:
@@ -145,9 +144,6 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
     return code if isinstance(code, int) else DONE
 
 
-_ONLY_THE_REPORT = "What the command did is done; only its report is lost."
-
-
 class _NoOutput(io.TextIOBase):
     """A standard output that is closed: it takes everything, and knows whether there was anything.
 
@@ -181,9 +177,6 @@ def _open_standard_streams() -> _NoOutput | None:
     closed = _NoOutput()
     sys.stdout = closed
     return closed
-
-
-_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 def _output_problem(error: BaseException) -> str:

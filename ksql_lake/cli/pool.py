@@ -1,4 +1,10 @@
-"""How far running exports are: bars on a terminal's stderr, nothing anywhere else."""
+"""Several exports at once: one feed per worker thread, bars on a terminal's stderr, and a way to stop them all.
+
+The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
+files are removed, nothing half becomes visible. After a second one, or when an export does not come to an end
+in `GRACE_SECONDS`, they are not waited for; the next export clears what such an end leaves behind. Both are
+counted and not raised, so that no export can be started and then forgotten.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +35,15 @@ from ksql_lake.query.sql.followed_catalogs import keep_catalogs
 from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
+
+GRACE_SECONDS = 5.0
+"""How long running exports get to come to an end after an interruption."""
+
+_HEED_SECONDS = 0.2
+"""How soon an interruption is heeded that reached another thread, as happens to one that is starting a thread:
+Python runs a signal's handler in the main thread only, and does not wake it for that."""
+
+_log = logging.getLogger(__name__)
 
 
 class ProgressBars:
@@ -82,16 +97,6 @@ def progress_bars(total: int) -> Iterator[ProgressBars]:
     )
     with display:
         yield ProgressBars(display, total)
-
-
-GRACE_SECONDS = 5.0
-"""How long running exports get to come to an end after an interruption."""
-_HEED_SECONDS = 0.2
-"""How soon an interruption is heeded that reached another thread, as happens to one that is starting a thread:
-Python runs a signal's handler in the main thread only, and does not wake it for that."""
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""The types msgspec parses rows into: JSON and the schema's shape checked in one pass at C speed.
+"""Rows of typed JSON to Arrow arrays: msgspec checks shape and types in one pass, then columns are built.
 
-What msgspec cannot check by type (ranges, text forms, digits) the column builders check. It refuses to accept
-more than the exact reader does: no value is coerced, no unknown field is dropped.
+It accepts no more than the exact reader does: no value is coerced, no unknown field dropped. It names no
+errors: where a column is not plainly right it raises ValueError or OverflowError, and the exact reader looks at
+the rows.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ _TOP = {
 }
 _IN_STRUCT = {**_TOP, Primitive.TIME: int, Primitive.DATE: int, Primitive.TIMESTAMP: int}
 _UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}  # msgspec refuses them in field names
+
+Values = Sequence[Any]
+Build = Callable[[Values], pa.Array]
+_COLUMNS = attrgetter("row.columns")
+_TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
+    Primitive.TIME: times.times,
+    Primitive.DATE: times.dates,
+    Primitive.TIMESTAMP: times.timestamps,
+}
 
 
 def row_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
@@ -99,17 +109,6 @@ def _nameable(kind: KsqlType) -> bool:
             return _nameable(key) and _nameable(value)
         case _:
             return True
-
-
-Values = Sequence[Any]
-Build = Callable[[Values], pa.Array]
-
-_COLUMNS = attrgetter("row.columns")
-_TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
-    Primitive.TIME: times.times,
-    Primitive.DATE: times.dates,
-    Primitive.TIMESTAMP: times.timestamps,
-}
 
 
 class ColumnReader:

@@ -1,7 +1,9 @@
-"""Python's garbage collector, held still while a block of rows is parsed.
+"""Response rows to Arrow record batches: exact, fast where the bytes allow it, the bad row named where not.
 
-A block makes ten thousands of tuples and lists, none of them in a cycle; looking for cycles among them costs as
-much as parsing. It refuses to switch on a collector that someone else has switched off.
+Three readers, each slower and more general than the one before: values by their places in the bytes, columns of
+typed JSON, and rows one by one. The first two either agree with the third or step aside, so errors and results
+do not depend on which one ran, nor on where a response was cut into blocks. Refuses to know where rows come
+from.
 """
 
 from __future__ import annotations
@@ -28,6 +30,18 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Primitive, Schema, Struct
 _lock = threading.Lock()
 _inside = 0
 _was_enabled = False
+
+PLACED_PIECE = 1 << 24
+"""Bytes looked at together; arrays of positions take several times as much."""
+
+PLACED_LEAST = 100_000
+"""Bytes below which some thousand array operations cost more than they save."""
+
+COLUMN_PIECE = 1 << 19
+"""Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
+
+_LONGEST_REST = 64
+"""Pieces the reader of places sits out at most after it had to step aside."""
 
 
 @contextmanager
@@ -115,16 +129,6 @@ def _wrapped(kind: KsqlType) -> Primitive | Decimal | None:
             return inside
         case _:
             return None
-
-
-PLACED_PIECE = 1 << 24
-"""Bytes looked at together; arrays of positions take several times as much."""
-PLACED_LEAST = 100_000
-"""Bytes below which some thousand array operations cost more than they save."""
-COLUMN_PIECE = 1 << 19
-"""Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
-_LONGEST_REST = 64
-"""Pieces the reader of places sits out at most after it had to step aside."""
 
 
 class RowDecoder:

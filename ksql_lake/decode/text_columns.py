@@ -1,7 +1,7 @@
-"""A column of base64 texts to bytes, all values at once.
+"""Columns whose values travel as text, all values at once: BYTES in base64, DECIMALs in digits.
 
-It refuses by ValueError what is not canonical (another alphabet, missing padding, stray bits at the end), and
-does not name the value: the exact reader does.
+Arrow reads decimal text fast, but its multiplication overflows without a word, so it sees only texts of sign,
+digits and point that cannot overflow. What is not canonical is refused by ValueError without naming the value.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from ksql_lake.decode.spans import Mask, validity
 from ksql_lake.schema import Decimal
 
 _PAD = ord("=")
+
+MOST_DIGITS = 38  # what decimal128 holds whatever the digits are
+_EXACT_POWER = 22  # the largest power of ten that is a double
+_PLAIN = np.zeros(256, np.bool_)
+_PLAIN[list(b"0123456789.-")] = True
 
 
 def binaries(texts: pa.StringArray) -> pa.BinaryArray:
@@ -57,12 +62,6 @@ def binaries(texts: pa.StringArray) -> pa.BinaryArray:
     return pa.BinaryArray.from_buffers(
         pa.binary(), len(texts), [valid, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(decoded)]
     )
-
-
-MOST_DIGITS = 38  # what decimal128 holds whatever the digits are
-_EXACT_POWER = 22  # the largest power of ten that is a double
-_PLAIN = np.zeros(256, np.bool_)
-_PLAIN[list(b"0123456789.-")] = True
 
 
 def decimals(texts: pa.StringArray, kind: Decimal) -> pa.Array:

@@ -67,12 +67,14 @@ def column_findings(
 
 
 def _wanted(feed: Feed, names: Collection[str]) -> _Wanted:
-    events = [feed.lake_name(feed.event_time), ROWTIME] if isinstance(feed, StreamFeed) else []
+    events, unit = list[str](), "ms"
+    if isinstance(feed, StreamFeed):
+        events, unit = [feed.lake_name(feed.event_time), ROWTIME], feed.event_time_unit
     return _Wanted(
         [feed.lake_name(name) for name in feed.checks.not_null if "not_null" in names],
         [feed.lake_name(name) for name in feed.checks.unique if "unique" in names],
         events if "day_boundaries" in names else [],
-        feed.event_time_unit if isinstance(feed, StreamFeed) else "ms",
+        unit,
     )
 
 

@@ -1,4 +1,7 @@
-"""What would make a feed's exports cheaper, shown beside its plan. Pure; it asks no server."""
+"""What an export costs the server, as far as it can be known: records scanned, seconds, cheaper ways.
+
+An estimate. What is scanned is told by Kafka's own offsets, of topics that a query on the server reads.
+"""
 
 from __future__ import annotations
 

@@ -17,13 +17,14 @@ from typing import Any
 import pyarrow as pa
 
 from ksql_lake.errors import KsqlError, ServerUnavailableError, StatementError
-from ksql_lake.export.continuing import AnyContinued, continued
+from ksql_lake.export.continuing import continued
 from ksql_lake.export.evidence import pull_evidence
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.push import listen
 from ksql_lake.export.push.outside import Beyond
 from ksql_lake.export.question import Question, answer_decoder, write_question
+from ksql_lake.export.reading import ChangeLog, Reading
 from ksql_lake.export.statement import TIME_COLUMNS
 from ksql_lake.export.table import TableAnswer, TableQuery, read_table
 from ksql_lake.export.table.parts import Parts
@@ -32,7 +33,7 @@ from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
 from ksql_lake.ksqldb.inventory import topic_is_gone
 from ksql_lake.lake.commit.manifest import Evidence
-from ksql_lake.lake.commit.marks import KnownDays
+from ksql_lake.lake.commit.marks import KnownDays, Pushed
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 FLAT_THREADS, NESTED_THREADS = 1, 2
@@ -42,14 +43,15 @@ NESTED_BLOCK = 3 * 1024 * 1024
 """Bytes per block where two are decoded at once: what is made of nested values takes more memory."""
 
 
-class Reading:
-    """One running query: iterate it for record batches in the lake's columns.
+class PullReading:
+    """One running pull query: iterate it for record batches in the lake's columns.
 
     Attributes:
         schema: Columns in the lake's names; pseudo columns are timestamps.
         read_at: When the query was sent (UTC).
         judge: Says what shows that the rows are all of them; to be called after the last row.
         nodes: How many nodes hold what is read, of a table; 0 where that is not known.
+        on_wait: Not called: the rows of a pull query come without pause, or it fails.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Reading:
         self.judge = judge
         self._beyond = beyond
         self.nodes = 0
+        self.on_wait: Callable[[], None] = lambda: None
         self._take_note = take
         decoder = answer_decoder(question, response.header.schema_text)
         self.response = response
@@ -116,6 +119,16 @@ class Reading:
         """Response bytes so far."""
         return self.response.bytes_read
 
+    @property
+    def pushed(self) -> Pushed | None:
+        """None: nothing was pushed."""
+        return None
+
+    @property
+    def log(self) -> ChangeLog | None:
+        """None: rows land as they come."""
+        return None
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Give the rows; ends normally only when the response was proven complete.
 
@@ -147,9 +160,6 @@ class Reading:
             for column, kind in zip(batch.columns, self._arrow, strict=True)
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
-
-
-AnyReading = Reading | AnyContinued
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,7 @@ class Extraction:
         known: KnownDays | None = None,
         sighted: bool = False,
         note: Callable[[str], None] = lambda _line: None,
-    ) -> Iterator[AnyReading]:
+    ) -> Iterator[Reading]:
         """Send the query; leaving early closes it on the server.
 
         Args:
@@ -221,7 +231,7 @@ class Extraction:
     @contextmanager
     def _opened(
         self, question: Question, known: KnownDays, *, sighted: bool, note: Callable[[str], None]
-    ) -> Iterator[AnyReading]:
+    ) -> Iterator[Reading]:
         if self.feed.extraction == "continue":
             with continued(self.client, question, self.plan, known) as marked:
                 yield marked
@@ -239,7 +249,7 @@ class Extraction:
         try:
             with self.client.query(question.statement, kind=question.kind, committed=committed) as response:
                 judge = partial(self._pulled, response, question)
-                yield Reading(response, question, read_at=read_at, judge=judge, beyond=self._beyond())
+                yield PullReading(response, question, read_at=read_at, judge=judge, beyond=self._beyond())
         except ServerUnavailableError as error:
             raise self._explained(error, question) from error.__cause__
 
@@ -282,7 +292,9 @@ class Extraction:
         )
 
     def _table_reading(self, answer: TableAnswer, question: Question, read_at: datetime) -> Reading:
-        reading = Reading(answer.response, question, read_at=read_at, judge=answer.evidence, take=answer.take)
+        reading = PullReading(
+            answer.response, question, read_at=read_at, judge=answer.evidence, take=answer.take
+        )
         reading.nodes = answer.nodes
         return reading
 
@@ -295,7 +307,7 @@ class Extraction:
 
         def hashes(response: QueryResponse) -> KeyedRows:
             rows = KeyedRows(key)
-            for batch in Reading(response, question, read_at=datetime.now(UTC), judge=_no_judge):
+            for batch in PullReading(response, question, read_at=datetime.now(UTC), judge=_no_judge):
                 rows.add(batch)
             return rows
 

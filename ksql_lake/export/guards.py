@@ -1,7 +1,6 @@
-"""Whether a table's snapshot may replace the version before it although it has fewer rows.
+"""What keeps a wrong reading from landing: a table that shrank, times in another unit, another source.
 
-A version that lost more rows than the feed lets pass is read twice. What both readings show lands, marked; what
-is below the feed's floor never does.
+A version that lost more rows than the feed lets pass is read twice; below the feed's floor it never lands.
 """
 
 from __future__ import annotations
@@ -28,6 +27,14 @@ from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.evolution import widened
 from ksql_lake.schema import KsqlType, Schema, parse_schema
+
+_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_LIKELY = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+"""Between these an event is likely to have happened; a number fits in with one unit only."""
+
+_log = logging.getLogger(__name__)
+_MAKING = ("CSAS_", "CTAS_")
+"""How the ids of queries begin that a source was made with; others only add to it."""
 
 
 class SmallSnapshotError(Exception):
@@ -83,13 +90,6 @@ def shrunk_text(share: float) -> str:
     return f"shrunk by {share * 100:.0f} %" if share else ""
 
 
-_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_LIKELY = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-"""Between these an event is likely to have happened; a number fits in with one unit only."""
-
-_log = logging.getLogger(__name__)
-
-
 def check_unit(feed: StreamFeed, event_type: str, client: KsqlClient) -> None:
     """Look at one row, without any condition, where a window held none.
 
@@ -136,10 +136,6 @@ def _milliseconds(number: int, unit: str) -> int:
 
 def _moment(number: int, unit: str) -> datetime:
     return datetime.fromtimestamp(_milliseconds(number, unit) / 1000, UTC)
-
-
-_MAKING = ("CSAS_", "CTAS_")
-"""How the ids of queries begin that a source was made with; others only add to it."""
 
 
 def checked_origin(extraction: Extraction, lake: FeedLake) -> Origin | None:

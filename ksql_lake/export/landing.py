@@ -26,11 +26,12 @@ from ksql_lake.errors import (
 from ksql_lake.export.continuing import FallBackError
 from ksql_lake.export.evidence import demand
 from ksql_lake.export.export_plan import plan_export
-from ksql_lake.export.extraction import AnyReading, Extraction, Reading
+from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.guards import SmallSnapshotError, check_unit, checked_origin, lost_share, shrunk_text
-from ksql_lake.export.push import PositionsUntoldError, PushReading
+from ksql_lake.export.push import PositionsUntoldError
 from ksql_lake.export.push.outside import told_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
+from ksql_lake.export.reading import Reading
 from ksql_lake.export.reading_clock import Beginning, timed
 from ksql_lake.export.result import ExportResult, Progress, partition_results
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
@@ -43,7 +44,7 @@ from ksql_lake.lake.days import Days
 from ksql_lake.lake.files.precision import CURRENT
 from ksql_lake.telemetry import about, span
 
-Landed = tuple[Commit, AnyReading]
+Landed = tuple[Commit, Reading]
 ProgressHook = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
@@ -70,15 +71,14 @@ class _Landing:
     origin: Origin | None = None
     received: int = 0
 
-    def once(self) -> tuple[Commit, AnyReading]:
+    def once(self) -> tuple[Commit, Reading]:
         """Read everything, stage it, commit it."""
         plan = self.extraction.plan
         known = self._known()
         sighted = self.sighted and (self.apart or self._were_told())
         began = Beginning()
         with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
-            if not isinstance(reading, Reading):
-                reading.on_wait = partial(self._tell, reading)
+            reading.on_wait = partial(self._tell, reading)
             facts = self._facts(reading)
             self._tell(reading)
             days = plan.window or plan.days
@@ -101,17 +101,17 @@ class _Landing:
                 read = timed(facts, plan.feed, self.extraction.client, began)
                 staging.read = msgspec.structs.replace(read, shrunk=lost, **reading.notes)
                 pinned = plan.version if plan.pinned else None
-                pushed = None if isinstance(reading, Reading) else reading.pushed
                 with span("commit"):
                     done = staging.commit(
-                        response_bytes=reading.bytes_read, version=pinned, pushed=pushed, evidence=evidence
+                        response_bytes=reading.bytes_read,
+                        version=pinned,
+                        pushed=reading.pushed,
+                        evidence=evidence,
                     )
                 return done, reading
 
-    def _batches(self, reading: AnyReading, staging: Staging) -> Iterable[pa.RecordBatch]:
-        if isinstance(reading, PushReading) and isinstance(self.extraction.feed, TableFeed):
-            return snapshot_rows(reading, staging)
-        return reading
+    def _batches(self, reading: Reading, staging: Staging) -> Iterable[pa.RecordBatch]:
+        return reading if reading.log is None else snapshot_rows(reading.log, staging)
 
     def _known(self) -> KnownDays:
         """Give what the lake knows by offset of the days to be read."""
@@ -129,7 +129,7 @@ class _Landing:
         last = self.lake.state().last_read
         return last is not None and last.judged_by in ("positions", "offsets")
 
-    def _facts(self, reading: AnyReading) -> ReadFacts:
+    def _facts(self, reading: Reading) -> ReadFacts:
         plan = self.extraction.plan
         return ReadFacts(
             source=plan.feed.source,
@@ -139,12 +139,12 @@ class _Landing:
             server_version=self.extraction.client.server_info().version.text,
             first_day=plan.days.first.isoformat() if plan.days else None,
             last_day=plan.days.last.isoformat() if plan.days else None,
-            event_time=plan.feed.event_clock if isinstance(plan.feed, StreamFeed) else "",
+            event_time=plan.feed.event_clock,
             form=CURRENT,
             fell_back=plan.fell_back,
         )
 
-    def _tell(self, reading: AnyReading) -> None:
+    def _tell(self, reading: Reading) -> None:
         feed = self.extraction.feed.name
         self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
 
@@ -153,15 +153,15 @@ class _Landing:
         _log.info("%s", line)
         self.on_progress(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
 
-    def _guard(self, staging: Staging, reading: AnyReading, level: str) -> float:
+    def _guard(self, staging: Staging, reading: Reading, level: str) -> float:
         """Return the share of rows that a snapshot has lost; a suspicious loss is looked at twice."""
         feed, seen = self.extraction.feed, self.suspicious
         if not isinstance(feed, TableFeed):
             return 0.0
         # Nodes that leave say for a while that they run; one node has nothing to wait for.
-        several = level != "proven" and isinstance(reading, Reading) and reading.nodes != 1
+        several = level != "proven" and reading.nodes != 1
         self.settle, self.suspicious = several, staging.rows
-        if isinstance(reading, PushReading) and not staging.rows:
+        if reading.log is not None and not staging.rows:
             # It was listened to from the first change on for as long as a query may need to begin. Where there
             # was nothing before, a second time would tell no more.
             seen = seen if self.lake.state().records else 0
@@ -341,7 +341,7 @@ def export_feed(
     return land(Extraction(plan, client), lake, on_progress=on_progress)
 
 
-def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, AnyReading]:
+def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
     name = landing.extraction.feed.name
     client = landing.extraction.client
     for attempt in retrying(attempts, sleep=client.sleep):

@@ -15,7 +15,7 @@ from itertools import count
 from ksql_lake.decode.encodings import KEYS, PLAIN, VALUES, WRAPPER, Form, Path
 from ksql_lake.errors import ConfigError, SchemaError
 from ksql_lake.feeds.feed_columns import DELETED, HIVE_COLUMNS, POSITION_COLUMNS
-from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import quote_identifier, quote_literal
 from ksql_lake.lake.days import Days, day_start, in_unit
 
@@ -41,14 +41,8 @@ def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False
     Raises:
         ConfigError: `columns`, `rename`, `event_time` or `identity` names a column the source does not have.
     """
-    needed = {
-        "columns": feed.columns or (),
-        "rename": tuple(feed.rename),
-        "event_time": (feed.event_time,) if isinstance(feed, StreamFeed) else (),
-        "identity": feed.identity.columns if isinstance(feed, StreamFeed) else (),
-    }
     known = [*available, ROWTIME, *(POSITION_COLUMNS if placed else ())]
-    for key, names in needed.items():
+    for key, names in feed.named_columns.items():
         for name in names:
             if name not in known:
                 raise _unknown_column(feed, key, name, known)
@@ -70,7 +64,7 @@ def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
             mix them up.
     """
     taken = dict.fromkeys(HIVE_COLUMNS[feed.kind], "a partition column of the lake")
-    if isinstance(feed, TableFeed) and feed.deleted:
+    if feed.marks_deleted:
         taken[DELETED] = "the column that `deleted` adds"
     names = []
     for column in columns:

@@ -18,7 +18,6 @@ import pyarrow as pa
 from ksql_lake.errors import ConfigError, KsqlLakeError, ProtocolError
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.extraction import Extraction
-from ksql_lake.export.push import PushReading
 from ksql_lake.export.statement import ROWTIME
 from ksql_lake.feeds.model import Feed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
@@ -186,18 +185,19 @@ def certify_table(feed: Feed, version: str | None, client: KsqlClient, lake: Lak
 
 def _read_changes(extraction: Extraction, lake: FeedLake, version: str) -> tuple[_Changes, Evidence]:
     with extraction.open() as reading:
-        if not isinstance(reading, PushReading) or _TIME not in reading.log_schema.names:
+        log = reading.log
+        if log is None or _TIME not in log.log_schema.names:
             raise ProtocolError("the table's changes came without their times", hint="Is this release too old?")
         state = lake.state()
         held = set(state.shape(state.files_of(version)[0]).names)
-        if missing := sorted(set(reading.key) - held):
+        if missing := sorted(set(log.key) - held):
             raise ConfigError(
                 f"the version lacks the key column {', '.join(missing)}, so its rows cannot be told apart",
                 hint="Add it to `columns` in the feed file; the next version can then be certified.",
             )
-        columns = [name for name in reading.schema.names if name in held]
-        changes = _Changes(reading.key, columns, [])
-        for batch, gone in reading.changes():
+        columns = [name for name in log.schema.names if name in held]
+        changes = _Changes(log.key, columns, [])
+        for batch, gone in log.changes():
             changes.add(batch, gone=gone)
         return changes, reading.evidence()
 

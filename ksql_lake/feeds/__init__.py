@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
+from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile, streams_of, tables_of
 from ksql_lake.feeds.model import Feed, PositionNames, StreamFeed, TableFeed
 from ksql_lake.feeds.naming import feed_name
 from ksql_lake.feeds.store import FeedStore, feed_json_schema
@@ -20,4 +20,6 @@ __all__ = [
     "feed_json_schema",
     "feed_name",
     "parse_feed",
+    "streams_of",
+    "tables_of",
 ]

@@ -5,12 +5,12 @@ Plain values. It refuses to read or change files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ksql_lake.errors import FeedError, UnknownFeedError
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.feeds.suggestion import did_you_mean
 
 
@@ -67,10 +67,7 @@ class Feeds:
     @property
     def offset_sources(self) -> frozenset[str]:
         """The sources of feeds whose rows are known by offset: streams that may copy another one."""
-        feeds = (file.feed for file in self.files)
-        return frozenset(
-            feed.source for feed in feeds if isinstance(feed, StreamFeed) and feed.identity.by == "offset"
-        )
+        return frozenset(file.feed.source for file in self.files if file.feed.known_by == "offset")
 
     def get(self, name: str) -> Feed:
         """Give an active feed by name.
@@ -108,3 +105,13 @@ class Feeds:
         known = [file.feed.name for file in self.files] + [broken.name for broken in self.quarantined]
         meant = did_you_mean(name, known)
         return f"{meant} All of them: ksql-lake feeds list".strip() if known else "Add one: ksql-lake feeds add"
+
+
+def streams_of(feeds: Iterable[Feed]) -> list[StreamFeed]:
+    """Return the streams among feeds, in their order."""
+    return [feed for feed in feeds if isinstance(feed, StreamFeed)]
+
+
+def tables_of(feeds: Iterable[Feed]) -> list[TableFeed]:
+    """Return the tables among feeds, in their order."""
+    return [feed for feed in feeds if isinstance(feed, TableFeed)]

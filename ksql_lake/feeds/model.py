@@ -1,8 +1,7 @@
 """What a feed file may say: two kinds, every key checked, unknown keys refused.
 
-Pure data. It refuses to know about servers, lakes or Dagster; it only makes sure that what it lets through can
-become a path, a Dagster asset and a SQL view without escaping. Secrets have no place here. Column names are the
-source's own, exact case, everywhere but in the targets of `rename`.
+Pure data: what passes can become a path, a Dagster asset and a SQL view without escaping. Secrets have no place
+here. Column names are the source's own, exact case, everywhere but in the targets of `rename`.
 """
 
 from __future__ import annotations
@@ -154,11 +153,11 @@ CheckName = Literal[
 ]
 Severity = Literal["off", "warn", "error", "block"]
 
-_ONLY = {
-    "stream": frozenset({"day_boundaries", "volume", "topic_retention", "certificate"}),
-    "table": frozenset({"shrinkage"}),
+_FOREIGN = {
+    "table": frozenset({"day_boundaries", "volume", "topic_retention", "certificate"}),
+    "stream": frozenset({"shrinkage"}),
 }
-"""Checks that one kind of feed has and the other has not."""
+"""Checks that a kind of feed has not, because only the other one has them."""
 
 
 class Checks(_Strict):
@@ -242,24 +241,45 @@ class _FeedBase(_Strict):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
-        problems = column_problems(self.model_dump())
-        if problems:
-            raise PydanticCustomError(
-                COLUMN_PROBLEMS, "{problems}", {"problems": "; ".join(str(problem) for problem in problems)}
-            )
+        if said := "; ".join(map(str, column_problems(self.model_dump()))):
+            raise PydanticCustomError(COLUMN_PROBLEMS, "{problems}", {"problems": said})
         return self
 
     @model_validator(mode="after")
     def _severities_fit(self) -> Self:
         kind = str(getattr(self, "kind", ""))
-        other = "table" if kind == "stream" else "stream"
-        if foreign := sorted(_ONLY[other] & self.checks.severity.keys()):
+        if foreign := sorted(_FOREIGN[kind] & self.checks.severity.keys()):
             raise ValueError(f"checks.severity: a {kind} has no check {', '.join(foreign)}")
         return self
 
     def lake_name(self, column: str) -> str:
         """The name a source column has in the lake."""
         return self.rename.get(column, column)
+
+    @property
+    def named_columns(self) -> dict[str, tuple[str, ...]]:
+        """The source's columns that the feed names, by the key that names them."""
+        return {"columns": self.columns or (), "rename": tuple(self.rename)}
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of its moments: UTC for a table, which has no days."""
+        return ZoneInfo("UTC")
+
+    @property
+    def event_clock(self) -> str:
+        """What decides a row's day, in short; empty for a table."""
+        return ""
+
+    @property
+    def known_by(self) -> Literal["row", "key", "offset", "version"]:
+        """What makes two rows the same: the identity of a stream's; a table's rows are those of a version."""
+        return "version"
+
+    @property
+    def marks_deleted(self) -> bool:
+        """Whether deleted keys stay, marked as such."""
+        return False
 
 
 class StreamFeed(_FeedBase):
@@ -325,6 +345,16 @@ class StreamFeed(_FeedBase):
         """The time zone object of `timezone`."""
         return ZoneInfo(self.timezone)
 
+    @property
+    def known_by(self) -> Literal["row", "key", "offset", "version"]:
+        """What makes two rows the same."""
+        return self.identity.by
+
+    @property
+    def named_columns(self) -> dict[str, tuple[str, ...]]:
+        """The source's columns that the feed names, by the key that names them."""
+        return {**super().named_columns, "event_time": (self.event_time,), "identity": self.identity.columns}
+
 
 class TableFeed(_FeedBase):
     """A table, exported as full snapshots."""
@@ -355,6 +385,11 @@ class TableFeed(_FeedBase):
         return self
 
     @property
+    def marks_deleted(self) -> bool:
+        """Whether deleted keys stay, marked as such."""
+        return self.deleted
+
+    @property
     def versions_name(self) -> str:
         """The name of the feed's dynamic partitions in Dagster."""
         return f"{self.name}_versions"
@@ -362,39 +397,3 @@ class TableFeed(_FeedBase):
 
 Feed = StreamFeed | TableFeed
 FEED_ADAPTER: TypeAdapter[StreamFeed | TableFeed] = TypeAdapter(Annotated[Feed, Field(discriminator="kind")])
-
-KEY_ORDER = (
-    "$schema",
-    "name",
-    "kind",
-    "source",
-    "description",
-    "enabled",
-    "extraction",
-    "isolation",
-    "evidence",
-    "on_bad_text",
-    "start_date",
-    "timezone",
-    "event_time",
-    "event_time_unit",
-    "columns",
-    "rename",
-    "identity",
-    "positions",
-    "lookback_days",
-    "topic_retention_hours",
-    "retention",
-    "min_ratio_to_previous",
-    "max_shrinkage",
-    "deleted",
-    "compression",
-    "on_schema_change",
-    "schedule",
-    "automation",
-    "checks",
-    "sample_rows",
-    "owners",
-    "tags",
-)
-"""The order in which ksql-lake writes a feed file's keys."""

@@ -1,6 +1,8 @@
-"""The JSON Schema of a feed file, for editors: completion, hover texts, red lines while typing.
+"""The folder of feed files: `active/` and `archived/`, one JSON file per feed; `proposed/` holds suggestions.
 
-It says what one key may hold; rules between keys and files are told by `ksql-lake feeds validate`.
+A file that cannot be used is set aside with its problems and never hides the others. Files change atomically
+and are never overwritten: whoever reads beside us sees the old or the new text. Beside them lies their JSON
+Schema, for editors. It refuses to touch the lake: the data of an archived feed stays where it is.
 """
 
 from __future__ import annotations
@@ -14,8 +16,50 @@ from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
 from ksql_lake.feeds.atomic_files import check_free, create_file, move_file, replace_file
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.document import parse_document
-from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Feed
+from ksql_lake.feeds.model import FEED_ADAPTER, Feed
 from ksql_lake.feeds.validation import glean, parse_feed
+
+KEY_ORDER = (
+    "$schema",
+    "name",
+    "kind",
+    "source",
+    "description",
+    "enabled",
+    "extraction",
+    "isolation",
+    "evidence",
+    "on_bad_text",
+    "start_date",
+    "timezone",
+    "event_time",
+    "event_time_unit",
+    "columns",
+    "rename",
+    "identity",
+    "positions",
+    "lookback_days",
+    "topic_retention_hours",
+    "retention",
+    "min_ratio_to_previous",
+    "max_shrinkage",
+    "deleted",
+    "compression",
+    "on_schema_change",
+    "schedule",
+    "automation",
+    "checks",
+    "sample_rows",
+    "owners",
+    "tags",
+)
+"""The order in which ksql-lake writes a feed file's keys."""
+
+SCHEMA_FILE = "feed.schema.json"
+"""Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
+
+_FOLDERS = ("active", "archived")
+_ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
 
 
 def feed_json_schema() -> dict[str, Any]:
@@ -25,13 +69,6 @@ def feed_json_schema() -> dict[str, Any]:
         address = {"type": "string", "description": "Where an editor finds this schema."}
         schema["$defs"][name]["properties"]["$schema"] = address
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ksql-lake feed", **schema}
-
-
-SCHEMA_FILE = "feed.schema.json"
-"""Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
-
-_FOLDERS = ("active", "archived")
-_ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
 
 
 class FeedStore:

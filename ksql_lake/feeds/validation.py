@@ -1,7 +1,7 @@
-"""Pydantic's findings in words for the person who wrote the feed file.
+"""The bytes of a feed file become a Feed, or one error with everything that is wrong with them, in plain words.
 
-Every kind of finding the model can produce has its own text here; a test walks through them. It refuses to show
-pydantic's vocabulary, addresses, or a whole pasted value.
+Types are taken as written: `"7"` is not a number and 20250131 is not a day. It refuses to stop at the first
+mistake, to look at other files, and to show pydantic's vocabulary, addresses, or a whole pasted value.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ _PATTERNS = {
 _DAY = 'must be a day written "YYYY-MM-DD"'
 
 _Words = Callable[[ErrorDetails], str]
+
+MOST_PROBLEMS = 100
+"""Problems of a file that are told."""
+
+_GLEANED = re.compile(rb'"(kind|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
+_SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
 
 def shown(value: object) -> str:
@@ -155,14 +161,6 @@ def _path(parts: tuple[int | str, ...]) -> str:
             continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
-
-
-MOST_PROBLEMS = 100
-"""Problems of a file that are told."""
-
-_GLEANED = re.compile(rb'"(kind|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
-
-_SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
 
 def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[str] = ()) -> Feed:

@@ -1,8 +1,9 @@
-"""How long Kafka keeps the records of a source, as far as that can be known without asking Kafka.
+"""What the server has: sources, their columns and queries, and how long Kafka keeps their records.
 
-ksqlDB does not tell a topic's configuration. What the source's own statement says (`RETENTION_MS`) was true
-when the topic was made; Kafka tools may have changed it since, so what a feed says wins. Where both are silent,
-nothing is claimed.
+Types are given as DESCRIBE tells them, for people to read: it keeps only half of a MAP, so the types of an
+export come from its query's header and never from here. ksqlDB does not tell a topic's configuration: what a
+source's statement says of retention was true when the topic was made, and where it is silent nothing is
+claimed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _COMPACTED = re.compile(r"[(,]\s*CLEANUP_POLICY\s*=\s*'compact'", re.IGNORECASE)
 
 _FOR_GOOD = 1000 * 365 * 86_400_000
 """Milliseconds that no calendar here can go back, and no Kafka has existed for."""
+
+_AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
+Kind = Literal["stream", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,6 @@ def retention_of(statement: str) -> Retention:
         return Retention(None, known=True, text="without limit, by the source's statement")
     hours = milliseconds / 3_600_000
     return Retention(hours, known=True, text=f"for {age_text(hours)}, by the source's statement")
-
-
-_AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
-
-Kind = Literal["stream", "table"]
 
 
 class Asks(Protocol):

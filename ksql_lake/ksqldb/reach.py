@@ -1,4 +1,8 @@
-"""Whether a stream is a copy of another that carries Kafka's offsets of every row as ordinary columns."""
+"""Which kind of query can read all of a source on this server: pull where possible, push elsewhere.
+
+A pull query proves its own end and a push query does not, so push is chosen only for a reason, and the reason
+is told. A derived stream that carries its source's offsets can also be continued where a reading ended. Pure.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,13 @@ _CHANGED = re.compile(
     r"\b(?:WHERE|JOIN|GROUP\s+BY)\b|\b(?:EXPLODE|CUBE_EXPLODE|GENERATE_SERIES)\s*\(", re.IGNORECASE
 )
 """What leaves rows out, or makes several of one. Table functions that are not ksqlDB's own have any name."""
+
+Extraction = Literal["pull", "push"]
+CONTINUES_SINCE = (0, 24)
+"""The release from which a query may be continued, read from ksqlDB's source."""
+
+CONTINUES_MEASURED = "8.0.7"
+"""The one release on which that was measured."""
 
 
 def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
@@ -71,14 +82,6 @@ def _alias(pseudo: str, text: str) -> str:
 
 def _unquoted(name: str) -> str:
     return name[1:-1].replace("``", "`") if name.startswith("`") else name.upper()
-
-
-Extraction = Literal["pull", "push"]
-
-CONTINUES_SINCE = (0, 24)
-"""The release from which a query may be continued, read from ksqlDB's source."""
-CONTINUES_MEASURED = "8.0.7"
-"""The one release on which that was measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""Names and texts inside ksqlDB statements; there are no bind parameters, so quoting is the only defence."""
+"""The text of a statement: that it is one, whether it only reads, its names and values quoted.
+
+There are no bind parameters, so quoting is the only defence. This is no SQL parser: it knows quotes and
+comments, so that a `;` inside them counts for nothing, and refuses to know more.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,13 @@ from ksql_lake.errors import ConfigError, StatementError
 from ksql_lake.feeds.model import SOURCE_PATTERN
 
 _SOURCE = re.compile(SOURCE_PATTERN)
+
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
+)
+
+_LIMITED = re.compile(r"\bLIMIT\s+[0-9]+\s*;?\s*\Z", re.IGNORECASE)
+_READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
 
 
 def quote_identifier(name: str) -> str:
@@ -40,13 +51,6 @@ def source_name(name: str) -> str:
             "`ksql-lake feeds discover` shows them as they are.",
         )
     return name
-
-
-_TOKEN = re.compile(
-    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ;""", re.DOTALL | re.VERBOSE
-)
-_LIMITED = re.compile(r"\bLIMIT\s+[0-9]+\s*;?\s*\Z", re.IGNORECASE)
-_READS = re.compile(r"\s*(?:LIST|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
 
 
 def statement_ends(sql: str) -> list[int]:

@@ -1,6 +1,7 @@
-"""Which table versions go: a plan first, pure; applied elsewhere as a commit of its own.
+"""The lake of one feed, and the lake of all: the two objects other rooms hold.
 
-Only committed versions count, the newest is never in a plan, and versions are numbers (v10 comes after v9).
+Opening either touches nothing. Everything that writes goes through `stage` and its commit, or through a commit
+of retention; reading never waits for writers.
 """
 
 from __future__ import annotations

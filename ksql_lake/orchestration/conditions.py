@@ -8,15 +8,14 @@ it for ever.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._utils.schedules import reverse_cron_string_iterator
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import FeedState
+from ksql_lake.orchestration.internals import has_ticked
 from ksql_lake.orchestration.jobs import run_tags
 
 SENSOR = "automation"
@@ -34,7 +33,7 @@ def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
     """Give the condition of a feed with `"automation": "condition"`; None for the others."""
     if feed.automation != "condition":
         return None
-    zone = feed.timezone if isinstance(feed, StreamFeed) else "UTC"
+    zone = feed.zone.key
     tick: dg.AutomationCondition[Any] = dg.AutomationCondition.cron_tick_passed(cron_of(feed), zone)
     due: dg.AutomationCondition[Any] = dg.AutomationCondition.missing()
     if isinstance(feed, StreamFeed):
@@ -53,14 +52,15 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
     """
     if feed.automation != "condition" or not state.last_export:
         return False
-    tick = next(reverse_cron_string_iterator(now.timestamp(), cron_of(feed), "UTC"))
-    return tick.astimezone(UTC) > datetime.fromisoformat(state.last_export)
+    return has_ticked(cron_of(feed), datetime.fromisoformat(state.last_export), now)
 
 
 def automation_runs(instance: dg.DagsterInstance) -> bool:
     """Whether the sensor that evaluates the conditions was switched on."""
-    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-    return any(state.instigator_name == SENSOR and state.is_running for state in states)
+    return any(
+        state.instigator_type.value == "SENSOR" and state.instigator_name == SENSOR and state.is_running
+        for state in instance.all_instigator_state()
+    )
 
 
 def automation_sensors(feeds: Sequence[Feed]) -> list[dg.SensorDefinition]:

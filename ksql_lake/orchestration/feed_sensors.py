@@ -1,8 +1,8 @@
-"""The sensor that makes a changed feed file appear: it has the code location loaded anew.
+"""Sensors over the feeds folder: one loads the code location anew when a file changed, one proposes new files.
 
-What was loaded and what lies in the feeds folder now are compared by content, so nothing has to be remembered
-between ticks, and a reload that failed is tried again. Dagster's web server is asked to reload, the supported
-way; where it is, KSQL_LAKE_DAGSTER_URL says.
+Files are compared by content with what was loaded, so nothing is remembered between ticks. Proposals go to
+`feeds/proposed/`, from where nothing is exported, each once: which data is wanted is a person's decision
+(`ksql-lake feeds accept NAME`).
 """
 
 import hashlib
@@ -24,6 +24,10 @@ from ksql_lake.orchestration.run_failures import failure
 from ksql_lake.settings import load_settings
 
 RELOAD_SECONDS = 10
+
+PROPOSAL_SECONDS = 3600
+_SHOWN = 10
+"""How many proposals one tick shows in full."""
 
 
 def fingerprint(feeds_root: Path, lake: Lake) -> str:
@@ -112,12 +116,6 @@ def _failed(url: str, reason: str) -> dg.Failure:
         f"Feed files or sources have changed, but the web server at {url} did not reload them: {reason}\n"
         "Set KSQL_LAKE_DAGSTER_URL to its address, or press Reload in the UI."
     )
-
-
-PROPOSAL_SECONDS = 3600
-
-_SHOWN = 10
-"""How many proposals one tick shows in full."""
 
 
 def new_sources_sensor(feeds_root: Path) -> dg.SensorDefinition:

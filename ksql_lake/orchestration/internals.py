@@ -1,16 +1,20 @@
 """The names of Dagster that it does not publish: all of them stand here, each beside what serves without it."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
+    from dagster._core.execution.context.system import StepExecutionContext
     from dagster._core.instance import DynamicPartitionsStore
 
     PartitionsStore = DynamicPartitionsStore
+    Step = StepExecutionContext
 else:
-    PartitionsStore = Any
+    PartitionsStore = Step = Any
 
 WILL_RETRY_TAG = "dagster/will_retry"
 """The tag of a failed run that Dagster tries again by itself."""
@@ -25,6 +29,7 @@ def _inner(module: str, name: str) -> Any:
 
 RUN_REACTION = _inner("dagster._core.definitions.run_request", "DagsterRunReaction")
 ERROR_INFO = _inner("dagster_shared.error", "SerializableErrorInfo")
+TICKS = _inner("dagster._utils.schedules", "reverse_cron_string_iterator")
 
 
 def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN_REACTION) -> Any:
@@ -36,3 +41,53 @@ def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN
     if reaction is None or ERROR_INFO is None:
         raise dg.Failure(said)
     return reaction(run, error=ERROR_INFO(said, stack=[], cls_name=kind), run_status=run.status)
+
+
+def has_ticked(cron: str, since: datetime, now: datetime, *, ticks: Any = TICKS) -> bool:
+    """Whether a cron expression, in UTC, had a tick after `since` and not after `now`."""
+    if ticks is None:
+        after = since.astimezone(UTC) + timedelta(microseconds=1)
+        windows = dg.TimeWindowPartitionsDefinition(
+            start=after, cron_schedule=cron, timezone="UTC", fmt="%Y-%m-%d-%H:%M", end_offset=1
+        )
+        first = next(iter(windows.get_partition_keys(current_time=now)), None)
+        return first is not None and windows.time_window_for_partition_key(first).start <= now
+    tick: datetime = next(ticks(now.timestamp(), cron, "UTC"))
+    return tick.astimezone(UTC) > since
+
+
+def step_of(context: dg.InputContext | dg.OutputContext) -> Step | None:
+    """Return the step that asks or lands; None outside a run, and where this Dagster does not say."""
+    try:
+        return context.step_context
+    except (AttributeError, dg.DagsterInvariantViolationError):
+        return None
+
+
+def previous_attempts(context: dg.OutputContext) -> int:
+    """Return how often the step was tried before; 0 where that is not said, and Dagster counts alone."""
+    step = step_of(context)
+    return step.previous_attempt_count if step is not None else 0
+
+
+def instance_of(context: dg.OutputContext) -> dg.DagsterInstance:
+    """Return the Dagster instance of a run; the one of the environment where the step does not say."""
+    step = step_of(context)
+    return step.instance if step is not None else dg.DagsterInstance.get()
+
+
+def describe_output(context: dg.OutputContext, facts: Mapping[str | None, Mapping[str, Any]]) -> None:
+    """Add metadata to what Dagster records of an output.
+
+    Without the step there is one text for all partitions: that of the last one.
+
+    Args:
+        context: The output.
+        facts: Metadata by the partition it is about, None for the run's.
+    """
+    step = step_of(context)
+    for number, (key, metadata) in enumerate(facts.items(), 1):
+        if step is not None:
+            step.add_asset_metadata(metadata, partition_key=key)
+        elif number == len(facts):
+            context.add_output_metadata(metadata)

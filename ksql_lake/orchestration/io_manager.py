@@ -1,20 +1,17 @@
-"""What a downstream asset gets for a feed it names as input: the type its annotation asks for.
+"""The IO manager between Dagster and the lake: lands an asset's extraction, loads a downstream input.
 
-The lake alone says what there is; the Dagster instance may be behind it, or new. pandas columns keep their
-exact Arrow types, because a BIGINT with a NULL in it does not survive as a float. It refuses annotations it
-does not know instead of guessing one, and days that no export has read instead of taking them for empty ones.
+An input comes as the type its annotation asks for; unknown annotations, and days that no export has read, are
+errors. Not a UPathIOManager: that one refuses ranges of partitions, and here a range is one query and one
+commit.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Self, Union, get_args, get_origin
 
 import dagster as dg
-from dagster._core.execution.context.system import StepExecutionContext
 from pydantic import Field
 
 from ksql_lake.errors import ConfigError, LakeError, VersionError
@@ -24,6 +21,7 @@ from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_of
 from ksql_lake.orchestration.events import events, partition_metadata, run_metadata
+from ksql_lake.orchestration.internals import describe_output, instance_of, previous_attempts, step_of
 from ksql_lake.orchestration.resources import LakeResource
 from ksql_lake.query.day_range import be, days_text, export_command, open_days, unread_days
 from ksql_lake.query.engines import ENGINES, Rows
@@ -56,7 +54,7 @@ class Wanted:
     @classmethod
     def of(
         cls, partitions: Collection[str] | None, metadata: Mapping[str, object], *, every_day: bool = False
-    ) -> Wanted:
+    ) -> Self:
         """Take what an input's metadata says.
 
         Raises:
@@ -268,34 +266,33 @@ class LakeIOManager(dg.ConfigurableIOManager):
         In a run without a partition only the export knows which partitions those were; they are recorded one by
         one, and what Dagster records of the run itself names none.
         """
-        step = context.step_context
         if not isinstance(obj, ExportOutput):
             with self.lake.failures(0):
                 raise ConfigError(
                     f"the lake's IO manager got {type(obj).__name__} from {context.asset_key.to_user_string()}",
                     hint="It writes feeds only; give your own assets another io_manager_key.",
                 )
-        result = self.lake.land(obj.extraction, attempt=step.previous_attempt_count, log=context.log)
+        result = self.lake.land(obj.extraction, attempt=previous_attempts(context), log=context.log)
         obj.result = result
         lake = self.lake.lake.feed(result.feed)
         if not context.has_asset_partitions:
             for event in events(result, lake):
                 context.log_event(event)
-            step.add_asset_metadata(run_metadata(result, lake))
+            describe_output(context, {None: run_metadata(result, lake)})
             return
         if isinstance(result.feed, TableFeed):
             # Dagster takes no metadata for a partition that the instance has never heard of.
-            keep_versions(result.feed.versions_name, lake, step.instance)
+            keep_versions(result.feed.versions_name, lake, instance_of(context))
         keys = context.asset_partition_keys
-        for key in keys:
-            metadata = partition_metadata(result, key, lake, newest=key == keys[-1])
-            step.add_asset_metadata(metadata, partition_key=key)
+        describe_output(
+            context, {key: partition_metadata(result, key, lake, newest=key == keys[-1]) for key in keys}
+        )
         # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
         for event in events(result, lake, besides=set(keys)):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Give a feed's committed rows as the type the input is annotated with; see `loading.load`."""
+        """Give a feed's committed rows as the type the input is annotated with; see `load`."""
         with self.lake.failures(0):
             feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
             wanted = Wanted.of(
@@ -326,20 +323,20 @@ def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
 
 def _mapping(context: dg.InputContext) -> dg.PartitionMapping | None:
     """The mapping that the asset below gives for this input; None where it gives none."""
-    step = _step(context)
+    step = step_of(context)
     below = step.assets_def if step is not None else None
     return below.get_partition_mapping_for_dep(context.asset_key) if below is not None else None
 
 
 def _is_whole(context: dg.InputContext) -> bool:
     """Whether an asset without partitions asks, and no mapping says for what."""
-    step = _step(context)
+    step = step_of(context)
     return step is not None and step.entity_partitions_def is None and _mapping(context) is None
 
 
 def _describe(context: dg.InputContext, feed: Feed, loaded: Loaded) -> None:
     """Say on what is made of the rows which version they are, and which days are not among them."""
-    step = _step(context)
+    step = step_of(context)
     below = step.assets_def if step is not None else None
     facts: dict[str, Any] = {}
     if loaded.version:
@@ -352,11 +349,3 @@ def _describe(context: dg.InputContext, feed: Feed, loaded: Loaded) -> None:
         return
     for key in below.keys:
         step.add_asset_metadata(facts, asset_key=key)
-
-
-def _step(context: dg.InputContext) -> StepExecutionContext | None:
-    """The step that asks; None outside a run, e.g. in a notebook."""
-    try:
-        return context.step_context
-    except dg.DagsterInvariantViolationError:
-        return None

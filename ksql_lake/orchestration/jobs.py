@@ -1,8 +1,7 @@
-"""Which runs go first when more wait than may run, and how to find them: tags of our jobs.
+"""Our own jobs: `retention` and `compaction` of the lake, each of one op, and which run goes first.
 
-Dagster starts the run with the highest priority first. What Kafka deletes comes before what stays, and both
-before what can be done at any time. Whatever somebody launches by hand has priority 0 and a backfill too, so
-neither holds up what is due; every launch dialog takes another `dagster/priority`.
+Ops and graphs share one namespace with assets, so ours begin with an underscore, which no feed's name can. Of
+waiting runs what Kafka deletes comes first; a run that a person launches has priority 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -27,7 +27,7 @@ def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
 def zone_starts(feeds: Feeds) -> dict[str, date]:
     """Give the first day of each time zone by every feed file, those that export nothing included.
 
-    So that days do not come and go, for assets below other feeds too, when a feed is disabled, archived or broken.
+    So that days do not come and go, for assets below other feeds too, when a feed is disabled or broken.
     """
     starts = first_days(file.feed for file in feeds.files if isinstance(file.feed, StreamFeed))
     for file in feeds.quarantined:
@@ -56,7 +56,7 @@ def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
 
 
 def version_partitions(feed: TableFeed, lake: FeedLake) -> dg.DynamicPartitionsDefinition:
-    """Give the dynamic partitions of one table; the open version is one although the instance does not offer it.
+    """Give the dynamic partitions of one table; the open version is one although no instance offers it.
 
     So `dagster asset materialize --partition v4` works where v3 is the newest, and v1 in a fresh DAGSTER_HOME,
     although loading the definitions writes nothing anywhere.

@@ -12,7 +12,7 @@ from dagster_duckdb import DuckDBResource
 
 from ksql_lake.export.expiry import kept_retention
 from ksql_lake.export.topology import Topology, kept_topology
-from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed
+from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed, streams_of, tables_of
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.alert_sensors import alert_sensors
 from ksql_lake.orchestration.assets import stream_asset, table_asset
@@ -105,11 +105,11 @@ def _feed_assets(
 
 
 def _streams(files: list[FeedFile]) -> list[StreamFeed]:
-    return [file.feed for file in files if isinstance(file.feed, StreamFeed)]
+    return streams_of(file.feed for file in files)
 
 
 def _tables(files: list[FeedFile]) -> list[TableFeed]:
-    return [file.feed for file in files if isinstance(file.feed, TableFeed)]
+    return tables_of(file.feed for file in files)
 
 
 def _sources(files: list[FeedFile]) -> dict[str, list[Feed]]:

@@ -102,7 +102,7 @@ class StreamChoice:
             ConfigError: An argument cannot be meant.
             LakeError: A day was not read, or rows are gone.
         """
-        feed, zone = lake.feed, lake.feed.zone if isinstance(lake.feed, StreamFeed) else _UTC
+        feed, zone = lake.feed, lake.feed.zone
         timeline = Timeline(lake.log, now)
         state = timeline.state(self.moment.number(timeline, zone))
         events = self._events(lake, state, zone)

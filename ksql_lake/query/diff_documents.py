@@ -1,7 +1,7 @@
-"""Arrow columns as values JSON can carry without losing anything: pure.
+"""A diff for programs: one JSON document, or Parquet with a row per change; written as the changes come.
 
-BIGINT stays a number of all its digits; DECIMAL is a text of all of its; NaN and the infinities are texts as
-ksqlDB writes them; times are ISO 8601, BYTES base64; a MAP is an object, its keys as texts.
+JSON loses nothing: BIGINT is a number of all its digits, DECIMAL a text of all of its; NaN and the infinities
+are texts as ksqlDB writes them; times are ISO 8601, BYTES base64; a MAP is an object, its keys as texts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.query.table_diff import TableDiff
+
+_NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def json_values(array: pa.Array) -> list[Any]:
@@ -44,9 +46,6 @@ def json_values(array: pa.Array) -> list[Any]:
     if pa.types.is_binary(kind):
         return [None if value is None else base64.b64encode(value).decode() for value in plain]
     return plain
-
-
-_NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def _structs(array: pa.StructArray) -> list[dict[str, Any] | None]:

@@ -49,7 +49,7 @@ class Clock:
             column, unit = feed.lake_name(feed.event_time), feed.event_time_unit
         if state.meaning is not None and state.meaning.event_time:
             column, unit = state.meaning.event_time, state.meaning.event_unit or "ms"
-        elif isinstance(feed, StreamFeed) and state.event_clock not in ("", feed.event_clock):
+        elif state.event_clock not in ("", feed.event_clock):
             raise LakeError(
                 f"its rows were read by the event time {state.event_clock}, the feed says {feed.event_clock}",
                 hint="Read whole days with start and end.",

@@ -1,7 +1,8 @@
-"""SQL for DuckDB alone: what a person pastes to read a feed's Parquet without anything of ours.
+"""What the page of a feed says in Markdown, in whatever shows it: what it is, how to read it, a few rows.
 
-Pure text over the layout: it names folders, not files, so that it stays right when more is exported. It refuses
-to be exact about columns that changed their type; that is what `ksql_lake.connect` is for.
+The SQL is for DuckDB alone and names folders, not files, so that it stays right when more is exported. The
+sample is bounded in rows, columns and characters, and shows no binary value and nothing that speaks of a
+secret.
 """
 
 from __future__ import annotations
@@ -26,6 +27,24 @@ from ksql_lake.markdown import block, code
 from ksql_lake.quantities import count_text
 
 _DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
+
+COLUMNS = 12
+"""Most columns of a sample."""
+
+CHARACTERS = 40
+"""Most characters of a cell."""
+
+SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|credential|(^|_)token|api_?key|private_?key|(^|_)(cvv|cvc|pin)(_|$)",
+    re.IGNORECASE,
+)
+"""What a column's name says when its values are nobody's business."""
+
+NARROW = 60
+"""Characters of a table's heading up to which it fits among the other facts of a page."""
+
+FOLDED = 1000
+"""From this many characters on Dagster opens Markdown in a window of its own."""
 
 
 def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
@@ -62,19 +81,6 @@ def _day(key: str) -> str:
 def literally(path: str) -> str:
     """Give a path whose own characters DuckDB must not take for a pattern."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in path)
-
-
-COLUMNS = 12
-"""Most columns of a sample."""
-
-CHARACTERS = 40
-"""Most characters of a cell."""
-
-SECRET = re.compile(
-    r"passw(or)?d|passphrase|secret|credential|(^|_)token|api_?key|private_?key|(^|_)(cvv|cvc|pin)(_|$)",
-    re.IGNORECASE,
-)
-"""What a column's name says when its values are nobody's business."""
 
 
 def sample(lake: FeedLake, partition: str, *, rows: int) -> str:
@@ -164,13 +170,6 @@ def _plain(text: str, most: int) -> str:
     line = line if len(line) <= most else line[: most - 1] + "…"
     # After cutting: an escape is one character to the reader.
     return line.replace("|", "\\|") or " "
-
-
-NARROW = 60
-"""Characters of a table's heading up to which it fits among the other facts of a page."""
-
-FOLDED = 1000
-"""From this many characters on Dagster opens Markdown in a window of its own."""
 
 
 def description(lake: FeedLake) -> str:

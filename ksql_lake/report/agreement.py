@@ -1,6 +1,7 @@
-"""Rows and sizes as Parquet footers tell them, many files at once, read by DuckDB.
+"""Metadata held against what lies on disk: every `_metadata.json`, footers and sizes of a sample of files.
 
-A file that cannot be read is an entry that says why, not an error.
+A sample turns with the date, so that over the days every file has its turn. It refuses to call something wrong
+that an export changed while it was being looked at. A thorough look, with checksums, is `ksql-lake doctor`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _QUERY = """
         GROUP BY file_name
     ) USING (file_name)
 """
+
+SAMPLE = 10
+"""Files of each feed whose footers are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,6 @@ def read_footers(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) ->
         middle = len(paths) // 2
         return read_footers(connection, paths[:middle]) | read_footers(connection, paths[middle:])
     return {path: Footer(count, int(small), int(large)) for path, count, small, large in rows}
-
-
-SAMPLE = 10
-"""Files of each feed whose footers are read."""
 
 
 @dataclass(frozen=True, slots=True)

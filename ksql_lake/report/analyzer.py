@@ -1,7 +1,6 @@
-"""Which days of a stream the lake is sure of: pure.
+"""From a lake's metadata and the feed files to a report: joins, judges and sums up.
 
-A day is complete when it is closed (see `lake/closing.py`), open when it was read too early to be sure or has
-not ended, and missing when it has ended and was never read. Whether it has rows does not matter.
+The server is asked only when a client is given, and whatever it answers, there is a report.
 """
 
 from __future__ import annotations
@@ -33,6 +32,9 @@ from ksql_lake.report.status import current_records, doubt, judge, last_failure
 
 GRACE = timedelta(days=1)
 """How long an ended day may stay open before it counts against a feed: until the next daily export."""
+
+EXPORTS = 100
+"""How many of a feed's newest exports a report lists."""
 
 
 def coverage(feed: StreamFeed, looked: Mapping[str, str], *, now: datetime) -> Coverage:
@@ -74,10 +76,6 @@ def overdue_days(found: Coverage, feed: StreamFeed, *, now: datetime) -> list[da
     """Give the open days that ended longer than `GRACE` ago."""
     limit = day_of(now - GRACE, feed.zone)
     return [day for days in found.open_days for day in days if day < limit]
-
-
-EXPORTS = 100
-"""How many of a feed's newest exports a report lists."""
 
 
 class MetadataAnalyzer:

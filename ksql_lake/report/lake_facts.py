@@ -1,7 +1,8 @@
-"""Exports that are at work right now, or were killed at it: what their staging folders and the lock tell.
+"""Everything the lake knows about its feeds, read without changing anything and without a feed file.
 
-A killed process writes no note of its end, but it leaves its staging behind, under a number that is not taken.
-It refuses to decide by the clock alone: while somebody holds the feed's lock, the attempt is alive.
+The manifests decide, proven by their digests; DuckDB reads what is derived from them (`_metadata.json`). An
+export is at work while somebody holds the feed's lock, whatever the clock says. One feed that cannot be read is
+a problem told, never the end of the report.
 """
 
 from __future__ import annotations
@@ -27,6 +28,18 @@ from ksql_lake.report.feed_model import ExportPoint, VersionPoint
 QUIET = timedelta(minutes=30)
 """An attempt without lock that has written nothing for this long is dead. The lock of one on another machine
 may not be seen from here, and its rows may come slowly."""
+
+_QUERY = """
+    SELECT filename,
+           TRY_CAST(content ->> '$.commit' AS BIGINT),
+           TRY_CAST(content ->> '$.total_records' AS BIGINT),
+           TRY_CAST(content ->> '$.total_bytes' AS BIGINT)
+    FROM read_text(?)
+    WHERE json_valid(content)
+"""
+
+HISTORY = 1000
+"""How many of a feed's newest commits are read one by one: six weeks of hourly exports, years of daily ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +77,6 @@ def _held(path: Path) -> bool:
     except OSError:
         return False  # no lock file, or a filesystem without locks: the clock alone must do
     return False
-
-
-_QUERY = """
-    SELECT filename,
-           TRY_CAST(content ->> '$.commit' AS BIGINT),
-           TRY_CAST(content ->> '$.total_records' AS BIGINT),
-           TRY_CAST(content ->> '$.total_bytes' AS BIGINT)
-    FROM read_text(?)
-    WHERE json_valid(content)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +199,6 @@ def _export(manifest: Manifest, at: datetime) -> ExportPoint:
         response_bytes=facts.response_bytes if facts else 0,
         dropped=dropped,
     )
-
-
-HISTORY = 1000
-"""How many of a feed's newest commits are read one by one: six weeks of hourly exports, years of daily ones."""
 
 
 @dataclass(frozen=True, slots=True)

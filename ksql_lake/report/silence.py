@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 from ksql_lake.errors import KsqlError, KsqlLakeError, StatementError
-from ksql_lake.feeds import Feeds, StreamFeed
+from ksql_lake.feeds import Feeds, StreamFeed, streams_of
 from ksql_lake.ksqldb import KsqlClient, describe, list_sources
 from ksql_lake.ksqldb.inventory import Retention, topic_retention
 from ksql_lake.ksqldb.reach import copied_sources
@@ -44,7 +44,7 @@ def ask_server(
         sources = {source.name: source for source in list_sources(client)}
         named = {file.feed.source for file in feeds.files}
         named |= copied_sources(client, feeds.offset_sources & sources.keys())
-        streams = {feed.name: feed for feed in feeds.enabled if isinstance(feed, StreamFeed)}
+        streams = {feed.name: feed for feed in streams_of(feeds.enabled)}
         return ServerSide(
             asked=True,
             url=client.url,

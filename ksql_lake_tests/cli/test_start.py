@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy(arguments: list[str], allowed: tuple[str, ..
     assert set(loaded) <= set(allowed)
 
 
-COMMANDS = ("planning", "exporting", "certifying", "compacting", "retaining", "doctoring", "feed_preparing")
+COMMANDS = ("plan", "export", "certify", "compact", "retention", "doctor", "feeds.prepare")
 
 
 @pytest.mark.parametrize("module", COMMANDS)

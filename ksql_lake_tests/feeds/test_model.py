@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ksql_lake.feeds.model import FEED_ADAPTER, KEY_ORDER, Identity, PositionNames, StreamFeed, TableFeed
+from ksql_lake.feeds.model import FEED_ADAPTER, Identity, PositionNames, StreamFeed, TableFeed
+from ksql_lake.feeds.store import KEY_ORDER
 
 STREAM = {"name": "orders", "kind": "stream", "source": "ORDERS", "start_date": "2025-01-01"}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import FeedError
 from ksql_lake.feeds import StreamFeed, TableFeed, parse_feed
-from ksql_lake.feeds.model import KEY_ORDER
+from ksql_lake.feeds.store import KEY_ORDER
 from ksql_lake.feeds.validation import KNOWN_FINDINGS
 
 STREAM: dict[str, object] = {"name": "orders", "kind": "stream", "source": "ORDERS", "start_date": "2025-01-01"}

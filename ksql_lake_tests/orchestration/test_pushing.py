@@ -50,7 +50,7 @@ def test_push_feeds_materialise_days_and_versions(project: Project, monkeypatch:
 def test_rows_of_other_days_are_recorded_with_the_run_that_read_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of one day reads what is new of every day; Dagster is told of those days at once, and of no other."""
+    """A run of one day reads what is new of every day; Dagster gets those days at once, and no other."""
     made, scene = Project(tmp_path), Scene("SALES")
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start, yesterday = (today - timedelta(days=9)), today - timedelta(days=1)

@@ -1,4 +1,4 @@
-"""`ksql-lake feeds list | show | schema`: look at feed files, change none."""
+"""`ksql-lake feeds list | show | schema | enable | disable | archive | restore | accept`: never the data."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import click
 from ksql_lake.cli.terminal.output import note, print_json, print_table
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, QuarantinedFile, feed_json_schema
-from ksql_lake.feeds.model import KEY_ORDER
+from ksql_lake.feeds.store import KEY_ORDER
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
+_NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
 def _store() -> FeedStore:
@@ -52,9 +55,6 @@ def list_feeds(*, as_json: bool) -> None:
     print_table(_HEADERS, rows, flexible=("Name", "Source"))
     if feeds.quarantined:
         note(f"{count_text(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
-
-
-_HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
 
 
 def _file_entry(file: FeedFile) -> dict[str, object]:
@@ -134,9 +134,6 @@ def schema(*, write: bool) -> None:
         print_json(feed_json_schema())
         return
     click.echo(f"written: {_store().write_schema()}")
-
-
-_NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
 @click.command(help="Let exports, schedules and Dagster take these feeds.")

@@ -1,7 +1,9 @@
-"""The derived stream that carries Kafka's partition and offset of every row as ordinary columns. Pure.
+"""`ksql-lake feeds prepare`: a derived stream that carries Kafka's offsets, to be the feed's row identity.
 
-Pull queries may not ask for ROWPARTITION and ROWOFFSET, but a stream made from its source may copy them. It
-refuses to take another stream of the same name for it.
+Pull queries may not ask for ROWPARTITION and ROWOFFSET, but a stream made from its source may copy them.
+Without options the command only prints. `--apply` makes the stream, `--write` changes the feed file; it refuses
+to take another stream of the same name for it, and to point a feed at one that is not there or cannot be
+continued.
 """
 
 from __future__ import annotations
@@ -30,6 +32,27 @@ from ksql_lake.settings import Settings, load_settings
 
 EARLIEST = {"auto.offset.reset": "earliest"}
 """With the server's default the stream would begin with the rows that come after its creation."""
+
+_REKEYED = "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET)"
+_HELP = """Make Kafka's partition and offset the row identity of a stream feed.
+
+ksqlDB gives them to no pull query, but a derived stream can copy them into ordinary columns. This prints the
+statement that makes it, and says what to change in the feed file. The derived stream keeps a copy of the
+source's topic; rows already in the lake stay, and are known by their other columns.
+
+With --continue an export reads such a stream on from where the last one ended, and costs its new rows instead
+of the whole topic. Rows with a NULL key are not sent that way, so the derived stream gets a key of its own.
+
+\b
+Examples:
+  ksql-lake feeds prepare orders                    print the statement
+  ksql-lake feeds prepare orders --apply            run it on the server
+  ksql-lake feeds prepare orders --apply --write    and change the feed file
+  ksql-lake feeds prepare orders --continue --apply --write
+"""
+
+_SINCE = (0, 23)
+"""The release of ksqlDB from which ROWPARTITION and ROWOFFSET exist on every server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +95,6 @@ class OffsetStream:
         return {"partition": self.partition, "offset": self.offset}
 
 
-_REKEYED = "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET)"
-
-
 def planned(source: SourceDescription, *, taken: Collection[str] = (), rekeyed: bool = False) -> OffsetStream:
     """Choose the names of a source's derived stream.
 
@@ -96,27 +116,6 @@ def recognised(stream: SourceDescription) -> OffsetStream | None:
         return None
     source, partition, offset = found
     return OffsetStream(source, stream.name, partition, offset, keyed_by_offsets(stream))
-
-
-_HELP = """Make Kafka's partition and offset the row identity of a stream feed.
-
-ksqlDB gives them to no pull query, but a derived stream can copy them into ordinary columns. This prints the
-statement that makes it, and says what to change in the feed file. The derived stream keeps a copy of the
-source's topic; rows already in the lake stay, and are known by their other columns.
-
-With --continue an export reads such a stream on from where the last one ended, and costs its new rows instead
-of the whole topic. Rows with a NULL key are not sent that way, so the derived stream gets a key of its own.
-
-\b
-Examples:
-  ksql-lake feeds prepare orders                    print the statement
-  ksql-lake feeds prepare orders --apply            run it on the server
-  ksql-lake feeds prepare orders --apply --write    and change the feed file
-  ksql-lake feeds prepare orders --continue --apply --write
-"""
-
-_SINCE = (0, 23)
-"""The release of ksqlDB from which ROWPARTITION and ROWOFFSET exist on every server."""
 
 
 @dataclass(frozen=True, slots=True)

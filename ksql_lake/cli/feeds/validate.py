@@ -135,7 +135,7 @@ def _unmet(feed: StreamFeed, client: KsqlClient) -> tuple[str, ...]:
 def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
     """Say what is wrong with a feed, or put it right in a store."""
     reach = how_read(feed.source, client)
-    if isinstance(feed, StreamFeed) and feed.identity.by == "row":
+    if feed.known_by == "row":
         _warn_of_twins(feed, client)
     if reach.extraction == feed.extraction:
         check_feed(feed, client)
@@ -153,7 +153,7 @@ def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
     return ""
 
 
-def _warn_of_twins(feed: StreamFeed, client: KsqlClient) -> None:
+def _warn_of_twins(feed: Feed, client: KsqlClient) -> None:
     """Say of a derived stream that its topic may hold rows twice, and what tells them from two events."""
     if writer := writer_of(feed.source, client):
         note(

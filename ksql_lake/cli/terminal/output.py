@@ -1,6 +1,6 @@
-"""What people and scripts see: tables for a terminal, aligned text in a pipe, JSON on request.
+"""What a command says: results on stdout, everything about them on stderr.
 
-Results go to stdout, everything about them to stderr. In a pipe nothing is ever cut off or coloured.
+A terminal gets tables, a pipe aligned text that is never cut off or coloured, a program JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ from rich.text import Text
 from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
 from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake.errors import KsqlLakeError
+
+_STYLES = {
+    "active": "green",
+    "broken": "bold red",
+    "failed": "bold red",
+    "disabled": "yellow",
+    "archived": "dim",
+}
 
 
 def error_console() -> Console:
@@ -120,15 +128,6 @@ def print_lines(lines: Sequence[Text], console: Console) -> None:
     """Write lines that are laid out for a console; one that is too long goes over its edge."""
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-_STYLES = {
-    "active": "green",
-    "broken": "bold red",
-    "failed": "bold red",
-    "disabled": "yellow",
-    "archived": "dim",
-}
 
 
 def plain_lines(rows: Sequence[Sequence[str]], *, right_at: Collection[int] = ()) -> list[str]:

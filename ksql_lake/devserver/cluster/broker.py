@@ -1,4 +1,9 @@
-"""Messages between the broker and its nodes: JSON objects behind a length of four bytes."""
+"""The broker of a cluster of devservers: one log of everything that changes, and who owns which partition.
+
+Nodes replay the log in its order, so each holds the same sources and rows. A node is in the group while its
+heartbeats come; when the group changes, every node first gives up what it loses, then takes what it gains, so a
+partition never has two owners.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,15 @@ import msgspec
 
 Frame = dict[str, Any]
 _LENGTH = 4
+
+TICKS_PER_SESSION = 10
+"""How many heartbeats a node sends in the time after which it counts as gone."""
+
+ALIVE_TICKS = 4
+"""After how many missed heartbeats the others call a node not alive, while it still is in the group."""
+
+LEASE_SHARE = 0.8
+"""A node trusts its own membership for less time than the broker does, so two never think they own the same."""
 
 
 def pack(frame: Frame) -> bytes:
@@ -48,14 +62,6 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
             raise EOFError
         parts += part
     return bytes(parts)
-
-
-TICKS_PER_SESSION = 10
-"""How many heartbeats a node sends in the time after which it counts as gone."""
-ALIVE_TICKS = 4
-"""After how many missed heartbeats the others call a node not alive, while it still is in the group."""
-LEASE_SHARE = 0.8
-"""A node trusts its own membership for less time than the broker does, so two never think they own the same."""
 
 
 @dataclass(eq=False)

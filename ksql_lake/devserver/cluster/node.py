@@ -1,4 +1,4 @@
-"""The stores of materialised tables: into how many partitions they are cut, and which rows lie in which."""
+"""One server process as a node of its service: its phase, its partitions of stores, the nodes beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from ksql_lake.devserver.sql.partitioner import key_hash
 from ksql_lake.devserver.sql.query_plan import QueryPlan
 from ksql_lake.devserver.sql.source_columns import Source
 from ksql_lake.devserver.store.sources import Catalog
+
+SKIP_FORWARDING = "request.ksql.query.pull.skip.forwarding"
+PARTITIONS = "request.ksql.query.pull.partition"
 
 
 def store_partitions(source: Source, catalog: Catalog) -> int:
@@ -35,10 +38,6 @@ def restricted(plan: QueryPlan, partitions: frozenset[int], count: int) -> Query
     source = plan.source
     place = "ROWPARTITION" if source.partitions == count else f"{key_hash(source)} % {count}"
     return replace(plan, where=f"({plan.where}) AND {place} IN ({numbers})")
-
-
-SKIP_FORWARDING = "request.ksql.query.pull.skip.forwarding"
-PARTITIONS = "request.ksql.query.pull.partition"
 
 
 @dataclass(frozen=True, slots=True)

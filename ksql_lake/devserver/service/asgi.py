@@ -1,6 +1,7 @@
-"""The server's own routes under /devserver: append rows, switch faults, see what was asked.
+"""The ASGI application: what every request passes first, every route, and errors as ksqlDB's bodies.
 
-No ksqlDB server has them; a client that uses them is a test or a demo.
+Routes below /devserver are this server's own (append rows, switch faults, see what was asked); no ksqlDB server
+has them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ from ksql_lake.devserver.service.table_rows import PATH
 from ksql_lake.devserver.store.running_queries import RunningQueries
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.devserver.store.topic import parse_change
+
+_OPEN_PATHS = ("/healthcheck", "/v1/metadata", "/v1/metadata/id", "/chc/ready", "/chc/live")
+_QUERY_PATHS = ("/query", "/query-stream")
+_NOT_READY = RefusedError(
+    "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
+)
 
 
 @dataclass(eq=False)
@@ -141,13 +148,6 @@ class Switches:
                 "queries": [query.id for query in self.running.all()],
             }
         )
-
-
-_OPEN_PATHS = ("/healthcheck", "/v1/metadata", "/v1/metadata/id", "/chc/ready", "/chc/live")
-_QUERY_PATHS = ("/query", "/query-stream")
-_NOT_READY = RefusedError(
-    "KSQL is not yet ready to serve requests.", status=503, code=NOT_READY, statement=None
-)
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""A request that is never answered: not even a status line comes until the client leaves."""
+"""Answers without rows: entities, error bodies labelled as the real server labels them, or none at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a table that another node holds: asked of it over HTTP, row by row.
+"""The rows of a table pull over several nodes: scanned here, or asked of the node that holds them.
 
 A body of the other node that ends cleanly counts as its whole part, as on the real server, even when the other
 node was stopped in the middle of it.
@@ -27,6 +27,8 @@ from ksql_lake.devserver.store.running_queries import RowBatch, RunningQueries, 
 
 PATH = "/devserver/cluster/rows"
 READ_BYTES = 1 << 16
+
+Scan = Callable[[QueryPlan], AsyncGenerator[RowBatch, None]]
 
 
 class ForwardingError(Exception):
@@ -100,9 +102,6 @@ async def _post(url: str, path: str, body: bytes) -> tuple[asyncio.StreamReader,
     writer.write(head.encode() + body)
     await writer.drain()
     return reader, writer
-
-
-Scan = Callable[[QueryPlan], AsyncGenerator[RowBatch, None]]
 
 
 async def table_rows(

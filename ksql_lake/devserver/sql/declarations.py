@@ -1,4 +1,4 @@
-"""A cursor over the tokens of one statement."""
+"""Column definitions, types and WITH properties of CREATE statements, read by a cursor over their tokens."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ksql_lake.devserver.sql.statements import ColumnDefinition
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
 
 _QUOTED = (TokenType.STRING, TokenType.IDENTIFIER)
+
+_ALIASES = {"INT": "INTEGER", "VARCHAR": "STRING", "NUMERIC": "DECIMAL"}
 
 
 class TokenCursor:
@@ -164,9 +166,6 @@ class TokenCursor:
         """
         if self.left:
             raise self.unexpected("';'")
-
-
-_ALIASES = {"INT": "INTEGER", "VARCHAR": "STRING", "NUMERIC": "DECIMAL"}
 
 
 def read_columns(cursor: TokenCursor) -> tuple[ColumnDefinition, ...]:

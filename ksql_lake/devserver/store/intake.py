@@ -1,4 +1,9 @@
-"""The shape in which rows enter storage, and where their ROWTIME comes from."""
+"""Rows coming in while the server runs: JSON lines through the server's own door, and INSERT ... VALUES.
+
+A JSON line is one object, keys are column names in any case. `ROWTIME` (epoch ms) may stand in it; otherwise
+the source's TIMESTAMP column gives the time, otherwise the clock. `ROWPARTITION` may choose the partition.
+`"@tombstone": true` deletes a table key. BYTES are base64.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +29,9 @@ from ksql_lake.devserver.sql.source_columns import (
 from ksql_lake.devserver.sql.statements import Insert
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
+
+TOMBSTONE = "@tombstone"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def arrivals(
@@ -72,10 +80,6 @@ def row_time(source: Source, now: int, given: str = "NULL") -> str:
     if not isinstance(column.type, Primitive) or column.type not in of_type:
         raise RefusedError(f"Timestamp column, {column.name}, should be BIGINT, TIMESTAMP or STRING.")
     return f"coalesce({given}, {of_type[column.type]}, {clock})"
-
-
-TOMBSTONE = "@tombstone"
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def append_json_lines(name: str, body: bytes, catalog: Catalog) -> int:

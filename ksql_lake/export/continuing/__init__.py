@@ -2,6 +2,6 @@
 
 from ksql_lake.export.continuing.continued_reading import ContinuedReading
 from ksql_lake.export.continuing.preconditions import Condition, FallBackError, check_conditions
-from ksql_lake.export.continuing.resumption import AnyContinued, continued
+from ksql_lake.export.continuing.resumption import continued
 
-__all__ = ["AnyContinued", "Condition", "ContinuedReading", "FallBackError", "check_conditions", "continued"]
+__all__ = ["Condition", "ContinuedReading", "FallBackError", "check_conditions", "continued"]

@@ -33,6 +33,7 @@ from ksql_lake.export.evidence import isolation_of
 from ksql_lake.export.push.caught_up import START_FACTOR, Verdict
 from ksql_lake.export.push.outside import Outside
 from ksql_lake.export.question import Question, answer_decoder
+from ksql_lake.export.reading import ChangeLog
 from ksql_lake.export.statement import TIME_COLUMNS, push_statement
 from ksql_lake.ksqldb import Listening, RowBlock
 from ksql_lake.ksqldb.properties import SentProperties
@@ -88,8 +89,11 @@ class ContinuedReading:
         rows: Rows received so far, those of broken batches left out.
         replaced_texts: How many texts were changed so that they are text.
         verdict: What showed that all is there; None before.
+        nodes: How many nodes answer for what is read: the one that was asked.
         on_wait: Called again and again while nothing comes; may raise to end the reading.
     """
+
+    nodes = 1
 
     def __init__(self, question: Question, standing: Standing, marks: Continued) -> None:
         landed = question.landed
@@ -129,6 +133,11 @@ class ContinuedReading:
     def notes(self) -> Mapping[str, Any]:
         """What the commit says of the rows that were read, beside `pushed`, by its fields."""
         return {"replaced_texts": self.replaced_texts}
+
+    @property
+    def log(self) -> ChangeLog | None:
+        """None: rows land as they come."""
+        return None
 
     @property
     def pushed(self) -> Pushed:

@@ -11,22 +11,18 @@ from ksql_lake.export.continuing.first_reading import entered
 from ksql_lake.export.continuing.preconditions import FallBackError, Look, conditions, look_at
 from ksql_lake.export.continuing.standing import clock_of, standing
 from ksql_lake.export.export_plan import ExportPlan
-from ksql_lake.export.push import PushReading
 from ksql_lake.export.question import Question
+from ksql_lake.export.reading import Reading
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake.commit.continued import Continued
 from ksql_lake.lake.commit.marks import KnownDays
 
-AnyContinued = ContinuedReading | PushReading
-
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def continued(
-    client: KsqlClient, question: Question, plan: ExportPlan, known: KnownDays
-) -> Iterator[AnyContinued]:
+def continued(client: KsqlClient, question: Question, plan: ExportPlan, known: KnownDays) -> Iterator[Reading]:
     """Read a `continue` feed; leaving ends the query on the server.
 
     Args:

@@ -1,4 +1,9 @@
-"""Pieces of a push query put together: rows and deleted keys in their order, to be decoded at once. Pure."""
+"""A second, short push query from the latest row on: where a busy partition ended when it was lit.
+
+A partition that gets rows all the time never rests at its end. But a query that starts at the latest row gives
+only rows that came after it began; whoever has read as far as the first of them has read everything that was
+there before. It lands nothing, and failing to light it is no error: then only resting partitions can be judged.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock
 from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
 from ksql_lake.schema import parse_schema
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -63,9 +70,6 @@ def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
             run.deleted.append(isinstance(piece, Tombstone))
     if run.texts:
         yield run
-
-
-_log = logging.getLogger(__name__)
 
 
 class Beacon:

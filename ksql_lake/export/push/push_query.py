@@ -1,7 +1,7 @@
-"""The condition of a push query: the window's rows beyond the marks, and what tells topics apart. Pure.
+"""Starting a push query: from the first row on, with a condition where that is safe, ended on the server.
 
-It only spares the server and the network rows that would be dropped here; what lands is decided by `placing`.
-Where it would grow too long for the server it says less, and never too much.
+The condition only spares the server and the network rows that would be dropped here; what lands is decided by
+`placing`. Where it would grow too long for the server it says less, and never too much.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from ksql_lake.lake.days import Days
 
 MOST_TERMS = 64
 """How many comparisons of offsets a condition may hold: ksqlDB compiles it into one Java method."""
+
+_EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
+_UNCACHED = ("cache.max.bytes.buffering", "statestore.cache.max.bytes")
+"""The two names, old and new, of the store cache that would hold changes of a table back."""
 
 
 def positioned(
@@ -82,11 +86,6 @@ def _beyond(marks: Marks) -> str:
     each = [f"(ROWPARTITION = {number} AND ROWOFFSET > {mark.offset})" for number, mark in marks.items()]
     others = ", ".join(map(str, marks))
     return f"({' OR '.join(each)} OR ROWPARTITION NOT IN ({others}))"
-
-
-_EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
-_UNCACHED = ("cache.max.bytes.buffering", "statestore.cache.max.bytes")
-"""The two names, old and new, of the store cache that would hold changes of a table back."""
 
 
 @contextmanager

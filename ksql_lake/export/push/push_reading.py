@@ -24,9 +24,10 @@ from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
 from ksql_lake.export.push.outside import Outside
 from ksql_lake.export.push.placing import Placing
 from ksql_lake.export.question import Question, answer_decoder
+from ksql_lake.export.reading import ChangeLog, Flags
 from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
 from ksql_lake.feeds.feed_columns import DELETED, POSITION_COLUMNS
-from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, Listening, RowBlock, query_positions
 from ksql_lake.ksqldb.offsets import LogOffsets
 from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
@@ -36,7 +37,6 @@ from ksql_lake.lake.commit.marks import KnownDays, Pushed
 from ksql_lake.lake.days import DaySplitter
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
-Flags = npt.NDArray[np.bool_]
 GATHERED_BYTES = 1 << 20
 """How much of what is here already is decoded at once."""
 
@@ -99,9 +99,12 @@ class PushReading:
         log_schema: Columns of a table's changes: those, and others that are only read.
         rows: Rows received so far, changes and deleted keys alike.
         verdict: What showed that it had caught up; None before.
+        nodes: How many nodes answer for what is read: the one that was asked.
         on_wait: Called again and again while it is read, also when nothing comes; may raise to end the reading.
         watch: Follows the reading of a `continue` feed; None for any other.
     """
+
+    nodes = 1
 
     def __init__(
         self,
@@ -161,6 +164,11 @@ class PushReading:
     def filtered(self) -> bool:
         """Whether the query has a condition, so that its silence says nothing."""
         return self.statement != self._question.statement
+
+    @property
+    def log(self) -> ChangeLog | None:
+        """The changes of a table; None for a stream, whose rows land as they come."""
+        return self if self._placing is None else None
 
     @property
     def key(self) -> list[str]:
@@ -329,7 +337,7 @@ def _landed(schema: Schema, question: Question, feed: Feed) -> Schema:
     columns = schema.columns[: question.landed]
     if not question.key_lands:
         columns = tuple(replace(column, key=False) for column in columns)
-    if isinstance(feed, TableFeed) and feed.deleted:
+    if feed.marks_deleted:
         columns = (*columns, Column(DELETED, Primitive.BOOLEAN))
     return Schema(columns)
 

@@ -7,29 +7,27 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ksql_lake.export.push.push_reading import PushReading
-from ksql_lake.feeds.model import TableFeed
+from ksql_lake.export.reading import ChangeLog
 from ksql_lake.lake import Staging
 from ksql_lake.schema import arrow_schema
 
 
-def snapshot_rows(reading: PushReading, staging: Staging) -> Iterator[pa.RecordBatch]:
+def snapshot_rows(log: ChangeLog, staging: Staging) -> Iterator[pa.RecordBatch]:
     """Give the rows of a snapshot, after the query has caught up.
 
     Args:
-        reading: The running push query of a table.
+        log: What a running push query reads of a table.
         staging: Where the changes are kept meanwhile.
 
     Raises:
         KsqlError: The query could not be read to where it had caught up.
         WriteError: There is neither memory nor disk enough.
     """
-    feed = reading.feed
-    arrow = arrow_schema(reading.schema)
-    marked = isinstance(feed, TableFeed) and feed.deleted
+    arrow = arrow_schema(log.schema)
+    marked = log.feed.marks_deleted
     landed = len(arrow) - marked
-    with staging.change_log(reading.log_schema, reading.key) as changes:
-        for batch, gone in reading.changes():
+    with staging.change_log(log.log_schema, log.key) as changes:
+        for batch, gone in log.changes():
             changes.write(batch, gone=gone)
         for batch, deleted in changes.last():
             if marked:

@@ -1,7 +1,7 @@
-"""What the body of a query response is made of.
+"""What the body of a query response is made of, and by which of it the response is complete.
 
-Plain data: no bytes are parsed here and nothing is decided. Row numbers count from 0; texts for people count
-from 1.
+HTTP 200 proves nothing, and neither does a clean end of the body: a server that stops in the middle can end it
+cleanly. Only what ksqlDB itself writes at the end of an answer counts. Row numbers count from 0.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 from ksql_lake.ksqldb.version import ServerVersion
 from ksql_lake.ksqldb.wire.chunks import Piece
+
+QUERY_COMPLETED = "Query Completed"
+LIMIT_REACHED = "Limit Reached"
 
 
 class QueryKind(StrEnum):
@@ -104,10 +107,6 @@ class ErrorMessage:
 
 
 Event = Header | RowBlock | Tombstone | Token | FinalMessage | ErrorMessage
-
-
-QUERY_COMPLETED = "Query Completed"
-LIMIT_REACHED = "Limit Reached"
 
 
 @dataclass(slots=True)

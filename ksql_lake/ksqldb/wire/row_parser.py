@@ -1,7 +1,9 @@
-"""Bytes into lines, whatever the sizes they arrive in.
+"""v1 responses (`application/vnd.ksql.v1+json`): bytes to events, at the speed of a byte search.
 
-Splits on byte 0x0A only: JSON escapes every newline inside a string, and other line ends mean nothing here. It
-keeps the unfinished line and nothing else, and refuses a line that outgrows its limit.
+The body is not one JSON document (some writers end it with a comma, some never close it), so it is read line by
+line. A block whose every line boundary is the one between two plain rows is recognised by its bytes and passed
+on as it is; everything else goes line by line. Nothing is ever skipped: a line is a row, a known message or an
+error. Holds the unfinished line and no more.
 """
 
 from __future__ import annotations
@@ -28,6 +30,13 @@ from ksql_lake.ksqldb.wire.messages import UNREADABLE, V1_LINE, ErrorBody, Heade
 
 MAX_LINE = 64_000_000
 """How long one line may grow, in bytes, before it is taken for something other than a row."""
+
+_START = b'{"row":{"columns":['
+_END = b"]}},"
+_BOUNDARY = _END + b"\n" + _START
+_WORDS = np.frombuffer(_BOUNDARY, "<u8")
+_PRINTABLE = ord(" ")
+_UNKNOWN_KIND = "a line of the response is of no known kind"
 
 
 class LineSplitter:
@@ -135,14 +144,6 @@ class Gathering:
             count = len(self._run)
             self._events.append(RowBlock(b",\n".join(self._run), count, self.rows - count))
             self._run = []
-
-
-_START = b'{"row":{"columns":['
-_END = b"]}},"
-_BOUNDARY = _END + b"\n" + _START
-_WORDS = np.frombuffer(_BOUNDARY, "<u8")
-_PRINTABLE = ord(" ")
-_UNKNOWN_KIND = "a line of the response is of no known kind"
 
 
 class RowsParser:

@@ -1,8 +1,9 @@
-"""The head of an HTTP answer, bounded in size and time.
+"""One HTTP session per client: credentials, TLS and proxies as the user set them, bounded heads.
 
-The standard library bounds each line of a head and the number of its headers, but not how many interim answers
-(100 Continue) come before it, nor how slowly its bytes drip in: a time-out of a socket begins anew with each of
-them. Whatever answers there, a head that does not end is an error here. It refuses to look at the body.
+Credentials go out with the first request (ksqlDB may answer 401 without saying how to authenticate) and only to
+the configured server: redirects are never followed and `~/.netrc` is never read. The standard library bounds
+neither interim answers (100 Continue) nor how slowly a head drips in; here a head that does not end is an
+error.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ from ksql_lake.settings import Settings
 _HTTP = b"HTTP/"
 MOST = 512 * 1024
 """Bytes of a head, interim answers included."""
+
+_log = logging.getLogger(__name__)
+_CONNECTIONS = 32
+"""Idle connections kept for reuse; more threads than that open further ones."""
+
+_told_plain: set[str] = set()
+"""Addresses that were warned of."""
 
 
 class _Head:
@@ -135,12 +143,6 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
 
-_log = logging.getLogger(__name__)
-
-_CONNECTIONS = 32
-"""Idle connections kept for reuse; more threads than that open further ones."""
-
-
 class Authorization(AuthBase):
     """Puts the credentials on a request; its `repr` shows none of them.
 
@@ -208,10 +210,6 @@ def _authorization(settings: Settings) -> str | None:
         keep_secret(packed, settings.ksqldb_user, settings.ksqldb_password.get_secret_value())
         return f"Basic {packed}"
     return None
-
-
-_told_plain: set[str] = set()
-"""Addresses that were warned of."""
 
 
 def _check_plain(settings: Settings) -> None:

@@ -1,7 +1,7 @@
-"""The derived `_metadata.json` of a feed, for people and for readers without our code.
+"""Files that can be made again from the manifests: `_metadata.json` for people, the checkpoint for speed.
 
-It is rewritten after every commit and can always be rebuilt; nothing in the lake decides anything by it except
-where publishing may resume.
+Nothing in the lake decides anything by the first but where publishing may resume; a checkpoint that does not
+prove itself by its digest is ignored.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from ksql_lake.lake.soundness import (
 )
 
 _MEGABYTE = 1_000_000
+
+_STATE = msgspec.json.Decoder(FeedState)
 
 
 def summary(feed: str, state: FeedState) -> dict[str, Any]:
@@ -119,7 +121,6 @@ class Checkpoint(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
-_STATE = msgspec.json.Decoder(FeedState)
 _CHECKPOINT = msgspec.json.Decoder(Checkpoint)
 
 

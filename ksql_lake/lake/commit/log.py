@@ -1,8 +1,9 @@
-"""What a reader may rely on: the newest commit whose files are all in place.
+"""The commit log of one feed: manifests in order, and the steps that follow from them.
 
-A commit counts the moment its manifest exists, but its files are published one by one afterwards, by whoever
-opens the feed to write. A reader writes nothing and waits for nobody: until the last file is in place, it is
-given the commits before, whole. It refuses to show a part of a commit.
+A commit is the exclusive creation of manifest N. Everything else (publishing its files, `_metadata.json`, the
+checkpoint, clearing staging) can be done by anyone, any number of times, and is finished by whoever opens the
+feed next. A reader waits for nobody: it sees the newest commit whose files are all in place. A gap in the
+numbers or a file that is nowhere is an error that names it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.storage.boundary import Storage
+
+CHECKPOINT_EVERY = 32
+"""Commits between two checkpoints: the most manifests an opening has to read."""
+
+_KEPT = 64
+"""Manifests that are kept in memory, or read ahead, at most."""
+
+StepHook = Callable[[str], None]
+"""Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
+`derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
 
 
 def published_state(log: CommitLog) -> FeedState:
@@ -75,17 +86,6 @@ def state_at(log: CommitLog, sequence: int) -> FeedState:
     return state.after(
         log.manifest(number, ahead=sequence) for number in range(state.sequence + 1, sequence + 1)
     )
-
-
-CHECKPOINT_EVERY = 32
-"""Commits between two checkpoints: the most manifests an opening has to read."""
-
-_KEPT = 64
-"""Manifests that are kept in memory, or read ahead, at most."""
-
-StepHook = Callable[[str], None]
-"""Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
-`derive` (`_metadata.json`) and `clear` (staging); and `committed` once the manifest is durable."""
 
 
 def no_step(_name: str) -> None:

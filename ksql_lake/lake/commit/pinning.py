@@ -1,6 +1,6 @@
-"""What the rows of an early release mean, which recorded it nowhere but in the footers of its data files.
+"""What one export pins: held against what is pinned, recorded in its commit and in its files' footers.
 
-One footer is read, of the newest file; the next export records what it learns, and no footer is read again.
+An early release recorded it in the footers alone: the newest file's is read once, until the next export.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import LakeError, SourceRecreatedError
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.model import Feed
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.commit.manifest import Manifest, PartitionCount
 from ksql_lake.lake.commit.meaning import Meaning, Origin, free_settings, learnt, meaning_of, refuse_changes
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.files.writer import StagedFile, footer_facts
 from ksql_lake.quantities import count_text
+
+_log = logging.getLogger(__name__)
 
 
 def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
@@ -43,9 +45,6 @@ def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
         event_time=facts.get("event_time", ""),
         event_unit=facts.get("event_time_unit", "ms") if facts else "",
     )
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Pinning:
             SourceRecreatedError: The server tells that the source was made anew, none of the rows that the lake
                 holds of these days came back, and others did.
         """
-        if not isinstance(self.feed, StreamFeed) or self.feed.identity.by != "row":
+        if self.feed.known_by != "row":
             return
         known = [count for count in counts if state.files_of(count.partition) and count.partition not in marked]
         if self.origin is not None and self.origin.accepted:

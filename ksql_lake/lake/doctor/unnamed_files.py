@@ -1,4 +1,10 @@
-"""Where doctor keeps what leaves a dataset: the feed's quarantine folder beside its metadata, never emptied."""
+"""Data files of ours that the log does not name: which of their rows no other file holds, and keeping these.
+
+A folder that was restored, copied or exported after its metadata was lost may hold rows twice. Files are
+compared, by the feed's row identity, with those of the commits that were made without knowing them; commits of
+the same history were compared with them when they were made. It refuses to delete: a file leaves the dataset
+for the feed's quarantine folder, and rows that only it holds go on in a new file.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +33,9 @@ from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
+_OWN = {"partition", "attempt", "replaces"}
+"""What a footer says of its own file, and not of its rows."""
+
 
 def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = False) -> None:
     """Move a file to quarantine, or also leave it where it is.
@@ -39,10 +48,6 @@ def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = 
     storage.publish(key, target, keep=still)
     if not still:
         storage.remove(key)
-
-
-_OWN = {"partition", "attempt", "replaces"}
-"""What a footer says of its own file, and not of its rows."""
 
 
 @dataclass(frozen=True)

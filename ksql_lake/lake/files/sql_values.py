@@ -1,4 +1,4 @@
-"""What it means, in SQL, that two values of the lake are the same: pure text, nothing is read.
+"""The lake's values in SQL: their types as DuckDB reads them, and when two of them are the same. Pure text.
 
 NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries compare in any order. Row identity groups by
 these terms and a diff of two table versions compares them, so both mean the same by "the same row". Values are
@@ -11,6 +11,18 @@ from collections.abc import Iterable
 
 from ksql_lake.lake.files.precision import EXACT, blur, blurred
 from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Struct
+
+_PRIMITIVES = {
+    Primitive.BOOLEAN: "BOOLEAN",
+    Primitive.INTEGER: "INTEGER",
+    Primitive.BIGINT: "BIGINT",
+    Primitive.DOUBLE: "DOUBLE",
+    Primitive.STRING: "VARCHAR",
+    Primitive.BYTES: "BLOB",
+    Primitive.TIME: "TIME",
+    Primitive.DATE: "DATE",
+    Primitive.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def sql_name(identifier: str) -> str:
@@ -107,19 +119,6 @@ def _needs_rewriting(kind: KsqlType, *, nested: bool = False) -> bool:
             return any(_needs_rewriting(field, nested=True) for _, field in fields)
         case _:
             return nested and kind is Primitive.DOUBLE
-
-
-_PRIMITIVES = {
-    Primitive.BOOLEAN: "BOOLEAN",
-    Primitive.INTEGER: "INTEGER",
-    Primitive.BIGINT: "BIGINT",
-    Primitive.DOUBLE: "DOUBLE",
-    Primitive.STRING: "VARCHAR",
-    Primitive.BYTES: "BLOB",
-    Primitive.TIME: "TIME",
-    Primitive.DATE: "DATE",
-    Primitive.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-}
 
 
 def sql_type(kind: KsqlType) -> str:

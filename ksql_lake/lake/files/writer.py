@@ -1,4 +1,11 @@
-"""What we wrote into a data file's footer."""
+"""Record batches to staged Parquet files, one per partition, in bounded memory.
+
+Rows are buffered per partition, and written as row groups by threads of their own, so that reading goes on
+meanwhile; when many partitions fill at once the largest buffers are written first, and those whose rows seem to
+have all come. Files are finished or removed, never left half written, and nothing here decides where a file
+will be visible. Options follow what Spark, pandas and DuckDB all read: no dictionary-typed columns, no
+nanoseconds, nested types kept nested, statistics on but for columns that hold NaN.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +32,27 @@ from ksql_lake.lake.storage.abreast import abreast
 
 _PREFIX = b"ksql_lake."
 
+ROW_GROUP_ROWS = 250_000
+ROW_GROUP_BYTES = 96_000_000
+BUFFERED_BYTES = 128_000_000
+_FIRST_SHARE = 5
+"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
+
+_LEAST_ROWS = 2048
+"""Rows per batch, on average, below which batches are joined before they are written."""
+
+_WAITING = 32
+"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
+
+_OPEN_FILES = 256
+"""Files that are open at most because their rows seemed to have all come."""
+
+_WRITING = 2
+"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
+
+_FINISHING = 4
+"""Files finished at once."""
+
 
 def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
     """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
@@ -34,23 +62,6 @@ def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
         for key, value in pairs.items()
         if key.startswith(_PREFIX)
     }
-
-
-ROW_GROUP_ROWS = 250_000
-ROW_GROUP_BYTES = 96_000_000
-BUFFERED_BYTES = 128_000_000
-_FIRST_SHARE = 5
-"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
-_LEAST_ROWS = 2048
-"""Rows per batch, on average, below which batches are joined before they are written."""
-_WAITING = 32
-"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
-_OPEN_FILES = 256
-"""Files that are open at most because their rows seemed to have all come."""
-_WRITING = 2
-"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
-_FINISHING = 4
-"""Files finished at once."""
 
 
 class StagingArea(Protocol):

@@ -1,8 +1,7 @@
-"""What shows, without looking at the rows again, that no two of a snapshot have the same key.
+"""How many rows repeat the values of another: counted exactly, in bounded memory.
 
-Equal keys have equal hashes, so keys whose hashes all differ all differ. It refuses to conclude anything else:
-where two hashes are equal, or the rows are too many to keep one for each, it says nothing, and the values have
-to be compared.
+Keys whose hashes all differ all differ, and need no second look. Otherwise DuckDB counts and spills to disk
+when the values do not fit. It refuses to estimate: where neither memory nor disk suffice, that is an error.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ from ksql_lake.lake.storage.boundary import free_space
 
 MOST_ROWS = 4_000_000
 """Rows up to which a hash of each key is kept: 32 MB, and as much again for a moment to sort them."""
+
+Rows = Callable[[], pa.RecordBatchReader]
+"""Gives the rows from their start; called again when more memory is tried."""
 
 
 class DistinctKeys:
@@ -54,10 +56,6 @@ class DistinctKeys:
         hashes = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
         hashes.sort()
         return not bool((hashes[1:] == hashes[:-1]).any())
-
-
-Rows = Callable[[], pa.RecordBatchReader]
-"""Gives the rows from their start; called again when more memory is tried."""
 
 
 @contextmanager

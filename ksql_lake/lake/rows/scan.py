@@ -1,4 +1,9 @@
-"""A DuckDB connection that takes as little memory as it is told to and spills the rest to disk."""
+"""Committed files as one SQL SELECT: exact in rows, columns and types, and cheap to plan.
+
+The files are named one by one, so that neither staged files nor what other processes do meanwhile can get in.
+Files with the same columns are one scan: DuckDB opens a single one of them to plan, and later only those whose
+path columns fit the query. Path columns come from the path below the lake's root alone, whatever lies above it.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +20,6 @@ from ksql_lake.schema import Column, Primitive, Schema, alike_fields, parse_sche
 
 if TYPE_CHECKING:
     import duckdb
-
-
-def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
-    """Open a connection of its own, in memory, in UTC, which keeps no order of rows.
-
-    Args:
-        spill: Folder for temporary files; made when it is needed.
-        limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of what the machine has.
-        threads: How many threads it may use.
-    """
-    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
-
-    connection = duckdb.connect()
-    if limit is not None:
-        connection.execute(f"SET memory_limit = '{limit}'")
-    connection.execute(f"SET threads = {threads}")
-    connection.execute(f"SET temp_directory = {sql_text(str(spill))}")
-    connection.execute("SET preserve_insertion_order = false")
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
-
 
 PATH_COLUMNS: Mapping[Kind, Mapping[str, str]] = {
     "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
@@ -57,6 +41,26 @@ FOLDERS: Mapping[Kind, str] = {
 
 Held = Mapping[str, str]
 """Column of the answer -> column of the file, for each column that a file has."""
+
+
+def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
+    """Open a connection of its own, in memory, in UTC, which keeps no order of rows.
+
+    Args:
+        spill: Folder for temporary files; made when it is needed.
+        limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of what the machine has.
+        threads: How many threads it may use.
+    """
+    import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
+
+    connection = duckdb.connect()
+    if limit is not None:
+        connection.execute(f"SET memory_limit = '{limit}'")
+    connection.execute(f"SET threads = {threads}")
+    connection.execute(f"SET temp_directory = {sql_text(str(spill))}")
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
 def unified_columns(state: FeedState, partitions: Collection[str] | None = None) -> tuple[Schema, list[Held]]:

@@ -89,7 +89,7 @@ class Staging:
         self._names = versioned_names(held, schema)
         self.schema = Schema(tuple(replace(column, name=self._names[column.name]) for column in schema))
         self._arrow = arrow_schema(self.schema)
-        self._splitter = DaySplitter(*days, feed.zone) if isinstance(feed, StreamFeed) and days else None
+        self._splitter = DaySplitter(*days, feed.zone) if days else None
         self._closed: list[StagedFile] | None = None
         self._pushed = Pushed()
         self._key = [column.name for column in self.schema if column.key]

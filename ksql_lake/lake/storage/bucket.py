@@ -1,8 +1,8 @@
-"""What an object store or the way to it says, as errors of ours: retry, fix or stop, and what to do.
+"""A bucket of an object store: from an address such as `s3://bucket/prefix` to a client, its errors as ours.
 
-The client library has few kinds of errors and long texts. What tells them apart is the status and the code in
-the store's answer. Only these and the store's own sentence are shown: a whole text may hold addresses with
-credentials in them.
+Credentials, region and endpoint come from the usual environment; they are never taken from the address, kept or
+shown, and of the store's answers only status, code and its own sentence are. Plain HTTP needs the environment's
+leave.
 """
 
 from __future__ import annotations
@@ -38,6 +38,17 @@ _BUSY_CODES = {"SlowDown", "ServerBusy", "ServiceUnavailable", "InternalError", 
 _REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _NO_CREDENTIALS = ("169.254.169.254", "metadata.google.internal", "Missing credentials", "NoCredentials")
 _ON_THE_WAY = ("error sending request", "timed out", "timeout", "connection", "error decoding response body")
+
+SCHEMES = ("s3", "gs", "az")
+_TIMEOUT = timedelta(seconds=120)
+"""How long one request may take; large files travel in many."""
+
+_RETRY = {
+    "max_retries": 200,  # the time limits them
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=5), "base": 2},
+}
+"""A request that the store answers with 5xx, 429 or not at all is tried again for a minute."""
 
 
 def no_bucket(error: BaseException) -> bool:
@@ -110,19 +121,6 @@ def _said(text: str, status: int, code: str) -> str:
 def _bucket(address: str) -> str:
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
-
-
-SCHEMES = ("s3", "gs", "az")
-
-_TIMEOUT = timedelta(seconds=120)
-"""How long one request may take; large files travel in many."""
-
-_RETRY = {
-    "max_retries": 200,  # the time limits them
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=5), "base": 2},
-}
-"""A request that the store answers with 5xx, 429 or not at all is tried again for a minute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,10 @@
-"""What a view is, and what the makers of views are given: a feed at one commit."""
+"""One feed as SQL views: pure text, made from the feed and what is committed of it.
+
+A base view is exactly the rows of one commit. `NAME_changes` has a row per change between a table's
+neighbouring versions, judged as a diff does; `NAME_history` a row per state of a row, with the time it was seen
+from and to (a slowly changing dimension of type 2). Both begin with the oldest kept version that has the newest
+one's key.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +26,12 @@ from ksql_lake.lake.rows.scan import committed_rows
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
+
+CHANGE_VIEWS = {
+    "_changes": "what changed from version to version",
+    "_history": "every state of every row, with its time",
+}
+"""Endings of the views' names, and what the views show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +100,6 @@ def _earlier(lake: FeedLake, now: FeedState, commit: int) -> FeedState:
 
 
 Builder = Callable[[Committed], list[View]]
-
-
-CHANGE_VIEWS = {
-    "_changes": "what changed from version to version",
-    "_history": "every state of every row, with its time",
-}
-"""Endings of the views' names, and what the views show."""
 
 
 @dataclass(frozen=True, slots=True)
