@@ -200,7 +200,7 @@ def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
 
 
 def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> None:
-    """DuckDB's plan of a one-key look-up filters where the files are read, below all windows."""
+    """DuckDB's plan of a one-key look-up filters where the files are read, below the grouping."""
     FeedStore(tmp_path / "feeds").add(table_feed())
     for name in "ab":
         land_rows(Lake(tmp_path / "lake"), table_feed(), [{"ID": number, "NAME": name} for number in range(9)])
@@ -210,7 +210,7 @@ def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> N
 
     told = " ".join(plan.replace("│", " ").split())
     assert told.count("Filters: ID = 1") == 2
-    assert told.rindex("Window") < told.index("Filters: ID = 1")
+    assert told.rindex("Group By") < told.index("Filters: ID = 1")
 
 
 def test_show_tables_reads_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
