@@ -42,6 +42,25 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_map_names_files_that_exist() -> None:
+    """Each module and each test of the map is a file, below the package where the map leaves its name out."""
+    text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py|[\w/]+/)`", text))
+
+    assert len(named) > 30
+    assert [
+        name for name in named if not ((ROOT / name).exists() or (ROOT / "ksql_lake" / name).exists())
+    ] == []
+
+
+def test_the_map_has_every_room() -> None:
+    """Each folder and each module of the top level stands in the picture."""
+    text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    rooms = [path.stem for path in (ROOT / "ksql_lake").iterdir() if path.suffix == ".py" or path.is_dir()]
+
+    assert [name for name in rooms if not name.startswith("_") and name not in text] == []
+
+
 def test_every_environment_variable_is_documented() -> None:
     """Each variable that is read stands in the README or in docs."""
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)

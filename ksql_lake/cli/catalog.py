@@ -8,12 +8,13 @@ import click
 
 from ksql_lake.cli.terminal.output import note
 from ksql_lake.quantities import count_text
-from ksql_lake.query.sql.database_file import write_catalog
+from ksql_lake.query.sql.followed_catalogs import write_followed
 
 _HELP = """Write a small DuckDB database with a view per feed, for tools that open DuckDB files.
 
-It holds no rows: its views read the lake's folders, so later exports show up by themselves. Write it again when
-a feed or a column was added. The view ksql_lake_catalog lists what is in it.
+It holds no rows: its views read the lake's folders, so later exports show up by themselves. The lake remembers
+where it is: an export that adds a feed, a column or first rows writes their views anew. Write it again after a
+move, or to drop the views of feeds that are gone. The view ksql_lake_catalog lists what is in it.
 
 Paths are relative to the database's own folder: lake and database can be moved together. DuckDB resolves them
 against its working directory, so start it there, or tell it the folder: SET file_search_path = '/that/folder'
@@ -31,9 +32,11 @@ Examples:
 @click.option("--absolute", is_flag=True, help="Write the lake's full path into the views.")
 def catalog(*, path: Path, absolute: bool) -> None:
     """Write a database of views."""
-    written = write_catalog(path, absolute=absolute)
+    written, alone = write_followed(path, absolute=absolute)
     for name, error in written.left_out.items():
         note(f"{name}: {error.message}", label="left out")
     if written.empty:
-        note(f"without rows, and so until it is written again: {', '.join(written.empty)}")
+        note(f"without rows until their first export: {', '.join(written.empty)}")
+    if alone:
+        note(f"the lake cannot keep it up to date: {alone.message}; write it again as feeds change")
     note(f"{path}: {count_text(len(written.views), 'view')}", label="written")

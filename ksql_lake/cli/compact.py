@@ -21,6 +21,7 @@ from ksql_lake.feeds import FeedStore, StreamFeed
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES, CompactedDay
 from ksql_lake.quantities import count_text, size_text
+from ksql_lake.query.sql.followed_catalogs import keep_catalogs
 from ksql_lake.register import keep_fresh
 from ksql_lake.settings import load_settings
 
@@ -141,6 +142,7 @@ def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
             for day in feed_lake.compact(**wanted):
                 case.done.append(day)
         keep_fresh(lake.storage, feed_lake.layout)
+        keep_catalogs(lake, case.feed)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)
 

@@ -31,6 +31,7 @@ from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.quantities import count_text, size_text
+from ksql_lake.query.sql.followed_catalogs import keep_catalogs
 from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
@@ -168,6 +169,7 @@ def _export_one(
         _log.info("export begins: %s", plan.reason)
         result = land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
         keep_fresh(lake.storage, FeedLayout(plan.feed.kind, plan.feed.name))
+        keep_catalogs(lake, plan.feed)
         _log.info("export landed", extra=_landed(result))
         return result
 

@@ -26,6 +26,7 @@ from ksql_lake.feeds import FeedStore, TableFeed
 from ksql_lake.lake import Lake, RetentionPlan
 from ksql_lake.lake.layout import version_number
 from ksql_lake.quantities import count_text, size_text
+from ksql_lake.query.sql.followed_catalogs import keep_catalogs
 from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings, load_settings
 
@@ -111,6 +112,7 @@ def _apply(case: _Case, lake: Lake, *, as_json: bool) -> None:
         with feed_lake.exclusive():
             case.removed = feed_lake.apply_retention()
         keep_fresh(lake.storage, feed_lake.layout)
+        keep_catalogs(lake, case.feed)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)
         return

@@ -52,7 +52,8 @@ Examples:
     "--format",
     "form",
     type=click.Choice(["console", *FORMATS]),
-    help="Default: by the name of --output, else console.",
+    help="Default: by the name of --output, else console. csv-json is CSV with nested values as JSON and "
+    "BYTES as base64.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option(

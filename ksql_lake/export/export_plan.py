@@ -162,12 +162,10 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         reason = f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
         return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
     open_day = _first_open_day(feed, state, today, now)
-    last_read = datetime.fromisoformat(state.last_read.read_at) if state.last_read else now
-    lookback = day_of(last_read, feed.zone) - timedelta(days=feed.lookback_days)
-    first = max(feed.start_date, min(open_day, lookback, today))
+    # Not counted from the last export: that may have read other days, e.g. only the running one.
+    first = max(feed.start_date, open_day - timedelta(days=feed.lookback_days))
     reason = (
-        f"{open_day} is the first day not read to its end; {feed.lookback_days} day(s) of lookback before "
-        f"the last export on {day_of(last_read, feed.zone)}"
+        f"{open_day} is the first day not read to its end; {feed.lookback_days} day(s) of lookback before it"
     )
     return ExportPlan(feed, days=Days(first, today), reason=reason, open_end=open_end)
 

@@ -95,8 +95,10 @@ class FeedStore:
         files: list[FeedFile] = []
         quarantined: list[QuarantinedFile] = []
         for folder in _FOLDERS:
-            for path in self._paths(folder):
-                found = self._read(path, archived=folder == "archived")
+            paths = self._paths(folder)
+            names = frozenset(path.name for path in paths)
+            for path in paths:
+                found = self._read(path, archived=folder == "archived", beside=names)
                 active_twin = self.root / "active" / path.name
                 if isinstance(found, FeedFile) and found.archived and active_twin.exists():
                     found = _twin(found, active_twin)
@@ -278,13 +280,17 @@ class FeedStore:
         except OSError as error:
             raise ConfigError(f"the folder cannot be read: {_reason(error)}", path=path) from error
 
-    def _read(self, path: Path, *, archived: bool) -> FeedFile | QuarantinedFile:
+    def _read(
+        self, path: Path, *, archived: bool, beside: frozenset[str] | None = None
+    ) -> FeedFile | QuarantinedFile:
+        """Read a feed file; `beside` are the names of all files in its folder, where they are known."""
+        if beside is None:
+            beside = frozenset(other.name for other in path.parent.glob("*.json"))
         gleaned: Mapping[str, str] = {}
         try:
             data = path.read_bytes()
             gleaned = glean(data)
-            others = frozenset(other.name for other in path.parent.glob("*.json")) - {path.name}
-            return FeedFile(path, parse_feed(data, file_name=path.name, others=others), archived)
+            return FeedFile(path, parse_feed(data, file_name=path.name, others=beside - {path.name}), archived)
         except OSError as error:
             reason = FeedError("this feed file cannot be read", problems=[_reason(error)])
         except FeedError as error:

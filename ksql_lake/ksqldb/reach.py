@@ -22,7 +22,10 @@ _REKEYED = re.compile(r"\bPARTITION\s+BY\s+STRUCT\s*\(", re.IGNORECASE)
 _FIELD = re.compile(
     rf"{_NAME}\s*:=\s*(?:{_NAME}\s*\.\s*)?`?(ROWPARTITION|ROWOFFSET)`?\s*(?=[,)])", re.IGNORECASE
 )
-_NARROWED = re.compile(r"\b(WHERE|JOIN|GROUP\s+BY)\b", re.IGNORECASE)
+_CHANGED = re.compile(
+    r"\b(?:WHERE|JOIN|GROUP\s+BY)\b|\b(?:EXPLODE|CUBE_EXPLODE|GENERATE_SERIES)\s*\(", re.IGNORECASE
+)
+"""What leaves rows out, or makes several of one. Table functions that are not ksqlDB's own have any name."""
 
 Extraction = Literal["pull", "push"]
 CONTINUES_SINCE = (0, 24)
@@ -41,8 +44,8 @@ def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
         source = _FROM.search(query.text)
         names = [_alias(pseudo, query.text) for pseudo in ("ROWPARTITION", "ROWOFFSET")]
         columns = {column.name for column in stream.columns}
-        narrowed = _NARROWED.search(_QUOTED.sub("", query.text))
-        if source and not narrowed and all(name in columns for name in names):
+        changed = _CHANGED.search(_QUOTED.sub("", query.text))
+        if source and not changed and all(name in columns for name in names):
             partition, offset = names
             return _unquoted(source.group(1)), partition, offset
     return None

@@ -1,6 +1,6 @@
 """The facts of an export as Dagster's metadata and events."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -36,12 +36,21 @@ def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
     return {**partition_metadata(result, newest, lake), "partitions": result.covered}
 
 
-def events(result: ExportResult, lake: FeedLake) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-    """Give the events of an export that ran without partitions.
+def events(
+    result: ExportResult, lake: FeedLake, *, besides: Collection[str] = ()
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    """Give the events of the partitions that an export read, but for those that Dagster records itself.
 
     The running day is only observed: its partition exists when the day is over.
+
+    Args:
+        result: The export.
+        lake: The feed's lake.
+        besides: The partitions of the run; none where it names none.
     """
     for record in partition_records(result):
+        if record.partition in besides:
+            continue
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
         yield kind(
             result.feed.name,

@@ -41,16 +41,20 @@ class Wanted:
     Attributes:
         partitions: Those that a partition mapping names; None means all, of a table the newest version.
         allow_missing: Whether days that count as unread are left out instead of refused; None means only where
-            no partitions are named.
+            no mapping or day of the asset below asks for them.
         allow_open: Whether a day counts as read that was read before it had ended; None means as above.
+        every_day: Whether all partitions were asked for by a mapping, so that none may lack.
     """
 
     partitions: tuple[str, ...] | None = None
     allow_missing: bool | None = None
     allow_open: bool | None = None
+    every_day: bool = False
 
     @classmethod
-    def of(cls, partitions: Collection[str] | None, metadata: Mapping[str, object]) -> Self:
+    def of(
+        cls, partitions: Collection[str] | None, metadata: Mapping[str, object], *, every_day: bool = False
+    ) -> Self:
         """Take what an input's metadata says.
 
         Raises:
@@ -63,17 +67,22 @@ class Wanted:
                     hint="Say True or False, or leave it out.",
                 )
         named = None if partitions is None else tuple(sorted(partitions))
-        return cls(named, metadata.get(ALLOW_MISSING), metadata.get(ALLOW_OPEN))  # type: ignore[arg-type]
+        missing, unfinished = metadata.get(ALLOW_MISSING), metadata.get(ALLOW_OPEN)
+        return cls(named, missing, unfinished, every_day)  # type: ignore[arg-type]
 
     @property
     def leaves_out(self) -> bool:
         """Whether unread days are left out."""
-        return self.partitions is None if self.allow_missing is None else self.allow_missing
+        return self._lenient if self.allow_missing is None else self.allow_missing
 
     @property
     def takes_open(self) -> bool:
         """Whether open days are taken as they are."""
-        return self.partitions is None if self.allow_open is None else self.allow_open
+        return self._lenient if self.allow_open is None else self.allow_open
+
+    @property
+    def _lenient(self) -> bool:
+        return self.partitions is None and not self.every_day
 
 
 @dataclass(slots=True)
@@ -278,12 +287,17 @@ class LakeIOManager(dg.ConfigurableIOManager):
         describe_output(
             context, {key: partition_metadata(result, key, lake, newest=key == keys[-1]) for key in keys}
         )
+        # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
+        for event in events(result, lake, besides=set(keys)):
+            context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Give a feed's committed rows as the type the input is annotated with; see `load`."""
         with self.lake.failures(0):
             feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
-            wanted = Wanted.of(_named(context, feed), context.definition_metadata)
+            wanted = Wanted.of(
+                _named(context, feed), context.definition_metadata, every_day=_mapping(context) is not None
+            )
             loaded = load(self.lake.lake.feed(feed), context.dagster_type.typing_type, wanted)
         if loaded.says:
             context.log.warning("%s: %s", feed.name, loaded.says)
@@ -296,10 +310,8 @@ def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
 
     Which partitions there are the instance is never asked: it may be new, or behind the lake.
     """
-    if not context.has_asset_partitions:
-        return None
     mapping = _mapping(context)
-    if isinstance(mapping, dg.AllPartitionMapping):
+    if not context.has_asset_partitions or _is_whole(context) or isinstance(mapping, dg.AllPartitionMapping):
         return None
     if isinstance(mapping, dg.LastPartitionMapping) and isinstance(feed, TableFeed):
         return None
@@ -310,15 +322,16 @@ def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
 
 
 def _mapping(context: dg.InputContext) -> dg.PartitionMapping | None:
-    """How the asset below chooses partitions; None where it has partitions itself, and gives no mapping."""
+    """The mapping that the asset below gives for this input; None where it gives none."""
     step = step_of(context)
     below = step.assets_def if step is not None else None
-    if step is None:
-        return None
-    given = below.get_partition_mapping_for_dep(context.asset_key) if below is not None else None
-    if given is None and step.entity_partitions_def is None:
-        return dg.AllPartitionMapping()
-    return given
+    return below.get_partition_mapping_for_dep(context.asset_key) if below is not None else None
+
+
+def _is_whole(context: dg.InputContext) -> bool:
+    """Whether an asset without partitions asks, and no mapping says for what."""
+    step = step_of(context)
+    return step is not None and step.entity_partitions_def is None and _mapping(context) is None
 
 
 def _describe(context: dg.InputContext, feed: Feed, loaded: Loaded) -> None:

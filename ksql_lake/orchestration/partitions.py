@@ -5,13 +5,13 @@ them together. It refuses to count the running day: a partition exists when its 
 keys are kept in the Dagster instance; the lake says which ones there are.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 
 import dagster as dg
 
 from ksql_lake.export.version_keys import open_version
-from ksql_lake.feeds.model import StreamFeed, TableFeed
+from ksql_lake.feeds import Feeds, StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake
 from ksql_lake.orchestration.internals import PartitionsStore
 
@@ -24,9 +24,30 @@ def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
     return starts
 
 
-def daily_partitions(feeds: Iterable[StreamFeed]) -> dict[str, dg.DailyPartitionsDefinition]:
+def zone_starts(feeds: Feeds) -> dict[str, date]:
+    """Give the first day of each time zone by every feed file, those that export nothing included.
+
+    So that days do not come and go, for assets below other feeds too, when a feed is disabled or broken.
+    """
+    starts = first_days(file.feed for file in feeds.files if isinstance(file.feed, StreamFeed))
+    for file in feeds.quarantined:
+        zone, start = file.gleaned.get("timezone", "UTC"), file.gleaned.get("start_date", "")
+        if zone in starts:
+            starts[zone] = min([starts[zone], *dates_in(start)])
+    return starts
+
+
+def dates_in(text: str) -> list[date]:
+    """Give the date that a text is; none where it is none."""
+    try:
+        return [date.fromisoformat(text)]
+    except ValueError:
+        return []
+
+
+def daily_partitions(starts: Mapping[str, date]) -> dict[str, dg.DailyPartitionsDefinition]:
     """Give one daily definition per time zone, beginning with its first day."""
-    return {zone: days_since(start, zone) for zone, start in first_days(feeds).items()}
+    return {zone: days_since(start, zone) for zone, start in starts.items()}
 
 
 def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
@@ -34,29 +55,25 @@ def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start.isoformat(), timezone=zone, end_offset=0)
 
 
-class VersionPartitions(dg.DynamicPartitionsDefinition):
-    """A table's versions, the open one included although the instance does not offer it.
+def version_partitions(feed: TableFeed, lake: FeedLake) -> dg.DynamicPartitionsDefinition:
+    """Give the dynamic partitions of one table; the open version is one although no instance offers it.
 
     So `dagster asset materialize --partition v4` works where v3 is the newest, and v1 in a fresh DAGSTER_HOME,
     although loading the definitions writes nothing anywhere.
     """
-
-    open_key: Callable[[], str]
+    made = dg.DynamicPartitionsDefinition(name=feed.versions_name)
+    offered = made.has_partition_key
 
     def has_partition_key(
-        self,
         partition_key: str,
         current_time: datetime | None = None,
         dynamic_partitions_store: PartitionsStore | None = None,
     ) -> bool:
-        """Whether a run may be started for this key."""
-        return partition_key == self.open_key() or super().has_partition_key(
+        return partition_key == open_version(lake.state()) or offered(
             partition_key, current_time, dynamic_partitions_store
         )
 
-
-def version_partitions(feed: TableFeed, lake: FeedLake) -> VersionPartitions:
-    """Give the dynamic partitions of one table."""
-    made = VersionPartitions(name=feed.versions_name)
-    made.open_key = lambda: open_version(lake.state())
+    # Not a class of its own: Dagster refuses to load an asset below that has the same partitions, unless both
+    # definitions are of the very same type.
+    made.has_partition_key = has_partition_key  # type: ignore[method-assign]
     return made

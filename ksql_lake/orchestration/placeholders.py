@@ -6,34 +6,33 @@ a broken file of which neither the file nor the lake tells the kind.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from zoneinfo import available_timezones
 
 import dagster as dg
 
 from ksql_lake.errors import KsqlLakeError
-from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed, streams_of
+from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed
 from ksql_lake.feeds.model import NAME_PATTERN
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.layout import FeedLayout, Kind
 from ksql_lake.markdown import block
-from ksql_lake.orchestration.partitions import days_since, first_days
+from ksql_lake.orchestration.partitions import dates_in, days_since
 from ksql_lake.query import description
 
 
-def placeholders(feeds: Feeds, lake: Lake) -> list[dg.AssetSpec]:
+def placeholders(feeds: Feeds, lake: Lake, starts: Mapping[str, date]) -> list[dg.AssetSpec]:
     """Give the external assets of all feeds that export nothing.
 
     Args:
         feeds: Every feed file.
         lake: What it holds of a broken feed tells whose days they are.
+        starts: Time zone -> first day that is a partition of its streams.
     """
-    known = [file.feed for file in feeds.files]
-    starts = first_days(streams_of(known))
     specs = [_idle(file, lake, starts) for file in feeds.files if file.archived or not file.feed.enabled]
-    taken = {feed.name for feed in known}
+    taken = {file.feed.name for file in feeds.files}
     for file in feeds.quarantined:
         if re.match(NAME_PATTERN, file.name) and file.name not in taken:
             taken.add(file.name)
@@ -44,7 +43,7 @@ def placeholders(feeds: Feeds, lake: Lake) -> list[dg.AssetSpec]:
     return specs
 
 
-def _idle(file: FeedFile, lake: Lake, starts: dict[str, date]) -> dg.AssetSpec:
+def _idle(file: FeedFile, lake: Lake, starts: Mapping[str, date]) -> dg.AssetSpec:
     feed = file.feed
     state, command = ("archived", "restore") if file.archived else ("disabled", "enable")
     says = (
@@ -63,7 +62,7 @@ def _idle(file: FeedFile, lake: Lake, starts: dict[str, date]) -> dg.AssetSpec:
     )
 
 
-def _broken(file: QuarantinedFile, key: dg.AssetKey, lake: Lake, starts: dict[str, date]) -> dg.AssetSpec:
+def _broken(file: QuarantinedFile, key: dg.AssetKey, lake: Lake, starts: Mapping[str, date]) -> dg.AssetSpec:
     where = " Its file is archived." if file.archived else ""
     return _external(
         key,
@@ -81,7 +80,7 @@ def _external(key: dg.AssetKey, partitions: dg.PartitionsDefinition | None, **fa
     return spec.with_io_manager_key("lake_io_manager")
 
 
-def _partitions(feed: Feed, starts: dict[str, date]) -> dg.PartitionsDefinition:
+def _partitions(feed: Feed, starts: Mapping[str, date]) -> dg.PartitionsDefinition:
     """The partitions it would have, from the first day of any feed of its zone on."""
     if isinstance(feed, StreamFeed):
         return days_since(starts[feed.timezone], feed.timezone)
@@ -89,7 +88,7 @@ def _partitions(feed: Feed, starts: dict[str, date]) -> dg.PartitionsDefinition:
 
 
 def _gleaned_partitions(
-    file: QuarantinedFile, lake: Lake, starts: dict[str, date]
+    file: QuarantinedFile, lake: Lake, starts: Mapping[str, date]
 ) -> dg.PartitionsDefinition | None:
     states = dict(_states(file.name, lake))
     kind = file.gleaned.get("kind") or next(iter(states), None)
@@ -102,7 +101,7 @@ def _gleaned_partitions(
     zone = file.gleaned.get("timezone") or pinned or "UTC"
     zone = zone if zone in available_timezones() else pinned or "UTC"
     read = [date.fromisoformat(day) for day in (state.looked if state is not None else ())]
-    firsts = [*_dates(file.gleaned.get("start_date")), *read, *([starts[zone]] if zone in starts else [])]
+    firsts = [*dates_in(file.gleaned.get("start_date", "")), *read, *([starts[zone]] if zone in starts else [])]
     return days_since(min(firsts, default=datetime.now(UTC).date()), zone)
 
 
@@ -117,10 +116,3 @@ def _states(name: str, lake: Lake) -> Iterator[tuple[str, FeedState]]:
         except KsqlLakeError:
             # A lake that cannot be read is told by whoever reads rows; here only a kind is looked for.
             continue
-
-
-def _dates(text: str | None) -> Iterator[date]:
-    try:
-        yield date.fromisoformat(text or "")
-    except ValueError:
-        return

@@ -22,7 +22,7 @@ from ksql_lake.orchestration.expiry_sensor import topic_retention_sensors
 from ksql_lake.orchestration.feed_sensors import feed_files_sensor, fingerprint, new_sources_sensor
 from ksql_lake.orchestration.io_manager import LakeIOManager
 from ksql_lake.orchestration.lineage import lineage_job, source_assets
-from ksql_lake.orchestration.partitions import daily_partitions, first_days
+from ksql_lake.orchestration.partitions import daily_partitions, zone_starts
 from ksql_lake.orchestration.placeholders import placeholders
 from ksql_lake.orchestration.report_asset import report_definitions
 from ksql_lake.orchestration.resources import KsqldbResource, LakeResource
@@ -48,11 +48,12 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     loaded = fingerprint(settings.feeds_root, lake)
     store, topology = FeedStore(settings.feeds_root).load(), kept_topology(lake)
     files = [file for file in store.files if not file.archived and file.feed.enabled]
-    days = daily_partitions(_streams(files))
+    starts = zone_starts(store)
+    days = daily_partitions(starts)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, days, lake, topology)]
     assets += source_assets(_sources(files), topology, settings.ksqldb_url)
-    assets += placeholders(store, lake)
-    feeds, starts = [file.feed for file in files], first_days(_streams(files))
+    assets += placeholders(store, lake, starts)
+    feeds = [file.feed for file in files]
     resource = LakeResource(root=lake.root, retry_wait=retry_wait)
     return dg.Definitions.merge(
         dg.Definitions(

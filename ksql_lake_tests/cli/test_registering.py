@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from deltalake import DeltaTable
 from pyiceberg.table import StaticTable
@@ -254,3 +255,25 @@ def test_an_export_brings_the_indexes_along(sample: Project, cli: Cli) -> None:
     assert failed.code == 0
     assert "merchants: the delta index is not up to date: " in failed.err
     assert len(list(sample.root.glob("data_lake/tables/merchants/*/*.parquet"))) == 3
+
+
+def test_exports_and_retention_bring_the_catalog_along(sample: Project, cli: Cli) -> None:
+    """A catalog from before the first export shows its rows, and the one version that is left."""
+    written = cli("catalog", "lake.duckdb")
+    path = sample.root / "lake.duckdb"
+
+    exported = cli("export", "--table", "merchants")
+
+    assert "without rows until their first export: " in " ".join(written.err.split())
+    assert (exported.code, exported.err) == (0, "")
+    with duckdb.connect(str(path), read_only=True, config={"file_search_path": str(sample.root)}) as catalog:
+        assert catalog.sql("SELECT DISTINCT version FROM merchants").fetchall() == [("v1",)]
+    # Types that versions do not share keep the view of all of them from being made.
+    lake, feed = Lake(sample.root / "data_lake"), table_feed(name="merchants", source="MERCHANTS", retention=1)
+    land_rows(lake, feed, [{"ID": 1, "NAME": "a"}])
+    cli("catalog", "lake.duckdb")
+    document = {"name": "merchants", "kind": "table", "source": "MERCHANTS", "retention": 1}
+    sample.feed(document | {"min_ratio_to_previous": 0})
+    assert cli("retention", "merchants").code == 0
+    with duckdb.connect(str(path), read_only=True, config={"file_search_path": str(sample.root)}) as catalog:
+        assert catalog.sql("FROM merchants_versions").fetchall() == [(1, "a", "v2")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -113,6 +114,24 @@ def test_csv_and_json_hold_every_digit(said: Said) -> None:
         }
     ]
     assert json.loads(said("FROM users LIMIT 0", "--format", "json")[1]) == []
+
+
+def test_csv_with_json_inside_on_request(said: Said) -> None:
+    """Nested values are JSON that holds every digit, BYTES are base64; the rest is as in CSV."""
+    query = "SELECT L, M, S, Y, A, P, N, SS, ROWTIME FROM events ORDER BY ROWTIME LIMIT 4"
+    code, out, _ = said(query, "--format", "csv-json")
+    plain = said(query, "--format", "csv")[1]
+    rows, same = (list(csv.DictReader(io.StringIO(text))) for text in (out, plain))
+
+    assert code == 0
+    assert base64.b64decode(rows[1]["Y"]) == bytes([0, 255, 1])
+    assert json.loads(rows[1]["A"]) == [BIG, None, 1]
+    assert json.loads(rows[1]["P"]) == {"a": "1.10", "b": None}
+    assert json.loads(rows[1]["N"]) == {"x": 1, "y": None, "inner": {"s": "deep", "t": None}}
+    assert json.loads(rows[1]["SS"]) == [{"sku": "k", "n": 1, "note": None}, None]
+    assert [rows[3][name] for name in ("Y", "A", "N")] == ["", "", ""]
+    for name in ("L", "M", "S", "ROWTIME"):
+        assert [row[name] for row in rows] == [row[name] for row in same]
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.json", "r.parquet", "r.txt"])

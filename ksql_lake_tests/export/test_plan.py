@@ -9,6 +9,7 @@ import pytest
 
 from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.export import Days, plan_export
+from ksql_lake.export.export_plan import closed_days_due
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake_tests.lake.landing import EVENTS, land_rows, stream_feed, table_feed
@@ -33,7 +34,7 @@ def test_the_first_export_begins_at_the_start_date(tmp_path: Path) -> None:
 
 
 def test_lookback_reads_closed_days_again(tmp_path: Path) -> None:
-    """After a complete export the window is today and the day before the last reading."""
+    """After a complete export the window is today and the days before it."""
     lake = Lake(tmp_path)
     look(lake, stream_feed(), "2025-01-01", "2025-01-20", at="2025-01-20T09:00:00")
 
@@ -58,12 +59,22 @@ def test_a_day_read_before_its_end_is_read_again(tmp_path: Path) -> None:
 
 
 def test_one_day_exported_by_hand_hides_no_gap(tmp_path: Path) -> None:
-    """Days between that nobody has read are read, although a newer day is in the lake."""
+    """Days between that nobody has read are read, and the lookback, although a newer day is in the lake."""
     lake, feed = Lake(tmp_path), stream_feed()
     look(lake, feed, "2025-01-01", "2025-01-05", at="2025-01-08T00:00:00")
     look(lake, feed, "2025-01-17", "2025-01-17", at="2025-01-19T00:00:00")
 
-    assert plan_export(feed, lake, now=NOW).days == Days(date(2025, 1, 6), date(2025, 1, 20))
+    assert plan_export(feed, lake, now=NOW).days == Days(date(2025, 1, 5), date(2025, 1, 20))
+
+
+def test_the_running_day_read_apart_takes_no_lookback_away(tmp_path: Path) -> None:
+    """Where days that have ended were to be read by another run, which failed, their lookback is still read."""
+    lake, feed = Lake(tmp_path), stream_feed(lookback_days=2)
+    look(lake, feed, "2025-01-01", "2025-01-19", at="2025-01-19T23:05:00")
+    look(lake, feed, "2025-01-20", "2025-01-20", at="2025-01-20T00:05:00")
+
+    assert plan_export(feed, lake, now=NOW).days == Days(date(2025, 1, 17), date(2025, 1, 20))
+    assert closed_days_due(feed, lake, now=NOW) == Days(date(2025, 1, 17), date(2025, 1, 19))
 
 
 def test_a_day_ends_where_its_time_zone_says(tmp_path: Path) -> None:

@@ -104,9 +104,11 @@ def test_the_smallest_release_is_0_24() -> None:
     [
         described("CREATE STREAM L AS SELECT * FROM S S EMIT CHANGES;", key="K"),
         described(key="K"),
+        described(REKEYED.replace("*,", "EXPLODE(S.ITEMS) ITEM,"), key="KSQL_COL_0"),
+        described(REKEYED.replace("FROM S S", "FROM S S WHERE S.ID > 5"), key="KSQL_COL_0"),
         dataclasses.replace(described(REKEYED, key="KSQL_COL_0"), kind="table"),
     ],
-    ids=["no offsets", "no query", "a table"],
+    ids=["no offsets", "no query", "several rows of one", "not all rows", "a table"],
 )
 def test_other_sources_carry_nothing(stream: SourceDescription) -> None:
     """A source without its source's offsets is read as before."""

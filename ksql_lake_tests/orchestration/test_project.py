@@ -15,7 +15,7 @@ from dagster._utils.schedules import cron_string_iterator
 
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.orchestration import build_definitions
-from ksql_lake.orchestration.partitions import daily_partitions
+from ksql_lake.orchestration.partitions import daily_partitions, first_days
 from ksql_lake.orchestration.schedules import stream_job, stream_schedule
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
@@ -215,13 +215,13 @@ def test_streams_of_a_zone_share_one_daily_partitioning() -> None:
             {"name": name, "kind": "stream", "source": "S", "start_date": start, "timezone": timezone}
         )
 
-    found = daily_partitions(
-        [
-            feed("a", "2025-03-05", "UTC"),
-            feed("b", "2025-03-01", "UTC"),
-            feed("c", "2025-03-29", "Europe/Berlin"),
-        ]
-    )
+    feeds = [
+        feed("a", "2025-03-05", "UTC"),
+        feed("b", "2025-03-01", "UTC"),
+        feed("c", "2025-03-29", "Europe/Berlin"),
+    ]
+
+    found = daily_partitions(first_days(feeds))
 
     assert set(found) == {"UTC", "Europe/Berlin"}
     assert found["UTC"].get_first_partition_key() == "2025-03-01"

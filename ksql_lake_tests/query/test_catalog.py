@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from ksql_lake.errors import ConfigError
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.query.sql.database_file import CONTENTS, write_catalog
+from ksql_lake.query.sql.followed_catalogs import KEY, keep_catalogs, write_followed
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.lake.test_published import Killed, dying
@@ -191,3 +194,110 @@ def test_a_place_that_cannot_be_written_to(made: EveryType) -> None:
     """The reason, and nothing left behind."""
     with pytest.raises(ConfigError, match="the catalog cannot be written"):
         written(made, made.root / "no" / "folder" / "lake.duckdb")
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EveryType:
+    """A project with two feed files, and no lake yet."""
+    made = EveryType(tmp_path / "new")
+    for feed in (stream_feed(), table_feed()):
+        FeedStore(made.feeds).add(feed)
+    monkeypatch.setenv("KSQL_LAKE_ROOT", str(made.lake))
+    monkeypatch.setenv("KSQL_LAKE_FEEDS", str(made.feeds))
+    return made
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_catalog_before_the_first_export_works_after_it(empty: EveryType, absolute: bool) -> None:
+    """First rows, a new column and a new feed are written when they come, and nothing when nothing is new."""
+    path, lake, events = empty.root / "bi" / "c.duckdb", Lake(empty.lake), stream_feed()
+    path.parent.mkdir()
+    write_followed(path, absolute=absolute)
+    before = opened(path).sql("FROM events").fetchall()
+    land_rows(lake, events, [event(1)])
+    first = keep_catalogs(lake, events)
+    wider = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `V` STRING, `MORE` STRING")
+    land_rows(lake, events, [event(2) | {"MORE": "m"}], schema=wider)
+    second, third = keep_catalogs(lake, events), keep_catalogs(lake, events)
+    other = table_feed(name="accounts", source="ACCOUNTS")
+    land_rows(lake, other, [{"ID": 1, "NAME": "a"}])
+    fourth = keep_catalogs(lake, other)
+
+    catalog = opened(path)
+    assert (before, first, second, third, fourth) == ([], (path,), (path,), (), (path,))
+    assert catalog.sql("SELECT ID, MORE FROM events ORDER BY ID").fetchall() == [(1, None), (2, "m")]
+    assert catalog.sql("FROM accounts_versions").fetchall() == [(1, "a", "v1")]
+    assert catalog.sql("FROM users").fetchall() == []
+    assert catalog.sql(f"SELECT view_name FROM {CONTENTS}").fetchall() == [
+        ("accounts",),
+        ("accounts_versions",),
+        ("events",),
+        ("users",),
+        ("users_versions",),
+    ]
+
+
+def test_a_feed_called_like_a_view_takes_its_name(empty: EveryType) -> None:
+    """A stream `users_versions` replaces the table's view of that name, then and ever after."""
+    path, lake = empty.root / "c.duckdb", Lake(empty.lake)
+    write_followed(path)
+    stream = stream_feed(name="users_versions")
+    land_rows(lake, stream, [event(1)])
+    keep_catalogs(lake, stream)
+    land_rows(lake, table_feed(), [{"ID": 1, "NAME": "a"}])
+    keep_catalogs(lake, table_feed())
+
+    assert opened(path).sql("SELECT ID FROM users_versions").fetchall() == [(1,)]
+    assert opened(path).sql("SELECT NAME FROM users").fetchall() == [("a",)]
+
+
+def test_a_copied_lake_leaves_the_catalog_of_the_other_alone(empty: EveryType) -> None:
+    """An export into a copy beside the lake does not bend the catalog of the lake to the copy."""
+    path, lake = empty.root / "c.duckdb", Lake(empty.lake)
+    land_rows(lake, stream_feed(), [event(1)])
+    write_followed(path)
+    shutil.copytree(empty.lake, empty.root / "copy")
+    copy, before = Lake(empty.root / "copy"), path.read_bytes()
+    other = table_feed(name="accounts", source="ACCOUNTS")
+    land_rows(copy, other, [{"ID": 1, "NAME": "a"}])
+
+    assert keep_catalogs(copy, other) == ()
+    assert path.read_bytes() == before
+
+
+def test_a_catalog_that_is_in_the_way_harms_no_export(
+    empty: EveryType, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A removed catalog and a file of somebody else's are passed by; one that cannot be written is logged."""
+    path, lake = empty.root / "bi" / "c.duckdb", Lake(empty.lake)
+    path.parent.mkdir()
+    write_followed(path)
+    land_rows(lake, stream_feed(), [event(1)])
+    good = path.read_bytes()
+    path.write_text("dear diary")
+    assert keep_catalogs(lake, stream_feed()) == ()
+    assert path.read_text() == "dear diary"
+    path.unlink()
+    assert keep_catalogs(lake, stream_feed()) == ()
+    assert not caplog.records
+    path.write_bytes(good)
+    (path.parent / f".{path.name}.{os.getpid()}.tmp").mkdir()
+
+    with caplog.at_level(logging.WARNING):
+        assert keep_catalogs(lake, stream_feed()) == ()
+
+    assert f"events: the catalog {path} is not up to date: " in caplog.text
+    assert opened(path).sql("FROM events").fetchall() == []
+
+
+def test_a_lake_that_may_only_be_read_has_catalogs_too(empty: EveryType) -> None:
+    """The catalog is written; why the lake will not follow it up is said."""
+    land_rows(Lake(empty.lake), stream_feed(), [event(1)])
+    (empty.lake / "metadata" / "catalogs.lock").mkdir()
+
+    written, alone = write_followed(empty.root / "c.duckdb")
+
+    assert "events" in written.views
+    assert alone is not None
+    assert not (empty.lake / KEY).exists()
+    assert opened(empty.root / "c.duckdb").sql("SELECT ID FROM events").fetchall() == [(1,)]

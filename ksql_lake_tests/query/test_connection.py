@@ -10,7 +10,7 @@ import pytest
 
 from ksql_lake.errors import LakeError
 from ksql_lake.feeds import Feed, FeedStore
-from ksql_lake.lake import Lake
+from ksql_lake.lake import FeedLake, FeedState, Lake
 from ksql_lake.query import connect
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 
@@ -211,3 +211,28 @@ def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> N
     told = " ".join(plan.replace("│", " ").split())
     assert told.count("Filters: ID = 1") == 2
     assert told.rindex("Window") < told.index("Filters: ID = 1")
+
+
+def test_show_tables_reads_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are listed without what streams hold; the tables of the lake come when they are named."""
+    two_tables(tmp_path)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+    read: list[str] = []
+    published = FeedLake.published
+
+    def counted(lake: FeedLake) -> FeedState:
+        read.append(lake.feed.name)
+        return published(lake)
+
+    monkeypatch.setattr(FeedLake, "published", counted)
+    names = [name for (name,) in connection.sql("SHOW TABLES").fetchall()]
+
+    assert sorted(read) == ["orders", "users"]
+    assert {"events", "ksql_lake_commits", "users_history"} <= set(names)
+    feeds = connection.sql("SELECT feed FROM ksql_lake_feeds").fetchall()
+    assert feeds == [("events",), ("orders",), ("users",)]
+    assert [name for (name,) in connection.sql("SHOW TABLES").fetchall()] == names
+    connection.execute("BEGIN")
+    assert connection.sql("SELECT count(*) FROM ksql_lake_versions").fetchall() == [(4,)]
+    connection.execute("ROLLBACK")
+    assert connection.sql("SELECT count(*) FROM ksql_lake_versions").fetchall() == [(4,)]

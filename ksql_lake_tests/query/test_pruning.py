@@ -16,7 +16,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.query import connect
 from ksql_lake.query.sql.sql_answer import ask
 from ksql_lake.schema import parse_schema
-from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed
+from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed, table_feed
 
 DAYS = 40
 ZONES = ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"]
@@ -170,3 +170,67 @@ def test_a_join_that_goes_by_order_is_left_alone(lakes: Path) -> None:
     assert (
         connection.sql(sql).fetchall() == duckdb.DuckDBPyConnection.sql(connection, sql).fetchall() == [(15,)]
     )
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of six versions, read an hour apart, of which rows come, change, go and come back."""
+    root = tmp_path_factory.mktemp("histories")
+    lake, table = Lake(root / "lake"), table_feed(min_ratio_to_previous=0)
+    FeedStore(root / "feeds").add(table)
+    for version, names in enumerate(["ab-", "ab-", "aXc", "a-c", "ab-", "Yb-"], start=1):
+        rows: list[Row] = [{"ID": at, "NAME": name} for at, name in enumerate(names) if name != "-"]
+        land_rows(lake, table, rows, read_at=f"2025-01-19T0{version}:00:00.000+00:00")
+    return root
+
+
+AT = "TIMESTAMPTZ '2025-01-19T03:30:00Z'"
+TURNED = f"({AT} < valid_to OR valid_to IS NULL) AND {AT} >= valid_from"
+THEN = f"valid_from <= {AT} AND (valid_to IS NULL OR valid_to > {AT})"
+
+
+@pytest.mark.parametrize(
+    ("sql", "files"),
+    [
+        (f'SELECT "ID", "NAME" FROM users_history WHERE {THEN}', 1),
+        (f'SELECT count(*) FROM users_history AS h WHERE h."ID" > 0 AND {THEN}', 1),
+        (f'SELECT "NAME" FROM users_history WHERE {TURNED}', 1),
+        (f'WITH t AS (SELECT "ID" FROM users_history WHERE {THEN}) SELECT sum("ID") FROM t', 1),
+        (f"SELECT count(*) FROM users_history WHERE {THEN.replace('03:30', '00:30')}", 0),
+        (f'SELECT "ID" FROM users_history WHERE {THEN.replace("03:30", "03:00")}', 1),
+        # What shows or compares the times needs all versions, and so does what another zone could move.
+        (f"SELECT * FROM users_history WHERE {THEN}", 6),
+        (f'SELECT "ID", valid_from FROM users_history WHERE {THEN}', 6),
+        (f"SELECT h FROM users_history AS h WHERE {THEN}", 6),
+        (f"SELECT \"ID\" FROM users_history WHERE {THEN} AND from_version = 'v1'", 6),
+        (f'SELECT "ID" FROM users_history WHERE {THEN} ORDER BY valid_from', 6),
+        (f'SELECT "ID" FROM users_history WHERE valid_from <= {AT}', 6),
+        (f'SELECT "ID" FROM users_history WHERE {THEN} OR "ID" = 1', 6),
+        (f'SELECT "ID" FROM users_history WHERE {THEN.replace("03:30:00Z", "03:30:00")}', 6),
+        (f'SELECT "ID" FROM users_history WHERE {THEN.replace("03:30", "04:30", 1)}', 6),
+    ],
+)
+def test_a_history_at_a_time_opens_one_version(histories: Path, sql: str, files: int) -> None:
+    """By the plan that DuckDB ran, and with the answer of the whole history."""
+    connection = connect(histories / "lake", histories / "feeds")
+
+    assert opened(connection, sql) == files
+
+    past = duckdb.DuckDBPyConnection.sql(connection, sql)
+    assert sorted(connection.sql(sql).fetchall(), key=str) == sorted(past.fetchall(), key=str)
+
+
+def test_gaps_in_a_history_are_states_of_their_own(histories: Path) -> None:
+    """A row that goes, or becomes another, and comes back as it was has a state for each time it was there."""
+    connection = connect(histories / "lake", histories / "feeds")
+
+    assert connection.sql(
+        'SELECT "ID", "NAME", from_version, to_version FROM users_history ORDER BY "ID", valid_from'
+    ).fetchall() == [
+        (0, "a", "v1", "v6"),
+        (0, "Y", "v6", None),
+        (1, "b", "v1", "v3"),
+        (1, "X", "v3", "v4"),
+        (1, "b", "v5", None),
+        (2, "c", "v3", "v5"),
+    ]

@@ -11,8 +11,9 @@ import pytest
 from ksql_lake import read_stream
 from ksql_lake.lake import Lake
 from ksql_lake.lake.rows.scan import unified_columns
+from ksql_lake.query.sql.dialects import ddl
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct
-from ksql_lake_tests.lake.landing import stream_feed
+from ksql_lake_tests.lake.landing import stream_feed, table_feed
 from ksql_lake_tests.query.lakes import EveryType, comparable
 from ksql_lake_tests.query.spark import collected, files_read, spark
 
@@ -97,3 +98,23 @@ def test_versions_of_a_table(every: EveryType) -> None:
     }
     assert files_read(frame.where("version = 'v4'")) == 1
     assert dict(frame.dtypes)["version"] == "string"
+
+
+def test_the_ddl_of_schema_makes_tables(every: EveryType) -> None:
+    """What `ksql-lake schema --dialect spark` prints runs as it is, and its tables hold our rows."""
+    lake = Lake(every.lake)
+    session = spark()
+    for feed in (stream_feed(), table_feed()):
+        text = re.sub(r"^--.*$", "", ddl(lake.feed(feed), "spark"), flags=re.MULTILINE)
+        for statement in filter(None, map(str.strip, text.split(";"))):
+            session.sql(statement)
+    try:
+        streamed = session.table("events")
+        found = collected(streamed)
+        names = [name for name, kind in streamed.dtypes if kind != "time(6)"]
+        expected = [{name: row[name] for name in names} for row in ours(every)]
+        assert comparable([{name: row[name] for name in names} for row in found]) == comparable(expected)
+        assert session.sql("SELECT count(*) FROM users WHERE version = 'v4'").first()[0] == 4
+    finally:
+        for name in ("events", "users"):
+            session.sql(f"DROP TABLE IF EXISTS {name}")

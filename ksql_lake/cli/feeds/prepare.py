@@ -169,7 +169,8 @@ def prepare(*, name: str, apply: bool, write: bool, continued: bool, keep_key: b
         elif apply:
             client.execute(stream.statement, properties=EARLIEST)
             click.echo(f"created: {stream.name}")
-            note(f"{stream.name} fills from the first row of {stream.source}; export when it has caught up")
+            when = "the first export waits for that" if continued else "export when it has caught up"
+            note(f"{stream.name} fills from the first row of {stream.source}; {when}")
         else:
             _print_statement(stream)
         keys = wish.keys(feed, source, stream)

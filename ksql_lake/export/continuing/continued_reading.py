@@ -242,7 +242,8 @@ class ContinuedReading:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """Take good batches until all is there."""
-        if self._over():  # a stream without a record has nothing to send
+        # A stream without a record has nothing to send; what was given up may be there by now.
+        if not self._standing.source.gaps and self._over():
             self.verdict = self._standing.verdict()
             return
         for batches in self._good_batches():
@@ -327,16 +328,14 @@ class ContinuedReading:
         self.replaced_texts += self._decoder.replaced - replaced
         standing = self._standing
         places = standing.places(decoded)
-        hashes, first = hashes_of(places), 0
+        hashes, nowhere, first = hashes_of(places), places[0] < 0, 0
         again: Flags = np.zeros(count, np.bool_)
         for batch in batches:
             if batch.span is not None and batch.rows:
-                again[first : first + batch.rows] = self._sink.take(
-                    batch.span, hashes[first : first + batch.rows]
-                )
+                rows = slice(first, first + batch.rows)
+                again[rows] = self._sink.take(batch.span, hashes[rows], nowhere[rows])
                 first += batch.rows
         # A row with a place is known by that; the others only by being the record before a mark.
-        nowhere = places[0] < 0
         fresh = standing.take(places) & ~(again & nowhere)
         standing.unplaced += int(np.count_nonzero(fresh & nowhere))
         return self._landing(decoded, fresh)
@@ -348,6 +347,7 @@ class ContinuedReading:
         self._outside.see(events[fresh], times[fresh])
         standing.wait_for(events[fresh])
         wanted = fresh & (events >= self._start) & (events < standing.end)
+        standing.land(events[wanted])
         landed = decoded if wanted.all() else decoded.filter(pa.array(wanted))
         pairs = zip(landed.columns, self._arrow, strict=True)
         return pa.RecordBatch.from_arrays(

@@ -19,7 +19,7 @@ from ksql_lake.export.continuing.prefix import Numbers
 from ksql_lake.export.continuing.standing import Standing
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.push import PushReading, listen
-from ksql_lake.export.push.caught_up import Verdict
+from ksql_lake.export.push.caught_up import STEP_SHARE, Verdict
 from ksql_lake.export.question import Question
 from ksql_lake.feeds.feed_columns import POSITION_COLUMNS
 from ksql_lake.lake.commit.continued import Continuation, SinkMark
@@ -36,8 +36,8 @@ class FirstReading:
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
         self._lasts: dict[int, tuple[int, int]] = {}
-        self._looked_at = self._still_since = time.monotonic()
-        self._asked = False
+        self._looked_at = self._seen_at = time.monotonic()
+        self._still = 0.0
 
     def see(self, batch: pa.RecordBatch) -> None:
         """Take note of rows.
@@ -49,9 +49,11 @@ class FirstReading:
         places = standing.places(batch)
         standing.take(places)
         standing.unplaced += int(np.count_nonzero(places[0] < 0))
-        standing.wait_for(standing.events(batch))
+        events = standing.events(batch)
+        standing.wait_for(events)
+        standing.land(events)
         self._note(batch, places)
-        self._still_since = time.monotonic()
+        self._still = 0.0
 
     def verdict(self, caught_up: Verdict | None) -> Verdict | None:
         """Judge, given what shows that the query has come to the end of the stream's topic, if anything does.
@@ -63,19 +65,22 @@ class FirstReading:
         standing = self._standing
         if standing.source.reached:
             return standing.verdict()
+        quiet, now = standing.client.quiet_seconds, time.monotonic()
+        self._still += min(now - self._seen_at, quiet * STEP_SHARE)
+        self._seen_at = now
         if caught_up is None:
             return None
-        standing.source.recall()
+        if standing.believed:
+            standing.source.recall()
         if standing.source.reached:
             return standing.verdict()
-        quiet, now = standing.client.quiet_seconds, time.monotonic()
-        if standing.consumed and (not self._asked or now - self._looked_at >= quiet):
+        if standing.consumed and self._still >= self._patience:
             standing.give_up()
             return standing.verdict()
         if now - self._looked_at >= quiet:
             standing.look_again()
-            self._looked_at, self._asked = time.monotonic(), True
-        if now - self._still_since >= standing.client.read_timeout:
+            self._looked_at = time.monotonic()
+        if not standing.consumed and self._still >= standing.client.read_timeout:
             raise standing.stuck(standing.client.read_timeout)
         return None
 
@@ -99,6 +104,16 @@ class FirstReading:
                 same = held is not None and held.query == standing.look.query and number < len(held.sink)
                 sink.append(SinkMark(held.sink[number].next if held is not None and same else 0))
         return standing.continuation(sink, groups, fresh=False)
+
+    @property
+    def _patience(self) -> float:
+        """For how long nothing must have come before what is missing counts as never to come.
+
+        A partition that has brought nothing is empty, or was not fetched yet: the server says the same of both.
+        """
+        client = self._standing.client
+        started = len(self._lasts) >= self._standing.look.source.partitions
+        return client.quiet_seconds if started else max(client.read_timeout, client.quiet_seconds)
 
     def _note(self, batch: pa.RecordBatch, places: tuple[Numbers, Numbers, Numbers]) -> None:
         partitions, offsets = (np.asarray(batch.column(name).cast(pa.int64())) for name in POSITION_COLUMNS)

@@ -21,6 +21,7 @@ Hashes = npt.NDArray[np.uint32]
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+_UNSENT = "records with a NULL key or value, and markers of transactions, are not sent"
 _SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
@@ -93,34 +94,43 @@ class SinkRows:
                 f"a batch begins at {list(span.start)}, and the one before ended at {self._at}"
             )
         if span.records != rows:
-            raise BrokenBatchError(f"a batch of {span.records:,} records came with {rows:,} rows")
+            what = f"a batch of {span.records:,} records came with {rows:,} rows"
+            raise BrokenBatchError(f"{what} ({_UNSENT})" if rows < span.records else what)
         self._at = list(span.end)
 
-    def take(self, span: Span, hashes: Hashes) -> Flags:
+    def take(self, span: Span, hashes: Hashes, nowhere: Flags) -> Flags:
         """Tell which rows of a batch that fits are the records before the marks.
 
+        Args:
+            span: Its token.
+            hashes: Its rows.
+            nowhere: Which of them have no offset of the source, so that only this tells whether they are known.
+
         Raises:
-            OverlapError: They did not come.
+            OverlapError: They did not come, or it cannot be told whether a row is one of them.
         """
         again = np.zeros(len(hashes), np.bool_)
         for group in self._waiting(span):
-            wanted = sum(other is group for other in self._asked)
-            for row in np.flatnonzero(np.isin(hashes, group.hashes)).tolist():
-                number = int(hashes[row])
-                if group.found < wanted and group.left[number] > 0:
-                    group.left[number] -= 1
-                    group.found += 1
-                    again[row] = True
             begun = [
                 number
                 for number, other in enumerate(self._asked)
                 if other is group and span.end[number] > self._begun[number]
             ]
+            for row in np.flatnonzero(np.isin(hashes, group.hashes)).tolist():
+                number = int(hashes[row])
+                if group.found < len(begun) and group.left[number] > 0:
+                    group.left[number] -= 1
+                    group.found += 1
+                    again[row] = True
             if group.found < len(begun):
                 raise OverlapError(
                     f"the record before the mark did not come again in one of the partitions {begun[:8]} of "
                     "the derived stream's topic"
                 )
+        if any(self._known(number) for number in hashes[nowhere & ~again].tolist()):
+            raise OverlapError(
+                "a row without an offset of the source came that may be one of those before the marks"
+            )
         self._move(span, hashes)
         return again
 
@@ -140,6 +150,10 @@ class SinkRows:
         groups = [base64.b64encode(group.hashes.tobytes()).decode() for group in kept.values()]
         pairs = zip(self._next, self._group, strict=True)
         return [SinkMark(at, -1 if group is None else places[id(group)]) for at, group in pairs], groups
+
+    def _known(self, number: int) -> bool:
+        """Whether a row may be one of those among which the records before the marks were."""
+        return any(group is not None and group.left[number] > 0 for group in self._asked)
 
     def _waiting(self, span: Span) -> list[_Group]:
         """Give the groups of which a partition sends its first record with this batch."""

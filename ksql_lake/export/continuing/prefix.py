@@ -6,8 +6,10 @@ reading is done when the prefix of every partition has come to where Kafka's log
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,9 @@ Flags = npt.NDArray[np.bool_]
 
 _MOST_AHEAD = 1 << 31
 """How far beyond its prefix a row of a partition may be: a byte of memory each."""
+
+
+_NOTHING = SourceMark(0, 0)
 
 
 class _Partition:
@@ -58,9 +63,7 @@ class _Partition:
         bits = np.ones(end - self.next, np.bool_)
         inside = min(len(self.bits), len(bits))
         bits[:inside] = ~self.bits[:inside]
-        holes = np.flatnonzero(bits)
-        for run in np.split(holes, np.flatnonzero(np.diff(holes) > 1) + 1):
-            yield self.next + int(run[0]), self.next + int(run[-1]) + 1
+        yield from self._runs(bits)
 
     def fill(self, first: int, end: int) -> None:
         """Take offsets for known."""
@@ -70,10 +73,15 @@ class _Partition:
 
     @property
     def mark(self) -> SourceMark:
-        known = np.flatnonzero(self.bits)
-        runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
-        ahead = [(self.next + int(run[0]), self.next + int(run[-1]) + 1) for run in runs]
-        return SourceMark(self.start, self.next, self.last, self.time, ahead)
+        return SourceMark(self.start, self.next, self.last, self.time, list(self._runs(self.bits)))
+
+    def _runs(self, bits: Flags) -> Iterator[tuple[int, int]]:
+        """Give the ranges of offsets whose bits are set."""
+        steps = np.diff(bits.view(np.int8), prepend=np.int8(0), append=np.int8(0))
+        for first, end in zip(
+            np.flatnonzero(steps > 0).tolist(), np.flatnonzero(steps < 0).tolist(), strict=True
+        ):
+            yield self.next + first, self.next + end
 
     def _room(self, end: int) -> None:
         wanted = end - self.next
@@ -97,6 +105,12 @@ class SourceRows:
         marks: What was known before, by partition.
         ends: Where the source's partitions begin and end.
         before: What was known of an earlier reading that is not gone on with; by it the source is recognised.
+        gaps: What was accepted for never to come.
+
+    Attributes:
+        gaps: That, without what came after all.
+        going_on: Whether the marks are gone on with.
+        doubtful: A gap of which an offset came that the lake may hold or not; None while there is none.
 
     Raises:
         TopicRecreatedError: A partition ends before what was read of it.
@@ -108,7 +122,14 @@ class SourceRows:
         ends: Mapping[int, LogOffsets],
         *,
         before: Mapping[int, SourceMark] | None = None,
+        gaps: Sequence[Gap] = (),
     ) -> None:
+        self.going_on = before is None
+        # Other readings may have landed rows of a gap meanwhile.
+        self.gaps = (
+            list(gaps) if self.going_on else [msgspec.structs.replace(gap, compared=True) for gap in gaps]
+        )
+        self.doubtful: Gap | None = None
         self._ends = dict(ends)
         self._before = dict(before or marks)
         for number, mark in self._before.items():
@@ -117,7 +138,7 @@ class SourceRows:
                 raise recreated(
                     f"partition {number} of the source ends at {end}, but was read up to {mark.last} before"
                 )
-        begins = {number: SourceMark(end.start, end.start) for number, end in ends.items()}
+        begins = {number: self._begin(number, end.start) for number, end in ends.items()}
         self._parts = {number: _Partition(mark) for number, mark in {**begins, **marks}.items()}
 
     def take(self, partitions: Numbers, offsets: Numbers, times: Numbers) -> Flags:
@@ -141,7 +162,8 @@ class SourceRows:
                     f"a row says that it is at offset {int(mine.max())} of partition {number} of the source",
                     hint="Do the feed's `positions` name the columns with ROWPARTITION and ROWOFFSET?",
                 )
-            fresh[inside] = part.take(mine, when)
+            new = part.take(mine, when)
+            fresh[inside] = new | self._late(number, mine, new)
         return fresh
 
     @property
@@ -167,11 +189,24 @@ class SourceRows:
                     part.fill(max(first, part.next), end)
 
     def accept(self, *, seen_at: str) -> list[Gap]:
-        """Take what is missing below the ends for never to come, and name it."""
-        gaps = [Gap(number, first, end, seen_at) for number, first, end in self.missing()]
-        for gap in gaps:
+        """Take what is missing below the ends for never to come, and name it; what comes after all is new."""
+        found = [
+            Gap(
+                number,
+                first,
+                end,
+                seen_at,
+                some=not self.going_on and first < self._before.get(number, _NOTHING).next,
+                compared=not self.going_on,
+            )
+            for number, first, end in self.missing()
+        ]
+        named = {(gap.partition, gap.first, gap.end) for gap in self.gaps}
+        for gap in found:
             self._parts[gap.partition].fill(gap.first, gap.end)
-        return gaps
+            if (gap.partition, gap.first, gap.end) not in named:
+                self.gaps.append(gap)
+        return found
 
     @property
     def marks(self) -> dict[int, SourceMark]:
@@ -187,6 +222,36 @@ class SourceRows:
         ]
         return ", ".join(shown) + (f" and {len(self._ends) - 8} more" if len(self._ends) > 8 else "")
 
+    def _begin(self, number: int, start: int) -> SourceMark:
+        """Give from where on a partition is demanded: never from behind what is known of it."""
+        before = self._before.get(number)
+        first = start if before is None else min(start, before.next)
+        return SourceMark(first, first)
+
+    def _late(self, number: int, offsets: Numbers, new: Flags) -> Flags:
+        """Tell which rows are of offsets that were taken for never to come, each once; that ends with it."""
+        late: Flags = np.zeros(len(offsets), np.bool_)
+        for gap in [gap for gap in self.gaps if gap.partition == number]:
+            inside = np.flatnonzero((offsets >= gap.first) & (offsets < gap.end) & ~late)
+            if self.going_on and gap.compared and not new[inside].all():
+                self.doubtful = gap
+            elif inside.size and not gap.some:
+                came, first = np.unique(offsets[inside], return_index=True)
+                late[inside[first]] = True
+                self._narrow(gap, came)
+        return late
+
+    def _narrow(self, gap: Gap, came: Numbers) -> None:
+        """Put in a gap's place what is left of it."""
+        edges = [gap.first - 1, *came.tolist(), gap.end]
+        left = [
+            msgspec.structs.replace(gap, first=before + 1, end=behind)
+            for before, behind in pairwise(edges)
+            if before + 1 < behind
+        ]
+        place = self.gaps.index(gap)
+        self.gaps[place : place + 1] = left
+
     def _recognise(self, number: int, offsets: Numbers, times: Numbers) -> None:
         mark = self._before.get(number)
         if mark is None or mark.last < 0:
@@ -197,6 +262,27 @@ class SourceRows:
                 f"offset {mark.last} of partition {number} of the source has the time {int(other[0])}, "
                 f"not {mark.time}"
             )
+
+
+def bounded(gaps: Sequence[Gap], most: int) -> list[Gap]:
+    """Keep the newest gaps, and the older ones of each partition as one."""
+    older, newest = gaps[: max(len(gaps) - most, 0)], gaps[max(len(gaps) - most, 0) :]
+    together: dict[int, Gap] = {}
+    for gap in older:
+        held = together.get(gap.partition)
+        together[gap.partition] = (
+            gap
+            if held is None
+            else Gap(
+                gap.partition,
+                min(held.first, gap.first),
+                max(held.end, gap.end),
+                max(held.seen_at, gap.seen_at),
+                some=True,
+                compared=True,
+            )
+        )
+    return [*together.values(), *newest]
 
 
 def recreated(what: str) -> TopicRecreatedError:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from ksql_lake.export.continuing.continued_reading import ContinuedReading
 from ksql_lake.export.continuing.first_reading import entered
 from ksql_lake.export.continuing.preconditions import FallBackError, Look, conditions, look_at
-from ksql_lake.export.continuing.standing import standing
+from ksql_lake.export.continuing.standing import clock_of, standing
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.question import Question
 from ksql_lake.export.reading import Reading
@@ -66,6 +66,8 @@ def outdated(feed: StreamFeed, plan: ExportPlan, look: Look, held: Continued | N
         return f"{feed.source} was made anew: {look.query} writes it, and before it was {held.query}"
     if len(held.sink) != look.source.partitions:
         return f"its topic has {look.source.partitions} partitions, and had {len(held.sink)}"
+    if held.clock != clock_of(feed):
+        return f"its days were by {held.clock}, and are by {clock_of(feed)} now"
     if held.since > feed.start_date.isoformat():
         return f"its start_date was {held.since}, and is {feed.start_date} now"
     if held.awaited and plan.window is not None and held.awaited <= plan.window.last.isoformat():

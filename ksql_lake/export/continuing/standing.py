@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from ksql_lake.errors import ServerUnavailableError
 from ksql_lake.export.continuing.overlap import Hashes, row_hashes
-from ksql_lake.export.continuing.preconditions import Look, look_at
-from ksql_lake.export.continuing.prefix import Flags, Numbers, SourceRows
+from ksql_lake.export.continuing.preconditions import FallBackError, Look, look_at
+from ksql_lake.export.continuing.prefix import Flags, Numbers, SourceRows, bounded
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.push.caught_up import Verdict
 from ksql_lake.feeds.feed_columns import ROWTIME
@@ -47,7 +47,7 @@ class Standing:
         held: The marks of the commit before; None for none.
         source: The rows of the source.
         base: What the lake's state said of readings.
-        gaps: What was accepted for never to come.
+        believed: What the marks know counts as known to the lake, also where it does not come again.
         unplaced: Rows without an offset of the source.
         awaited: The first day of the future of which rows came.
         end: Where the window ends, epoch ms.
@@ -61,16 +61,19 @@ class Standing:
     held: Continued | None
     source: SourceRows
     base: Any = None
-    gaps: list[Gap] = field(default_factory=list)
+    believed: bool = True
     unplaced: int = 0
     awaited: str = ""
     _consumed: Mapping[int, LogOffsets] = field(default_factory=dict)
     end: int = 0
+    _first: date = date.max
 
     def __post_init__(self) -> None:
         self._consumed = self.look.ends
         self.end = day_start(self.window.last + timedelta(days=1), self.feed.zone)
-        self.awaited = self.held.awaited if self.held and not self.held.out else ""
+        # By the door they come again, and are awaited again if their day is still to come.
+        self.awaited = self.held.awaited if self.held and self.source.going_on else ""
+        self._first = self.asked.first
 
     def places(self, batch: pa.RecordBatch) -> tuple[Numbers, Numbers, Numbers]:
         """Give partition, offset and time of each row, under its columns' names in the source; -1 for NULL."""
@@ -86,11 +89,20 @@ class Standing:
         Raises:
             TopicRecreatedError: The source was made anew.
             ProtocolError: An offset cannot be true.
+            FallBackError: It cannot be told whether a row is new.
         """
         partitions, offsets, times = places
         nowhere: Flags = partitions < 0
         fresh: Flags = self.source.take(partitions, offsets, times) | nowhere
+        if (gap := self.source.doubtful) is not None:
+            raise FallBackError(f"a row came although it was given up: {gap.text} of the source")
         return fresh
+
+    def land(self, events: Numbers) -> None:
+        """Note the event times of rows that land: what is said of a reading is said of their days too."""
+        if events.size:
+            first = day_of(datetime.fromtimestamp(int(events.min()) / 1000, UTC), self.feed.zone)
+            self._first = min(self._first, max(first, self.window.first))
 
     def wait_for(self, events: Numbers) -> None:
         """Note rows of days to come: they do not land, and are read again when their day is there."""
@@ -122,7 +134,6 @@ class Standing:
     def give_up(self) -> None:
         """Name what is missing, which will not come."""
         found = self.source.accept(seen_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
-        self.gaps += found
         _log.warning("%s: %s", self.feed.name, _gaps_text(found))
 
     def stuck(self, seconds: float) -> ServerUnavailableError:
@@ -144,8 +155,10 @@ class Standing:
     @property
     def doubt(self) -> str:
         """What keeps that from being a proof for the days that are read; empty where nothing does."""
-        first = self.asked.first.isoformat()
-        recent = [gap for gap in self._all_gaps if gap.seen_at[:10] >= first]
+        zone = self.feed.zone
+        recent = [
+            gap for gap in self.source.gaps if day_of(datetime.fromisoformat(gap.seen_at), zone) >= self._first
+        ]
         doubts = [_gaps_text(recent)] if recent else []
         if self.unplaced:
             doubts.append(
@@ -161,15 +174,12 @@ class Standing:
             sink=sink,
             groups=groups,
             source=self.source.marks,
-            gaps=self._all_gaps[-_MOST_GAPS:],
+            gaps=bounded(self.source.gaps, _MOST_GAPS),
             since=self.window.first.isoformat(),
+            clock=clock_of(self.feed),
             awaited=self.awaited,
         )
         return Continuation(marks.sealed(), self.base, fresh)
-
-    @property
-    def _all_gaps(self) -> list[Gap]:
-        return [*(self.held.gaps if self.held else []), *self.gaps]
 
 
 def standing(
@@ -191,9 +201,25 @@ def standing(
     feed, asked = plan.feed, plan.days
     if not isinstance(feed, StreamFeed) or asked is None:
         raise TypeError("only days of a stream are read on")
-    marks = held.source if held else {}
-    source = SourceRows(marks, look.ends) if going_on else SourceRows({}, look.ends, before=marks)
-    return Standing(client, feed, asked, plan.window or asked, look, held, source, base)
+    marks, gaps = (held.source, held.gaps) if held else ({}, [])
+    if going_on:
+        source = SourceRows(marks, look.ends, gaps=gaps)
+    else:
+        source = SourceRows({}, look.ends, before=marks, gaps=gaps)
+    window = plan.window or asked
+    believed = held is not None and not _unlanded(held, feed, window)
+    return Standing(client, feed, asked, window, look, held, source, base, believed)
+
+
+def clock_of(feed: StreamFeed) -> str:
+    """Say what decides on which day a row lands."""
+    return f"{feed.event_clock}, {feed.timezone}"
+
+
+def _unlanded(held: Continued, feed: StreamFeed, window: Days) -> bool:
+    """Tell whether rows that these marks know may never have landed, or are not in the lake any more."""
+    earlier = held.since > window.first.isoformat()
+    return not held.sound or earlier or bool(held.awaited) or held.clock != clock_of(feed)
 
 
 def hashes_of(places: tuple[Numbers, Numbers, Numbers]) -> Hashes:

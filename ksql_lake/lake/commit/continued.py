@@ -47,7 +47,7 @@ class SourceMark(msgspec.Struct, frozen=True, omit_defaults=True):
     ahead: list[tuple[int, int]] = []
 
 
-class Gap(msgspec.Struct, frozen=True):
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """Offsets of the source that never came although the derived stream's query had read past them.
 
     Attributes:
@@ -55,16 +55,22 @@ class Gap(msgspec.Struct, frozen=True):
         first: The first of them.
         end: The offset behind the last of them.
         seen_at: When that was found, ISO 8601 UTC.
+        some: Offsets between them came, as far as is known: it is several old gaps in one, or may have landed.
+        compared: The lake may hold rows of them, so that one that comes after all has to be compared.
     """
 
     partition: int
     first: int
     end: int
     seen_at: str
+    some: bool = False
+    compared: bool = False
 
     @property
     def text(self) -> str:
         """The gap for people."""
+        if self.some:
+            return f"perhaps some of the offsets {self.first} to {self.end - 1} of partition {self.partition}"
         if self.end - self.first == 1:
             return f"offset {self.first} of partition {self.partition}"
         return f"offsets {self.first} to {self.end - 1} of partition {self.partition}"
@@ -78,8 +84,9 @@ class Continued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sink: Per partition of the derived stream's topic, from 0 on.
         groups: Hashes of the rows that were read last of some partitions, 32 bits each, in base64.
         source: Per partition of the source's topic.
-        gaps: The newest gaps.
+        gaps: What never came: the newest gaps each, older ones together.
         since: The feed's first day; rows before it came and did not land.
+        clock: What decided on which day a row lands.
         awaited: The first day of which rows came before it had begun, and did not land; empty for none.
         out: Why the marks hold no longer; empty while they do.
         check: Digest of the rest but `out`.
@@ -91,6 +98,7 @@ class Continued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: dict[int, SourceMark] = {}
     gaps: list[Gap] = []
     since: str = ""
+    clock: str = ""
     awaited: str = ""
     out: str = ""
     check: str = ""
@@ -104,9 +112,14 @@ class Continued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether the digest is that of these marks."""
         return self.check == self._digest()
 
-    def outdated(self, why: str) -> Continued:
-        """These marks as a memory; the first reason stays."""
-        return msgspec.structs.replace(self, out=self.out or why)
+    def outdated(self, why: str, *, lost: bool = False) -> Continued:
+        """These marks as a memory; the first reason stays.
+
+        Args:
+            why: The reason.
+            lost: The lake lost rows, so that the marks do not tell which it holds.
+        """
+        return msgspec.structs.replace(self, out=self.out or why, check="" if lost else self.check)
 
     def _digest(self) -> str:
         bare = msgspec.structs.replace(self, source=dict(sorted(self.source.items())), out="", check="")

@@ -339,7 +339,7 @@ class _Fold:
             lost = manifest.operation in ("forget", "rebuilt")
             why = "rows were lost" if lost else "its days were read in another way"
             why = (manifest.read.fell_back if manifest.read is not None else "") or why
-            self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: {why}")
+            self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: {why}", lost=lost)
 
     def _remove(self, paths: set[str]) -> list[str]:
         """Drop files; gives the partitions that lost some."""

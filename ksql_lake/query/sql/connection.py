@@ -109,8 +109,16 @@ def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> 
                 case View() | Macro():
                     create_views(connection, [made])
                 case (table, comment):
+                    _drop_view(connection, name)
                     connection.from_arrow(table).create(name)
                     connection.execute(f"COMMENT ON TABLE {sql_name(name)} IS {sql_text(comment)}")
+
+
+def _drop_view(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Drop what only listed a table until now; a table takes no view's place by itself."""
+    plain = duckdb.DuckDBPyConnection.execute
+    if plain(connection, "SELECT 1 FROM duckdb_views() WHERE view_name = ?", [name]).fetchone():
+        plain(connection, f"DROP VIEW {sql_name(name)}")
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | Macro]) -> None:

@@ -1,14 +1,17 @@
 """A DuckDB database file with the lake's views, for tools that know nothing of us.
 
 Its views hold no rows and name no files, but the folders: they show what is exported later without being
-written again. Paths are relative to the database's own folder, so that lake and database can be moved together.
-It refuses to overwrite a database of anybody else's, and its views refuse to change a value's type unseen.
+written again; what a new feed or column changes is written by `refresh_catalog`. Paths are relative to the
+database's own folder, so that lake and database can be moved together. It refuses to overwrite a database of
+anybody else's, and its views refuse to change a value's type unseen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,9 @@ from ksql_lake.schema import Schema, alike_fields
 CONTENTS = "ksql_lake_catalog"
 """The view that tells a database of ours from others, and what is in it."""
 
+_ABOUT = "the views of the lake at "
+"""The comment of `CONTENTS`, before the lake as the views name it."""
+
 _STORAGE = "v1.0.0"
 """The oldest format this DuckDB writes: tools bring older releases along."""
 
@@ -42,7 +48,7 @@ class DatabaseFile:
 
     Attributes:
         views: Names of the views.
-        empty: Feeds without rows; their views stay empty until the catalog is written again.
+        empty: Feeds without rows; their views stay empty until their first export writes them anew.
         left_out: Why a feed has no view.
     """
 
@@ -69,14 +75,14 @@ def write_catalog(
     _check_ours(path)
     folder = _folder(holdings.lake, path, absolute=absolute)
     views: list[View] = []
-    told: list[tuple[str, Feed]] = []
+    told: list[_Entry] = []
     empty: list[str] = []
     left_out: dict[str, KsqlLakeError] = {}
     taken = {feed.name for feed in holdings.feeds}
     for feed in holdings.feeds:
         try:
             state = holdings.lake.feed(feed).published()
-            made = _views(feed, state, folder, marked="=" in f"{holdings.lake.root} {path.absolute()}")
+            made = _views(feed, state, folder, marked=_marked(holdings.lake, path))
         except KsqlLakeError as error:
             left_out[feed.name] = error
             continue
@@ -84,11 +90,89 @@ def write_catalog(
             empty.append(feed.name)
         made = [view for view in made if view.name == feed.name or view.name not in taken]
         views += made
-        told += [(view.name, feed) for view in made]
-    views.append(_contents(views, told))
+        told += _entries(feed, made)
+    views.append(_contents(told, folder))
     with _replacing(path) as temporary:
         _write(temporary, views, search=path.absolute().parent)
     return DatabaseFile(tuple(view.name for view in views), tuple(empty), left_out)
+
+
+def refresh_catalog(path: Path, lake: Lake, feed: Feed) -> bool:
+    """Write a feed's views in a catalog anew if they are not what they should be; the others stay as they are.
+
+    False when there was nothing to do: the views are right, or there is no catalog of this lake any more.
+
+    Raises:
+        KsqlLakeError: The feed cannot have views, or the catalog cannot be written.
+    """
+    known = _held(path)
+    if known is None or not _of(lake, known.lake, path):
+        return False
+    taken = {entry[1] for entry in known.entries}
+    made = [
+        view
+        for view in _views(feed, lake.feed(feed).published(), known.lake, marked=_marked(lake, path))
+        if view.name == feed.name or view.name not in taken
+    ]
+    entries, before = _entries(feed, made), [entry for entry in known.entries if entry[1] == feed.name]
+    if sorted(entries) == sorted(before):
+        return False
+    names = {view.name for view in made}
+    others = [entry for entry in known.entries if entry not in before and entry[0] not in names]
+    contents = _contents(sorted([*others, *entries]), known.lake)
+    with _replacing(path) as temporary:
+        shutil.copyfile(path, temporary)
+        _write(temporary, [*made, contents], search=path.absolute().parent)
+    return True
+
+
+_Entry = tuple[str, str, str, str, str, str]
+"""A view in `CONTENTS`: its name, its feed with kind and source, what it is, and the digest of its SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a catalog says of itself: the lake as its views name it, and each view."""
+
+    lake: str
+    entries: list[_Entry]
+
+
+def _held(path: Path) -> _Held | None:
+    """Read what a catalog says of itself; None for what is not there, is none, or is of an older release."""
+    if not path.is_file():
+        return None
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            told = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = ?", [CONTENTS])
+            comment = str((told.fetchone() or ("",))[0])
+            if not comment.startswith(_ABOUT):
+                return None
+            entries = connection.execute(f"FROM {CONTENTS}").fetchall()
+    except duckdb.Error:
+        return None
+    return _Held(comment.removeprefix(_ABOUT), entries)
+
+
+def _of(lake: Lake, named: str, path: Path) -> bool:
+    """Whether a catalog's views name this lake, and not the one that it is a copy of."""
+    if "://" in lake.root or "://" in named:
+        return named == lake.root
+    return (path.absolute().parent / named).resolve() == Path(lake.root).resolve()
+
+
+def _marked(lake: Lake, path: Path) -> bool:
+    return "=" in f"{lake.root} {path.absolute()}"
+
+
+def _entries(feed: Feed, views: Iterable[View]) -> list[_Entry]:
+    return [
+        (
+            *(view.name, feed.name, feed.kind, feed.source, view.comment),
+            hashlib.sha256(view.sql.encode()).hexdigest()[:16],
+        )
+        for view in views
+    ]
 
 
 def _folder(lake: Lake, path: Path, *, absolute: bool) -> str:
@@ -197,15 +281,11 @@ def _latest(scan: _Scan, columns: Schema) -> str:
     )
 
 
-def _contents(views: list[View], told: list[tuple[str, Feed]]) -> View:
-    comments = {view.name: view.comment for view in views}
-    rows = [
-        f"({', '.join(map(sql_text, (name, feed.name, feed.kind, feed.source, comments[name])))})"
-        for name, feed in told
-    ]
-    listed = f"VALUES {', '.join(rows)}" if rows else "SELECT '', '', '', '', '' WHERE false"
-    columns = "view_name, feed, kind, source, about"
-    return View(CONTENTS, f"SELECT * FROM ({listed}) AS t({columns})", "the views of this catalog")
+def _contents(entries: list[_Entry], folder: str) -> View:
+    rows = [f"({', '.join(map(sql_text, entry))})" for entry in entries]
+    listed = f"VALUES {', '.join(rows)}" if rows else "SELECT '', '', '', '', '', '' WHERE false"
+    columns = "view_name, feed, kind, source, about, digest"
+    return View(CONTENTS, f"SELECT * FROM ({listed}) AS t({columns})", f"{_ABOUT}{folder}")
 
 
 def _write(path: Path, views: list[View], *, search: Path) -> None:

@@ -1,4 +1,4 @@
-"""DuckDB values as JSON can carry them without losing anything: SQL by type, nothing is computed here.
+"""DuckDB values as JSON, and CSV beside it, can carry them without losing anything: SQL by type.
 
 NaN and the infinities are texts as ksqlDB writes them, for JSON has no such numbers; DECIMAL is a text of all
 of its digits, BYTES base64, times ISO 8601 in UTC with milliseconds, or with more digits where they have more:
@@ -40,6 +40,26 @@ def json_terms(names: list[str], types: list[Any]) -> str:
     return ", ".join(
         f"{_ready(sql_name(name), kind)} AS {sql_name(name)}" for name, kind in zip(names, types, strict=True)
     )
+
+
+def csv_terms(names: list[str], types: list[Any]) -> str:
+    """Give the select list of a CSV whose nested values are JSON and whose BYTES are base64.
+
+    All other columns are as DuckDB writes them: a reader of CSV takes them for what they are.
+    """
+    listed = []
+    for name, kind in zip(names, types, strict=True):
+        value = sql_name(name)
+        if kind.id in _NESTED:
+            ready = _ready(value, kind)
+            value = f"CASE WHEN {value} IS NULL THEN NULL ELSE CAST(to_json({ready}) AS VARCHAR) END"
+        elif kind.id == "blob":
+            value = _ready(value, kind)
+        listed.append(f"{value} AS {sql_name(name)}")
+    return ", ".join(listed)
+
+
+_NESTED = frozenset({"list", "array", "map", "struct"})
 
 
 def _ready(value: str, kind: Any, depth: int = 0) -> str:

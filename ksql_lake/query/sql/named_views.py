@@ -74,6 +74,7 @@ class Naming:
         self._listed = False
         self._committed: dict[str, Committed | None] = {}
         self._heads: dict[str, int] = {}
+        self._gapless: set[str] = set()
         for feed in holdings.feeds:
             if holdings.lake.storage.paged:
                 self._of(feed)  # a listing costs as much as the state itself
@@ -87,8 +88,6 @@ class Naming:
         if _ABOUT_ALL.search(spoken):
             words |= {*self._feeds, *SYSTEM_TABLES}
             words |= {f"{name}{ending}" for name in self._feeds for ending in _ENDINGS}
-        elif _ABOUT_NAMES.search(spoken):
-            words |= set(SYSTEM_TABLES)
         if "rollback" in words:
             # What was made inside of the transaction is gone with it.
             self._made.clear()
@@ -110,7 +109,13 @@ class Naming:
             for feed in (self._feeds[word] for word in words & self._feeds.keys())
             if feed.kind == "stream" and (committed := self._of(feed)) is not None and _timed(committed, words)
         }
-        return pruned(sql, streams, utc=utc) if streams else sql
+        histories = {
+            word: committed
+            for word in words
+            if word.endswith("_history") and word not in self._feeds
+            if (feed := self._feed_of(word)) is not None and (committed := self._of(feed)) is not None
+        }
+        return pruned(sql, streams, histories, utc=utc) if streams or histories else sql
 
     def problem(self, name: str) -> KsqlLakeError | None:
         """Tell why a name has no view, where that is known."""
@@ -158,12 +163,18 @@ class Naming:
         return list(self._stubs())
 
     def _stubs(self) -> Iterator[View]:
+        told = [(name, comment) for name, (comment, *_) in SYSTEM_TABLES.items()]
         for feed in self._feeds.values():
-            committed = self._of(feed)
-            for name, comment in listed_views(committed) if committed else ():
-                if name not in self._made and (name == feed.name or name not in self._feeds):
-                    unmade = f"{name} is made when a statement of the connection itself names it"
-                    yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
+            # A stream has its one view whatever it holds; which a table has is for its columns to say.
+            plain = feed.kind == "stream" and feed.name in self._gapless and feed.name not in self._committed
+            committed = feed if plain else self._of(feed)
+            if committed is not None:
+                listed = listed_views(committed)
+                told += [view for view in listed if view[0] == feed.name or view[0] not in self._feeds]
+        for name, comment in told:
+            if name not in self._made:
+                unmade = f"{name} is made when a statement of the connection itself names it"
+                yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
 
     def _table(self, name: str) -> pa.Table:
         found = [
@@ -189,4 +200,8 @@ class Naming:
 
     def _head(self, feed: Feed) -> int:
         names = self.holdings.lake.storage.names(FeedLayout(feed.kind, feed.name).commits)
-        return max((number for number in map(manifest_sequence, names) if number is not None), default=0)
+        numbers = {number for number in map(manifest_sequence, names) if number is not None}
+        head = max(numbers, default=0)
+        if len(numbers) == head:
+            self._gapless.add(feed.name)
+        return head

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import duckdb
 
@@ -27,15 +27,19 @@ from ksql_lake.query.day_range import be, days_text, unread_days
 from ksql_lake.query.known_feeds import UNKNOWN_START, Holdings
 from ksql_lake.query.sql.connection import blank_connection, prepare
 from ksql_lake.query.sql.day_filters import days_asked_for
-from ksql_lake.query.sql.json_terms import json_terms
+from ksql_lake.query.sql.json_terms import csv_terms, json_terms
 from ksql_lake.query.sql.named_views import Naming
 
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",
+    "csv-json": "FORMAT csv, HEADER true",
     "json": "FORMAT json, ARRAY true",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
 """The documents an answer can become, with DuckDB's words for them."""
+
+_TERMS: dict[str, Callable[[list[str], list[Any]], str]] = {"json": json_terms, "csv-json": csv_terms}
+"""Documents whose values are spelled by us, and what spells them."""
 
 _ROWS_AT_ONCE = 2048
 _UNKNOWN = re.compile(r"Table with name (\S+) does not exist")
@@ -112,10 +116,10 @@ class Answer:
         # DuckDB finds these by their names, which no feed and so no view can have.
         connection, _ksql_lake_answer = self._writable()
         with told(output=str(path)):
-            if form == "json":
+            if form in _TERMS:
                 # Columns of one name have different ones here.
                 _ksql_lake_named = connection.sql("FROM _ksql_lake_answer")
-                terms = json_terms(_ksql_lake_named.columns, _ksql_lake_named.types)
+                terms = _TERMS[form](_ksql_lake_named.columns, _ksql_lake_named.types)
                 _ksql_lake_answer = connection.sql(f"SELECT {terms} FROM _ksql_lake_named")
             target = f"{sql_text(str(path))} ({FORMATS[form]}, USE_TMP_FILE false)"
             connection.execute(f"COPY (FROM _ksql_lake_answer) TO {target}")

@@ -245,21 +245,20 @@ def _changes(versions: list[_Version]) -> str:
 
 
 def _history(versions: list[_Version]) -> str:
-    """Give the states; a filter on key columns reaches the files, as only windows over the key lie between.
+    """Give the states; a filter on key columns reaches the files, as only a grouping by them lies between.
 
-    Rows that begin a state, or are the last before the key goes, are kept of each key; the row after a
-    beginning then tells where its state ends.
+    Equal rows of all versions are one group, with a bit for each version that holds it. A state is a run of
+    set bits: most groups have one, which the first and the last bit tell.
     """
     shape = versions[0].side.shown
     rows = "\nUNION ALL\n".join(
         f"SELECT {at} AS step, * FROM {version.side.aligned().rows()}" for at, version in enumerate(versions)
     )
-    key, values = (
-        [term for at, column in enumerate(shape) if column.key is own for term in terms(f"c{at}", column.type)]
-        for own in (True, False)
-    )
-    held = f"{{{', '.join(f'v{at}: {term}' for at, term in enumerate(values))}}}" if values else "true"
-    over = f"(PARTITION BY {', '.join(key)} ORDER BY step)"
+    groups, shown = [], []
+    for at, column in enumerate(shape):
+        same = terms(f"c{at}", column.type)
+        groups += same
+        shown.append(f"c{at}" if f"c{at}" in same else f"first(c{at}) AS c{at}")
     taken = {column.name.casefold() for column in shape}
     since, until, since_version, until_version = (
         _free(name, taken) for name in ("valid_from", "valid_to", "from_version", "to_version")
@@ -269,14 +268,44 @@ def _history(versions: list[_Version]) -> str:
     moments = f"[{', '.join(version.read_at for version in versions)}]"
     names = f"[{', '.join(version.key for version in versions)}]"
     return (
-        f"SELECT {listed}, {moments}[step + 1] AS {since}, {moments}[ended + 1] AS {until}, "
-        f"{names}[step + 1] AS {since_version}, {names}[ended + 1] AS {until_version} FROM (\n"
-        f"SELECT {columns}, step, begins, CASE WHEN last THEN step + 1 "
-        f"WHEN lead(begins) OVER w THEN lead(step) OVER w ELSE lead(step) OVER w + 1 END AS ended FROM (\n"
-        f"SELECT {columns}, step, lag(step) OVER w IS DISTINCT FROM step - 1 "
-        f"OR lag({held}) OVER w IS DISTINCT FROM {held} AS begins, "
-        f"lead(step) OVER w IS DISTINCT FROM step + 1 AS last FROM (\n{rows}\n) WINDOW w AS {over}\n"
-        f") WHERE begins OR last WINDOW w AS {over}\n) WHERE begins"
+        f"SELECT {listed}, {moments}[run.begun + 1] AS {since}, {moments}[run.ended + 2] AS {until}, "
+        f"{names}[run.begun + 1] AS {since_version}, {names}[run.ended + 2] AS {until_version} FROM (\n"
+        f"SELECT {columns}, unnest(CASE WHEN bit_count(held) = newest - oldest + 1 "
+        f"THEN [{{begun: oldest, ended: newest}}] ELSE {_RUNS} END) AS run FROM (\n"
+        # A bit more at either end, so that each version has neighbours.
+        f"SELECT {', '.join(shown)}, min(step) AS oldest, max(step) AS newest, "
+        f"bitstring_agg(step, -1, {len(versions)}) AS held FROM (\n{rows}\n) GROUP BY {', '.join(groups)}\n))"
+    )
+
+
+_STEPS = (
+    "list_filter(range(oldest, newest + 1), lambda s: get_bit(held, CAST(s + 1 AS INTEGER)) = 1 AND {} = 0)"
+)
+_RUNS = (
+    f"list_transform(list_zip({_STEPS.format('get_bit(held, CAST(s AS INTEGER))')}, "
+    f"{_STEPS.format('get_bit(held, CAST(s + 2 AS INTEGER))')}), "
+    "lambda pair: {begun: CAST(pair[1] AS INTEGER), ended: CAST(pair[2] AS INTEGER)})"
+)
+"""The runs of versions that hold a row, where there are gaps between them."""
+
+
+def rows_as_of(committed: Committed, at: int) -> str | None:
+    """Give the SELECT of a history's states at a time, epoch microseconds: the rows of one version.
+
+    None where that is not so: a column of the table is called like those of time, or times are out of order.
+    """
+    versions, times = _versions(committed), [committed.read_at(key) for key in followed(committed.state)]
+    if not versions or any(one >= other for one, other in pairwise(times)):
+        return None
+    shape = versions[0].side.shown
+    if {column.name.casefold() for column in shape} & {"valid_from", "valid_to", "from_version", "to_version"}:
+        return None
+    past = [time for time in times if round(time.timestamp() * 1_000_000) <= at]
+    version = versions[max(len(past) - 1, 0)]
+    listed = ", ".join(f"c{at} AS {sql_name(column.name)}" for at, column in enumerate(shape))
+    return (
+        f"SELECT {listed}, {version.read_at} AS valid_from, CAST(NULL AS TIMESTAMPTZ) AS valid_to "
+        f"FROM {version.side.aligned().rows()}{'' if past else ' WHERE false'}"
     )
 
 
@@ -360,11 +389,14 @@ def derived_views(committed: Committed) -> list[View]:
     return [view for build in DERIVED for view in build(committed)]
 
 
-def listed_views(committed: Committed) -> list[tuple[str, str]]:
-    """Give the names of a feed's views with their comments, without making their SQL."""
-    about = committed.feed.description or f"{committed.feed.kind} {committed.feed.source}"
-    name = committed.feed.name
-    if committed.feed.kind == "stream":
+def listed_views(committed: Committed | Feed) -> list[tuple[str, str]]:
+    """Give the names of a feed's views with their comments, without making their SQL.
+
+    A stream may be given as it is; a table's views depend on what is committed.
+    """
+    feed = committed.feed if isinstance(committed, Committed) else committed
+    about, name = feed.description or f"{feed.kind} {feed.source}", feed.name
+    if not isinstance(committed, Committed) or feed.kind == "stream":
         return [(name, about)]
     found = [(name, f"{about} (the latest version)"), (f"{name}_versions", f"{about} (all kept versions)")]
     if committed.state.columns is not None and followed(committed.state):

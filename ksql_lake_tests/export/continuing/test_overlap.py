@@ -41,7 +41,7 @@ class Log:
             span = Span(tuple(told), tuple(b - shift for b in end))
             hashes = self.hashes(at, end, random)
             sink.check(span, len(hashes))
-            sink.take(span, hashes)
+            sink.take(span, hashes, np.zeros(len(hashes), np.bool_))
             at, told = end, list(span.end)
 
 
@@ -103,7 +103,7 @@ def test_a_query_begins_again_one_record_before_the_last_good_token() -> None:
     hashes = log.hashes([3, 0], [4, 0], random)
     span = Span((3, 0), (4, 0))
     sink.check(span, 1)
-    assert sink.take(span, hashes).tolist() == [True]
+    assert sink.take(span, hashes, np.zeros(1, np.bool_)).tolist() == [True]
     assert sink.satisfied
 
 
@@ -114,8 +114,25 @@ def test_of_one_partition_the_last_record_is_known_exactly() -> None:
     sink.begin()
     span = Span((0,), (4,))
     sink.check(span, 4)
-    sink.take(span, log.hashes([0], [4], random))
+    sink.take(span, log.hashes([0], [4], random), np.zeros(4, np.bool_))
 
     marks, groups = sink.marks
     assert marks == [SinkMark(4, 0)]
     assert [len(group) for group in groups] == [8]  # four bytes in base64
+
+
+def test_a_row_without_an_offset_that_may_be_known_is_not_guessed_about() -> None:
+    """Only the record before the mark tells it from a new one; where that is not sure, the marks are left."""
+    hashes, nowhere = np.array([7, 8, 7], np.uint32), np.ones(3, np.bool_)
+    sink = SinkRows([SinkMark(0), SinkMark(0)], [])
+    sink.begin()
+    sink.take(Span((0, 0), (2, 1)), hashes, nowhere)
+    for rows, known in (([7, 8, 9], True), ([7, 8, 7], False)):
+        again = SinkRows(*sink.marks)
+        assert again.begin() == [1, 0]
+        batch = np.array(rows, np.uint32)
+        if known:
+            assert again.take(Span((1, 0), (2, 2)), batch, nowhere).tolist() == [True, True, False]
+            continue
+        with pytest.raises(OverlapError, match="a row without an offset of the source came that may be one"):
+            again.take(Span((1, 0), (2, 2)), batch, nowhere)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksql_lake.errors import ProtocolError, TopicRecreatedError
-from ksql_lake.export.continuing.prefix import Flags, SourceRows
+from ksql_lake.export.continuing.prefix import Flags, SourceRows, bounded
 from ksql_lake.ksqldb.offsets import LogOffsets
 from ksql_lake.lake.commit.continued import Gap, SourceMark
 
@@ -125,3 +125,45 @@ def test_rows_without_a_place_are_not_followed() -> None:
 
     assert source.take(numbers, np.array([-1, 0], np.int64), numbers).tolist() == [False, True]
     assert source.reached
+
+
+def test_what_comes_after_it_was_given_up_is_new_once_and_no_gap_any_more() -> None:
+    """Given up is not known: a row that was only late is not lost."""
+    moment = "2025-01-06T00:00:00.000+00:00"
+    ends = {0: LogOffsets(0, 10, 10)}
+    source = SourceRows({}, ends)
+    take(source, 0, 1, 2, 7, 8, 9)
+    source.accept(seen_at=moment)
+    source = SourceRows(source.marks, ends, gaps=source.gaps)
+
+    assert take(source, 4, 2, 4, 6) == [True, False, False, True]
+    assert source.gaps == [Gap(0, 3, 4, moment), Gap(0, 5, 6, moment)]
+    assert take(source, 3, 4, 5, 6) == [True, False, True, False]
+    assert (source.gaps, source.doubtful) == ([], None)
+
+
+def test_old_gaps_are_kept_together_and_a_known_offset_among_them_is_in_doubt() -> None:
+    """Which of these offsets came is not kept, so that a row there may be new."""
+    gaps = [Gap(number % 2, number, number + 1, f"2025-01-{number:02}") for number in range(10, 16)]
+    together = bounded(gaps, 2)
+
+    assert together == [
+        Gap(0, 10, 13, "2025-01-12", some=True, compared=True),
+        Gap(1, 11, 14, "2025-01-13", some=True, compared=True),
+        *gaps[-2:],
+    ]
+    assert together[0].text == "perhaps some of the offsets 10 to 12 of partition 0"
+    source = SourceRows({0: SourceMark(0, 20, 19, 190)}, {0: LogOffsets(0, 21, 21)}, gaps=together)
+    assert take(source, 14, 20) == [True, True]
+    assert source.doubtful is None
+    assert take(source, 11) == [False]
+    assert source.doubtful == together[0]
+
+
+def test_the_way_in_demands_what_expired_unread() -> None:
+    """Kafka's log may begin behind what was known; what lies between was never read, and is missing."""
+    before = {0: SourceMark(0, 10, 9, 90)}
+    source = SourceRows({}, {0: LogOffsets(15, 20, 20)}, before=before)
+    take(source, *range(15, 20))
+
+    assert source.missing() == [(0, 10, 15)]

@@ -66,6 +66,7 @@ def mark(root: Path, sink: list[int], source: dict[int, int]) -> None:
         sink=[SinkMark(number) for number in sink],
         source={number: SourceMark(0, end) for number, end in source.items()},
         since=DAY.isoformat(),
+        clock="ROWTIME, UTC",
     )
     read = ReadFacts(
         source="TOK_D",

@@ -1,0 +1,155 @@
+"""DuckDB's trees of statements, as JSON: what they select from, and which of their terms are constants.
+
+The trees are DuckDB's own and of no fixed shape; whoever walks one has to expect any error of a wrong guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+_OFFSET = re.compile(r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)\s*", re.IGNORECASE)
+_TYPES = {
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "TIMESTAMP WITH TIME ZONE",
+    "INTERVAL",
+    "INTEGER",
+    "BIGINT",
+    "DOUBLE",
+}
+"""What a literal may be cast to; a time that is compared as a text has another order."""
+_CONSTANT = {"CONSTANT", "CAST", "TYPE"}
+_FUNCTIONS = {
+    "+",
+    "-",
+    "to_days",
+    "to_hours",
+    "to_minutes",
+    "to_months",
+    "to_years",
+    "to_weeks",
+    "trunc",
+    "make_date",
+}
+"""Functions that say the same whenever they are asked."""
+DAY = 86_400_000
+Node = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What constants are: a blank connection that computes them."""
+
+    connection: duckdb.DuckDBPyConnection
+    utc: bool
+
+    def compute(self, node: Node, kind: str) -> int:
+        """Give a constant as a number: microseconds, or a whole number as it is."""
+        (frame,) = self.connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
+        asked = json.loads(frame)
+        asked["statements"][0]["node"]["select_list"] = [node]
+        (text,) = self.connection.execute(
+            "SELECT json_deserialize_sql(?::JSON)", [json.dumps(asked)]
+        ).fetchall()[0]
+        value = f"CAST(({text}) AS {kind})"
+        (found,) = self.connection.execute(
+            f"SELECT {value if kind == 'HUGEINT' else f'epoch_us({value})'}"
+        ).fetchall()[0]
+        return int(found)
+
+    def slack(self, node: Node) -> int:
+        """Give the milliseconds by which another zone of the session could move a constant."""
+        inner = node.get("child", node) if node["class"] == "CAST" else node
+        told = str(inner.get("literal", {}).get("text", "")) if inner["class"] == "CONSTANT" else ""
+        kind = str(node.get("type_expr", {}).get("type_name", "")).upper()
+        fixed = (
+            kind in {"", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"}
+            and len(told) > 10
+            and _OFFSET.search(told[10:])
+        )
+        return 0 if self.utc or (fixed and fixed.end() == len(told) - 10) else DAY
+
+
+def plain(table: Node) -> bool:
+    """Whether a table of a FROM is a bare name, with or without an alias."""
+    return not (
+        table["schema_name"]
+        or table["catalog_name"]
+        or table["sample"]
+        or table["column_name_alias"]
+        or table.get("at_clause")
+    )
+
+
+def qualifier(column: Node) -> str | None:
+    """Give what stands before a column's name: empty for nothing, None for more than one name."""
+    names = column["column_names"]
+    if len(names) > 2:
+        return None
+    return str(names[0]).casefold() if len(names) == 2 else ""
+
+
+def is_constant(node: Node) -> bool:
+    """Whether an expression is made of literals and of functions that always say the same."""
+    if isinstance(node, list):
+        return all(map(is_constant, node))
+    if not isinstance(node, dict):
+        return True
+    kind = node.get("class")
+    if kind == "FUNCTION" and node["function_name"] not in _FUNCTIONS:
+        return False
+    if kind == "CAST" and str(node["type_expr"]["type_name"]).upper() not in _TYPES:
+        return False
+    if kind is not None and kind not in _CONSTANT and kind != "FUNCTION":
+        return False
+    return all(map(is_constant, node.values()))
+
+
+def selects(node: Node) -> Iterator[Node]:
+    """Find the SELECTs of a tree, inner ones too."""
+    if isinstance(node, list):
+        for each in node:
+            yield from selects(each)
+    elif isinstance(node, dict):
+        if node.get("type") == "SELECT_NODE":
+            yield node
+        for each in node.values():
+            yield from selects(each)
+
+
+def tables_of(source: Node) -> Iterator[Node]:
+    """Give the tables of a FROM whose rows its WHERE decides on by themselves; none of any other FROM."""
+    if source is None:
+        return
+    if source["type"] == "BASE_TABLE":
+        yield source
+    elif source["type"] == "JOIN":
+        if source["ref_type"] not in {"REGULAR", "CROSS"} or source["join_type"] not in _JOINS:
+            raise ValueError("a join that picks rows by their order")
+        yield from tables_of(source["left"])
+        yield from tables_of(source["right"])
+    else:
+        # Its columns are not known here, so no bare name of a column is either.
+        yield {"type": "OTHER", "table_name": "", "alias": ""}
+
+
+_JOINS = {"INNER", "LEFT", "RIGHT", "OUTER", "FULL"}
+
+
+def keys_of(node: Node, name: str) -> Iterator[str]:
+    """Find the keys of all maps of a name, e.g. the names of all CTEs."""
+    if isinstance(node, list):
+        for each in node:
+            yield from keys_of(each, name)
+    elif isinstance(node, dict):
+        for entry in node.get(name, {}).get("map", ()) if isinstance(node.get(name), dict) else ():
+            yield str(entry["key"]).casefold()
+        for each in node.values():
+            yield from keys_of(each, name)
