@@ -114,7 +114,7 @@ def test_the_ddl_of_schema_makes_tables(every: EveryType) -> None:
         names = [name for name, kind in streamed.dtypes if kind != "time(6)"]
         expected = [{name: row[name] for name in names} for row in ours(every)]
         assert comparable([{name: row[name] for name in names} for row in found]) == comparable(expected)
-        assert session.sql("SELECT count(*) FROM users WHERE version = 'v4'").first()[0] == 4
+        assert session.sql("SELECT count(*) FROM users WHERE version = 'v4'").collect()[0][0] == 4
     finally:
         for name in ("events", "users"):
             session.sql(f"DROP TABLE IF EXISTS {name}")
