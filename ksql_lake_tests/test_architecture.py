@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,25 @@ def test_there_is_no_dumping_ground() -> None:
     names = {path.stem for path in MODULES} | {path.parent.name for path in MODULES}
 
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "shared", "base"}
+
+
+def test_a_file_name_means_one_module() -> None:
+    """No two modules have the same file name, but those that Python itself names."""
+    names = Counter(path.name for path in MODULES if not path.stem.startswith("__"))
+
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_a_public_class_name_means_one_class() -> None:
+    """No two public classes of the package have the same name."""
+    names = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.slow

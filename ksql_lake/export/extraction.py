@@ -24,7 +24,7 @@ from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.push import listen
 from ksql_lake.export.push.outside import Beyond
 from ksql_lake.export.question import Question, answer_decoder, write_question
-from ksql_lake.export.reading import ChangeLog, Reading
+from ksql_lake.export.reading import Reading, TableChanges
 from ksql_lake.export.statement import TIME_COLUMNS
 from ksql_lake.export.table import TableAnswer, TableQuery, read_table
 from ksql_lake.export.table.parts import Parts
@@ -125,7 +125,7 @@ class PullReading:
         return None
 
     @property
-    def log(self) -> ChangeLog | None:
+    def log(self) -> TableChanges | None:
         """None: rows land as they come."""
         return None
 

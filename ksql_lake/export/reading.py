@@ -18,7 +18,7 @@ from ksql_lake.schema import Schema
 Flags = npt.NDArray[np.bool_]
 
 
-class ChangeLog(Protocol):
+class TableChanges(Protocol):
     """A table's changes from the first on: the last of each key makes the snapshot."""
 
     @property
@@ -115,7 +115,7 @@ class Reading(Protocol):
         ...
 
     @property
-    def log(self) -> ChangeLog | None:
+    def log(self) -> TableChanges | None:
         """The changes that the rows have to be made of; None where rows land as they come."""
         ...
 

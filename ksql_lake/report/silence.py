@@ -1,6 +1,6 @@
 """What the server has that nobody exports, what it no longer has, and which days Kafka can still deliver.
 
-How long Kafka keeps records is known as far as `topic_retention` knows it; where it does not, nothing is
+How long Kafka keeps records is known as far as `ksqldb/inventory.py` knows it; where it does not, nothing is
 claimed.
 """
 

@@ -33,7 +33,7 @@ from ksql_lake.export.evidence import isolation_of
 from ksql_lake.export.push.caught_up import START_FACTOR, Verdict
 from ksql_lake.export.push.outside import Outside
 from ksql_lake.export.question import Question, answer_decoder
-from ksql_lake.export.reading import ChangeLog
+from ksql_lake.export.reading import TableChanges
 from ksql_lake.export.statement import TIME_COLUMNS, push_statement
 from ksql_lake.ksqldb import Listening, RowBlock
 from ksql_lake.ksqldb.properties import SentProperties
@@ -135,7 +135,7 @@ class ContinuedReading:
         return {"replaced_texts": self.replaced_texts}
 
     @property
-    def log(self) -> ChangeLog | None:
+    def log(self) -> TableChanges | None:
         """None: rows land as they come."""
         return None
 

@@ -24,7 +24,7 @@ from ksql_lake.export.push.caught_up import START_FACTOR, CaughtUp, Verdict
 from ksql_lake.export.push.outside import Outside
 from ksql_lake.export.push.placing import Placing
 from ksql_lake.export.question import Question, answer_decoder
-from ksql_lake.export.reading import ChangeLog, Flags
+from ksql_lake.export.reading import Flags, TableChanges
 from ksql_lake.export.statement import ROWTIME, TIME_COLUMNS
 from ksql_lake.feeds.feed_columns import DELETED, POSITION_COLUMNS
 from ksql_lake.feeds.model import Feed, StreamFeed
@@ -166,7 +166,7 @@ class PushReading:
         return self.statement != self._question.statement
 
     @property
-    def log(self) -> ChangeLog | None:
+    def log(self) -> TableChanges | None:
         """The changes of a table; None for a stream, whose rows land as they come."""
         return self if self._placing is None else None
 

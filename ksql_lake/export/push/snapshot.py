@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ksql_lake.export.reading import ChangeLog
+from ksql_lake.export.reading import TableChanges
 from ksql_lake.lake import Staging
 from ksql_lake.schema import arrow_schema
 
 
-def snapshot_rows(log: ChangeLog, staging: Staging) -> Iterator[pa.RecordBatch]:
+def snapshot_rows(log: TableChanges, staging: Staging) -> Iterator[pa.RecordBatch]:
     """Give the rows of a snapshot, after the query has caught up.
 
     Args:

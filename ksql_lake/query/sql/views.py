@@ -1,9 +1,6 @@
 """One feed as SQL views: pure text, made from the feed and what is committed of it.
 
-A base view is exactly the rows of one commit. `NAME_changes` has a row per change between a table's
-neighbouring versions, judged as a diff does; `NAME_history` a row per state of a row, with the time it was seen
-from and to (a slowly changing dimension of type 2). Both begin with the oldest kept version that has the newest
-one's key.
+Base views are exactly the rows of one commit; `NAME_changes` and `NAME_history` compare neighbouring versions.
 """
 
 from __future__ import annotations
