@@ -5,14 +5,13 @@ It refuses to lose sight of data: that a feed was archived or its file deleted d
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Self
-
-import orjson
 
 from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
 from ksql_lake.feeds import Feed, Feeds, FeedStore
@@ -101,8 +100,8 @@ def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:
 def _source(lake: Lake, layout: FeedLayout) -> str:
     """Tell the source of a feed, by its summary, one small file, else by its log; empty if neither knows."""
     try:
-        told = orjson.loads(lake.storage.read(layout.summary) or b"{}")["source"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        told = json.loads(lake.storage.read(layout.summary) or b"{}")["source"]
+    except (json.JSONDecodeError, KeyError, TypeError):
         told = None
     if told and isinstance(told, str):
         return told
