@@ -1,7 +1,4 @@
-"""One feed as SQL views: pure text, made from the feed and what is committed of it.
-
-Base views are exactly the rows of one commit; `NAME_changes` and `NAME_history` compare neighbouring versions.
-"""
+"""One feed as SQL views: pure text, made from the feed and from what is committed of it, now or before."""
 
 from __future__ import annotations
 
