@@ -21,8 +21,8 @@ def test_every_marked_place_exists_and_has_a_known_marker() -> None:
 
 def test_the_marker_follows_from_the_place_and_from_the_fixtures() -> None:
     """The nearest place counts; a server of ours makes a test slow, an S3 server one of the stores."""
-    assert marker(HERE / "defs" / "test_sync.py") == "slow"
-    assert marker(HERE / "defs" / "test_nginx.py") == "browser"
+    assert marker(HERE / "orchestration" / "test_sync.py") == "slow"
+    assert marker(HERE / "orchestration" / "test_nginx.py") == "browser"
     assert marker(HERE / "decode" / "test_flat.py") is None
     assert marker(HERE / "cli" / "test_sql.py", fixtures=frozenset({"devserver"})) == "slow"
     assert marker(HERE / "lake" / "test_commit.py", fixtures=frozenset({"place"}), parameter="moto") == "stores"
