@@ -79,7 +79,7 @@ def moment(version: int) -> datetime:
 
 
 def questions(root: Path, feeds: Path, days: int, versions: int) -> dict[str, tuple[Ask, Ask]]:
-    """Give each question as we are asked it, and as DuckDB is."""
+    """Return each question as we are asked it, and as DuckDB is."""
     streams = f"read_parquet('{root}/streams/events/*/*/*/*.parquet', hive_partitioning = true)"
     tables = f"read_parquet('{root}/tables/users/*/*.parquet', hive_partitioning = true)"
     last = FIRST + timedelta(days=days - 2)

@@ -205,7 +205,7 @@ def measure(cases: dict[str, Case], *, rounds: int) -> dict[str, dict[str, float
 
 
 def ratios(found: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Give what must not grow, as a share of what it is compared with, and the largest allowed."""
+    """Return what must not grow, as a share of what it is compared with, and the largest allowed."""
     short, long = found["short"], found["long"]
     names = {
         "rows": "rows received",

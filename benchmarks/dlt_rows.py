@@ -19,7 +19,7 @@ import requests
 
 
 def rows(url: str, sql: str) -> Iterator[dict[str, Any]]:
-    """Give each row as a dict."""
+    """Yield each row as a dict."""
     body = {"ksql": sql, "streamsProperties": {}}
     accept = {"Accept": "application/vnd.ksql.v1+json"}
     with requests.post(f"{url}/query", json=body, headers=accept, stream=True, timeout=600) as response:

@@ -116,7 +116,7 @@ def make_wide(folder: Path, rows: int) -> None:
 
 @contextmanager
 def served(shape: Shape) -> Iterator[str]:
-    """Give the address of a server that sends the shape's recorded answer, one chunk per row."""
+    """Yield the address of a server that sends the shape's recorded answer, one chunk per row."""
     with tempfile.TemporaryDirectory() as folder:
         arguments: list[str] = []
         if shape.name == "wide":

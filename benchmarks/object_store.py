@@ -90,7 +90,7 @@ class Bench:
         }
 
     def lakes(self, name: str) -> Iterator[tuple[str, Callable[[], FeedLake]]]:
-        """Give each place, and how to open a feed there anew."""
+        """Yield each place, and how to open a feed there anew."""
         for place, (root, url) in self.places.items():
             os.environ["AWS_ENDPOINT_URL"] = url  # noqa: TID251
             yield place, lambda root=root: Lake(root).feed(feed(name))  # type: ignore[misc]

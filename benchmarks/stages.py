@@ -129,7 +129,7 @@ def _recorded(url: str, sql: str) -> bytes:
 
 
 def drawn(found: dict[str, dict[str, float]]) -> str:
-    """Give the picture: one bar per shape, its stages side by side, CPU seconds per million rows."""
+    """Return the picture: one bar per shape, its stages side by side, CPU seconds per million rows."""
     longest = max(sum(taken.values()) for taken in found.values())
     height = 60 + len(found) * (_BAR + _GAP) + 26
     lines = [

@@ -18,7 +18,7 @@ _START, _END = b'{"row":{"columns":[', b"]}},"
 
 
 def prepared(task: Task) -> tuple[Schema, bytes]:
-    """Give the answer's columns, and its rows without their frames: CSV text."""
+    """Return the answer's columns, and its rows without their frames: CSV text."""
     data = requests.post(f"{task.url}/query", json=task.body, headers={"Accept": ACCEPT}, timeout=600).content
     head, _, rows = data.partition(b",\n")
     rows = rows[: rows.rfind(_END) + len(_END)]

@@ -90,7 +90,7 @@ def without_secrets(text: str, *more: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Give a text that any terminal, log and file can hold: without secrets, bounded, printable."""
+    """Return a text that any terminal, log and file can hold: without secrets, bounded, printable."""
     text = without_secrets(text)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"

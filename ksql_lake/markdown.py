@@ -11,14 +11,14 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|~:.@$-]|^>")
 
 
 def plain(text: object) -> str:
-    """Give a text on one line in which every character stands for itself; addresses are no links either."""
+    """Return a text on one line in which every character stands for itself; addresses are no links either."""
     line = " ".join(str(text).split())
     marked = _MARKUP.sub(lambda found: f"\\{found.group()}", line)
     return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: str) -> str:
-    """Give a code span that holds a text on one line, whatever back-quotes are in it."""
+    """Return a code span that holds a text on one line, whatever back-quotes are in it."""
     line = " ".join(text.split()) or " "
     fence = "`" * (_longest(line) + 1)
     space = " " if line.startswith("`") or line.endswith("`") else ""
@@ -26,7 +26,7 @@ def code(text: str) -> str:
 
 
 def block(text: str, language: str = "") -> str:
-    """Give a fenced block of code that a text cannot end."""
+    """Return a fenced block of code that a text cannot end."""
     fence = "`" * max(3, _longest(text) + 1)
     return f"{fence}{language}\n{text.strip()}\n{fence}"
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 
 def count_text(number: int, noun: str, plural: str = "") -> str:
-    """Give `1 day`, `2 days`, `10,000 rows`."""
+    """Return `1 day`, `2 days`, `10,000 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def size_text(size: float) -> str:
-    """Give a size in the unit that reads best, powers of 1000."""
+    """Return a size in the unit that reads best, powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -21,7 +21,7 @@ def size_text(size: float) -> str:
 
 
 def age_text(hours: float | None) -> str:
-    """Give an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
+    """Return an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
     if hours is None:
         return "never"
     if hours < 1 / 60:

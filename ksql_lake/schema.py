@@ -297,7 +297,7 @@ _ARROW: dict[Primitive, pa.DataType] = {
 
 
 def arrow_type(kind: KsqlType) -> pa.DataType:
-    """Give the one Arrow type a ksqlDB type is stored as.
+    """Return the one Arrow type a ksqlDB type is stored as.
 
     Raises:
         SchemaError: The type holds a STRUCT without fields or too long a DECIMAL, which Parquet cannot store.
@@ -326,7 +326,7 @@ def arrow_type(kind: KsqlType) -> pa.DataType:
 
 
 def alike_fields(kind: KsqlType, path: str = "") -> tuple[str, str] | None:
-    """Give the paths of two fields of one STRUCT that differ only in case, at any depth; None without such.
+    """Return the paths of two fields of one STRUCT that differ only in case, at any depth; None without such.
 
     Args:
         kind: The type to look into.
@@ -348,7 +348,7 @@ def alike_fields(kind: KsqlType, path: str = "") -> tuple[str, str] | None:
 
 
 def arrow_schema(schema: Schema) -> pa.Schema:
-    """Give the Arrow schema of a response, every field nullable.
+    """Return the Arrow schema of a response, every field nullable.
 
     Raises:
         SchemaError: Names the column whose type cannot be stored.

@@ -28,7 +28,7 @@ class _Tracing:
 
 
 def fields() -> Mapping[str, Value]:
-    """Give what everything said here and now is about: `feed`, `run`, ..."""
+    """Return what everything said here and now is about: `feed`, `run`, ..."""
     return _fields.get()
 
 

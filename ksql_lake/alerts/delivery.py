@@ -190,7 +190,7 @@ class Delivery:
 
 
 def channels(settings: Settings) -> list[str]:
-    """Give the channels an alert goes to."""
+    """Return the channels an alert goes to."""
     return ["log", *_senders(settings)]
 
 

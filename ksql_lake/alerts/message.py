@@ -36,7 +36,7 @@ class Alert:
         return f"{self.title}\n{self.text}".strip()
 
     def without_secrets(self, settings: Settings) -> Alert:
-        """Give the alert with every secret of the settings hidden, wherever an error text may have put one."""
+        """The alert with every secret of the settings hidden, wherever an error text may have put one."""
         return replace(
             self,
             title=" ".join(hide_secrets(self.title, settings).split()),
@@ -46,7 +46,7 @@ class Alert:
 
 
 def hide_secrets(text: str, settings: Settings) -> str:
-    """Give a text without the passwords, tokens and addresses that the settings keep secret."""
+    """Return a text without the passwords, tokens and addresses that the settings keep secret."""
     values = [getattr(settings, name) for name in type(settings).model_fields]
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     return without_secrets(text, *(secret for secret in secrets if len(secret) >= _SHORTEST))

@@ -91,7 +91,7 @@ class DagsterProject:
             shutil.copyfile(example, self.home / "dagster.yaml")
 
     def environment(self) -> dict[str, str]:
-        """Give the children's environment: ours, without anything that is meant for another server."""
+        """Return the children's environment: ours, without anything that is meant for another server."""
         ours = os.environ  # noqa: TID251 - handed on, not read
         return {
             **{name: value for name, value in ours.items() if not name.startswith(_SERVER_VARIABLES)},
@@ -158,7 +158,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def what_failed(log: Path) -> str:
-    """Give the failures a run wrote into its log, or the log's last lines when it never came to run."""
+    """Return the failures a run wrote into its log, or the log's last lines when it never came to run."""
     text = log.read_text(errors="replace")
     said = list(dict.fromkeys(match.strip() for match in _SAID.findall(text)))
     return "\n".join(said) or "\n".join(text.strip().splitlines()[-5:])

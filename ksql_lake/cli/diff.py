@@ -97,7 +97,7 @@ def _print(difference: TableDiff, limit: int) -> None:
 
 
 def _escaped(line: Text) -> Text:
-    """Give a line with an escape for each character that a terminal would obey; styles stay where they are."""
+    """A line with an escape for each character that a terminal would obey; styles stay where they are."""
     return Text.assemble(*((on_one_line(part.plain), part.style or "") for part in line.divide(_edges(line))))
 
 

@@ -182,7 +182,7 @@ def _derivable(finding: Finding) -> bool:
 
 
 def _plan(examination: Examination) -> list[Finding]:
-    """Give what would leave the lake; while manifests are missing it is not known what is foreign."""
+    """Return what would leave the lake; while manifests are missing it is not known what is foreign."""
     if examination.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
         return []
     return [finding for finding in examination.findings if finding.remedy is Remedy.APPLY]

@@ -222,7 +222,7 @@ def complain_unexpected(error: BaseException, *, debug: bool) -> None:
 
 
 def unexpected_text(error: BaseException) -> str:
-    """Give an unexpected error as one line."""
+    """Return an unexpected error as one line."""
     if isinstance(error, MemoryError):
         return "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
     message = " ".join(str(error).split()) or "no message"
@@ -230,7 +230,7 @@ def unexpected_text(error: BaseException) -> str:
 
 
 def usage_text(error: click.ClickException) -> str:
-    """Give what was wrong with the arguments, and where to read on."""
+    """Return what was wrong with the arguments, and where to read on."""
     text = error.format_message()
     text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)

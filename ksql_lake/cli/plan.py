@@ -132,7 +132,7 @@ def _priced(one: Planned, client: KsqlClient, root: str) -> Planned:
 
 
 def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object]]:
-    """Give the left-out files for JSON."""
+    """Return the left-out files for JSON."""
     return [{"path": file.path, "feed": file.name, "problems": file.error.problems} for file in broken]
 
 
@@ -143,7 +143,7 @@ def tell_left_out(broken: Sequence[QuarantinedFile]) -> None:
 
 
 def reads(found: ExportPlan) -> str:
-    """Give what a plan reads in a few words: its days, its version, or nothing."""
+    """Return what a plan reads in a few words: its days, its version, or nothing."""
     if found.days is not None:
         return str(found.days)
     return f"v{found.version}" if found.version is not None else "nothing"

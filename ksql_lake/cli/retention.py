@@ -152,7 +152,7 @@ def _row(case: _Case) -> list[str]:
 
 
 def version_ranges(keys: Sequence[str]) -> str:
-    """Give version keys in order as short ranges: `v1-v3, v5`; empty without any."""
+    """Return version keys in order as short ranges: `v1-v3, v5`; empty without any."""
     runs: list[list[int]] = []
     for number in map(version_number, keys):
         if runs and number == runs[-1][-1] + 1:

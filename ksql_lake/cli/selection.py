@@ -70,7 +70,7 @@ class Selection:
 
 
 def selection_options(command: _Command) -> _Command:
-    """Give a command the options that `asked` reads."""
+    """Return a command the options that `asked` reads."""
     day = Day()
     for option in reversed(
         (
@@ -137,7 +137,7 @@ def _named(feeds: Feeds, kind: str, name: str) -> Feed:
 
 
 def of_kind(feeds: Feeds, kind: type[_Feed], names: Sequence[str]) -> tuple[_Feed, ...]:
-    """Give the named feeds, disabled ones too, or without names every enabled one of a kind.
+    """Return the named feeds, disabled ones too, or without names every enabled one of a kind.
 
     Raises:
         UnknownFeedError: No feed has that name, or it is archived.
@@ -163,7 +163,7 @@ _TELLS = {
 
 
 def days_for(feed: Feed, wanted: Asked, *, now: datetime | None = None) -> Days | None:
-    """Give the days that are meant for a feed; None for tables and when no day was given.
+    """Return the days that are meant for a feed; None for tables and when no day was given.
 
     Raises:
         ConfigError: The days have not begun yet in the feed's time zone.

@@ -38,7 +38,7 @@ class _Arrival:
     at: int
 
     def value(self, batch: pa.RecordBatch) -> pa.Array:
-        """Give the column out of what was received."""
+        """Return the column out of what was received."""
         sent = batch.column(self.at)
         if self.form == PLAIN:
             return sent
@@ -165,7 +165,7 @@ def _arrivals(received: Schema, names: Sequence[str], forms: Sequence[Form]) -> 
 
 
 def _as_received(received: Schema, arrivals: Sequence[_Arrival]) -> Iterator[Column]:
-    """Give the answer's columns with the types in which values come."""
+    """Yield the answer's columns with the types in which values come."""
     for arrival in arrivals:
         value, *parts = received.columns[arrival.at : arrival.at + 1 + len(arrival.form.parts)]
         yield value if arrival.form == PLAIN else dataclasses.replace(value, type=as_sent(value.type))

@@ -49,7 +49,7 @@ _TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
 
 
 def row_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
-    """Give a decoder of one row object; its values are in `.row.columns`, a tuple.
+    """Return a decoder of one row object; its values are in `.row.columns`, a tuple.
 
     DECIMAL comes as the number's text in bytes, or as an int where it was written as one. Returns None for a
     schema with a field name that msgspec cannot handle.
@@ -63,7 +63,7 @@ def row_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
 
 
 def wire_type(kind: KsqlType, *, in_struct: bool) -> Any:
-    """Give the Python type that msgspec builds for a non-null value of a ksqlDB type."""
+    """Return the Python type that msgspec builds for a non-null value of a ksqlDB type."""
     match kind:
         case Primitive():
             return (_IN_STRUCT if in_struct else _TOP)[kind]
@@ -138,7 +138,7 @@ class ColumnReader:
 
 
 def builder(kind: KsqlType, *, in_struct: bool) -> Build:
-    """Give the function that turns parsed values of one type, None among them, into an array."""
+    """Return the function that turns parsed values of one type, None among them, into an array."""
     arrow = arrow_type(kind)
     match kind:
         case Primitive.DOUBLE:
@@ -221,7 +221,7 @@ def _structs(values: Values, *, arrow: pa.DataType, builds: Sequence[Build]) -> 
 
 
 def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
-    """Give the builder of a MAP's keys, which are text at top level whatever their type."""
+    """Return the builder of a MAP's keys, which are text at top level whatever their type."""
     if in_struct or kind == Primitive.STRING:
         return builder(kind, in_struct=in_struct)
     convert = converter(kind, in_struct=False)
@@ -230,14 +230,14 @@ def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
 
 
 def _present(values: Values) -> tuple[Values, pa.Array | None]:
-    """Give the values that are not None, and which are, or None if all are present."""
+    """Return the values that are not None, and which are, or None if all are present."""
     if NoneType not in set(map(type, values)):
         return values, None
     return [value for value in values if value is not None], pa.array([value is None for value in values])
 
 
 def _offsets(values: Values, missing: pa.Array | None) -> pa.Array:
-    """Give where the entries of each value begin among those of all."""
+    """Return where the entries of each value begin among those of all."""
     lengths = map(len, values) if missing is None else (0 if value is None else len(value) for value in values)
     offsets = np.zeros(len(values) + 1, np.int32)
     np.cumsum(np.fromiter(lengths, np.int32, len(values)), out=offsets[1:])

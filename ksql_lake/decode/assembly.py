@@ -41,7 +41,7 @@ class Unfit(ValueError):  # noqa: N818 - a signal inside this room; callers of t
 
 
 def as_sent(kind: KsqlType, *, in_struct: bool = False) -> KsqlType:
-    """Give the type that a value has on the wire: a DECIMAL inside of a STRUCT is a DOUBLE there."""
+    """Return the type that a value has on the wire: a DECIMAL inside of a STRUCT is a DOUBLE there."""
     match kind:
         case Decimal() if in_struct:
             return Primitive.DOUBLE
@@ -134,7 +134,7 @@ def _certain(kind: Decimal, doubles: pa.Array, path: Path) -> pa.Array:
 
 
 def _elements(part: pa.Array, like: pa.Array) -> pa.Array:
-    """Give the elements of a part's lists; NULL where a list is not as long as that of its value."""
+    """Return the elements of a part's lists; NULL where a list is not as long as that of its value."""
     wanted = pc.fill_null(pc.list_value_length(like), 0)
     there = pc.fill_null(pc.list_value_length(part), 0)
     items = cast("pa.ListArray", part).flatten()
@@ -170,7 +170,7 @@ def _within(way: Path, below: Path) -> bool:
 
 
 def _entries(value: pa.MapArray) -> pa.ListArray:
-    """Give MAPs as lists of their entries."""
+    """Return MAPs as lists of their entries."""
     kind = pa.list_(pa.struct([pa.field("key", value.type.key_type, nullable=False), value.type.item_field]))
     return cast("pa.ListArray", value.cast(kind))
 

@@ -62,7 +62,7 @@ class Brackets:
         self._known: dict[int, Level] = {}
 
     def level(self, number: int) -> Level:
-        """Give the marks of one level, counted from 1."""
+        """Return the marks of one level, counted from 1."""
         if number not in self._known:
             marks = np.flatnonzero(self._level == number)
             place, code = self._place[marks], self._code[marks]
@@ -71,7 +71,7 @@ class Brackets:
         return self._known[number]
 
     def pairs(self, number: int, start: Positions, end: Positions, opening: int) -> Level:
-        """Give the marks of a level, and of its pairs those that begin and end where some values do.
+        """Return the marks of a level, and of its pairs those that begin and end where some values do.
 
         Args:
             number: The level.

@@ -123,7 +123,7 @@ class PlacedReader:
 
 
 def _wrapped(kind: KsqlType) -> Primitive | Decimal | None:
-    """Give the type inside of a wrapper; None for a type that is none."""
+    """Return the type inside of a wrapper; None for a type that is none."""
     match kind:
         case Struct(((name, Primitive() | Decimal() as inside),)) if name == WRAPPER:
             return inside
@@ -241,7 +241,7 @@ def _pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """Give the rows of a block, each without the comma that may stand between it and the next."""
+    """Return the rows of a block, each without the comma that may stand between it and the next."""
     rows = data.split(b",\n")
     if len(rows) == data.count(b"\n") + 1:
         return rows

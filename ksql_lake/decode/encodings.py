@@ -96,7 +96,7 @@ def _has(wanted: Primitive, kind: KsqlType) -> bool:
 
 
 def _parts(kind: KsqlType, path: Path, *, in_struct: bool) -> Iterator[Path]:
-    """Give the way to each DECIMAL that would come as a double, keys of MAPs on the way before it."""
+    """Yield the way to each DECIMAL that would come as a double, keys of MAPs on the way before it."""
     match kind:
         case Decimal() if in_struct:
             yield path

@@ -100,7 +100,7 @@ class ExactReader:
 
 
 def _values(line: bytes, row: int) -> list[object]:
-    """Give the values of one row object."""
+    """Return the values of one row object."""
     # Bytes that are not UTF-8 pass as lone surrogates: the column that holds them can then be named.
     text = line.decode("utf-8", "surrogateescape")
     try:
@@ -127,7 +127,7 @@ def _values(line: bytes, row: int) -> list[object]:
 
 
 def converter(kind: KsqlType, *, in_struct: bool) -> Convert:
-    """Give the function that turns a parsed JSON value of this type, or None, into what Arrow takes.
+    """Return the function that turns a parsed JSON value of this type, or None, into what Arrow takes.
 
     Args:
         kind: The type.

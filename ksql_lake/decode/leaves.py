@@ -58,7 +58,7 @@ class LeafReader:
         self._unquoted = [column for column in self._numbers if kinds[column] != Primitive.DOUBLE]
 
     def read(self, spans: Spans) -> dict[int, pa.Array]:
-        """Give the array of each column.
+        """Return the array of each column.
 
         Raises:
             ValueError: A value is not plainly of its column's type.

@@ -141,7 +141,7 @@ def _decimal_of_double(value: object, *, kind: Decimal) -> decimal.Decimal:
 
 
 def unscaled_number(double: float, kind: Decimal) -> int | None:
-    """Give the DECIMAL that a double stands for as a count of its last decimals; None if it may be another."""
+    """The DECIMAL that a double stands for as a count of its last decimals; None if it may be another."""
     if not math.isfinite(double):
         return None
     # Java does not always print the shortest digits; Python does, and they are the same for one double.
@@ -223,7 +223,7 @@ _OTHERS: dict[Primitive, Callable[[object], object]] = {
 
 
 def scalar(kind: Primitive | Decimal, *, in_struct: bool) -> Callable[[object], object]:
-    """Give the function that turns a parsed JSON value (never None) of this type into what Arrow takes.
+    """Return the function that turns a parsed JSON value (never None) of this type into what Arrow takes.
 
     Numbers must come as `Number`. Inside a STRUCT times are integers and DECIMAL has been through a double.
 
@@ -248,7 +248,7 @@ def _primitive(kind: Primitive, ranges: Mapping[Primitive, tuple[str, int, int]]
 
 
 def key_token(kind: KsqlType, text: str) -> object:
-    """Give the JSON value that a MAP key stands for: JSON has only text there, whatever the key's type."""
+    """Return the JSON value that a MAP key stands for: JSON has only text there, whatever the key's type."""
     match kind:
         case Primitive.BOOLEAN if text in {"true", "false"}:
             return text == "true"

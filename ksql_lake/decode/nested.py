@@ -47,7 +47,7 @@ class NestedBlock:
         return spans
 
     def pairs(self, values: _Values, opening: int) -> Level:
-        """Give the marks of the level inside of some values, and which of them begin and end each value."""
+        """Return the marks of the level inside of some values, and which of them begin and end each value."""
         if self.brackets is None:
             raise AssertionError("nested values in a block that was said to have none")
         return self.brackets.pairs(values.level, values.start, values.end, opening)
@@ -84,7 +84,7 @@ class _Values:
         return None if self.null is None else pa.array(self.null)
 
     def offsets(self, counts: Positions) -> pa.Array:
-        """Give where the elements of each value begin among those of all, null values having none."""
+        """Return where the elements of each value begin among those of all, null values having none."""
         if self.null is not None:
             counts, present = np.zeros(len(self.null), np.int64), counts
             counts[~self.null] = present
@@ -115,7 +115,7 @@ def readable(kind: KsqlType, *, in_struct: bool = False) -> bool:
 
 
 def columns_reader(kinds: Sequence[KsqlType], *, in_struct: bool = False) -> Columns:
-    """Give the reader of values side by side.
+    """Return the reader of values side by side.
 
     Args:
         kinds: Their types.
@@ -207,7 +207,7 @@ def _maps(rows: NestedBlock, values: _Values, *, read: Columns) -> pa.Array:
 
 
 def _elements(rows: NestedBlock, values: _Values, opening: int) -> tuple[Positions, Positions, Positions]:
-    """Give how many elements each value has, and where all of them begin and end."""
+    """Return how many elements each value has, and where all of them begin and end."""
     marks = rows.pairs(values, opening)
     counts = np.where(values.end - values.start == len("[]"), 0, marks.closes - marks.opens)
     ends = np.cumsum(counts)

@@ -181,7 +181,7 @@ def _even_numbers(count: int) -> pa.Array:
 
 
 def validity(null: Mask | None) -> pa.Buffer | None:
-    """Give the bits that tell which values are there."""
+    """Return the bits that tell which values are there."""
     return None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
 
 

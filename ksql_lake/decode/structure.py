@@ -156,7 +156,7 @@ def _unwrap(block: Block, start: Positions, end: Positions, wrapped: list[int]) 
 
 
 def _in_brackets(brackets: Brackets, rows: int, columns: int) -> tuple[Positions, Positions]:
-    """Give where the values of each row begin and end, which may have brackets in them."""
+    """Return where the values of each row begin and end, which may have brackets in them."""
     marks = brackets.level(LEVEL)
     if len(marks.opens) != rows or (marks.closes - marks.opens != columns).any():
         raise ValueError("rows of different lengths")
@@ -165,7 +165,7 @@ def _in_brackets(brackets: Brackets, rows: int, columns: int) -> tuple[Positions
 
 
 def _in_commas(text: Bytes, marks: Mask, rows: int, columns: int) -> tuple[Positions, Positions]:
-    """Give where the values of each row begin and end, if they have no brackets in them.
+    """Return where the values of each row begin and end, if they have no brackets in them.
 
     Args:
         text: The block.

@@ -104,7 +104,7 @@ def decimals_of_doubles(texts: pa.StringArray, kind: Decimal) -> pa.Array:
 
 
 def certain_decimals(doubles: pa.DoubleArray, kind: Decimal) -> tuple[pa.Array, Mask]:
-    """Give the DECIMALs that doubles stand for.
+    """Return the DECIMALs that doubles stand for.
 
     A double keeps 15 decimal digits, and no more: a number of at most so many digits, counted down to the
     type's last decimal, comes back as it went in. Of any other the wire cannot tell.

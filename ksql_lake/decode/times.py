@@ -139,7 +139,7 @@ def timestamps(texts: pa.StringArray) -> pa.Array:
 
 
 def from_java_calendar(stamps: pa.Array) -> pa.Array:
-    """Give timestamps that were read as proleptic Gregorian the instant that Java's calendar meant.
+    """Return timestamps that were read as proleptic Gregorian the instant that Java's calendar meant.
 
     Raises:
         ValueError: A date before the year 1, or one of the ten days that calendar skips.
@@ -165,7 +165,7 @@ def _julian_lag(days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _fixed_width(texts: pa.StringArray, width: int) -> npt.NDArray[np.uint8]:
-    """Give the bytes of all non-null texts as one row each, all of the same width."""
+    """Return the bytes of all non-null texts as one row each, all of the same width."""
     present = len(texts) - texts.null_count
     lengths = pc.min_max(pc.binary_length(texts)).as_py()
     if present and lengths != {"min": width, "max": width}:

@@ -313,7 +313,7 @@ def _questioned(lake: FeedLake, day: date, now: datetime) -> str:
 
 
 def _held_checksum(lake: FeedLake, day: date) -> str:
-    """Give the checksum of the rows that the day's files hold, each file on its own columns and types."""
+    """Return the checksum of the rows that the day's files hold, each file on its own columns and types."""
     held = RowChecksum()
     keys = [lake.layout.data(entry.path) for entry in lake.state().files_of(day.isoformat())]
     for key in keys:

@@ -82,12 +82,12 @@ SEVERITIES: dict[CheckName, Severity] = {
 
 
 def check_severity(feed: Feed, name: CheckName) -> Severity:
-    """Give what a failure of a check means for a feed."""
+    """Return what a failure of a check means for a feed."""
     return feed.checks.severity.get(name, SEVERITIES[name])
 
 
 def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, CheckAsked]:
-    """Give the checks that every export of a feed evaluates, in order, without those switched off.
+    """Return the checks that every export of a feed evaluates, in order, without those switched off.
 
     Args:
         feed: The feed.
@@ -226,7 +226,7 @@ def _weekdays_before(feed: StreamFeed, day: date, state: FeedState) -> Iterator[
 
 
 def _usual(counts: Sequence[int]) -> tuple[float, float]:
-    """Give the median and how far counts stray from it: never less than chance, or a twentieth, would."""
+    """Return the median and how far counts stray from it: never less than chance, or a twentieth, would."""
     middle = median(counts)
     deviation = _MAD_TO_SIGMA * median(abs(count - middle) for count in counts)
     return middle, max(deviation, sqrt(middle), middle / 20, 1.0)
@@ -275,7 +275,7 @@ def _schema(result: ExportResult, state: FeedState) -> CheckOutcome:
 
 
 def _schemas(state: FeedState, result: ExportResult) -> list[str]:
-    """Give the columns before an export and those it wrote; fewer than two when there is nothing before."""
+    """Return the columns before an export and those it wrote; fewer than two when there is nothing before."""
     if isinstance(result.feed, TableFeed):
         return [state.partitions[key].schema for key in state.partition_keys()[-2:]]
     up_to = [text for commit, text in state.shapes if commit <= (result.commit or state.sequence)]
@@ -310,7 +310,7 @@ def _files(lake: FeedLake, state: FeedState) -> CheckOutcome:
 
 
 def _listed(problems: Iterable[str]) -> str:
-    """Give problems as one text, the first few of them in full."""
+    """Return problems as one text, the first few of them in full."""
     found = list(problems)
     more = f"\n... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return "\n".join(found[:_SHOWN]) + more

@@ -28,7 +28,7 @@ SHARE = 4
 
 
 def advice(feed: Feed, state: FeedState, partitions: Collection[str], *, now: datetime) -> Iterator[str]:
-    """Give what is to be said of an export that is about to read some days of a stream; nothing for a table.
+    """Yield what is to be said of an export that is about to read some days of a stream; nothing for a table.
 
     Args:
         feed: The feed.

@@ -49,7 +49,7 @@ def kept_retention(feed: StreamFeed, topology: Topology) -> Retention:
 def days_at_risk(
     feed: StreamFeed, state: FeedState, retention: Retention, *, now: datetime
 ) -> Iterator[DayAtRisk]:
-    """Give the days at risk, oldest first; none where the topic keeps records for good or nobody knows.
+    """Yield the days at risk, oldest first; none where the topic keeps records for good or nobody knows.
 
     Of a feed that was never exported the lost days are left out: nobody wanted them while they were there.
     """
@@ -76,7 +76,7 @@ def risk_text(feed: StreamFeed, days: list[DayAtRisk], retention: Retention) -> 
 
 
 def fate_ranges(days: list[DayAtRisk], fate: str) -> tuple[Days, ...]:
-    """Give the days of a fate as ranges."""
+    """Return the days of a fate as ranges."""
     return day_ranges(day.day for day in days if day.fate == fate)
 
 

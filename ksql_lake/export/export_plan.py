@@ -99,7 +99,7 @@ def plan_export(
 
 
 def closed_days_due(feed: StreamFeed, lake: Lake, *, now: datetime | None = None) -> Days | None:
-    """Give the days that have ended and are still to be read to their end, with `lookback_days` before them.
+    """Return the days that have ended and are still to be read to their end, with `lookback_days` before them.
 
     None where there are none, and where the running day cannot be read apart from them.
 
@@ -117,7 +117,7 @@ def closed_days_due(feed: StreamFeed, lake: Lake, *, now: datetime | None = None
 
 
 def running_day(feed: StreamFeed, *, now: datetime | None = None) -> Days:
-    """Give the day that is running in a stream's time zone."""
+    """Return the day that is running in a stream's time zone."""
     today = day_of(now or datetime.now(UTC), feed.zone)
     return Days(today, today)
 

@@ -130,7 +130,7 @@ class PullReading:
         return None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Give the rows; ends normally only when the response was proven complete.
+        """Yield the rows; ends normally only when the response was proven complete.
 
         Raises:
             DecodeError: A value does not fit its column.

@@ -58,7 +58,7 @@ class ColumnRecord:
 
 
 def partition_facts(result: ExportResult, partition: str, *, newest: bool = True) -> Facts:
-    """Give the facts of one partition; a day the export had no reason to read holds no rows.
+    """Return the facts of one partition; a day the export had no reason to read holds no rows.
 
     Args:
         result: The export.
@@ -73,7 +73,7 @@ def partition_facts(result: ExportResult, partition: str, *, newest: bool = True
 
 
 def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
-    """Give what is recorded of an export whose partitions nobody asked for by name, newest last.
+    """Yield what is recorded of an export whose partitions nobody asked for by name, newest last.
 
     Days without rows are recorded too: a day that is left out would look as if it were still to be read.
     """
@@ -86,7 +86,7 @@ def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
 
 
 def early_records(feed: StreamFeed, since: date) -> Iterator[PartitionRecord]:
-    """Give what is recorded of days before a stream's own start, partitions because of another stream's."""
+    """Yield what is recorded of days before a stream's own start, partitions because of another stream's."""
     facts: Facts = {ROWS: 0, "note": f"before start_date {feed.start_date}, so nothing is read"}
     day = since
     while day < feed.start_date:
@@ -95,7 +95,7 @@ def early_records(feed: StreamFeed, since: date) -> Iterator[PartitionRecord]:
 
 
 def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
-    """Give what is worth recording of everything a lake holds: versions, and days that were read to their end.
+    """Yield what is worth recording of everything a lake holds: versions, and days that were read to their end.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -119,7 +119,7 @@ def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
 
 
 def lake_columns(lake: FeedLake) -> tuple[ColumnRecord, ...]:
-    """Give the columns a lake has; none before the first rows."""
+    """Return the columns a lake has; none before the first rows."""
     return _column_records(lake.state().columns)
 
 
@@ -147,7 +147,7 @@ def clock_text(clock: Clock) -> str:
 
 
 def column_records(result: ExportResult) -> tuple[ColumnRecord, ...]:
-    """Give the columns of the rows that were read; none when nothing was read."""
+    """Return the columns of the rows that were read; none when nothing was read."""
     return _column_records(result.schema)
 
 
@@ -196,7 +196,7 @@ def summary(result: ExportResult) -> str:
 
 
 def rate(rows: int, size: int, seconds: float) -> str:
-    """Give how long something took and how fast it was."""
+    """Return how long something took and how fast it was."""
     speed = f", {rows / seconds:,.0f} rows/s" if seconds and rows else ""
     return f"{seconds:.1f} s{speed}, {size_text(size)} received"
 

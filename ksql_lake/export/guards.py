@@ -139,7 +139,7 @@ def _moment(number: int, unit: str) -> datetime:
 
 
 def checked_origin(extraction: Extraction, lake: FeedLake) -> Origin | None:
-    """Give what the server tells of an export's source, once its rows mean what those in the lake do.
+    """Return what the server tells of an export's source, once its rows mean what those in the lake do.
 
     Raises:
         CorruptLakeError: The log does not name what the lake holds.

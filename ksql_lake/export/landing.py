@@ -114,7 +114,7 @@ class _Landing:
         return reading if reading.log is None else snapshot_rows(reading.log, staging)
 
     def _known(self) -> KnownDays:
-        """Give what the lake knows by offset of the days to be read."""
+        """Return what the lake knows by offset of the days to be read."""
         plan = self.extraction.plan
         going_on = plan.feed.extraction == "continue"
         if plan.days is None or plan.feed.extraction == "pull" or (plan.new_topic and not going_on):

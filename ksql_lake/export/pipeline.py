@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 def side_by_side(
     items: Iterable[Item], work: Callable[[Item], Result], *, threads: int
 ) -> Generator[Result, None, None]:
-    """Give what `work` makes of each item; as many as there are threads at once, one more waiting.
+    """Yield what `work` makes of each item; as many as there are threads at once, one more waiting.
 
     Items are taken in the caller's thread.
 

@@ -167,7 +167,7 @@ def check_fields(columns: Iterable[tuple[str, KsqlType]]) -> None:
 
 
 def _told_types(source: SourceDescription, wanted: Iterable[str]) -> Iterator[tuple[str, KsqlType]]:
-    """Give the types of columns as far as DESCRIBE tells them; the response's header tells all of them."""
+    """Yield the types of columns as far as DESCRIBE tells them; the response's header tells all of them."""
     told = {column.name: column.type for column in source.columns}
     for name in wanted:
         # Of a MAP's key no more is told than that there is one.

@@ -199,7 +199,7 @@ class ExportResult:
 
 
 def partition_results(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:
-    """Give what a commit did in each partition."""
+    """Return what a commit did in each partition."""
     added: dict[str, list[str]] = {}
     for entry in commit.manifest.added:
         added.setdefault(entry.partition, []).append(lake.storage.uri(lake.layout.data(entry.path)))

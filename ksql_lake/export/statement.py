@@ -28,7 +28,7 @@ TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 
 
 def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False) -> list[str]:
-    """Give the source columns an export selects, in order.
+    """Return the source columns an export selects, in order.
 
     A stream's ROWTIME comes first, always; its event-time column is added when `columns` leaves it out. The
     bounds of a windowed source tell its rows apart and are never left out.
@@ -56,7 +56,7 @@ def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False
 
 
 def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
-    """Give the names the columns have in the lake.
+    """Return the names the columns have in the lake.
 
     Raises:
         SchemaError: Two names differ by nothing but case, or one is a partition column's; DuckDB and Spark

@@ -72,7 +72,7 @@ class Topology(msgspec.Struct, frozen=True):
     sources: dict[str, KnownSource] = {}
 
     def with_ancestors(self, names: Iterable[str]) -> list[KnownSource]:
-        """Give the named sources that are known, and all they are made of, sorted by name."""
+        """Return the named sources that are known, and all they are made of, sorted by name."""
         found: dict[str, KnownSource] = {}
         waiting = list(names)
         while waiting:
@@ -114,7 +114,7 @@ def save_topology(topology: Topology, lake: Lake) -> bool:
 
 
 def kept_topology(lake: Lake) -> Topology:
-    """Give what was kept last; one without sources when there is none that can be read.
+    """Return what was kept last; one without sources when there is none that can be read.
 
     Raises:
         LakeError: The file is there, and the operating system refuses to read it.

@@ -62,7 +62,7 @@ class UncoveredSource:
         return found
 
     def feed_with(self, **keys: object) -> Feed:
-        """Give the feed of this source with some keys set.
+        """Return the feed of this source with some keys set.
 
         Raises:
             FeedError: They do not fit.
@@ -111,7 +111,7 @@ def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[Uncovere
 
 
 def carrying_keys(stream: SourceDescription, carried: Carrier) -> dict[str, Any]:
-    """Give the keys of a feed on a derived stream that carries its source's offsets.
+    """Return the keys of a feed on a derived stream that carries its source's offsets.
 
     Args:
         stream: The derived stream.

@@ -18,7 +18,7 @@ class KeyRegistry(Protocol):
     """Where the offered keys are kept; a Dagster instance is one."""
 
     def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
-        """Give the keys kept under a name."""
+        """Return the keys kept under a name."""
         ...
 
     def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> object:
@@ -31,17 +31,17 @@ class KeyRegistry(Protocol):
 
 
 def version_keys(state: FeedState) -> tuple[str, ...]:
-    """Give the keys of a table that are offered although nobody asked for one, in order."""
+    """Return the keys of a table that are offered although nobody asked for one, in order."""
     return tuple(state.partition_keys()) or (open_version(state),)
 
 
 def open_version(state: FeedState) -> str:
-    """Give the key of the version that the next export writes."""
+    """Return the key of the version that the next export writes."""
     return f"v{state.next_version}"
 
 
 def surplus_keys(state: FeedState, known: Sequence[str]) -> list[str]:
-    """Give those of the known keys that are neither committed nor open."""
+    """Return those of the known keys that are neither committed nor open."""
     return sorted(set(known) - {*version_keys(state), open_version(state)})
 
 

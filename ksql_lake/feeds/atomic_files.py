@@ -55,7 +55,7 @@ def create_file(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Give an existing file new content, keeping its mode; a symbolic link stays one.
+    """Replace the content of an existing file, keeping its mode; a symbolic link stays one.
 
     Raises:
         FeedError: It cannot be written.

@@ -70,7 +70,7 @@ class Feeds:
         return frozenset(file.feed.source for file in self.files if file.feed.known_by == "offset")
 
     def get(self, name: str) -> Feed:
-        """Give an active feed by name.
+        """Return an active feed by name.
 
         Raises:
             UnknownFeedError: There is none; says whether it is archived, or what the name may have meant.
@@ -84,7 +84,7 @@ class Feeds:
         return file.feed
 
     def file(self, name: str) -> FeedFile:
-        """Give a feed by name, archived or not, with its file.
+        """Return a feed by name, archived or not, with its file.
 
         Raises:
             UnknownFeedError: There is none.

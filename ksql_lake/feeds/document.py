@@ -100,7 +100,7 @@ class Document:
         return (codecs.BOM_UTF8 if self.marked else b"") + self.text.encode()
 
     def with_key(self, key: str, value: object, *, after: tuple[str, ...]) -> Document:
-        """Give the document with one top-level key set and every other character kept.
+        """Return the document with one top-level key set and every other character kept.
 
         Args:
             key: The key; replaced where it stands, else added.

@@ -76,7 +76,7 @@ def column_problems(raw: Mapping[str, object]) -> list[FeedProblem]:
 
 
 def needed_renames(kind: str, columns: Sequence[str]) -> dict[str, str]:
-    """Give the `rename` without which a source's columns would not fit the lake: column -> name there.
+    """Return the `rename` without which a source's columns would not fit the lake: column -> name there.
 
     Args:
         kind: `stream` or `table`.

@@ -9,7 +9,7 @@ from ksql_lake.feeds.model import is_reserved
 
 
 def feed_name(source: str, *, taken: Collection[str] = ()) -> str:
-    """Give a valid feed name for a source: lower case, `_` for anything else, numbered when taken.
+    """Return a valid feed name for a source: lower case, `_` for anything else, numbered when taken.
 
     Args:
         source: The stream's or table's name.

@@ -63,7 +63,7 @@ _ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone"
 
 
 def feed_json_schema() -> dict[str, Any]:
-    """Give the JSON Schema (draft 2020-12) of a feed file."""
+    """Return the JSON Schema (draft 2020-12) of a feed file."""
     schema = FEED_ADAPTER.json_schema()
     for name in ("StreamFeed", "TableFeed"):
         address = {"type": "string", "description": "Where an editor finds this schema."}
@@ -106,7 +106,7 @@ class FeedStore:
         return Feeds(tuple(files), tuple(quarantined))
 
     def paths(self) -> list[Path]:
-        """Give the path of every feed file, active ones first.
+        """Return the path of every feed file, active ones first.
 
         Raises:
             ConfigError: A folder cannot be read.
@@ -114,7 +114,7 @@ class FeedStore:
         return [path for folder in _FOLDERS for path in self._paths(folder)]
 
     def get(self, name: str) -> Feed:
-        """Give an active feed by name; see `Feeds.get`."""
+        """Return an active feed by name; see `Feeds.get`."""
         return self.load().get(name)
 
     def validate(self, paths: Iterable[str | Path] = ()) -> tuple[QuarantinedFile, ...]:
@@ -146,7 +146,7 @@ class FeedStore:
         return path
 
     def text(self, feed: Feed) -> str:
-        """Give the file `add` would write: stable key order, defaults left out unless people look for them."""
+        """The file `add` would write: stable key order, defaults left out unless people look for them."""
         stated = feed.model_dump(mode="json", exclude_defaults=True)
         full = feed.model_dump(mode="json")
         document: dict[str, Any] = {key: full[key] for key in _ALWAYS_WRITTEN if key in full} | stated

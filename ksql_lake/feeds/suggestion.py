@@ -10,7 +10,7 @@ _LONGEST = 200
 
 
 def close_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """Give the known words that `word` may have meant, best first; letter case does not count."""
+    """Return the known words that `word` may have meant, best first; letter case does not count."""
     if len(word) > _LONGEST:
         return []
     by_folded: dict[str, str] = {}
@@ -21,7 +21,7 @@ def close_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Give `Did you mean 'a' or 'b'?`, or nothing when no known word comes close."""
+    """Return `Did you mean 'a' or 'b'?`, or nothing when no known word comes close."""
     matches = [repr(match) for match in close_matches(word, known)]
     if not matches:
         return ""

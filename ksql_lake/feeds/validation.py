@@ -55,7 +55,7 @@ _SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values(
 
 
 def shown(value: object) -> str:
-    """Give a value as JSON, shortened to fit a line."""
+    """Return a value as JSON, shortened to fit a line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -187,7 +187,7 @@ def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[s
 
 
 def glean(data: bytes) -> dict[str, str]:
-    """Give what can be made out of a feed file, usable or not: kind, time zone and start date, as texts."""
+    """Return what can be made out of a feed file, usable or not: kind, time zone and start date, as texts."""
     return {key.decode(): value.decode() for key, value in _GLEANED.findall(data)}
 
 

@@ -76,7 +76,7 @@ class Listening:
         return self._pieces.qsize()
 
     def next(self, seconds: float) -> Event | None:
-        """Give the next piece; None when none came in time.
+        """Return the next piece; None when none came in time.
 
         Raises:
             KsqlLakeError: The answer ended, failed or broke off, although nobody had asked it to end.

@@ -154,7 +154,7 @@ class QueryResponse:
         return self._parser.rows
 
     def __iter__(self) -> Iterator[RowBlock]:
-        """Give the rows; stops only when the answer was proven complete.
+        """Yield the rows; stops only when the answer was proven complete.
 
         Raises:
             IncompleteResponseError: The answer ended without that proof.
@@ -186,7 +186,7 @@ class QueryResponse:
             self._next()
 
     def events(self) -> Iterator[Event]:
-        """Give rows, deleted keys, tokens and the final message in order; ends and fails as iterating does."""
+        """Yield rows, deleted keys, tokens and the final message in order; ends and fails as iterating does."""
         while (event := self._next()) is not None:
             yield event
 

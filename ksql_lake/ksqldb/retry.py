@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> Retrying:
-    """Give a caller that tries a function up to `attempts` times in all; usable from several threads."""
+    """Return a caller that tries a function up to `attempts` times in all; usable from several threads."""
     return Retrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_attempt(attempts),

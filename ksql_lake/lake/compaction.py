@@ -189,7 +189,7 @@ def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
 
 
 def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
-    """Give the day's largest group of two and more files with the same columns, read in the same form."""
+    """Return the day's largest group of two and more files with the same columns, read in the same form."""
     groups: dict[tuple[str, int], list[FileEntry]] = {}
     for file in state.files_of(day):
         groups.setdefault((state.shape(file).text, state.form(file)), []).append(file)
@@ -198,7 +198,7 @@ def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
 
 
 def _misleading(log: CommitLog, state: FeedState, day: str) -> list[FileEntry]:
-    """Give the day's files of the same columns of which one has statistics that leave NaN out; none without."""
+    """The day's files of the same columns of which one has statistics that leave NaN out; none without."""
     for file in state.files_of(day):
         with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
             if misleading_columns(parquet):

@@ -32,7 +32,7 @@ def in_unit(milliseconds: int, unit: str) -> int:
 
 
 def day_start(day: date, zone: ZoneInfo) -> int:
-    """Give the epoch milliseconds at which a day begins in a zone.
+    """Return the epoch milliseconds at which a day begins in a zone.
 
     Where the clock skips midnight (it does in some zones) the day begins at the first instant after the gap.
     """
@@ -41,7 +41,7 @@ def day_start(day: date, zone: ZoneInfo) -> int:
 
 
 def day_of(instant: datetime, zone: ZoneInfo) -> date:
-    """Give the calendar day of an instant in a zone."""
+    """Return the calendar day of an instant in a zone."""
     return instant.astimezone(zone).date()
 
 
@@ -154,7 +154,7 @@ class DaySplitter:
 
 
 def event_times(batch: pa.RecordBatch, event_time: str, unit: str = "ms") -> Milliseconds:
-    """Give each row's event time in epoch ms: the named column's, and ROWTIME's where that is NULL.
+    """Return each row's event time in epoch ms: the named column's, and ROWTIME's where that is NULL.
 
     Both columns are timestamps or epoch-millisecond integers; the named one may be integers of another unit.
     """

@@ -111,7 +111,7 @@ class FeedLake:
         )
 
     def state(self) -> FeedState:
-        """Give what is committed; changes nothing.
+        """Return what is committed; changes nothing.
 
         Raises:
             CorruptLakeError: A manifest is missing or unreadable.
@@ -119,7 +119,7 @@ class FeedLake:
         return self.log.load()
 
     def published(self) -> FeedState:
-        """Give what is committed and in place, for whoever reads rows; changes nothing.
+        """Return what is committed and in place, for whoever reads rows; changes nothing.
 
         Raises:
             CorruptLakeError: A manifest is missing or unreadable, or a committed file is nowhere.
@@ -180,7 +180,7 @@ class FeedLake:
         Pinning(self.feed, origin).check(state, pinned)
 
     def failures(self) -> Failures:
-        """Give the failed exports since the last success."""
+        """Return the failed exports since the last success."""
         return read_failures(self.storage, self.layout)
 
     def record_failure(self, error: Exception) -> None:
@@ -192,7 +192,7 @@ class FeedLake:
         clear_failures(self.storage, self.layout)
 
     def certificate(self, day: str) -> DayCertificate | None:
-        """Give the newest certificate of a day; None when it was never read after its end."""
+        """Return the newest certificate of a day; None when it was never read after its end."""
         sequence = self.state().certified.get(day)
         if sequence is None:
             return None
@@ -281,14 +281,14 @@ class FeedLake:
     def dataset(
         self, *, partitions: Collection[str] | None = None, columns: Sequence[str] | None = None
     ) -> ds.Dataset:
-        """Give a lazy pyarrow dataset over committed rows; None means all partitions, all columns."""
+        """Return a lazy pyarrow dataset over committed rows; None means all partitions, all columns."""
         state = self.published()
         return committed_rows.dataset(self.storage, self.layout, state, partitions=partitions, columns=columns)
 
     def relation(
         self, connection: duckdb.DuckDBPyConnection | None = None, *, partitions: Collection[str] | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """Give a lazy DuckDB relation over committed rows; `partitions` None means all.
+        """Return a lazy DuckDB relation over committed rows; `partitions` None means all.
 
         Without a connection it lives in one of its own, in memory.
         """
@@ -326,7 +326,7 @@ class Lake:
         self.storage.attach(connection)
 
     def feed(self, feed: Feed) -> FeedLake:
-        """Give the lake of one feed; touches nothing."""
+        """Return the lake of one feed; touches nothing."""
         return FeedLake(self.storage, feed, on_step=self.on_step)
 
 

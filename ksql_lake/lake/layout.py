@@ -21,7 +21,7 @@ _SEQUENCE_DIGITS = 20
 
 
 def partition_folder(kind: Kind, partition: str) -> str:
-    """Give the folder of a partition inside its dataset, e.g. `year=2025/month=01/day=15` or `version=v4`."""
+    """Return the folder of a partition inside its dataset, e.g. `year=2025/month=01/day=15` or `version=v4`."""
     if kind == "table":
         return f"version=v{version_number(partition)}"
     day = date.fromisoformat(partition)
@@ -29,7 +29,7 @@ def partition_folder(kind: Kind, partition: str) -> str:
 
 
 def partition_of(kind: Kind, folder: str) -> str | None:
-    """Give the partition whose folder this is, or None when it is no partition's folder."""
+    """Return the partition whose folder this is, or None when it is no partition's folder."""
     if kind == "table":
         match = _VERSION.fullmatch(folder)
         return f"v{match.group(1)}" if match else None
@@ -43,7 +43,7 @@ def partition_of(kind: Kind, folder: str) -> str | None:
 
 
 def version_number(key: str) -> int:
-    """Give the number of a version key: 10 for `v10`.
+    """Return the number of a version key: 10 for `v10`.
 
     Raises:
         ValueError: The key is not `v` and a positive number.
@@ -55,7 +55,7 @@ def version_number(key: str) -> int:
 
 
 def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str:
-    """Give the path of a commit's file for a partition, relative to the dataset folder.
+    """Return the path of a commit's file for a partition, relative to the dataset folder.
 
     UTC time and commit number are in the name, so no two commits can name the same file.
     """
@@ -65,7 +65,7 @@ def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str
 
 
 def file_time(path: str) -> datetime:
-    """Give the time in a data file's name, to the second (UTC); the earliest there is where it tells none."""
+    """Return the time in a data file's name, to the second (UTC); the earliest there is where it tells none."""
     match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
     try:
         return datetime.strptime(match.group(2) if match else "", "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
@@ -74,7 +74,7 @@ def file_time(path: str) -> datetime:
 
 
 def file_sequence(path: str) -> int | None:
-    """Give the commit number in a data file's name, or None when the name is not one of ours."""
+    """Return the commit number in a data file's name, or None when the name is not one of ours."""
     match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
     return int(match.group(3)) if match else None
 
@@ -156,7 +156,7 @@ class FeedLayout:
 
 
 def manifest_sequence(name: str) -> int | None:
-    """Give the commit number of a manifest's file name, or None when it is no manifest."""
+    """Return the commit number of a manifest's file name, or None when it is no manifest."""
     stem = name.removesuffix(".json")
     if stem == name or len(stem) != _SEQUENCE_DIGITS or not (stem.isascii() and stem.isdecimal()):
         return None

@@ -82,7 +82,7 @@ def check_paths(kind: Kind, paths: Iterable[str]) -> None:
 
 @lru_cache(maxsize=32_768)  # the same days stand in many places, and a feed is opened often
 def check_partition(kind: Kind, partition: str) -> str:
-    """Give a partition's folder.
+    """Return a partition's folder.
 
     Raises:
         UnsoundError: It is no day or version, or not written the one way they are.

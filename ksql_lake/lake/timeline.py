@@ -59,12 +59,12 @@ class Timeline:
         self.now = now
 
     def manifests(self, after: int) -> Iterator[Manifest]:
-        """Give the manifests behind a commit, oldest first."""
+        """Return the manifests behind a commit, oldest first."""
         last = self.now.sequence
         return (self.log.manifest(number, ahead=last) for number in range(after + 1, last + 1))
 
     def state(self, commit: int) -> FeedState:
-        """Give what the lake showed at a commit.
+        """Return what the lake showed at a commit.
 
         Raises:
             LakeError: There is no such commit.
@@ -78,7 +78,7 @@ class Timeline:
         return self.now if commit == self.now.sequence else state_at(self.log, commit)
 
     def commit_by(self, moment: int) -> int:
-        """Give the number of the last commit that was made in or before an epoch millisecond; 0 without one."""
+        """The number of the last commit that was made in or before an epoch millisecond; 0 without one."""
         for number in range(self.now.sequence, 0, -1):
             at = datetime.fromisoformat(self.log.manifest(number).committed_at)
             if round(at.timestamp() * 1000) <= moment:
@@ -173,7 +173,7 @@ class Timeline:
 
 
 def narrowed(state: FeedState, files: Iterable[FileEntry]) -> FeedState:
-    """Give a state as if it held some of its files alone; columns stay."""
+    """Return a state as if it held some of its files alone; columns stay."""
     kept: dict[str, list[FileEntry]] = {}
     for file in files:
         kept.setdefault(file.partition, []).append(file)

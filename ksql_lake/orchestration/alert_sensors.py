@@ -24,7 +24,7 @@ _NAMED = 5
 
 
 def alert_sensors() -> list[dg.SensorDefinition]:
-    """Give the sensors; both run from the start, because without settings they only write into the log."""
+    """Return the sensors; both run from the start, because without settings they only write into the log."""
     return [_run_failures(), _failed_checks()]
 
 

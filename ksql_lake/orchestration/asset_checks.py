@@ -13,7 +13,7 @@ from ksql_lake.lake import Lake
 
 
 def check_specs(feed: Feed, retention: Retention | None) -> list[dg.AssetCheckSpec]:
-    """Give the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
+    """Return the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
     return [
         dg.AssetCheckSpec(name, asset=feed.name, description=check.asks, blocking=check.severity == "block")
         for name, check in checks_of(feed, retention).items()
@@ -23,7 +23,7 @@ def check_specs(feed: Feed, retention: Retention | None) -> list[dg.AssetCheckSp
 def check_results(
     result: ExportResult, lake: Lake, retention: Retention | None
 ) -> Iterator[dg.AssetCheckResult]:
-    """Give what the checks found, with the severity that the feed gives each."""
+    """Yield what the checks found, with the severity that the feed gives each."""
     asked = checks_of(result.feed, retention)
     for outcome in check_export(result, lake.feed(result.feed), retention):
         yield dg.AssetCheckResult(
@@ -36,5 +36,5 @@ def check_results(
 
 
 def severity(asked: Severity) -> dg.AssetCheckSeverity:
-    """Give Dagster's word for what a failure means."""
+    """Return Dagster's word for what a failure means."""
     return dg.AssetCheckSeverity.WARN if asked == "warn" else dg.AssetCheckSeverity.ERROR

@@ -44,7 +44,7 @@ def stream_asset(
     days: dg.DailyPartitionsDefinition,
     retention: Retention | None = None,
 ) -> dg.AssetsDefinition:
-    """Give the asset of a stream: partitioned by day, a range of days is one run and one query.
+    """Return the asset of a stream: partitioned by day, a range of days is one run and one query.
 
     Args:
         file: The feed's file.
@@ -76,7 +76,7 @@ def stream_asset(
 
 
 def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDefinition:
-    """Give the asset of a table: partitioned by version, and only the open version can be written."""
+    """Return the asset of a table: partitioned by version, and only the open version can be written."""
     decorate = dg.asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:

@@ -36,7 +36,7 @@ class CertifyConfig(dg.Config):
 def certify_jobs(
     streams: Sequence[StreamFeed], days: dict[str, dg.DailyPartitionsDefinition], feeds: Collection[str]
 ) -> list[dg.JobDefinition]:
-    """Give the job `certify` of UTC, and one like `certify_Europe_Berlin` per other time zone.
+    """Return the job `certify` of UTC, and one like `certify_Europe_Berlin` per other time zone.
 
     Args:
         streams: The enabled streams.

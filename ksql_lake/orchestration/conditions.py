@@ -25,12 +25,12 @@ DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
 
 
 def cron_of(feed: Feed) -> str:
-    """Give the cron expression of a feed."""
+    """Return the cron expression of a feed."""
     return feed.schedule or DEFAULT_SCHEDULES[feed.kind]
 
 
 def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
-    """Give the condition of a feed with `"automation": "condition"`; None for the others."""
+    """Return the condition of a feed with `"automation": "condition"`; None for the others."""
     if feed.automation != "condition":
         return None
     zone = feed.zone.key
@@ -64,7 +64,7 @@ def automation_runs(instance: dg.DagsterInstance) -> bool:
 
 
 def automation_sensors(feeds: Sequence[Feed]) -> list[dg.SensorDefinition]:
-    """Give the sensor that evaluates the conditions; none where no feed has one."""
+    """Return the sensor that evaluates the conditions; none where no feed has one."""
     names = [feed.name for feed in feeds if feed.automation == "condition"]
     if not names:
         return []

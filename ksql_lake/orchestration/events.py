@@ -14,7 +14,7 @@ from ksql_lake.query import partition_page
 def partition_metadata(
     result: ExportResult, partition: str, lake: FeedLake, *, newest: bool = True
 ) -> dict[str, Any]:
-    """Give the metadata of one partition's materialisation.
+    """Return the metadata of one partition's materialisation.
 
     Args:
         result: The export.
@@ -29,7 +29,7 @@ def partition_metadata(
 
 
 def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
-    """Give the metadata of what a run without a partition exported: that of its newest partition."""
+    """Return the metadata of what a run without a partition exported: that of its newest partition."""
     if not result.partitions:
         return {"note": result.plan.reason}
     newest = result.partitions[-1].partition
@@ -39,7 +39,7 @@ def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
 def events(
     result: ExportResult, lake: FeedLake, *, besides: Collection[str] = ()
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-    """Give the events of the partitions that an export read, but for those that Dagster records itself.
+    """Yield the events of the partitions that an export read, but for those that Dagster records itself.
 
     The running day is only observed: its partition exists when the day is over.
 
@@ -60,7 +60,7 @@ def events(
 
 
 def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MetadataValue[str]]:
-    """Give the metadata that shows a few rows, and how to read them all."""
+    """Return the metadata that shows a few rows, and how to read them all."""
     page = partition_page(lake, partition)
     shown: dict[str, dg.MetadataValue[str]] = {"duckdb": dg.MetadataValue.text(page.duckdb)}
     if page.sample is not None:
@@ -69,6 +69,6 @@ def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MetadataValue[
 
 
 def column_schema(records: Iterable[ColumnRecord]) -> dict[str, dg.TableSchema]:
-    """Give the metadata that shows columns; nothing where there are none."""
+    """Return the metadata that shows columns; nothing where there are none."""
     columns = [dg.TableColumn(column.name, column.type, description=column.declared) for column in records]
     return {"dagster/column_schema": dg.TableSchema(columns)} if columns else {}

@@ -17,7 +17,7 @@ _SWEEP_SECONDS = 10
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
-    """Give the executor of every job that exports.
+    """Return the executor of every job that exports.
 
     Raises:
         SettingsError: Celery is asked for and not installed.
@@ -40,7 +40,7 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
 
 
 def celery_arguments(settings: Settings) -> dict[str, Any]:
-    """Give broker, backend and Celery's settings, the same for those who hand out steps and those who do them.
+    """Broker, backend and Celery's settings, the same for those who hand out steps and those who do them.
 
     A step may be executed twice at once: where a worker is only slow, another one is given the step after the
     visibility timeout. The lake's commits make that harmless; see docs/deployment.md.

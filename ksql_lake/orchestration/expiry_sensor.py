@@ -40,7 +40,7 @@ Known = dict[str, dict[str, list[list[str]]]]
 def topic_retention_sensors(
     streams: Sequence[StreamFeed], lake: Lake, topology: Topology
 ) -> list[dg.SensorDefinition]:
-    """Give the sensor over the streams whose topic's retention is known; none where there is no such stream.
+    """Return the sensor over the streams whose topic's retention is known; none where there is no such stream.
 
     Args:
         streams: The enabled streams.

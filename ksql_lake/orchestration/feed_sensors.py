@@ -31,7 +31,7 @@ _SHOWN = 10
 
 
 def fingerprint(feeds_root: Path, lake: Lake) -> str:
-    """Give a digest of every feed file's name and content, and of the topology that is kept in the lake."""
+    """Return a digest of every feed file's name and content, and of the topology that is kept in the lake."""
     digest = hashlib.sha256(lake.storage.read(KEY) or b"")
     for name, content in _contents(FeedStore(feeds_root)):
         digest.update(f"{len(name)} {name} {len(content)} ".encode())
@@ -40,7 +40,7 @@ def fingerprint(feeds_root: Path, lake: Lake) -> str:
 
 
 def feed_files_sensor(feeds_root: Path, lake: Lake, loaded: str, url: str) -> dg.SensorDefinition:
-    """Give the sensor.
+    """Return the sensor.
 
     Args:
         feeds_root: Folder of the feed files.
@@ -119,7 +119,7 @@ def _failed(url: str, reason: str) -> dg.Failure:
 
 
 def new_sources_sensor(feeds_root: Path) -> dg.SensorDefinition:
-    """Give the sensor over the server's sources and this folder of feeds."""
+    """Return the sensor over the server's sources and this folder of feeds."""
 
     @dg.sensor(
         name="new_sources",

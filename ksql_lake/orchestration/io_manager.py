@@ -117,7 +117,7 @@ class Loaded:
 
 
 def load(lake: FeedLake, annotation: object, wanted: Wanted) -> Loaded:
-    """Give committed rows as the wanted type.
+    """Return committed rows as the wanted type.
 
     Args:
         lake: The feed's lake.
@@ -292,7 +292,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Give a feed's committed rows as the type the input is annotated with; see `load`."""
+        """Return a feed's committed rows as the type the input is annotated with; see `load`."""
         with self.lake.failures(0):
             feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
             wanted = Wanted.of(

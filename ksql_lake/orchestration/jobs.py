@@ -25,7 +25,7 @@ _PRIORITIES: dict[Work, int] = {"streams": 20, "tables": 10, "automation": 10, "
 
 
 def run_tags(work: Work) -> dict[str, str]:
-    """Give the tags of a job that does this kind of work."""
+    """Return the tags of a job that does this kind of work."""
     return {PRIORITY: str(_PRIORITIES[work]), WORK: work}
 
 
@@ -37,7 +37,7 @@ def one_op_job(
     tags: Mapping[str, str] | None = None,
     partitions: dg.PartitionsDefinition[str] | None = None,
 ) -> dg.JobDefinition:
-    """Give a job that runs one op in the run's own process; the op's name must begin with an underscore.
+    """Return a job that runs one op in the run's own process; the op's name must begin with an underscore.
 
     Args:
         name: The job's name.
@@ -57,7 +57,7 @@ def one_op_job(
 
 
 def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
-    """Give the job that removes the versions beyond each table's `retention`."""
+    """Return the job that removes the versions beyond each table's `retention`."""
 
     def retain(feed: TableFeed, instance: dg.DagsterInstance) -> str:
         feed_lake = lake.feed(feed)
@@ -76,7 +76,7 @@ def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
 def compaction_job(
     streams: Sequence[StreamFeed], lake: Lake, *, open_files: int | None = None
 ) -> dg.JobDefinition:
-    """Give the job that merges the small files of closed days, and with `open_files` those of open ones.
+    """Return the job that merges the small files of closed days, and with `open_files` those of open ones.
 
     Args:
         streams: The feeds.

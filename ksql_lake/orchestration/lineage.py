@@ -22,12 +22,12 @@ GROUP = "ksqldb"
 
 
 def source_key(source: str) -> dg.AssetKey:
-    """Give the key of the external asset that stands for a ksqlDB stream or table."""
+    """Return the key of the external asset that stands for a ksqlDB stream or table."""
     return dg.AssetKey([GROUP, source])
 
 
 def source_assets(readers: Mapping[str, Sequence[Feed]], topology: Topology, server: str) -> list[dg.AssetSpec]:
-    """Give an external asset for every source that feeds read, and for those they are made of.
+    """Return an external asset for every source that feeds read, and for those they are made of.
 
     Args:
         readers: Source -> the feeds that read it.
@@ -44,7 +44,7 @@ def source_assets(readers: Mapping[str, Sequence[Feed]], topology: Topology, ser
 
 
 def lineage_job() -> dg.JobDefinition:
-    """Give the job that asks the server for its sources and keeps the answer in the lake."""
+    """Return the job that asks the server for its sources and keeps the answer in the lake."""
 
     @dg.op(
         name="_describe_sources",

@@ -17,7 +17,7 @@ from ksql_lake.orchestration.internals import PartitionsStore
 
 
 def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
-    """Give the first day of each time zone: the earliest `start_date` of its feeds."""
+    """Return the first day of each time zone: the earliest `start_date` of its feeds."""
     starts: dict[str, date] = {}
     for feed in feeds:
         starts[feed.timezone] = min(feed.start_date, starts.get(feed.timezone, feed.start_date))
@@ -25,7 +25,7 @@ def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
 
 
 def zone_starts(feeds: Feeds) -> dict[str, date]:
-    """Give the first day of each time zone by every feed file, those that export nothing included.
+    """Return the first day of each time zone by every feed file, those that export nothing included.
 
     So that days do not come and go, for assets below other feeds too, when a feed is disabled or broken.
     """
@@ -38,7 +38,7 @@ def zone_starts(feeds: Feeds) -> dict[str, date]:
 
 
 def dates_in(text: str) -> list[date]:
-    """Give the date that a text is; none where it is none."""
+    """Return the date that a text is; none where it is none."""
     try:
         return [date.fromisoformat(text)]
     except ValueError:
@@ -46,17 +46,17 @@ def dates_in(text: str) -> list[date]:
 
 
 def daily_partitions(starts: Mapping[str, date]) -> dict[str, dg.DailyPartitionsDefinition]:
-    """Give one daily definition per time zone, beginning with its first day."""
+    """Return one daily definition per time zone, beginning with its first day."""
     return {zone: days_since(start, zone) for zone, start in starts.items()}
 
 
 def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
-    """Give the days of a time zone from one on."""
+    """Return the days of a time zone from one on."""
     return dg.DailyPartitionsDefinition(start.isoformat(), timezone=zone, end_offset=0)
 
 
 def version_partitions(feed: TableFeed, lake: FeedLake) -> dg.DynamicPartitionsDefinition:
-    """Give the dynamic partitions of one table; the open version is one although no instance offers it.
+    """Return the dynamic partitions of one table; the open version is one although no instance offers it.
 
     So `dagster asset materialize --partition v4` works where v3 is the newest, and v1 in a fresh DAGSTER_HOME,
     although loading the definitions writes nothing anywhere.

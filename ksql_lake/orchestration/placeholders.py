@@ -24,7 +24,7 @@ from ksql_lake.query import description
 
 
 def placeholders(feeds: Feeds, lake: Lake, starts: Mapping[str, date]) -> list[dg.AssetSpec]:
-    """Give the external assets of all feeds that export nothing.
+    """Return the external assets of all feeds that export nothing.
 
     Args:
         feeds: Every feed file.

@@ -34,7 +34,7 @@ RETRY_SECONDS = 30.0
 
 
 def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) -> dg.Definitions:
-    """Give the definitions of the feeds folder.
+    """Return the definitions of the feeds folder.
 
     Args:
         settings: Where feeds, lake and server are.

@@ -153,7 +153,7 @@ def _alone(home: Path) -> Iterator[DagsterInstance]:
 
 
 def export_seconds(names: Sequence[str], *, home: Path) -> dict[str, float]:
-    """Give how long the last export of each feed took, as the Dagster instance remembers it."""
+    """Return how long the last export of each feed took, as the Dagster instance remembers it."""
     seconds = {}
     with DagsterInstance.from_config(str(home.resolve())) as instance:
         for name in names:

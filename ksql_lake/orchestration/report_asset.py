@@ -27,7 +27,7 @@ SCHEDULE = "0 6 * * *"
 
 
 def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.Definitions:
-    """Give the report's asset, downstream of every feed, its job and its schedule; nothing without feeds.
+    """Return the report's asset, downstream of every feed, its job and its schedule; nothing without feeds.
 
     Args:
         feeds: The feeds that export.
@@ -50,13 +50,13 @@ def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collectio
 
 
 def report_key(taken: Collection[str]) -> dg.AssetKey:
-    """Give the report's asset key; one that no feed has."""
+    """Return the report's asset key; one that no feed has."""
     name = "monitoring_report"
     return dg.AssetKey(["ksql_lake", name] if name in taken else [name])
 
 
 def report_asset(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.AssetsDefinition:
-    """Give the report's asset, downstream of every feed."""
+    """Return the report's asset, downstream of every feed."""
     spec = dg.AssetSpec(
         report_key(taken),
         deps=[dg.AssetKey([feed.name]) for feed in feeds],

@@ -32,7 +32,7 @@ class KsqldbResource(dg.ConfigurableResource[KsqlClient]):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[KsqlClient]:
-        """Give a client for the length of a run; nothing is sent until an asset asks."""
+        """Yield a client for the length of a run; nothing is sent until an asset asks."""
         settings = load_settings()
         trace(settings.otel_endpoint)
         with about(run=context.run.run_id if context.run else None), KsqlClient(settings) as client:
@@ -54,7 +54,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Lake(self.root)
 
     def failures(self, attempt: int) -> AbstractContextManager[None]:
-        """Give the context in which our errors become Dagster's; `attempt` is 0 the first time."""
+        """Return the context in which our errors become Dagster's; `attempt` is 0 the first time."""
         return dagster_failures(attempt=attempt, retries=self.retries, wait=self.retry_wait)
 
     def land(self, extraction: Extraction, *, attempt: int, log: logging.Logger) -> ExportResult:

@@ -56,7 +56,7 @@ def each_feed(feeds: Sequence[FeedT], work: Callable[[FeedT], str], log: logging
 
 
 def failure(error: KsqlLakeError) -> dg.Failure:
-    """Give the Dagster failure that says what the error says."""
+    """Return the Dagster failure that says what the error says."""
     facts = {name: str(value) for name, value in error.where.items()}
     if error.hint:
         facts["what to do"] = error.hint

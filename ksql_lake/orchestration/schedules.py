@@ -31,7 +31,7 @@ UPKEEP_SCHEDULES = {
 
 
 def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake: Lake) -> dg.Definitions:
-    """Give the jobs and schedules of feeds and upkeep, and the sensor of automation conditions.
+    """Return the jobs and schedules of feeds and upkeep, and the sensor of automation conditions.
 
     One job for the streams of a time zone and one per table. Streams of a zone that are due together share one
     schedule, and so one run.
@@ -75,7 +75,7 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
 
 
 def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
-    """Give the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`.
+    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`.
 
     Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
     """
@@ -83,24 +83,24 @@ def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
 
 
 def zone_name(name: str, zone: str) -> str:
-    """Give the name of what there is once per time zone: the bare name for UTC, else the zone behind it."""
+    """Return the name of what there is once per time zone: the bare name for UTC, else the zone behind it."""
     return name if zone == "UTC" else f"{name}_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
 
 
 def table_job(table: str, feeds: Collection[str] = ()) -> str:
-    """Give the name of a table's job; see `stream_job`."""
+    """Return the name of a table's job; see `stream_job`."""
     return free_name(f"table_{table}", feeds)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """Give a job name that no feed has: this one, or with `_job` behind it."""
+    """Return a job name that no feed has: this one, or with `_job` behind it."""
     while name in taken:
         name += "_job"
     return name
 
 
 def stream_schedule(zone: str, cron: str) -> str:
-    """Give the name of the schedule of all streams of a zone with this cron expression.
+    """Return the name of the schedule of all streams of a zone with this cron expression.
 
     `streams_hourly` for the default, else like `streams_at_0_6_every_every_MON`.
     """
@@ -155,7 +155,7 @@ def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefin
 
 
 def stopped_schedule(job: str, cron: str) -> dg.ScheduleDefinition:
-    """Give the schedule of a job that is about no feed in particular; cron in UTC."""
+    """Return the schedule of a job that is about no feed in particular; cron in UTC."""
     return _schedule(f"{job}_schedule", job, cron, says=f"Runs the job {job}.")
 
 

@@ -40,7 +40,7 @@ class SyncConfig(dg.Config):
 
 
 def sync_job(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date]) -> dg.JobDefinition:
-    """Give the job `sync` over all enabled feeds.
+    """Return the job `sync` over all enabled feeds.
 
     Args:
         feeds: The feeds.
@@ -78,7 +78,7 @@ class Synced:
 
 
 def lake_sensor(feeds: Sequence[Feed], lake: Lake, first_days: Mapping[str, date]) -> dg.SensorDefinition:
-    """Give the sensor `lake_in_step`; its arguments are those of `sync_job`."""
+    """Return the sensor `lake_in_step`; its arguments are those of `sync_job`."""
 
     @dg.sensor(
         name="lake_in_step",
@@ -202,7 +202,7 @@ def _since(feed: Feed, first_days: Mapping[str, date]) -> date | None:
 
 
 def _known(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str, int | None]]:
-    """Give each materialised partition with the row count of its newest materialisation."""
+    """Yield each materialised partition with the row count of its newest materialisation."""
     newest = instance.event_log_storage.get_latest_storage_id_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION
     )

@@ -32,7 +32,7 @@ def stream_runs(
     running_day: bool = True,
     now: datetime | None = None,
 ) -> list[dg.RunRequest]:
-    """Give the runs that export streams of one time zone.
+    """Return the runs that export streams of one time zone.
 
     Args:
         streams: The streams.

@@ -35,7 +35,7 @@ class Moment:
     as_of: Given = None
 
     def number(self, timeline: Timeline, zone: ZoneInfo) -> int:
-        """Give the commit's number.
+        """Return the commit's number.
 
         Raises:
             ConfigError: Both are given, or one of them cannot be meant.
@@ -173,7 +173,7 @@ class TableChoice:
 
 
 def version_as_of(lake: FeedLake, state: FeedState, moment: int) -> str:
-    """Give the newest version whose reading had begun by an epoch millisecond.
+    """Return the newest version whose reading had begun by an epoch millisecond.
 
     Raises:
         VersionError: It is not in the lake, e.g. because retention removed it.

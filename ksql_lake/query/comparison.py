@@ -143,7 +143,7 @@ class Side:
         return f"(SELECT true AS here, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
 
     def struct(self, alias: str, columns: Sequence[Column], *, labels: Sequence[str] | None = None) -> str:
-        """Give a STRUCT of some of the shown columns, its fields named as they are, or by `labels`."""
+        """Return a STRUCT of some of the shown columns, its fields named as they are, or by `labels`."""
         own = {self.shown_name(column.name): f"{alias}.c{at}" for at, column in enumerate(self.schema)}
         names = labels or [column.name for column in columns]
         listed = [
@@ -153,7 +153,7 @@ class Side:
         return f"{{{', '.join(listed)}}}"
 
     def aligned(self) -> Side:
-        """Give the same rows as if the files had the columns they are shown with, NULL where they have not."""
+        """The same rows as if the files had the columns they are shown with, NULL where they have not."""
         own = {self.shown_name(column.name): sql_name(column.name) for column in self.schema}
         return Side(self.paths, self.shown, values=[self._as_shown(own, column) for column in self.shown])
 
@@ -209,7 +209,7 @@ def same_key(old: Schema, new: Schema) -> bool:
 
 
 def changes_sql(old: Side, new: Side, compared: Comparison) -> str:
-    """Give the SELECT of what changed: `op`, `key`, `changed`, `before`, `after`, a row for each change.
+    """Return the SELECT of what changed: `op`, `key`, `changed`, `before`, `after`, a row for each change.
 
     `key`, `before` and `after` are STRUCTs; `before` is NULL for an insert and `after` for a delete. `changed`
     names the columns of an update, and is NULL otherwise.

@@ -17,7 +17,7 @@ from ksql_lake.lake.days import Days, day_ranges
 
 
 def days_between(state: FeedState, first: str | None, last: str | None) -> list[date]:
-    """Give the days from one to another; where one is left out, the oldest or the newest that was read."""
+    """Return the days from one to another; where one is left out, the oldest or the newest that was read."""
     known = sorted({*state.looked, *state.partitions})
     begin, end = first or (known[0] if known else last), last or (known[-1] if known else first)
     if begin is None or end is None or begin > end:
@@ -26,14 +26,14 @@ def days_between(state: FeedState, first: str | None, last: str | None) -> list[
 
 
 def unread_days(state: FeedState, days: Iterable[date]) -> list[date]:
-    """Give the days that no export has read, so that nothing is known of their rows."""
+    """Return the days that no export has read, so that nothing is known of their rows."""
     return [
         day for day in days if day.isoformat() not in state.looked and day.isoformat() not in state.partitions
     ]
 
 
 def open_days(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> list[date]:
-    """Give the days that were read, but before they had ended: more rows may have come since."""
+    """Return the days that were read, but before they had ended: more rows may have come since."""
     return [
         day
         for day in days
@@ -75,17 +75,17 @@ def check_closed(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> No
 
 
 def days_text(days: Sequence[date]) -> str:
-    """Give days as short ranges, the first three of them."""
+    """Return days as short ranges, the first three of them."""
     ranges = list(map(str, day_ranges(days)))
     return ", ".join(ranges[:3]) + (f" and {len(ranges) - 3} more ranges of days" if len(ranges) > 3 else "")
 
 
 def be(days: Sequence[date]) -> str:
-    """Give the verb: was, or were."""
+    """Return the verb: was, or were."""
     return "was" if len(days) == 1 else "were"
 
 
 def export_command(feed: StreamFeed, days: Sequence[date]) -> str:
-    """Give the command that reads ascending days, and what lies between them."""
+    """Return the command that reads ascending days, and what lies between them."""
     dates = f"--date {days[0]}" if len(days) == 1 else f"--from {days[0]} --to {days[-1]}"
     return f"ksql-lake export --stream {feed.name} {dates}"

@@ -23,7 +23,7 @@ _NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def json_values(array: pa.Array) -> list[Any]:
-    """Give a column's values, NULL as None."""
+    """Return a column's values, NULL as None."""
     kind = array.type
     if isinstance(array, pa.StructArray):
         return _structs(array)
@@ -95,7 +95,7 @@ def _texts(array: pa.Array, texts: np.ndarray[Any, Any]) -> list[str | None]:
 
 
 def changes(difference: TableDiff, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """Give each change as JSON-ready data: `op`, `key`, `changed`, `before`, `after`, absent rows as None."""
+    """Yield each change as JSON-ready data: `op`, `key`, `changed`, `before`, `after`, absent rows as None."""
     for batch in difference.batches(limit=limit):
         columns = [json_values(column) for column in batch.columns]
         for values in zip(*columns, strict=True):
@@ -103,7 +103,7 @@ def changes(difference: TableDiff, *, limit: int | None = None) -> Iterator[dict
 
 
 def json_text(difference: TableDiff) -> Iterator[str]:
-    """Give the JSON document piece by piece: the summary's keys, then `changes`, one per line."""
+    """Yield the JSON document piece by piece: the summary's keys, then `changes`, one per line."""
     yield json.dumps(difference.summary(), ensure_ascii=False)[:-1] + ', "changes": ['
     separator = "\n"
     for change in changes(difference):

@@ -55,7 +55,7 @@ class Rows:
 
 
 def arrow_dataset(rows: Rows) -> ds.Dataset:
-    """Give a pyarrow dataset; nothing is read before it is scanned.
+    """Return a pyarrow dataset; nothing is read before it is scanned.
 
     One exception: a range of event times whose columns are not asked for is read at once.
     """
@@ -79,7 +79,7 @@ def arrow_dataset(rows: Rows) -> ds.Dataset:
 
 
 def pandas_frame(rows: Rows) -> pd.DataFrame:
-    """Give a DataFrame, read at once; columns are of Arrow's types, which hold NULLs without losing digits."""
+    """A DataFrame, read at once; columns are of Arrow's types, which hold NULLs without losing digits."""
     import pandas as pd  # noqa: PLC0415 - the other engines do without it
 
     frame: pd.DataFrame = arrow_dataset(rows).to_table().to_pandas(types_mapper=pd.ArrowDtype)
@@ -87,7 +87,7 @@ def pandas_frame(rows: Rows) -> pd.DataFrame:
 
 
 def duckdb_relation(rows: Rows) -> duckdb.DuckDBPyRelation:
-    """Give a DuckDB relation in a connection of its own; nothing is read before it is asked for rows."""
+    """Return a DuckDB relation in a connection of its own; nothing is read before it is asked for rows."""
     lake = rows.lake
     connection = blank_connection(lake.storage)
     relation = committed_rows.relation(
@@ -101,7 +101,7 @@ def duckdb_relation(rows: Rows) -> duckdb.DuckDBPyRelation:
 
 
 def polars_frame(rows: Rows) -> pl.LazyFrame:
-    """Give a polars LazyFrame; nothing is read before it is collected."""
+    """Return a polars LazyFrame; nothing is read before it is collected."""
     try:
         import polars as pl  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:

@@ -93,13 +93,13 @@ class EventRange:
         return not (too_early or too_late)
 
     def days(self, feed: StreamFeed) -> tuple[date | None, date | None]:
-        """Give the first and the last day that can hold rows of the range."""
+        """Return the first and the last day that can hold rows of the range."""
         low = None if self.low is None else day_of(_moment(self.low), feed.zone)
         high = None if self.high is None else day_of(_moment(self.high - 1), feed.zone)
         return low, high
 
     def arrow(self, schema: pa.Schema) -> pc.Expression:
-        """Give the condition for pyarrow."""
+        """Return the condition for pyarrow."""
         terms = [
             pc.field(name) >= _scalar(schema.field(name).type, value)
             if at_least
@@ -113,7 +113,7 @@ class EventRange:
         return found | (pc.field(self.clock.column).is_null() & other)
 
     def sql(self, state: FeedState) -> str:
-        """Give the condition for DuckDB."""
+        """Return the condition for DuckDB."""
         schema = pa.schema(arrow_schema(state.columns)) if state.columns else pa.schema([])
         terms = [
             f"{sql_name(name)} {'>=' if at_least else '<'} {_literal(schema.field(name).type, value)}"
@@ -126,7 +126,7 @@ class EventRange:
         return f"(({found}) OR ({sql_name(self.clock.column)} IS NULL AND {other}))"
 
     def polars(self, schema: pa.Schema) -> pl.Expr:
-        """Give the condition for polars."""
+        """Return the condition for polars."""
         import polars as pl  # noqa: PLC0415 - an extra
 
         found = pl.lit(value=True)
@@ -141,7 +141,7 @@ class EventRange:
         return found | (pl.col(self.clock.column).is_null() & other)
 
     def _terms(self, schema: pa.Schema, name: str, unit: str) -> Iterator[tuple[str, bool, int]]:
-        """Give column, whether it is at least (else below), and the bound in the column's own unit."""
+        """Yield column, whether it is at least (else below), and the bound in the column's own unit."""
         numbers = not pa.types.is_timestamp(schema.field(name).type)
         for at_least, bound in ((True, self.low), (False, self.high)):
             if bound is None:
@@ -176,7 +176,7 @@ def _literal(kind: pa.DataType, value: int) -> str:
 
 
 def _moment(milliseconds: int) -> datetime:
-    """Give an instant; what lies beyond Python's years becomes the first or the last of them."""
+    """Return an instant; what lies beyond Python's years becomes the first or the last of them."""
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:

@@ -140,7 +140,7 @@ def _stream(lake: FeedLake, now: FeedState, since: _Since) -> Rows:
 
 
 def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntry]:
-    """Give the files that exports committed since and whose rows are still there.
+    """Return the files that exports committed since and whose rows are still there.
 
     Raises:
         LakeError: Rows from before were taken out since; when they are exported again, they look new.

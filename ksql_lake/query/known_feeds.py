@@ -66,14 +66,14 @@ class Holdings:
         return cls(lake, tuple(found[name] for name in sorted(found)))
 
     def view_names(self) -> list[str]:
-        """Give the names of the views every feed has."""
+        """Return the names of the views every feed has."""
         names = [
             [feed.name, *([f"{feed.name}_versions"] if feed.kind == "table" else [])] for feed in self.feeds
         ]
         return sorted({name for of_feed in names for name in of_feed})
 
     def get(self, name: str) -> Feed:
-        """Give a feed by name.
+        """Return a feed by name.
 
         Raises:
             UnknownFeedError: There is none; says what the name may have meant.

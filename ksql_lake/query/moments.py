@@ -37,7 +37,7 @@ class DaySpan:
 
 
 def days_of(given: Given, argument: str) -> DaySpan:
-    """Give the days that a date or a month means; a `datetime` without zone stands for a day at its midnight.
+    """Return the days that a date or a month means; a `datetime` without zone stands for a day at its midnight.
 
     Raises:
         ConfigError: It means no day.
@@ -58,7 +58,7 @@ def days_of(given: Given, argument: str) -> DaySpan:
 
 
 def begin_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Give the first whole millisecond (epoch) that is not before a day, a month or an instant.
+    """Return the first whole millisecond (epoch) that is not before a day, a month or an instant.
 
     Raises:
         ConfigError: It means no moment.
@@ -68,7 +68,7 @@ def begin_of(given: Given, argument: str, zone: ZoneInfo) -> int:
 
 
 def end_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Give the first millisecond (epoch) after a day or a month, or that is not before an instant.
+    """Return the first millisecond (epoch) after a day or a month, or that is not before an instant.
 
     Raises:
         ConfigError: It means no moment.
@@ -80,7 +80,7 @@ def end_of(given: Given, argument: str, zone: ZoneInfo) -> int:
 
 
 def last_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Give the last millisecond (epoch) of a day or a month, or the one an instant lies in.
+    """Return the last millisecond (epoch) of a day or a month, or the one an instant lies in.
 
     Raises:
         ConfigError: It means no moment.
@@ -109,7 +109,7 @@ def _text(given: Given) -> str:
 
 
 def _days(given: Given) -> DaySpan | None:
-    """Give the days of a date or month; None for anything else."""
+    """Return the days of a date or month; None for anything else."""
     if isinstance(given, datetime):
         return None
     text = _text(given)
@@ -124,7 +124,7 @@ def _days(given: Given) -> DaySpan | None:
 
 
 def _parsed(text: str) -> tuple[datetime, int] | None:
-    """Give a text's instant in whole microseconds, and the nanoseconds beyond them."""
+    """Return a text's instant in whole microseconds, and the nanoseconds beyond them."""
     fraction = _FRACTION.search(text)
     beyond = int(fraction[0][6:9].ljust(3, "0")) if fraction and len(fraction[0]) > 6 else 0
     try:

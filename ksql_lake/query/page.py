@@ -48,7 +48,7 @@ FOLDED = 1000
 
 
 def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
-    """Give a SELECT of one day or version, or of everything: of a table the latest version.
+    """Return a SELECT of one day or version, or of everything: of a table the latest version.
 
     Args:
         lake: The feed's lake.
@@ -79,12 +79,12 @@ def _day(key: str) -> str:
 
 
 def literally(path: str) -> str:
-    """Give a path whose own characters DuckDB must not take for a pattern."""
+    """Return a path whose own characters DuckDB must not take for a pattern."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in path)
 
 
 def sample(lake: FeedLake, partition: str, *, rows: int) -> str:
-    """Give the first rows of a day or version as Markdown; of the newest day with rows if it has none.
+    """Return the first rows of a day or version as Markdown; of the newest day with rows if it has none.
 
     Args:
         lake: The feed's lake.
@@ -173,7 +173,7 @@ def _plain(text: str, most: int) -> str:
 
 
 def description(lake: FeedLake) -> str:
-    """Give the feed's own words, what its partitions are, and the SQL that reads it."""
+    """Return the feed's own words, what its partitions are, and the SQL that reads it."""
     feed = lake.feed
     said = feed.description.rstrip(".") or f"The ksqlDB {feed.kind} {code(feed.source)} as Parquet"
     sql = block(duckdb_snippet(lake), "sql")
@@ -195,7 +195,7 @@ class PartitionPage:
 
 
 def partition_page(lake: FeedLake, partition: str) -> PartitionPage:
-    """Give what the page of one day or version shows of its rows."""
+    """Return what the page of one day or version shows of its rows."""
     sql = " ".join(line.strip() for line in duckdb_snippet(lake, partition).splitlines())
     if not lake.feed.sample_rows:
         return PartitionPage(sql, None)

@@ -101,15 +101,15 @@ class TableDiff:
         return self.new.rows - self.inserted - self.updated
 
     def batches(self, *, limit: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Give the changes in the order of their keys, in batches; `limit` is how many at most."""
+        """Return the changes in the order of their keys, in batches; `limit` is how many at most."""
         return self._work.batches(limit)
 
     def to_arrow(self) -> pa.Table:
-        """Give all changes as one Arrow table; with many changes `batches` needs less memory."""
+        """Return all changes as one Arrow table; with many changes `batches` needs less memory."""
         return pa.Table.from_batches(self.batches(), schema=self.schema)
 
     def summary(self) -> dict[str, object]:
-        """Give everything but the changes themselves, as JSON-ready data."""
+        """Return everything but the changes themselves, as JSON-ready data."""
         return {
             "table": self.table,
             "from": self.old.as_dict(),

@@ -8,7 +8,7 @@ from ksql_lake.lake.layout import version_number
 
 
 def kept_version(state: FeedState, feed: str, wanted: str | int) -> str:
-    """Give the key of a version that the lake keeps.
+    """Return the key of a version that the lake keeps.
 
     Args:
         state: What is committed of the table.

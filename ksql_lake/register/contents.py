@@ -121,7 +121,7 @@ def contents(layout: FeedLayout, state: FeedState) -> Contents | None:
 
 
 def _table_schema(layout: FeedLayout, state: FeedState) -> Schema | None:
-    """Give the columns of all kept versions, those of the newest first."""
+    """Return the columns of all kept versions, those of the newest first."""
     unified: Schema | None = None
     for version in reversed(state.partition_keys()):
         schema = parse_schema(state.partitions[version].schema)

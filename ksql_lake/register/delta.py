@@ -138,7 +138,7 @@ def _entry(version: int) -> str:
 
 
 def _known_types(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:
-    """Give the columns as Delta stores them, and those it has no type for."""
+    """Return the columns as Delta stores them, and those it has no type for."""
     kept, left_out = [], []
     for field in schema:
         if _holds_time(field.type):
@@ -153,7 +153,7 @@ def _holds_time(kind: pa.DataType) -> bool:
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Give a type with its timestamps in microseconds, the only ones Delta has."""
+    """Return a type with its timestamps in microseconds, the only ones Delta has."""
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
     if pa.types.is_list(kind):
@@ -198,7 +198,7 @@ def _add(path: str, file: IndexedFile, names: list[str], statistics: dict[str, A
 
 
 def _statistics(footer: pq.FileMetaData) -> dict[str, Any]:
-    """Give what the log says of a file's rows: how many, and for a stream from when to when.
+    """Return what the log says of a file's rows: how many, and for a stream from when to when.
 
     Of no other column, and the table's configuration says so: where a file has no smallest value (all are NULL,
     one is NaN, the column came later), delta-rs thinks that no filter fits. ROWTIME always has one.

@@ -135,7 +135,7 @@ def unregister(storage: Storage, layout: FeedLayout, form: Format) -> bool:
 
 
 def registered(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
-    """Give the formats a feed has an index in."""
+    """Return the formats a feed has an index in."""
     return tuple(form for form in FORMATS if read_note(storage, layout, form) is not None)
 
 
@@ -169,7 +169,7 @@ def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
 
 
 def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None:
-    """Give what an index was built from; None without an index, one without a digest when it cannot be read."""
+    """What an index was built from; None without an index, one without a digest when it cannot be read."""
     data = storage.read(layout.index_note(form))
     if data is None:
         return None

@@ -73,7 +73,7 @@ def coverage(feed: StreamFeed, looked: Mapping[str, str], *, now: datetime) -> C
 
 
 def overdue_days(found: Coverage, feed: StreamFeed, *, now: datetime) -> list[date]:
-    """Give the open days that ended longer than `GRACE` ago."""
+    """Return the open days that ended longer than `GRACE` ago."""
     limit = day_of(now - GRACE, feed.zone)
     return [day for days in found.open_days for day in days if day < limit]
 

@@ -24,7 +24,7 @@ class FeedTable:
 
 
 def headline(report: Report) -> str:
-    """Give the report in a few sentences."""
+    """Return the report in a few sentences."""
     totals = report.totals
     if not totals.feeds:
         return "There is no feed yet."
@@ -37,13 +37,13 @@ def headline(report: Report) -> str:
 
 
 def feed_table(report: Report) -> FeedTable:
-    """Give the feeds as a table that fits, unless a feed's own name is very long."""
+    """Return the feeds as a table that fits, unless a feed's own name is very long."""
     headers = ("Feed", "Status", "Evidence", "Rows", "Size", "Age", "Missing", "Late")
     return FeedTable(headers, tuple(_row(feed) for feed in report.feeds), right=headers[3:])
 
 
 def remarks(report: Report) -> list[str]:
-    """Give what to look at, and how much was checked, as wrapped lines."""
+    """Return what to look at, and how much was checked, as wrapped lines."""
     lines = [line for point in attention(report) for line in _point(point)]
     if lines:
         lines.append("")

@@ -51,17 +51,17 @@ COLUMNS = (
 
 
 def render_json(report: Report) -> str:
-    """Give the whole report as JSON."""
+    """Return the whole report as JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of `render_json`'s document."""
+    """Return the JSON Schema of `render_json`'s document."""
     return msgspec.json.schema(Report)
 
 
 def render_csv(report: Report) -> str:
-    """Give one line per feed, with a header line."""
+    """Return one line per feed, with a header line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -72,7 +72,7 @@ def render_csv(report: Report) -> str:
 
 
 def summary(report: Report) -> dict[str, int | float | str]:
-    """Give the report in a few numbers, e.g. for Dagster's metadata, which plots them over time."""
+    """Return the report in a few numbers, e.g. for Dagster's metadata, which plots them over time."""
     totals = report.totals
     ages = [feed.freshness.age_hours for feed in report.feeds if feed.freshness.age_hours is not None]
     return {
@@ -93,7 +93,7 @@ def summary(report: Report) -> dict[str, int | float | str]:
 
 
 def render_prometheus(report: Report) -> str:
-    """Give the report in Prometheus' text format (0.0.4), one family after another."""
+    """Return the report in Prometheus' text format (0.0.4), one family after another."""
     lines: list[str] = []
     for name, help_text, samples in _families(report):
         lines += [f"# HELP ksql_lake_{name} {help_text}", f"# TYPE ksql_lake_{name} gauge"]

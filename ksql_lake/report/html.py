@@ -77,12 +77,12 @@ class FeedView:
 
 
 def render_html(report: Report) -> str:
-    """Give the report as one self-contained HTML file."""
+    """Return the report as one self-contained HTML file."""
     return _environment().get_template("report.html.jinja").render(_context(report))
 
 
 def render_markdown(report: Report) -> str:
-    """Give the report as Markdown with its plots as embedded images, for Dagster's UI."""
+    """Return the report as Markdown with its plots as embedded images, for Dagster's UI."""
     return _environment().get_template("report.md.jinja").render(_context(report)).strip() + "\n"
 
 

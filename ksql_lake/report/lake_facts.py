@@ -51,7 +51,7 @@ class OngoingExport:
 
 
 def newest_attempt(storage: Storage, layout: FeedLayout, *, after: int, now: datetime) -> OngoingExport | None:
-    """Give the last attempt at a commit number that is not taken, if there is one.
+    """Return the last attempt at a commit number that is not taken, if there is one.
 
     Args:
         storage: The lake's storage.

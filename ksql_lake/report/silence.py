@@ -86,7 +86,7 @@ def _ask_retention(client: KsqlClient, feed: StreamFeed, sources: Collection[str
 
 
 def _unsure_days(report: FeedReport) -> list[date]:
-    """Give the days that have ended and are not complete; today will be read anyway."""
+    """Return the days that have ended and are not complete; today will be read anyway."""
     if report.coverage is None:
         return []
     found = [*report.coverage.missing_days, *report.coverage.open_days]

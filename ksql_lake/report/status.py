@@ -80,7 +80,7 @@ def doubt(state: FeedState, *, now: datetime) -> str:
 
 
 def current_records(state: FeedState) -> int:
-    """Give the rows of a table's newest version, or of all days of a stream."""
+    """Return the rows of a table's newest version, or of all days of a stream."""
     if state.kind == "stream":
         return state.records
     newest = state.partitions.get(f"v{state.latest_version}")
@@ -88,7 +88,7 @@ def current_records(state: FeedState) -> int:
 
 
 def last_failure(metadata: FeedMetadata) -> Failure | None:
-    """Give the newest failure, unless an export landed after it."""
+    """Return the newest failure, unless an export landed after it."""
     failure = metadata.failures.last
     if failure is None or metadata.state is None or not metadata.state.last_export:
         return failure

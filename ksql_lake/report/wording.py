@@ -12,7 +12,7 @@ _RANGES_SHOWN = 4
 
 
 def short_count(number: float) -> str:
-    """Give a count in few characters: 950, 12.3k, 4.1M."""
+    """Return a count in few characters: 950, 12.3k, 4.1M."""
     if number < 10_000:
         return f"{number:,.0f}"
     for unit in ("k", "M", "G"):
@@ -23,7 +23,7 @@ def short_count(number: float) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Give a duration: 0.04 s, 12.3 s, 4.0 min, 1.5 h."""
+    """Return a duration: 0.04 s, 12.3 s, 4.0 min, 1.5 h."""
     if seconds is None:
         return "-"
     if seconds < 60:
@@ -32,17 +32,17 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def ratio_text(ratio: float | None) -> str:
-    """Give a ratio as `3.4x`, a dash where there is none."""
+    """Return a ratio as `3.4x`, a dash where there is none."""
     return "-" if ratio is None else f"{ratio:.1f}x"
 
 
 def moment_text(moment: datetime | None) -> str:
-    """Give an instant to the minute, UTC."""
+    """Return an instant to the minute, UTC."""
     return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def ranges_text(ranges: Sequence[Days]) -> str:
-    """Give ranges of days, the newest ones when there are many."""
+    """Return ranges of days, the newest ones when there are many."""
     shown = ", ".join(str(days) for days in ranges[-_RANGES_SHOWN:])
     hidden = sum(len(days) for days in ranges[:-_RANGES_SHOWN])
     return f"{shown} and {count_text(hidden, 'day')} before" if hidden else shown

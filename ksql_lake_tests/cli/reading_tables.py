@@ -37,7 +37,7 @@ def bare(text: str) -> str:
 
 
 def read_back(shown: str, titles: Sequence[str]) -> list[list[str]]:
-    """Give the rows of a table, or of records, each cell without blanks.
+    """Return the rows of a table, or of records, each cell without blanks.
 
     Args:
         shown: What the terminal shows of it, and nothing else.

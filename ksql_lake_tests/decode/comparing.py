@@ -10,7 +10,7 @@ from ksql_lake.errors import DecodeError
 
 
 def with_leaves(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """Give a type with each type that holds no others replaced."""
+    """Return a type with each type that holds no others replaced."""
     if pa.types.is_list(kind):
         return pa.list_(with_leaves(kind.value_type, leaf))
     if pa.types.is_map(kind):
@@ -21,19 +21,19 @@ def with_leaves(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -
 
 
 def in_milliseconds(kind: pa.DataType) -> pa.DataType:
-    """Give the type that counts times of the day in milliseconds, as the server does."""
+    """Return the type that counts times of the day in milliseconds, as the server does."""
     return pa.time32("ms") if pa.types.is_time64(kind) else kind
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Give an integer in place of a time, whose range Python's own types do not cover."""
+    """Return an integer in place of a time, whose range Python's own types do not cover."""
     if pa.types.is_time32(kind) or pa.types.is_date32(kind):
         return pa.int32()
     return pa.int64() if pa.types.is_timestamp(kind) else kind
 
 
 def values(array: pa.Array) -> list[object]:
-    """Give an array's values, times as integers: milliseconds, or days."""
+    """Return an array's values, times as integers: milliseconds, or days."""
     milli = array.cast(with_leaves(array.type, in_milliseconds))
     return list(milli.cast(with_leaves(milli.type, plain_type)).to_pylist())
 

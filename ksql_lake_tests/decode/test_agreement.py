@@ -28,7 +28,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """Give the rows of a block without the commas between them."""
+    """Return the rows of a block without the commas between them."""
     *lines, last = data.split(b"\n")
     return [*(line.removesuffix(b",") for line in lines), last]
 

@@ -79,7 +79,7 @@ class Fleet:
         return status
 
     def ended(self, run: str) -> str | None:
-        """Give the status of a run that is over."""
+        """Return the status of a run that is over."""
         status = self.status(run)
         return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 

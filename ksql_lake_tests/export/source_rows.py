@@ -18,7 +18,7 @@ DAY = 86_400_000
 
 
 def door_value(kind: KsqlType, value: Any) -> Any:
-    """Give a value as the server's door for rows takes it in JSON."""
+    """Return a value as the server's door for rows takes it in JSON."""
     if value is None:
         return None
     match kind:

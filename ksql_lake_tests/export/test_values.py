@@ -62,7 +62,7 @@ def server() -> Iterator[Server]:
 
 
 def landed(root: Path, wanted: Feed, *versions: str) -> list[dict[str, Any]]:
-    """Give the rows of a dataset, MAPs as dictionaries, without ROWTIME and partition columns."""
+    """Return the rows of a dataset, MAPs as dictionaries, without ROWTIME and partition columns."""
     rows = Lake(root).feed(wanted).dataset(partitions=versions or None).to_table().to_pylist()
     for row in rows:
         for name in ("ROWTIME", "year", "month", "day", "version"):
@@ -283,7 +283,7 @@ def test_certify_says_what_it_cannot_see(server: Server, tmp_path: Path) -> None
 
 
 def _later(days: int) -> datetime:
-    """Give now and so many days, in whole milliseconds."""
+    """Return now and so many days, in whole milliseconds."""
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
 
 

@@ -53,14 +53,14 @@ Mutation = Callable[[bytes, Random], bytes]
 
 
 def mutated(data: bytes, random: Random, *, rounds: int = 4) -> bytes:
-    """Give the bytes after one to `rounds` mutations."""
+    """Return the bytes after one to `rounds` mutations."""
     for _ in range(random.randint(1, rounds)):
         data = random.choice(_MUTATIONS)(data, random)[:LONGEST]
     return data
 
 
 def mutated_json(data: bytes, random: Random, *, rounds: int = 4) -> bytes:
-    """Give a JSON document after mutations of its nodes, half of the time also of its bytes."""
+    """Return a JSON document after mutations of its nodes, half of the time also of its bytes."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

@@ -65,7 +65,7 @@ class _Counting(LocalStorage):
 
     @contextmanager
     def local_copies(self, keys: Collection[str]) -> Iterator[Mapping[str, str]]:
-        """Give the files' paths, to be opened by others."""
+        """Yield the files' paths, to be opened by others."""
         self.opened += len(keys)
         with super().local_copies(keys) as paths:
             yield paths

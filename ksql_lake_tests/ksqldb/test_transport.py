@@ -222,7 +222,7 @@ class Trickle(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Give the next piece."""
+        """Return the next piece."""
         room = memoryview(buffer)
         size = min(self._sizes[self._turn % len(self._sizes)], len(room))
         self._turn += 1
@@ -244,7 +244,7 @@ class Breaking(Trickle):
         return self._ready
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Give the next piece, or be reset."""
+        """Return the next piece, or be reset."""
         return super().readinto(buffer) or self._break()
 
     def _break(self) -> int:

@@ -37,7 +37,7 @@ class Folder:
         self._folder = folder
 
     def path(self, name: str) -> Path:
-        """Give the path of a staged file."""
+        """Return the path of a staged file."""
         return self._folder / name
 
     def writing(self) -> Any:

@@ -54,7 +54,7 @@ class Meeting(LocalStorage):
         self.meet = meet
 
     def uri(self, key: str) -> str:
-        """Give the path; what asks for a data file's is about to read it."""
+        """Return the path; what asks for a data file's is about to read it."""
         if key.endswith(".parquet"):
             self.meet()
         return super().uri(key)

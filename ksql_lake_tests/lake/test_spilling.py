@@ -47,7 +47,7 @@ class Day:
         pq.write_table(table(self.staged, width=width), folder / "staged.parquet")
 
     def compare(self, spill: Path) -> list[int]:
-        """Give the identities of the rows found to be new."""
+        """Return the identities of the rows found to be new."""
         held = Held(str(self.folder / "held.parquet"), SCHEMA)
         candidate = Candidate("day", str(self.folder / "staged.parquet"), len(self.staged), (held,))
         found = new_rows([candidate], SCHEMA, spill=spill)["day"]

@@ -218,7 +218,7 @@ def test_a_lost_spool_is_a_conflict(moto_store: Store) -> None:
 
 
 def storage_of(lake: Lake) -> ObjectStorage:
-    """Give a lake's storage as what it is."""
+    """Return a lake's storage as what it is."""
     assert isinstance(lake.storage, ObjectStorage)
     return lake.storage
 

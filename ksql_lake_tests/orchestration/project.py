@@ -132,7 +132,7 @@ class Project:
 
 
 def materialized(result: dg.ExecuteInProcessResult, name: str) -> dict[str | None, dict[str, Any]]:
-    """Give the metadata of a feed's materialisations by partition."""
+    """Return the metadata of a feed's materialisations by partition."""
     found = result.get_asset_materialization_events()
     return {
         event.partition: {key: value.value for key, value in event.materialization.metadata.items()}
@@ -142,13 +142,13 @@ def materialized(result: dg.ExecuteInProcessResult, name: str) -> dict[str | Non
 
 
 def checked(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.AssetCheckEvaluation]:
-    """Give what the checks of a feed found in a run."""
+    """Return what the checks of a feed found in a run."""
     found = result.get_asset_check_evaluations()
     return {each.check_name: each for each in found if each.asset_key == dg.AssetKey([name])}
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:
-    """Give what the failed steps of a run say."""
+    """Return what the failed steps of a run say."""
     texts: Sequence[str] = [
         str(event.step_failure_data.user_failure_data.description)
         for event in result.get_step_failure_events()

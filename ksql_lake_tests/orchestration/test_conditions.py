@@ -44,7 +44,7 @@ class Clock:
         self.cursor: object = None
 
     def at(self, text: str) -> dict[str, list[str]]:
-        """Give what is requested at a moment (UTC), by asset."""
+        """Return what is requested at a moment (UTC), by asset."""
         told = dg.evaluate_automation_conditions(
             self.defs,
             self.instance,

@@ -65,7 +65,7 @@ def values(rows: Any, column: str) -> list[Any]:
 def below(
     name: str, *, reads: str, column: str, as_: object = pd.DataFrame, **asset: Any
 ) -> dg.AssetsDefinition:
-    """Give an asset that reads one feed and returns the values of a column.
+    """Return an asset that reads one feed and returns the values of a column.
 
     Args:
         name: The asset.

@@ -115,7 +115,7 @@ ROWS_BY_DAY = {(2025, 1, 15): 8, (2025, 1, 16): 16, (2025, 1, 17): 8, (2025, 2, 
 
 
 def plain(value: Any) -> Any:
-    """Give a value in the one form in which the engines' answers are compared."""
+    """Return a value in the one form in which the engines' answers are compared."""
     if isinstance(value, datetime):
         # Without a zone it is Spark's, which speaks the local time of the session: UTC.
         return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC).isoformat(timespec="milliseconds")
@@ -129,5 +129,5 @@ def plain(value: Any) -> Any:
 
 
 def comparable(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Give rows as sorted texts in which any difference shows."""
+    """Return rows as sorted texts in which any difference shows."""
     return sorted(repr(sorted(plain(row).items())) for row in rows)

@@ -23,7 +23,7 @@ SETTINGS = {
 
 @cache
 def spark() -> SparkSession:
-    """Give the session; it ends with the process."""
+    """Return the session; it ends with the process."""
     if shutil.which("java") is None:
         pytest.skip("no java on this machine")
     builder = SparkSession.builder.master("local[1]").appName("ksql-lake tests")
@@ -35,7 +35,7 @@ def spark() -> SparkSession:
 
 
 def collected(frame: DataFrame) -> list[dict[str, Any]]:
-    """Give rows as Python values, timestamps as text: Spark would give them in the machine's own zone."""
+    """Return rows as Python values, timestamps as text: Spark would give them in the machine's own zone."""
     text = "date_format(`{0}`, \"yyyy-MM-dd'T'HH:mm:ss.SSS+00:00\") AS `{0}`"
     terms = [(text if kind == "timestamp" else "`{0}`").format(name) for name, kind in frame.dtypes]
     return [row.asDict(recursive=True) for row in frame.selectExpr(*terms).collect()]

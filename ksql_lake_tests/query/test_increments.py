@@ -31,12 +31,12 @@ LATER = datetime(2025, 3, 1, tzinfo=UTC)
 
 
 def counted(rows: Any) -> Counter[str]:
-    """Give rows as texts with their multiplicity."""
+    """Return rows as texts with their multiplicity."""
     return Counter(comparable(listed(rows)))
 
 
 def held(lake: Lake) -> Counter[str]:
-    """Give every committed row of the stream in the same way."""
+    """Return every committed row of the stream in the same way."""
     return counted(lake.feed(stream_feed()).dataset())
 
 

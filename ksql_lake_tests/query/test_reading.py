@@ -40,7 +40,7 @@ def here(every: EveryType, monkeypatch: pytest.MonkeyPatch) -> EveryType:
 
 
 def listed(rows: Any) -> list[dict[str, Any]]:
-    """Give an engine's answer as rows of Python values."""
+    """Return an engine's answer as rows of Python values."""
     if isinstance(rows, pd.DataFrame):
         rows = pa.Table.from_pandas(rows, preserve_index=False)
     if isinstance(rows, ds.Dataset):

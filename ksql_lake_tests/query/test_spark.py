@@ -21,7 +21,7 @@ _NAMES = {Primitive.BYTES: "BINARY", Primitive.INTEGER: "INT", Primitive.TIME: "
 
 
 def spark_type(kind: KsqlType) -> str:
-    """Give Spark's name of a type."""
+    """Return Spark's name of a type."""
     match kind:
         case Decimal(precision, scale):
             return f"DECIMAL({precision}, {scale})"

@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).parent
 
 
 def recorded(file: str, name: str) -> tuple[str, list[bytes]]:
-    """Give the schema text and the rows of one recorded answer.
+    """Return the schema text and the rows of one recorded answer.
 
     Args:
         file: Name of the recording's file, without `.jsonl`.

@@ -42,12 +42,12 @@ CLASSES = (
 
 
 def tables() -> str:
-    """Give a table per class, in the order one meets them in the document."""
+    """Return a table per class, in the order one meets them in the document."""
     return "\n".join(_table(kind) for kind in CLASSES)
 
 
 def schema_text() -> str:
-    """Give the JSON Schema as the file holds it."""
+    """Return the JSON Schema as the file holds it."""
     return json.dumps(json_schema(), indent=2) + "\n"
 
 

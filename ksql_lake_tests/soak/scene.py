@@ -76,7 +76,7 @@ class Producer:
         self._days: dict[int, int] = {}
 
     def batch(self, size: int) -> bytes:
-        """Give new rows as JSON lines: most of today, some late, some identical to earlier ones."""
+        """Return new rows as JSON lines: most of today, some late, some identical to earlier ones."""
         lines = []
         for _ in range(size):
             number = len(self._days)

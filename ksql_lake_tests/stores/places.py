@@ -97,7 +97,7 @@ class Place:
 
     @contextmanager
     def copied(self, folder: str) -> Iterator[Path]:
-        """Give a local folder with the files below a folder; a lake on a disk gives its own."""
+        """Yield a local folder with the files below a folder; a lake on a disk gives its own."""
         if self.local:
             yield Path(self.root, folder)
             return

@@ -58,11 +58,11 @@ class Store:
         }
 
     def fresh(self) -> str:
-        """Give the address of a lake that nobody has used."""
+        """Return the address of a lake that nobody has used."""
         return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
 
     def at(self, url: str) -> Store:
-        """Give the same store by another address, a proxy's."""
+        """Return the same store by another address, a proxy's."""
         return replace(self, url=url)
 
 
@@ -122,7 +122,7 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
 
 @contextmanager
 def place_for(name: str, folder: Path | None = None) -> Iterator[str]:
-    """Give the root of an unused lake on a disk or in a server that runs while the block lasts.
+    """Yield the root of an unused lake on a disk or in a server that runs while the block lasts.
 
     Args:
         name: `disk`, `moto` or `seaweedfs`.

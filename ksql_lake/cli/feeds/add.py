@@ -57,7 +57,7 @@ _PAIRS = {
 
 
 def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one option per key that is often set by hand."""
+    """Return a command one option per key that is often set by hand."""
     options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="What the source is.")]
     options += [click.option(flag, help=text) for flag, text in _TEXTS.items()]
     options += [click.option("--start-date", help="First day of a stream to export, YYYY-MM-DD.")]
@@ -112,7 +112,7 @@ def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
 
 
 def _taken(store: FeedStore, source: str, settings: Settings) -> set[str]:
-    """Give the names of feeds of other sources; one of the same source is refused by its name."""
+    """Return the names of feeds of other sources; one of the same source is refused by its name."""
     if not settings.feeds_root.is_dir():
         return set()
     return {file.feed.name for file in store.load().files if file.feed.source != source}

@@ -126,7 +126,7 @@ class _Wish:
     keep_key: bool = False
 
     def keys(self, feed: StreamFeed, source: SourceDescription, stream: OffsetStream) -> dict[str, object]:
-        """Give the keys of the feed file that are to change."""
+        """Return the keys of the feed file that are to change."""
         keys = stream.feed_keys
         if stream.rekeyed and feed.columns is None:
             # The key that was made says nothing which the two columns do not.
@@ -210,7 +210,7 @@ def _changed(feed: StreamFeed, keys: dict[str, object]) -> Feed:
 
 
 def _stream(feed: StreamFeed, client: KsqlClient, wish: _Wish) -> tuple[SourceDescription, OffsetStream, bool]:
-    """Give what is copied, the derived stream a feed should export, and whether the server has that.
+    """Return what is copied, the derived stream a feed should export, and whether the server has that.
 
     Raises:
         ConfigError: The source is no stream, or something else has the derived stream's name, or what is there

@@ -44,7 +44,7 @@ def how_read(name: str, client: KsqlClient) -> Reach:
 
 
 def writer_of(name: str, client: KsqlClient) -> str:
-    """Give the name of the query that writes a source; empty for one that no query writes.
+    """Return the name of the query that writes a source; empty for one that no query writes.
 
     Raises:
         KsqlError: The server cannot be asked.

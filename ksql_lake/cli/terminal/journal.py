@@ -23,7 +23,7 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Give a record as one line of JSON."""
+        """Return a record as one line of JSON."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -58,5 +58,5 @@ def watch(*, log_format: str, otel_endpoint: str | None) -> None:
 
 
 def journal() -> logging.Logger | None:
-    """Give the logger that remarks and errors go to; None where standard error is for people."""
+    """Return the logger that remarks and errors go to; None where standard error is for people."""
     return logging.getLogger("ksql_lake.cli") if _Journal.handler else None

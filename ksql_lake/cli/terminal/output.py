@@ -31,7 +31,7 @@ _STYLES = {
 
 
 def error_console() -> Console:
-    """Give the console of stderr: colours and wrapping on a terminal, plain long lines elsewhere."""
+    """Return the console of stderr: colours and wrapping on a terminal, plain long lines elsewhere."""
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 

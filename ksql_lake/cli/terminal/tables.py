@@ -53,13 +53,13 @@ class Cells:
 
 
 def table_lines(cells: Cells, width: int) -> list[Text] | None:
-    """Give the lines of a table of all columns; None where it does not fit."""
+    """Return the lines of a table of all columns; None where it does not fit."""
     widths = _fitting(cells, list(range(len(cells.headers))), width)
     return None if widths is None else list(_table(cells, dict(enumerate(widths)), gap_at=None))
 
 
 def shortened_lines(cells: Cells, width: int) -> tuple[list[Text], list[str]] | None:
-    """Give the lines of a table of the outer columns, and the names of those left out of its middle.
+    """Return the lines of a table of the outer columns, and the names of those left out of its middle.
 
     None where not even the first and the last column fit.
     """
@@ -75,7 +75,7 @@ def shortened_lines(cells: Cells, width: int) -> tuple[list[Text], list[str]] | 
 
 
 def record_lines(cells: Cells, width: int, *, numbered: bool = False) -> list[Text]:
-    """Give a few lines per row: its first cell, or its number, and below it each other column with its name."""
+    """A few lines per row: its first cell, or its number, and below it each other column with its name."""
     names = cells.names
     lines: list[Text] = []
     for number, row in enumerate(cells.rows, start=1):
@@ -89,7 +89,7 @@ def record_lines(cells: Cells, width: int, *, numbered: bool = False) -> list[Te
 
 
 def _fitting(cells: Cells, places: Sequence[int], width: int) -> list[int] | None:
-    """Give the widths at which these columns fit, the flexible ones narrower; None if they do not."""
+    """Return the widths at which these columns fit, the flexible ones narrower; None if they do not."""
     natural = cells.widths()
     room = width - GAP * (len(places) - 1)
     found = {

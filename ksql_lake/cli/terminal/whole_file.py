@@ -18,7 +18,7 @@ from ksql_lake.errors import ConfigError
 
 @contextmanager
 def whole_file(path: Path, what: str, *, force: bool = True) -> Iterator[Path]:
-    """Give a path to write to; when the block ends well, its file takes the place of `path`.
+    """Yield a path to write to; when the block ends well, its file takes the place of `path`.
 
     Args:
         path: Where the file belongs; a device or a pipe is written to as it is.
@@ -53,7 +53,7 @@ def whole_file(path: Path, what: str, *, force: bool = True) -> Iterator[Path]:
 
 
 def form_of(output: Path | None, forms: Mapping[str, str]) -> str:
-    """Give the format that a file's ending stands for; `console` without a file, and for devices and pipes.
+    """Return the format that a file's ending stands for; `console` without a file, and for devices and pipes.
 
     Raises:
         click.UsageError: The ending stands for none.

@@ -84,7 +84,7 @@ def hashes_of(keys: Sequence[bytes | None]) -> list[int | None]:
 
 
 def install(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a database the functions that `partition_hash` and `key_hashes` call.
+    """Add to a database the functions that `partition_hash` and `key_hashes` call.
 
     Those over Arrow would be shorter and make DuckDB import pandas, which takes longer than all the hashing.
     """

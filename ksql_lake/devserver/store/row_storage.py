@@ -31,7 +31,7 @@ def drop(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
 
 
 def add_columns(source: Source, columns: tuple[DeclaredColumn, ...], cursor: duckdb.DuckDBPyConnection) -> None:
-    """Give the source's table more columns, NULL in the rows that exist."""
+    """Add columns to the source's table, NULL in the rows that exist."""
     for item in columns:
         cursor.execute(
             f"ALTER TABLE {quoted(source.storage)} ADD COLUMN {quoted(item.stored_as)} {stored_type(item.type)}"

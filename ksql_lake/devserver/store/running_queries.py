@@ -189,7 +189,7 @@ class RunningQueries:
                 query.arrived.set()
 
     def register(self, plan: QueryPlan, statement: str, *, scalable: bool = False) -> RunningQuery:
-        """Give a query its id; table pulls are named after the time, as on the real server."""
+        """Return a query its id; table pulls are named after the time, as on the real server."""
         number = next(self._numbers)
         if scalable:
             name = f"{SCALABLE}{uuid.uuid4()}"

@@ -170,7 +170,7 @@ class ContinuedReading:
         )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Give the rows that land; ends when every row of the source is known.
+        """Yield the rows that land; ends when every row of the source is known.
 
         Raises:
             FallBackError: The stream cannot be read on from its marks.
@@ -341,7 +341,7 @@ class ContinuedReading:
         return self._landing(decoded, fresh)
 
     def _landing(self, decoded: pa.RecordBatch, fresh: Flags) -> pa.RecordBatch:
-        """Give the new rows of days that land, in the lake's columns."""
+        """Return the new rows of days that land, in the lake's columns."""
         standing = self._standing
         events, times = standing.events(decoded), standing.places(decoded)[2]
         self._outside.see(events[fresh], times[fresh])

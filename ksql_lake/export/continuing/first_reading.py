@@ -90,7 +90,7 @@ class FirstReading:
         return self._standing.doubt
 
     def continuation(self) -> Continuation:
-        """Give where the next export begins."""
+        """Return where the next export begins."""
         standing, held = self._standing, self._standing.held
         sink: list[SinkMark] = []
         groups: list[str] = []

@@ -34,7 +34,7 @@ class OverlapError(Exception):
 
 
 def row_hashes(partitions: Numbers, offsets: Numbers, times: Numbers) -> Hashes:
-    """Give a number for each row by its place in the source and its time."""
+    """Return a number for each row by its place in the source and its time."""
     mixed = np.zeros(len(offsets), np.uint64)
     with np.errstate(over="ignore"):
         for values, seed in zip((partitions, offsets, times), _SEEDS, strict=True):
@@ -156,7 +156,7 @@ class SinkRows:
         return any(group is not None and group.left[number] > 0 for group in self._asked)
 
     def _waiting(self, span: Span) -> list[_Group]:
-        """Give the groups of which a partition sends its first record with this batch."""
+        """Return the groups of which a partition sends its first record with this batch."""
         found = {
             id(group): group
             for number, group in enumerate(self._asked)

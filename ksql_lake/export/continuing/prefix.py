@@ -57,7 +57,7 @@ class _Partition:
         return fresh
 
     def missing(self, end: int) -> Iterator[tuple[int, int]]:
-        """Give the ranges below `end` that are not known."""
+        """Yield the ranges below `end` that are not known."""
         if end <= self.next:
             return
         bits = np.ones(end - self.next, np.bool_)
@@ -76,7 +76,7 @@ class _Partition:
         return SourceMark(self.start, self.next, self.last, self.time, list(self._runs(self.bits)))
 
     def _runs(self, bits: Flags) -> Iterator[tuple[int, int]]:
-        """Give the ranges of offsets whose bits are set."""
+        """Yield the ranges of offsets whose bits are set."""
         steps = np.diff(bits.view(np.int8), prepend=np.int8(0), append=np.int8(0))
         for first, end in zip(
             np.flatnonzero(steps > 0).tolist(), np.flatnonzero(steps < 0).tolist(), strict=True
@@ -172,7 +172,7 @@ class SourceRows:
         return all(self._parts[number].next >= end.end for number, end in self._ends.items())
 
     def missing(self) -> list[tuple[int, int, int]]:
-        """Give what is missing below the ends: partition, first offset, offset behind the last."""
+        """Return what is missing below the ends: partition, first offset, offset behind the last."""
         return [
             (number, first, behind)
             for number, end in sorted(self._ends.items())
@@ -223,7 +223,7 @@ class SourceRows:
         return ", ".join(shown) + (f" and {len(self._ends) - 8} more" if len(self._ends) > 8 else "")
 
     def _begin(self, number: int, start: int) -> SourceMark:
-        """Give from where on a partition is demanded: never from behind what is known of it."""
+        """Return from where on a partition is demanded: never from behind what is known of it."""
         before = self._before.get(number)
         first = start if before is None else min(start, before.next)
         return SourceMark(first, first)

@@ -76,7 +76,7 @@ class Standing:
         self._first = self.asked.first
 
     def places(self, batch: pa.RecordBatch) -> tuple[Numbers, Numbers, Numbers]:
-        """Give partition, offset and time of each row, under its columns' names in the source; -1 for NULL."""
+        """Partition, offset and time of each row, under its columns' names in the source; -1 for NULL."""
         names = (*self.feed.identity.columns, ROWTIME)
         partitions, offsets, times = (
             np.asarray(batch.column(name).cast(pa.int64()).fill_null(-1)) for name in names
@@ -112,7 +112,7 @@ class Standing:
             self.awaited = min(self.awaited or first, first)
 
     def events(self, batch: pa.RecordBatch) -> Numbers:
-        """Give each row's event time."""
+        """Return each row's event time."""
         return event_times(batch, self.feed.event_time, self.feed.event_time_unit)
 
     def look_again(self) -> None:
@@ -223,7 +223,7 @@ def _unlanded(held: Continued, feed: StreamFeed, window: Days) -> bool:
 
 
 def hashes_of(places: tuple[Numbers, Numbers, Numbers]) -> Hashes:
-    """Give the hash by which each row is recognised."""
+    """Return the hash by which each row is recognised."""
     return row_hashes(*places)
 
 

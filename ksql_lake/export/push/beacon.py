@@ -61,7 +61,7 @@ class Run:
 
 
 def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
-    """Give the rows and deleted keys among pieces as one run, or none; tokens and last words are no rows."""
+    """Yield the rows and deleted keys among pieces as one run, or none; tokens and last words are no rows."""
     run = Run(first_row)
     for piece in pieces:
         if isinstance(piece, RowBlock | Tombstone):
@@ -93,7 +93,7 @@ class Beacon:
         self._lit_at: float | None = None
 
     def look(self, clock: float, *, lit_from: float, seconds: float) -> dict[int, int]:
-        """Give what has been seen so far.
+        """Return what has been seen so far.
 
         Args:
             clock: The reading's clock, in seconds.

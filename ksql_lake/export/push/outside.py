@@ -64,7 +64,7 @@ class Beyond:
         self._end = day_start(last + timedelta(days=1), feed.zone)
 
     def leave_out(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Give the rows of the days that are read."""
+        """Return the rows of the days that are read."""
         feed = self._feed
         events = event_times(batch, feed.lake_name(feed.event_time), feed.event_time_unit)
         beyond = events >= self._end
@@ -79,7 +79,7 @@ class Beyond:
 
 
 def told_outside(feed: Feed, read: ReadFacts | None) -> Mapping[str, int]:
-    """Give what a commit says of rows that lie in no day of the feed, and say it in the log."""
+    """Return what a commit says of rows that lie in no day of the feed, and say it in the log."""
     found = read.outside if read else {}
     if found:
         told = ", ".join(f"{count:,} {why}" for why, count in found.items())

@@ -59,7 +59,7 @@ class Placing:
         self._groups, self._floors = _floors(window.days, known)
 
     def take(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Give the rows of a batch that land.
+        """Return the rows of a batch that land.
 
         Raises:
             TopicRecreatedError: The topic is not the one that the marks are of.
@@ -138,7 +138,7 @@ class Placing:
 
 
 def _floors(days: list[str], known: KnownDays) -> tuple[Numbers, Numbers]:
-    """Give each day's row in a table of marks, and the table: a column per Kafka partition, -1 for no mark."""
+    """Each day's row in a table of marks, and the table: a column per Kafka partition, -1 for no mark."""
     names = list(known.marks)
     groups = np.array([names.index(known.names[day]) if day in known.names else len(names) for day in days])
     widest = max((number for marks in known.marks.values() for number in marks), default=-1)

@@ -70,7 +70,7 @@ def positioned(
 
 
 def _spans(days: Days, known: KnownDays) -> Iterator[tuple[Days, Marks]]:
-    """Give runs of days with the same marks; no marks means that all rows are wanted."""
+    """Yield runs of days with the same marks; no marks means that all rows are wanted."""
     first: date = days.first
     keys = days.keys()
     for number, key in enumerate(keys):

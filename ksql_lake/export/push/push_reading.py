@@ -58,7 +58,7 @@ class Watch(Protocol):
         ...
 
     def continuation(self) -> Continuation:
-        """Give where the next export begins."""
+        """Return where the next export begins."""
         ...
 
 
@@ -218,7 +218,7 @@ class PushReading:
         )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Give the rows of a stream that land; ends when the query has caught up.
+        """Yield the rows of a stream that land; ends when the query has caught up.
 
         Raises:
             KsqlError: The query broke off, failed, stands still, or ended without being asked to.
@@ -235,7 +235,7 @@ class PushReading:
                 yield pa.RecordBatch.from_arrays(cast, schema=arrow)
 
     def changes(self) -> Iterator[tuple[pa.RecordBatch, Flags]]:
-        """Give a table's changes in their order, and which of them delete their keys; ends as iterating does.
+        """Yield a table's changes in their order, and which of them delete their keys; ends as iterating does.
 
         Raises:
             KsqlError: As for iterating.

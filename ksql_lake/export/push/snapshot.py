@@ -13,7 +13,7 @@ from ksql_lake.schema import arrow_schema
 
 
 def snapshot_rows(log: TableChanges, staging: Staging) -> Iterator[pa.RecordBatch]:
-    """Give the rows of a snapshot, after the query has caught up.
+    """Yield the rows of a snapshot, after the query has caught up.
 
     Args:
         log: What a running push query reads of a table.

@@ -30,7 +30,7 @@ for _text in (b"0123456789abcdef", b"0123456789ABCDEF"):
 
 
 def whole_chunks(wire: Piece) -> tuple[Piece, int]:
-    """Give the data of the plain chunks that bytes begin with, copied, and the position behind the last one."""
+    """The data of the plain chunks that bytes begin with, copied, and the position behind the last one."""
     text = np.frombuffer(wire, np.uint8)
     returns = np.flatnonzero(text == _RETURN)
     count = len(returns) // 2

@@ -58,7 +58,7 @@ class _Head:
         self._within = False
 
     def readline(self, limit: int = -1) -> bytes:
-        """Give a line, or what comes before the end or the limit.
+        """Return a line, or what comes before the end or the limit.
 
         Raises:
             RemoteDisconnected: The connection ended within the head; http.client takes that for its end.

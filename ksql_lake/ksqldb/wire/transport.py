@@ -47,7 +47,7 @@ class BodyBytes(Protocol):
     """A way to a body's bytes."""
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
-        """Give some bytes as soon as there are any; none mean that the body has properly ended.
+        """Return some bytes as soon as there are any; none mean that the body has properly ended.
 
         Args:
             wanted: How many bytes are worth waiting for, once there are some.
@@ -68,7 +68,7 @@ class PublicDoor:
             self._pieces = iter(lambda: raw.read1(_RECEIVE, decode_content=encoded), b"")
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:  # noqa: ARG002
-        """Give some bytes; at most one HTTP chunk."""
+        """Return some bytes; at most one HTTP chunk."""
         piece = next(self._pieces, b"")
         return [piece] if piece else []
 
@@ -104,7 +104,7 @@ class FastDoor:
         self._complete = True
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
-        """Give some bytes; all that was received, but for a chunk that is not whole."""
+        """Return some bytes; all that was received, but for a chunk that is not whole."""
         began, framing = time.monotonic(), 0
         while not (self._parts or self._complete or self._broken):
             try:
@@ -176,7 +176,7 @@ class FastDoor:
             self._parser.feed_data(rest)
 
     def _let_go(self, error: Exception) -> None:
-        """Give out what is there of a chunk that will not be whole; raise the error if there is nothing."""
+        """Hand out what is there of a chunk that will not be whole; raise the error if there is nothing."""
         if not self._held:
             raise error
         self._parser.feed_data(self._room[: self._held])
@@ -270,11 +270,11 @@ class Body:
             self._door.close()
 
     def read(self, minimum: int = 1) -> bytes:
-        """Give the same as `pieces`, in one piece."""
+        """Return the same as `pieces`, in one piece."""
         return b"".join(self.pieces(minimum))
 
     def pieces(self, minimum: int = 1) -> list[Piece]:
-        """Give at least `minimum` bytes, or fewer if the body ends or they are slow; none at its proper end.
+        """Return at least `minimum` bytes, or fewer if the body ends or they are slow; none at its proper end.
 
         Raises:
             IncompleteResponseError: The connection ended before the body did; what came was given out before.

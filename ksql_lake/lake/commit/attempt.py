@@ -61,7 +61,7 @@ class Attempt:
         return self.log.layout.attempt(self.sequence, self.id)
 
     def path(self, name: str) -> Path:
-        """Give the local path of a staged file."""
+        """Return the local path of a staged file."""
         return self.log.storage.local_file(f"{self.folder}/{name}")
 
     def announce(self) -> None:
@@ -83,7 +83,7 @@ class Attempt:
                 raise staging_cleared(self.log.storage.uri(self.folder)) from error
 
     def states(self) -> Iterator[FeedState]:
-        """Give the feed's newest state, again and again, each time with this attempt moved to the next number.
+        """Yield the feed's newest state, again and again, each time with this attempt moved to the next number.
 
         Raises:
             ConflictError: The staging was cleared by another run, or numbers were lost over and over.

@@ -83,12 +83,12 @@ def _evidence(state: FeedState) -> dict[str, Any] | None:
 
 
 def encode_summary(feed: str, state: FeedState) -> bytes:
-    """Give `_metadata.json` as it is written."""
+    """Return `_metadata.json` as it is written."""
     return msgspec.json.format(msgspec.json.encode(summary(feed, state)), indent=2) + b"\n"
 
 
 def published_through(data: bytes | None) -> int:
-    """Give the commit up to which publishing is known to be finished; 0 when that cannot be told."""
+    """Return the commit up to which publishing is known to be finished; 0 when that cannot be told."""
     if data is None:
         return 0
     try:

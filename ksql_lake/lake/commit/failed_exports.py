@@ -65,7 +65,7 @@ _DECODER = msgspec.json.Decoder(Failures)
 
 
 def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
-    """Give the failures since the last success; none when the note is absent or is not one of ours."""
+    """Return the failures since the last success; none when the note is absent or is not one of ours."""
     try:
         data = storage.read(layout.failures)
         return Failures() if data is None else _DECODER.decode(data)

@@ -35,7 +35,7 @@ StepHook = Callable[[str], None]
 
 
 def published_state(log: CommitLog) -> FeedState:
-    """Give what is committed and in place; changes nothing.
+    """Return what is committed and in place; changes nothing.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable, or a committed file is nowhere.
@@ -76,7 +76,7 @@ def _check_staged(log: CommitLog, sequence: int, files: list[FileEntry]) -> None
 
 
 def state_at(log: CommitLog, sequence: int) -> FeedState:
-    """Give what was committed up to a commit, in place or not.
+    """Return what was committed up to a commit, in place or not.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -257,7 +257,7 @@ class CommitLog:
         return self.manifest(sequence).attempt == attempt
 
     def _numbers(self, begin: int) -> list[int]:
-        """Give the numbers that are taken, in order; from `begin` on is enough."""
+        """Return the numbers that are taken, in order; from `begin` on is enough."""
         after = self.layout.manifest(begin - 1).rsplit("/", 1)[1] if begin > 1 else ""
         names = self.storage.names(self.layout.commits, after=after)
         return [number for number in map(manifest_sequence, names) if number is not None]

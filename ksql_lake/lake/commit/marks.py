@@ -63,7 +63,7 @@ class KnownDays(msgspec.Struct, frozen=True):
         return found
 
     def moved(self, days: Iterable[str], seen: Marks) -> list[DayMarks]:
-        """Give the marks of the days after rows up to `seen` have landed; days without any have none."""
+        """Return the marks of the days after rows up to `seen` have landed; days without any have none."""
         moved: list[DayMarks] = []
         for name, group in self.groups(days).items():
             marks = furthest([self.marks.get(name, {}), seen])
@@ -116,7 +116,7 @@ def furthest(many: Iterable[Marks]) -> Marks:
 
 
 def known_days(marks: Mapping[str, Marks], marked: Mapping[str, str], days: Collection[str]) -> KnownDays:
-    """Give what a feed's state knows of the days of a window.
+    """Return what a feed's state knows of the days of a window.
 
     Args:
         marks: Name -> marks.

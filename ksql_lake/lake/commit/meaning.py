@@ -75,7 +75,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def meaning_of(feed: Feed, origin: Origin | None = None) -> Meaning:
-    """Give what a feed's rows mean now."""
+    """Return what a feed's rows mean now."""
     known = origin or Origin()
     of_server = {name: getattr(known, name) for name in ("topic", "kafka_cluster", "service", "made_by")}
     meaning = Meaning(source=feed.source, rename=dict(feed.rename), **of_server)
@@ -91,7 +91,7 @@ def meaning_of(feed: Feed, origin: Origin | None = None) -> Meaning:
 
 
 def free_settings(feed: Feed) -> dict[str, Any]:
-    """Give the keys of a feed that may change at any time, where they are not as they are by default."""
+    """Return the keys of a feed that may change at any time, where they are not as they are by default."""
     settings = feed.model_dump(mode="json", exclude_defaults=True, exclude=_PINNED_KEYS)
     if isinstance(feed, StreamFeed) and feed.identity.null_keys != "distinct":
         settings["identity"] = {"null_keys": feed.identity.null_keys}
@@ -99,7 +99,7 @@ def free_settings(feed: Feed) -> dict[str, Any]:
 
 
 def learnt(pinned: Meaning | None, now: Meaning) -> Meaning:
-    """Give what is pinned after an export that was not refused: what was known before, and what is new."""
+    """Return what is pinned after an export that was not refused: what was known before, and what is new."""
     if pinned is None:
         return now
     filled = {
@@ -194,7 +194,7 @@ _WORDS = {
 
 
 def _changes(pinned: Meaning, now: Meaning) -> Iterator[tuple[str, str, str]]:
-    """Give key to put back, change and effect of everything that differs but renames."""
+    """Yield key to put back, change and effect of everything that differs but renames."""
     told: set[str] = set()
     for name, effect in _EFFECTS.items():
         before, after = getattr(pinned, name), getattr(now, name)

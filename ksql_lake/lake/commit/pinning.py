@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
-    """Give what is known of the meaning of rows that were committed without it; None when there are none."""
+    """Return what is known of the meaning of rows that were committed without it; None when there are none."""
     files = list(state.files())
     if not files:
         return None

@@ -172,7 +172,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.partitions[partition].files if partition in self.partitions else ()
 
     def shape(self, file: FileEntry) -> Schema:
-        """Give the columns a live file itself has, without those that came after it.
+        """Return the columns a live file itself has, without those that came after it.
 
         Raises:
             KeyError: The file's name carries no commit number with columns; cannot happen for files we wrote.
@@ -180,7 +180,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return parse_schema(self.shape_text(file))
 
     def shape_text(self, file: FileEntry) -> str:
-        """Give the columns a live file itself has as ksqlDB schema text; see `shape`."""
+        """Return the columns a live file itself has as ksqlDB schema text; see `shape`."""
         if self.kind == "table":
             return self.partitions[file.partition].schema
         sequence = file_sequence(file.path) or 0
@@ -207,7 +207,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.forms[position][1] if position >= 0 else OLDEST
 
     def after(self, manifests: Iterable[Manifest]) -> FeedState:
-        """Give the state after the next commits; this one stays as it is.
+        """Return the state after the next commits; this one stays as it is.
 
         Raises:
             SchemaChangeError: A manifest's columns do not fit; cannot happen for manifests we wrote.

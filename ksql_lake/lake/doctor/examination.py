@@ -247,7 +247,7 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
 
 
 def _gone(result: Examination) -> dict[str, Manifest]:
-    """Give what the log removed, with the commit that did."""
+    """Return what the log removed, with the commit that did."""
     layout = result.layout
     return {
         layout.data(path): manifest
@@ -257,7 +257,7 @@ def _gone(result: Examination) -> dict[str, Manifest]:
 
 
 def _left(result: Examination, gone: dict[str, Manifest], there: set[str], key: str) -> tuple[int, bool] | None:
-    """Give the commit by which a file left the log, and whether it need not be there; None if none removed it.
+    """The commit by which a file left the log, and whether it need not be there; None if none removed it.
 
     What a merge replaced is needed where the merged file, and what that went into, is lost.
     """

@@ -84,7 +84,7 @@ def _one_history(
 
 
 def _sound_manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]) -> Manifest:
-    """Give a manifest that can be read again: footers that contradict that bring nothing back."""
+    """Return a manifest that can be read again: footers that contradict that bring nothing back."""
     try:
         manifest = _manifest(layout, number, files)
         return decode_manifest(manifest.encode(), path=layout.manifest(number))
@@ -126,7 +126,7 @@ def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, d
 
 
 def _rows(parquet: pq.ParquetFile, layout: FeedLayout, facts: dict[str, str]) -> tuple[str, list[int]]:
-    """Give the checksum of a file's rows, and event times of which the extremes are the file's."""
+    """Return the checksum of a file's rows, and event times of which the extremes are the file's."""
     checksum, events = RowChecksum(), []
     for batch in parquet.iter_batches(batch_size=_CHECKSUM_ROWS):
         checksum.add(batch)
@@ -181,7 +181,7 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
 
 
 def _meaning(facts: dict[str, str]) -> Meaning | None:
-    """Give what the footer says the rows mean; None where the release that wrote it did not say."""
+    """Return what the footer says the rows mean; None where the release that wrote it did not say."""
     if "meaning" not in facts:
         return None
     try:

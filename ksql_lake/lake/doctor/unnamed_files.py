@@ -84,7 +84,7 @@ class Unnamed:
         return int(self.facts.get("form", OLDEST))
 
     def events(self, rows: pa.RecordBatch) -> Milliseconds:
-        """Give the event times of rows of the file."""
+        """Return the event times of rows of the file."""
         return event_times(
             rows, self.facts.get("event_time", "ROWTIME"), self.facts.get("event_time_unit", "ms")
         )
@@ -118,7 +118,7 @@ def read_unnamed(storage: Storage, layout: FeedLayout, key: str) -> Unnamed | No
 
 
 def known_since(file: Unnamed, manifests: Mapping[int, Manifest], *, after: int | None = None) -> Unnamed:
-    """Give the file with the commits that were made without knowing it.
+    """Return the file with the commits that were made without knowing it.
 
     Args:
         file: The file.
@@ -268,7 +268,7 @@ def _fresh(
 
 
 def _key(state: FeedState) -> tuple[tuple[str, ...], bool]:
-    """Give the columns that identify a row, none where whole rows do, and whether NULL in them equals NULL."""
+    """The columns that identify a row, none where whole rows do, and whether NULL in them equals NULL."""
     if state.meaning is None or state.meaning.identity[:1] in {(), ("row",)}:
         return (), True
     rename = state.meaning.rename or {}
@@ -277,7 +277,7 @@ def _key(state: FeedState) -> tuple[tuple[str, ...], bool]:
 
 
 def _alike(files: Sequence[Unnamed]) -> Iterator[list[Unnamed]]:
-    """Give the files in groups that are compared as one, so that twins among them are counted."""
+    """Yield the files in groups that are compared as one, so that twins among them are counted."""
     groups: dict[object, list[Unnamed]] = {}
     for file in sorted(files, key=lambda file: file.path):
         groups.setdefault(file.like, []).append(file)

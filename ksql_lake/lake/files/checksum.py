@@ -60,7 +60,7 @@ class RowChecksum:
 
 
 def batch_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
-    """Give the two numbers of each row of a batch of any size."""
+    """Return the two numbers of each row of a batch of any size."""
     hashed = [row_hashes(batch.slice(begin, _ROWS)) for begin in range(0, max(batch.num_rows, 1), _ROWS)]
     if len(hashed) == 1:
         return hashed[0]
@@ -75,7 +75,7 @@ def sums(hashes: tuple[Words, Words], rows: slice = _ALL) -> Sums:
 
 
 def combined(checksums: Iterable[str]) -> str:
-    """Give the checksum of all rows together from the checksums of the parts."""
+    """Return the checksum of all rows together from the checksums of the parts."""
     total = RowChecksum()
     for text in checksums:
         total.count((int(text[:16], 16), int(text[16:], 16)))
@@ -83,7 +83,7 @@ def combined(checksums: Iterable[str]) -> str:
 
 
 def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
-    """Give two independent 64-bit numbers per row; columns count by name, so their order does not."""
+    """Return two independent 64-bit numbers per row; columns count by name, so their order does not."""
     # Values are mixed already, so one factor for each column and sum is enough: (value + 1) * factor.
     factors = [_factors(name) for name in batch.schema.names]
     totals = [
@@ -102,7 +102,7 @@ def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
 
 @lru_cache(maxsize=4096)
 def _factors(name: str) -> tuple[Words, Words]:
-    """Give an odd number of a column for each of the two sums."""
+    """Return an odd number of a column for each of the two sums."""
     first, second = (_scramble(_name(name) ^ seed) | np.uint64(1) for seed in _SEEDS)
     return first, second
 
@@ -112,7 +112,7 @@ def _name(text: str) -> Words:
 
 
 def _values(array: pa.Array) -> Words:
-    """Give a 64-bit number per value, NULL included."""
+    """Return a 64-bit number per value, NULL included."""
     kind = array.type
     if not len(array):
         return np.zeros(0, dtype=np.uint64)
@@ -205,7 +205,7 @@ def _strings(array: pa.Array) -> Words:
 
 
 def _kept(lengths: npt.NDArray[np.int64], place: int, longest: int) -> Words:
-    """Give the bits that belong to each string in the word at a place: those of the bytes before its end."""
+    """Return the bits that belong to each string in the word at a place: those of the bytes before its end."""
     bits = (lengths - place) << 3
     if place:
         np.maximum(bits, 0, out=bits)
@@ -251,7 +251,7 @@ def _structs(array: pa.StructArray) -> Words:
 
 
 def _polynomial(values: Words, offsets: npt.NDArray[np.int64]) -> Words:
-    """Give sum(value[i] * base**i) of each slice, position counted inside the slice, modulo 2**64."""
+    """Return sum(value[i] * base**i) of each slice, position counted inside the slice, modulo 2**64."""
     if len(values) == 0:
         return np.zeros(len(offsets) - 1, dtype=np.uint64)
     powers, inverses = _powers(_BASE, len(values)), _powers(_BASE_INVERSE, len(values) + 1)
@@ -265,7 +265,7 @@ _TABLES: dict[int, Words] = {}
 
 
 def _powers(base: int, count: int) -> Words:
-    """Give base**0 .. base**(count-1) modulo 2**64, from a table that only grows."""
+    """Return base**0 .. base**(count-1) modulo 2**64, from a table that only grows."""
     table = _TABLES.get(base)
     if table is None or len(table) < count:
         size = 1 << max(count - 1, 1).bit_length()

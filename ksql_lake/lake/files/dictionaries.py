@@ -29,7 +29,7 @@ class TextDictionaries:
         self._choosing = Lock()
 
     def encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Give the same rows, texts that repeat as dictionaries; what is one already stays as it is."""
+        """Return the same rows, texts that repeat as dictionaries; what is one already stays as it is."""
         return _encoded(batch, self._choice(batch))
 
     def _choice(self, batch: pa.RecordBatch) -> frozenset[str]:
@@ -61,7 +61,7 @@ def _encoded(batch: pa.RecordBatch, chosen: frozenset[str]) -> pa.RecordBatch:
 
 
 def plain_schema(schema: pa.Schema) -> dict[str, str]:
-    """Give the footer's note by which readers know the types of the columns, to be those of a schema."""
+    """Return the footer's note by which readers know the types of the columns, to be those of a schema."""
     return {"ARROW:schema": base64.b64encode(schema.serialize()).decode()}
 
 
@@ -101,7 +101,7 @@ def _repeats(values: pa.Array) -> bool:
 
 
 def leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    """Give the Parquet columns of a column and their values, booleans left out."""
+    """Yield the Parquet columns of a column and their values, booleans left out."""
     if isinstance(values, pa.MapArray):  # which is a ListArray as well
         yield from leaves(f"{path}.key_value.key", values.keys)
         yield from leaves(f"{path}.key_value.value", values.items)

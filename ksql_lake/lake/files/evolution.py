@@ -17,7 +17,7 @@ Policy = Literal["evolve", "freeze", "new_version"]
 
 
 def widened(old: KsqlType, new: KsqlType) -> KsqlType | None:
-    """Give the one type both can be read as without changing a value, or None when there is none."""
+    """Return the one type both can be read as without changing a value, or None when there is none."""
     match old, new:
         case _ if old == new:
             return old
@@ -46,7 +46,7 @@ def _widened_struct(old: Struct, new: Struct) -> Struct | None:
 
 
 def shared(old: KsqlType, new: KsqlType) -> KsqlType | None:
-    """Give the one type by which values of both can be compared, or None when there is none.
+    """Return the one type by which values of both can be compared, or None when there is none.
 
     Unlike `widened`, a STRUCT keeps only the fields that both have.
     """
@@ -63,7 +63,7 @@ def shared(old: KsqlType, new: KsqlType) -> KsqlType | None:
 
 
 def unify(old: Schema, new: Schema) -> Schema:
-    """Give the columns that can hold the rows of both: the old ones in their order, then the added.
+    """Return the columns that can hold the rows of both: the old ones in their order, then the added.
 
     Raises:
         SchemaChangeError: Names the column whose types cannot be read as one.
@@ -104,7 +104,7 @@ def versioned_names(old: Schema | None, new: Schema) -> dict[str, str]:
 
 
 def unify_versions(versions: Sequence[Schema]) -> tuple[Schema, list[dict[str, str]]]:
-    """Give the columns that can hold the rows of several versions of a table, oldest first.
+    """Return the columns that can hold the rows of several versions of a table, oldest first.
 
     Versions are whole snapshots, so anything may differ between them. A column that cannot be read as one with
     the older one of its name becomes a column of its own, as a stream's does: `PRICE_V2`.
@@ -124,7 +124,7 @@ def unify_versions(versions: Sequence[Schema]) -> tuple[Schema, list[dict[str, s
 
 
 def evolved(old: Schema | None, new: Schema, policy: Policy) -> Schema:
-    """Give the dataset's columns after rows of `new` land, or refuse as the policy says.
+    """Return the dataset's columns after rows of `new` land, or refuse as the policy says.
 
     Raises:
         SchemaChangeError: The change is not allowed; names each column that changed.

@@ -45,7 +45,7 @@ def blurred(kind: KsqlType, form: int, *, within: bool = False) -> bool:
 
 
 def blur(value: str, kind: KsqlType) -> str:
-    """Give the SQL of a single value in its older form, for a type whose values are blurred where it stands."""
+    """The SQL of a single value in its older form, for a type whose values are blurred where it stands."""
     if isinstance(kind, Decimal):
         # By way of its digits: DuckDB's own cast of a DECIMAL rounds more than once.
         return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"

@@ -36,7 +36,7 @@ def sql_text(value: str) -> str:
 
 
 def row_terms(columns: Iterable[Column], *, always: bool = False, form: int = EXACT) -> list[str]:
-    """Give expressions over the relation `data` that are equal exactly when the columns are; see `terms`."""
+    """Return expressions over the relation `data` that are equal exactly when the columns are; see `terms`."""
     return [
         term
         for column in columns
@@ -45,7 +45,7 @@ def row_terms(columns: Iterable[Column], *, always: bool = False, form: int = EX
 
 
 def terms(value: str, kind: KsqlType, *, always: bool = False, form: int = EXACT) -> list[str]:
-    """Give expressions that are all equal exactly when two values of a type are the same.
+    """Return expressions that are all equal exactly when two values of a type are the same.
 
     Args:
         value: The value, as SQL.
@@ -122,7 +122,7 @@ def _needs_rewriting(kind: KsqlType, *, nested: bool = False) -> bool:
 
 
 def sql_type(kind: KsqlType) -> str:
-    """Give the type DuckDB has for a column of this ksqlDB type."""
+    """Return the type DuckDB has for a column of this ksqlDB type."""
     match kind:
         case Primitive():
             return _PRIMITIVES[kind]

@@ -48,7 +48,7 @@ class NanColumns:
 
 
 def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | list[str]:
-    """Give what a Parquet writer takes for the columns with statistics.
+    """Return what a Parquet writer takes for the columns with statistics.
 
     Args:
         schema: The file's columns.
@@ -60,7 +60,7 @@ def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | li
 
 
 def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
-    """Give the NULLs of the columns that a file keeps no statistics of; None for a file that may be wrong."""
+    """Return the NULLs of the columns that a file keeps no statistics of; None for a file that may be wrong."""
     note = (metadata.metadata or {}).get(NOTE.encode())
     if note is None:
         return None
@@ -69,7 +69,7 @@ def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
 
 
 def misleading_columns(parquet: pq.ParquetFile) -> list[str]:
-    """Give the columns whose smallest and largest value leave a NaN out; reads floating-point columns only."""
+    """The columns whose smallest and largest value leave a NaN out; reads floating-point columns only."""
     metadata = parquet.metadata
     if counted_nulls(metadata) is not None:
         return []

@@ -68,7 +68,7 @@ class StagingArea(Protocol):
     """Where staged files go: a local path per name, and the right error when writing fails."""
 
     def path(self, name: str) -> Path:
-        """Give the local path of a staged file."""
+        """Return the local path of a staged file."""
 
     def writing(self) -> AbstractContextManager[None]:
         """Turn what the operating system says while writing into the lake's error."""
@@ -106,7 +106,7 @@ class _Partition:
         return self.rows * share >= ROW_GROUP_ROWS or self.size * share >= ROW_GROUP_BYTES
 
     def take(self) -> list[pa.RecordBatch]:
-        """Give the buffered rows, and hold them no longer."""
+        """Return the buffered rows, and hold them no longer."""
         taken = self.batches
         self.batches, self.rows, self.size = [], 0, 0
         self.groups += 1
@@ -196,7 +196,7 @@ class PartitionWriter:
             self._flush_behind(next(iter(self._waiting.values())))
 
     def encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Give a batch in the form in which it is hashed and written fastest; the same rows."""
+        """Return a batch in the form in which it is hashed and written fastest; the same rows."""
         return self._texts.encoded(batch)
 
     def touch(self, partition: str) -> None:

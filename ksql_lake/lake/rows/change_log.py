@@ -62,7 +62,7 @@ class ChangeLog:
             self._flush()
 
     def last(self) -> Iterator[tuple[pa.RecordBatch, pa.BooleanArray]]:
-        """Give the last change of each key, and which of them are deletions; no change may be added any more.
+        """Yield the last change of each key, and which of them are deletions; no change may be added any more.
 
         Raises:
             WriteError: There is neither memory nor disk enough.

@@ -37,7 +37,7 @@ def dataset(
     partitions: Collection[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> ds.Dataset:
-    """Give a lazy dataset over committed files, partition columns included.
+    """Return a lazy dataset over committed files, partition columns included.
 
     Args:
         storage: The lake's storage.
@@ -80,7 +80,7 @@ def relation(
     *,
     partitions: Collection[str] | None = None,
 ) -> duckdb.DuckDBPyRelation:
-    """Give a lazy DuckDB relation over committed files, partition columns as integers.
+    """Return a lazy DuckDB relation over committed files, partition columns as integers.
 
     Raises:
         LakeError: Nothing was ever exported, so there are no columns to give.

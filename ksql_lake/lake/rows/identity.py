@@ -114,7 +114,7 @@ def new_rows(
 
 
 def copy_rows(source: Path, rows: npt.NDArray[np.int64]) -> Iterable[pa.RecordBatch]:
-    """Give the numbered rows of a Parquet file as batches, in their order, values untouched."""
+    """Yield the numbered rows of a Parquet file as batches, in their order, values untouched."""
     start = 0
     with pq.ParquetFile(source) as file:
         for batch in file.iter_batches():
@@ -220,7 +220,7 @@ def _repeats(connection: duckdb.DuckDBPyConnection, chunk: list[Candidate]) -> C
 
 
 def _compared(staged: Schema, held: Schema, names: Collection[str]) -> tuple[list[Column], bool]:
-    """Give the columns by which rows are compared, and whether STRUCTs are cut down to the fields both have.
+    """Return the columns by which rows are compared, and whether STRUCTs are cut down to the fields both have.
 
     A field inside a STRUCT is like a column: an event from before it existed is still the same event.
     """
@@ -252,13 +252,13 @@ _ROW_NUMBER = "file_row_number"
 
 
 def _stored_name(name: str, names: Sequence[str]) -> str:
-    """Give the name that a column has in a file whose rows DuckDB is to number."""
+    """Return the name that a column has in a file whose rows DuckDB is to number."""
     return free_name(f"{_ROW_NUMBER}_", names) if name.casefold() == _ROW_NUMBER else name
 
 
 @contextmanager
 def _numberable(chunk: list[Candidate], schema: Schema, spill: Path) -> Iterator[list[Candidate]]:
-    """Give staged files whose rows DuckDB can number: copies, where a column has the name it needs for that."""
+    """Staged files whose rows DuckDB can number: copies, where a column has the name it needs for that."""
     names = [_stored_name(name, schema.names) for name in schema.names]
     if names == list(schema.names):
         yield chunk
@@ -383,6 +383,6 @@ def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = Fa
 
 
 def _listed(columns: list[Column], *, always: bool = False, form: int = EXACT) -> tuple[str, str]:
-    """Give the names of the compared values and the expressions that make them; see `terms`."""
+    """Return the names of the compared values and the expressions that make them; see `terms`."""
     named = {f"t{index}": term for index, term in enumerate(row_terms(columns, always=always, form=form))}
     return ", ".join(named), ", ".join(f"{term} AS {name}" for name, term in named.items())

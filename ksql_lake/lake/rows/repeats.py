@@ -60,7 +60,7 @@ class DistinctKeys:
 
 @contextmanager
 def repeat_counter() -> Iterator[Callable[[Rows], int]]:
-    """Give a function that counts the rows which repeat all values of an earlier one; NULL equals NULL.
+    """Yield a function that counts the rows which repeat all values of an earlier one; NULL equals NULL.
 
     What it needs on disk lies in the system's temporary folder and is gone afterwards.
     """

@@ -64,14 +64,14 @@ def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyCon
 
 
 def unified_columns(state: FeedState, partitions: Collection[str] | None = None) -> tuple[Schema, list[Held]]:
-    """Give the columns of `committed_rows` beside the path columns, and what each kind of file has of them."""
+    """The columns of `committed_rows` beside the path columns, and what each kind of file has of them."""
     return _unified(state, _shapes(state, partitions))
 
 
 def committed_rows(
     state: FeedState, address: Callable[[str], str], *, partitions: Collection[str] | None = None
 ) -> str:
-    """Give a SELECT of committed rows: the unified columns in their order, then the path columns.
+    """Return a SELECT of committed rows: the unified columns in their order, then the path columns.
 
     Columns are those of the asked partitions. Without any file it is a typed SELECT of no rows.
 
@@ -90,7 +90,7 @@ def committed_rows(
 
 
 def _shapes(state: FeedState, partitions: Collection[str] | None) -> dict[str, list[FileEntry]]:
-    """Give the files by their own columns, the oldest first."""
+    """Return the files by their own columns, the oldest first."""
     shapes: dict[str, list[FileEntry]] = {}
     for file in state.files():
         if partitions is None or file.partition in partitions:
@@ -130,7 +130,7 @@ def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequen
 
 
 def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, list[str]]:
-    """Give the options of `read_parquet` and the select terms by which rows get their path columns.
+    """Return the options of `read_parquet` and the select terms by which rows get their path columns.
 
     DuckDB takes every folder called `x=y` for a column `x`, those above the lake too, and lets it win over the
     column of the file. Below such a folder the path columns are parts of the file name; DuckDB leaves out files
@@ -152,7 +152,7 @@ def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, lis
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:
-    """Give a name that no column has, in any case of letters; columns may have any name."""
+    """Return a name that no column has, in any case of letters; columns may have any name."""
     known = {name.casefold() for name in taken}
     while wanted.casefold() in known:
         wanted += "_"
@@ -160,7 +160,7 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
 
 
 def hive_types(kind: Kind) -> str:
-    """Give the value of DuckDB's option `hive_types` for feeds of a kind."""
+    """Return the value of DuckDB's option `hive_types` for feeds of a kind."""
     return f"{{{', '.join(f'{sql_text(name)}: {of}' for name, of in PATH_COLUMNS[kind].items())}}}"
 
 

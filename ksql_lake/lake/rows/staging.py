@@ -133,7 +133,7 @@ class Staging:
             self._writer.write(part.day, rows, events=times, hashed=sums(hashes, part.rows))
 
     def change_log(self, schema: Schema, key: Sequence[str]) -> ChangeLog:
-        """Give a place in this staging for a table's changes, of which the last of each key make the snapshot.
+        """A place in this staging for a table's changes, of which the last of each key make the snapshot.
 
         Args:
             schema: Columns of the changes; those of the key need not be among the snapshot's.
@@ -235,7 +235,7 @@ class Staging:
         )
 
     def _days(self, received: Collection[str]) -> list[str]:
-        """Give the days that are told of: those asked for, and others of an open window that got rows."""
+        """Return the days that are told of: those asked for, and others of an open window that got rows."""
         days, first = self._splitter.days if self._splitter else [], self.read.first_day or ""
         return [day for day in days if first <= day <= (self.read.last_day or day) or day in received]
 

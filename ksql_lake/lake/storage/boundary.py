@@ -39,10 +39,10 @@ class Storage(Protocol):
         """Whether there is a lake: its folder, or anything in its bucket."""
 
     def read(self, key: str) -> bytes | None:
-        """Give an object's bytes, or None when there is none."""
+        """Return an object's bytes, or None when there is none."""
 
     def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
-        """Give the bytes of many objects in the order of their keys, None for one that is not there."""
+        """Return the bytes of many objects in the order of their keys, None for one that is not there."""
 
     def create(self, key: str, data: bytes, *, temporary: str) -> bool:
         """Create an object whole and durably; False when the key is taken, which changes nothing."""
@@ -51,16 +51,16 @@ class Storage(Protocol):
         """Put an object in place of whatever was there, whole and durably."""
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
-        """Give the sorted names directly inside a folder; empty when there is no such folder.
+        """Return the sorted names directly inside a folder; empty when there is no such folder.
 
         A storage that is `paged` leaves out the names up to and including `after`.
         """
 
     def staged(self, folder: str) -> list[str]:
-        """Give the sorted names of the staging folders inside a folder."""
+        """Return the sorted names of the staging folders inside a folder."""
 
     def walk(self, folder: str) -> Iterator[str]:
-        """Give the keys of all objects below a folder, sorted."""
+        """Return the keys of all objects below a folder, sorted."""
 
     def open(self, key: str, *, whole: bool = False) -> BufferedReader:
         """Open an object for reading; the caller closes it. One that cannot be opened is a `LakeError`.
@@ -71,13 +71,13 @@ class Storage(Protocol):
         """
 
     def local_copies(self, keys: Collection[str]) -> AbstractContextManager[Mapping[str, str]]:
-        """Give a local path per key under which an object can be read while the block lasts.
+        """Return a local path per key under which an object can be read while the block lasts.
 
         The key of an object that is not there has a path at which nothing is.
         """
 
     def size(self, key: str) -> int | None:
-        """Give an object's size in bytes, or None when there is none."""
+        """Return an object's size in bytes, or None when there is none."""
 
     def begin(self, folder: str) -> None:
         """Make a folder for staged objects."""
@@ -86,13 +86,13 @@ class Storage(Protocol):
         """Let others see that somebody is at work in a staging folder; called now and then, and cheap."""
 
     def touched(self, folder: str) -> datetime | None:
-        """Give when something was last written into a staging folder; None when there is none."""
+        """Return when something was last written into a staging folder; None when there is none."""
 
     def local_file(self, key: str) -> Path:
-        """Give a local path where a staged object may be written before `stage` makes it durable."""
+        """Return a local path where a staged object may be written before `stage` makes it durable."""
 
     def lock_file(self, key: str) -> Path:
-        """Give a local path for a lock that all processes of this machine agree on."""
+        """Return a local path for a lock that all processes of this machine agree on."""
 
     def stage(self, folder: str, names: list[str]) -> bool:
         """Make the named local files of a staging folder durable.
@@ -133,10 +133,10 @@ class Storage(Protocol):
         """Remove what is kept here, and not where others look, of an attempt that is over."""
 
     def uri(self, key: str) -> str:
-        """Give the address under which a reader finds the key."""
+        """Return the address under which a reader finds the key."""
 
     def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], pyarrow.fs.FileSystem | None]:
-        """Give what pyarrow calls the objects, and the filesystem it reads them with if it needs one."""
+        """Return what pyarrow calls the objects, and the filesystem it reads them with if it needs one."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let a DuckDB connection read what `uri` gives."""

@@ -57,7 +57,7 @@ def no_bucket(error: BaseException) -> bool:
 
 
 def store_error(error: BaseException, *, address: str, doing: str) -> KsqlLakeError:
-    """Give the error of ours for one of the client library's.
+    """Return the error of ours for one of the client library's.
 
     Args:
         error: What the library raised.
@@ -108,7 +108,7 @@ def _on_the_way(text: str) -> bool:
 
 
 def _said(text: str, status: int, code: str) -> str:
-    """Give what the store said, in short; the library's last words where it said nothing."""
+    """Return what the store said, in short; the library's last words where it said nothing."""
     message = found.group(1) if (found := _MESSAGE.search(text)) else ""
     parts = [f"status {status}" if status else "", code, message.rstrip(".")]
     told = ", ".join(part for part in parts if part)
@@ -137,7 +137,7 @@ class Bucket:
 
 
 def open_bucket(root: str) -> Bucket:
-    """Give the client of a lake's address; sends nothing.
+    """Return the client of a lake's address; sends nothing.
 
     Raises:
         ConfigError: The address or the environment cannot be used.
@@ -184,7 +184,7 @@ def _options(scheme: str, settings: StoreSettings) -> Mapping[str, Any]:
 
 
 def _profile(name: str) -> object:
-    """Give the credentials of an AWS profile, renewed as they expire."""
+    """Return the credentials of an AWS profile, renewed as they expire."""
     try:
         # Only profiles need it, and it takes long to import.
         from boto3.session import Session  # noqa: PLC0415

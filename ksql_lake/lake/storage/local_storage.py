@@ -52,7 +52,7 @@ class LocalStorage:
         return self.root.is_dir()
 
     def read(self, key: str) -> bytes | None:
-        """Give a file's bytes, or None when there is none.
+        """Return a file's bytes, or None when there is none.
 
         Raises:
             ConfigError: The lake's folder is not a folder.
@@ -111,7 +111,7 @@ class LocalStorage:
             self._settle(target.parent)
 
     def names(self, folder: str, *, after: str = "") -> list[str]:  # noqa: ARG002 - a listing costs one call
-        """Give all sorted names directly inside a folder; empty when there is no such folder.
+        """Return all sorted names directly inside a folder; empty when there is no such folder.
 
         Raises:
             ConfigError: The lake's folder is not a folder.
@@ -122,11 +122,11 @@ class LocalStorage:
         return []
 
     def staged(self, folder: str) -> list[str]:
-        """Give the sorted names inside a folder, which are those of staging folders."""
+        """Return the sorted names inside a folder, which are those of staging folders."""
         return self.names(folder)
 
     def walk(self, folder: str) -> Iterator[str]:
-        """Give the keys of all files below a folder, sorted."""
+        """Yield the keys of all files below a folder, sorted."""
         for path in sorted(self._path(folder).rglob("*")):
             if not path.is_dir():
                 yield path.relative_to(self.root).as_posix()
@@ -143,11 +143,11 @@ class LocalStorage:
 
     @contextmanager
     def local_copies(self, keys: Collection[str]) -> Iterator[Mapping[str, str]]:
-        """Give the files' own paths."""
+        """Yield the files' own paths."""
         yield {key: self.uri(key) for key in keys}
 
     def size(self, key: str) -> int | None:
-        """Give a file's size in bytes, or None when there is none.
+        """Return a file's size in bytes, or None when there is none.
 
         Raises:
             ConfigError: The lake's folder is not a folder.
@@ -170,7 +170,7 @@ class LocalStorage:
         """Do nothing: the folder and its files tell others."""
 
     def touched(self, folder: str) -> datetime | None:
-        """Give the newest modification time of a folder and the files in it; None when there is none."""
+        """Return the newest modification time of a folder and the files in it; None when there is none."""
         path = self._path(folder)
         try:
             times = [path.stat().st_mtime, *(file.stat().st_mtime for file in path.iterdir())]
@@ -179,11 +179,11 @@ class LocalStorage:
         return datetime.fromtimestamp(max(times), UTC)
 
     def local_file(self, key: str) -> Path:
-        """Give the staged file's own path: on a filesystem staging is already where it belongs."""
+        """Return the staged file's own path: on a filesystem staging is already where it belongs."""
         return self._path(key)
 
     def lock_file(self, key: str) -> Path:
-        """Give the file's own path."""
+        """Return the file's own path."""
         return self._path(key)
 
     def stage(self, folder: str, names: list[str]) -> bool:
@@ -310,11 +310,11 @@ class LocalStorage:
         """Do nothing: all of it lies where others look."""
 
     def uri(self, key: str) -> str:
-        """Give the absolute path."""
+        """Return the absolute path."""
         return str(self._path(key))
 
     def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], None]:
-        """Give the files' own paths, which pyarrow reads by itself."""
+        """Return the files' own paths, which pyarrow reads by itself."""
         return [self.uri(key) for key in keys], None
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:

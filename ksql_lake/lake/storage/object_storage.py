@@ -70,11 +70,11 @@ class ObjectStorage:
         return bool(self.objects.names(""))
 
     def read(self, key: str) -> bytes | None:
-        """Give an object's bytes, or None when there is none."""
+        """Return an object's bytes, or None when there is none."""
         return self.objects.get(key)
 
     def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
-        """Give the bytes of many objects, several requests at a time."""
+        """Return the bytes of many objects, several requests at a time."""
         return iter(abreast(self.objects.get, list(keys), threads=WORKERS, rest=False))
 
     def create(self, key: str, data: bytes, *, temporary: str) -> bool:  # noqa: ARG002 - a PUT is whole
@@ -93,11 +93,11 @@ class ObjectStorage:
         self.objects.put(key, data)
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
-        """Give the sorted names directly inside a folder, after a name; a request per thousand of them."""
+        """Return the sorted names directly inside a folder, after a name; a request per thousand of them."""
         return self.objects.names(folder, after=after)
 
     def staged(self, folder: str) -> list[str]:
-        """Give the sorted names of the staging folders that hold something.
+        """Return the sorted names of the staging folders that hold something.
 
         Some stores go on listing a folder for a while after the last object in it is gone.
         """
@@ -105,7 +105,7 @@ class ObjectStorage:
         return sorted({meta["path"].removeprefix(f"{folder}/").partition("/")[0] for meta in found})
 
     def walk(self, folder: str) -> Iterator[str]:
-        """Give the keys of all objects below a folder, sorted."""
+        """Return the keys of all objects below a folder, sorted."""
         return iter(sorted(meta["path"] for meta in self.objects.below(folder)))
 
     def open(self, key: str, *, whole: bool = False) -> io.BufferedReader:
@@ -138,7 +138,7 @@ class ObjectStorage:
             shutil.rmtree(folder, ignore_errors=True)
 
     def size(self, key: str) -> int | None:
-        """Give an object's size in bytes, or None when there is none."""
+        """Return an object's size in bytes, or None when there is none."""
         return self.objects.size(key)
 
     def begin(self, folder: str) -> None:
@@ -163,16 +163,16 @@ class ObjectStorage:
         self._announced[folder] = now
 
     def touched(self, folder: str) -> datetime | None:
-        """Give when something was last written into a staging folder; None when there is nothing in it."""
+        """Return when something was last written into a staging folder; None when there is nothing in it."""
         return max((meta["last_modified"] for meta in self.objects.below(folder)), default=None)
 
     def local_file(self, key: str) -> Path:
-        """Give the path in the spool of a staged file."""
+        """Return the path in the spool of a staged file."""
         folder, _, name = key.rpartition("/")
         return self._folders[folder] / name
 
     def lock_file(self, key: str) -> Path:
-        """Give a path beside the spools of this machine that is the same for all processes of this user."""
+        """Return a path beside the spools of this machine that is the same for all processes of this user."""
         lake = sha256(self.bucket.root.encode()).hexdigest()[:16]
         return spools() / "locks" / lake / key.replace("/", "-")
 
@@ -237,7 +237,7 @@ class ObjectStorage:
             self.objects.delete([meta["path"] for meta in self.objects.below(folder)])
 
     def move_folder(self, source: str, target: str) -> bool:
-        """Give an attempt's own folder another name; what was uploaded under the old one goes."""
+        """Rename an attempt's own folder; what was uploaded under the old one goes."""
         if source not in self._folders:
             return False
         self._folders[target] = self._folders.pop(source)
@@ -263,11 +263,11 @@ class ObjectStorage:
             shutil.rmtree(path, ignore_errors=True)
 
     def uri(self, key: str) -> str:
-        """Give the address, e.g. `s3://bucket/prefix/streams/orders`."""
+        """Return the address, e.g. `s3://bucket/prefix/streams/orders`."""
         return self.objects.uri(key)
 
     def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], pyarrow.fs.FileSystem]:
-        """Give bucket and key of each object, and the store as a filesystem."""
+        """Return bucket and key of each object, and the store as a filesystem."""
         # Its import takes a good part of every command's start, and only whoever reads rows needs it.
         from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415
 

@@ -47,28 +47,28 @@ class Objects:
         self.store = bucket.store
 
     def uri(self, key: str) -> str:
-        """Give the address, e.g. `s3://bucket/prefix/streams/orders`."""
+        """Return the address, e.g. `s3://bucket/prefix/streams/orders`."""
         return f"{self.bucket.root}/{key}"
 
     def get(self, key: str) -> bytes | None:
-        """Give an object's bytes, or None when there is none."""
+        """Return an object's bytes, or None when there is none."""
         with self.asking(key, "read"), _absent():
             return obstore.get(self.store, key).bytes().to_bytes()
         return None
 
     def range(self, key: str, begin: int, end: int) -> bytes:
-        """Give the bytes of an object from one place to another."""
+        """Return the bytes of an object from one place to another."""
         with self.asking(key, "read"):
             return obstore.get_range(self.store, key, start=begin, end=end).to_bytes()
 
     def head(self, key: str) -> ObjectMeta | None:
-        """Give an object's size and time, or None when there is none."""
+        """Return an object's size and time, or None when there is none."""
         with self.asking(key, "read"), _absent():
             return obstore.head(self.store, key)
         return None
 
     def size(self, key: str) -> int | None:
-        """Give an object's size in bytes, or None when there is none."""
+        """Return an object's size in bytes, or None when there is none."""
         meta = self.head(key)
         return meta["size"] if meta is not None else None
 
@@ -96,7 +96,7 @@ class Objects:
         return True
 
     def _read_back(self, key: str) -> bytes | None:
-        """Give what an object holds; None where that cannot be said, or there is none."""
+        """Return what an object holds; None where that cannot be said, or there is none."""
         try:
             return self.get(key)
         except StoreError:
@@ -113,7 +113,7 @@ class Objects:
             return obstore.list_with_delimiter(self.store, folder)
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
-        """Give the sorted names directly inside a folder; only those after a name where there is one."""
+        """Return the sorted names directly inside a folder; only those after a name where there is one."""
         if after:
             with self.asking(folder, "listed"):
                 found = obstore.list(self.store, folder, offset=f"{folder}/{after}").collect()
@@ -213,5 +213,5 @@ def _absent() -> Iterator[None]:
 
 
 def _part(size: int) -> int:
-    """Give the size of an upload's parts: stores take 10,000 of them at most."""
+    """Return the size of an upload's parts: stores take 10,000 of them at most."""
     return max(PART_BYTES, -(-size // _PARTS))

@@ -18,7 +18,7 @@ def is_folder(root: str | Path) -> bool:
 
 
 def open_storage(root: str | Path) -> Storage:
-    """Give the storage of a lake; touches nothing.
+    """Return the storage of a lake; touches nothing.
 
     Args:
         root: Its folder, or `s3://BUCKET/PREFIX`, `gs://...`, `az://...`.

@@ -28,7 +28,7 @@ class Spool:
         self._folder: Path | None = None
 
     def folder(self) -> Path:
-        """Give the folder.
+        """Return the folder.
 
         Raises:
             ConfigError: The folder above it belongs to somebody else.
@@ -42,12 +42,12 @@ class Spool:
             return self._folder
 
     def fresh(self) -> Path:
-        """Give a path inside at which nothing is."""
+        """Return a path inside at which nothing is."""
         return self.folder() / uuid.uuid4().hex[:8]
 
 
 def spools() -> Path:
-    """Give the folder that holds the spools of this user on this machine.
+    """Return the folder that holds the spools of this user on this machine.
 
     Raises:
         ConfigError: It belongs to somebody else, who could read and change what is in it.

@@ -65,7 +65,7 @@ class StoreFilesystem(AbstractFileSystem):  # type: ignore[misc]
         return self._described(key, "file", known.size, known.modified)
 
     def modified(self, path: str) -> datetime:
-        """Give when an object was written."""
+        """Return when an object was written."""
         return self._file(self._key(path)).modified
 
     def open(self, path: str, mode: str = "rb", **_options: Any) -> OpenObject:
@@ -138,7 +138,7 @@ class OpenObject(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Give the place."""
+        """Return the place."""
         return getattr(self._places, "place", 0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

@@ -45,7 +45,7 @@ class LakeConnection(duckdb.DuckDBPyConnection):
         return _asked(self, query, super().query, *given, **options)
 
     def from_query(self, query: Any, *given: Any, **options: Any) -> Any:
-        """Give a SELECT as a relation."""
+        """Return a SELECT as a relation."""
         return _asked(self, query, super().from_query, *given, **options)
 
     def execute(self, query: Any, *given: Any, **options: Any) -> Any:
@@ -53,24 +53,24 @@ class LakeConnection(duckdb.DuckDBPyConnection):
         return _asked(self, query, super().execute, *given, **options)
 
     def table(self, table_name: str) -> Any:
-        """Give a view or table as a relation."""
+        """Return a view or table as a relation."""
         return _asked(self, table_name, super().table)
 
     def view(self, view_name: str) -> Any:
-        """Give a view as a relation."""
+        """Return a view as a relation."""
         return _asked(self, view_name, super().view)
 
     def cursor(self) -> Any:
-        """Give another connection to the same views."""
+        """Return another connection to the same views."""
         return _ours(super().cursor(), _NAMINGS[self])
 
     def duplicate(self) -> Any:
-        """Give another connection to the same views."""
+        """Return another connection to the same views."""
         return self.cursor()
 
 
 def connect(root: str | Path | None = None, feeds: str | Path | None = None) -> duckdb.DuckDBPyConnection:
-    """Give a DuckDB connection, in memory, with one view per feed, each made when a statement first names it.
+    """Return a DuckDB connection, in memory, with one view per feed, each made when a statement first names it.
 
     A stream `NAME` is the view `NAME`. A table is `NAME`, its latest version, and `NAME_versions`, all that are
     kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time. The
@@ -91,7 +91,7 @@ def connect(root: str | Path | None = None, feeds: str | Path | None = None) -> 
 
 
 def blank_connection(storage: Storage) -> duckdb.DuckDBPyConnection:
-    """Give a connection that can read the lake's files and shows times in UTC, without views."""
+    """Return a connection that can read the lake's files and shows times in UTC, without views."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     storage.attach(connection)

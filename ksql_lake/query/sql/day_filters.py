@@ -19,7 +19,7 @@ _DAYS = "asked_days"
 
 
 def days_asked_for(sql: str, view: str, among: Sequence[date]) -> list[date]:
-    """Give those of some days that a SELECT's own condition on a view of a stream lets through.
+    """Return those of some days that a SELECT's own condition on a view of a stream lets through.
 
     Args:
         sql: One statement.

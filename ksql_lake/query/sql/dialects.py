@@ -48,7 +48,7 @@ def columns_of(lake: FeedLake) -> Described:
 
 
 def ddl(lake: FeedLake, dialect: str) -> str:
-    """Give what an engine of a dialect is told, one of `DIALECTS`.
+    """Return what an engine of a dialect is told, one of `DIALECTS`.
 
     Raises:
         ConfigError: There is no such dialect.
@@ -151,7 +151,7 @@ _TRINO = _Words(
 
 
 def _listed(columns: Schema, words: _Words, quote: str, why: str) -> tuple[list[str], str]:
-    """Give the columns, and a comment of those that are left out."""
+    """Return the columns, and a comment of those that are left out."""
     typed = {column.name: _type(column.type, words, quote) for column in columns}
     left_out = [name for name, kind in typed.items() if kind is None]
     notes = f"-- left out, {why}: {', '.join(left_out)}\n" if left_out else ""

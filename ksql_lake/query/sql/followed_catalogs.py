@@ -85,7 +85,7 @@ def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
 
 
 def _noted(lake: Lake) -> list[str]:
-    """Give the paths of the catalogs, from the lake's root; none where the note cannot be read."""
+    """Return the paths of the catalogs, from the lake's root; none where the note cannot be read."""
     data = lake.storage.read(KEY)
     try:
         return _PATHS.decode(data) if data else []

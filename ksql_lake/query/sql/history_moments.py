@@ -22,7 +22,7 @@ _WHOLE = frozenset({"STAR", "SUBQUERY", "POSITIONAL_REFERENCE", "PARAMETER"})
 def history_changes(
     node: Node, histories: Mapping[str, Committed], values: Values, text: bytes
 ) -> Iterator[tuple[int, int, str]]:
-    """Give what of a statement's text to put something else for: from, to, and what."""
+    """Yield what of a statement's text to put something else for: from, to, and what."""
     for select in selects(node):
         table, where = select.get("from_table"), select.get("where_clause")
         if where is None or table is None or table["type"] != "BASE_TABLE" or not plain(table):
@@ -49,7 +49,7 @@ def history_changes(
 
 
 def _ends(part: Node, sides: set[str]) -> Iterator[Node]:
-    """Give the time of `valid_to IS NULL OR valid_to > T`."""
+    """Yield the time of `valid_to IS NULL OR valid_to > T`."""
     if part["class"] != "CONJUNCTION" or part["type"] != "CONJUNCTION_OR" or len(part["children"]) != 2:
         return
     for one, other in (part["children"], part["children"][::-1]):
@@ -66,7 +66,7 @@ _COMPARISONS = {
 
 
 def _bounds(part: Node, column: str, how: str, sides: set[str]) -> Iterator[Node]:
-    """Give the constant that a condition compares a column with, on whichever side it stands."""
+    """Yield the constant that a condition compares a column with, on whichever side it stands."""
     if part["class"] != "COMPARISON":
         return
     straight, turned = _COMPARISONS[how]

@@ -31,7 +31,7 @@ _SCALARS = {
 
 
 def json_terms(names: list[str], types: list[Any]) -> str:
-    """Give the select list that makes columns ready for JSON.
+    """Return the select list that makes columns ready for JSON.
 
     Args:
         names: The columns.
@@ -43,7 +43,7 @@ def json_terms(names: list[str], types: list[Any]) -> str:
 
 
 def csv_terms(names: list[str], types: list[Any]) -> str:
-    """Give the select list of a CSV whose nested values are JSON and whose BYTES are base64.
+    """Return the select list of a CSV whose nested values are JSON and whose BYTES are base64.
 
     All other columns are as DuckDB writes them: a reader of CSV takes them for what they are.
     """

@@ -82,7 +82,7 @@ class Naming:
                 self._heads[feed.name] = self._head(feed)
 
     def due(self, sql: str) -> Iterator[tuple[str, Made]]:
-        """Give what a text names and was not given before; feeds that cannot be read are logged."""
+        """Yield what a text names and was not given before; feeds that cannot be read are logged."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
         if _ABOUT_ALL.search(spoken):
@@ -99,7 +99,7 @@ class Naming:
                     yield name, made
 
     def narrowed(self, sql: str, *, utc: bool = False) -> str:
-        """Give a statement whose conditions on time open fewer files; see `pruning`."""
+        """Return a statement whose conditions on time open fewer files; see `pruning`."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
         if "where" not in words:
@@ -156,7 +156,7 @@ class Naming:
         return None
 
     def listed(self, sql: str) -> list[View]:
-        """Give what stands for the views that a statement about names lists and that are not made yet."""
+        """Return what stands for the views that a statement about names lists and that are not made yet."""
         if self._listed or not _ABOUT_NAMES.search(sql.casefold()):
             return []
         self._listed = True

@@ -56,7 +56,7 @@ def pruned(
     *,
     utc: bool = False,
 ) -> str:
-    """Give the statement with its conditions on time told to the files; the same text where there are none.
+    """Return the statement with its conditions on time told to the files; the same text where there are none.
 
     Args:
         sql: A statement.
@@ -154,7 +154,7 @@ def _compared(day: int, how: str, other: int) -> bool:
 def _range(
     clock: Clock, committed: Committed, what: str, how: str, constant: Node, values: Values
 ) -> tuple[int | None, int | None]:
-    """Give the first epoch ms that a bound allows, and the first that is too late; either may be generous."""
+    """Return the first epoch ms that a bound allows, and the first that is too late; either may be generous."""
     columns = committed.state.columns
     timed = columns is None or next(one for one in columns if one.name == clock.column).type.text == "TIMESTAMP"
     if timed:

@@ -93,7 +93,7 @@ class Answer:
         return {at for at, kind in enumerate(self.relation.types) if kind.id in _FOLDING}
 
     def cells(self, *, limit: int | None = None) -> Iterator[list[str]]:
-        """Give rows as text: NULL is `NULL`, the text NULL is in quotes, and what a terminal obeys is escaped.
+        """Yield rows as text: NULL is `NULL`, the text NULL is in quotes, and what a terminal obeys is escaped.
 
         Raises:
             ConfigError: The statement cannot be computed.
@@ -125,7 +125,7 @@ class Answer:
             connection.execute(f"COPY (FROM _ksql_lake_answer) TO {target}")
 
     def _writable(self) -> tuple[duckdb.DuckDBPyConnection, object]:
-        """Give a connection that may write documents, and the rows for it."""
+        """Return a connection that may write documents, and the rows for it."""
         if not self.confined:
             return self.connection, self.relation
         connection = duckdb.connect()
@@ -331,7 +331,7 @@ _BREAKING = {mark: ascii(chr(mark))[1:-1] for first, last in _RANGES for mark in
 
 
 def on_one_line(text: str) -> str:
-    """Give a text with an escape for each character that a terminal would obey instead of showing it."""
+    """Return a text with an escape for each character that a terminal would obey instead of showing it."""
     return text.translate(_BREAKING)
 
 

@@ -51,7 +51,7 @@ class Values:
     utc: bool
 
     def compute(self, node: Node, kind: str) -> int:
-        """Give a constant as a number: microseconds, or a whole number as it is."""
+        """Return a constant as a number: microseconds, or a whole number as it is."""
         (frame,) = self.connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
         asked = json.loads(frame)
         asked["statements"][0]["node"]["select_list"] = [node]
@@ -65,7 +65,7 @@ class Values:
         return int(found)
 
     def slack(self, node: Node) -> int:
-        """Give the milliseconds by which another zone of the session could move a constant."""
+        """Return the milliseconds by which another zone of the session could move a constant."""
         inner = node.get("child", node) if node["class"] == "CAST" else node
         told = str(inner.get("literal", {}).get("text", "")) if inner["class"] == "CONSTANT" else ""
         kind = str(node.get("type_expr", {}).get("type_name", "")).upper()
@@ -89,7 +89,7 @@ def plain(table: Node) -> bool:
 
 
 def qualifier(column: Node) -> str | None:
-    """Give what stands before a column's name: empty for nothing, None for more than one name."""
+    """Return what stands before a column's name: empty for nothing, None for more than one name."""
     names = column["column_names"]
     if len(names) > 2:
         return None
@@ -125,7 +125,7 @@ def selects(node: Node) -> Iterator[Node]:
 
 
 def tables_of(source: Node) -> Iterator[Node]:
-    """Give the tables of a FROM whose rows its WHERE decides on by themselves; none of any other FROM."""
+    """Yield the tables of a FROM whose rows its WHERE decides on by themselves; none of any other FROM."""
     if source is None:
         return
     if source["type"] == "BASE_TABLE":

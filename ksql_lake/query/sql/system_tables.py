@@ -125,7 +125,7 @@ SYSTEM_TABLES: Mapping[str, tuple[str, _Source, Mapping[str, pa.DataType]]] = {
 
 
 def system_table(name: str, feeds: Iterable[tuple[Committed, CommitLog]]) -> pa.Table:
-    """Give one of `SYSTEM_TABLES`.
+    """Return one of `SYSTEM_TABLES`.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.

@@ -106,7 +106,7 @@ class _Version:
 
 
 def change_views(committed: Committed) -> list[View]:
-    """Give a table's change feed and history; none for a stream, or a table that does not know its key."""
+    """Return a table's change feed and history; none for a stream, or a table that does not know its key."""
     if committed.feed.kind != "table":
         return []
     versions = _versions(committed)
@@ -119,7 +119,7 @@ def change_views(committed: Committed) -> list[View]:
 
 
 def change_rows(committed: Committed, after: str | None) -> str:
-    """Give the SELECT of what changed since a version, step by step; None means the latest version as inserts.
+    """The SELECT of what changed since a version, step by step; None means the latest version as inserts.
 
     Raises:
         VersionError: The version is not in the lake any more.
@@ -163,7 +163,7 @@ def change_rows(committed: Committed, after: str | None) -> str:
 
 
 def change_types(committed: Committed) -> pa.Schema:
-    """Give the Arrow types of `change_rows`."""
+    """Return the Arrow types of `change_rows`."""
     shape = _versions(committed)[-1].side.shown
     rows = pa.struct(arrow_schema(shape))
     keys = pa.struct(arrow_schema(Schema(tuple(column for column in shape if column.key))))
@@ -184,7 +184,7 @@ def _inserts(version: _Version) -> str:
 
 
 def followed(state: FeedState) -> dict[str, Schema]:
-    """Give the newest kept versions that have one and the same key, oldest first, with their columns."""
+    """Return the newest kept versions that have one and the same key, oldest first, with their columns."""
     found: dict[str, Schema] = {}
     newer: Schema | None = None
     for key in reversed(state.partition_keys()):
@@ -239,7 +239,7 @@ def _changes(versions: list[_Version]) -> str:
 
 
 def _history(versions: list[_Version]) -> str:
-    """Give the states; a filter on key columns reaches the files, as only a grouping by them lies between.
+    """Return the states; a filter on key columns reaches the files, as only a grouping by them lies between.
 
     Equal rows of all versions are one group, with a bit for each version that holds it. A state is a run of
     set bits: most groups have one, which the first and the last bit tell.
@@ -284,7 +284,7 @@ _RUNS = (
 
 
 def rows_as_of(committed: Committed, at: int) -> str | None:
-    """Give the SELECT of a history's states at a time, epoch microseconds: the rows of one version.
+    """Return the SELECT of a history's states at a time, epoch microseconds: the rows of one version.
 
     None where that is not so: a column of the table is called like those of time, or times are out of order.
     """
@@ -308,7 +308,7 @@ def _between(old: _Version, new: _Version) -> str:
 
 
 def as_of_macros(committed: Committed) -> list[Macro]:
-    """Give the table macro `NAME__as_of(ts)`: the version that was the newest then; none for a stream.
+    """Return the table macro `NAME__as_of(ts)`: the version that was the newest then; none for a stream.
 
     Each version is a branch of its own over a constant condition, so that the files of the others stay closed.
     """
@@ -342,7 +342,7 @@ def _least(moments: list[str]) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """Give a name that no column of the table has."""
+    """Return a name that no column of the table has."""
     while name in taken:
         name += "_"
     return name
@@ -356,7 +356,7 @@ Each is asked for every feed that was ever exported and gives no views for feeds
 
 
 def lake_views(committed: Committed) -> list[View]:
-    """Give a feed's views, base views first; before its first export they are empty.
+    """Return a feed's views, base views first; before its first export they are empty.
 
     A stream `NAME` has the view `NAME`. A table has `NAME`, its latest version, and `NAME_versions`, all.
     """
@@ -364,7 +364,7 @@ def lake_views(committed: Committed) -> list[View]:
 
 
 def base_views(committed: Committed) -> list[View]:
-    """Give the views that name files."""
+    """Return the views that name files."""
     feed, state, address = committed.feed, committed.state, committed.address
     about = feed.description or f"{feed.kind} {feed.source}"
     if feed.kind == "stream":
@@ -377,14 +377,14 @@ def base_views(committed: Committed) -> list[View]:
 
 
 def derived_views(committed: Committed) -> list[View]:
-    """Give the views that are made of the base views; none before the first export."""
+    """Return the views that are made of the base views; none before the first export."""
     if committed.state.columns is None:
         return []
     return [view for build in DERIVED for view in build(committed)]
 
 
 def listed_views(committed: Committed | Feed) -> list[tuple[str, str]]:
-    """Give the names of a feed's views with their comments, without making their SQL.
+    """Return the names of a feed's views with their comments, without making their SQL.
 
     A stream may be given as it is; a table's views depend on what is committed.
     """

@@ -152,7 +152,7 @@ def test_a_condition_never_grows_beyond_what_a_server_compiles() -> None:
 def commit(
     state: FeedState, days: list[str], seen: dict[int, int] | None, *, new_topic: bool = False
 ) -> FeedState:
-    """Give the state after an export of these days, by push with what was seen, or by pull."""
+    """Return the state after an export of these days, by push with what was seen, or by pull."""
     known_now = KnownDays() if new_topic else known_days(state.marks, state.marked, days)
     marks = {number: Mark(offset, 0) for number, offset in (seen or {}).items()}
     manifest = Manifest(

@@ -49,7 +49,7 @@ class Board:
         os.write(self._mouth, text.encode() + b"\n")
 
     def heard(self) -> Iterator[dict[str, Any]]:
-        """Give what was said since the last time; waits for nothing."""
+        """Yield what was said since the last time; waits for nothing."""
         while True:
             try:
                 data = os.read(self._messages, 65_536)

@@ -85,7 +85,7 @@ def small_filesystem(root: Path) -> Iterator[None]:
 
 @contextmanager
 def full(root: Path, spare: int = 0) -> Iterator[Disk]:
-    """Give a disk that has `spare` bytes left when it is struck."""
+    """Yield a disk that has `spare` bytes left when it is struck."""
     ballast = root / "ballast"
 
     def fill() -> None:
@@ -99,7 +99,7 @@ def full(root: Path, spare: int = 0) -> Iterator[Disk]:
 
 @contextmanager
 def no_inodes(root: Path, spare: int = 0) -> Iterator[Disk]:
-    """Give a disk on which `spare` more files can be made when it is struck."""
+    """Yield a disk on which `spare` more files can be made when it is struck."""
     ballast = [root / f"ballast-{number}" for number in range(_INODES)]
 
     def fill() -> None:
@@ -118,14 +118,14 @@ def no_inodes(root: Path, spare: int = 0) -> Iterator[Disk]:
 
 @contextmanager
 def read_only(root: Path) -> Iterator[Disk]:
-    """Give a disk that is mounted anew, read-only, when it is struck."""
+    """Yield a disk that is mounted anew, read-only, when it is struck."""
     with small_filesystem(root):
         yield Disk(lambda: mount("-o", "remount,bind,ro", root), lambda: mount("-o", "remount,bind,rw", root))
 
 
 @contextmanager
 def other_disk(root: Path, folder: str) -> Iterator[Disk]:
-    """Give a disk of which one folder becomes a mount of its own: nothing can be linked or renamed into it."""
+    """Yield a disk of which one folder becomes a mount of its own: nothing can be linked or renamed into it."""
     inner = root / folder
     with small_filesystem(root):
         yield Disk(lambda: mount("--bind", inner, inner), lambda: subprocess.run(["umount", inner], check=True))
@@ -133,7 +133,7 @@ def other_disk(root: Path, folder: str) -> Iterator[Disk]:
 
 @contextmanager
 def forbidden(root: Path) -> Iterator[Disk]:
-    """Give a disk that an ordinary user may read and not write when it is struck."""
+    """Yield a disk that an ordinary user may read and not write when it is struck."""
     root.chmod(0o755)
 
     def allow(write: bool) -> None:
@@ -151,7 +151,7 @@ def forbidden(root: Path) -> Iterator[Disk]:
 
 @contextmanager
 def file_limit(root: Path) -> Iterator[Disk]:
-    """Give a disk on which no file may be longer than a line of text when it is struck (`ulimit -f`)."""
+    """Yield a disk on which no file may be longer than a line of text when it is struck (`ulimit -f`)."""
     del root
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield Disk(
@@ -162,7 +162,7 @@ def file_limit(root: Path) -> Iterator[Disk]:
 
 @contextmanager
 def failing(root: Path, call: str, number: int) -> Iterator[Disk]:
-    """Give a disk whose next system call of a kind fails once, with an error number, when it is struck.
+    """Yield a disk whose next system call of a kind fails once, with an error number, when it is struck.
 
     Raises:
         Missing: libfiu is not installed.

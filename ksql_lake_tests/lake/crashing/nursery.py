@@ -29,7 +29,7 @@ _LIBRARIES = ("/usr/lib", "/usr/local/lib", "/usr/lib64")
 
 
 def posix_faults() -> Path | None:
-    """Give the library that makes system calls fail on demand (libfiu's preload), if it is installed."""
+    """Return the library that makes system calls fail on demand (libfiu's preload), if it is installed."""
     found = (Path(folder, _POSIX_FAULTS) for folder in _LIBRARIES)
     return next((path for path in found if path.exists()), None)
 

@@ -46,7 +46,7 @@ IN_A_WRITE = "in a write"
 
 
 def points_of(calls: Iterable[str]) -> tuple[str, ...]:
-    """Give all points at which a process may be caught."""
+    """Return all points at which a process may be caught."""
     return (*STEPS, *(f"{side} {call}" for call in calls for side in ("before", "after")), IN_A_WRITE)
 
 

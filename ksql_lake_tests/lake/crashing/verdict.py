@@ -77,7 +77,7 @@ def _judge_feed(
 
 @contextmanager
 def _files(root: str | Path, feed: Feed) -> Iterator[str]:
-    """Give the feed's files, as they are now, for DuckDB; nothing when there are none."""
+    """Yield the feed's files, as they are now, for DuckDB; nothing when there are none."""
     with Place(root).copied(f"{feed.kind}s/{feed.name}") as folder:
         there = next(folder.rglob("*.parquet"), None) is not None
         yield f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)" if there else ""
