@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 MARKERS = {
     "slow": "starts a process, or takes several seconds",
@@ -122,9 +122,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def configure(config: pytest.Config) -> None:
-    """Make the markers known; with `--quick`, watch for processes and draw fewer examples."""
+    """Make the markers known, take time limits out of properties, and with `--quick` watch for processes."""
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    # A busy machine is no failure of a property: nothing here is judged by the clock.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     if config.getoption("--quick"):
         settings.register_profile("quick", settings.default, max_examples=10)
         settings.load_profile("quick")
