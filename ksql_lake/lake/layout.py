@@ -13,6 +13,9 @@ from typing import Literal
 
 Kind = Literal["stream", "table"]
 
+CATALOGS = "metadata/catalogs.json"
+"""Where a lake notes the catalog files that follow it, relative to its root."""
+
 _DAY = re.compile(r"year=([0-9]{4})/month=([0-9]{2})/day=([0-9]{2})")
 _VERSION = re.compile(r"version=v([1-9][0-9]{0,18})")
 _VERSION_KEY = re.compile(r"v([1-9][0-9]{0,18})")

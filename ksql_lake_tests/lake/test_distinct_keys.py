@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake.rows import repeats
-from ksql_lake.lake.rows.repeats import DistinctKeys
+from ksql_lake.lake.rows import distinct_keys
+from ksql_lake.lake.rows.distinct_keys import DistinctKeys
 from ksql_lake.schema import arrow_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows
 
@@ -37,7 +37,7 @@ def test_keys_are_shown_distinct_exactly_when_they_are(
 
 def test_too_many_rows_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what is kept, and for rows without a key, nothing is concluded; no rows repeat nothing."""
-    monkeypatch.setattr(repeats, "MOST_ROWS", 3)
+    monkeypatch.setattr(distinct_keys, "MOST_ROWS", 3)
     batch = pa.RecordBatch.from_pydict({"ID": [1, 2]})
     other = pa.RecordBatch.from_pydict({"ID": [3, 4]})
     keys, keyless = DistinctKeys(["ID"]), DistinctKeys([])

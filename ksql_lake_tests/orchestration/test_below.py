@@ -200,6 +200,7 @@ def test_all_days_by_a_mapping_are_all_of_them(project: Project) -> None:
     assert some.output_for_node("some") == IDS[:5] + IDS[6:]
 
 
+@pytest.mark.filterwarnings("ignore:Parameter `allow_nonexistent_upstream_partitions`")
 def test_weeks_that_begin_before_our_days_may_say_so(project: Project) -> None:
     """A week takes its seven days; Dagster's own mapping leaves out those before the first one."""
     weeks = dg.WeeklyPartitionsDefinition("2025-01-05", timezone="UTC")

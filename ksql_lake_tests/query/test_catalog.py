@@ -18,8 +18,9 @@ from ksql_lake import connect
 from ksql_lake.errors import ConfigError
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
+from ksql_lake.lake.layout import CATALOGS
 from ksql_lake.query.sql.database_file import CONTENTS, write_catalog
-from ksql_lake.query.sql.followed_catalogs import KEY, keep_catalogs, write_followed
+from ksql_lake.query.sql.followed_catalogs import keep_catalogs, write_followed
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.lake.test_published import Killed, dying
@@ -147,7 +148,7 @@ def test_a_month_opens_the_files_of_a_month(made: EveryType) -> None:
 def test_a_type_that_changed_is_an_error_not_another_value(made: EveryType) -> None:
     """A BIGINT that became a DOUBLE would lose digits in all versions; the catalog says to write it again."""
     path = written(made, made.root / "lake.duckdb")
-    schema = parse_schema("`ID` DOUBLE KEY, `NAME` STRING")
+    schema = parse_schema("`ID` DOUBLE CATALOGS, `NAME` STRING")
     land_rows(Lake(made.lake), table_feed(), [{"ID": 0.5, "NAME": "n"}], schema=schema)
 
     with pytest.raises(duckdb.InvalidInputException, match="column ID has another type by now"):
@@ -299,5 +300,5 @@ def test_a_lake_that_may_only_be_read_has_catalogs_too(empty: EveryType) -> None
 
     assert "events" in written.views
     assert alone is not None
-    assert not (empty.lake / KEY).exists()
+    assert not (empty.lake / CATALOGS).exists()
     assert opened(empty.root / "c.duckdb").sql("SELECT ID FROM events").fetchall() == [(1,)]

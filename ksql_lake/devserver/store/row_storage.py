@@ -166,12 +166,15 @@ def replace_state(source: Source, state: str, cursor: duckdb.DuckDBPyConnection)
     values = [name for name in stored if name not in keys]
     differs = " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in values) or "FALSE"
     emptied = ", ".join([*bounds, *(name if name in keys else f"NULL AS {name}" for name in stored)])
-    arrivals = (
-        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {names} FROM wanted AS new "
-        f"WHERE NOT EXISTS (FROM {storage} AS old WHERE {LIVE} AND {same} AND NOT ({differs})) "
-        f"UNION ALL SELECT ROWTIME, NULL, TRUE, {emptied} FROM {storage} AS old WHERE {LIVE} AND NOT EXISTS "
-        f"(FROM wanted AS new WHERE {same})"
+    changed = (
+        f"SELECT ROWTIME, NULL::INTEGER AS ROWPARTITION, FALSE AS __TOMBSTONE, {names}, new.rowid AS __AT "
+        f"FROM wanted AS new WHERE NOT EXISTS "
+        f"(FROM {storage} AS old WHERE {LIVE} AND {same} AND NOT ({differs})) "
+        f"UNION ALL SELECT ROWTIME, NULL, TRUE, {emptied}, __SEQ FROM {storage} AS old "
+        f"WHERE {LIVE} AND NOT EXISTS (FROM wanted AS new WHERE {same})"
     )
+    # The comparison keeps no order, and the order decides offsets.
+    arrivals = f"SELECT * EXCLUDE (__AT) FROM ({changed}) ORDER BY __TOMBSTONE, __AT"
     added = append(source, arrivals, cursor)
     cursor.execute("DROP TABLE wanted")
     return added

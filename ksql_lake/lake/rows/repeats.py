@@ -1,61 +1,26 @@
 """How many rows repeat the values of another: counted exactly, in bounded memory.
 
-Keys whose hashes all differ all differ, and need no second look. Otherwise DuckDB counts and spills to disk
-when the values do not fit. It refuses to estimate: where neither memory nor disk suffice, that is an error.
+DuckDB counts and spills to disk when the values do not fit. It refuses to estimate: where neither memory nor
+disk suffice, that is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError
-from ksql_lake.lake.files.checksum import Words, batch_hashes
 from ksql_lake.lake.rows.identity import MEMORY
 from ksql_lake.lake.rows.scan import spilling
 from ksql_lake.lake.storage.boundary import free_space
 
-MOST_ROWS = 4_000_000
-"""Rows up to which a hash of each key is kept: 32 MB, and as much again for a moment to sort them."""
-
 Rows = Callable[[], pa.RecordBatchReader]
 """Gives the rows from their start; called again when more memory is tried."""
-
-
-class DistinctKeys:
-    """The hashes of the keys seen so far.
-
-    Args:
-        key: Names of the columns that tell one row from another; with none nothing is kept.
-    """
-
-    def __init__(self, key: Sequence[str]) -> None:
-        self._key = list(key)
-        self._rows = 0
-        self._hashes: list[Words] = []
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Look at the keys of more rows."""
-        self._rows += batch.num_rows
-        if self._key and self._rows <= MOST_ROWS:
-            self._hashes.append(batch_hashes(batch.select(self._key))[0])
-        else:
-            self._hashes.clear()
-
-    @property
-    def shown(self) -> bool:
-        """Whether all keys are surely distinct; False says only that it is not known."""
-        if sum(map(len, self._hashes)) != self._rows:
-            return False
-        hashes = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
-        hashes.sort()
-        return not bool((hashes[1:] == hashes[:-1]).any())
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from ksql_lake.lake.files.evolution import evolved, versioned_names
 from ksql_lake.lake.files.precision import OLDEST
 from ksql_lake.lake.files.writer import PartitionWriter, StagedFile
 from ksql_lake.lake.rows.change_log import ChangeLog
+from ksql_lake.lake.rows.distinct_keys import DistinctKeys
 from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
-from ksql_lake.lake.rows.repeats import DistinctKeys
 from ksql_lake.lake.storage.boundary import staging_cleared
 from ksql_lake.schema import Schema, arrow_schema
 

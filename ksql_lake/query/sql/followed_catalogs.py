@@ -18,11 +18,9 @@ from filelock import FileLock
 from ksql_lake.errors import WriteError, printable
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import Lake
+from ksql_lake.lake.layout import CATALOGS
 from ksql_lake.query.sql.database_file import DatabaseFile, refresh_catalog, write_catalog
 from ksql_lake.settings import load_settings
-
-KEY = "metadata/catalogs.json"
-"""Where the lake notes its catalogs, relative to its root."""
 
 _LOCK = "metadata/catalogs.lock"
 _LOCK_SECONDS = 60.0
@@ -56,7 +54,7 @@ def _note(lake: Lake, path: Path, *, absolute: bool) -> None:
     known = _noted(lake)
     if noted not in known:
         data = msgspec.json.encode(sorted([*known, noted]))
-        lake.storage.replace(KEY, data, temporary=f"metadata/.catalogs.{secrets.token_hex(8)}.tmp")
+        lake.storage.replace(CATALOGS, data, temporary=f"metadata/.catalogs.{secrets.token_hex(8)}.tmp")
 
 
 def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
@@ -78,7 +76,7 @@ def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
         _log.warning(
             "%s: the catalog %s is not up to date: %s; `ksql-lake catalog` writes it",
             feed.name,
-            path or KEY,
+            path or CATALOGS,
             why,
         )
     return tuple(done)
@@ -86,7 +84,7 @@ def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
 
 def _noted(lake: Lake) -> list[str]:
     """Return the paths of the catalogs, from the lake's root; none where the note cannot be read."""
-    data = lake.storage.read(KEY)
+    data = lake.storage.read(CATALOGS)
     try:
         return _PATHS.decode(data) if data else []
     except (msgspec.DecodeError, UnicodeDecodeError):
