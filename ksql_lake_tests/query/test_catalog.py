@@ -148,7 +148,7 @@ def test_a_month_opens_the_files_of_a_month(made: EveryType) -> None:
 def test_a_type_that_changed_is_an_error_not_another_value(made: EveryType) -> None:
     """A BIGINT that became a DOUBLE would lose digits in all versions; the catalog says to write it again."""
     path = written(made, made.root / "lake.duckdb")
-    schema = parse_schema("`ID` DOUBLE CATALOGS, `NAME` STRING")
+    schema = parse_schema("`ID` DOUBLE KEY, `NAME` STRING")
     land_rows(Lake(made.lake), table_feed(), [{"ID": 0.5, "NAME": "n"}], schema=schema)
 
     with pytest.raises(duckdb.InvalidInputException, match="column ID has another type by now"):
