@@ -27,7 +27,7 @@ quick: $(READY) ## the fast loop: lint of what changed, types, tests that need t
 	$(if $(CHANGED),$(BIN)/ruff check $(CHANGED))
 	$(if $(CHANGED),$(BIN)/ruff format --check $(CHANGED))
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --quick --quiet -n 2 --dist loadfile --durations 20 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --quick --quiet -n 3 --dist loadfile --durations 20 $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -106,6 +106,7 @@ PLACES = {
     "test_flights.py": "slow",
     "test_reader_guides.py": "spark",
     "test_secrets.py": "slow",
+    "test_stubs.py": "slow",
 }
 """Folders and files below `ksql_lake_tests` whose tests all have a marker."""
 
