@@ -18,12 +18,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-import socket
 import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -31,6 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from relay import pass_on, read_request
 
 PARTITIONS = 4
 COLUMNS = {"ROWTIME": "BIGINT", "ID": "BIGINT", "NOTE": "STRING", "P": "INTEGER", "O": "BIGINT"}
@@ -40,7 +40,6 @@ TOKEN = "request.ksql.query.push.continuation.token"  # noqa: S105 - the name of
 BATCH = 500
 """Rows before a token, as a real server has it."""
 _BLOCK = 100_000
-_RECEIVE = 1 << 20
 _SELECTED = re.compile(r"SELECT (.*?) FROM `?(\w+)`?.* EMIT CHANGES", re.DOTALL)
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.ksql.v1+json\r\n"
@@ -109,7 +108,7 @@ class _Handler(socketserver.BaseRequestHandler):
     server: Endless
 
     def handle(self) -> None:
-        head, body = _request(self.request)
+        head, body = read_request(self.request)
         if not head:
             return
         self.server.requests += 1
@@ -124,7 +123,7 @@ class _Handler(socketserver.BaseRequestHandler):
             elif sql.startswith("DESCRIBE") and sql.rstrip(";").endswith("EXTENDED"):
                 self._describe(head, body)
             else:
-                self._pass_on(head, body, self.request.sendall)
+                pass_on(self.server.behind, head, body, self.request.sendall)
 
     def _push(self, columns: list[str], token: str | None) -> None:
         topic = self.server.topic
@@ -155,7 +154,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _describe(self, head: bytes, body: bytes) -> None:
         parts: list[bytes] = []
-        self._pass_on(head, body, parts.append)
+        pass_on(self.server.behind, head, body, parts.append)
         top, _, content = b"".join(parts).partition(b"\r\n\r\n")
         if b"chunked" in top.lower():
             raise SystemExit("the stand-in describes in chunks, which is not provided for")
@@ -172,14 +171,6 @@ class _Handler(socketserver.BaseRequestHandler):
         top = re.sub(rb"(?i)content-length: *\d+", b"content-length: %d" % len(content), top)
         self.request.sendall(top + b"\r\n\r\n" + content)
 
-    def _pass_on(self, head: bytes, body: bytes, take: Callable[[bytes], object]) -> None:
-        lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
-        lines.insert(1, b"Connection: close")
-        with socket.create_connection(self.server.behind) as upstream:
-            upstream.sendall(b"\r\n".join(lines) + body)
-            while part := upstream.recv(_RECEIVE):
-                take(part)
-
 
 def _token(before: list[int], after: list[int]) -> bytes:
     text = json.dumps({"s": {"o": before}, "e": {"o": after}, "v": 0}, separators=(",", ":"))
@@ -187,22 +178,6 @@ def _token(before: list[int], after: list[int]) -> bytes:
     return (
         json.dumps({"continuationToken": {"continuationToken": token}}, separators=(",", ":")).encode() + b",\n"
     )
-
-
-def _request(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Read one request: its head, with the blank line, and its body; nothing when the client hung up."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = connection.recv(_RECEIVE)
-        if not part:
-            return b"", b""
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-    size = int(lengths[0].partition(b":")[2]) if lengths else 0
-    while len(body) < size:
-        body += connection.recv(_RECEIVE)
-    return head + b"\r\n\r\n", body
 
 
 class Endless(socketserver.ThreadingTCPServer):

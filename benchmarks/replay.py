@@ -9,62 +9,36 @@ Everything else is passed on. Prints its own address. For measurements only: rec
 
 from __future__ import annotations
 
-import socket
 import socketserver
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from typing import IO
 from urllib.parse import urlsplit
 
-_RECEIVE = 1 << 20
-
-
-def _request(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Read one request: its head, with the blank line, and its body; nothing when the client hung up."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = connection.recv(_RECEIVE)
-        if not part:
-            return b"", b""
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-    size = int(lengths[0].partition(b":")[2]) if lengths else 0
-    while len(body) < size:
-        body += connection.recv(_RECEIVE)
-    return head + b"\r\n\r\n", body
+from relay import pass_on, read_request
 
 
 class _Handler(socketserver.BaseRequestHandler):
     server: Replay
 
     def handle(self) -> None:
-        head, body = _request(self.request)
+        head, body = read_request(self.request)
         if not head:
             return
         path = head.split(b" ", 2)[1]
         if path != b"/query":
-            self._pass_on(head, body, self.request.sendall)
+            pass_on(self.server.behind, head, body, self.request.sendall)
             return
         with self.server.recording:
             if body not in self.server.answers:
                 file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
-                self._pass_on(head, body, file.write)
+                pass_on(self.server.behind, head, body, file.write)
                 file.flush()
                 self.server.answers[body] = file
         # From the disk's cache straight to the socket: the server takes nearly no time from the contestants.
         with open(f"/proc/self/fd/{self.server.answers[body].fileno()}", "rb") as answer:  # noqa: PTH123
             self.request.sendfile(answer)
-
-    def _pass_on(self, head: bytes, body: bytes, take: Callable[[bytes], object]) -> None:
-        lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
-        lines.insert(1, b"Connection: close")
-        with socket.create_connection(self.server.behind) as upstream:
-            upstream.sendall(b"\r\n".join(lines) + body)
-            while part := upstream.recv(_RECEIVE):
-                take(part)
 
 
 class Replay(socketserver.ThreadingTCPServer):

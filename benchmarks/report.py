@@ -46,7 +46,7 @@ def feeds(count: int) -> Feeds:
 
 
 def fill(root: Path, feed: StreamFeed, partitions: int, example: Path) -> None:
-    """Give a feed one commit and one file per day; its derived files are written by the lake itself."""
+    """Make a feed of one commit and one file per day; its derived files are written by the lake itself."""
     lake = Lake(root).feed(feed)
     (root / lake.layout.commits).mkdir(parents=True)
     for number in range(1, partitions + 1):

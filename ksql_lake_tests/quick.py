@@ -157,7 +157,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test its marker, and take out what `--quick` leaves out."""
+    """Mark each test, and take out what `--quick` leaves out."""
     for item in items:
         call = getattr(item, "callspec", None)
         fixtures = frozenset(getattr(item, "fixturenames", ()))

@@ -18,11 +18,10 @@ from ksql_lake.cli.selection import of_kind
 from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_table, waiting
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import FeedStore, StreamFeed
+from ksql_lake.followers import update_followers
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES, CompactedDay
 from ksql_lake.quantities import count_text, size_text
-from ksql_lake.query.sql.followed_catalogs import keep_catalogs
-from ksql_lake.register import keep_fresh
 from ksql_lake.settings import load_settings
 
 _HELP = """Merge each closed day's many small files into one; the rows stay as they are.
@@ -141,8 +140,7 @@ def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
         with feed_lake.exclusive(), waiting(told):
             for day in feed_lake.compact(**wanted):
                 case.done.append(day)
-        keep_fresh(lake.storage, feed_lake.layout)
-        keep_catalogs(lake, case.feed)
+        update_followers(lake, case.feed)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)
 

@@ -65,7 +65,9 @@ def plan(context: click.Context, /, *, server: bool, as_json: bool, **options: A
     planned = plan_all(selection, wanted, settings)
     if server:
         with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
-            planned = [_priced(one, client, settings.lake_root) for one in planned]
+            planned = [_explained(one, settings.lake_root, client) for one in planned]
+    else:
+        planned = [_explained(one, settings.lake_root, None) for one in planned]
     if as_json:
         print_json({"plans": [_entry(one) for one in planned], "left_out": left_out_entries(selection.broken)})
     elif planned:
@@ -110,25 +112,27 @@ def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Plann
             hint="Correct the date, or set an earlier start_date in the feed file.",
             feed=feed.name,
         )
-    state = Lake(root).feed(feed).state()
-    read = state.last_read
-    refused = tuple(read.evidence.caveats) if read is not None and read.evidence is not None else ()
-    said = tuple(advice(feed, state, found.partitions, now=datetime.now(UTC)))
-    return Planned(feed, plan=found, refused=refused, advice=said)
+    return Planned(feed, plan=found)
 
 
-def _priced(one: Planned, client: KsqlClient, root: str) -> Planned:
-    """Add what the export will cost.
+def _explained(one: Planned, root: str, client: KsqlClient | None) -> Planned:
+    """Add what was refused the last time, advice, and with a client what the export will cost.
 
     Raises:
-        KsqlLakeError: The server cannot be asked.
+        KsqlLakeError: The lake cannot be read, or the server cannot be asked.
     """
     if one.plan is None:
         return one
-    cost = estimate(one.plan, Lake(root).feed(one.feed).state(), client)
+    state = Lake(root).feed(one.feed).state()
+    read = state.last_read
+    refused = tuple(read.evidence.caveats) if read is not None and read.evidence is not None else ()
+    said = tuple(advice(one.feed, state, one.plan.partitions, now=datetime.now(UTC)))
+    if client is None:
+        return replace(one, refused=refused, advice=said)
+    cost = estimate(one.plan, state, client)
     # The server's figure takes the place of the one that the lake alone allows.
-    said = [text for text in one.advice if not cost.advice or cost.advice not in text]
-    return replace(one, cost=cost, advice=tuple(said))
+    kept = tuple(text for text in said if not cost.advice or cost.advice not in text)
+    return replace(one, refused=refused, advice=kept, cost=cost)
 
 
 def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object]]:

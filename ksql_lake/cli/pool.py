@@ -25,14 +25,12 @@ from rich.progress import Progress as RichProgress
 from ksql_lake.cli.plan import Planned
 from ksql_lake.cli.terminal.journal import RUN
 from ksql_lake.cli.terminal.output import note
-from ksql_lake.errors import KsqlLakeError
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.feeds import Feed
+from ksql_lake.followers import update_followers
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.lake.layout import CATALOGS, FeedLayout
 from ksql_lake.quantities import count_text, size_text
-from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
 
@@ -161,18 +159,6 @@ def _follow(futures: Mapping[str, Future[ExportResult]], stop: _Stop, bars: Prog
             bars.finished(names[future])
 
 
-def _keep_catalogs(lake: Lake, feed: Feed) -> None:
-    try:
-        if lake.storage.size(CATALOGS) is None:
-            return
-    except KsqlLakeError as error:
-        _log.warning("%s: whether catalogs follow the lake cannot be read: %s", feed.name, error.message)
-        return
-    from ksql_lake.query.sql.followed_catalogs import keep_catalogs  # noqa: PLC0415 - it waits for DuckDB
-
-    keep_catalogs(lake, feed)
-
-
 def _export_one(
     plan: ExportPlan, client: KsqlClient, lake: Lake, *, hook: Callable[[Progress], None], attempts: int
 ) -> ExportResult:
@@ -180,8 +166,7 @@ def _export_one(
     with about(feed=plan.feed.name, run=RUN):
         _log.info("export begins: %s", plan.reason)
         result = land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
-        keep_fresh(lake.storage, FeedLayout(plan.feed.kind, plan.feed.name))
-        _keep_catalogs(lake, plan.feed)
+        update_followers(lake, plan.feed)
         _log.info("export landed", extra=_landed(result))
         return result
 

@@ -23,11 +23,10 @@ from ksql_lake.cli.terminal.output import (
 )
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import FeedStore, TableFeed
+from ksql_lake.followers import update_followers
 from ksql_lake.lake import Lake, RetentionPlan
 from ksql_lake.lake.layout import version_number
 from ksql_lake.quantities import count_text, size_text
-from ksql_lake.query.sql.followed_catalogs import keep_catalogs
-from ksql_lake.register import keep_fresh
 from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Remove the versions of tables beyond their feed's `retention`.
@@ -111,8 +110,7 @@ def _apply(case: _Case, lake: Lake, *, as_json: bool) -> None:
     try:
         with feed_lake.exclusive():
             case.removed = feed_lake.apply_retention()
-        keep_fresh(lake.storage, feed_lake.layout)
-        keep_catalogs(lake, case.feed)
+        update_followers(lake, case.feed)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)
         return

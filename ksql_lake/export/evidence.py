@@ -8,9 +8,6 @@ from ksql_lake.ksqldb.properties import SentProperties
 from ksql_lake.ksqldb.version import ServerVersion
 from ksql_lake.lake.commit.manifest import Evidence
 
-BEFORE_EVIDENCE = "before evidence"
-"""What is said of commits by releases that kept no evidence."""
-
 
 def pull_evidence(
     sent: SentProperties,

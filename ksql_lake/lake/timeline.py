@@ -118,7 +118,7 @@ class Timeline:
         return FoundRows(tuple(whole.values()), tuple(piece for parts in pieces.values() for piece in parts))
 
     def _moves(self, base: FeedState) -> dict[str, tuple[str, int]]:
-        """Give, for each file that was merged since, the new file and how many rows lie before its own."""
+        """Return, for each file that was merged since, the new file and how many rows lie before its own."""
         rows = {file.path: file.records for file in base.files()}
         moved: dict[str, tuple[str, int]] = {}
         for manifest in self.manifests(base.sequence):

@@ -11,10 +11,9 @@ import dagster as dg
 
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
+from ksql_lake.followers import update_followers
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.run_failures import each_feed
-from ksql_lake.query.sql.followed_catalogs import keep_catalogs
-from ksql_lake.register import keep_fresh
 
 PRIORITY = "dagster/priority"
 WORK = "ksql_lake/work"
@@ -65,8 +64,7 @@ def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
             return f"{feed.name}: nothing to remove"
         with feed_lake.exclusive():
             removed = feed_lake.apply_retention()
-        keep_fresh(lake.storage, feed_lake.layout)
-        keep_catalogs(lake, feed)
+        update_followers(lake, feed)
         keep_versions(feed.versions_name, feed_lake, instance)
         return f"{feed.name}: removed {', '.join(removed.remove) or 'nothing'}, {removed.bytes:,} bytes"
 
@@ -91,8 +89,7 @@ def compaction_job(
             return f"{feed.name}: nothing to merge"
         with feed_lake.exclusive():
             done = list(feed_lake.compact(open_files=open_files))
-        keep_fresh(lake.storage, feed_lake.layout)
-        keep_catalogs(lake, feed)
+        update_followers(lake, feed)
         before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
         return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
 

@@ -14,12 +14,11 @@ from pydantic import Field
 
 from ksql_lake.export import ExportResult, Extraction, Progress, land
 from ksql_lake.export.facts import beginning, rate, summary
+from ksql_lake.followers import update_followers
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.run_failures import dagster_failures
 from ksql_lake.quantities import count_text
-from ksql_lake.query.sql.followed_catalogs import keep_catalogs
-from ksql_lake.register import keep_fresh
 from ksql_lake.settings import load_settings
 from ksql_lake.telemetry import about, trace
 
@@ -67,8 +66,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         log.info(beginning(extraction.plan, extraction.client.url))
         with self.failures(attempt):
             result = land(extraction, self.lake, on_progress=_progress_lines(extraction, log))
-            keep_fresh(self.lake.storage, self.lake.feed(result.feed).layout)
-            keep_catalogs(self.lake, result.feed)
+            update_followers(self.lake, result.feed)
         log.info(summary(result))
         return result
 

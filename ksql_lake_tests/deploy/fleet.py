@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import requests
+
+from ksql_lake_tests.orchestration.dev_server import ask_graphql, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 240
@@ -47,20 +47,13 @@ class Fleet:
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask GraphQL, as the UI does."""
-        asked = {"query": query, "variables": variables}
-        told = requests.post(f"{self.url}/graphql", json=asked, timeout=PATIENCE).json()
-        assert "errors" not in told, told["errors"]
-        data: dict[str, Any] = told["data"]
-        return data
+        return ask_graphql(self.url, query, variables, seconds=PATIENCE)
 
     def until(self, what: Callable[[], T | None]) -> T:
         """Wait for something to be there."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            found = what()
-            if found:
-                return found
-            time.sleep(0.3)
+        found = wait_for(what, seconds=PATIENCE)
+        if found:
+            return found
         said = {path.name: path.read_text()[-2000:] for path in (self.state / "log").iterdir()}
         raise AssertionError(f"nothing came; the fleet said:\n{said}")
 

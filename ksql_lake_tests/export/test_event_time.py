@@ -41,7 +41,7 @@ def server() -> Iterator[StreamServer]:
 
 
 def fill(server: StreamServer, unit: str) -> None:
-    """Give the server a row at the first and the last second of two days, in a unit."""
+    """Fill the server with a row at the first and the last second of two days, in a unit."""
     times, parts = UNITS[unit]
     moments = [MIDNIGHT + day * 86_400_000 + second * 1000 for day in (0, 1) for second in (0, 86_399)]
     server.rows = [(MIDNIGHT * 2, [number, at * times // parts]) for number, at in enumerate(moments)]

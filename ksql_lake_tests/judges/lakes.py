@@ -92,7 +92,7 @@ def subject(random: Random, root: Path, fault: str) -> Iterator[Subject]:
 
 
 def _fill(made: Subject, random: Random) -> None:
-    """Give the source rows on every day, some of them alike, some keys NULL."""
+    """Fill the source with rows on every day, some of them alike, some keys NULL."""
     number = 0
     for back in range(len(made.days)):
         start = day_start(made.days.first + timedelta(days=back), made.feed.zone)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,26 @@ PATIENCE = 300
 T = TypeVar("T")
 
 
+def ask_graphql(url: str, query: str, variables: Mapping[str, object], *, seconds: float) -> dict[str, Any]:
+    """Ask Dagster's web server, as the UI does."""
+    asked = {"query": query, "variables": variables}
+    told = requests.post(f"{url}/graphql", json=asked, timeout=seconds).json()
+    assert "errors" not in told, told["errors"]
+    data: dict[str, Any] = told["data"]
+    return data
+
+
+def wait_for(what: Callable[[], T | None], *, seconds: float) -> T | None:
+    """Wait for something to be there; None if it does not come."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.3)
+    return None
+
+
 @dataclass(frozen=True)
 class DagsterDev:
     """A running `dagster dev` or web server."""
@@ -36,11 +56,7 @@ class DagsterDev:
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask GraphQL, as the UI does."""
-        asked = {"query": query, "variables": variables}
-        told = requests.post(f"{self.url}/graphql", json=asked, timeout=PATIENCE).json()
-        assert "errors" not in told, told["errors"]
-        data: dict[str, Any] = told["data"]
-        return data
+        return ask_graphql(self.url, query, variables, seconds=PATIENCE)
 
     def assets(self) -> dict[str, str | None]:
         """Every asset node the UI shows with its description."""
@@ -66,12 +82,9 @@ class DagsterDev:
 
     def until(self, what: Callable[[], T | None]) -> T:
         """Wait for something to be there."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            found = what()
-            if found:
-                return found
-            time.sleep(0.3)
+        found = wait_for(what, seconds=PATIENCE)
+        if found:
+            return found
         raise AssertionError(f"nothing came; dagster dev said:\n{self.log.read_text()[-5000:]}")
 
 

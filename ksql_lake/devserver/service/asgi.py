@@ -37,7 +37,7 @@ from ksql_lake.devserver.release import Release, parse_version
 from ksql_lake.devserver.service.body import EXTENSION
 from ksql_lake.devserver.service.endpoints import Doors
 from ksql_lake.devserver.service.ledger import Ledger
-from ksql_lake.devserver.service.replies import entity_response, refusal_response
+from ksql_lake.devserver.service.replies import client_left, entity_response, refusal_response
 from ksql_lake.devserver.service.table_rows import PATH
 from ksql_lake.devserver.store.running_queries import RunningQueries
 from ksql_lake.devserver.store.sources import Catalog
@@ -181,8 +181,7 @@ class Gate:
         fault = self.faults.take_for_request(query=path in _QUERY_PATHS, probe=path.startswith("/chc/"))
         if fault is not None and fault.kind == "drop":
             scope["extensions"][EXTENSION]["transport"].abort()
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await client_left(receive)
         elif fault is not None:
             await refusal_response(refusal_of(fault))(scope, receive, send)
         elif path not in _OPEN_PATHS and not self._known(headers.get(b"authorization", b"")):

@@ -22,6 +22,7 @@ from ksql_lake.devserver.property_rules import outlives
 from ksql_lake.devserver.service.body import AnswerBody
 from ksql_lake.devserver.service.continuation import ScalablePush, queue_full
 from ksql_lake.devserver.service.endings import KEEPALIVE_SECONDS, strike
+from ksql_lake.devserver.service.replies import client_left
 from ksql_lake.devserver.service.table_rows import table_rows
 from ksql_lake.devserver.sql.query_plan import QueryPlan
 from ksql_lake.devserver.store.running_queries import RowBatch, RunningQueries, RunningQuery, rows_sql
@@ -101,8 +102,7 @@ class QueryAnswer:
             self.queries.remove(self.query)
 
     async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await client_left(receive)
         self.query.leave()
 
     async def _run(self, body: AnswerBody) -> None:

@@ -9,13 +9,18 @@ from ksql_lake.devserver.framing import JSON, compact
 from ksql_lake.devserver.ksql_errors import RefusedError
 
 
+async def client_left(receive: Receive) -> None:
+    """Wait until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 class Silence:
     """An ASGI application that says nothing."""
 
     async def __call__(self, _scope: Scope, receive: Receive, _send: Send) -> None:
         """Wait until the client has left."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await client_left(receive)
 
 
 def entity_response(value: object, status: int = 200) -> Response:

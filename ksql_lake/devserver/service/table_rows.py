@@ -22,6 +22,7 @@ from ksql_lake.devserver.cluster.node import Node, Route, restricted, store_part
 from ksql_lake.devserver.door import Reply
 from ksql_lake.devserver.framing import Framing
 from ksql_lake.devserver.ksql_errors import SERVER_ERROR, RefusedError
+from ksql_lake.devserver.service.replies import client_left
 from ksql_lake.devserver.sql.query_plan import QueryPlan
 from ksql_lake.devserver.store.running_queries import RowBatch, RunningQueries, RunningQuery
 
@@ -189,8 +190,7 @@ class ForwardedRows:
             self.queries.remove(self.query)
 
     async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await client_left(receive)
         self.query.leave()
 
     async def _send(self, batch: RowBatch, send: Send) -> None:

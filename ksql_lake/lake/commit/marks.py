@@ -106,7 +106,7 @@ class Pushed(msgspec.Struct, frozen=True):
 
 
 def furthest(many: Iterable[Marks]) -> Marks:
-    """Give, per Kafka partition, the mark with the highest offset."""
+    """Return, per Kafka partition, the mark with the highest offset."""
     found: Marks = {}
     for marks in many:
         for partition, mark in marks.items():

@@ -233,7 +233,7 @@ def _fresh(
     scratch: Path,
     lost: Collection[str] = (),
 ) -> list[npt.NDArray[np.int64]]:
-    """Give, per file, the numbers of the rows that are in no file of the commits made without knowing it.
+    """Return, per file, the numbers of the rows that are in no file of the commits made without knowing it.
 
     A file that is lost or damaged, and will be forgotten, holds none.
     """
@@ -285,7 +285,7 @@ def _alike(files: Sequence[Unnamed]) -> Iterator[list[Unnamed]]:
 
 
 def _first_history(files: Sequence[Unnamed]) -> list[Unnamed]:
-    """Give, per partition, the oldest files whose numbers rise with time; one that falls begins another log."""
+    """Per partition, the oldest files whose numbers rise with time; one that falls begins another log."""
     chosen: dict[str, list[Unnamed]] = {}
     over: set[str] = set()
     for file in sorted(files, key=lambda file: (file_time(file.path), file.number)):

@@ -89,7 +89,7 @@ def new_rows(
     repeats: Counter[str] | None = None,
     spill: Path,
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Give, per partition, the sorted row numbers in its staged file that the lake does not hold yet.
+    """Return, per partition, the sorted row numbers in its staged file that the lake does not hold yet.
 
     Args:
         candidates: What to compare; a partition without committed files is compared with itself only.

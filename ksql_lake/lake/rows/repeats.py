@@ -20,7 +20,7 @@ from ksql_lake.lake.rows.scan import spilling
 from ksql_lake.lake.storage.boundary import free_space
 
 Rows = Callable[[], pa.RecordBatchReader]
-"""Gives the rows from their start; called again when more memory is tried."""
+"""Opens the rows from their start; called again when more memory is tried."""
 
 
 @contextmanager

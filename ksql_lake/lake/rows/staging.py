@@ -306,7 +306,7 @@ class Staging:
     def _drop_held(
         self, state: FeedState, feed: StreamFeed, staged: list[StagedFile], repeats: Counter[str]
     ) -> dict[str, StagedFile]:
-        """Give, per day, the staged file with only what the lake does not hold; count the repeated keys."""
+        """Return, per day, the staged file with only what the lake does not hold; count the repeated keys."""
         result = {file.partition: file for file in staged}
         if (going_on := self._pushed.continuation) and going_on.fresh:
             return result

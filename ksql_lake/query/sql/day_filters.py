@@ -50,7 +50,7 @@ def days_asked_for(sql: str, view: str, among: Sequence[date]) -> list[date]:
 
 
 def _conditions(node: Any, view: str) -> Iterator[list[Any]]:
-    """Give, for each SELECT over the view that has some, its conditions on path columns."""
+    """Return, for each SELECT over the view that has some, its conditions on path columns."""
     if isinstance(node, list):
         for each in node:
             yield from _conditions(each, view)

@@ -103,7 +103,11 @@ class _PlanningOnce(Attempt):
         """The folder would tell that others have committed."""
 
 
-class _Unplanned(FeedLake):
+class _Staged(FeedLake):
+    """Each staging is changed before it is used."""
+
+    change: Callable[[Staging], None]
+
     def stage(
         self,
         schema: Schema,
@@ -114,7 +118,7 @@ class _Unplanned(FeedLake):
         origin: Origin | None = None,
     ) -> Staging:
         staging = super().stage(schema, read=read, days=days, known=known, origin=origin)
-        staging.attempt.__class__ = _PlanningOnce
+        self.change(staging)
         return staging
 
 
@@ -123,21 +127,6 @@ class _Unheld(Staging):
 
     def _check_marks(self, state: FeedState) -> None:
         del state
-
-
-class _Unmarked(FeedLake):
-    def stage(
-        self,
-        schema: Schema,
-        *,
-        read: ReadFacts,
-        days: tuple[date, date] | None = None,
-        known: KnownDays | None = None,
-        origin: Origin | None = None,
-    ) -> Staging:
-        staging = super().stage(schema, read=read, days=days, known=known, origin=origin)
-        staging.__class__ = _Unheld
-        return staging
 
 
 class _Rash(FeedLake):
@@ -161,6 +150,27 @@ def _with_log(kind: type[CommitLog]) -> Opening:
 
 def _with_storage(make: Callable[[str | Path, StepHook], Storage]) -> Opening:
     return lambda root, feed, on_step: FeedLake(make(root, on_step), feed, on_step=on_step)
+
+
+def _with_staging(change: Callable[[Staging], None]) -> Opening:
+    def opening(root: str | Path, feed: Feed, on_step: StepHook) -> FeedLake:
+        lake = _Staged(LocalStorage(root), feed, on_step=on_step)
+        lake.change = change
+        return lake
+
+    return opening
+
+
+def _plans_once(staging: Staging) -> None:
+    staging.attempt.__class__ = _PlanningOnce
+
+
+def _holds_no_marks(staging: Staging) -> None:
+    staging.__class__ = _Unheld
+
+
+def _tidies(staging: Staging) -> None:
+    staging.attempt.__class__ = _Tidy
 
 
 def _with_lake(kind: type[FeedLake]) -> Opening:
@@ -197,8 +207,8 @@ GUARDS: dict[str, Guard] = {
     "staging is cleared by number": Guard(
         _with_log(_ClearingAll), ("committed", "publish"), frozenset({"missing", "unsound", "failed"})
     ),
-    "the loser of a number plans again": Guard(_with_lake(_Unplanned), ("clear",), frozenset({"double"})),
-    "marks are the last reading's": Guard(_with_lake(_Unmarked), ("clear",), frozenset({"double"})),
+    "the loser of a number plans again": Guard(_with_staging(_plans_once), ("clear",), frozenset({"double"})),
+    "marks are the last reading's": Guard(_with_staging(_holds_no_marks), ("clear",), frozenset({"double"})),
     "the merged file comes before the removals": Guard(
         _with_log(_RemovingFirst), ("remove",), frozenset({"missing"})
     ),
@@ -242,27 +252,12 @@ class _Tidy(Attempt):
         self.log.storage.remove_folder(self.folder)
 
 
-class _Tidied(FeedLake):
-    def stage(
-        self,
-        schema: Schema,
-        *,
-        read: ReadFacts,
-        days: tuple[date, date] | None = None,
-        known: KnownDays | None = None,
-        origin: Origin | None = None,
-    ) -> Staging:
-        staging = super().stage(schema, read=read, days=days, known=known, origin=origin)
-        staging.attempt.__class__ = _Tidy
-        return staging
-
-
 DISK_GUARDS: dict[str, Opening] = {
     "errors are the lake's own": _with_storage(lambda root, _step: _Untranslated(root)),
     "a failed sync is an error": _with_storage(lambda root, _step: _Unsynced(root)),
     "a manifest is linked when it is whole": _with_storage(lambda root, _step: _InPlace(root)),
     "files are renamed into place": _with_storage(_Copying),
-    "the staging of a commit stays": _with_lake(_Tidied),
+    "the staging of a commit stays": _with_staging(_tidies),
 }
 """Openings without the guards that matter on a bad disk."""
 
