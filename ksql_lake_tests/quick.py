@@ -17,13 +17,16 @@ MARKERS = {
 }
 
 PLACES = {
+    "cli/test_beginning.py": "slow",
     "cli/test_demo.py": "slow",
     "cli/test_export.py": "slow",
     "cli/test_feed_adding.py": "slow",
     "cli/test_feed_preparing.py": "slow",
     "cli/test_glancing.py": "slow",
     "cli/test_large_topics.py": "slow",
+    "cli/test_living_demo.py": "slow",
     "cli/test_output.py": "slow",
+    "cli/test_pinging.py": "slow",
     "cli/test_pushing.py": "slow",
     "cli/test_registering.py": "slow",
     "cli/test_restoring.py": "crash",

@@ -25,8 +25,8 @@ from ksql_lake.settings import Settings, load_settings
 _ADD_HELP = """Write a new feed file into feeds/active.
 
 When the server can be reached, the source and its columns are looked up first; --kind may then be left out.
-Whatever has no option here is edited in the file: see `ksql-lake feeds schema`. On a terminal, without --source,
-it lists what the server has and no feed exports, and asks which one.
+Whatever has no option here is edited in the file: see `ksql-lake feeds schema`. On a terminal, without
+--source, it lists what the server has and no feed exports, and asks which one.
 
 \b
 Examples:
