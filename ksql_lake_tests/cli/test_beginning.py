@@ -118,7 +118,7 @@ def test_the_first_hour_typed_in_order(
 
 
 def test_at_a_terminal_feeds_add_asks(project: Project, foreign: DevServer) -> None:
-    """Without --source the sources are offered by number, and for a stream a first day; a pipe is told to name one."""
+    """Without --source the sources are offered by number, and a stream's first day; a pipe has to name one."""
     environment = project.environment(KSQLDB_URL=foreign.url)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -160,7 +160,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_demo_begun_now_has_rows_up_to_now(tmp_path: Path) -> None:
-    """Its folder is dated from the present: two weeks, of which today is the last day; begun again it goes on."""
+    """Its folder is dated from the present, two weeks with today as the last day; begun again it goes on."""
     now = datetime(2026, 3, 5, 13, 7, tzinfo=UTC)
     made = open_demo(tmp_path / "demo", None, now=now)
     again = open_demo(tmp_path / "demo", None, now=now + timedelta(days=3))

@@ -63,7 +63,7 @@ def test_the_image_is_not_root_and_holds_what_it_starts() -> None:
 
 
 def test_the_lock_of_the_demo_holds_what_the_demo_needs_and_no_test_tool() -> None:
-    """It pins, with hashes, every package that ksql-lake and its devserver need, at the versions that are tested."""
+    """It pins, with hashes, all that ksql-lake and its devserver need, at the versions that are tested."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     text = (REPOSITORY / "requirements.runtime.lock").read_text()
     tested = (REPOSITORY / "requirements.lock").read_text()

@@ -106,7 +106,7 @@ def test_the_wheel_runs_the_demo_in_an_empty_folder(
 
 
 def test_the_wheel_begins_a_project(installed: Path, tmp_path: Path) -> None:
-    """`init`, `ping`, `feeds add`, `export` and `report` work from the wheel, in the project that `init` made."""
+    """`init`, `ping`, `feeds add`, `export` and `report` work from the wheel, in a project it made."""
     with DevServer.start(sample=True, arguments=["--sample-rows", "500"]) as server:
         settings = {"KSQLDB_URL": server.url}
         _run(installed, tmp_path, "init", "shop")

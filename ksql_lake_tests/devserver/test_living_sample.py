@@ -1,4 +1,4 @@
-"""The sample at a moment of choice: always the same rows, in whatever steps they arrive, late ones among them."""
+"""The sample at a moment of choice: the same rows in whatever steps they arrive, late ones among them."""
 
 from __future__ import annotations
 
