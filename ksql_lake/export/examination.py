@@ -135,9 +135,8 @@ def _rights(known: _Known) -> Finding:
 
 def _sources(known: _Known) -> Finding:
     if not known.sources:
-        return Finding(
-            "sources", "limited", "the server has no stream and no table", "There is nothing to export yet."
-        )
+        text = "the server has no stream and no table, so there is nothing to export yet"
+        return Finding("sources", "limited", text)
     streams = [source for source in known.sources if source.kind == "stream"]
     pushed = [source for source in known.sources if reach(source, known.info.version).extraction == "push"]
     text = f"{count_text(len(streams), 'stream')} and {count_text(len(known.sources) - len(streams), 'table')}"
