@@ -23,8 +23,14 @@ from ksql_lake.errors import KsqlLakeError
 
 _STYLES = {
     "active": "green",
+    "healthy": "green",
     "broken": "bold red",
     "failed": "bold red",
+    "failing": "bold red",
+    "stale": "red",
+    "incomplete": "yellow",
+    "never ran": "yellow",
+    "empty": "yellow",
     "disabled": "yellow",
     "archived": "dim",
 }
@@ -42,6 +48,11 @@ def note(text: str, *, label: str = "note") -> None:
         return
     console = error_console()
     console.print(Text.assemble((f"{label}:", "yellow"), f" {text}"))
+
+
+def line_width() -> int:
+    """Return how many columns a text has: those of the terminal, at most 120; 80 where none is there."""
+    return min(Console().width, 120) if sys.stdout.isatty() else 80
 
 
 def waiting(text: str) -> AbstractContextManager[object]:
