@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from ksql_lake.cli.entry import FAILED, complain
+from ksql_lake.cli.terminal.loudness import begin_document
 from ksql_lake.cli.terminal.output import line_width, note, plain_lines, print_table, waiting
-from ksql_lake.cli.terminal.whole_file import form_of, whole_file
+from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.report import (
@@ -96,9 +97,7 @@ def report(
     wanted: tuple[str, ...],
 ) -> None:
     """Tell how every feed is."""
-    if as_json and form not in (None, "json"):
-        raise click.UsageError(f"--json and --format {form} exclude each other")
-    form = form or ("json" if as_json else form_of(output, _SUFFIXES))
+    form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("a page is for a browser; say where to: --output report.html")
     made = _made(offline=offline)
@@ -110,6 +109,7 @@ def report(
     elif form == "console":
         _print(made)
     else:
+        begin_document()
         click.echo(_RENDERERS[form](made), nl=False)
     found = {reason: names for reason in wanted if (names := _found(made, reason))}
     for reason, names in found.items():

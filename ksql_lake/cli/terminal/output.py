@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
+from ksql_lake.cli.terminal.loudness import begin_document, quiet
 from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake.errors import KsqlLakeError
 
@@ -42,7 +43,9 @@ def error_console() -> Console:
 
 
 def note(text: str, *, label: str = "note") -> None:
-    """Write a remark to stderr."""
+    """Write a remark to stderr; with -q only warnings are written."""
+    if quiet() and label != "warning":
+        return
     if (log := journal()) is not None:
         log.warning(text)
         return
@@ -57,7 +60,7 @@ def line_width() -> int:
 
 def waiting(text: str) -> AbstractContextManager[object]:
     """Show on a terminal what is being waited for; the line goes away afterwards."""
-    return error_console().status(text) if sys.stderr.isatty() else nullcontext()
+    return error_console().status(text) if sys.stderr.isatty() and not quiet() else nullcontext()
 
 
 class _NoteHandler(logging.Handler):
@@ -65,7 +68,7 @@ class _NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, unless it is told whatever the command."""
-        if record.name == ALWAYS_TOLD:
+        if record.name in ALWAYS_TOLD:
             return
         error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
 
@@ -91,6 +94,7 @@ def print_line(*parts: str | tuple[str, str], err: bool = False) -> None:
 
 def print_json(value: object) -> None:
     """Write one JSON document to stdout."""
+    begin_document()
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
