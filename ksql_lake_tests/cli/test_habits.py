@@ -150,7 +150,7 @@ def _completed(project: Project, line: str, **environment: str) -> list[str]:
         _KSQL_LAKE_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1), **environment
     )
     assert said.err == ""
-    return [each.partition(",")[2] for each in said.out.splitlines()]
+    return [each.partition(",")[2] for each in said.out.splitlines() if each]
 
 
 def test_names_are_completed(sample: Project) -> None:
