@@ -16,6 +16,9 @@ from ksql_lake.lake.commit.check_record import CheckNotes, CheckRecord, FailedPa
 from ksql_lake.quantities import count_text
 from ksql_lake.report.check_model import CheckFacts, CheckState, FailedPartitionFacts
 
+_WHOLE = frozenset({"schema_unchanged", "files_match", "topic_retention", "freshness"})
+"""Checks of a feed as a whole, which judge no day and no version."""
+
 _NEVER = "no export has evaluated it"
 
 
@@ -53,6 +56,8 @@ def _facts(
     says = record.says
     if _fails(record, keys):
         state, says = "failed", _says(record, failed)
+    elif not keys and name not in _WHOLE:
+        state, says = "not_evaluated", f"nothing to judge yet: {record.says}"
     elif record.commit < last_export:
         state, says = "not_evaluated", f"the last export was not checked; before it: {record.says}"
     return made(state, says, at, len(keys), failed)
