@@ -240,9 +240,9 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
         print_json([source.as_dict() for source in found])
     elif found:
         print_table(
-            ["Source", "Kind", "Feed name", "Read by"],
+            ["Source", "Kind", "Proposed feed", "Extraction"],
             [_row(source) for source in found],
-            flexible=("Source", "Feed name"),
+            flexible=("Source", "Proposed feed"),
         )
     _tell(found, written, enabled=enabled)
 
