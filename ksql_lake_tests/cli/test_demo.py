@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _demo(folder: Path, *arguments: str) -> str:
-    command = [KSQL_LAKE, "demo", "--at", AT, *arguments]
+    command = [str(KSQL_LAKE), "demo", "--at", AT, *arguments]
     done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout

@@ -18,8 +18,8 @@ from ksql_lake_tests.cli.conftest import Cli, Project
 
 @pytest.fixture
 def living(monkeypatch: pytest.MonkeyPatch) -> Iterator[DevServer]:
-    """A server whose sample goes on, several rows in a second."""
-    arguments = ["--sample-at", "now", "--sample-live", "--sample-rows", "600000", "--sample-days", "1"]
+    """A server whose sample goes on, a row of each stream every few seconds."""
+    arguments = ["--sample-at", "now", "--sample-live", "--sample-rows", "100000", "--sample-days", "1"]
     with DevServer.start(arguments=arguments) as server:
         monkeypatch.setenv("KSQLDB_URL", server.url)
         yield server
