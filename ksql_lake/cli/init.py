@@ -53,10 +53,11 @@ def _next_steps(folder: Path) -> str:
     here = folder.resolve() == Path.cwd()
     steps = [] if here else [f"cd {shlex.quote(str(folder))}"]
     steps += [
-        "export KSQLDB_URL=http://HOST:8088   # .env.example names the rest",
-        "ksql-lake ping                       # what can be exported?",
-        "ksql-lake feeds add                  # asks which source",
-        "ksql-lake export --all               # reads it into data_lake",
-        f'DAGSTER_HOME="$PWD/{HOME}" dagster dev   # the same in Dagster',
+        "export KSQLDB_URL=http://HOST:8088",
+        "ksql-lake ping          # what works",
+        "ksql-lake feeds add     # asks which source",
+        "ksql-lake export --all  # into data_lake",
+        f'export DAGSTER_HOME="$PWD/{HOME}"',
+        "dagster dev             # the same, and a UI",
     ]
     return "\n".join(["", *(f"  {step}" for step in steps)])

@@ -37,19 +37,17 @@ _INDENT = 8
 def ping(context: click.Context, /, *, as_json: bool) -> None:
     """Ask the server what it lets us do."""
     settings = load_settings()
-    found = []
     # Somebody waits at the prompt: an unreachable server is told at once.
     with KsqlClient(settings.model_copy(update={"attempts": 1})) as client, waiting(f"asking {client.url}"):
-        for finding in examine(client):
-            found.append(finding)
-            if not as_json:
-                _print(finding)
+        found = list(examine(client))
     works = all(finding.state != "fails" for finding in found)
     if as_json:
         print_json(
             {"url": settings.ksqldb_url, "works": works, "findings": [asdict(finding) for finding in found]}
         )
     else:
+        for finding in found:
+            _print(finding)
         _print_sum(found, url=settings.ksqldb_url)
     context.exit(0 if works else 1)
 
