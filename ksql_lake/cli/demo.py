@@ -111,7 +111,7 @@ def _explain(opened: DemoFolder, feeds: Iterable[Feed]) -> None:
             f"One check fails on purpose: some rows of {FAILING_FEED} have no {FAILING_COLUMN}.\n"
             "Its severity is warn, so nothing is stopped; the report and Dagster show it."
         )
-    click.echo(f"\nHow is every feed?       cd {path} && ksql-lake report")
+    click.echo(f"\nHow is every feed?       cd {path} && ksql-lake report --offline")
     click.echo(f"See it in Dagster's UI:  {_ui_command(opened.path)}")
 
 

@@ -85,7 +85,8 @@ class Sample:
         """Number the events of a source before a moment; return whether there may be any."""
         if name not in _TENTHS:
             # Tables: all at the start, or once a day.
-            return self._reached == self._first or self._reached // _HOUR_MS != to_ms // _HOUR_MS
+            begins = self._reached % _HOUR_MS == 0
+            return begins or self._reached // _HOUR_MS != to_ms // _HOUR_MS
         most = max(1, self._rows * _TENTHS[name] // 10)
         span = self._days * DAY_MS
         low, high = ((moment - self._first) * most // span for moment in (self._reached, to_ms))
