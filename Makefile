@@ -15,7 +15,7 @@ help: ## what there is
 install: $(READY) ## virtual environment with everything pinned, the test tools included
 
 $(READY): pyproject.toml requirements.lock
-	@VENV=$(VENV) PYTHON=$(PYTHON) deploy/install.sh requirements.lock "running and testing"
+	@VENV=$(VENV) PYTHON=$(PYTHON) WITH=pip deploy/install.sh requirements.lock "running and testing"
 	@touch $@ $(RUNS)
 
 # What ksql-lake and its demo need to run, without the test tools.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what a lock file names, and ksql-lake itself, into .venv:  deploy/install.sh LOCK PURPOSE
-# With uv (from PATH, else from the package index), which is several times faster; with pip where there is no uv.
+# With uv (from PATH, else from the package index), which is several times faster; with pip where there is no uv, or
+# where WITH=pip asks for it.
 set -eu
 lock="$1" purpose="$2" venv="${VENV:-.venv}" python="${PYTHON:-python3}"
 bin="$venv/bin"
@@ -36,7 +37,12 @@ by_uv() {
     "$1" pip install --quiet --python "$bin/python" --no-deps --no-build-isolation --editable .
 }
 
-say "$(grep -c '==' "$lock") packages for $purpose, by $lock (once; takes up to a minute)"
+say "$(grep -c '==' "$lock") packages for $purpose, by $lock (once)"
+if test "${WITH:-uv}" = pip; then
+  by_pip
+  say "done in $(($(date +%s) - began)) s, $(du -sm "$venv" | cut -f1) MB in $venv"
+  exit
+fi
 uv=$(command -v uv || true)
 if test -z "$uv" && "$bin/python" -m pip install --quiet --disable-pip-version-check uv 2>/dev/null; then
   uv="$bin/uv"

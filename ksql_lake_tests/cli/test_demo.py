@@ -26,7 +26,7 @@ from ksql_lake.errors import ConfigError
 KSQL_LAKE = Path(sys.executable).with_name("ksql-lake")
 STREAMS = ("card_authorizations", "login_events", "transaction_flattened", "transaction_stream")
 TABLES = ("daily_merchant_volume", "fx_rates", "merchants", "user_transaction_summary")
-TRIES = 240
+TRIES = 2400
 """Half seconds after which something that should happen is taken for never happening."""
 
 
