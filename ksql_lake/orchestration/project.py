@@ -8,7 +8,6 @@ key, so that neither the others nor assets of somebody else below it are hurt.
 import logging
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import dagster as dg
@@ -168,14 +167,15 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     )
     jobs = {job.name for job in defs.jobs or ()}
     sensors = [*(defs.sensors or ()), *alert_sensors(scope, scope.keys(feeds), jobs)]
-    made = replace(
-        defs,
+    return dg.Definitions(
+        assets=defs.assets,
+        resources=defs.resources,
+        jobs=defs.jobs,
         schedules=_chosen("schedules", defs.schedules or (), scope.schedules, scope),
         sensors=_chosen("sensors", sensors, scope.sensors, scope),
+        # Beside definitions of others the executor of what is launched by hand is theirs to say.
+        executor=executor(scope.settings) if scope.whole_location else None,
     )
-    # Elsewhere than in a location of its own the executor of what is launched by hand is not ours to say.
-    own = [dg.Definitions(executor=executor(scope.settings))] if scope.whole_location else []
-    return dg.Definitions.merge(made, *own)
 
 
 def _chosen(what: str, made: Sequence[ClockT], asked: frozenset[str] | None, scope: Scope) -> list[ClockT]:
