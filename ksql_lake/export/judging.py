@@ -63,7 +63,8 @@ def judge_export(result: ExportResult, lake: FeedLake, retention: Retention | No
     commit = result.commit or state.sequence
     if commit:
         findings = [_finding(each, asked[each.name].asks, asked[each.name].severity) for each in outcomes]
-        lake.record_checks(findings, commit=commit, held=state.partitions.keys())
+        # A day without rows holds no file, and what was found of it is no less true.
+        lake.record_checks(findings, commit=commit, held={*state.partitions, *state.looked})
     return [JudgedCheck(each, asked[each.name].severity) for each in outcomes]
 
 

@@ -38,6 +38,20 @@ _CHECKS = (
     dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
 )
 
+_COURSE = (
+    dg.DagsterEventType.RUN_START,
+    dg.DagsterEventType.RUN_SUCCESS,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_CANCELED,
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+)
+"""The events that say how a run went."""
+
+_LOG_TABLES = {"event_logs", "alembic_version"}
+"""What a run's pages read of its SQLite file; Dagster creates all other tables in it as well."""
+
 
 class StoredHistory:
     """The storage of one Dagster instance.
@@ -69,11 +83,11 @@ class StoredHistory:
         return {row[0] for row in rows if row[0]}
 
     def thin(self, run_id: str) -> bool:
-        """Delete the log of a run but for what it says of assets; gives whether there was any."""
+        """Delete the log of a run but for how it went, and what it says of assets; gives whether any was."""
         if self._sharded:
-            return self.drop_file(run_id)
+            return _thin_file(Path(self._store.path_for_shard(run_id)))
         events = self._events.c
-        kept = [kind.value for kind in (*_HELD, *_CHECKS)]
+        kept = [kind.value for kind in (*_HELD, *_CHECKS, *_COURSE)]
         spoken = db.or_(events.dagster_event_type.is_(None), events.dagster_event_type.not_in(kept))
         with self._store.index_connection() as connection:
             done = connection.execute(self._events.delete().where(events.run_id == run_id, spoken))
@@ -187,6 +201,28 @@ class StoredHistory:
                 if also is not None:
                     connection.execute(also.table.delete().where(also.in_(some)))
         return len(ids)
+
+
+def _thin_file(file: Path) -> bool:
+    """Empty the SQLite file of a run; it stays, because a web server that has shown the run expects it."""
+    if not file.exists():
+        return False
+    with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
+        named = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        spare = {row[0] for row in connection.execute(named)} - _LOG_TABLES
+        if not spare:
+            return False
+        kept = [kind.value for kind in _COURSE]
+        marks = ", ".join("?" * len(kept))
+        connection.execute(
+            f"DELETE FROM event_logs WHERE coalesce(dagster_event_type, '') NOT IN ({marks})",
+            kept,
+        )
+        for table in sorted(spare):
+            connection.execute(f'DROP TABLE "{table}"')
+        connection.commit()
+        connection.execute("VACUUM")
+    return True
 
 
 def _files(connect: Any) -> list[str]:

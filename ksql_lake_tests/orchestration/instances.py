@@ -48,8 +48,15 @@ def postgres_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         initdb = [*other, str(programs[-1]), "-D", str(folder), "-U", "dagster", "-A", "trust", "--no-sync"]
         subprocess.run(initdb, check=True, capture_output=True, cwd="/")
         server = subprocess.Popen(
-            [*other, str(programs[-1].with_name("postgres")), "-D", str(folder), "-p", str(port)]
-            + ["-h", "127.0.0.1", "-k", "", "-F"],
+            [
+                *other,
+                str(programs[-1].with_name("postgres")),
+                "-D",
+                str(folder),
+                *f"-F -p {port} -h 127.0.0.1".split(),
+                "-k",
+                "",
+            ],
             cwd="/",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -52,13 +52,16 @@ def _history(project: Project, instance: dg.DagsterInstance) -> None:
     for days in ((DAYS[0], DAYS[1]), (DAYS[0], DAYS[0]), (DAYS[0], DAYS[0]), (DAYS[2], DAYS[4])):
         result = project.materialize(instance, "payments", days=days)
         assert result.success, failure_text(result)
-    for name in ("payments", "payments", "totals", "totals", "refunds"):
+    project.write_feed(
+        "refunds", kind="stream", source="REFUNDS", start_date=str(datetime.now(UTC).date() - timedelta(days=1))
+    )
+    for name in ("refunds", "refunds", "totals", "totals"):
         assert project.materialize(instance, name).success
     assert not project.materialize(instance, "totals", partition="v1").success
 
 
 def test_what_dagster_says_of_assets_stays_the_same(project: Project, instance: dg.DagsterInstance) -> None:
-    """Partitions, newest events with their metadata, check states and versions are as before, with fewer runs."""
+    """Partitions, newest events and their metadata, check states and versions are as before, with fewer runs."""
     _history(project, instance)
     checks, runs = _checks(project), _runs(instance)
     before = picture(instance, checks)
@@ -132,7 +135,7 @@ def test_a_limit_takes_the_oldest_first(project: Project, instance: dg.DagsterIn
 
 
 def test_sqlite_files_go_with_their_runs(project: Project, tmp_path: Path) -> None:
-    """No database of an old run is left, nor one that a broken-off prune left behind; no tag either."""
+    """A run that goes takes its database along; one that stays has a small one that tells how it went."""
     with sqlite_instance(tmp_path / "home") as instance:
         _history(project, instance)
         folder = tmp_path / "home" / "history" / "runs"
@@ -142,7 +145,13 @@ def test_sqlite_files_go_with_their_runs(project: Project, tmp_path: Path) -> No
 
         _prune(instance)
 
-        assert {file.name for file in folder.glob("*.db")} <= {"index.db", ".db"}
+        left = _runs(instance)
+        assert {file.stem for file in folder.glob("*.db")} - {"index", ".db"} == left
+        assert max((folder / f"{run}.db").stat().st_size for run in left) < 70_000
+        for run in instance.get_runs():
+            told = [entry.dagster_event_type for entry in instance.all_logs(run.run_id)]
+            assert told[0] is dg.DagsterEventType.RUN_START
+            assert told[-1] in (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
         assert not list((tmp_path / "home" / "storage").glob("*/compute_logs/*"))
         assert stored_history.StoredHistory(instance).tags_of_lost_runs() == 0
 
@@ -178,12 +187,22 @@ def test_ticks_go_but_for_the_newest(instance: dg.DagsterInstance) -> None:
         for minute in range(3):
             at = (old + timedelta(minutes=minute)).timestamp()
             instance.create_tick(
-                TickData(origin.get_id(), name, InstigatorType.SCHEDULE, TickStatus.SKIPPED, at, selector_id=origin.get_selector().get_id())
+                TickData(
+                    origin.get_id(),
+                    name,
+                    InstigatorType.SCHEDULE,
+                    TickStatus.SKIPPED,
+                    at,
+                    selector_id=origin.get_selector().get_id(),
+                )
             )
 
     _prune(instance, days=1, tickers="streams")
 
-    kept = {name: len(instance.get_ticks(_origin(name).get_id(), _origin(name).get_selector().get_id())) for name in ("streams", "theirs")}
+    kept = {
+        name: len(instance.get_ticks(_origin(name).get_id(), _origin(name).get_selector().get_id()))
+        for name in ("streams", "theirs")
+    }
     assert kept == {"streams": 1, "theirs": 3}
 
 
