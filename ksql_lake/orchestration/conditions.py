@@ -18,6 +18,7 @@ from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.lake import FeedState
 from ksql_lake.orchestration.internals import has_ticked
 from ksql_lake.orchestration.jobs import run_tags
+from ksql_lake.orchestration.scope import Scope
 
 SENSOR = "automation"
 
@@ -53,25 +54,27 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
     return has_ticked(cron_of(feed), datetime.fromisoformat(state.last_export), now)
 
 
-def automation_runs(instance: dg.DagsterInstance) -> bool:
+def automation_runs(instance: dg.DagsterInstance, scope: Scope) -> bool:
     """Whether the sensor that evaluates the conditions was switched on."""
     return any(
-        state.instigator_type.value == "SENSOR" and state.instigator_name == SENSOR and state.is_running
+        state.instigator_type.value == "SENSOR"
+        and state.instigator_name == scope.named(SENSOR)
+        and state.is_running
         for state in instance.all_instigator_state()
     )
 
 
-def automation_sensors(feeds: Sequence[Feed]) -> list[dg.SensorDefinition]:
+def automation_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
     """Return the sensor that evaluates the conditions; none where no feed has one."""
-    names = [feed.name for feed in feeds if feed.automation == "condition"]
-    if not names:
+    feeds = [feed for feed in feeds if feed.automation == "condition"]
+    if not feeds:
         return []
     return [
         dg.AutomationConditionSensorDefinition(
-            SENSOR,
-            target=dg.AssetSelection.assets(*names),
+            scope.named(SENSOR),
+            target=dg.AssetSelection.assets(*scope.keys(feeds)),
             default_status=dg.DefaultSensorStatus.STOPPED,
             run_tags=run_tags("automation"),
-            description=f"Exports {', '.join(names)} by their automation conditions.",
+            description=f"Exports {', '.join(feed.name for feed in feeds)} by their automation conditions.",
         )
     ]

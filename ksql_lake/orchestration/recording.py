@@ -34,7 +34,8 @@ from ksql_lake.export.facts import column_records, partition_records
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import TableFeed
-from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
 
@@ -59,15 +60,16 @@ def record(
     """
     if settings.dagster_home is None or not results:
         return
-    lake = Lake(settings.lake_root)
+    scope = Scope(settings)
+    lake = scope.lake
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result, lake.feed(result.feed)):
+            for event in _events(result, lake.feed(result.feed), scope.key(result.feed)):
                 instance.report_runless_asset_event(event)
             if isinstance(result.feed, TableFeed):
-                _keep(result.feed, instance, settings)
+                _keep(result.feed, instance, scope)
         for result in results:
-            for evaluation in _evaluations(result, (checks or {}).get(result.feed.name, ())):
+            for evaluation in _evaluations(result, (checks or {}).get(result.feed.name, ()), scope):
                 instance.report_runless_asset_event(evaluation)
 
 
@@ -81,11 +83,11 @@ def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None
         return
     with _told("the lake is as it should be", settings.dagster_home) as instance:
         for feed in feeds:
-            _keep(feed, instance, settings)
+            _keep(feed, instance, Scope(settings))
 
 
-def _keep(feed: TableFeed, instance: DagsterInstance, settings: Settings) -> None:
-    keep_versions(feed.versions_name, Lake(settings.lake_root).feed(feed), instance)
+def _keep(feed: TableFeed, instance: DagsterInstance, scope: Scope) -> None:
+    keep_versions(scope.versions(feed.name), scope.lake.feed(feed), instance)
 
 
 @contextmanager
@@ -108,7 +110,9 @@ def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     )
 
 
-def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterialization | AssetObservation]:
+def _events(
+    result: ExportResult, lake: FeedLake, key: AssetKey
+) -> Iterator[AssetMaterialization | AssetObservation]:
     columns = [
         TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
     ]
@@ -120,13 +124,13 @@ def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterializati
             metadata["duckdb"] = page.duckdb
             metadata |= {"sample": MetadataValue.md(page.sample)} if page.sample is not None else {}
             metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
-        yield kind(result.feed.name, partition=each.partition, metadata=metadata)
+        yield kind(key, partition=each.partition, metadata=metadata)
 
 
-def _evaluations(result: ExportResult, checks: Sequence[JudgedCheck]) -> Iterator[AssetCheckEvaluation]:
+def _evaluations(result: ExportResult, checks: Sequence[JudgedCheck], scope: Scope) -> Iterator[AssetCheckEvaluation]:
     for judged in checks:
         yield AssetCheckEvaluation(
-            asset_key=AssetKey([result.feed.name]),
+            asset_key=scope.key(result.feed),
             check_name=judged.outcome.name,
             passed=judged.outcome.passed,
             metadata={"partitions": result.covered},

@@ -14,10 +14,10 @@ import dagster as dg
 
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
-from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES
 from ksql_lake.orchestration.conditions import automation_sensors, cron_of
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
 
 CLOSE = "15 0 * * *"
@@ -31,18 +31,18 @@ UPKEEP_SCHEDULES = {
 }
 
 
-def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake: Lake) -> dg.Definitions:
+def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope: Scope) -> dg.Definitions:
     """Return the jobs and schedules of feeds and upkeep, and the sensor of automation conditions.
 
     One job for the streams of a time zone and one per table. Streams of a zone that are due together share one
     schedule, and so one run.
     """
-    names = {feed.name for feed in (*streams, *tables)}
+    taken = scope.taken([*streams, *tables])
     zones = sorted({feed.timezone for feed in streams})
     jobs = [
         dg.define_asset_job(
-            stream_job(zone, names),
-            selection=dg.AssetSelection.assets(*(feed.name for feed in streams if feed.timezone == zone)),
+            scope.free_name(stream_job(zone), taken),
+            selection=dg.AssetSelection.assets(*scope.keys(feed for feed in streams if feed.timezone == zone)),
             description=f"Streams with days in {zone}: every day that is not closed yet, or the range given.",
             tags=run_tags("streams"),
         )
@@ -50,37 +50,34 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake:
     ]
     jobs += [
         dg.define_asset_job(
-            table_job(feed.name, names),
-            selection=dg.AssetSelection.assets(feed.name),
+            scope.free_name(table_job(feed.name), taken),
+            selection=dg.AssetSelection.assets(scope.key(feed)),
             description=f"The next version of {feed.name}.",
             tags=run_tags("tables"),
         )
         for feed in tables
     ]
     upkeep = [
-        retention_job(tables, lake),
-        compaction_job(streams, lake),
-        compaction_job(streams, lake, open_files=OPEN_FILES),
+        retention_job(tables, scope),
+        compaction_job(streams, scope),
+        compaction_job(streams, scope, open_files=OPEN_FILES),
     ]
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[
-            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], names, lake),
-            *(_table_schedule(feed, names) for feed in tables if feed.automation == "schedule"),
-            *(stopped_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
+            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], taken, scope),
+            *(_table_schedule(feed, taken, scope) for feed in tables if feed.automation == "schedule"),
+            *(stopped_schedule(scope.named(name), cron) for name, cron in UPKEEP_SCHEDULES.items()),
         ],
         sensors=[
-            *automation_sensors([*streams, *tables]),
+            *automation_sensors([*streams, *tables], scope),
         ],
     )
 
 
-def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
-    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`.
-
-    Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
-    """
-    return free_name(zone_name("streams", zone), feeds)
+def stream_job(zone: str) -> str:
+    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`."""
+    return zone_name("streams", zone)
 
 
 def zone_name(name: str, zone: str) -> str:
@@ -88,16 +85,9 @@ def zone_name(name: str, zone: str) -> str:
     return name if zone == "UTC" else f"{name}_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
 
 
-def table_job(table: str, feeds: Collection[str] = ()) -> str:
-    """Return the name of a table's job; see `stream_job`."""
-    return free_name(f"table_{table}", feeds)
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """Return a job name that no feed has: this one, or with `_job` behind it."""
-    while name in taken:
-        name += "_job"
-    return name
+def table_job(table: str) -> str:
+    """Return the name of a table's job."""
+    return f"table_{table}"
 
 
 def stream_schedule(zone: str, cron: str) -> str:
@@ -116,28 +106,28 @@ _CRON_WORDS = str.maketrans({"@": "", "*": "every", "/": "_per_", ",": "_and_", 
 
 
 def _stream_schedules(
-    streams: Sequence[StreamFeed], feeds: Collection[str], lake: Lake
+    streams: Sequence[StreamFeed], taken: Collection[str], scope: Scope
 ) -> Iterator[dg.ScheduleDefinition]:
     due: dict[tuple[str, str], list[StreamFeed]] = defaultdict(list)
     for feed in streams:
         due[feed.timezone, cron_of(feed)].append(feed)
     for (zone, cron), group in due.items():
         yield _schedule(
-            stream_schedule(zone, cron),
-            stream_job(zone, feeds),
+            scope.named(stream_schedule(zone, cron)),
+            scope.free_name(stream_job(zone), taken),
             cron,
             zone=zone,
-            runs=partial(stream_runs, group, lake),
+            runs=partial(stream_runs, group, scope),
             says=f"Exports {_names(group)}: every day that is not closed yet.",
         )
     for zone in sorted({feed.timezone for feed in streams}):
         group = [feed for feed in streams if feed.timezone == zone]
         yield _schedule(
-            f"{stream_job(zone)}_close",
-            stream_job(zone, feeds),
+            scope.named(f"{stream_job(zone)}_close"),
+            scope.free_name(stream_job(zone), taken),
             CLOSE,
             zone=zone,
-            runs=partial(stream_runs, group, lake, running_day=False),
+            runs=partial(stream_runs, group, scope, running_day=False),
             says=f"Exports all streams of {zone} once, soon after their day has ended: {_names(group)}.",
         )
 
@@ -146,10 +136,10 @@ def _names(feeds: Sequence[StreamFeed]) -> str:
     return ", ".join(feed.name for feed in feeds)
 
 
-def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefinition:
+def _table_schedule(feed: TableFeed, taken: Collection[str], scope: Scope) -> dg.ScheduleDefinition:
     return _schedule(
-        f"table_{feed.name}_schedule",
-        table_job(feed.name, feeds),
+        scope.named(f"table_{feed.name}_schedule"),
+        scope.free_name(table_job(feed.name), taken),
         cron_of(feed),
         says=f"Exports {feed.name}: its next version.",
     )
