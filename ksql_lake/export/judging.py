@@ -5,14 +5,15 @@ Shell and Dagster both call this, so that the report tells what Dagster shows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ksql_lake.export.checks import CheckOutcome, check_export, checks_of
 from ksql_lake.export.result import ExportResult
 from ksql_lake.feeds.model import Severity
 from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import FeedLake
-from ksql_lake.lake.commit.check_record import CheckFinding
+from ksql_lake.lake.commit.check_record import CheckFinding, CheckNotes
 
 GRAVE: frozenset[Severity] = frozenset({"error", "block"})
 """Severities that make an export's exit code 1 and a feed `failing`."""
@@ -25,10 +26,14 @@ class JudgedCheck:
     Attributes:
         outcome: What it found.
         severity: What a failure means for the feed.
+        failing: Partition -> why it does not hold there, for all of the feed: as each was judged last.
+        recovered: Partitions of this export where it did not hold before and does now.
     """
 
     outcome: CheckOutcome
     severity: Severity
+    failing: Mapping[str, str] = field(default_factory=dict)
+    recovered: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -59,13 +64,23 @@ def judge_export(result: ExportResult, lake: FeedLake, retention: Retention | No
     """
     asked = checks_of(result.feed, retention)
     outcomes = check_export(result, lake, retention)
-    state = lake.state()
+    state, before = lake.state(), lake.checks()
     commit = result.commit or state.sequence
     if commit:
         findings = [_finding(each, asked[each.name].asks, asked[each.name].severity) for each in outcomes]
-        # A day without rows holds no file, and what was found of it is no less true.
-        lake.record_checks(findings, commit=commit, held={*state.partitions, *state.looked})
-    return [JudgedCheck(each, asked[each.name].severity) for each in outcomes]
+        lake.record_checks(findings, commit=commit, held=state.partitions.keys())
+    now = lake.checks()
+    return [_judged(each, asked[each.name].severity, before, now) for each in outcomes]
+
+
+def _judged(outcome: CheckOutcome, severity: Severity, before: CheckNotes, now: CheckNotes) -> JudgedCheck:
+    # Of what could not be noted the lake still says what was before.
+    noted, judged = now.checks.get(outcome.name), set(outcome.judged)
+    others = {key: each.says for key, each in noted.failed.items() if key not in judged} if noted else {}
+    known = before.checks.get(outcome.name)
+    failed_before = known.failed if known is not None else {}
+    recovered = tuple(key for key in outcome.judged if key in failed_before and key not in outcome.failed)
+    return JudgedCheck(outcome, severity, {**others, **outcome.failed}, recovered)
 
 
 def _finding(outcome: CheckOutcome, asks: str, severity: Severity) -> CheckFinding:

@@ -16,6 +16,7 @@ import dagster as dg
 from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
 from ksql_lake.export.export_plan import running_day
+from ksql_lake.export.judging import judge_export
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
@@ -142,7 +143,14 @@ def _body(
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
-            yield from check_results(result, lake.lake, retention)
+            yield from check_results(
+                result,
+                judge_export(result, lake.lake.feed(result.feed), retention),
+                scope.key(result.feed),
+                news=delivery.news,
+                log=context.log_event,
+                report=context.instance.report_runless_asset_event,
+            )
 
     return export
 

@@ -9,34 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from alembic.util import CommandError
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
-    AssetKey,
-    AssetMaterialization,
-    AssetObservation,
-    DagsterError,
-    DagsterInstance,
-    FloatMetadataValue,
-    MetadataValue,
-    TableColumn,
-    TableSchema,
-)
+from dagster import AssetKey, DagsterError, DagsterInstance, FloatMetadataValue
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import ExportResult
-from ksql_lake.export.facts import column_records, partition_records
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import TableFeed
-from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.asset_checks import day_evaluations, summary
+from ksql_lake.orchestration.events import events, news
 from ksql_lake.orchestration.scope import Scope
-from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
 
 
@@ -48,7 +34,8 @@ def record(
 ) -> None:
     """Record exports as materialisations without a run, with what their checks found, and keep version keys.
 
-    Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed.
+    Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed,
+    and a look that found nothing is not recorded.
 
     Args:
         results: What was exported.
@@ -61,16 +48,9 @@ def record(
     if settings.dagster_home is None or not results:
         return
     scope = Scope(settings)
-    lake = scope.lake
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result, lake.feed(result.feed), scope.key(result.feed)):
-                instance.report_runless_asset_event(event)
-            if isinstance(result.feed, TableFeed):
-                _keep(result.feed, instance, scope)
-        for result in results:
-            for evaluation in _evaluations(result, (checks or {}).get(result.feed.name, ()), scope):
-                instance.report_runless_asset_event(evaluation)
+            _record(result, (checks or {}).get(result.feed.name, ()), instance, scope)
 
 
 def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None:
@@ -110,34 +90,19 @@ def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     )
 
 
-def _events(
-    result: ExportResult, lake: FeedLake, key: AssetKey
-) -> Iterator[AssetMaterialization | AssetObservation]:
-    columns = [
-        TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
-    ]
-    for each in partition_records(result):
-        kind = AssetMaterialization if each.closed else AssetObservation
-        metadata: dict[str, Any] = dict(each.facts)
-        if each.newest:
-            page = partition_page(lake, each.partition)
-            metadata["duckdb"] = page.duckdb
-            metadata |= {"sample": MetadataValue.md(page.sample)} if page.sample is not None else {}
-            metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
-        yield kind(key, partition=each.partition, metadata=metadata)
-
-
-def _evaluations(result: ExportResult, checks: Sequence[JudgedCheck], scope: Scope) -> Iterator[AssetCheckEvaluation]:
-    for judged in checks:
-        yield AssetCheckEvaluation(
-            asset_key=scope.key(result.feed),
-            check_name=judged.outcome.name,
-            passed=judged.outcome.passed,
-            metadata={"partitions": result.covered},
-            severity=AssetCheckSeverity.WARN if judged.severity == "warn" else AssetCheckSeverity.ERROR,
-            description=judged.outcome.says,
-            blocking=judged.severity == "block",
-        )
+def _record(
+    result: ExportResult, checks: Sequence[JudgedCheck], instance: DagsterInstance, scope: Scope
+) -> None:
+    key, lake = scope.key(result.feed), scope.lake.feed(result.feed)
+    told = news(result, key, instance)
+    for event in events(result, lake, key, told):
+        instance.report_runless_asset_event(event)
+    if isinstance(result.feed, TableFeed):
+        _keep(result.feed, instance, scope)
+    for check in checks:
+        for day in day_evaluations(check, key, told):
+            instance.report_runless_asset_event(day)
+        instance.report_runless_asset_event(summary(check, result.covered, key))
 
 
 def create_databases(home: Path) -> None:
