@@ -53,6 +53,8 @@ class Settings(BaseSettings):
         smtp_user: Its user, together with `smtp_password`.
         log_format: What the command line writes to standard error: `text` for people, `json` for programs.
         otel_endpoint: OpenTelemetry collector that traces go to; None sends none.
+        keep_runs_days: How many days the job `prune` keeps Dagster's runs, their logs, and superseded events.
+        keep_ticks_days: How many days it keeps the ticks of schedules and sensors.
         executor: Where the steps of a Dagster run go: `in_process`, the run's own process, or `celery` workers.
         celery_broker: Where steps wait for a worker; like `redis://:password@host:6379/0`.
         celery_backend: Where workers leave what became of a step; None means the broker.
@@ -90,6 +92,8 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", validation_alias=_variable("KSQL_LAKE_LOG"))
     otel_endpoint: str | None = Field(None, validation_alias=_variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    keep_runs_days: int = Field(30, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_RUNS_DAYS"))
+    keep_ticks_days: int = Field(7, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_TICKS_DAYS"))
     executor: Literal["in_process", "celery"] = Field(
         "in_process", validation_alias=_variable("KSQL_LAKE_EXECUTOR")
     )

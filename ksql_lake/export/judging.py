@@ -5,7 +5,7 @@ Shell and Dagster both call this, so that the report tells what Dagster shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ksql_lake.export.checks import CheckOutcome, check_export, checks_of
@@ -62,10 +62,34 @@ def judge_export(result: ExportResult, lake: FeedLake, retention: Retention | No
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
     """
-    asked = checks_of(result.feed, retention)
     outcomes = check_export(result, lake, retention)
+    return note_outcomes(outcomes, lake, retention, commit=result.commit)
+
+
+def note_outcomes(
+    outcomes: Sequence[CheckOutcome],
+    lake: FeedLake,
+    retention: Retention | None = None,
+    *,
+    commit: int | None = None,
+) -> list[JudgedCheck]:
+    """Note in the lake what checks found; gives each with what is known of all partitions.
+
+    One that the feed has switched off is neither noted nor given.
+
+    Args:
+        outcomes: What they found.
+        lake: The feed's lake.
+        retention: How long the topic keeps records, if that is watched.
+        commit: The commit that was judged; None means the newest.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    asked = checks_of(lake.feed, retention)
+    outcomes = [each for each in outcomes if each.name in asked]
     state, before = lake.state(), lake.checks()
-    commit = result.commit or state.sequence
+    commit = commit or state.sequence
     if commit:
         findings = [_finding(each, asked[each.name].asks, asked[each.name].severity) for each in outcomes]
         lake.record_checks(findings, commit=commit, held=state.partitions.keys())

@@ -67,7 +67,7 @@ def check_results(
             passed=whole.passed,
             severity=dg.AssetCheckSeverity.WARN if mild else whole.severity,
             description=whole.description,
-            metadata=whole.metadata,
+            metadata=dict(whole.metadata),
         )
     for each in last:
         report(each)
@@ -119,6 +119,12 @@ def summary(check: JudgedCheck, covered: str, key: dg.AssetKey) -> dg.AssetCheck
         description="\n".join(said),
         blocking=check.severity == "block",
     )
+
+
+def found_here(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether a result for all partitions fails by what its own export read, not only by earlier ones."""
+    failed = evaluation.metadata.get(FAILED_HERE)
+    return isinstance(failed, dg.IntMetadataValue) and bool(failed.value)
 
 
 def severity(asked: Severity) -> dg.AssetCheckSeverity:

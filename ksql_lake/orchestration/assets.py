@@ -8,7 +8,7 @@ run; which partitions it was the IO manager records.
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -25,6 +25,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
 from ksql_lake.orchestration.conditions import automation_condition
+from ksql_lake.orchestration.freshness_sensor import fresh, freshness_specs
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
@@ -112,18 +113,9 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "pool": scope.pool,
         "io_manager_key": scope.io_manager_key,
         "required_resource_keys": {scope.server_key, scope.lake_key},
-        "check_specs": check_specs(feed, retention, key),
-        "freshness_policy": _freshness(feed),
+        "check_specs": [*check_specs(feed, retention, key), *freshness_specs(feed, key)],
         "automation_condition": automation_condition(feed),
     }
-
-
-def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
-    """Dagster itself watches the clock: a check that runs after an export would always find it fresh."""
-    hours = feed.checks.max_age_hours
-    if hours is None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=max(timedelta(hours=hours), timedelta(minutes=1)))
 
 
 def _body(
@@ -145,7 +137,7 @@ def _body(
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
             yield from check_results(
                 result,
-                judge_export(result, lake.lake.feed(result.feed), retention),
+                [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)],
                 scope.key(result.feed),
                 news=delivery.news,
                 log=context.log_event,

@@ -19,11 +19,13 @@ from ksql_lake.orchestration.certification_jobs import certify_jobs
 from ksql_lake.orchestration.execution import executor
 from ksql_lake.orchestration.expiry_sensor import topic_retention_sensors
 from ksql_lake.orchestration.feed_sensors import feed_files_sensor, fingerprint, new_sources_sensor
+from ksql_lake.orchestration.freshness_sensor import freshness_sensors
 from ksql_lake.orchestration.io_manager import lake_io_manager
 from ksql_lake.orchestration.lineage import lineage_job, source_assets
 from ksql_lake.orchestration.partitions import daily_partitions, zone_starts
 from ksql_lake.orchestration.placeholders import placeholders
-from ksql_lake.orchestration.report_asset import report_definitions
+from ksql_lake.orchestration.pruning import prune_definitions
+from ksql_lake.orchestration.report_asset import report_definitions, report_key
 from ksql_lake.orchestration.resources import LakeResource, ksqldb_resource
 from ksql_lake.orchestration.schedules import automation
 from ksql_lake.orchestration.scope import RETRY_SECONDS, Scope
@@ -60,6 +62,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     assets += source_assets(_sources(files), topology, scope)
     assets += placeholders(store, scope, starts)
     feeds = [file.feed for file in files]
+    taken = {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)}
     defs = dg.Definitions.merge(
         dg.Definitions(
             assets=assets,
@@ -74,20 +77,19 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
                 feed_files_sensor(scope, loaded),
                 new_sources_sensor(scope),
                 *topic_retention_sensors(_streams(files), topology, scope),
+                *freshness_sensors(feeds, scope),
             ],
         ),
         automation(_streams(files), _tables(files), scope),
-        report_definitions(
-            feeds,
-            {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)},
-            scope,
-        ),
+        report_definitions(feeds, taken, scope),
     )
     jobs = {job.name for job in defs.jobs or ()}
     alerts = dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs))
     # Elsewhere than in a location of its own the executor of what is launched by hand is not ours to say.
     own = [dg.Definitions(executor=executor(scope.settings))] if scope.whole_location else []
-    return dg.Definitions.merge(defs, alerts, *own)
+    keys = [*scope.keys(feeds), report_key(taken, scope)]
+    old = prune_definitions(scope, keys, dg.Definitions.merge(defs, alerts))
+    return dg.Definitions.merge(defs, alerts, old, *own)
 
 
 def _resources(scope: Scope) -> dict[str, object]:

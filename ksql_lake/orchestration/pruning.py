@@ -6,17 +6,23 @@ what their sensors have seen.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from pydantic import Field
 
+from ksql_lake.orchestration.jobs import WORK, one_op_job
+from ksql_lake.orchestration.schedules import stopped_schedule
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.stored_history import StoredHistory
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE = 500
+
+SCHEDULE = "15 4 * * *"
+"""When old history is deleted, UTC, once the schedule is switched on."""
 
 
 class PruneConfig(dg.Config):
@@ -35,19 +41,17 @@ class Ours:
         assets: Keys of the assets.
         jobs: Names of the jobs.
         tickers: Names of the schedules and sensors.
-        work: The tag that all runs of our jobs have.
     """
 
     assets: frozenset[dg.AssetKey]
     jobs: frozenset[str]
     tickers: frozenset[str]
-    work: str
 
     def has(self, run: dg.DagsterRun) -> bool:
         """Whether a run is ours: it materialises our assets and nothing else, or is one of our jobs."""
         if run.asset_selection:
             return run.asset_selection <= self.assets
-        return run.job_name in self.jobs and self.work in run.tags
+        return run.job_name in self.jobs and WORK in run.tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,30 +137,35 @@ def prune(
     return Pruned(deleted, thinned, left, events, checks, tuple(history.shrink()))
 
 
-def prune_op(name: str, ours: Callable[[], Ours], keep: Callable[[], tuple[int, int]]) -> dg.OpDefinition:
-    """Return the op of the job `prune`.
+def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.Definitions) -> dg.Definitions:
+    """Return the job `prune` and its schedule.
 
     Args:
-        name: The op's name.
-        ours: What of the instance is ours.
-        keep: Days that runs and ticks are kept, by the environment.
+        scope: Whose history is pruned.
+        keys: Its assets.
+        others: Its other definitions, which have run and ticked.
     """
+    name = scope.named("prune")
+    schedule = stopped_schedule(name, SCHEDULE)
+    jobs = frozenset(job.name for job in others.jobs or ()) | {name}
+    tickers = frozenset(each.name for each in (*(others.schedules or ()), *(others.sensors or ()), schedule))
+    ours = Ours(frozenset(keys), jobs, tickers)
 
-    @dg.op(name=name, description="Deletes old runs, events, check results and ticks of ksql-lake.")
-    def delete_old(context: dg.OpExecutionContext, config: PruneConfig) -> None:
-        runs_days, ticks_days = keep()
-        now = datetime.now(UTC)
+    @dg.op(name=scope.named("_prune_history"), description="Deletes old runs, events, check results and ticks.")
+    def prune_history(context: dg.OpExecutionContext, config: PruneConfig) -> None:
+        now, settings = datetime.now(UTC), scope.settings
         done = prune(
             context.instance,
-            ours(),
-            runs_before=now - timedelta(days=config.runs_days or runs_days),
-            ticks_before=now - timedelta(days=config.ticks_days or ticks_days),
+            ours,
+            runs_before=now - timedelta(days=config.runs_days or settings.keep_runs_days),
+            ticks_before=now - timedelta(days=config.ticks_days or settings.keep_ticks_days),
             limit=config.limit,
             log=context.log,
         )
         context.log.info(done.says)
 
-    return delete_old
+    says = "Keeps DAGSTER_HOME small: deletes old runs and ticks, and nothing that says what is materialised."
+    return dg.Definitions(jobs=[one_op_job(name, says, prune_history)], schedules=[schedule])
 
 
 def _old_runs(instance: dg.DagsterInstance, ours: Ours, before: datetime) -> Iterator[dg.DagsterRun]:

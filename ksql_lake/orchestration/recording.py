@@ -22,6 +22,7 @@ from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import TableFeed
 from ksql_lake.orchestration.asset_checks import day_evaluations, summary
 from ksql_lake.orchestration.events import events, news
+from ksql_lake.orchestration.freshness_sensor import fresh
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
@@ -99,7 +100,7 @@ def _record(
         instance.report_runless_asset_event(event)
     if isinstance(result.feed, TableFeed):
         _keep(result.feed, instance, scope)
-    for check in checks:
+    for check in [*checks, *fresh(result.feed)]:
         for day in day_evaluations(check, key, told):
             instance.report_runless_asset_event(day)
         instance.report_runless_asset_event(summary(check, result.covered, key))

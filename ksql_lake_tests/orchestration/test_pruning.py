@@ -12,7 +12,6 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 
 from ksql_lake.orchestration import stored_history
-from ksql_lake.orchestration.jobs import WORK
 from ksql_lake.orchestration.pruning import Ours, Pruned, prune
 from ksql_lake_tests.orchestration.instances import picture, postgres_instance, sqlite_instance
 from ksql_lake_tests.orchestration.project import DAYS, Project, failure_text
@@ -30,7 +29,7 @@ def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.Dags
 
 def _ours(*tickers: str) -> Ours:
     keys = frozenset(dg.AssetKey([name]) for name in FEEDS)
-    return Ours(keys, frozenset({"streams", "retention"}), frozenset(tickers), WORK)
+    return Ours(keys, frozenset({"streams", "retention"}), frozenset(tickers))
 
 
 def _prune(instance: dg.DagsterInstance, *, limit: int = 5000, days: float = 0, tickers: str = "") -> Pruned:
