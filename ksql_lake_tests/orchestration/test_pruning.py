@@ -60,7 +60,7 @@ def _history(project: Project, instance: dg.DagsterInstance) -> None:
 
 
 def test_what_dagster_says_of_assets_stays_the_same(project: Project, instance: dg.DagsterInstance) -> None:
-    """Partitions, newest events and their metadata, check states and versions are as before, with fewer runs."""
+    """Partitions, newest events and their metadata, check states, versions are as before, with fewer runs."""
     _history(project, instance)
     checks, runs = _checks(project), _runs(instance)
     before = picture(instance, checks)
