@@ -23,7 +23,7 @@ from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
-from ksql_lake.orchestration.conditions import automation_condition
+from ksql_lake.orchestration.conditions import automation_condition, exported_when
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
@@ -106,6 +106,7 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | N
             "source": feed.source,
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
+            "exported": dg.MetadataValue.text(exported_when(feed)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
         "deps": [source_key(feed.source)],

@@ -29,6 +29,17 @@ def cron_of(feed: Feed) -> str:
     return feed.schedule or DEFAULT_SCHEDULES[feed.kind]
 
 
+STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE = "streams_due", "streams_closing", "tables_due"
+"""The sensors that start exports by the clock; none of the names says when."""
+
+
+def exported_when(feed: Feed) -> str:
+    """Say when a feed is exported by itself, and what has to run for that."""
+    due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
+    sensor = due if feed.automation == "schedule" else SENSOR
+    return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {sensor} is switched on"
+
+
 def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
     """Return the condition of a feed with `"automation": "condition"`; None for the others."""
     if feed.automation != "condition":
@@ -63,7 +74,7 @@ def automation_runs(instance: dg.DagsterInstance) -> bool:
     )
 
 
-def automation_sensors(feeds: Sequence[Feed]) -> list[dg.SensorDefinition]:
+def automation_sensors(feeds: Sequence[Feed], *, running: bool = False) -> list[dg.SensorDefinition]:
     """Return the sensor that evaluates the conditions; none where no feed has one."""
     names = [feed.name for feed in feeds if feed.automation == "condition"]
     if not names:
@@ -72,7 +83,7 @@ def automation_sensors(feeds: Sequence[Feed]) -> list[dg.SensorDefinition]:
         dg.AutomationConditionSensorDefinition(
             SENSOR,
             target=dg.AssetSelection.assets(*names),
-            default_status=dg.DefaultSensorStatus.STOPPED,
+            default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
             run_tags=run_tags("automation"),
             description=f"Exports {', '.join(names)} by their automation conditions.",
         )

@@ -53,7 +53,7 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, days, lake, topology)]
     assets += source_assets(_sources(files), topology, settings.ksqldb_url)
     assets += placeholders(store, lake, starts)
-    feeds = [file.feed for file in files]
+    feeds, running = [file.feed for file in files], settings.schedules == "running"
     resource = LakeResource(root=lake.root, retry_wait=retry_wait)
     return dg.Definitions.merge(
         dg.Definitions(
@@ -78,11 +78,12 @@ def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) 
             ],
             executor=executor(settings),
         ),
-        automation(_streams(files), _tables(files), lake),
+        automation(_streams(files), _tables(files), lake, running=running),
         report_definitions(
             feeds,
             settings.feeds_root.resolve(),
             {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)},
+            running=running,
         ),
     )
 

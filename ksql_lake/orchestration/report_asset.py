@@ -11,7 +11,7 @@ from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.orchestration.jobs import run_tags
 from ksql_lake.orchestration.resources import LakeResource
-from ksql_lake.orchestration.schedules import free_name, stopped_schedule
+from ksql_lake.orchestration.schedules import clock_schedule, free_name
 from ksql_lake.report import MetadataAnalyzer, MetadataReader, Report, render_html, render_markdown
 from ksql_lake.settings import load_settings
 
@@ -26,13 +26,16 @@ SCHEDULE = "0 6 * * *"
 """When the report is made, UTC, once its schedule is switched on."""
 
 
-def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.Definitions:
+def report_definitions(
+    feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str], *, running: bool = False
+) -> dg.Definitions:
     """Return the report's asset, downstream of every feed, its job and its schedule; nothing without feeds.
 
     Args:
         feeds: The feeds that export.
         feeds_root: The folder of the feed files.
         taken: Asset names that are those of feeds, exporting or not.
+        running: Whether the schedule runs until somebody switches it off.
     """
     if not feeds:
         return dg.Definitions()
@@ -45,7 +48,7 @@ def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collectio
                 job, selection=[asset], description="The monitoring report.", tags=run_tags("upkeep")
             )
         ],
-        schedules=[stopped_schedule(job, SCHEDULE)],
+        schedules=[clock_schedule(job, SCHEDULE, running=running)],
     )
 
 
