@@ -151,7 +151,9 @@ def test_what_was_closed_since_the_plan_is_not_read_again(tmp_path: Path) -> Non
 
     assert left.days == Days(date(2025, 1, 20), date(2025, 1, 20))
     assert (left.already[0], left.already[-1], len(left.already)) == ("2025-01-01", "2025-01-19", 19)
-    assert left.reason == "2025-01-01 to 2025-01-19 were read by another export (commit 1) while this one waited"
+    assert (
+        left.reason == "2025-01-01 to 2025-01-19 were read by another export (commit 1) while this one waited"
+    )
     assert left.open_end
 
 
@@ -196,12 +198,11 @@ def test_a_version_is_written_after_the_one_that_was_waited_for(tmp_path: Path) 
     """A snapshot that began before this one was asked for is not the one asked for; a later one is."""
     lake, feed = Lake(tmp_path), table_feed()
     plan, pinned = plan_export(feed, lake, now=NOW), plan_export(feed, lake, version=1, now=NOW)
-    read = {"source": "EVENTS", "statement": "SELECT", "read_at": "2025-01-20T10:29:59+00:00"}
-    land_rows(lake, feed, [], read=ReadFacts(**read))
+    land_rows(lake, feed, [], read_at="2025-01-20T10:29:59+00:00")
 
     assert (_left(lake, plan).version, _left(lake, plan).reason) == (2, "after v1")
     with pytest.raises(VersionError, match="v1 exists already"):
         _left(lake, pinned)
 
-    land_rows(lake, feed, [], read=ReadFacts(**{**read, "read_at": "2025-01-20T10:30:01+00:00"}))
+    land_rows(lake, feed, [], read_at="2025-01-20T10:30:01+00:00")
     assert (_left(lake, plan).version, _left(lake, plan).already) == (None, ("v2",))
