@@ -389,11 +389,6 @@ class TableFeed(_FeedBase):
         """Whether deleted keys stay, marked as such."""
         return self.deleted
 
-    @property
-    def versions_name(self) -> str:
-        """The name of the feed's dynamic partitions in Dagster."""
-        return f"{self.name}_versions"
-
 
 Feed = StreamFeed | TableFeed
 FEED_ADAPTER: TypeAdapter[StreamFeed | TableFeed] = TypeAdapter(Annotated[Feed, Field(discriminator="kind")])

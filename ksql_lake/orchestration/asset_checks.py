@@ -12,10 +12,10 @@ from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import Lake
 
 
-def check_specs(feed: Feed, retention: Retention | None) -> list[dg.AssetCheckSpec]:
+def check_specs(feed: Feed, retention: Retention | None, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
     return [
-        dg.AssetCheckSpec(name, asset=feed.name, description=check.asks, blocking=check.severity == "block")
+        dg.AssetCheckSpec(name, asset=key, description=check.asks, blocking=check.severity == "block")
         for name, check in checks_of(feed, retention).items()
     ]
 

@@ -20,7 +20,7 @@ from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.inventory import Retention
-from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
 from ksql_lake.orchestration.conditions import automation_condition, exported_when
@@ -28,11 +28,9 @@ from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
 from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import DAYS_TAG
 from ksql_lake.query import description
-
-POOL = "ksqldb"
-"""Every step that reads from the server holds a slot of this pool."""
 
 Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 
@@ -40,7 +38,7 @@ Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 def stream_asset(
     file: FeedFile,
     feed: StreamFeed,
-    lake: FeedLake,
+    scope: Scope,
     days: dg.DailyPartitionsDefinition,
     retention: Retention | None = None,
 ) -> dg.AssetsDefinition:
@@ -49,7 +47,7 @@ def stream_asset(
     Args:
         file: The feed's file.
         feed: The feed.
-        lake: Its lake.
+        scope: What the names are made for.
         days: The days of all feeds of its time zone.
         retention: How long its topic keeps records.
     """
@@ -57,7 +55,7 @@ def stream_asset(
         # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
         warnings.simplefilter("ignore", dg.BetaWarning)
         decorate = dg.asset(
-            **_shared(file, feed, lake, retention),
+            **_shared(file, feed, scope, retention),
             partitions_def=days,
             backfill_policy=dg.BackfillPolicy.single_run(),
         )
@@ -71,13 +69,13 @@ def stream_asset(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
         )
 
-    made: dg.AssetsDefinition = decorate(_body(plan, retention))
+    made: dg.AssetsDefinition = decorate(_body(plan, scope, retention))
     return made
 
 
-def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDefinition:
+def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefinition:
     """Return the asset of a table: partitioned by version, and only the open version can be written."""
-    decorate = dg.asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
+    decorate = dg.asset(**_shared(file, feed, scope), partitions_def=version_partitions(feed, scope))
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
@@ -90,15 +88,16 @@ def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDef
             )
         return plan_export(feed, lake, version=_version(feed, asked.start))
 
-    made: dg.AssetsDefinition = decorate(_body(plan))
+    made: dg.AssetsDefinition = decorate(_body(plan, scope))
     return made
 
 
-def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | None = None) -> dict[str, Any]:
+def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | None = None) -> dict[str, Any]:
+    lake, key = scope.lake.feed(feed), scope.key(feed)
     return {
-        "key": dg.AssetKey([feed.name]),
+        "key": key,
         "description": description(lake),
-        "group_name": f"{feed.kind}s",
+        "group_name": scope.feed_group(feed.kind),
         "kinds": {"ksqldb", "parquet"},
         "owners": list(feed.owners),
         "tags": feed.tags,
@@ -106,13 +105,14 @@ def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | N
             "source": feed.source,
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
-            "exported": dg.MetadataValue.text(exported_when(feed)),
+            "exported": dg.MetadataValue.text(exported_when(feed, scope)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
-        "deps": [source_key(feed.source)],
-        "pool": POOL,
-        "io_manager_key": "lake_io_manager",
-        "check_specs": check_specs(feed, retention),
+        "deps": [source_key(feed.source, scope)],
+        "pool": scope.pool,
+        "io_manager_key": scope.io_manager_key,
+        "required_resource_keys": {scope.server_key, scope.lake_key},
+        "check_specs": check_specs(feed, retention, key),
         "freshness_policy": _freshness(feed),
         "automation_condition": automation_condition(feed),
     }
@@ -127,20 +127,22 @@ def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
 
 
 def _body(
-    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan], retention: Retention | None = None
+    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan],
+    scope: Scope,
+    retention: Retention | None = None,
 ) -> Callable[..., Iterator[Yielded]]:
-    def export(
-        context: dg.AssetExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
-    ) -> Iterator[Yielded]:
+    def export(context: dg.AssetExecutionContext) -> Iterator[Yielded]:
+        client: KsqlClient = getattr(context.resources, scope.server_key)
+        lake: LakeResource = getattr(context.resources, scope.lake_key)
         with lake.failures(context.retry_number):
-            extraction = extract(plan(context, lake.lake), ksqldb)
+            extraction = extract(plan(context, lake.lake), client)
         delivery = ExportOutput(extraction)
         yield dg.Output(delivery)
         result = delivery.landed
         with lake.failures(context.retry_number):
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
-                keep_versions(result.feed.versions_name, lake.lake.feed(result.feed), context.instance)
+                keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
             yield from check_results(result, lake.lake, retention)
 
     return export

@@ -17,6 +17,7 @@ from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import FeedState
 from ksql_lake.orchestration.internals import has_ticked
 from ksql_lake.orchestration.jobs import run_tags
+from ksql_lake.orchestration.scope import Scope
 
 SENSOR = "automation"
 
@@ -33,11 +34,11 @@ STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE = "streams_due", "streams_closing", "ta
 """The sensors that start exports by the clock; none of the names says when."""
 
 
-def exported_when(feed: Feed) -> str:
+def exported_when(feed: Feed, scope: Scope) -> str:
     """Say when a feed is exported by itself, and what has to run for that."""
     due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
     sensor = due if feed.automation == "schedule" else SENSOR
-    return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {sensor} is switched on"
+    return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {scope.named(sensor)} is switched on"
 
 
 def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
@@ -66,25 +67,29 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
     return has_ticked(cron_of(feed), datetime.fromisoformat(state.last_export), now)
 
 
-def automation_runs(instance: dg.DagsterInstance) -> bool:
+def automation_runs(instance: dg.DagsterInstance, scope: Scope) -> bool:
     """Whether the sensor that evaluates the conditions was switched on."""
     return any(
-        state.instigator_type.value == "SENSOR" and state.instigator_name == SENSOR and state.is_running
+        state.instigator_type.value == "SENSOR"
+        and state.instigator_name == scope.named(SENSOR)
+        and state.is_running
         for state in instance.all_instigator_state()
     )
 
 
-def automation_sensors(feeds: Sequence[Feed], *, running: bool = False) -> list[dg.SensorDefinition]:
+def automation_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
     """Return the sensor that evaluates the conditions; none where no feed has one."""
-    names = [feed.name for feed in feeds if feed.automation == "condition"]
-    if not names:
+    feeds = [feed for feed in feeds if feed.automation == "condition"]
+    if not feeds:
         return []
     return [
         dg.AutomationConditionSensorDefinition(
-            SENSOR,
-            target=dg.AssetSelection.assets(*names),
-            default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+            scope.named(SENSOR),
+            target=dg.AssetSelection.assets(*scope.keys(feeds)),
+            default_status=dg.DefaultSensorStatus.RUNNING
+            if scope.clocks_run
+            else dg.DefaultSensorStatus.STOPPED,
             run_tags=run_tags("automation"),
-            description=f"Exports {', '.join(names)} by their automation conditions.",
+            description=f"Exports {', '.join(feed.name for feed in feeds)} by their automation conditions.",
         )
     ]

@@ -189,7 +189,7 @@ def _under_way(instance: dg.DagsterInstance, rota: Rota, feeds: Sequence[Feed]) 
         theirs = [feed for feed in feeds if feed.name not in found and _covers(run, feed, rota)]
         ended = _ended_steps(instance, run.run_id) if theirs else set()
         for feed in theirs:
-            if "__".join(rota.keys[feed.name].path) not in ended:
+            if rota.keys[feed.name].to_python_identifier() not in ended:
                 sensor = run.tags.get(SENSOR_TAG, "")
                 found[feed.name] = _UnderWay(run.run_id, record.create_timestamp.astimezone(UTC), sensor)
     return found

@@ -37,7 +37,7 @@ def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
 
 
 def events(
-    result: ExportResult, lake: FeedLake, *, besides: Collection[str] = ()
+    result: ExportResult, lake: FeedLake, key: dg.AssetKey, *, besides: Collection[str] = ()
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     """Yield the events of the partitions that an export read, but for those that Dagster records itself.
 
@@ -46,6 +46,7 @@ def events(
     Args:
         result: The export.
         lake: The feed's lake.
+        key: Of the feed's asset.
         besides: The partitions of the run; none where it names none.
     """
     for record in partition_records(result):
@@ -53,7 +54,7 @@ def events(
             continue
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
         yield kind(
-            result.feed.name,
+            key,
             partition=record.partition,
             metadata=partition_metadata(result, record.partition, lake, newest=record.newest),
         )

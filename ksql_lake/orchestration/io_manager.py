@@ -12,7 +12,6 @@ from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import Field
 
 from ksql_lake.errors import ConfigError, LakeError, VersionError
 from ksql_lake.export import ExportResult, Extraction
@@ -23,6 +22,7 @@ from ksql_lake.lake.days import day_of
 from ksql_lake.orchestration.events import events, partition_metadata, run_metadata
 from ksql_lake.orchestration.internals import describe_output, instance_of, previous_attempts, step_of
 from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query.day_range import be, days_text, export_command, open_days, unread_days
 from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.frames import read_rows
@@ -254,11 +254,26 @@ class ExportOutput:
         return self.result
 
 
-class LakeIOManager(dg.ConfigurableIOManager):
-    """Lands what a feed's asset wants to read, and loads feeds into the assets below them."""
+def lake_io_manager(scope: Scope) -> dg.IOManagerDefinition:
+    """Return the IO manager of a scope's assets; it needs the resource that is the lake."""
+    return dg.IOManagerDefinition(
+        resource_fn=lambda context: LakeIOManager(scope, getattr(context.resources, scope.lake_key)),
+        required_resource_keys={scope.lake_key},
+        description="Lands what a feed's asset wants to read, and loads feeds into the assets below them.",
+    )
 
-    lake: LakeResource
-    feeds_root: str = Field(description="Folder with the feed files.")
+
+class LakeIOManager(dg.IOManager):
+    """Lands what a feed's asset wants to read, and loads feeds into the assets below them.
+
+    Args:
+        scope: The feeds.
+        lake: The lake, and the way to land in it.
+    """
+
+    def __init__(self, scope: Scope, lake: LakeResource) -> None:
+        self.scope = scope
+        self.lake = lake
 
     def handle_output(self, context: dg.OutputContext, obj: ExportOutput) -> None:
         """Read the source, commit its rows, and describe every partition of the run.
@@ -276,25 +291,25 @@ class LakeIOManager(dg.ConfigurableIOManager):
         obj.result = result
         lake = self.lake.lake.feed(result.feed)
         if not context.has_asset_partitions:
-            for event in events(result, lake):
+            for event in events(result, lake, context.asset_key):
                 context.log_event(event)
             describe_output(context, {None: run_metadata(result, lake)})
             return
         if isinstance(result.feed, TableFeed):
             # Dagster takes no metadata for a partition that the instance has never heard of.
-            keep_versions(result.feed.versions_name, lake, instance_of(context))
+            keep_versions(self.scope.versions(result.feed.name), lake, instance_of(context))
         keys = context.asset_partition_keys
         describe_output(
             context, {key: partition_metadata(result, key, lake, newest=key == keys[-1]) for key in keys}
         )
         # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
-        for event in events(result, lake, besides=set(keys)):
+        for event in events(result, lake, context.asset_key, besides=set(keys)):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Return a feed's committed rows as the type the input is annotated with; see `load`."""
         with self.lake.failures(0):
-            feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
+            feed = self._feed(context.asset_key)
             wanted = Wanted.of(
                 _named(context, feed), context.definition_metadata, every_day=_mapping(context) is not None
             )
@@ -303,6 +318,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
             context.log.warning("%s: %s", feed.name, loaded.says)
         _describe(context, feed, loaded)
         return loaded.value
+
+    def _feed(self, key: dg.AssetKey) -> Feed:
+        feeds = FeedStore(self.scope.feeds_root).load()
+        for file in feeds.files:
+            if self.scope.key(file.feed) == key:
+                return file.feed
+        # A feed whose file cannot be used, which the error says.
+        return feeds.file(key.path[-1]).feed
 
 
 def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:

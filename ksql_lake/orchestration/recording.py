@@ -36,7 +36,8 @@ from ksql_lake.export.facts import column_records, partition_records
 from ksql_lake.export.topology import Topology, kept_topology
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import StreamFeed, TableFeed
-from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
 
@@ -52,16 +53,17 @@ def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
     """
     if settings.dagster_home is None or not results:
         return
-    lake = Lake(settings.lake_root)
+    scope = Scope(settings)
+    lake = scope.lake
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result, lake.feed(result.feed)):
+            for event in _events(result, lake.feed(result.feed), scope.key(result.feed)):
                 instance.report_runless_asset_event(event)
             if isinstance(result.feed, TableFeed):
-                _keep(result.feed, instance, settings)
+                _keep(result.feed, instance, scope)
         topology = kept_topology(lake)
         for result in results:
-            for evaluation in _evaluations(result, lake, topology):
+            for evaluation in _evaluations(result, scope, topology):
                 instance.report_runless_asset_event(evaluation)
 
 
@@ -75,11 +77,11 @@ def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None
         return
     with _told("the lake is as it should be", settings.dagster_home) as instance:
         for feed in feeds:
-            _keep(feed, instance, settings)
+            _keep(feed, instance, Scope(settings))
 
 
-def _keep(feed: TableFeed, instance: DagsterInstance, settings: Settings) -> None:
-    keep_versions(feed.versions_name, Lake(settings.lake_root).feed(feed), instance)
+def _keep(feed: TableFeed, instance: DagsterInstance, scope: Scope) -> None:
+    keep_versions(scope.versions(feed.name), scope.lake.feed(feed), instance)
 
 
 @contextmanager
@@ -102,7 +104,9 @@ def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     )
 
 
-def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterialization | AssetObservation]:
+def _events(
+    result: ExportResult, lake: FeedLake, key: AssetKey
+) -> Iterator[AssetMaterialization | AssetObservation]:
     columns = [
         TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
     ]
@@ -114,17 +118,17 @@ def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterializati
             metadata["duckdb"] = page.duckdb
             metadata |= {"sample": MetadataValue.md(page.sample)} if page.sample is not None else {}
             metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
-        yield kind(result.feed.name, partition=each.partition, metadata=metadata)
+        yield kind(key, partition=each.partition, metadata=metadata)
 
 
-def _evaluations(result: ExportResult, lake: Lake, topology: Topology) -> Iterator[AssetCheckEvaluation]:
+def _evaluations(result: ExportResult, scope: Scope, topology: Topology) -> Iterator[AssetCheckEvaluation]:
     feed = result.feed
     retention = kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
     asked = checks_of(feed, retention)
-    for outcome in check_export(result, lake.feed(feed), retention):
+    for outcome in check_export(result, scope.lake.feed(feed), retention):
         severity = asked[outcome.name].severity
         yield AssetCheckEvaluation(
-            asset_key=AssetKey([feed.name]),
+            asset_key=scope.key(feed),
             check_name=outcome.name,
             passed=outcome.passed,
             metadata={"partitions": result.covered},

@@ -5,13 +5,12 @@ its topic from the start, and a fresh clone must not do that to a production ser
 outage catches up with everything that was missed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import dagster as dg
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed, streams_of
-from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES
 from ksql_lake.orchestration.conditions import (
     STREAMS_CLOSING,
@@ -22,6 +21,7 @@ from ksql_lake.orchestration.conditions import (
 )
 from ksql_lake.orchestration.due_sensors import Rota, by_zone, due_sensor
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
 
 CLOSE = "15 0 * * *"
@@ -37,68 +37,58 @@ UPKEEP_SCHEDULES = {
 _ALWAYS_STOPPED = {"compaction_open"}
 """What nobody gets by `KSQL_LAKE_SCHEDULES=running`: plain readers see the day that it merges change."""
 
+Jobs = Mapping[str, Collection[str]]
+"""Job -> the feeds that it exports."""
 
-def automation(
-    streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake: Lake, *, running: bool = False
-) -> dg.Definitions:
+
+def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope: Scope) -> dg.Definitions:
     """Return the jobs of feeds and upkeep, the sensors that start what is due, and the upkeep's schedules.
 
-    Args:
-        streams: The streams that export.
-        tables: The tables that export.
-        lake: Where they land.
-        running: Whether exports and upkeep run by the clock until somebody switches them off.
+    One job for the streams of a time zone and one per table; one sensor for all streams, one for all tables.
     """
-    names = {feed.name for feed in (*streams, *tables)}
-    of_zone = {
-        stream_job(zone.key, names): [feed.name for feed in group] for zone, group in by_zone(streams).items()
-    }
-    of_table = {table_job(feed.name, names): [feed.name] for feed in tables}
+    taken = scope.taken([*streams, *tables])
+    of_zone = {scope.free_name(stream_job(zone.key), taken): group for zone, group in by_zone(streams).items()}
+    of_table = {scope.free_name(table_job(feed.name), taken): [feed] for feed in tables}
     jobs = [
         dg.define_asset_job(
-            stream_job(zone.key, names),
-            selection=dg.AssetSelection.assets(*(feed.name for feed in group)),
-            description=f"Streams with days in {zone.key}: every day not closed yet, or the range given.",
+            name,
+            selection=dg.AssetSelection.assets(*scope.keys(group)),
+            description=f"Streams with days in {group[0].zone.key}: every day not closed yet, or a range.",
             tags=run_tags("streams"),
         )
-        for zone, group in by_zone(streams).items()
+        for name, group in of_zone.items()
     ]
     jobs += [
         dg.define_asset_job(
-            table_job(feed.name, names),
-            selection=dg.AssetSelection.assets(feed.name),
+            name,
+            selection=dg.AssetSelection.assets(scope.key(feed)),
             description=f"The next version of {feed.name}.",
             tags=run_tags("tables"),
         )
-        for feed in tables
+        for name, [feed] in of_table.items()
     ]
     upkeep = [
-        retention_job(tables, lake),
-        compaction_job(streams, lake),
-        compaction_job(streams, lake, open_files=OPEN_FILES),
+        retention_job(tables, scope),
+        compaction_job(streams, scope),
+        compaction_job(streams, scope, open_files=OPEN_FILES),
     ]
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[
-            clock_schedule(name, cron, running=running and name not in _ALWAYS_STOPPED)
+            clock_schedule(scope.named(name), cron, running=scope.clocks_run and name not in _ALWAYS_STOPPED)
             for name, cron in UPKEEP_SCHEDULES.items()
         ],
         sensors=[
-            *_stream_sensors(
-                [feed for feed in streams if feed.automation == "schedule"], of_zone, lake, running
-            ),
-            _table_sensor([feed for feed in tables if feed.automation == "schedule"], of_table, running),
-            *automation_sensors([*streams, *tables], running=running),
+            *_stream_sensors([feed for feed in streams if feed.automation == "schedule"], of_zone, scope),
+            _table_sensor([feed for feed in tables if feed.automation == "schedule"], of_table, scope),
+            *automation_sensors([*streams, *tables], scope),
         ],
     )
 
 
-def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
-    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`.
-
-    Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
-    """
-    return free_name(zone_name("streams", zone), feeds)
+def stream_job(zone: str) -> str:
+    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`."""
+    return zone_name("streams", zone)
 
 
 def zone_name(name: str, zone: str) -> str:
@@ -106,31 +96,24 @@ def zone_name(name: str, zone: str) -> str:
     return name if zone == "UTC" else f"{name}_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
 
 
-def table_job(table: str, feeds: Collection[str] = ()) -> str:
-    """Return the name of a table's job; see `stream_job`."""
-    return free_name(f"table_{table}", feeds)
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """Return a job name that no feed has: this one, or with `_job` behind it."""
-    while name in taken:
-        name += "_job"
-    return name
+def table_job(table: str) -> str:
+    """Return the name of a table's job."""
+    return f"table_{table}"
 
 
 _UNDERSCORES = str.maketrans("/-", "__")
 
 
 def _stream_sensors(
-    streams: Sequence[StreamFeed], jobs: dict[str, list[str]], lake: Lake, running: bool
+    streams: Sequence[StreamFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
 ) -> list[dg.SensorDefinition]:
-    keys = {feed.name: dg.AssetKey([feed.name]) for feed in streams}
+    keys = {feed.name: scope.key(feed) for feed in streams}
 
     def runs(feeds: Sequence[Feed], since: datetime, *, running_day: bool = True) -> list[dg.RunRequest]:
         return [
             request
             for group in by_zone(feeds).values()
-            for request in stream_runs(streams_of(group), lake, since, running_day=running_day)
+            for request in stream_runs(streams_of(group), scope, since, running_day=running_day)
         ]
 
     def closing(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
@@ -138,15 +121,15 @@ def _stream_sensors(
 
     return [
         due_sensor(
-            STREAMS_DUE,
-            Rota(streams, keys, cron_of, runs, jobs),
+            scope.named(STREAMS_DUE),
+            Rota(streams, keys, cron_of, runs, _names(jobs)),
             says="Exports each stream when its `schedule` says, five past every hour without one: every day "
             "that is not closed yet. Streams that are due together share a run.",
-            running=running,
+            running=scope.clocks_run,
         ),
         due_sensor(
-            STREAMS_CLOSING,
-            Rota(streams, keys, lambda _feed: CLOSE, closing, jobs),
+            scope.named(STREAMS_CLOSING),
+            Rota(streams, keys, lambda _feed: CLOSE, closing, _names(jobs)),
             says="Exports every stream once, soon after its day has ended: for those who need no open day.",
             running=False,
         ),
@@ -154,9 +137,9 @@ def _stream_sensors(
 
 
 def _table_sensor(
-    tables: Sequence[TableFeed], jobs: dict[str, list[str]], running: bool
+    tables: Sequence[TableFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
 ) -> dg.SensorDefinition:
-    keys = {feed.name: dg.AssetKey([feed.name]) for feed in tables}
+    keys = {feed.name: scope.key(feed) for feed in tables}
 
     def runs(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
         return [
@@ -169,11 +152,15 @@ def _table_sensor(
         ]
 
     return due_sensor(
-        TABLES_DUE,
-        Rota(tables, keys, cron_of, runs, jobs),
+        scope.named(TABLES_DUE),
+        Rota(tables, keys, cron_of, runs, _names(jobs)),
         says="Exports each table's next version when its `schedule` says, 01:30 UTC without one.",
-        running=running,
+        running=scope.clocks_run,
     )
+
+
+def _names(jobs: Mapping[str, Sequence[Feed]]) -> Jobs:
+    return {job: {feed.name for feed in feeds} for job, feeds in jobs.items()}
 
 
 def clock_schedule(job: str, cron: str, *, running: bool) -> dg.ScheduleDefinition:

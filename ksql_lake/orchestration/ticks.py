@@ -18,6 +18,7 @@ from ksql_lake.export.export_plan import closed_days_due
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.jobs import run_tags
+from ksql_lake.orchestration.scope import Scope
 
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -27,7 +28,7 @@ DAYS_TAG = "ksql_lake/days"
 
 def stream_runs(
     streams: Sequence[StreamFeed],
-    lake: Lake,
+    scope: Scope,
     tick: datetime,
     *,
     running_day: bool = True,
@@ -37,7 +38,7 @@ def stream_runs(
 
     Args:
         streams: The streams.
-        lake: Their lake.
+        scope: Their scope.
         tick: Names the tick, which begins no run a second time, should it be evaluated again.
         running_day: Whether the running day is wanted too, and with it the late rows of days read before.
         now: The present; for tests.
@@ -45,18 +46,18 @@ def stream_runs(
     if not streams:
         return []
     zone = streams[0].timezone
-    ranges: dict[Days, list[str]] = defaultdict(list)
-    whole, apart = [], []
+    ranges: dict[Days, list[StreamFeed]] = defaultdict(list)
+    whole, apart = list[StreamFeed](), list[StreamFeed]()
     for feed in streams:
-        due = _due(feed, lake, now)
+        due = _due(feed, scope.lake, now)
         if due is not None:
-            ranges[due].append(feed.name)
-            apart.append(feed.name)
+            ranges[due].append(feed)
+            apart.append(feed)
         elif running_day or feed.extraction != "pull":
-            whole.append(feed.name)
+            whole.append(feed)
     wanted = [
-        (str(days), names, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
-        for days, names in ranges.items()
+        (str(days), feeds, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
+        for days, feeds in ranges.items()
     ]
     if apart and running_day:
         wanted.append(("running day", apart, {DAYS_TAG: "open"}))
@@ -65,10 +66,10 @@ def stream_runs(
     return [
         dg.RunRequest(
             run_key=f"{tick.isoformat()} {zone} {what}",
-            asset_selection=[dg.AssetKey([name]) for name in names],
+            asset_selection=scope.keys(feeds),
             tags={**run_tags("streams"), **tags},
         )
-        for what, names, tags in wanted
+        for what, feeds, tags in wanted
     ]
 
 

@@ -88,7 +88,7 @@ def test_two_runs_of_the_same_days_at_once_double_nothing(project: Project) -> N
 def test_a_run_that_waited_reads_nothing_that_was_read_meanwhile(
     project: Project, server: DevServer, tmp_path: Path
 ) -> None:
-    """Of two processes that wait for the feed the first sends the query, the second none; both show all rows."""
+    """Of two processes that wait the first sends the query, the second none; both show all rows."""
     create_databases(project.folder / "home")
     before = len(_queries(server, "PAYMENTS"))
     command = ("asset", "materialize", *MODULE, "--select", "payments")
