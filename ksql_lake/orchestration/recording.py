@@ -22,8 +22,6 @@ from dagster import (
     DagsterInstance,
     FloatMetadataValue,
     MetadataValue,
-    TableColumn,
-    TableSchema,
 )
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,6 +35,7 @@ from ksql_lake.export.topology import Topology, kept_topology
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.events import column_metadata
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
@@ -57,7 +56,7 @@ def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
     lake = scope.lake
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result, lake.feed(result.feed), scope.key(result.feed)):
+            for event in _events(result, lake.feed(result.feed), scope):
                 instance.report_runless_asset_event(event)
             if isinstance(result.feed, TableFeed):
                 _keep(result.feed, instance, scope)
@@ -105,11 +104,9 @@ def _unusable(home: Path, done: str, reason: str) -> ConfigError:
 
 
 def _events(
-    result: ExportResult, lake: FeedLake, key: AssetKey
+    result: ExportResult, lake: FeedLake, scope: Scope
 ) -> Iterator[AssetMaterialization | AssetObservation]:
-    columns = [
-        TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
-    ]
+    columns, key = column_metadata(column_records(result), result.feed, scope), scope.key(result.feed)
     for each in partition_records(result):
         kind = AssetMaterialization if each.closed else AssetObservation
         metadata: dict[str, Any] = dict(each.facts)
@@ -117,7 +114,7 @@ def _events(
             page = partition_page(lake, each.partition)
             metadata["duckdb"] = page.duckdb
             metadata |= {"sample": MetadataValue.md(page.sample)} if page.sample is not None else {}
-            metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
+            metadata |= columns
         yield kind(key, partition=each.partition, metadata=metadata)
 
 
