@@ -46,6 +46,8 @@ class Settings(BaseSettings):
         feeds_root: Folder with `active/` and `archived/`.
         dagster_home: Dagster's own folder, None when Dagster is not in use.
         dagster_url: Dagster's web server, which is asked to reload when feed files change.
+        schedules: Whether exports and upkeep by the clock are `running` until somebody switches them off in
+            Dagster, or `stopped` until somebody switches them on.
         alert_webhook: Where alerts are posted as JSON; secret, because who knows it can post.
         alert_email: Who gets alerts by mail; addresses with commas between them.
         alert_sender: Who they come from; None means the first of those.
@@ -89,6 +91,9 @@ class Settings(BaseSettings):
     dagster_home: Path | None = Field(None, validation_alias=_variable("DAGSTER_HOME"))
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
+    )
+    schedules: Literal["stopped", "running"] = Field(
+        "stopped", validation_alias=_variable("KSQL_LAKE_SCHEDULES")
     )
     log_format: Literal["text", "json"] = Field("text", validation_alias=_variable("KSQL_LAKE_LOG"))
     otel_endpoint: str | None = Field(None, validation_alias=_variable("OTEL_EXPORTER_OTLP_ENDPOINT"))

@@ -6,6 +6,8 @@ is not closed yet, or the open version. It yields its output as well, so that as
 run; which partitions it was the IO manager records.
 """
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -24,7 +26,7 @@ from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
-from ksql_lake.orchestration.conditions import automation_condition
+from ksql_lake.orchestration.conditions import automation_condition, exported_when
 from ksql_lake.orchestration.freshness_sensor import fresh, freshness_specs
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
@@ -33,6 +35,12 @@ from ksql_lake.orchestration.resources import LakeResource
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import DAYS_TAG
 from ksql_lake.query import description
+
+_MEANING = {
+    *("kind", "source", "timezone", "event_time", "event_time_unit", "identity", "positions", "deleted"),
+    *("columns", "rename", "extraction", "isolation", "on_bad_text"),
+}
+"""The keys of a feed that decide which rows and columns it has."""
 
 Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 
@@ -99,14 +107,20 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
     return {
         "key": key,
         "description": description(lake),
-        "group_name": scope.feed_group(feed.kind),
-        "kinds": {"ksqldb", "parquet"},
+        "group_name": scope.feed_group(feed),
+        "kinds": {"kafka", "parquet"},
+        "code_version": code_version(feed),
         "owners": list(feed.owners),
         "tags": feed.tags,
         "metadata": {
             "source": feed.source,
+            "dagster/table_name": feed.name,
+            "dagster/code_references": dg.CodeReferencesMetadataValue(
+                [dg.LocalFileCodeReference(str(file.path.resolve()), 1, f"feed {feed.name}")]
+            ),
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
+            "exported": dg.MetadataValue.text(exported_when(feed, scope)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
         "deps": [source_key(feed.source, scope)],
@@ -116,6 +130,12 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "check_specs": [*check_specs(feed, retention, key), *freshness_specs(feed, key)],
         "automation_condition": automation_condition(feed),
     }
+
+
+def code_version(feed: Feed) -> str:
+    """Return what changes when the same days of the source would give other rows: a digest of a few keys."""
+    meant = feed.model_dump(mode="json", exclude_defaults=True, include=_MEANING)
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _body(

@@ -28,6 +28,17 @@ def cron_of(feed: Feed) -> str:
     return feed.schedule or DEFAULT_SCHEDULES[feed.kind]
 
 
+STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE = "streams_due", "streams_closing", "tables_due"
+"""The sensors that start exports by the clock; none of the names says when."""
+
+
+def exported_when(feed: Feed, scope: Scope) -> str:
+    """Say when a feed is exported by itself, and what has to run for that."""
+    due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
+    sensor = due if feed.automation == "schedule" else SENSOR
+    return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {scope.named(sensor)} is switched on"
+
+
 def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
     """Return the condition of a feed with `"automation": "condition"`; None for the others."""
     if feed.automation != "condition":
@@ -73,7 +84,9 @@ def automation_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDef
         dg.AutomationConditionSensorDefinition(
             scope.named(SENSOR),
             target=dg.AssetSelection.assets(*scope.keys(feeds)),
-            default_status=dg.DefaultSensorStatus.STOPPED,
+            default_status=dg.DefaultSensorStatus.RUNNING
+            if scope.clocks_run
+            else dg.DefaultSensorStatus.STOPPED,
             run_tags=run_tags("automation"),
             description=f"Exports {', '.join(feed.name for feed in feeds)} by their automation conditions.",
         )

@@ -293,19 +293,20 @@ class LakeIOManager(dg.IOManager):
         lake = self.lake.lake.feed(result.feed)
         obj.news = news(result, context.asset_key, instance_of(context))
         if not context.has_asset_partitions:
-            for event in events(result, lake, context.asset_key, obj.news):
+            for event in events(result, lake, self.scope, obj.news):
                 context.log_event(event)
-            describe_output(context, {None: run_metadata(result, lake)})
+            describe_output(context, {None: run_metadata(result, lake, self.scope)})
             return
         if isinstance(result.feed, TableFeed):
             # Dagster takes no metadata for a partition that the instance has never heard of.
             keep_versions(self.scope.versions(result.feed.name), lake, instance_of(context))
         keys = context.asset_partition_keys
         describe_output(
-            context, {key: partition_metadata(result, key, lake, newest=key == keys[-1]) for key in keys}
+            context,
+            {key: partition_metadata(result, key, lake, self.scope, newest=key == keys[-1]) for key in keys},
         )
         # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
-        for event in events(result, lake, context.asset_key, obj.news.difference(keys)):
+        for event in events(result, lake, self.scope, obj.news.difference(keys)):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:

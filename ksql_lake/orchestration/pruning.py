@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from ksql_lake.orchestration.jobs import WORK, one_op_job
-from ksql_lake.orchestration.schedules import stopped_schedule
+from ksql_lake.orchestration.schedules import clock_schedule
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.stored_history import StoredHistory
 
@@ -146,7 +146,7 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
         others: Its other definitions, which have run and ticked.
     """
     name = scope.named("prune")
-    schedule = stopped_schedule(name, SCHEDULE)
+    schedule = clock_schedule(name, SCHEDULE, running=scope.clocks_run)
     jobs = frozenset(job.name for job in others.jobs or ()) | {name}
     tickers = frozenset(each.name for each in (*(others.schedules or ()), *(others.sensors or ()), schedule))
     ours = Ours(frozenset(keys), jobs, tickers)

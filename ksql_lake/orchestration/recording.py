@@ -96,7 +96,7 @@ def _record(
 ) -> None:
     key, lake = scope.key(result.feed), scope.lake.feed(result.feed)
     told = news(result, key, instance)
-    for event in events(result, lake, key, told):
+    for event in events(result, lake, scope, told):
         instance.report_runless_asset_event(event)
     if isinstance(result.feed, TableFeed):
         _keep(result.feed, instance, scope)
