@@ -214,6 +214,9 @@ class _FeedBase(_Strict):
     rename: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Source column to column in the lake."""
 
+    descriptions: dict[ColumnName, str] = Field(default_factory=dict)
+    """Source column to what it means, for people; shown in Dagster."""
+
     compression: Compression = "zstd"
     """`zstd` (level 1), `zstd:N` (1-22), `snappy`, `lz4` or `none`."""
 

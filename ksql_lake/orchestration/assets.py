@@ -6,9 +6,11 @@ is not closed yet, or the open version. It yields its output as well, so that as
 run; which partitions it was the IO manager records.
 """
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -16,6 +18,7 @@ import dagster as dg
 from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
 from ksql_lake.export.export_plan import running_day
+from ksql_lake.export.judging import judge_export
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
@@ -23,7 +26,8 @@ from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
-from ksql_lake.orchestration.conditions import automation_condition
+from ksql_lake.orchestration.conditions import automation_condition, exported_when
+from ksql_lake.orchestration.freshness_sensor import fresh, freshness_specs
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
@@ -31,6 +35,12 @@ from ksql_lake.orchestration.resources import LakeResource
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import DAYS_TAG
 from ksql_lake.query import description
+
+_MEANING = {
+    *("kind", "source", "timezone", "event_time", "event_time_unit", "identity", "positions", "deleted"),
+    *("columns", "rename", "extraction", "isolation", "on_bad_text"),
+}
+"""The keys of a feed that decide which rows and columns it has."""
 
 Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 
@@ -97,32 +107,35 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
     return {
         "key": key,
         "description": description(lake),
-        "group_name": scope.feed_group(feed.kind),
-        "kinds": {"ksqldb", "parquet"},
+        "group_name": scope.feed_group(feed),
+        "kinds": {"kafka", "parquet"},
+        "code_version": code_version(feed),
         "owners": list(feed.owners),
         "tags": feed.tags,
         "metadata": {
             "source": feed.source,
+            "dagster/table_name": feed.name,
+            "dagster/code_references": dg.CodeReferencesMetadataValue(
+                [dg.LocalFileCodeReference(str(file.path.resolve()), 1, f"feed {feed.name}")]
+            ),
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
+            "exported": dg.MetadataValue.text(exported_when(feed, scope)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
         "deps": [source_key(feed.source, scope)],
         "pool": scope.pool,
         "io_manager_key": scope.io_manager_key,
         "required_resource_keys": {scope.server_key, scope.lake_key},
-        "check_specs": check_specs(feed, retention, scope),
-        "freshness_policy": _freshness(feed),
+        "check_specs": [*check_specs(feed, retention, scope), *freshness_specs(feed, scope)],
         "automation_condition": automation_condition(feed),
     }
 
 
-def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
-    """Dagster itself watches the clock: a check that runs after an export would always find it fresh."""
-    hours = feed.checks.max_age_hours
-    if hours is None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=max(timedelta(hours=hours), timedelta(minutes=1)))
+def code_version(feed: Feed) -> str:
+    """Return what changes when the same days of the source would give other rows: a digest of a few keys."""
+    meant = feed.model_dump(mode="json", exclude_defaults=True, include=_MEANING)
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _body(
@@ -142,7 +155,15 @@ def _body(
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
-            yield from check_results(result, lake.lake, retention, scope)
+            found = [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)]
+            yield from check_results(
+                result,
+                [check for check in found if scope.wants_check(check.outcome.name)],
+                scope.key(result.feed),
+                news=delivery.news,
+                log=context.log_event,
+                report=context.instance.report_runless_asset_event,
+            )
 
     return export
 

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.lake import FeedState
 from ksql_lake.orchestration.internals import has_ticked
 from ksql_lake.orchestration.jobs import run_tags
@@ -21,13 +22,21 @@ from ksql_lake.orchestration.scope import Scope
 
 SENSOR = "automation"
 
-DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
-"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
-
 
 def cron_of(feed: Feed) -> str:
     """Return the cron expression of a feed."""
     return feed.schedule or DEFAULT_SCHEDULES[feed.kind]
+
+
+STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE = "streams_due", "streams_closing", "tables_due"
+"""The sensors that start exports by the clock; none of the names says when."""
+
+
+def exported_when(feed: Feed, scope: Scope) -> str:
+    """Say when a feed is exported by itself, and what has to run for that."""
+    due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
+    sensor = due if feed.automation == "schedule" else SENSOR
+    return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {scope.named(sensor)} is switched on"
 
 
 def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
@@ -75,7 +84,9 @@ def automation_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDef
         dg.AutomationConditionSensorDefinition(
             scope.named(SENSOR),
             target=dg.AssetSelection.assets(*scope.keys(feeds)),
-            default_status=dg.DefaultSensorStatus.STOPPED,
+            default_status=dg.DefaultSensorStatus.RUNNING
+            if scope.clocks_run
+            else dg.DefaultSensorStatus.STOPPED,
             run_tags=run_tags("automation"),
             description=f"Exports {', '.join(feed.name for feed in feeds)} by their automation conditions.",
         )

@@ -15,16 +15,15 @@ from ksql_lake.export.topology import KnownSource, Topology, read_topology, save
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import SOURCE_PATTERN
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.orchestration.events import SOURCES
 from ksql_lake.orchestration.jobs import one_op_job
 from ksql_lake.orchestration.resources import LakeResource
 from ksql_lake.orchestration.scope import Scope
 
-GROUP = "ksqldb"
-
 
 def source_key(source: str, scope: Scope) -> dg.AssetKey:
     """Return the key of the external asset that stands for a ksqlDB stream or table."""
-    return scope.own_key(GROUP, source)
+    return scope.own_key(SOURCES, source)
 
 
 def source_assets(
@@ -78,8 +77,8 @@ def _unknown_asset(source: str, feeds: Sequence[Feed], scope: Scope) -> dg.Asset
     return dg.AssetSpec(
         source_key(source, scope),
         description=_read_by(kind, source, feeds),
-        group_name=scope.named(GROUP),
-        kinds={"ksqldb"},
+        group_name=scope.named(SOURCES),
+        kinds={"kafka"},
         metadata={"server": scope.settings.ksqldb_url, "source_kind": kind},
     )
 
@@ -108,8 +107,8 @@ def _known_asset(
         source_key(source.name, scope),
         deps=[source_key(name, scope) for name in source.upstream if name in names],
         description=f"{_read_by(source.kind, source.name, feeds)}\n\n{markdown.block(source.statement, 'sql')}",
-        group_name=scope.named(GROUP),
-        kinds={"ksqldb"},
+        group_name=scope.named(SOURCES),
+        kinds={"kafka"},
         metadata={name: value for name, value in facts.items() if value is not None},
     )
 

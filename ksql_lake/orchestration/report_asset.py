@@ -10,7 +10,7 @@ from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.orchestration.jobs import run_tags
 from ksql_lake.orchestration.resources import LakeResource
-from ksql_lake.orchestration.schedules import stopped_schedule
+from ksql_lake.orchestration.schedules import clock_schedule
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.report import MetadataAnalyzer, MetadataReader, Report, render_html, render_markdown
 
@@ -44,7 +44,7 @@ def report_definitions(feeds: Sequence[Feed], taken: Collection[str], scope: Sco
                 job, selection=[asset], description="The monitoring report.", tags=run_tags("upkeep")
             )
         ],
-        schedules=[stopped_schedule(job, SCHEDULE)],
+        schedules=[clock_schedule(job, SCHEDULE, running=scope.clocks_run)],
     )
 
 

@@ -1,20 +1,25 @@
-"""Jobs and schedules.
+"""Jobs of feeds and upkeep, and what starts them by the clock.
 
-Schedules are stopped until somebody switches them on: a pull query scans its topic from the start, and a fresh
-clone must not do that to a production server by itself. A tick after an outage catches up with everything that
-was missed.
+All of it is stopped until somebody switches it on, or says `KSQL_LAKE_SCHEDULES=running`: a pull query scans
+its topic from the start, and a fresh clone must not do that to a production server by itself. A tick after an
+outage catches up with everything that was missed.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 
 import dagster as dg
 
-from ksql_lake.feeds import StreamFeed, TableFeed
+from ksql_lake.feeds import Feed, StreamFeed, TableFeed, streams_of
 from ksql_lake.lake.compaction import OPEN_FILES
-from ksql_lake.orchestration.conditions import DEFAULT_SCHEDULES, automation_sensors, cron_of
+from ksql_lake.orchestration.conditions import (
+    STREAMS_CLOSING,
+    STREAMS_DUE,
+    TABLES_DUE,
+    automation_sensors,
+    cron_of,
+)
+from ksql_lake.orchestration.due_sensors import Rota, by_zone, due_sensor
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
@@ -29,32 +34,38 @@ UPKEEP_SCHEDULES = {
     "ksqldb_sources": "45 0 * * *",
 }
 
+_ALWAYS_STOPPED = {"compaction_open"}
+"""What nobody gets by `KSQL_LAKE_SCHEDULES=running`: plain readers see the day that it merges change."""
+
+Jobs = Mapping[str, Collection[str]]
+"""Job -> the feeds that it exports."""
+
 
 def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope: Scope) -> dg.Definitions:
-    """Return the jobs and schedules of feeds and upkeep, and the sensor of automation conditions.
+    """Return the jobs of feeds and upkeep, the sensors that start what is due, and the upkeep's schedules.
 
-    One job for the streams of a time zone and one per table. Streams of a zone that are due together share one
-    schedule, and so one run.
+    One job for the streams of a time zone and one per table; one sensor for all streams, one for all tables.
     """
     taken = scope.taken([*streams, *tables])
-    zones = sorted({feed.timezone for feed in streams})
+    of_zone = {scope.free_name(stream_job(zone.key), taken): group for zone, group in by_zone(streams).items()}
+    of_table = {scope.free_name(table_job(feed.name), taken): [feed] for feed in tables}
     jobs = [
         dg.define_asset_job(
-            scope.free_name(stream_job(zone), taken),
-            selection=dg.AssetSelection.assets(*scope.keys(feed for feed in streams if feed.timezone == zone)),
-            description=f"Streams with days in {zone}: every day that is not closed yet, or the range given.",
+            name,
+            selection=dg.AssetSelection.assets(*scope.keys(group)),
+            description=f"Streams with days in {group[0].zone.key}: every day not closed yet, or a range.",
             tags=run_tags("streams"),
         )
-        for zone in zones
+        for name, group in of_zone.items()
     ]
     jobs += [
         dg.define_asset_job(
-            scope.free_name(table_job(feed.name), taken),
+            name,
             selection=dg.AssetSelection.assets(scope.key(feed)),
             description=f"The next version of {feed.name}.",
             tags=run_tags("tables"),
         )
-        for feed in tables
+        for name, [feed] in of_table.items()
     ]
     upkeep = [
         retention_job(tables, scope),
@@ -64,11 +75,12 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[
-            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], taken, scope),
-            *(_table_schedule(feed, taken, scope) for feed in tables if feed.automation == "schedule"),
-            *(stopped_schedule(scope.named(name), cron) for name, cron in UPKEEP_SCHEDULES.items()),
+            clock_schedule(scope.named(name), cron, running=scope.clocks_run and name not in _ALWAYS_STOPPED)
+            for name, cron in UPKEEP_SCHEDULES.items()
         ],
         sensors=[
+            *_stream_sensors([feed for feed in streams if feed.automation == "schedule"], of_zone, scope),
+            _table_sensor([feed for feed in tables if feed.automation == "schedule"], of_table, scope),
             *automation_sensors([*streams, *tables], scope),
         ],
     )
@@ -89,89 +101,80 @@ def table_job(table: str) -> str:
     return f"table_{table}"
 
 
-def stream_schedule(zone: str, cron: str) -> str:
-    """Return the name of the schedule of all streams of a zone with this cron expression.
-
-    `streams_hourly` for the default, else like `streams_at_0_6_every_every_MON`.
-    """
-    if cron == DEFAULT_SCHEDULES["stream"]:
-        return f"{stream_job(zone)}_hourly"
-    words = "_".join(cron.split()).translate(_CRON_WORDS)
-    return f"{stream_job(zone)}_at_{words}"
-
-
 _UNDERSCORES = str.maketrans("/-", "__")
-_CRON_WORDS = str.maketrans({"@": "", "*": "every", "/": "_per_", ",": "_and_", "-": "_to_"})
 
 
-def _stream_schedules(
-    streams: Sequence[StreamFeed], taken: Collection[str], scope: Scope
-) -> Iterator[dg.ScheduleDefinition]:
-    due: dict[tuple[str, str], list[StreamFeed]] = defaultdict(list)
-    for feed in streams:
-        due[feed.timezone, cron_of(feed)].append(feed)
-    for (zone, cron), group in due.items():
-        yield _schedule(
-            scope.named(stream_schedule(zone, cron)),
-            scope.free_name(stream_job(zone), taken),
-            cron,
-            zone=zone,
-            runs=partial(stream_runs, group, scope),
-            says=f"Exports {_names(group)}: every day that is not closed yet.",
-        )
-    for zone in sorted({feed.timezone for feed in streams}):
-        group = [feed for feed in streams if feed.timezone == zone]
-        yield _schedule(
-            scope.named(f"{stream_job(zone)}_close"),
-            scope.free_name(stream_job(zone), taken),
-            CLOSE,
-            zone=zone,
-            runs=partial(stream_runs, group, scope, running_day=False),
-            says=f"Exports all streams of {zone} once, soon after their day has ended: {_names(group)}.",
-        )
+def _stream_sensors(
+    streams: Sequence[StreamFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
+) -> list[dg.SensorDefinition]:
+    keys = {feed.name: scope.key(feed) for feed in streams}
+
+    def runs(feeds: Sequence[Feed], since: datetime, *, running_day: bool = True) -> list[dg.RunRequest]:
+        return [
+            request
+            for group in by_zone(feeds).values()
+            for request in stream_runs(streams_of(group), scope, since, running_day=running_day)
+        ]
+
+    def closing(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
+        return runs(feeds, since, running_day=False)
+
+    return [
+        due_sensor(
+            scope.named(STREAMS_DUE),
+            Rota(streams, keys, cron_of, runs, _names(jobs)),
+            says="Exports each stream when its `schedule` says, five past every hour without one: every day "
+            "that is not closed yet. Streams that are due together share a run.",
+            running=scope.clocks_run,
+        ),
+        due_sensor(
+            scope.named(STREAMS_CLOSING),
+            Rota(streams, keys, lambda _feed: CLOSE, closing, _names(jobs)),
+            says="Exports every stream once, soon after its day has ended: for those who need no open day.",
+            running=False,
+        ),
+    ]
 
 
-def _names(feeds: Sequence[StreamFeed]) -> str:
-    return ", ".join(feed.name for feed in feeds)
+def _table_sensor(
+    tables: Sequence[TableFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
+) -> dg.SensorDefinition:
+    keys = {feed.name: scope.key(feed) for feed in tables}
 
+    def runs(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
+        return [
+            dg.RunRequest(
+                run_key=f"{since.isoformat()} {feed.name}",
+                asset_selection=[keys[feed.name]],
+                tags=run_tags("tables"),
+            )
+            for feed in feeds
+        ]
 
-def _table_schedule(feed: TableFeed, taken: Collection[str], scope: Scope) -> dg.ScheduleDefinition:
-    return _schedule(
-        scope.named(f"table_{feed.name}_schedule"),
-        scope.free_name(table_job(feed.name), taken),
-        cron_of(feed),
-        says=f"Exports {feed.name}: its next version.",
+    return due_sensor(
+        scope.named(TABLES_DUE),
+        Rota(tables, keys, cron_of, runs, _names(jobs)),
+        says="Exports each table's next version when its `schedule` says, 01:30 UTC without one.",
+        running=scope.clocks_run,
     )
 
 
-def stopped_schedule(job: str, cron: str) -> dg.ScheduleDefinition:
+def _names(jobs: Mapping[str, Sequence[Feed]]) -> Jobs:
+    return {job: {feed.name for feed in feeds} for job, feeds in jobs.items()}
+
+
+def clock_schedule(job: str, cron: str, *, running: bool) -> dg.ScheduleDefinition:
     """Return the schedule of a job that is about no feed in particular; cron in UTC."""
-    return _schedule(f"{job}_schedule", job, cron, says=f"Runs the job {job}.")
-
-
-def _schedule(
-    name: str,
-    job: str,
-    cron: str,
-    *,
-    says: str,
-    zone: str = "UTC",
-    runs: Callable[[datetime], Sequence[dg.RunRequest]] | None = None,
-) -> dg.ScheduleDefinition:
-    """A stopped schedule; `runs` says what a tick asks for, given when it was due; None means one whole run."""
 
     @dg.schedule(
-        name=name,
+        name=f"{job}_schedule",
         job_name=job,
         cron_schedule=cron,
-        execution_timezone=zone,
-        default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=says,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Runs the job {job}.",
     )
-    def tick(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        if runs is None:
-            return [dg.RunRequest()]
-        found = runs(context.scheduled_execution_time)
-        return [*found] or dg.SkipReason("Every day that has ended was read to its end.")
+    def tick() -> list[dg.RunRequest]:
+        return [dg.RunRequest()]
 
     return tick

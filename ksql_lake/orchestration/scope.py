@@ -23,6 +23,9 @@ RETRY_SECONDS = 30.0
 Translate = Callable[[dg.AssetSpec, Feed], dg.AssetSpec]
 """What may change key, group, tags, owners, description and metadata of a feed's asset."""
 
+GROUP_TAG = "group"
+"""The tag of a feed that puts its asset into a group of Dagster's graph."""
+
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -91,7 +94,7 @@ class Scope:
         key = self.plain_key(feed.name)
         if self.translate is None:
             return key
-        group, owners = self.feed_group(feed.kind), list(feed.owners)
+        group, owners = self.feed_group(feed), list(feed.owners)
         return self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
 
     def translated(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
@@ -130,9 +133,10 @@ class Scope:
         """Return the key of an asset that is no feed."""
         return dg.AssetKey([*self._own, *path])
 
-    def feed_group(self, kind: str) -> str:
-        """Return the group of the feeds of a kind, `stream` or `table`."""
-        return self.group or self.named(f"{kind}s")
+    def feed_group(self, feed: Feed) -> str:
+        """Return the group of a feed: what its tag `group` says, else the scope's, else that of its kind."""
+        own = re.sub(r"\W", "_", feed.tags.get(GROUP_TAG, ""), flags=re.ASCII)
+        return own or self.group or self.named(f"{feed.kind}s")
 
     def versions(self, table: str) -> str:
         """Return the name of a table's dynamic partitions, which are those of the whole Dagster instance."""
@@ -148,6 +152,11 @@ class Scope:
         while free in taken:
             free += "_job"
         return free
+
+    @property
+    def clocks_run(self) -> bool:
+        """Whether exports and upkeep by the clock run until somebody switches them off."""
+        return self.settings.schedules == "running"
 
     @property
     def pool(self) -> str:

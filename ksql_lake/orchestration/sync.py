@@ -19,7 +19,7 @@ from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_recor
 from ksql_lake.export.version_keys import in_step, keep_versions, open_version
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.orchestration.conditions import automation_runs, version_is_due
-from ksql_lake.orchestration.events import column_schema, page_metadata
+from ksql_lake.orchestration.events import column_metadata, page_metadata
 from ksql_lake.orchestration.jobs import one_op_job
 from ksql_lake.orchestration.run_failures import each_feed
 from ksql_lake.orchestration.scope import Scope
@@ -181,7 +181,7 @@ def sync_feed(
     known = dict(_known(instance, key))
     news = [record for record in early if record.partition not in {*known, *held}]
     news += [record for partition, record in held.items() if known.get(partition) != record.facts[ROWS]]
-    schema = column_schema(lake_columns(lake))
+    schema = column_metadata(lake_columns(lake), feed, scope)
     # Oldest first, so that the newest partition is the asset's latest materialisation.
     for record in news[-limit:] if limit else []:
         # Dagster shows the last one on the asset's page.

@@ -1,4 +1,4 @@
-"""What a tick of a streams' schedule asks for: a run over days that have ended, and one for the running day.
+"""What a tick of a streams' sensor asks for: a run over days that have ended, and one for the running day.
 
 Dagster has no partition for the running day, and a run without a partition cannot feed an asset below that has
 some. So days that have ended and are still to be read are a run over their range, like any other range of days,
@@ -17,6 +17,7 @@ from ksql_lake.export import Days
 from ksql_lake.export.export_plan import closed_days_due
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.lake import Lake
+from ksql_lake.orchestration.jobs import run_tags
 from ksql_lake.orchestration.scope import Scope
 
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -38,10 +39,13 @@ def stream_runs(
     Args:
         streams: The streams.
         scope: Their scope.
-        tick: When the schedule was due; the tick begins no run a second time, should it be evaluated again.
+        tick: Names the tick, which begins no run a second time, should it be evaluated again.
         running_day: Whether the running day is wanted too, and with it the late rows of days read before.
         now: The present; for tests.
     """
+    if not streams:
+        return []
+    zone = streams[0].timezone
     ranges: dict[Days, list[StreamFeed]] = defaultdict(list)
     whole, apart = list[StreamFeed](), list[StreamFeed]()
     for feed in streams:
@@ -61,9 +65,9 @@ def stream_runs(
         wanted.append(("all", whole, {}))
     return [
         dg.RunRequest(
-            run_key=f"{tick.isoformat()} {what}",
+            run_key=f"{tick.isoformat()} {zone} {what}",
             asset_selection=scope.keys(feeds),
-            tags=tags,
+            tags={**run_tags("streams"), **tags},
         )
         for what, feeds, tags in wanted
     ]

@@ -21,7 +21,7 @@ def _names(scope: Scope) -> list[str]:
         scope.named("_tell_dagster"),
         scope.pool,
         scope.io_manager_key,
-        scope.feed_group("table"),
+        scope.feed_group(ORDERS),
         scope.own_key("monitoring_report").to_user_string(),
     ]
 
