@@ -114,7 +114,11 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
             "source": feed.source,
             "dagster/table_name": feed.name,
             "dagster/code_references": dg.CodeReferencesMetadataValue(
-                [dg.LocalFileCodeReference(str(file.path.resolve()), 1, f"feed {feed.name}")]
+                [
+                    dg.LocalFileCodeReference(
+                        file_path=str(file.path.resolve()), line_number=1, label=f"feed {feed.name}"
+                    )
+                ]
             ),
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),

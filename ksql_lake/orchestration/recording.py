@@ -35,6 +35,7 @@ from ksql_lake.export.topology import Topology, kept_topology
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.conditions import clock_hint
 from ksql_lake.orchestration.events import column_metadata
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import partition_page
@@ -133,6 +134,14 @@ def _evaluations(result: ExportResult, scope: Scope, topology: Topology) -> Iter
             description=outcome.says,
             blocking=severity == "block",
         )
+
+
+def clock_note(settings: Settings) -> str:
+    """Say that the instance in DAGSTER_HOME exports nothing by the clock; empty where it does, or is not."""
+    if settings.dagster_home is None or not settings.dagster_home.is_dir():
+        return ""
+    with _told("the feed was added", settings.dagster_home) as instance:
+        return clock_hint(instance, Scope(settings))
 
 
 def create_databases(home: Path) -> None:
