@@ -113,13 +113,7 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "metadata": {
             "source": feed.source,
             "dagster/table_name": feed.name,
-            "dagster/code_references": dg.CodeReferencesMetadataValue(
-                [
-                    dg.LocalFileCodeReference(
-                        file_path=str(file.path.resolve()), line_number=1, label=f"feed {feed.name}"
-                    )
-                ]
-            ),
+            "dagster/code_references": _reference(file),
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
             "exported": dg.MetadataValue.text(exported_when(feed, scope)),
@@ -133,6 +127,12 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "freshness_policy": _freshness(feed),
         "automation_condition": automation_condition(feed),
     }
+
+
+def _reference(file: FeedFile) -> dg.CodeReferencesMetadataValue:
+    """The link to the feed file; editors open it at a line."""
+    place = dg.LocalFileCodeReference(file_path=str(file.path.resolve()), line_number=1, label="feed file")
+    return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
 def code_version(feed: Feed) -> str:
