@@ -131,8 +131,11 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
 
 def _reference(file: FeedFile) -> dg.CodeReferencesMetadataValue:
     """The link to the feed file; editors open it at a line."""
-    place = dg.LocalFileCodeReference(file_path=str(file.path.resolve()), line_number=1, label="feed file")
-    return dg.CodeReferencesMetadataValue(code_references=[place])
+    with warnings.catch_warnings():
+        # Beta, and the worst that can happen is a page without the link.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        place = dg.LocalFileCodeReference(file_path=str(file.path.resolve()), line_number=1, label="feed file")
+        return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
 def code_version(feed: Feed) -> str:
