@@ -51,7 +51,7 @@ def _specs(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
 
 
 def test_dg_finds_it_under_its_public_name() -> None:
-    """The entry point leads to `ksql_lake`, whose names load without any extra; importing it loads no Dagster."""
+    """Its entry point leads to `ksql_lake`, whose names need no extra; importing it loads no Dagster."""
     script = (
         "import sys\n"
         "import ksql_lake\n"
