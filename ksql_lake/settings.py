@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         alert_sender: Who they come from; None means the first of those.
         smtp_url: Where mail is handed in, `smtp://host:port` or `smtps://host:port`.
         smtp_user: Its user, together with `smtp_password`.
+        validating: Whether Dagster only validates the definitions, so that a broken feed file is an error.
         log_format: What the command line writes to standard error: `text` for people, `json` for programs.
         otel_endpoint: OpenTelemetry collector that traces go to; None sends none.
         executor: Where the steps of a Dagster run go: `in_process`, the run's own process, or `celery` workers.
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     schedules: Literal["stopped", "running"] = Field(
         "stopped", validation_alias=_variable("KSQL_LAKE_SCHEDULES")
     )
+    validating: bool = Field(False, validation_alias=_variable("DAGSTER_IS_DEFS_VALIDATION_CLI"))
     log_format: Literal["text", "json"] = Field("text", validation_alias=_variable("KSQL_LAKE_LOG"))
     otel_endpoint: str | None = Field(None, validation_alias=_variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
     executor: Literal["in_process", "celery"] = Field(

@@ -10,22 +10,28 @@ from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import Severity
 from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import Lake
+from ksql_lake.orchestration.scope import Scope
 
 
-def check_specs(feed: Feed, retention: Retention | None, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+def check_specs(feed: Feed, retention: Retention | None, scope: Scope) -> list[dg.AssetCheckSpec]:
     """Return the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
     return [
-        dg.AssetCheckSpec(name, asset=key, description=check.asks, blocking=check.severity == "block")
+        dg.AssetCheckSpec(
+            name, asset=scope.key(feed), description=check.asks, blocking=check.severity == "block"
+        )
         for name, check in checks_of(feed, retention).items()
+        if scope.wants_check(name)
     ]
 
 
 def check_results(
-    result: ExportResult, lake: Lake, retention: Retention | None
+    result: ExportResult, lake: Lake, retention: Retention | None, scope: Scope
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield what the checks found, with the severity that the feed gives each."""
     asked = checks_of(result.feed, retention)
     for outcome in check_export(result, lake.feed(result.feed), retention):
+        if not scope.wants_check(outcome.name):
+            continue
         yield dg.AssetCheckResult(
             check_name=outcome.name,
             passed=outcome.passed,
