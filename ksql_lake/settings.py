@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         validating: Whether Dagster only validates the definitions, so that a broken feed file is an error.
         log_format: What the command line writes to standard error: `text` for people, `json` for programs.
         otel_endpoint: OpenTelemetry collector that traces go to; None sends none.
+        keep_runs_days: How many days the job `prune` keeps Dagster's runs, their logs, and superseded events.
+        keep_ticks_days: How many days it keeps the ticks of schedules and sensors.
         executor: Where the steps of a Dagster run go: `in_process`, the run's own process, or `celery` workers.
         celery_broker: Where steps wait for a worker; like `redis://:password@host:6379/0`.
         celery_backend: Where workers leave what became of a step; None means the broker.
@@ -91,12 +93,14 @@ class Settings(BaseSettings):
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
     )
+    validating: bool = Field(False, validation_alias=_variable("DAGSTER_IS_DEFS_VALIDATION_CLI"))
     schedules: Literal["stopped", "running"] = Field(
         "stopped", validation_alias=_variable("KSQL_LAKE_SCHEDULES")
     )
-    validating: bool = Field(False, validation_alias=_variable("DAGSTER_IS_DEFS_VALIDATION_CLI"))
     log_format: Literal["text", "json"] = Field("text", validation_alias=_variable("KSQL_LAKE_LOG"))
     otel_endpoint: str | None = Field(None, validation_alias=_variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    keep_runs_days: int = Field(30, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_RUNS_DAYS"))
+    keep_ticks_days: int = Field(7, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_TICKS_DAYS"))
     executor: Literal["in_process", "celery"] = Field(
         "in_process", validation_alias=_variable("KSQL_LAKE_EXECUTOR")
     )

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from ksql_lake.alerts import Alert, Delivery, send_alert
+from ksql_lake.orchestration.asset_checks import found_here
 from ksql_lake.orchestration.internals import WILL_RETRY_TAG, failed_tick
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
@@ -40,7 +41,7 @@ def alert_sensors(
         own = run.job_name in jobs or not known.isdisjoint(run.asset_selection or ())
         return scope.whole_location or own
 
-    return [_run_failures(scope, concerned), _failed_checks(scope, concerned)]
+    return [_run_failures(scope, concerned), _failed_checks(scope, concerned, known)]
 
 
 def _run_failures(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> dg.SensorDefinition:
@@ -62,7 +63,9 @@ def _run_failures(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> d
     return run_failures
 
 
-def _failed_checks(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> dg.SensorDefinition:
+def _failed_checks(
+    scope: Scope, concerned: Callable[[dg.DagsterRun], bool], keys: Collection[dg.AssetKey]
+) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
         name=scope.named("failed_checks"),
@@ -76,7 +79,9 @@ def _failed_checks(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> 
         found = [
             f"{each.asset_key.to_user_string()}, {each.check_name}: {each.description or 'failed'}"
             for each in _evaluations(context)
-            if not each.passed and each.severity is dg.AssetCheckSeverity.ERROR
+            if not each.passed
+            and each.severity is dg.AssetCheckSeverity.ERROR
+            and (each.asset_key not in keys or found_here(each))
         ]
         if not found:
             return None

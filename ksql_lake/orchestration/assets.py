@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,7 @@ import dagster as dg
 from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
 from ksql_lake.export.export_plan import running_day
+from ksql_lake.export.judging import judge_export
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
@@ -26,6 +27,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
 from ksql_lake.orchestration.conditions import automation_condition, exported_when
+from ksql_lake.orchestration.freshness_sensor import fresh, freshness_specs
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
@@ -123,8 +125,7 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "pool": scope.pool,
         "io_manager_key": scope.io_manager_key,
         "required_resource_keys": {scope.server_key, scope.lake_key},
-        "check_specs": check_specs(feed, retention, scope),
-        "freshness_policy": _freshness(feed),
+        "check_specs": [*check_specs(feed, retention, scope), *freshness_specs(feed, scope)],
         "automation_condition": automation_condition(feed),
     }
 
@@ -144,14 +145,6 @@ def code_version(feed: Feed) -> str:
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
-    """Dagster itself watches the clock: a check that runs after an export would always find it fresh."""
-    hours = feed.checks.max_age_hours
-    if hours is None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=max(timedelta(hours=hours), timedelta(minutes=1)))
-
-
 def _body(
     plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan],
     scope: Scope,
@@ -169,7 +162,15 @@ def _body(
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
-            yield from check_results(result, lake.lake, retention, scope)
+            found = [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)]
+            yield from check_results(
+                result,
+                [check for check in found if scope.wants_check(check.outcome.name)],
+                scope.key(result.feed),
+                news=delivery.news,
+                log=context.log_event,
+                report=context.instance.report_runless_asset_event,
+            )
 
     return export
 

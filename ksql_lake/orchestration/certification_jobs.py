@@ -6,7 +6,7 @@ Not part of any export: it costs the server as much as one. What it finds is an 
 the day does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import dagster as dg
@@ -14,10 +14,12 @@ from pydantic import Field
 
 from ksql_lake.errors import LakeError
 from ksql_lake.export.certification import Certification, certify
-from ksql_lake.export.checks import check_severity
+from ksql_lake.export.checks import CheckOutcome
+from ksql_lake.export.judging import note_outcomes
 from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.orchestration.asset_checks import severity
+from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.asset_checks import day_evaluations, summary
 from ksql_lake.orchestration.jobs import one_op_job, run_tags
 from ksql_lake.orchestration.run_failures import each_feed
 from ksql_lake.orchestration.schedules import zone_name
@@ -77,8 +79,9 @@ def _job(
 
         def compare_feed(feed: StreamFeed) -> str:
             found = certify(feed, day, client, scope.lake)
-            if scope.wants_check("certificate"):
-                context.instance.report_runless_asset_event(_evaluation(scope.key(feed), feed, found))
+            for each in _evaluations(scope.key(feed), found, scope.lake.feed(feed)):
+                if scope.wants_check("certificate"):
+                    context.instance.report_runless_asset_event(each)
             if not found.whole:
                 raise LakeError(_text(found), hint=_HINT.format(feed=feed.name, day=day), partition=day)
             return f"{feed.name}, {day}: {_text(found)}"
@@ -99,22 +102,17 @@ def _job(
 _HINT = "An export of the day adds what is missing: ksql-lake export --stream {feed} --date {day}"
 
 
-def _evaluation(key: dg.AssetKey, feed: StreamFeed, found: Certification) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=key,
-        check_name="certificate",
-        passed=found.whole,
-        metadata={
-            "partitions": str(found.day),
-            "source_rows": found.source_rows,
-            "lake_rows": found.lake_rows,
-            "source_checksum": found.source_checksum,
-            "lake_checksum": found.lake_checksum,
-            "clock": found.clock,
-        },
-        severity=severity(check_severity(feed, "certificate")),
-        description=f"{found.day}, read again from the server: {_text(found)}",
-    )
+def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield the result of the day, and after it the one of all days; the lake notes it too."""
+    day, says = str(found.day), f"{found.day}, read again from the server: {_text(found)}"
+    rows = {day: {"source_rows": found.source_rows, "lake_rows": found.lake_rows}}
+    outcome = CheckOutcome("certificate", found.whole, says, (day,), {} if found.whole else {day: says}, rows)
+    for check in note_outcomes([outcome], lake):
+        for each in day_evaluations(check, key, {day}):
+            checksums = {"source_checksum": found.source_checksum, "lake_checksum": found.lake_checksum}
+            told = {**each.metadata, **checksums, "clock": found.clock}
+            yield each.with_metadata(told)
+        yield summary(check, day, key)
 
 
 def _text(found: Certification) -> str:

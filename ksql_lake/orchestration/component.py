@@ -96,13 +96,13 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
     feeds: Annotated[
         str | None,
         dg.Resolver.default(
-            description="Folder with `active/` and `archived/`, from the project's root; KSQL_LAKE_FEEDS if not given."
+            description="Folder with `active/` and `archived/`, from the project's root; else KSQL_LAKE_FEEDS."
         ),
     ] = None
     lake: Annotated[
         str | None,
         dg.Resolver.default(
-            description="Folder of the lake, from the project's root, or `s3://...`; KSQL_LAKE_ROOT if not given."
+            description="Folder of the lake, from the project's root, or `s3://...`; else KSQL_LAKE_ROOT."
         ),
     ] = None
     server: Annotated[
@@ -122,7 +122,7 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
     name: Annotated[
         str,
         dg.Resolver.default(
-            description="What jobs, schedules, sensors, resources and the pool are called by; the prefix if not given."
+            description="What jobs, schedules, sensors, resources and the pool are called by; else the prefix."
         ),
     ] = ""
     group: Annotated[

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ksql_lake import markdown
 from ksql_lake.export import ExportResult
-from ksql_lake.export.facts import ColumnRecord, column_records, partition_facts, partition_records
+from ksql_lake.export.facts import ColumnRecord, column_records, is_closed, partition_facts, partition_records
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.feed_columns import ADDED_BY_EXPORT, DELETED, POSITION_COLUMNS
 from ksql_lake.lake import FeedLake
@@ -45,10 +45,35 @@ def run_metadata(result: ExportResult, lake: FeedLake, scope: Scope) -> dict[str
     return {**partition_metadata(result, newest, lake, scope), "partitions": result.covered}
 
 
+def news(result: ExportResult, key: dg.AssetKey, instance: dg.DagsterInstance) -> frozenset[str]:
+    """Return the partitions to which an export did something that Dagster is to know.
+
+    Those are the ones that were read for the first time, that got rows, and days that have ended since. A look
+    that found nothing is no news: thousands of such events would say nothing a year.
+
+    Args:
+        result: The export.
+        key: Of the feed's asset.
+        instance: Knows what it was told before.
+    """
+    changed = {part.partition for part in result.partitions if part.new}
+    read = {part.partition: is_closed(result, part.partition) for part in result.partitions}
+    if not read:
+        return frozenset()
+    newest = instance.event_log_storage.get_latest_storage_id_by_partition
+    ended = {*newest(key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(read))}
+    seen = {*newest(key, dg.DagsterEventType.ASSET_OBSERVATION, set(read)), *ended}
+    return frozenset(
+        partition
+        for partition, closed in read.items()
+        if partition in changed or partition not in (ended if closed else seen)
+    )
+
+
 def events(
-    result: ExportResult, lake: FeedLake, scope: Scope, *, besides: Collection[str] = ()
+    result: ExportResult, lake: FeedLake, scope: Scope, partitions: Collection[str]
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-    """Yield the events of the partitions that an export read, but for those that Dagster records itself.
+    """Yield the events of partitions that an export read.
 
     The running day is only observed: its partition exists when the day is over.
 
@@ -56,10 +81,10 @@ def events(
         result: The export.
         lake: The feed's lake.
         scope: The names in Dagster.
-        besides: The partitions of the run; none where it names none.
+        partitions: Those with news, but for those that Dagster records itself.
     """
     for record in partition_records(result):
-        if record.partition in besides:
+        if record.partition not in partitions:
             continue
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
         yield kind(

@@ -33,6 +33,16 @@ ERROR_INFO = _inner("dagster_shared.error", "SerializableErrorInfo")
 TICKS = _inner("dagster._utils.schedules", "reverse_cron_string_iterator")
 NEXT_TICKS = _inner("dagster._utils.schedules", "cron_string_iterator")
 
+_EVENT_SCHEMA = "dagster._core.storage.event_log.schema"
+EVENT_TABLES = [
+    _inner(_EVENT_SCHEMA, name)
+    for name in ("SqlEventLogStorageTable", "AssetKeyTable", "AssetEventTagsTable", "AssetCheckExecutionsTable")
+]
+"""Tables of the event log: events, assets, the tags of asset events, results of checks."""
+
+RUN_TAGS = [_inner("dagster._core.storage.runs.schema", name) for name in ("RunTagsTable", "RunsTable")]
+"""Tables of the runs: their tags, and they themselves."""
+
 
 def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN_REACTION) -> Any:
     """Return what a run status sensor returns so that its tick fails for one run, and goes on to the next.

@@ -19,7 +19,7 @@ from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_of
-from ksql_lake.orchestration.events import events, partition_metadata, run_metadata
+from ksql_lake.orchestration.events import events, news, partition_metadata, run_metadata
 from ksql_lake.orchestration.internals import describe_output, instance_of, previous_attempts, step_of
 from ksql_lake.orchestration.resources import LakeResource
 from ksql_lake.orchestration.scope import Scope
@@ -234,10 +234,11 @@ def _stripped(annotation: object) -> object:
 
 @dataclass(slots=True)
 class ExportOutput:
-    """What an asset hands to the IO manager, and, once that has landed it, what happened."""
+    """What an asset hands to the IO manager, and, once that has landed it, what happened, and where."""
 
     extraction: Extraction
     result: ExportResult | None = None
+    news: frozenset[str] = frozenset()
 
     @property
     def landed(self) -> ExportResult:
@@ -281,8 +282,9 @@ class LakeIOManager(dg.IOManager):
         result = self.lake.land(obj.extraction, attempt=previous_attempts(context), log=context.log)
         obj.result = result
         lake = self.lake.lake.feed(result.feed)
+        obj.news = news(result, context.asset_key, instance_of(context))
         if not context.has_asset_partitions:
-            for event in events(result, lake, self.scope):
+            for event in events(result, lake, self.scope, obj.news):
                 context.log_event(event)
             describe_output(context, {None: run_metadata(result, lake, self.scope)})
             return
@@ -295,7 +297,7 @@ class LakeIOManager(dg.IOManager):
             {key: partition_metadata(result, key, lake, self.scope, newest=key == keys[-1]) for key in keys},
         )
         # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
-        for event in events(result, lake, self.scope, besides=set(keys)):
+        for event in events(result, lake, self.scope, obj.news.difference(keys)):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:

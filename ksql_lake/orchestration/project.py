@@ -8,7 +8,6 @@ key, so that neither the others nor assets of somebody else below it are hurt.
 import logging
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import dagster as dg
@@ -24,12 +23,14 @@ from ksql_lake.orchestration.certification_jobs import certify_jobs
 from ksql_lake.orchestration.execution import executor
 from ksql_lake.orchestration.expiry_sensor import topic_retention_sensors
 from ksql_lake.orchestration.feed_sensors import feed_files_sensor, new_sources_sensor
+from ksql_lake.orchestration.freshness_sensor import freshness_sensors
 from ksql_lake.orchestration.inputs import read_inputs
 from ksql_lake.orchestration.io_manager import LakeIOManager
 from ksql_lake.orchestration.lineage import lineage_job, source_assets
 from ksql_lake.orchestration.partitions import daily_partitions, zone_starts
 from ksql_lake.orchestration.placeholders import placeholders
-from ksql_lake.orchestration.report_asset import report_definitions
+from ksql_lake.orchestration.pruning import prune_definitions
+from ksql_lake.orchestration.report_asset import report_definitions, report_key
 from ksql_lake.orchestration.resources import LakeResource, ksqldb_resource
 from ksql_lake.orchestration.schedules import automation
 from ksql_lake.orchestration.scope import Scope, Translate
@@ -143,6 +144,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     assets += source_assets(_sources(files), topology, scope)
     assets += placeholders(store, scope, starts, lake_answers=inputs.lake_answers)
     feeds = [file.feed for file in files]
+    taken = {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)}
     defs = dg.Definitions.merge(
         dg.Definitions(
             assets=assets,
@@ -157,25 +159,26 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
                 feed_files_sensor(scope, inputs.fingerprint),
                 new_sources_sensor(scope),
                 *topic_retention_sensors(_streams(files), topology, scope),
+                *freshness_sensors(feeds, scope),
             ],
         ),
         automation(_streams(files), _tables(files), scope),
-        report_definitions(
-            feeds,
-            {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)},
-            scope,
-        ),
+        report_definitions(feeds, taken, scope),
     )
     jobs = {job.name for job in defs.jobs or ()}
-    sensors = [*(defs.sensors or ()), *alert_sensors(scope, scope.keys(feeds), jobs)]
-    made = replace(
-        defs,
-        schedules=_chosen("schedules", defs.schedules or (), scope.schedules, scope),
-        sensors=_chosen("sensors", sensors, scope.sensors, scope),
+    alerts = dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs))
+    keys = [*scope.keys(feeds), report_key(taken, scope)]
+    whole = dg.Definitions.merge(defs, alerts)
+    whole = dg.Definitions.merge(whole, prune_definitions(scope, keys, whole))
+    return dg.Definitions(
+        assets=whole.assets,
+        resources=whole.resources,
+        jobs=whole.jobs,
+        schedules=_chosen("schedules", whole.schedules or (), scope.schedules, scope),
+        sensors=_chosen("sensors", whole.sensors or (), scope.sensors, scope),
+        # Beside definitions of others the executor of what is launched by hand is theirs to say.
+        executor=executor(scope.settings) if scope.whole_location else None,
     )
-    # Elsewhere than in a location of its own the executor of what is launched by hand is not ours to say.
-    own = [dg.Definitions(executor=executor(scope.settings))] if scope.whole_location else []
-    return dg.Definitions.merge(made, *own)
 
 
 def _chosen(what: str, made: Sequence[ClockT], asked: frozenset[str] | None, scope: Scope) -> list[ClockT]:
