@@ -196,12 +196,16 @@ def _asked(told: dg.SensorResult) -> set[str]:
 
 
 def _run(
-    instance: dg.DagsterInstance, *names: str, sensor: str = "", job: str = "__ASSET_JOB"
+    instance: dg.DagsterInstance,
+    *names: str,
+    sensor: str = "",
+    job: str = "__ASSET_JOB",
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
 ) -> dg.DagsterRun:
     run = dg.DagsterRun(
         job_name=job,
         run_id=f"{len(instance.get_runs()):08d}-0000-0000-0000-000000000000",
-        status=dg.DagsterRunStatus.STARTED,
+        status=status,
         asset_selection=frozenset(dg.AssetKey([name]) for name in names) or None,
         tags={"dagster/sensor_name": sensor} if sensor else {},
     )
@@ -293,6 +297,30 @@ def test_a_tick_beside_another_run_is_put_off(project: Project, instance: dg.Dag
         assert "Put off until another run of the feed has ended: totals" in str(told.skip_reason)
     assert _asked(then) == {"totals"}
     assert not after.run_requests
+
+
+def test_what_somebody_else_has_queued_holds_nothing_up(project: Project, instance: dg.DagsterInstance) -> None:
+    """A backfill in the queue may wait for hours; a queued run of the sensor itself is not doubled."""
+    theirs = dg.DagsterRunStatus.QUEUED
+    _run(instance, "payments", status=theirs)
+    _run(instance, "refunds", sensor="streams_due", status=theirs)
+
+    told = _tick(project, instance, "streams_due", _cursor())
+
+    assert _asked(told) == {"payments"}
+    assert json.loads(told.cursor or "")["waiting"] == {}
+
+
+def test_a_clock_that_was_ahead_stops_nothing(project: Project, instance: dg.DagsterInstance) -> None:
+    """Where the cursor is of next year, the sensor goes on from now."""
+    project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule="* * * * *")
+    ahead = datetime.now(UTC) + timedelta(days=365)
+
+    told = _tick(project, instance, "streams_due", _cursor(ahead.isoformat()), ahead.timestamp())
+
+    assert not told.run_requests
+    since = datetime.fromisoformat(json.loads(told.cursor or "")["since"])
+    assert since <= datetime.now(UTC)
 
 
 def test_a_job_that_was_started_as_a_whole_counts(project: Project, instance: dg.DagsterInstance) -> None:
