@@ -197,7 +197,9 @@ def _under_way(
         by = run.tags.get(SENSOR_TAG, "")
         if run.status is dg.DagsterRunStatus.QUEUED and by != sensor:
             continue
-        theirs = [feed for feed in feeds if feed.name not in found and _covers(run, feed, rota)]
+        theirs = [
+            feed for feed in feeds if (by == sensor or feed.name not in found) and _covers(run, feed, rota)
+        ]
         ended = _ended_steps(instance, run.run_id) if theirs else set()
         for feed in theirs:
             if rota.keys[feed.name].to_python_identifier() not in ended:
