@@ -14,9 +14,10 @@ from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
+    RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
@@ -28,6 +29,7 @@ from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
 
 BERLIN = "Europe/Berlin"
+REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
@@ -208,6 +210,7 @@ def _run(
         status=status,
         asset_selection=frozenset(dg.AssetKey([name]) for name in names) or None,
         tags={"dagster/sensor_name": sensor} if sensor else {},
+        remote_job_origin=RemoteJobOrigin(REPOSITORY, job),
     )
     return instance.add_run(run)
 
@@ -372,9 +375,11 @@ def test_schedules_can_run_from_the_start(project: Project, monkeypatch: pytest.
 
 
 def _state(name: str, kind: str, status: str) -> InstigatorState:
-    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
     return InstigatorState(
-        RemoteInstigatorOrigin(origin, name), InstigatorType[kind], InstigatorStatus[status], None
+        RemoteInstigatorOrigin(REPOSITORY, name),
+        InstigatorType[kind],
+        InstigatorStatus[status],
+        ScheduleInstigatorData("5 * * * *", None) if kind == "SCHEDULE" else None,
     )
 
 
