@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import dagster as dg
 from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component, scaffold_with
+from dagster.components.resolved.errors import ResolutionException
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel, Field
 
-from ksql_lake.errors import SettingsError
+from ksql_lake.errors import ConfigError, SettingsError
 from ksql_lake.feeds import Feed
 from ksql_lake.lake.storage.opening import is_folder
 from ksql_lake.orchestration.project import definitions_of
@@ -91,6 +92,7 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         sensors: Which sensors, likewise.
         checks: Which of the feeds' checks, likewise.
         translation: Changes the asset of a feed; a template sees `feed` and `spec`.
+        whole_location: See `build_definitions`.
     """
 
     feeds: Annotated[
@@ -144,6 +146,14 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         TranslationFnResolver[Feed](lambda feed: {"feed": feed}),
     ] = None
 
+    whole_location: Annotated[
+        bool,
+        dg.Resolver.default(
+            description="Whether this project is about these feeds, so that each of its runs is one process "
+            "and told of when it fails."
+        ),
+    ] = False
+
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         """Return what `dg list components` shows."""
@@ -160,7 +170,12 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
             spec: As it is made of the feed file.
             feed: The feed; of a broken file only what could be made out.
         """
-        return spec if self.translation is None else self.translation(spec, feed)
+        if self.translation is None:
+            return spec
+        try:
+            return self.translation(spec, feed)
+        except ResolutionException as error:
+            raise ConfigError(f"its translation cannot be used: {error}", feed=feed.name) from error
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the feeds folder.
@@ -181,6 +196,7 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
             checks=_chosen(self.checks),
             schedules=_chosen(self.schedules),
             sensors=_chosen(self.sensors),
+            whole_location=self.whole_location,
         )
         return definitions_of(scope, source=(type(self), _marks(context.path)))
 

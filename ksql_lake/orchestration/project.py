@@ -7,8 +7,8 @@ key, so that neither the others nor assets of somebody else below it are hurt.
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -38,8 +38,6 @@ from ksql_lake.orchestration.sync import lake_sensor, sync_job
 from ksql_lake.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
-
-ClockT = TypeVar("ClockT")
 
 
 def build_definitions(
@@ -181,7 +179,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     )
 
 
-def _chosen(what: str, made: Sequence[ClockT], asked: frozenset[str] | None, scope: Scope) -> list[ClockT]:
+def _chosen(what: str, made: Iterable[Any], asked: frozenset[str] | None, scope: Scope) -> list[Any]:
     """The schedules or sensors that a scope wants.
 
     Raises:
@@ -189,11 +187,12 @@ def _chosen(what: str, made: Sequence[ClockT], asked: frozenset[str] | None, sco
     """
     if asked is None:
         return list(made)
-    unknown = sorted(name for name in asked if scope.named(name) not in {each.name for each in made})
+    names = {each.name for each in made}
+    unknown = sorted(name for name in asked if scope.named(name) not in names)
     if unknown:
         error = ConfigError(
             f"{what}: there is none named {', '.join(unknown)}",
-            hint=f"There are {', '.join(sorted(each.name for each in made))}; leave out what they begin with.",
+            hint=f"There are {', '.join(sorted(names))}; leave out what they begin with.",
         )
         if scope.settings.validating:
             raise error

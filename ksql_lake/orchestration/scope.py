@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -109,11 +110,13 @@ class Scope:
         plain = self.plain_key(file.name)
         if self.translate is None:
             return plain
-        known = {key: value for key, value in file.gleaned.items() if key in ("kind", "source", "timezone")}
+        known: dict[str, Any] = {
+            key: file.gleaned[key] for key in ("kind", "source", "timezone") if key in file.gleaned
+        }
         model = TableFeed if known.get("kind") == "table" else StreamFeed
         try:
             return self.translate(dg.AssetSpec(plain), model.model_construct(name=file.name, **known)).key
-        except (dg.DagsterError, AttributeError, TypeError, ValueError):
+        except (ConfigError, dg.DagsterError, AttributeError, TypeError, ValueError):
             # The translation asks for what the file does not tell.
             return plain
 
