@@ -383,29 +383,29 @@ def _state(name: str, kind: str, status: str) -> InstigatorState:
     )
 
 
-def test_an_instance_that_exports_nothing_is_told(project: Project, instance: dg.DagsterInstance) -> None:
+def test_an_instance_that_exports_nothing_is_told(project: Project) -> None:
     """A running sensor says so, with the schedules of an earlier release that did it until now."""
+    sensor = project.definitions().get_repository_def().get_sensor_def("lake_in_step")
     scope = Scope(load_settings())
-    for name in ("streams_hourly", "streams_Asia_Tokyo_at_0_6_every_every_MON", "table_totals_schedule"):
-        instance.add_instigator_state(_state(name, "SCHEDULE", "RUNNING"))
-    instance.add_instigator_state(_state("streams_close", "SCHEDULE", "STOPPED"))
-    instance.add_instigator_state(_state("retention_schedule", "SCHEDULE", "RUNNING"))
+    with dg.instance_for_test() as instance:
+        for name in ("streams_hourly", "streams_Asia_Tokyo_at_0_6_every_every_MON", "table_totals_schedule"):
+            instance.add_instigator_state(_state(name, "SCHEDULE", "RUNNING"))
+        instance.add_instigator_state(_state("streams_close", "SCHEDULE", "STOPPED"))
+        instance.add_instigator_state(_state("retention_schedule", "SCHEDULE", "RUNNING"))
 
-    told = (
-        project.definitions()
-        .get_repository_def()
-        .get_sensor_def("lake_in_step")(dg.build_sensor_context(instance=instance))
-    )
+        told = sensor(dg.build_sensor_context(instance=instance))
 
-    assert "Nothing is exported by the clock: switch on streams_due and tables_due" in str(told.skip_message)
-    assert str(told.skip_message).endswith(
-        "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, table_totals_schedule, "
-        "which are gone."
-    )
-    instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
-    assert clock_hint(instance, scope)
-    instance.add_instigator_state(_state("tables_due", "SENSOR", "RUNNING"))
-    assert clock_hint(instance, scope) == ""
+        assert isinstance(told, dg.SkipReason)
+        said = str(told.skip_message)
+        assert "Nothing is exported by the clock: switch on streams_due and tables_due" in said
+        assert said.endswith(
+            "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, table_totals_schedule, "
+            "which are gone."
+        )
+        instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
+        assert clock_hint(instance, scope)
+        instance.add_instigator_state(_state("tables_due", "SENSOR", "RUNNING"))
+        assert clock_hint(instance, scope) == ""
 
 
 def test_without_feeds_the_sensors_are_there(project: Project, instance: dg.DagsterInstance) -> None:
