@@ -399,8 +399,8 @@ def test_an_instance_that_exports_nothing_is_told(project: Project) -> None:
         said = str(told.skip_message)
         assert "Nothing is exported by the clock: switch on streams_due and tables_due" in said
         assert said.endswith(
-            "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, table_totals_schedule, "
-            "which are gone."
+            "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, "
+            "table_totals_schedule, which are gone."
         )
         instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
         assert clock_hint(instance, scope)
