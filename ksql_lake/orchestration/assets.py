@@ -115,9 +115,7 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "metadata": {
             "source": feed.source,
             "dagster/table_name": feed.name,
-            "dagster/code_references": dg.CodeReferencesMetadataValue(
-                [dg.LocalFileCodeReference(str(file.path.resolve()), 1, f"feed {feed.name}")]
-            ),
+            "dagster/code_references": _reference(file),
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
             "exported": dg.MetadataValue.text(exported_when(feed, scope)),
@@ -130,6 +128,15 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "check_specs": [*check_specs(feed, retention, key), *freshness_specs(feed, key)],
         "automation_condition": automation_condition(feed),
     }
+
+
+def _reference(file: FeedFile) -> dg.CodeReferencesMetadataValue:
+    """The link to the feed file; editors open it at a line."""
+    with warnings.catch_warnings():
+        # Beta, and the worst that can happen is a page without the link.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        place = dg.LocalFileCodeReference(file_path=str(file.path.resolve()), line_number=1, label="feed file")
+        return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
 def code_version(feed: Feed) -> str:

@@ -7,6 +7,7 @@ above a feed: a ksqlDB source is no asset that anybody materialises, and Dagster
 it for ever.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,15 @@ from ksql_lake.orchestration.scope import Scope
 
 SENSOR = "automation"
 
+<<<<<<< HEAD
+=======
+_EARLIER = r"streams(_.+)?_(hourly|close)|streams(_.+)?_at_.+|table_.+_schedule"
+"""What the schedules of earlier releases were called."""
+
+DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
+"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
+
+>>>>>>> 599f8e4e924183761b69ebfdb0bb7c5e2d69f612
 
 def cron_of(feed: Feed) -> str:
     """Return the cron expression of a feed."""
@@ -63,6 +73,29 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
     if feed.automation != "condition" or not state.last_export:
         return False
     return has_ticked(cron_of(feed), datetime.fromisoformat(state.last_export), now)
+
+
+def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
+    """Say that nothing is exported by the clock, and which schedules of an earlier release that was left to.
+
+    Empty where a sensor runs that starts exports.
+    """
+    states = instance.all_instigator_state()
+    running = {state.instigator_name for state in states if state.is_running}
+    starting = {scope.named(name) for name in (STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE, SENSOR)}
+    known = {state.instigator_name for state in states}
+    if running & starting or (scope.clocks_run and not known & starting):
+        return ""
+    said = (
+        f"Nothing is exported by the clock: switch on {scope.named(STREAMS_DUE)} and {scope.named(TABLES_DUE)} "
+        "(Automation in Dagster's UI), or set KSQL_LAKE_SCHEDULES=running."
+    )
+    earlier = sorted(
+        state.instigator_name
+        for state in states
+        if state.is_running and re.fullmatch(_EARLIER, state.instigator_name)
+    )
+    return said + (f" Until now it was {', '.join(earlier)}, which are gone." if earlier else "")
 
 
 def automation_runs(instance: dg.DagsterInstance, scope: Scope) -> bool:

@@ -19,10 +19,17 @@ from ksql_lake.errors import ConfigError
 from ksql_lake.export import ExportResult
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.export.version_keys import keep_versions
+<<<<<<< HEAD
 from ksql_lake.feeds import TableFeed
 from ksql_lake.orchestration.asset_checks import day_evaluations, summary
 from ksql_lake.orchestration.events import events, news
 from ksql_lake.orchestration.freshness_sensor import fresh
+=======
+from ksql_lake.feeds import StreamFeed, TableFeed
+from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.conditions import clock_hint
+from ksql_lake.orchestration.events import column_metadata
+>>>>>>> 599f8e4e924183761b69ebfdb0bb7c5e2d69f612
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
@@ -104,6 +111,14 @@ def _record(
         for day in day_evaluations(check, key, told):
             instance.report_runless_asset_event(day)
         instance.report_runless_asset_event(summary(check, result.covered, key))
+
+
+def clock_note(settings: Settings) -> str:
+    """Say that the instance in DAGSTER_HOME exports nothing by the clock; empty where it does, or is not."""
+    if settings.dagster_home is None or not settings.dagster_home.is_dir():
+        return ""
+    with _told("the feed was added", settings.dagster_home) as instance:
+        return clock_hint(instance, Scope(settings))
 
 
 def create_databases(home: Path) -> None:

@@ -18,7 +18,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_records
 from ksql_lake.export.version_keys import in_step, keep_versions, open_version
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
-from ksql_lake.orchestration.conditions import automation_runs, version_is_due
+from ksql_lake.orchestration.conditions import automation_runs, clock_hint, version_is_due
 from ksql_lake.orchestration.events import column_metadata, page_metadata
 from ksql_lake.orchestration.jobs import one_op_job
 from ksql_lake.orchestration.run_failures import each_feed
@@ -105,6 +105,7 @@ def lake_sensor(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, da
             except KsqlLakeError as error:
                 told.append(str(error.at(feed=feed.name)))
         context.update_cursor(json.dumps(seen))
+        told.append(clock_hint(context.instance, scope))
         return dg.SkipReason(
             "\n".join([f"{len(feeds)} feeds were compared with the lake.", *filter(None, told)])
         )

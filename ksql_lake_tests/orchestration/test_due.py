@@ -9,18 +9,26 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.execution.plan.objects import StepSuccessData
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.orchestration import internals
-from ksql_lake.orchestration.conditions import cron_of
+from ksql_lake.orchestration.conditions import clock_hint, cron_of
 from ksql_lake.orchestration.due_sensors import Rota
+from ksql_lake.orchestration.scope import Scope
+from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
 
 BERLIN = "Europe/Berlin"
 LONG_AGO = "2026-01-01T00:00:00+00:00"
-WHOLE_RUN = {"payments": None, "refunds": None}
 
 
 def stream(name: str, schedule: str | None = None, timezone: str = "UTC") -> StreamFeed:
@@ -333,6 +341,38 @@ def test_schedules_can_run_from_the_start(project: Project, monkeypatch: pytest.
     }
 
     assert stopped == {"streams_closing", "compaction_open_schedule", "new_sources"}
+
+
+def _state(name: str, kind: str, status: str) -> InstigatorState:
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
+    return InstigatorState(
+        RemoteInstigatorOrigin(origin, name), InstigatorType[kind], InstigatorStatus[status], None
+    )
+
+
+def test_an_instance_that_exports_nothing_is_told(project: Project, instance: dg.DagsterInstance) -> None:
+    """A running sensor says so, with the schedules of an earlier release that did it until now."""
+    scope = Scope(load_settings())
+    for name in ("streams_hourly", "streams_Asia_Tokyo_at_0_6_every_every_MON", "table_totals_schedule"):
+        instance.add_instigator_state(_state(name, "SCHEDULE", "RUNNING"))
+    instance.add_instigator_state(_state("streams_close", "SCHEDULE", "STOPPED"))
+    instance.add_instigator_state(_state("retention_schedule", "SCHEDULE", "RUNNING"))
+
+    told = (
+        project.definitions()
+        .get_repository_def()
+        .get_sensor_def("lake_in_step")(dg.build_sensor_context(instance=instance))
+    )
+
+    assert "Nothing is exported by the clock: switch on streams_due and tables_due" in str(told.skip_message)
+    assert str(told.skip_message).endswith(
+        "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, table_totals_schedule, "
+        "which are gone."
+    )
+    instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
+    assert clock_hint(instance, scope)
+    instance.add_instigator_state(_state("tables_due", "SENSOR", "RUNNING"))
+    assert clock_hint(instance, scope) == ""
 
 
 def test_without_feeds_the_sensors_are_there(project: Project, instance: dg.DagsterInstance) -> None:

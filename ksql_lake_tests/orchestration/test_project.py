@@ -45,8 +45,48 @@ def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatc
     assert spec.description
     assert list(spec.owners) == ["team:payments"]
     assert spec.tags["domain"] == "payments"
-    assert spec.kinds == {"ksqldb", "parquet"}
+    assert spec.kinds == {"kafka", "parquet"}
+    assert spec.metadata["dagster/table_name"] == "transaction_stream"
+    (reference,) = spec.metadata["dagster/code_references"].code_references
+    assert reference.file_path == str(REPOSITORY / "feeds" / "active" / "transaction_stream.json")
     assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["ksqldb/TRANSACTION_STREAM"]
+
+
+def test_the_code_version_follows_what_a_feed_means(project: Project) -> None:
+    """It changes with what decides about rows and columns, not with words, times and owners."""
+
+    def version(**keys: object) -> str | None:
+        project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01", **keys)
+        return _node(project.definitions(), "visits").code_version
+
+    plain = version()
+
+    assert plain
+    assert (
+        version(
+            schedule="@daily", description="Visits", owners=["team:web"], tags={"group": "web"}, sample_rows=0
+        )
+        == plain
+    )
+    assert version(descriptions={"ID": "number"}, checks={"min_records": 1}, automation="condition") == plain
+    assert (
+        len({plain, version(columns=["ID"]), version(rename={"ID": "n"}), version(timezone="Asia/Tokyo")}) == 4
+    )
+
+
+def test_a_tag_puts_a_feed_into_a_group(project: Project) -> None:
+    """With hundreds of feeds the graph shows a box per group; what a group cannot be called is replaced."""
+    project.write_feed(
+        "visits", kind="stream", source="VISITS", start_date="2025-02-01", tags={"group": "web-shop.eu"}
+    )
+
+    defs = project.definitions()
+
+    assert [_node(defs, name).group_name for name in ("visits", "payments", "totals")] == [
+        "web_shop_eu",
+        "streams",
+        "tables",
+    ]
 
 
 def test_schedules_wait_for_a_person(project: Project) -> None:
