@@ -23,15 +23,9 @@ from ksql_lake.orchestration.scope import Scope
 
 SENSOR = "automation"
 
-<<<<<<< HEAD
-=======
 _EARLIER = r"streams(_.+)?_(hourly|close)|streams(_.+)?_at_.+|table_.+_schedule"
 """What the schedules of earlier releases were called."""
 
-DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
-"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
-
->>>>>>> 599f8e4e924183761b69ebfdb0bb7c5e2d69f612
 
 def cron_of(feed: Feed) -> str:
     """Return the cron expression of a feed."""

@@ -19,17 +19,11 @@ from ksql_lake.errors import ConfigError
 from ksql_lake.export import ExportResult
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.export.version_keys import keep_versions
-<<<<<<< HEAD
 from ksql_lake.feeds import TableFeed
 from ksql_lake.orchestration.asset_checks import day_evaluations, summary
+from ksql_lake.orchestration.conditions import clock_hint
 from ksql_lake.orchestration.events import events, news
 from ksql_lake.orchestration.freshness_sensor import fresh
-=======
-from ksql_lake.feeds import StreamFeed, TableFeed
-from ksql_lake.lake import FeedLake
-from ksql_lake.orchestration.conditions import clock_hint
-from ksql_lake.orchestration.events import column_metadata
->>>>>>> 599f8e4e924183761b69ebfdb0bb7c5e2d69f612
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
