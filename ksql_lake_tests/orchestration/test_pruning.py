@@ -9,7 +9,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from ksql_lake.orchestration import stored_history
 from ksql_lake.orchestration.pruning import Ours, Pruned, prune
@@ -59,6 +66,12 @@ def _history(project: Project, instance: dg.DagsterInstance) -> None:
     assert not project.materialize(instance, "totals", partition="v1").success
 
 
+def _thrice(project: Project, instance: dg.DagsterInstance) -> None:
+    """One day, read three times: the first two runs hold nothing that is newest."""
+    for _ in range(3):
+        assert project.materialize(instance, "payments", days=(DAYS[0], DAYS[0])).success
+
+
 def test_what_dagster_says_of_assets_stays_the_same(project: Project, instance: dg.DagsterInstance) -> None:
     """Partitions, newest events and their metadata, check states, versions are as before, with fewer runs."""
     _history(project, instance)
@@ -82,11 +95,12 @@ def test_what_dagster_says_of_assets_stays_the_same(project: Project, instance: 
 
 def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: dg.DagsterInstance) -> None:
     """A waiting, a starting and a running one stay as they are, however old, and those of others too."""
-    _history(project, instance)
+    _thrice(project, instance)
     job = project.definitions().resolve_implicit_global_asset_job_def()
     keys = frozenset({dg.AssetKey(["payments"])})
+    origin = RemoteJobOrigin(_repository(), job.name)
     alive = [
-        instance.create_run_for_job(job, asset_selection=keys, status=status)
+        instance.create_run_for_job(job, asset_selection=keys, status=status, remote_job_origin=origin)
         for status in (
             dg.DagsterRunStatus.QUEUED,
             dg.DagsterRunStatus.NOT_STARTED,
@@ -109,7 +123,7 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
 
 def test_what_is_young_stays(project: Project, instance: dg.DagsterInstance) -> None:
     """Runs, logs and events of the days that are kept are all there."""
-    _history(project, instance)
+    _thrice(project, instance)
     runs = {run: len(instance.all_logs(run)) for run in _runs(instance)}
 
     done = _prune(instance, days=1)
@@ -120,7 +134,7 @@ def test_what_is_young_stays(project: Project, instance: dg.DagsterInstance) -> 
 
 def test_a_limit_takes_the_oldest_first(project: Project, instance: dg.DagsterInstance) -> None:
     """A first run over years ends, says what is left, and the next one goes on."""
-    _history(project, instance)
+    _thrice(project, instance)
     oldest = [run.run_id for run in reversed(list(instance.get_runs()))]
 
     first = _prune(instance, limit=1)
@@ -137,7 +151,7 @@ def test_a_limit_takes_the_oldest_first(project: Project, instance: dg.DagsterIn
 def test_sqlite_files_go_with_their_runs(project: Project, tmp_path: Path) -> None:
     """A run that goes takes its database along; one that stays has a small one that tells how it went."""
     with sqlite_instance(tmp_path / "home") as instance:
-        _history(project, instance)
+        _thrice(project, instance)
         folder = tmp_path / "home" / "history" / "runs"
         lost = next(iter(_runs(instance) - stored_history.StoredHistory(instance).holders()))
         instance.delete_run(lost)
@@ -162,7 +176,7 @@ def test_a_file_that_is_mostly_empty_becomes_smaller(
     """SQLite gives free room back to the disk; what is there is the same."""
     monkeypatch.setattr(stored_history, "_FREE_BYTES", 1)
     with sqlite_instance(tmp_path / "home") as instance:
-        _history(project, instance)
+        _thrice(project, instance)
         for _ in range(60):
             instance.report_runless_asset_event(
                 dg.AssetMaterialization("payments", partition=DAYS[0], metadata={"text": "x" * 20_000})
@@ -206,13 +220,10 @@ def test_ticks_go_but_for_the_newest(instance: dg.DagsterInstance) -> None:
     assert kept == {"streams": 1, "theirs": 3}
 
 
-def _origin(name: str) -> object:
-    from dagster._core.remote_origin import (
-        InProcessCodeLocationOrigin,
-        RemoteInstigatorOrigin,
-        RemoteRepositoryOrigin,
-    )
-    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-
+def _repository() -> RemoteRepositoryOrigin:
     location = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="ours"), "ours")
-    return RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), name)
+    return RemoteRepositoryOrigin(location, "__repository__")
+
+
+def _origin(name: str) -> RemoteInstigatorOrigin:
+    return RemoteInstigatorOrigin(_repository(), name)
