@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         alert_sender: Who they come from; None means the first of those.
         smtp_url: Where mail is handed in, `smtp://host:port` or `smtps://host:port`.
         smtp_user: Its user, together with `smtp_password`.
+        validating: Whether Dagster only validates the definitions, so that a broken feed file is an error.
         log_format: What the command line writes to standard error: `text` for people, `json` for programs.
         otel_endpoint: OpenTelemetry collector that traces go to; None sends none.
         keep_runs_days: How many days the job `prune` keeps Dagster's runs, their logs, and superseded events.
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
     )
+    validating: bool = Field(False, validation_alias=_variable("DAGSTER_IS_DEFS_VALIDATION_CLI"))
     schedules: Literal["stopped", "running"] = Field(
         "stopped", validation_alias=_variable("KSQL_LAKE_SCHEDULES")
     )

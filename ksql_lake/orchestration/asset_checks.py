@@ -15,6 +15,7 @@ from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import Severity
 from ksql_lake.ksqldb.inventory import Retention
+from ksql_lake.orchestration.scope import Scope
 
 AT_MOST = 100
 """How many partitions of one export get a result of their own per check: those that fail, then the newest."""
@@ -26,11 +27,14 @@ _NAMED = 10
 """How many failing partitions a text names."""
 
 
-def check_specs(feed: Feed, retention: Retention | None, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+def check_specs(feed: Feed, retention: Retention | None, scope: Scope) -> list[dg.AssetCheckSpec]:
     """Return the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
     return [
-        dg.AssetCheckSpec(name, asset=key, description=check.asks, blocking=check.severity == "block")
+        dg.AssetCheckSpec(
+            name, asset=scope.key(feed), description=check.asks, blocking=check.severity == "block"
+        )
         for name, check in checks_of(feed, retention).items()
+        if scope.wants_check(name)
     ]
 
 

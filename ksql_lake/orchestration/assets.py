@@ -80,7 +80,7 @@ def stream_asset(
         )
 
     made: dg.AssetsDefinition = decorate(_body(plan, scope, retention))
-    return made
+    return made.map_asset_specs(lambda spec: scope.translated(spec, feed))
 
 
 def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefinition:
@@ -99,7 +99,7 @@ def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefin
         return plan_export(feed, lake, version=_version(feed, asked.start))
 
     made: dg.AssetsDefinition = decorate(_body(plan, scope))
-    return made
+    return made.map_asset_specs(lambda spec: scope.translated(spec, feed))
 
 
 def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | None = None) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
         "pool": scope.pool,
         "io_manager_key": scope.io_manager_key,
         "required_resource_keys": {scope.server_key, scope.lake_key},
-        "check_specs": [*check_specs(feed, retention, key), *freshness_specs(feed, key)],
+        "check_specs": [*check_specs(feed, retention, scope), *freshness_specs(feed, scope)],
         "automation_condition": automation_condition(feed),
     }
 
@@ -162,9 +162,10 @@ def _body(
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
+            found = [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)]
             yield from check_results(
                 result,
-                [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)],
+                [check for check in found if scope.wants_check(check.outcome.name)],
                 scope.key(result.feed),
                 news=delivery.news,
                 log=context.log_event,

@@ -72,7 +72,7 @@ def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], scope: Scope) -> dg
                 known[feed.name] = before.get(feed.name, {})
                 continue
             known[feed.name] = _ranges(risks)
-            if known[feed.name] != before.get(feed.name):
+            if known[feed.name] != before.get(feed.name) and scope.wants_check("topic_retention"):
                 events.append(_evaluation(scope.key(feed), feed, risks, retention))
             if _worse(risks, before.get(feed.name, {})):
                 news[feed.name] = risk_text(feed, risks, retention)

@@ -5,21 +5,17 @@ Files are compared by content with what was loaded, so nothing is remembered bet
 (`ksql-lake feeds accept NAME`).
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import dagster as dg
 
 from ksql_lake.errors import FeedError, KsqlLakeError
-from ksql_lake.export.topology import KEY
 from ksql_lake.export.uncovered import HOW, UncoveredSource, uncovered
 from ksql_lake.feeds import Feeds, FeedStore, feed_name
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.lake import Lake
+from ksql_lake.orchestration.inputs import fingerprint
 from ksql_lake.orchestration.run_failures import failure
 from ksql_lake.orchestration.scope import Scope
 
@@ -28,15 +24,6 @@ RELOAD_SECONDS = 10
 PROPOSAL_SECONDS = 3600
 _SHOWN = 10
 """How many proposals one tick shows in full."""
-
-
-def fingerprint(feeds_root: Path, lake: Lake) -> str:
-    """Return a digest of every feed file's name and content, and of the topology that is kept in the lake."""
-    digest = hashlib.sha256(lake.storage.read(KEY) or b"")
-    for name, content in _contents(FeedStore(feeds_root)):
-        digest.update(f"{len(name)} {name} {len(content)} ".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
@@ -66,15 +53,6 @@ def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
         return dg.SkipReason(f"Feed files or sources have changed: {origin.location_name} was reloaded.")
 
     return feed_files
-
-
-def _contents(store: FeedStore) -> Iterator[tuple[str, bytes]]:
-    for path in store.paths():
-        name = path.relative_to(store.root).as_posix()
-        try:
-            yield name, path.read_bytes()
-        except OSError as error:
-            yield name, f"unreadable: {error.strerror}".encode()
 
 
 def _reload(location: str, url: str) -> None:

@@ -24,12 +24,13 @@ CHECK = "freshness"
 SENSOR_SECONDS = 60
 
 
-def freshness_specs(feed: Feed, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+def freshness_specs(feed: Feed, scope: Scope) -> list[dg.AssetCheckSpec]:
     """Return the check of a feed that says how old it may be; none for the others."""
     hours = feed.checks.max_age_hours
-    if hours is None:
+    if hours is None or not scope.wants_check(CHECK):
         return []
-    return [dg.AssetCheckSpec(CHECK, asset=key, description=f"The last export is at most {hours:g} hours old.")]
+    asks = f"The last export is at most {hours:g} hours old."
+    return [dg.AssetCheckSpec(CHECK, asset=scope.key(feed), description=asks)]
 
 
 def fresh(feed: Feed) -> list[JudgedCheck]:
@@ -41,7 +42,8 @@ def fresh(feed: Feed) -> list[JudgedCheck]:
 
 def freshness_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
     """Return the sensor over the feeds that say how old they may be; none where there is no such feed."""
-    watched = [feed for feed in feeds if feed.checks.max_age_hours is not None]
+    wanted = feeds if scope.wants_check(CHECK) else ()
+    watched = [feed for feed in wanted if feed.checks.max_age_hours is not None]
     return [_sensor(watched, scope)] if watched else []
 
 

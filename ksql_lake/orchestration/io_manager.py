@@ -255,15 +255,6 @@ class ExportOutput:
         return self.result
 
 
-def lake_io_manager(scope: Scope) -> dg.IOManagerDefinition:
-    """Return the IO manager of a scope's assets; it needs the resource that is the lake."""
-    return dg.IOManagerDefinition(
-        resource_fn=lambda context: LakeIOManager(scope, getattr(context.resources, scope.lake_key)),
-        required_resource_keys={scope.lake_key},
-        description="Lands what a feed's asset wants to read, and loads feeds into the assets below them.",
-    )
-
-
 class LakeIOManager(dg.IOManager):
     """Lands what a feed's asset wants to read, and loads feeds into the assets below them.
 
@@ -327,7 +318,9 @@ class LakeIOManager(dg.IOManager):
         for file in feeds.files:
             if self.scope.key(file.feed) == key:
                 return file.feed
-        # A feed whose file cannot be used, which the error says.
+        for broken in feeds.quarantined:
+            if self.scope.key_of_broken(broken) == key:
+                raise broken.error
         return feeds.file(key.path[-1]).feed
 
 

@@ -24,23 +24,29 @@ from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import description
 
 
-def placeholders(feeds: Feeds, scope: Scope, starts: Mapping[str, date]) -> list[dg.AssetSpec]:
+def placeholders(
+    feeds: Feeds, scope: Scope, starts: Mapping[str, date], *, lake_answers: bool = True
+) -> list[dg.AssetSpec]:
     """Return the external assets of all feeds that export nothing.
 
     Args:
         feeds: Every feed file.
         scope: What its lake holds of a broken feed tells whose days they are.
         starts: Time zone -> first day that is a partition of its streams.
+        lake_answers: Whether the lake may be asked.
     """
+    held = scope.lake if lake_answers else None
     specs = [_idle(file, scope, starts) for file in feeds.files if file.archived or not file.feed.enabled]
     taken = {file.feed.name for file in feeds.files}
     for file in feeds.quarantined:
         if re.match(NAME_PATTERN, file.name) and file.name not in taken:
             taken.add(file.name)
-            specs.append(_broken(file, scope.plain_key(file.name), scope, starts))
+            specs.append(
+                _broken(file, scope.key_of_broken(file), scope, _gleaned_partitions(file, scope, starts, held))
+            )
         elif not file.archived:
             # No asset of this name can be meant; it is shown all the same.
-            specs.append(_broken(file, scope.own_key("quarantine", file.name), scope, starts, nameless=True))
+            specs.append(_broken(file, scope.own_key("quarantine", file.name), scope, None))
     return specs
 
 
@@ -51,7 +57,7 @@ def _idle(file: FeedFile, scope: Scope, starts: Mapping[str, date]) -> dg.AssetS
         f"**This feed is {state}: nothing is exported.** What the lake holds of it stays readable. "
         f"To export it again: `ksql-lake feeds {command} {feed.name}`"
     )
-    return _external(
+    spec = _external(
         scope,
         scope.key(feed),
         _partitions(feed, scope, starts),
@@ -62,21 +68,20 @@ def _idle(file: FeedFile, scope: Scope, starts: Mapping[str, date]) -> dg.AssetS
         tags=feed.tags,
         metadata={"source": feed.source, "feed_file": dg.MetadataValue.path(str(file.path))},
     )
+    return scope.translated(spec, feed).replace_attributes(group_name=scope.named(state))
 
 
 def _broken(
     file: QuarantinedFile,
     key: dg.AssetKey,
     scope: Scope,
-    starts: Mapping[str, date],
-    *,
-    nameless: bool = False,
+    partitions: dg.PartitionsDefinition | None,
 ) -> dg.AssetSpec:
     where = " Its file is archived." if file.archived else ""
     return _external(
         scope,
         key,
-        None if nameless else _gleaned_partitions(file, scope, starts),
+        partitions,
         description=f"**This feed file cannot be used, so nothing is exported.**{where} Assets below it load, "
         f"and fail when they run.\n\n{block(str(file.error), 'text')}",
         group_name=scope.named("quarantine"),
@@ -100,9 +105,9 @@ def _partitions(feed: Feed, scope: Scope, starts: Mapping[str, date]) -> dg.Part
 
 
 def _gleaned_partitions(
-    file: QuarantinedFile, scope: Scope, starts: Mapping[str, date]
+    file: QuarantinedFile, scope: Scope, starts: Mapping[str, date], lake: Lake | None
 ) -> dg.PartitionsDefinition | None:
-    states = dict(_states(file.name, scope.lake))
+    states = dict(_states(file.name, lake)) if lake is not None else {}
     kind = file.gleaned.get("kind") or next(iter(states), None)
     if kind == "table":
         return dg.DynamicPartitionsDefinition(name=scope.versions(file.name))

@@ -20,6 +20,7 @@ from ksql_lake.orchestration.conditions import (
     cron_of,
 )
 from ksql_lake.orchestration.due_sensors import Rota, by_zone, due_sensor
+from ksql_lake.orchestration.execution import job_executor
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
@@ -55,6 +56,7 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope
             selection=dg.AssetSelection.assets(*scope.keys(group)),
             description=f"Streams with days in {group[0].zone.key}: every day not closed yet, or a range.",
             tags=run_tags("streams"),
+            executor_def=job_executor(scope),
         )
         for name, group in of_zone.items()
     ]
@@ -64,6 +66,7 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope
             selection=dg.AssetSelection.assets(scope.key(feed)),
             description=f"The next version of {feed.name}.",
             tags=run_tags("tables"),
+            executor_def=job_executor(scope),
         )
         for name, [feed] in of_table.items()
     ]
@@ -147,6 +150,7 @@ def _table_sensor(
                 run_key=f"{since.isoformat()} {feed.name}",
                 asset_selection=[keys[feed.name]],
                 tags=run_tags("tables"),
+                executor_def=job_executor(scope),
             )
             for feed in feeds
         ]

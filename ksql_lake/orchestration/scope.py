@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from ksql_lake.errors import ConfigError
-from ksql_lake.feeds import Feed
+from ksql_lake.feeds import Feed, QuarantinedFile, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
 
@@ -40,6 +41,9 @@ class Scope:
             means the prefix.
         group: Group of the feeds' assets; None means `streams` and `tables`.
         translate: Changes what a feed's asset is like; None means it stays as it is made.
+        checks: Names of the checks that there are; None means all.
+        schedules: Names of the schedules that there are, without the label; None means all.
+        sensors: The same of the sensors.
         retry_wait: Seconds before a step whose error may pass by itself is tried again.
         whole_location: Whether alerts are about every run of the code location, not only about this scope's.
 
@@ -52,6 +56,9 @@ class Scope:
     label: str = ""
     group: str | None = None
     translate: Translate | None = field(default=None, compare=False)
+    checks: frozenset[str] | None = None
+    schedules: frozenset[str] | None = None
+    sensors: frozenset[str] | None = None
     retry_wait: float = RETRY_SECONDS
     whole_location: bool = False
 
@@ -90,6 +97,32 @@ class Scope:
             return key
         group, owners = self.feed_group(feed), list(feed.owners)
         return self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
+
+    def translated(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+        """Return what the translation makes of the spec of a feed's asset."""
+        if self.translate is None:
+            return spec
+        plain = spec.replace_attributes(key=self.plain_key(feed.name))
+        return self.translate(plain, feed).replace_attributes(key=spec.key)
+
+    def key_of_broken(self, file: QuarantinedFile) -> dg.AssetKey:
+        """Return the asset key of a feed whose file cannot be used, as near to what it was as can be told."""
+        plain = self.plain_key(file.name)
+        if self.translate is None:
+            return plain
+        known: dict[str, Any] = {
+            key: file.gleaned[key] for key in ("kind", "source", "timezone") if key in file.gleaned
+        }
+        model = TableFeed if known.get("kind") == "table" else StreamFeed
+        try:
+            return self.translate(dg.AssetSpec(plain), model.model_construct(name=file.name, **known)).key
+        except (ConfigError, dg.DagsterError, AttributeError, TypeError, ValueError):
+            # The translation asks for what the file does not tell.
+            return plain
+
+    def wants_check(self, name: str) -> bool:
+        """Tell whether a check of the feeds is part of this scope."""
+        return self.checks is None or name in self.checks
 
     def keys(self, feeds: Iterable[Feed]) -> list[dg.AssetKey]:
         """Return the asset keys of feeds."""

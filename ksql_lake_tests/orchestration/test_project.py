@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from ksql_lake.feeds import StreamFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.orchestration import build_definitions
-from ksql_lake.orchestration.conditions import DEFAULT_SCHEDULES
 from ksql_lake.orchestration.internals import next_tick
 from ksql_lake.orchestration.partitions import daily_partitions, first_days
 from ksql_lake.orchestration.schedules import stream_job
