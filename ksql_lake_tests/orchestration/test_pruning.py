@@ -25,12 +25,20 @@ from ksql_lake_tests.orchestration.project import DAYS, Project, failure_text
 
 STORES = {"sqlite": sqlite_instance, "postgres": postgres_instance}
 FEEDS = ("payments", "refunds", "totals")
+KEY = dg.AssetKey(["payments"])
 
 
 @pytest.fixture(params=STORES)
 def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance with storage that stays."""
     with STORES[request.param](tmp_path / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance as it is without configuration."""
+    with sqlite_instance(tmp_path / "home") as made:
         yield made
 
 
@@ -97,10 +105,11 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
     """A waiting, a starting and a running one stay as they are, however old, and those of others too."""
     _thrice(project, instance)
     job = project.definitions().resolve_implicit_global_asset_job_def()
-    keys = frozenset({dg.AssetKey(["payments"])})
     origin = RemoteJobOrigin(_repository(), job.name)
     alive = [
-        instance.create_run_for_job(job, asset_selection=keys, status=status, remote_job_origin=origin)
+        instance.create_run_for_job(
+            job, asset_selection=frozenset({KEY}), status=status, remote_job_origin=origin
+        )
         for status in (
             dg.DagsterRunStatus.QUEUED,
             dg.DagsterRunStatus.NOT_STARTED,
@@ -110,8 +119,10 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
         )
     ]
     others = [
-        instance.create_run_for_job(job, asset_selection=selected, status=dg.DagsterRunStatus.SUCCESS)
-        for selected in (frozenset({dg.AssetKey(["payments"]), dg.AssetKey(["theirs"])}), None)
+        instance.add_run(
+            dg.DagsterRun(job_name=name, asset_selection=selected, status=dg.DagsterRunStatus.SUCCESS)
+        )
+        for name, selected in (("mine", frozenset({KEY, dg.AssetKey(["theirs"])})), ("streams", None))
     ]
 
     _prune(instance)
@@ -121,31 +132,31 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
         assert left[run.run_id] is run.status
 
 
-def test_what_is_young_stays(project: Project, instance: dg.DagsterInstance) -> None:
+def test_what_is_young_stays(project: Project, on_sqlite: dg.DagsterInstance) -> None:
     """Runs, logs and events of the days that are kept are all there."""
-    _thrice(project, instance)
-    runs = {run: len(instance.all_logs(run)) for run in _runs(instance)}
+    _thrice(project, on_sqlite)
+    runs = {run: len(on_sqlite.all_logs(run)) for run in _runs(on_sqlite)}
 
-    done = _prune(instance, days=1)
+    done = _prune(on_sqlite, days=1)
 
     assert (done.deleted, done.thinned, done.events, done.checks) == (0, 0, 0, 0)
-    assert {run: len(instance.all_logs(run)) for run in _runs(instance)} == runs
+    assert {run: len(on_sqlite.all_logs(run)) for run in _runs(on_sqlite)} == runs
 
 
-def test_a_limit_takes_the_oldest_first(project: Project, instance: dg.DagsterInstance) -> None:
+def test_a_limit_takes_the_oldest_first(project: Project, on_sqlite: dg.DagsterInstance) -> None:
     """A first run over years ends, says what is left, and the next one goes on."""
-    _thrice(project, instance)
-    oldest = [run.run_id for run in reversed(list(instance.get_runs()))]
+    _thrice(project, on_sqlite)
+    oldest = [run.run_id for run in reversed(list(on_sqlite.get_runs()))]
 
-    first = _prune(instance, limit=1)
+    first = _prune(on_sqlite, limit=1)
 
     assert first.deleted == 1
     assert first.left > 0
     assert "run prune again" in first.says
-    gone = [run for run in oldest if run not in _runs(instance)]
-    held = stored_history.StoredHistory(instance).holders()
+    gone = [run for run in oldest if run not in _runs(on_sqlite)]
+    held = stored_history.StoredHistory(on_sqlite).holders()
     assert gone == [run for run in oldest if run not in held][:1]
-    assert _prune(instance).deleted == first.left
+    assert _prune(on_sqlite).deleted == first.left
 
 
 def test_sqlite_files_go_with_their_runs(project: Project, tmp_path: Path) -> None:
@@ -190,17 +201,17 @@ def test_a_file_that_is_mostly_empty_becomes_smaller(
         assert picture(instance, _checks(project)) == before
 
 
-def test_ticks_go_but_for_the_newest(instance: dg.DagsterInstance) -> None:
+def test_ticks_go_but_for_the_newest(on_sqlite: dg.DagsterInstance) -> None:
     """A schedule goes on from its newest tick, so that one stays however old; ticks of others stay all."""
     old = datetime.now(UTC) - timedelta(days=30)
     for name in ("streams", "theirs"):
         origin = _origin(name)
-        instance.add_instigator_state(
+        on_sqlite.add_instigator_state(
             InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, None)
         )
         for minute in range(3):
             at = (old + timedelta(minutes=minute)).timestamp()
-            instance.create_tick(
+            on_sqlite.create_tick(
                 TickData(
                     origin.get_id(),
                     name,
@@ -211,10 +222,10 @@ def test_ticks_go_but_for_the_newest(instance: dg.DagsterInstance) -> None:
                 )
             )
 
-    _prune(instance, days=1, tickers="streams")
+    _prune(on_sqlite, days=1, tickers="streams")
 
     kept = {
-        name: len(instance.get_ticks(_origin(name).get_id(), _origin(name).get_selector().get_id()))
+        name: len(on_sqlite.get_ticks(_origin(name).get_id(), _origin(name).get_selector().get_id()))
         for name in ("streams", "theirs")
     }
     assert kept == {"streams": 1, "theirs": 3}
