@@ -17,6 +17,7 @@ MARKERS = {
 }
 
 PLACES = {
+    "cli/test_beginning.py": "slow",
     "cli/test_demo.py": "slow",
     "cli/test_exit_codes.py": "slow",
     "cli/test_habits.py": "slow",
@@ -25,7 +26,9 @@ PLACES = {
     "cli/test_feed_preparing.py": "slow",
     "cli/test_glancing.py": "slow",
     "cli/test_large_topics.py": "slow",
+    "cli/test_living_demo.py": "slow",
     "cli/test_output.py": "slow",
+    "cli/test_pinging.py": "slow",
     "cli/test_pushing.py": "slow",
     "cli/test_registering.py": "slow",
     "cli/test_restoring.py": "crash",
