@@ -209,7 +209,7 @@ def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> N
     plan = connection.sql('EXPLAIN FROM users_history WHERE "ID" = 1').fetchall()[0][1]
 
     told = " ".join(plan.replace("│", " ").split())
-    assert told.count("Filters: ID = 1") == 2
+    assert told.count("Filters: ID = 1") == 1  # one scan of both versions, which have the same columns
     assert told.rindex("Group By") < told.index("Filters: ID = 1")
 
 

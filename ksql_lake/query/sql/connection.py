@@ -149,7 +149,7 @@ def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **opti
     text = query if isinstance(query, str) else str(getattr(query, "query", ""))
     prepare(connection, naming, text)
     if isinstance(query, str):
-        query = naming.narrowed(query)
+        query = naming.narrowed(query, connection)
     try:
         return run(query, *given, **options)
     except duckdb.CatalogException as error:

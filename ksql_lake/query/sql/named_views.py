@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from threading import RLock
 
+import duckdb
 import pyarrow as pa
 
 from ksql_lake.errors import KsqlLakeError
@@ -98,7 +99,7 @@ class Naming:
                     self._made.add(name)
                     yield name, made
 
-    def narrowed(self, sql: str, *, utc: bool = False) -> str:
+    def narrowed(self, sql: str, connection: duckdb.DuckDBPyConnection, *, utc: bool = False) -> str:
         """Return a statement whose conditions on time open fewer files; see `pruning`."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
@@ -115,7 +116,9 @@ class Naming:
             if word.endswith("_history") and word not in self._feeds
             if (feed := self._feed_of(word)) is not None and (committed := self._of(feed)) is not None
         }
-        return pruned(sql, streams, histories, utc=utc) if streams or histories else sql
+        if not streams and not histories:
+            return sql
+        return pruned(sql, streams, histories, connection=connection, utc=utc)
 
     def problem(self, name: str) -> KsqlLakeError | None:
         """Tell why a name has no view, where that is known."""

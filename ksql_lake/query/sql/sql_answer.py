@@ -201,7 +201,7 @@ def ask(
     relation = None
     with told(holdings, naming):
         for statement in statements:
-            asked = naming.narrowed(statement.query, utc="timezone" not in sql.casefold())
+            asked = naming.narrowed(statement.query, connection, utc="timezone" not in sql.casefold())
             relation = connection.sql(_TABLES if _SHOW_TABLES.fullmatch(asked) else asked)
     if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
         return None
