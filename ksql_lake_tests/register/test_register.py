@@ -23,10 +23,21 @@ from pyiceberg.table import StaticTable
 
 from ksql_lake.errors import ConfigError, SchemaChangeError
 from ksql_lake.lake import FeedLake, Lake
-from ksql_lake.register import FORMATS, Format, Index, refresh, register, registered, stale, unregister
+from ksql_lake.register import (
+    FORMATS,
+    Format,
+    Index,
+    keep_fresh,
+    refresh,
+    register,
+    registered,
+    stale,
+    unregister,
+)
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.lake.values import canonical
+from ksql_lake_tests.stores.servers import Store
 
 STREAM, TABLE = stream_feed(), table_feed(retention=2)
 NARROW = (
@@ -418,15 +429,12 @@ def test_a_feed_without_rows_has_nothing_to_index(tmp_path: Path, form: Format) 
     assert registered(feed.storage, feed.layout) == ()
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_lake_in_an_object_store_is_refused(form: Format) -> None:
-    """Nothing is asked of the store before the error says what to do instead."""
+def test_delta_of_a_lake_in_an_object_store_is_refused() -> None:
+    """Nothing is asked of the store before the error says why, and what to do instead."""
     feed = Lake("s3://nowhere/lake").feed(STREAM)
 
-    with pytest.raises(
-        ConfigError, match="only be built for a lake in a folder\nRead a lake in an object store as"
-    ):
-        make(feed, form)
+    with pytest.raises(ConfigError, match="no links\nUse --format iceberg, or read"):
+        make(feed, "delta")
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -499,3 +507,36 @@ def test_a_filter_on_the_time_prunes_the_files_of_delta(tmp_path: Path) -> None:
         field("ROWTIME") == event(1, day=5)["ROWTIME"],
     ):
         assert dataset.to_table(filter=condition).num_rows == held.filter(condition).num_rows, condition
+
+
+def test_a_lake_in_a_bucket_has_an_iceberg_index(moto_store: Store) -> None:
+    """It follows exports, merges and a new column in the store, leaves no old state behind, and goes whole."""
+    lake = Lake(moto_store.fresh())
+    feed = land(lake, *(row(number, day=number % 2) for number in range(6)))
+    first = make(feed, "iceberg")
+    land(lake, *(row(number, day=1, wide=True) for number in range(10, 14)), wide=True)
+    assert keep_fresh(feed.storage, feed.layout) == ("iceberg",)
+    list(feed.compact())
+    assert keep_fresh(feed.storage, feed.layout) == ("iceberg",)
+
+    reached = {
+        "s3.endpoint": moto_store.url,
+        "s3.access-key-id": moto_store.environment["AWS_ACCESS_KEY_ID"],
+        "s3.secret-access-key": moto_store.environment["AWS_SECRET_ACCESS_KEY"],
+        "s3.region": "us-east-1",
+    }
+    assert first.location.startswith("s3://")
+    table = StaticTable.from_metadata(first.location, properties=reached)
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    feed.storage.attach(connection)
+    assert rows_of(table.scan().to_arrow()) == rows_of(feed.relation(connection).to_arrow_table())
+    assert list(stale(feed.storage, feed.layout, feed.state())) == []
+    kept = len(feed.storage.names(f"{feed.layout.index('iceberg')}/metadata"))
+    for number in range(20, 24):
+        land(lake, row(number, day=1, wide=True), wide=True)
+        keep_fresh(feed.storage, feed.layout)
+    assert len(feed.storage.names(f"{feed.layout.index('iceberg')}/metadata")) <= kept + 6
+    assert unregister(feed.storage, feed.layout, "iceberg")
+    assert list(feed.storage.walk(feed.layout.index("iceberg"))) == []
+    assert feed.state().records == 14
