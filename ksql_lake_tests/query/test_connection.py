@@ -187,9 +187,8 @@ def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
     for at, name in {"2025-01-19 01:00": "a", "2025-01-19 01:59:59.999": "a", "2025-01-19 02:00": "b"}.items():
         for argument in (f"'{at}'", f"TIMESTAMP '{at}'", f"TIMESTAMPTZ '{at}+00:00'"):
             assert connection.sql(f"SELECT NAME FROM users__as_of({argument})").fetchall() == [(name,)]
-    plan = connection.sql("EXPLAIN ANALYZE SELECT count(*) FROM users__as_of('2025-01-19 01:30')").fetchall()[
-        0
-    ][1]
+    sql = "EXPLAIN ANALYZE SELECT min(NAME) FROM users__as_of('2025-01-19 01:30')"
+    plan = connection.sql(sql).fetchall()[0][1]
     assert "Scanning Files: 1/2" in plan
     assert "version=v2" not in plan
     for early in ("'2025-01-19 00:59'", "NULL"):

@@ -126,7 +126,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | M
     plain = duckdb.DuckDBPyConnection.execute
     for view in views:
         if isinstance(view, Macro):
-            head = f"MACRO {sql_name(view.name)}({view.parameter}) AS TABLE"
+            head = f"MACRO {sql_name(view.name)}({view.parameters}) AS TABLE"
             plain(connection, f"CREATE OR REPLACE {head} {view.sql}")
             plain(connection, f"COMMENT ON MACRO TABLE {sql_name(view.name)} IS {sql_text(view.comment)}")
             continue

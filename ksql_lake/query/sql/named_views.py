@@ -27,6 +27,7 @@ from ksql_lake.query.sql.views import (
     View,
     as_of_macros,
     base_views,
+    between_macros,
     derived_views,
     listed_views,
 )
@@ -39,7 +40,15 @@ _ABOUT_ALL = re.compile(
 """Statements that are about the columns of every view there is."""
 _ABOUT_NAMES = re.compile(r"\bshow\s+tables\b")
 
-_ENDINGS = ("_versions", "_changes", "_history", "__as_of")
+_MACROS = {
+    "__as_of": as_of_macros,
+    "__between": lambda committed: between_macros(committed.feed, committed.state),
+}
+_ENDINGS = {
+    **dict.fromkeys(("_versions", "_changes", "_history", "__as_of"), "table"),
+    "__between": "stream",
+}
+"""Endings of names that are made of a feed's name, and of which kind of feed."""
 Made = View | Macro | tuple[pa.Table, str]
 
 _log = logging.getLogger(__name__)
@@ -93,7 +102,7 @@ class Naming:
             # What was made inside of the transaction is gone with it.
             self._made.clear()
         # A view that another one names is made before it.
-        for word in sorted(words - self._made, key=lambda word: (word.endswith("__as_of"), word)):
+        for word in sorted(words - self._made, key=lambda word: (word.endswith(tuple(_MACROS)), word)):
             for name, made in self._called(word):
                 if name not in self._made:
                     self._made.add(name)
@@ -135,9 +144,10 @@ class Naming:
         if committed is None:
             return
         try:
-            if word.endswith("__as_of") and word != feed.name:
-                for macro in as_of_macros(committed):
-                    yield from self._called(f"{feed.name}_versions")
+            ending = word.removeprefix(feed.name)
+            if ending in _MACROS:
+                for macro in _MACROS[ending](committed):
+                    yield from self._called(f"{feed.name}_versions" if feed.kind == "table" else feed.name)
                     yield macro.name, macro
                 return
             views = base_views(committed)
@@ -152,9 +162,9 @@ class Naming:
         """Find the feed of a view's name; a feed's own name is worth more than one made of another's."""
         if word in self._feeds:
             return self._feeds[word]
-        for ending in _ENDINGS:
+        for ending, kind in _ENDINGS.items():
             feed = self._feeds.get(word.removesuffix(ending))
-            if word.endswith(ending) and feed is not None and feed.kind == "table":
+            if word.endswith(ending) and feed is not None and feed.kind == kind:
                 return feed
         return None
 

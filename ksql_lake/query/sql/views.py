@@ -11,16 +11,18 @@ import msgspec
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
-from ksql_lake.feeds.model import Feed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.evolution import unify, versioned_names
 from ksql_lake.lake.files.sql_values import sql_name, sql_text
 from ksql_lake.lake.layout import version_number
-from ksql_lake.lake.rows.scan import committed_rows
+from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
+from ksql_lake.query.event_range import Clock
 from ksql_lake.query.sql.history_states import Version, history_sql
-from ksql_lake.schema import Schema, arrow_schema, parse_schema
+from ksql_lake.schema import Primitive, Schema, arrow_schema, parse_schema
 
 CHANGE_VIEWS = {
     "_changes": "what changed from version to version",
@@ -40,10 +42,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """A table macro to be: its name, its parameter, the SELECT it stands for, and one line of what it is."""
+    """A table macro to be: its name, its parameters, the SELECT it stands for, and one line of what it is."""
 
     name: str
-    parameter: str
+    parameters: str
     sql: str
     comment: str
 
@@ -275,6 +277,49 @@ def as_of_macros(committed: Committed) -> list[Macro]:
     chosen = f"CASE {' '.join(choices)} ELSE error({problem}) END"
     rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version = {chosen}"
     return [Macro(f"{name}__as_of", "ts", rows, f"{name} as it was read last before a time")]
+
+
+def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
+    """Return the table macro `NAME__between(from_time, to_time)`: a stream's rows of a range; none for a table.
+
+    DuckDB leaves out files by their path columns alone, so the range is said of these too, a day more on either
+    side. An end that is NULL is open.
+    """
+    columns = state.columns
+    if not isinstance(feed, StreamFeed) or columns is None:
+        return []
+    try:
+        clock = Clock.of(feed, state)
+    except LakeError:
+        return []  # which column it goes by is not one
+    taken = [*columns.names, *PATH_COLUMNS["stream"]]
+    ends = [free_name(name, taken) for name in ("from_time", "to_time")]
+    conditions = []
+    for end, how, days, later in zip(ends, (">=", "<"), (">=", "<="), ("- 1", "+ 1"), strict=True):
+        moment = f"CAST({end} AS TIMESTAMPTZ)"
+        day = f"CAST(timezone({sql_text(feed.timezone)}, {moment}) AS DATE) {later}"
+        # Of the path columns' own type, or DuckDB compares too late to leave out files.
+        parts = ", ".join(f"CAST({part}({day}) AS INTEGER)" for part in PATH_COLUMNS["stream"])
+        on_path = f"(year, month, day) {days} ({parts})"
+        conditions.append(f"({end} IS NULL OR {on_path})")
+        conditions.append(f"({end} IS NULL OR {_compared(clock, columns, how, moment)})")
+    rows = f"SELECT * FROM {sql_name(feed.name)} WHERE {' AND '.join(conditions)}"
+    return [Macro(f"{feed.name}__between", ", ".join(ends), rows, f"{feed.name} of a range of event times")]
+
+
+def _compared(clock: Clock, columns: Schema, how: str, moment: str) -> str:
+    """Compare a row's event time, which is ROWTIME where its own column is NULL, with a moment."""
+    column = sql_name(clock.column)
+    if next(one for one in columns if one.name == clock.column).type is Primitive.TIMESTAMP:
+        return (
+            f"coalesce({column}, ROWTIME) {how} {moment}"
+            if clock.column != "ROWTIME"
+            else f"ROWTIME {how} {moment}"
+        )
+    times, parts = UNITS[clock.unit]
+    number = f"CAST({column} AS HUGEINT) * {times * 1000}"
+    wanted = f"CAST(epoch_us({moment}) AS HUGEINT) * {parts}"
+    return f"CASE WHEN {column} IS NULL THEN ROWTIME {how} {moment} ELSE {number} {how} {wanted} END"
 
 
 DERIVED: tuple[Builder, ...] = (change_views,)
