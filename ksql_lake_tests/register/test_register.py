@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -19,6 +20,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyiceberg.table import StaticTable
 
 from ksql_lake.errors import ConfigError, SchemaChangeError
@@ -115,6 +118,17 @@ def seen_by_duckdb(lake: FeedLake) -> pa.Table:
     connection.execute("SET TimeZone = 'UTC'")
     table: pa.Table = lake.relation(connection).to_arrow_table()
     return table
+
+
+VALUES = st.fixed_dictionaries(
+    {
+        "N": st.none() | st.sampled_from([-(2**63), -1, 0, 1, 2, 2**63 - 1]),
+        "D": st.none() | st.sampled_from([math.nan, -math.inf, 0.5, 1.0, 7.0]),
+        "I": st.none() | st.integers(-1, 3),
+        "U": st.none()
+        | st.sampled_from([date(1, 1, 1), date(2025, 1, 2), date(2025, 1, 3), date(9999, 12, 31)]),
+    }
+)
 
 
 @pytest.fixture
@@ -507,6 +521,68 @@ def test_a_filter_on_the_time_prunes_the_files_of_delta(tmp_path: Path) -> None:
         field("ROWTIME") == event(1, day=5)["ROWTIME"],
     ):
         assert dataset.to_table(filter=condition).num_rows == held.filter(condition).num_rows, condition
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(VALUES, min_size=1, max_size=3)), min_size=1, max_size=4))
+def test_what_delta_tells_of_columns_hides_no_row(days: list[tuple[bool, list[Row]]]) -> None:
+    """Any filter finds through pyarrow, polars and DataFusion what it finds among all rows.
+
+    Columns come later, are all NULL, hold NaN or the ends of their types; the index follows, or comes last.
+    """
+    with TemporaryDirectory() as folder:
+        feed = Lake(folder).feed(STREAM)
+        for day, (wide, rows) in enumerate(days):
+            columns = "`ROWTIME` TIMESTAMP, `N` BIGINT, `D` DOUBLE" + (
+                ", `I` INTEGER, `U` DATE" if wide else ""
+            )
+            schema = parse_schema(columns)
+            made = [{"ROWTIME": event(number, day=day)["ROWTIME"], **row} for number, row in enumerate(rows)]
+            land_rows(
+                Lake(folder),
+                STREAM,
+                [{name: row[name] for name in schema.names} for row in made],
+                schema=schema,
+                days=4,
+            )
+            if day % 2:
+                make(feed, "delta")
+        make(feed, "delta")
+        table = DeltaTable(feed.storage.uri(feed.layout.index("delta")))
+        dataset, every = table.to_pyarrow_dataset(), table.to_pyarrow_dataset().to_table()
+        held = pl.DataFrame(pl.from_arrow(every))
+        for name in [column for column in ("N", "D", "I", "U") if column in every.column_names]:
+            field, column = pa.compute.field(name), pl.col(name)
+            bound = date(2025, 1, 2) if name == "U" else 1
+            for arrow, polars in (
+                (field > bound, column > bound),
+                (~(field > bound), ~(column > bound)),
+                (field == bound, column == bound),
+                (field.is_null(), column.is_null()),
+                (field.is_valid(), column.is_not_null()),
+            ):
+                assert dataset.to_table(filter=arrow).num_rows == every.filter(arrow).num_rows, str(arrow)
+                found = pl.scan_delta(table).filter(polars).collect()
+                assert found.height == held.filter(polars).height, str(polars)
+            missing = f'SELECT count(*) AS n FROM t WHERE "{name}" IS NULL'
+            counted = pa.table(QueryBuilder().register("t", table).execute(missing).read_all())
+            assert counted["n"][0].as_py() == every.column(name).null_count
+
+
+def test_a_filter_on_a_number_prunes_the_files_of_delta(tmp_path: Path) -> None:
+    """Whole numbers, dates and timestamps have their bounds in the log."""
+    for day in range(6):
+        land_rows(
+            Lake(tmp_path), stream_feed(), [event(10 * day + number, day=day) for number in range(2)], days=6
+        )
+    feed = Lake(tmp_path).feed(stream_feed())
+    make(feed, "delta")
+    dataset = DeltaTable(feed.storage.uri(feed.layout.index("delta"))).to_pyarrow_dataset()
+
+    condition = pa.compute.field("ID") >= 40
+    assert len(list(dataset.get_fragments(filter=condition))) == 2
+    assert dataset.to_table(filter=condition).num_rows == 4
 
 
 def test_a_lake_in_a_bucket_has_an_iceberg_index(moto_store: Store) -> None:

@@ -155,6 +155,9 @@ def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **opti
     except duckdb.CatalogException as error:
         found = _UNKNOWN.search(str(error))
         problem = naming.problem(found[1]) if found else None
-        if problem is None:
-            raise
-        raise problem from error
+        if problem is not None:
+            raise problem from error
+        if found and (hint := naming.hint(found[1])):
+            # DuckDB proposes tables of its own.
+            raise duckdb.CatalogException(f"there is no view {found[1]!r}\n{hint}") from error
+        raise

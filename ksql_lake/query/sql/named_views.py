@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed
+from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.layout import FeedLayout, manifest_sequence
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import Holdings
@@ -133,6 +134,24 @@ class Naming:
         """Tell why a name has no view, where that is known."""
         feed = self._feed_of(name.casefold())
         return self.problems.get(feed.name) if feed else None
+
+    def hint(self, name: str) -> str:
+        """Say what a name that is no view's may have meant; empty where nothing comes close."""
+        word = name.casefold()
+        ending = next((each for each in sorted(_ENDINGS, key=len, reverse=True) if word.endswith(each)), "")
+        feed = self._feeds.get(word.removesuffix(ending)) if ending else None
+        if feed is None:
+            known = [*self.holdings.view_names(), *SYSTEM_TABLES]
+            return "" if word in known else did_you_mean(name, known)
+        if feed.kind != _ENDINGS[ending]:
+            others = [f"{feed.name}{each}" for each, kind in _ENDINGS.items() if kind == feed.kind]
+            return f"{feed.name} is a {feed.kind}; beside it there is {', '.join(others)}."
+        committed = self._of(feed)
+        if committed is not None and committed.state.columns is None:
+            return f"Nothing was exported of {feed.name} yet; it comes with the first rows."
+        if ending in {"_changes", "_history"}:
+            return f"{feed.name} does not know its key, so its rows cannot be followed."
+        return f"The event time of {feed.name} has had two types, so it has no ranges." if committed else ""
 
     def _called(self, word: str) -> Iterator[tuple[str, Made]]:
         feed = self._feed_of(word)

@@ -21,6 +21,7 @@ from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
 from ksql_lake.query.event_range import Clock
+from ksql_lake.query.known_feeds import check_kept
 from ksql_lake.query.sql.history_states import Version, history_sql
 from ksql_lake.schema import Primitive, Schema, arrow_schema, parse_schema
 
@@ -72,8 +73,10 @@ class Committed:
 
         Raises:
             LakeError: Files of that commit were merged since with later ones, or are gone.
+            CorruptLakeError: The feed has files and no commits.
         """
         state = lake.published()
+        check_kept(lake, state)
         if commit is not None and commit < state.sequence:
             state = _earlier(lake, state, commit)
         return cls(lake.feed, state, lake.address, lambda version: lake.read_at(state, version))
