@@ -3,7 +3,7 @@
     python benchmarks/asking.py [--feeds 4] [--feeds 200] [--days 71] [--rows 500] [--versions 7] [--keys 20000]
 
 Makes one stream and one table and copies both until there are as many feeds. Each question is asked in turn
-by us and by DuckDB, each on a new connection; medians of the rounds in seconds of CPU, all threads together, and
+by us and by DuckDB, each on a new connection; medians of the rounds in seconds of CPU, of all threads, and
 ours as a multiple of DuckDB's. DuckDB's own history is a table of states that was written before.
 """
 

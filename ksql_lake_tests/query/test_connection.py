@@ -240,18 +240,17 @@ def test_show_tables_reads_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert connection.sql("SELECT count(*) FROM ksql_lake_versions").fetchall() == [(4,)]
 
 
+ORDERS = "orders_versions, orders_changes, orders_history, orders__as_of"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("eventz", "Did you mean 'events'?"),
-        ("ksql_lake_feed", "Did you mean 'ksql_lake_feeds'?"),
         ("users_history", "Nothing was exported of users yet; it comes with the first rows."),
         ("users__as_of(now())", "Nothing was exported of users yet; it comes with the first rows."),
         ("events__as_of(now())", "events is a stream; beside it there is events__between."),
-        (
-            "orders__between(NULL, NULL)",
-            "orders is a table; beside it there is orders_versions, orders_changes, orders_history, orders__as_of.",
-        ),
+        ("orders__between(NULL, NULL)", f"orders is a table; beside it there is {ORDERS}."),
         ("orders_history", "orders does not know its key, so its rows cannot be followed."),
     ],
 )

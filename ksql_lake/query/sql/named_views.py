@@ -171,7 +171,7 @@ class Naming:
                 return
             views = base_views(committed)
             if word not in {view.name for view in views}:
-                views = derived_views(committed)
+                views = derived_views(committed, word)
         except KsqlLakeError as error:
             self._failed(feed, error)
             return

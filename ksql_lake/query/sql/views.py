@@ -99,20 +99,29 @@ def _earlier(lake: FeedLake, now: FeedState, commit: int) -> FeedState:
     )
 
 
-Builder = Callable[[Committed], list[View]]
+Builder = Callable[[Committed, "str | None"], list[View]]
 
 
-def change_views(committed: Committed) -> list[View]:
-    """Return a table's change feed and history; none for a stream, or a table that does not know its key."""
+def change_views(committed: Committed, name: str | None = None) -> list[View]:
+    """Return a table's change feed and history; none for a stream, or a table that does not know its key.
+
+    Args:
+        committed: The table.
+        name: The only view that is wanted; their texts are long.
+    """
     if committed.feed.kind != "table":
         return []
     versions = _versions(committed)
     if not versions:
         return []
-    name = committed.feed.name
+    table = committed.feed.name
     about = committed.feed.description or f"table {committed.feed.source}"
     made = zip(CHANGE_VIEWS.items(), (_changes, history_sql), strict=True)
-    return [View(f"{name}{ending}", build(versions), f"{about} ({what})") for (ending, what), build in made]
+    return [
+        View(f"{table}{ending}", build(versions), f"{about} ({what})")
+        for (ending, what), build in made
+        if name in {None, f"{table}{ending}"}
+    ]
 
 
 def change_rows(committed: Committed, after: str | None) -> str:
@@ -328,7 +337,8 @@ def _compared(clock: Clock, columns: Schema, how: str, moment: str) -> str:
 DERIVED: tuple[Builder, ...] = (change_views,)
 """Makers of views over a feed's base views, `NAME` and for a table `NAME_versions`, which their SQL names.
 
-Each is asked for every feed that was ever exported and gives no views for feeds that it has none for.
+Each is asked for every feed that was ever exported, with the name of the only view that is wanted if there is
+one, and gives no views for feeds that it has none for.
 """
 
 
@@ -353,11 +363,11 @@ def base_views(committed: Committed) -> list[View]:
     ]
 
 
-def derived_views(committed: Committed) -> list[View]:
-    """Return the views that are made of the base views; none before the first export."""
+def derived_views(committed: Committed, name: str | None = None) -> list[View]:
+    """Return the views that are made of the base views, or the one of a name; none before the first export."""
     if committed.state.columns is None:
         return []
-    return [view for build in DERIVED for view in build(committed)]
+    return [view for build in DERIVED for view in build(committed, name)]
 
 
 def listed_views(committed: Committed | Feed) -> list[tuple[str, str]]:
