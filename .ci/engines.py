@@ -55,8 +55,11 @@ def by_duckdb(duckdb: Any, folder: Path) -> Found:
     files = f"read_parquet('{folder}/data_lake/streams/events/*/*/*/*.parquet', hive_partitioning = true)"
     with duckdb.connect(str(folder / "lake.duckdb"), read_only=True) as catalog:
         answers = found(*(catalog.execute(query).fetchone() for query in (EVENTS, USERS)))
+        ends = "'2025-01-17T00:00:00Z', '2025-01-18T00:00:00Z'"
+        ranged = catalog.execute(f"SELECT {SUMS} FROM events__between({ends})").fetchone()
         (plain,) = catalog.execute(f"SELECT count(*) FROM {files} WHERE {DAY}").fetchone()
-    return answers if answers["events"][0] == str(plain) else {"plain": [str(plain)]}
+    same = answers["events"][0] == str(plain) and answers["events"] == list(map(str, ranged))
+    return answers if same else {"plain": [str(plain)], "between": list(map(str, ranged))}
 
 
 def by_pandas(pandas: Any, folder: Path) -> Found:
