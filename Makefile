@@ -40,7 +40,7 @@ contracts: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations 20 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20 $(PYTEST_ARGS)
 
 demo: $(READY) ## export the sample feeds from the embedded server through Dagster
 	$(BIN)/ksql-lake demo

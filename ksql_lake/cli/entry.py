@@ -49,33 +49,6 @@ def keep_freed_memory() -> None:
     process.mallopt(_MMAP_THRESHOLD, _LARGEST)
 
 
-class _NoPandas:
-    """An import finder that says there is no pandas."""
-
-    @staticmethod
-    def find_spec(name: str, *_where: object) -> None:
-        """Refuse pandas, and leave all else to the other finders."""
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is kept out", name=name)
-
-
-def keep_pandas_out() -> None:
-    """Let pyarrow find no pandas, which it would import at the first list it is handed.
-
-    That takes as long as a small export. Importing pandas afterwards works; only pyarrow does without it.
-    """
-    if "pandas" in sys.modules:
-        return
-    import pyarrow as pa  # noqa: PLC0415 - start-up stays light
-
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        pa.array(["", None])
-    finally:
-        sys.meta_path.remove(finder)
-
-
 class _Warnings(logging.Handler):
     """Writes warnings that no command keeps to itself, where they are not written as JSON lines anyway."""
 

@@ -11,6 +11,7 @@ from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.phases import parse_phases
 from ksql_lake.devserver.release import CURRENT
 from ksql_lake.errors import KsqlLakeError
+from ksql_lake.pandas_gate import keep_pandas_out
 
 
 @click.command(context_settings={"show_default": True})
@@ -79,9 +80,6 @@ from ksql_lake.errors import KsqlLakeError
 @click.option("--broker", hidden=True)
 def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **options: object) -> None:
     """Run the embedded ksqlDB stand-in until Ctrl-C or SIGTERM."""
-    from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
-    from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
-
     try:
         pair = None
         if user is not None:
@@ -90,8 +88,14 @@ def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **o
         switched = tuple(parse_fault(text) for text in faults)
         chosen = Options(faults=switched, user=pair, phases=parse_phases(phases), **options)  # type: ignore[arg-type]
         if chosen.nodes > 1:
+            from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
+
             serve_cluster(chosen)
         else:
+            # It takes longer to import than all else.
+            keep_pandas_out()
+            from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
+
             serve(chosen)
     except KsqlLakeError as error:
         raise click.ClickException(str(error)) from None
