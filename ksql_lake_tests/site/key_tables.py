@@ -68,10 +68,8 @@ def feed_keys(which: str) -> str:
         "checks": Checks.model_fields,
     }[which]
     order = sorted(fields, key=lambda name: (not fields[name].is_required(), list(fields).index(name)))
-    rows = [
-        f"| `{name}` | {_default(fields[name])} | {escaped(' '.join((fields[name].description or '').split()))} |"
-        for name in order
-    ]
+    meanings = {name: escaped(" ".join((fields[name].description or "").split())) for name in order}
+    rows = [f"| `{name}` | {_default(fields[name])} | {meanings[name]} |" for name in order]
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A person at a terminal: types the snippets of a page one after another, in one folder, with one environment."""
+"""A person at a terminal, who types the snippets of a page one after another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -89,23 +91,27 @@ class Shell:
         assert done.returncode == 0, f"{place}: {done.stdout[-4000:]}"
         return done.stdout
 
+    @contextmanager
+    def running(self, line: str, address: str) -> Iterator[None]:
+        """Let a line of a shell run from when its address answers until the end of the block."""
+        process = subprocess.Popen(
+            ["bash", "-c", line], cwd=self.folder, env=self.environment, start_new_session=True
+        )
+        try:
+            while not answers(address):
+                assert process.poll() is None, f"{line}: ended with {process.returncode}"
+                time.sleep(0.2)
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
+
     def _serve(self, snippet: Snippet, code: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        process = subprocess.Popen(
-            ["bash", "-c", code.replace("3000", port)],
-            cwd=self.folder,
-            env=self.environment,
-            start_new_session=True,
-        )
-        try:
-            while not answers(snippet.what.replace("3000", port)):
-                assert process.poll() is None, f"{snippet}: ended with {process.returncode}"
-                time.sleep(0.2)
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait()
+        with self.running(code.replace("3000", port), snippet.what.replace("3000", port)):
+            pass
 
 
 def answers(address: str) -> bool:

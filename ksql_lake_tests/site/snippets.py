@@ -13,6 +13,7 @@ RUNNABLE = ("console", "python", "sh", "sql")
 SHOWN = ("json", "mermaid", "text")
 """What no one types: files, figures, output. A page may still say that a block is a file to be written."""
 
+_GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|file|serves): (?P<what>.*?) -->\n)?"
     r"^```(?P<language>\w*)\n(?P<code>.*?)^```$",
@@ -48,9 +49,7 @@ class Snippet:
 def snippets(page: Path) -> Iterator[Snippet]:
     """The blocks of a page in order, generated parts left out."""
     text = page.read_text(encoding="utf-8")
-    text = re.sub(
-        r"<!-- generated: .*?<!-- end -->", lambda part: "\n" * part[0].count("\n"), text, flags=re.DOTALL
-    )
+    text = _GENERATED.sub(lambda part: "\n" * part[0].count("\n"), text)
     for found in _BLOCK.finditer(text):
         yield Snippet(
             page.relative_to(ROOT).as_posix(),
