@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ksql_lake.errors import ConfigError
+from ksql_lake.cli.project_folder import HOME
 
-HOME = ".dagster_home"
 STOP_SECONDS = 30
 
 _POLL_SECONDS = 0.05
@@ -71,24 +69,6 @@ class DagsterProject:
     def home(self) -> Path:
         """The project's DAGSTER_HOME."""
         return self.folder / HOME
-
-    def prepare(self) -> None:
-        """Make the home folder with our dagster.yaml; one that is there already is left as it is.
-
-        Raises:
-            ConfigError: This is not the project's folder.
-        """
-        example = self.folder / "deploy" / "dagster.yaml"
-        for needed in (self.folder / "workspace.yaml", example):
-            if not needed.is_file():
-                raise ConfigError(
-                    f"there is no {needed.relative_to(self.folder)} here",
-                    hint="Run this in the project's folder.",
-                    folder=self.folder,
-                )
-        self.home.mkdir(exist_ok=True)
-        if not (self.home / "dagster.yaml").exists():
-            shutil.copyfile(example, self.home / "dagster.yaml")
 
     def environment(self) -> dict[str, str]:
         """Return the children's environment: ours, without anything that is meant for another server."""

@@ -31,7 +31,15 @@ DEBUG = "debug"
 """Key in click's context object: show tracebacks."""
 
 _SILENT = logging.NullHandler()
-_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+_EXTRAS = {
+    **dict.fromkeys(("h2", "sqlglot", "starlette", "uvicorn"), "devserver"),
+    **dict.fromkeys(("fsspec", "obstore"), "object-store"),
+    "polars": "polars",
+    "deltalake": "delta",
+    "pyiceberg": "iceberg",
+    **dict.fromkeys(("celery", "dagster_celery"), "celery"),
+    **dict.fromkeys(("dagster_k8s", "dagster_postgres"), "kubernetes"),
+}
 """Packages that only an extra of ours installs."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
