@@ -6,8 +6,8 @@ large a day is. What cannot be read is a finding, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -25,12 +25,12 @@ from ksql_lake.lake.rows.repeats import repeat_counter
 
 @dataclass(slots=True)
 class ColumnFindings:
-    """What was found in the values: rows looked at, and a sentence per problem."""
+    """What was found in the values: rows looked at, and per partition a sentence for each problem."""
 
     rows: int = 0
-    nulls: list[str] = field(default_factory=list)
-    doubles: list[str] = field(default_factory=list)
-    strays: list[str] = field(default_factory=list)
+    nulls: dict[str, list[str]] = field(default_factory=dict)
+    doubles: dict[str, list[str]] = field(default_factory=dict)
+    strays: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,16 +54,27 @@ def column_findings(
     findings, wanted = ColumnFindings(), _wanted(result.feed, names)
     if not wanted.looked_at and not wanted.unique:
         return findings
-    with repeat_counter() as repeats:
+    with repeat_counter() if wanted.unique else nullcontext(_uncounted) as repeats:
         for part in result.partitions:
             try:
                 _look(part.partition, lake, state, wanted, findings)
-                findings.doubles += _doubles(part.partition, lake, state, wanted.unique, repeats)
+                doubles = _doubles(part.partition, lake, state, wanted.unique, repeats)
+                _add(findings.doubles, part.partition, doubles)
             except (LakeError, pa.ArrowException, OSError) as error:
                 unread = f"{part.partition} could not be read: {error}"
                 for problems in (findings.nulls, findings.doubles, findings.strays):
-                    problems.append(unread)
+                    _add(problems, part.partition, [unread])
     return findings
+
+
+def _uncounted(_rows: Callable[[], pa.RecordBatchReader]) -> int:
+    """Stand for the counter where no column is promised to be unique, and DuckDB need not be there."""
+    return 0
+
+
+def _add(problems: dict[str, list[str]], partition: str, found: Iterable[str]) -> None:
+    for problem in found:
+        problems.setdefault(partition, []).append(problem)
 
 
 def _wanted(feed: Feed, names: Collection[str]) -> _Wanted:
@@ -95,11 +106,10 @@ def _look(partition: str, lake: FeedLake, state: FeedState, wanted: _Wanted, fin
                     events = event_times(batch, wanted.events[0], wanted.unit)
                     strays += int(((events < inside[0]) | (events >= inside[1])).sum())
     findings.rows += rows
-    findings.nulls += [
-        f"{partition}: {count:,} of {rows:,} rows have no {name}" for name, count in nulls.items() if count
-    ]
+    told = (f"{partition}: {count:,} of {rows:,} rows have no {name}" for name, count in nulls.items() if count)
+    _add(findings.nulls, partition, told)
     if strays:
-        findings.strays.append(f"{partition}: {strays:,} of {rows:,} rows belong to another day")
+        _add(findings.strays, partition, [f"{partition}: {strays:,} of {rows:,} rows belong to another day"])
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ksql_lake.export import ExportResult
-from ksql_lake.export.checks import check_export, checks_of
+from ksql_lake.export.checks import checks_of
+from ksql_lake.export.judging import judge_export
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import Severity
 from ksql_lake.ksqldb.inventory import Retention
@@ -23,14 +24,13 @@ def check_specs(feed: Feed, retention: Retention | None) -> list[dg.AssetCheckSp
 def check_results(
     result: ExportResult, lake: Lake, retention: Retention | None
 ) -> Iterator[dg.AssetCheckResult]:
-    """Yield what the checks found, with the severity that the feed gives each."""
-    asked = checks_of(result.feed, retention)
-    for outcome in check_export(result, lake.feed(result.feed), retention):
+    """Yield what the checks found, with the severity that the feed gives each; the lake notes it too."""
+    for judged in judge_export(result, lake.feed(result.feed), retention):
         yield dg.AssetCheckResult(
-            check_name=outcome.name,
-            passed=outcome.passed,
-            severity=severity(asked[outcome.name].severity),
-            description=outcome.says,
+            check_name=judged.outcome.name,
+            passed=judged.outcome.passed,
+            severity=severity(judged.severity),
+            description=judged.outcome.says,
             metadata={"partitions": result.covered},
         )
 

@@ -14,14 +14,12 @@ from typing import Any
 import dagster as dg
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.lake import FeedState
 from ksql_lake.orchestration.internals import has_ticked
 from ksql_lake.orchestration.jobs import run_tags
 
 SENSOR = "automation"
-
-DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
-"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
 
 
 def cron_of(feed: Feed) -> str:

@@ -6,7 +6,7 @@ export that landed stays landed whether or not this works.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,25 +30,32 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import ExportResult
-from ksql_lake.export.checks import check_export, checks_of
-from ksql_lake.export.expiry import kept_retention
 from ksql_lake.export.facts import column_records, partition_records
-from ksql_lake.export.topology import Topology, kept_topology
+from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.export.version_keys import keep_versions
-from ksql_lake.feeds import StreamFeed, TableFeed
+from ksql_lake.feeds import TableFeed
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.query import partition_page
 from ksql_lake.settings import Settings
 
 
-def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
-    """Record exports as materialisations without a run, with what their checks find, and keep version keys.
+def record(
+    results: Sequence[ExportResult],
+    *,
+    settings: Settings,
+    checks: Mapping[str, Sequence[JudgedCheck]] | None = None,
+) -> None:
+    """Record exports as materialisations without a run, with what their checks found, and keep version keys.
 
     Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed.
 
+    Args:
+        results: What was exported.
+        settings: Where Dagster and the lake are.
+        checks: Feed -> what its checks found.
+
     Raises:
         ConfigError: The instance in DAGSTER_HOME cannot be used; the exports themselves are not affected.
-        LakeError: What landed cannot be checked.
     """
     if settings.dagster_home is None or not results:
         return
@@ -59,9 +66,8 @@ def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
                 instance.report_runless_asset_event(event)
             if isinstance(result.feed, TableFeed):
                 _keep(result.feed, instance, settings)
-        topology = kept_topology(lake)
         for result in results:
-            for evaluation in _evaluations(result, lake, topology):
+            for evaluation in _evaluations(result, (checks or {}).get(result.feed.name, ())):
                 instance.report_runless_asset_event(evaluation)
 
 
@@ -117,20 +123,16 @@ def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterializati
         yield kind(result.feed.name, partition=each.partition, metadata=metadata)
 
 
-def _evaluations(result: ExportResult, lake: Lake, topology: Topology) -> Iterator[AssetCheckEvaluation]:
-    feed = result.feed
-    retention = kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
-    asked = checks_of(feed, retention)
-    for outcome in check_export(result, lake.feed(feed), retention):
-        severity = asked[outcome.name].severity
+def _evaluations(result: ExportResult, checks: Sequence[JudgedCheck]) -> Iterator[AssetCheckEvaluation]:
+    for judged in checks:
         yield AssetCheckEvaluation(
-            asset_key=AssetKey([feed.name]),
-            check_name=outcome.name,
-            passed=outcome.passed,
+            asset_key=AssetKey([result.feed.name]),
+            check_name=judged.outcome.name,
+            passed=judged.outcome.passed,
             metadata={"partitions": result.covered},
-            severity=AssetCheckSeverity.WARN if severity == "warn" else AssetCheckSeverity.ERROR,
-            description=outcome.says,
-            blocking=severity == "block",
+            severity=AssetCheckSeverity.WARN if judged.severity == "warn" else AssetCheckSeverity.ERROR,
+            description=judged.outcome.says,
+            blocking=judged.severity == "block",
         )
 
 

@@ -13,9 +13,10 @@ from functools import partial
 import dagster as dg
 
 from ksql_lake.feeds import StreamFeed, TableFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.lake import Lake
 from ksql_lake.lake.compaction import OPEN_FILES
-from ksql_lake.orchestration.conditions import DEFAULT_SCHEDULES, automation_sensors, cron_of
+from ksql_lake.orchestration.conditions import automation_sensors, cron_of
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
 from ksql_lake.orchestration.ticks import stream_runs
 

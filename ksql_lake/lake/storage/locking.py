@@ -22,18 +22,21 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def exclusive(storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECONDS) -> Iterator[None]:
+def exclusive(
+    storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECONDS, key: str = ""
+) -> Iterator[None]:
     """Keep other runs that work on this feed on this machine waiting while the block lasts.
 
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
         wait: Seconds to wait for another run before going ahead without the lock.
+        key: The lock's file, where it is not the one of the feed's work.
 
     Raises:
         WriteError: The feed's metadata folder cannot be made.
     """
-    path = storage.lock_file(layout.lock)
+    path = storage.lock_file(key or layout.lock)
     with storage.writing(layout.metadata):
         path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=wait)
