@@ -14,6 +14,6 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: object) -> s
 
     def moved(link: re.Match[str]) -> str:
         target = normpath(folder / link[1])
-        return link[0] if target.startswith("docs/") else f"]({config.repo_url}/blob/main/{target})"
+        return link[0] if target.startswith("docs/") else f"]({config.extra['repository']}/blob/main/{target})"
 
     return re.sub(r"\]\((\.\./[^)\s]+)\)", moved, markdown)

@@ -5,13 +5,11 @@ python -m ksql_lake_tests.site.pictures        writes docs/pictures/ui.png and d
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize
 
-from ksql_lake.devserver.process import DevServer
 from ksql_lake_tests.orchestration.browser import chromium_page
 from ksql_lake_tests.site.shell import Shell
 from ksql_lake_tests.site.snippets import ROOT
@@ -26,16 +24,13 @@ def main() -> None:
     """Run the demo in a folder of its own, look at it, and keep the pictures."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        shutil.copytree(ROOT / "feeds", folder / "feeds")
-        shutil.copyfile(ROOT / "workspace.yaml", folder / "workspace.yaml")
         shell = Shell(folder, "http://localhost:8088")
         shell.run("ksql-lake demo", "demo")
         with chromium_page() as page:
             with shell.running(f"ksql-lake demo --ui --port {PORT}", f"http://127.0.0.1:{PORT}/server_info"):
                 _dagster(page, PICTURES / "ui.png")
-            with DevServer.start(sample=True) as server:
-                shell.run(f"KSQLDB_URL={server.url} ksql-lake report --output report.html", "report")
-            _report(page, folder / "report.html", PICTURES / "report.png")
+            shell.run("cd demo && ksql-lake report --offline --output report.html", "report")
+            _report(page, folder / "demo" / "report.html", PICTURES / "report.png")
 
 
 def _dagster(page: Page, target: Path) -> None:
