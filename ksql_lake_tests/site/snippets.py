@@ -13,6 +13,7 @@ RUNNABLE = ("console", "python", "sh", "sql")
 SHOWN = ("json", "mermaid", "text")
 """What no one types: files, figures, output. A page may still say that a block is a file to be written."""
 
+_WHOLE = re.MULTILINE | re.DOTALL
 _GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|file|serves): (?P<what>.*?) -->\n)?"
@@ -63,7 +64,7 @@ def snippets(page: Path) -> Iterator[Snippet]:
 
 def indented_blocks(page: Path) -> list[str]:
     """First lines of blocks that are told by their indentation alone."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```$|^<div.*?^</div>$", "", page.read_text(encoding="utf-8"), flags=_WHOLE)
     return re.findall(r"\n\n {4}(?! *[-*\d|])(\S.*)", text)
 
 

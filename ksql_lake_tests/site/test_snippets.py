@@ -17,22 +17,21 @@ TESTS = ROOT / "ksql_lake_tests"
 EMPTY = {"docs/tutorial.md"}
 """Pages that begin in an empty folder; the others begin in a project whose lake is filled."""
 ELSEWHERE = {
-    "docs/backup.md": "cli/test_restoring.py",
-    "docs/dagster.md": "orchestration/test_below.py",
-    "docs/faults.md": "devserver/test_faults_page.py",
-    "docs/feeds.md": "cli/test_feed_adding.py",
-    "docs/large-topics.md": "cli/test_large_topics.py",
-    "docs/readers/asking.md": "test_reader_guides.py",
-    "docs/readers/delta.md": "register/test_guides.py",
-    "docs/readers/duckdb.md": "test_reader_guides.py",
-    "docs/readers/iceberg.md": "register/test_guides.py",
-    "docs/readers/pandas.md": "test_reader_guides.py",
-    "docs/readers/polars.md": "test_reader_guides.py",
-    "docs/readers/spark.md": "test_reader_guides.py",
+    ("docs/backup.md", "sh"): "cli/test_restoring.py",
+    ("docs/dagster.md", "python"): "orchestration/test_below.py",
+    ("docs/faults.md", "python"): "devserver/test_faults_page.py",
+    ("docs/feeds.md", "sh"): "cli/test_feed_adding.py",
+    ("docs/large-topics.md", "console"): "cli/test_large_topics.py",
+    ("docs/readers/delta.md", "python"): "register/test_guides.py",
+    ("docs/readers/iceberg.md", "python"): "register/test_guides.py",
+    **{
+        (f"docs/readers/{name}.md", "python"): "test_reader_guides.py"
+        for name in ("asking", "duckdb", "pandas", "polars", "spark")
+    },
 }
-"""Pages whose snippets need more than a project, and the tests that run them."""
+"""Pages whose snippets of a language need more than a project, and the tests that run them."""
 ALL = [snippet for page in PAGES for snippet in snippets(page)]
-HERE = [one for one in ALL if one.page not in ELSEWHERE and one.mark != "not run"]
+HERE = [one for one in ALL if (one.page, one.language) not in ELSEWHERE and one.mark != "not run"]
 TYPED = sorted({one.page for one in HERE if one.language in RUNNABLE})
 
 
@@ -52,10 +51,10 @@ def test_every_block_has_a_fence(page: Path) -> None:
     assert indented_blocks(page) == []
 
 
-@pytest.mark.parametrize("page", sorted(ELSEWHERE))
-def test_the_snippets_of_the_other_pages_are_run_by_their_tests(page: str) -> None:
+@pytest.mark.parametrize(("page", "language"), sorted(ELSEWHERE))
+def test_the_snippets_of_the_other_pages_are_run_by_their_tests(page: str, language: str) -> None:
     """The test that is named exists and reads the page, or all pages of its folder."""
-    text = (TESTS / ELSEWHERE[page]).read_text(encoding="utf-8")
+    text = (TESTS / ELSEWHERE[page, language]).read_text(encoding="utf-8")
     name = Path(page)
 
     assert name.name in text or f'"{name.parent.name}"' in text
