@@ -32,7 +32,7 @@ _SAID = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One Dagster command: a name for its log, what it does in words, what follows `dagster`."""
+    """One process of Dagster: a name for its log, what it does in words, what follows `python`."""
 
     name: str
     what: str
@@ -84,17 +84,17 @@ class DagsterProject:
     def start(
         self, arguments: Sequence[str], *, log: Path | None = None, variables: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start `dagster ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
+        """Start `python ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
 
         Args:
-            arguments: What follows `dagster`.
+            arguments: What follows `python`, as `-m dagster dev`.
             log: File for everything it says; None lets it speak on our terminal.
             variables: What its environment has besides.
         """
         with contextlib.ExitStack() as files:
             output = files.enter_context(log.open("wb")) if log else None
             return subprocess.Popen(  # noqa: S603 - our own interpreter
-                [sys.executable, "-m", "dagster", *arguments],
+                [sys.executable, *arguments],
                 cwd=self.folder,
                 env={**self.environment(), **(variables or {})},
                 stdin=subprocess.DEVNULL,

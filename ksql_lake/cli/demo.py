@@ -1,7 +1,6 @@
 """`ksql-lake demo`: everything once, on the embedded server, through Dagster, in a folder of its own.
 
-Streams are exported as one range run, tables as their next version, by `dagster` processes as a person would
-start them. It refuses to mix the sample's rows into a lake that was filled from another server.
+Streams are exported as one range run, tables as their next version, by Dagster in processes of its own. It refuses to mix the sample's rows into a lake that was filled from another server.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from ksql_lake.feeds import Feed, Feeds, FeedStore, streams_of, tables_of
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.recording import create_databases, export_seconds
-from ksql_lake.orchestration.schedules import stream_job
-from ksql_lake.orchestration.ticks import DAYS_TAG
+from ksql_lake.orchestration.schedules import stream_job, table_job
+from ksql_lake.orchestration.ticks import DAYS_TAG, RANGE_TAGS
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 
@@ -66,7 +65,10 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 @click.option("--ui", is_flag=True, help="Open Dagster's UI on what is there instead of exporting.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="Port of the UI.")
 @click.option(
-    "--at", callback=_moment, metavar="MOMENT", help="Let the sample end at this moment, the same rows every time."
+    "--at",
+    callback=_moment,
+    metavar="MOMENT",
+    help="Let the sample end at this moment, the same rows every time.",
 )
 def demo(*, folder: Path, ui: bool, port: int, at: datetime | None) -> int:
     """Run the demo and give the exit code."""
@@ -132,34 +134,26 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed], tasks: S
 
 
 def _tasks(feeds: Sequence[Feed], days: tuple[str, str], *, live: bool) -> list[Task]:
-    """Streams first: they take longest. One run per time zone, because a run has one partitioning.
+    """Return two processes: one runs the streams, one run per time zone and range of days, the other the tables.
 
     The running day has no partition in Dagster: it is a run without one.
     """
-    by_zone: dict[str, list[str]] = {}
-    for feed in streams_of(feeds):
-        by_zone.setdefault(feed.timezone, []).append(feed.name)
-    module, (first, last) = ("-m", "ksql_lake.definitions"), days
-    range_run = ("asset", "materialize", *module, "--partition-range", f"{first}...{last}", "--select")
-    tasks = [
-        Task(
-            f"streams-{number}",
-            f"{count_text(len(names), 'stream')}, {first} to {last}, one run",
-            (*range_run, ",".join(names)),
-        )
-        for number, names in enumerate(by_zone.values(), start=1)
+    zones = sorted({feed.timezone for feed in streams_of(feeds)})
+    tables = [feed.name for feed in tables_of(feeds)]
+    streams = count_text(len(streams_of(feeds)), "stream")
+    ranges = [{"job": stream_job(zone), "tags": dict(zip(RANGE_TAGS, days, strict=True))} for zone in zones]
+    today = [{"job": stream_job(zone), "tags": {DAYS_TAG: "open"}} for zone in zones if live]
+    said = f"{streams}, {days[0]} to {days[1]}" + (" and today so far" if live else "")
+    series = [
+        ("streams", said, ranges + today),
+        (
+            "tables",
+            f"{count_text(len(tables), 'table')}, a version of each",
+            [{"job": table_job(name)} for name in tables],
+        ),
     ]
-    tasks += [
-        Task(f"table-{name}", f"{name}, next version", ("job", "execute", *module, "-j", f"table_{name}"))
-        for name in (feed.name for feed in tables_of(feeds))
-    ]
-    today = ("job", "execute", *module, "--tags", json.dumps({DAYS_TAG: "open"}), "-j")
-    tasks += [
-        Task(f"today-{number}", f"{count_text(len(names), 'stream')}, today so far", (*today, stream_job(zone)))
-        for number, (zone, names) in enumerate(by_zone.items(), start=1)
-        if live
-    ]
-    return tasks
+    module = ("-m", "ksql_lake.orchestration.job_series")
+    return [Task(name, what, (*module, json.dumps(runs))) for name, what, runs in series if runs]
 
 
 def _print_landed(project: DagsterProject, lake: Lake, feeds: Iterable[Feed]) -> None:
@@ -192,7 +186,7 @@ def _refuse_foreign(lake: Lake, feeds: Iterable[Feed]) -> None:
 def _show(project: DagsterProject, port: int) -> int:
     port = _free_port(port)
     process = project.start(
-        ["dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+        ["-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
         variables={"KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}", "KSQL_LAKE_SCHEDULES": "running"},
     )
     try:

@@ -74,7 +74,8 @@ def shipped(inside: str, outside: str) -> Path:
         if found.exists():
             return found
     raise ConfigError(
-        f"this installation of ksql-lake lacks {inside}", hint="Install it anew: pip install --force-reinstall ksql-lake"
+        f"this installation of ksql-lake lacks {inside}",
+        hint="Install it anew: pip install --force-reinstall ksql-lake",
     )
 
 

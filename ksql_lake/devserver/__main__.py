@@ -42,7 +42,9 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     metavar="MOMENT",
     help="The sample with this moment in the last of its days, and no rows after it; `now` or ISO 8601.",
 )
-@click.option("--sample-live", is_flag=True, help="Its rows go on from there while the server runs, late ones too.")
+@click.option(
+    "--sample-live", is_flag=True, help="Its rows go on from there while the server runs, late ones too."
+)
 @click.option("--server-version", default=CURRENT, help="Release to play, e.g. 0.24.0 or 7.1.0.")
 @click.option(
     "--fault", "faults", multiple=True, help="A fault, e.g. cut_row:after_rows=100,times=1; repeatable."

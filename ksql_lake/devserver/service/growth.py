@@ -11,11 +11,11 @@ from ksql_lake.devserver.store.sample import Sample, living_sample, load_sample
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.errors import ConfigError
 
-TICK_SECONDS = 2.0
+TICK_SECONDS = 3.0
 
 
 class Growth:
-    """Appends to a sample what has arrived, every two seconds, in a thread of its own.
+    """Appends to a sample what has arrived, every few seconds, in a thread of its own.
 
     Args:
         sample: What grows.

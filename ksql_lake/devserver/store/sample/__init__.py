@@ -19,6 +19,7 @@ from ksql_lake.devserver.store.sources import Catalog
 FIRST_DAY_MS = 1_736_121_600_000
 """2025-01-06T00:00:00Z."""
 DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
 MERCHANTS = 500
 _TENTHS = {"TRANSACTION_STREAM": 10, "CARD_AUTHORIZATIONS": 4, "LOGIN_EVENTS": 3}
 """Rows of each stream, in tenths of those of the largest."""
@@ -68,9 +69,9 @@ class Sample:
             self._set("from_ms", self._reached)
             self._set("to_ms", to_ms)
             for statement in _creates("sources"):
-                self._number(statement.name, to_ms)
                 source = self._catalog.sources.get(statement.name)
-                if source is not None:
+                # Also because what is derived is worked out anew at each append.
+                if source is not None and self._something(source.name, to_ms):
                     added += self._catalog.append(source, _rows(source))
             self._reached = to_ms
         return added
@@ -80,15 +81,23 @@ class Sample:
         for statement in _creates("derived"):
             self._catalog.create(statement)
 
-    def _number(self, name: str, to_ms: int) -> None:
-        """Number the events that may fall into the time from where the sample has come to, to a moment."""
-        most = max(1, self._rows * _TENTHS.get(name, 0) // 10)
+    def _something(self, name: str, to_ms: int) -> bool:
+        """Number the events of a source before a moment; return whether there may be any."""
+        if name not in _TENTHS:
+            # Tables: all at the start, or once a day.
+            return self._reached == self._first or self._reached // _HOUR_MS != to_ms // _HOUR_MS
+        most = max(1, self._rows * _TENTHS[name] // 10)
         span = self._days * DAY_MS
         low, high = ((moment - self._first) * most // span for moment in (self._reached, to_ms))
+        if low == high and self._first + low * span // most < self._reached:
+            later = self._first + (low + 1) * span // most
+            if later >= to_ms:
+                return False
         # A table, because DuckDB scans it with all threads and a range() with one.
         self._catalog.database.execute(
             f"CREATE OR REPLACE TEMP TABLE numbers AS SELECT i FROM range({low}, {high + 2}) AS r(i)"
         )
+        return True
 
     def _set(self, name: str, value: int) -> None:
         self._catalog.database.execute(f"SET VARIABLE {name} = {value}::BIGINT")
