@@ -214,6 +214,9 @@ class _FeedBase(_Strict):
     rename: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Columns that have another name in the lake: `{"IN_THE_SOURCE": "IN_THE_LAKE"}`."""
 
+    descriptions: dict[ColumnName, str] = Field(default_factory=dict)
+    """What columns of the source mean, for people, by name; Dagster shows it on the asset's page."""
+
     compression: Compression = "zstd"
     """Of the Parquet files: `zstd` (level 1), `zstd:1` to `zstd:22`, `snappy`, `lz4`, `none`."""
 
@@ -221,7 +224,8 @@ class _FeedBase(_Strict):
     """What changed columns of the source do."""
 
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
-    """Cron expression of five fields. Without it a stream has `5 * * * *`, a table `30 1 * * *`."""
+    """Cron expression of five fields, in the time zone of the days (a table: UTC). Without it `5 * * * *` for a
+    stream, `30 1 * * *` for a table."""
 
     automation: Literal["schedule", "condition"] = "schedule"
     """What acts on the cron expression in Dagster: a schedule, which starts one run for all that is due, or an
@@ -237,7 +241,7 @@ class _FeedBase(_Strict):
     """E-mail addresses or `team:name`, shown in Dagster and in the report."""
 
     tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(default_factory=dict)
-    """Keys and texts that Dagster shows and filters by."""
+    """Keys and texts that Dagster shows and filters by; `group` names the group of the graph."""
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
@@ -389,11 +393,6 @@ class TableFeed(_FeedBase):
     def marks_deleted(self) -> bool:
         """Whether deleted keys stay, marked as such."""
         return self.deleted
-
-    @property
-    def versions_name(self) -> str:
-        """The name of the feed's dynamic partitions in Dagster."""
-        return f"{self.name}_versions"
 
 
 Feed = StreamFeed | TableFeed
