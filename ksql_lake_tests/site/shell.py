@@ -60,7 +60,7 @@ class Shell:
         elif snippet.language == "sh":
             self.run(code, str(snippet))
         elif snippet.language == "sql":
-            self._start([sys.executable, "-m", "ksql_lake.cli", "sql", code], str(snippet))
+            self._start(["ksql-lake", "sql", code], str(snippet))
         else:
             # Names of the blocks above are those of this one too.
             self.python += code
@@ -103,7 +103,8 @@ class Shell:
                 time.sleep(0.2)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            # Not Ctrl-C: a process that was started in the background ignores that.
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
     def _serve(self, snippet: Snippet, code: str) -> None:

@@ -19,6 +19,7 @@ EMPTY = {"docs/tutorial.md"}
 ELSEWHERE = {
     ("docs/backup.md", "sh"): "cli/test_restoring.py",
     ("docs/dagster.md", "python"): "orchestration/test_below.py",
+    ("docs/dagster-component.md", "console"): "orchestration/test_component_page.py",
     ("docs/faults.md", "python"): "devserver/test_faults_page.py",
     ("docs/feeds.md", "sh"): "cli/test_feed_adding.py",
     ("docs/large-topics.md", "console"): "cli/test_large_topics.py",
@@ -73,7 +74,7 @@ def filled(server: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("filled")
     shutil.copytree(ROOT / "feeds", project / "feeds")
     shell = Shell(project, server.url)
-    shell.run("ksql-lake export --all --to 2025-01-19 && ksql-lake export --table merchants", "project")
+    shell.run("ksql-lake export --all\nksql-lake export --table merchants", "project")
     return project
 
 
