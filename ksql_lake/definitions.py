@@ -9,5 +9,5 @@ from ksql_lake.settings import load_settings
 
 @dg.definitions
 def ksql_lake() -> dg.Definitions:
-    """Read the environment and the feed files anew, each time the code location is loaded."""
+    """Read the environment and the feed files when the code location is loaded, once per process."""
     return definitions_of(Scope(load_settings(), whole_location=True))

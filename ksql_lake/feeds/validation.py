@@ -187,7 +187,7 @@ def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[s
 
 
 def glean(data: bytes) -> dict[str, str]:
-    """Return what can be made out of a feed file, usable or not: kind, source, time zone and start date, as texts."""
+    """Return what can be made out of a feed file, usable or not: some keys' values, as texts."""
     return {key.decode(): value.decode() for key, value in _GLEANED.findall(data)}
 
 
