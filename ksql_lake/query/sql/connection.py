@@ -126,7 +126,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | M
     plain = duckdb.DuckDBPyConnection.execute
     for view in views:
         if isinstance(view, Macro):
-            head = f"MACRO {sql_name(view.name)}({view.parameter}) AS TABLE"
+            head = f"MACRO {sql_name(view.name)}({view.parameters}) AS TABLE"
             plain(connection, f"CREATE OR REPLACE {head} {view.sql}")
             plain(connection, f"COMMENT ON MACRO TABLE {sql_name(view.name)} IS {sql_text(view.comment)}")
             continue
@@ -149,12 +149,15 @@ def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **opti
     text = query if isinstance(query, str) else str(getattr(query, "query", ""))
     prepare(connection, naming, text)
     if isinstance(query, str):
-        query = naming.narrowed(query)
+        query = naming.narrowed(query, connection)
     try:
         return run(query, *given, **options)
     except duckdb.CatalogException as error:
         found = _UNKNOWN.search(str(error))
         problem = naming.problem(found[1]) if found else None
-        if problem is None:
-            raise
-        raise problem from error
+        if problem is not None:
+            raise problem from error
+        if found and (hint := naming.hint(found[1])):
+            # DuckDB proposes tables of its own.
+            raise duckdb.CatalogException(f"there is no view {found[1]!r}\n{hint}") from error
+        raise
