@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUNS := $(VENV)/.runs
 PROJECT ?= project
 
-.PHONY: help install test quick lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
+.PHONY: docs docs-serve docs-pages docs-pictures help install test quick lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
 	audit licences sbom
 
 help: ## what there is
@@ -55,6 +55,18 @@ ui: $(RUNS) ## open the Dagster UI on the demo's lake, with the embedded server 
 dev: $(RUNS) ## the Dagster UI and daemon on your own feeds and server, in the folder PROJECT (project)
 	@$(BIN)/ksql-lake init $(PROJECT)
 	cd $(PROJECT) && DAGSTER_HOME=$(abspath $(PROJECT))/.dagster_home $(CURDIR)/$(BIN)/dagster dev -h 127.0.0.1
+
+docs: docs-pages ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(READY) ## the same on http://127.0.0.1:8000, built anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+docs-pages: $(READY) ## write the parts of the pages that are made from the code
+	$(BIN)/python -m ksql_lake_tests.site.generated
+
+docs-pictures: $(READY) ## take the README's screenshots anew, of the demo
+	$(BIN)/python -m ksql_lake_tests.site.pictures
 
 fleet: $(READY) ## a fleet on this machine: PostgreSQL, Redis, two workers, daemon, web server
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/celery/try.sh

@@ -110,6 +110,7 @@ PLACES = {
     "report/test_plots.py": "slow",
     "report/test_silence.py": "slow",
     "report/test_statuses.py": "slow",
+    "site": "slow",
     "soak": "slow",
     "tokenloop": "slow",
     "test_flights.py": "slow",

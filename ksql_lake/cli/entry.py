@@ -35,6 +35,7 @@ DEBUG = "debug"
 _QUIET, _VERBOSE = frozenset({"-q", "--quiet"}), frozenset({"-v", "--verbose"})
 _EVERYWHERE = frozenset({"--debug", *_QUIET, *_VERBOSE})
 """Options that mean the same anywhere on the line."""
+
 _GARBAGE = 100_000
 """How many more containers are made than freed before the collector looks for garbage."""
 
