@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUNS := $(VENV)/.runs
 PROJECT ?= project
 
-.PHONY: help install test quick lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
+.PHONY: docs docs-serve docs-pages docs-pictures help install test quick lint types contracts pytest demo ui dev fleet format lock bench bench-guard \
 	audit licences sbom
 
 help: ## what there is
@@ -44,7 +44,7 @@ contracts: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations 20 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20 $(PYTEST_ARGS)
 
 demo: $(RUNS) ## export the sample feeds from the embedded server through Dagster, in the folder demo
 	@$(BIN)/ksql-lake demo
@@ -56,6 +56,18 @@ dev: $(RUNS) ## the Dagster UI and daemon on your own feeds and server, in the f
 	@$(BIN)/ksql-lake init $(PROJECT)
 	cd $(PROJECT) && DAGSTER_HOME=$(abspath $(PROJECT))/.dagster_home $(CURDIR)/$(BIN)/dagster dev -h 127.0.0.1
 
+docs: docs-pages ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(READY) ## the same on http://127.0.0.1:8000, built anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+docs-pages: $(READY) ## write the parts of the pages that are made from the code
+	$(BIN)/python -m ksql_lake_tests.site.generated
+
+docs-pictures: $(READY) ## take the README's screenshots anew, of the demo
+	$(BIN)/python -m ksql_lake_tests.site.pictures
+
 fleet: $(READY) ## a fleet on this machine: PostgreSQL, Redis, two workers, daemon, web server
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/celery/try.sh
 
@@ -65,6 +77,8 @@ bench: $(READY) ## whole exports against a naive script and the parts, and what 
 
 bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
 	$(BIN)/python benchmarks/export.py --guard
+	$(BIN)/python benchmarks/cold_start.py --guard
+	$(BIN)/python benchmarks/many_feeds.py --guard
 
 format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .

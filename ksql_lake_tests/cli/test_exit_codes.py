@@ -168,4 +168,4 @@ def test_ctrl_c_while_a_question_is_awaited_is_130(feeds_folder: Project) -> Non
         process.send_signal(signal.SIGINT)
         said = ended(process)
 
-    assert (said.code, said.out, said.err) == (INTERRUPTED, "", "error: interrupted\n")
+    assert (said.code, said.out, said.err.strip()) == (INTERRUPTED, "", "error: interrupted")

@@ -33,9 +33,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         r"^([\w.-]+)(?:\[.*\])?(==[^ ;]+)", (REPOSITORY / "requirements.lock").read_text(), re.MULTILINE
     )
     (folder / "versions.txt").write_text("\n".join(map("".join, pinned)))
-    subprocess.run(
-        [*pip, "--python", python, "install", "--constraint", folder / "versions.txt", wheel], check=True
-    )
+    # What these tests do not import needs no byte code either.
+    command = [
+        *pip,
+        "--python",
+        python,
+        "install",
+        "--no-compile",
+        "--constraint",
+        folder / "versions.txt",
+        wheel,
+    ]
+    subprocess.run(command, check=True)
     return folder / "environment" / "bin"
 
 
