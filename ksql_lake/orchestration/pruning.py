@@ -129,7 +129,8 @@ def prune(
             deleted += 1
             if log is not None and deleted % _PAGE == 0:
                 log.info("%d of %d old runs deleted", deleted, len(old))
-    for run_id in history.orphans(runs_before):
+    for run_id in list(history.orphans(runs_before)):
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
         history.drop_file(run_id)
     history.tags_of_lost_runs()
     _purge_ticks(instance, ours, ticks_before)

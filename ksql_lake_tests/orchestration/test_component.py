@@ -185,9 +185,14 @@ def test_a_setting_that_there_is_not_is_named(tmp_path: Path) -> None:
 def test_definitions_are_built_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often Dagster loads them, until a feed file changes."""
     _write(tmp_path / "feeds", orders=ORDERS)
-    built = []
+    built: list[Scope] = []
     real = project.scope_definitions
-    monkeypatch.setattr(project, "scope_definitions", lambda scope: built.append(scope) or real(scope))
+
+    def counted(scope: Scope) -> dg.Definitions:
+        built.append(scope)
+        return real(scope)
+
+    monkeypatch.setattr(project, "scope_definitions", counted)
     settings = load_settings(feeds_root=tmp_path / "feeds", lake_root=str(tmp_path / "lake"))
     made = [project.definitions_of(Scope(settings)) for _ in range(3)]
     _write(tmp_path / "feeds", sums=SUMS)
