@@ -6,6 +6,11 @@ never accepted from feed files and never rendered (`repr` shows asterisks).
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -14,6 +19,14 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ksql_lake.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+_OURS = ("KSQLDB_", "KSQL_LAKE_")
+"""Beginnings of variables that are read here or nowhere."""
+
+_ELSEWHERE = frozenset({"KSQL_LAKE_DAGSTER_POSTGRES", "KSQL_LAKE_TEST_REQUIRE_ALL"})
+"""Such variables that others read: Dagster's own configuration, and the tests."""
 
 
 def _variable(name: str) -> AliasChoices:
@@ -253,14 +266,40 @@ class StoreSettings(BaseSettings):
 def load_settings(**overrides: object) -> Settings:
     """Read the environment; `overrides` win over it.
 
+    A variable that begins like one of ours and is none is a warning in the log, once per process.
+
     Raises:
         SettingsError: A variable holds something unusable; the text names every such variable and never
             shows a secret's value.
     """
+    for text in unknown_variables(os.environ):  # noqa: TID251 - this is that place
+        _warn(text)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _unusable(error) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Say of each variable that begins like one of ours and is none that it does nothing."""
+    known = {
+        str(field.validation_alias.choices[0])
+        for field in Settings.model_fields.values()
+        if isinstance(field.validation_alias, AliasChoices)
+    }
+    told = []
+    for name in sorted(environment):
+        if not name.startswith(_OURS) or name in known or name in _ELSEWHERE:
+            continue
+        nearest = get_close_matches(name, known, n=1, cutoff=0.6)
+        meant = f"; did you mean {nearest[0]}?" if nearest else ""
+        told.append(f"the environment variable {name} is unknown and does nothing{meant}")
+    return told
+
+
+@cache
+def _warn(text: str) -> None:
+    _log.warning(text)
 
 
 def load_store_settings() -> StoreSettings:

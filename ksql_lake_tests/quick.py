@@ -18,6 +18,8 @@ MARKERS = {
 
 PLACES = {
     "cli/test_demo.py": "slow",
+    "cli/test_exit_codes.py": "slow",
+    "cli/test_habits.py": "slow",
     "cli/test_export.py": "slow",
     "cli/test_feed_adding.py": "slow",
     "cli/test_feed_preparing.py": "slow",
@@ -41,6 +43,7 @@ PLACES = {
     "orchestration/test_interrupted_runs.py": "browser",
     "orchestration/test_nginx.py": "browser",
     "orchestration/test_sample_in_the_ui.py": "browser",
+    "report/test_report_page.py": "browser",
     "deploy": "slow",
     "devserver/test_cluster.py": "slow",
     "devserver/test_continuation.py": "slow",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ksql_lake.cli.completion import ColumnNames, SourceNames
 from ksql_lake.cli.feeds.source_check import check_feed, find_source, reachable
 from ksql_lake.cli.selection import Day
 from ksql_lake.cli.terminal.output import never_failing, note, print_json, print_table, waiting
@@ -59,7 +60,10 @@ _PAIRS = {
 def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command one option per key that is often set by hand."""
     options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="What the source is.")]
-    options += [click.option(flag, help=text) for flag, text in _TEXTS.items()]
+    options += [
+        click.option(flag, type=ColumnNames() if flag == "--event-time" else str, help=text)
+        for flag, text in _TEXTS.items()
+    ]
     options += [click.option("--start-date", help="First day of a stream to export, YYYY-MM-DD.")]
     options += [click.option(flag, type=int, help=text) for flag, text in _NUMBERS.items()]
     options += [
@@ -73,11 +77,19 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--deleted", is_flag=True, help="Keep a table's deleted keys, marked; needs push."),
     ]
-    options += [click.option(flag, key, multiple=True, help=text) for flag, (key, text) in _LISTS.items()]
+    options += [
+        click.option(flag, key, type=ColumnNames() if key == "columns" else str, multiple=True, help=text)
+        for flag, (key, text) in _LISTS.items()
+    ]
     options += [click.option(flag, multiple=True, help=text) for flag, text in _PAIRS.items()]
     options += [
         click.option("--identity", type=click.Choice(["row", "key", "offset"]), help="What makes rows equal."),
-        click.option("--identity-column", multiple=True, help="A column of that identity; repeatable."),
+        click.option(
+            "--identity-column",
+            type=ColumnNames(),
+            multiple=True,
+            help="A column of that identity; repeatable.",
+        ),
         click.option("--on-schema-change", type=click.Choice(["evolve", "freeze", "new_version"])),
     ]
     for option in reversed(options):
@@ -86,7 +98,9 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(help=_ADD_HELP)
-@click.option("--source", required=True, help="The ksqlDB stream or table, exact case.")
+@click.option(
+    "--source", required=True, type=SourceNames(), is_eager=True, help="The ksqlDB stream or table, exact case."
+)
 @_feed_options
 @click.option("--disabled", is_flag=True, help="Write it disabled.")
 @click.option("--offline", is_flag=True, help="Do not ask the server.")
@@ -239,9 +253,9 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
         print_json([source.as_dict() for source in found])
     elif found:
         print_table(
-            ["Source", "Kind", "Feed", "Extraction"],
+            ["Source", "Kind", "Proposed feed", "Extraction"],
             [_row(source) for source in found],
-            flexible=("Source", "Feed"),
+            flexible=("Source", "Proposed feed"),
         )
     _tell(found, written, enabled=enabled)
 
