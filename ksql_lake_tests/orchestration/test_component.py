@@ -23,8 +23,8 @@ from ksql_lake.orchestration.component import KsqlFeeds, Server
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import load_settings
 
-# Dagster's own, of the link from a component's assets to its defs.yaml.
-pytestmark = pytest.mark.filterwarnings("ignore:Class `.*CodeReference")
+# Dagster's own: it gives what a component builds a link to its defs.yaml.
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 ORDERS = {"kind": "stream", "source": "ORDERS", "start_date": "2025-01-06"}
 SUMS = {"kind": "table", "source": "SUMS", "owners": ["team:sales"], "tags": {"tier": "raw"}}

@@ -25,7 +25,7 @@ INSTALLED = ("pip install ksql-lake", "pip install -e .")
 @pytest.fixture(scope="module")
 def sample() -> Iterator[DevServer]:
     """The sample's server."""
-    with DevServer.start(sample=True, sample_rows=500, sample_days=3) as server:
+    with DevServer.start(sample=True, arguments=("--sample-rows", "500", "--sample-days", "3")) as server:
         yield server
 
 

@@ -207,7 +207,9 @@ def test_ticks_go_but_for_the_newest(on_sqlite: dg.DagsterInstance) -> None:
     for name in ("streams", "theirs"):
         origin = _origin(name)
         on_sqlite.add_instigator_state(
-            InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, None)
+            InstigatorState(
+                origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 * * * *")
+            )
         )
         for minute in range(3):
             at = (old + timedelta(minutes=minute)).timestamp()
