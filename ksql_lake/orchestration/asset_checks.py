@@ -63,8 +63,8 @@ def check_results(
         for day in days:
             log(day)
         # What another export left failing stops nothing that is built on this one.
-        mild = whole.blocking and check.outcome.passed
-        if days or (mild and not whole.passed):
+        mild = bool(whole.blocking and check.outcome.passed and not whole.passed)
+        if days or mild:
             last.append(whole)
         yield dg.AssetCheckResult(
             check_name=whole.check_name,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from ksql_lake.feeds import Feed, Feeds, StreamFeed
 from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
@@ -18,11 +20,13 @@ from ksql_lake.lake.commit.check_record import CheckNotes
 from ksql_lake.lake.days import day_of, day_ranges
 from ksql_lake.report.agreement import SAMPLE, cross_check
 from ksql_lake.report.check_facts import check_facts
+from ksql_lake.report.check_model import CheckFacts
 from ksql_lake.report.feed_model import (
     ColumnPoint,
     Coverage,
     DayPoint,
     EvidenceFacts,
+    ExportPoint,
     FailureFacts,
     FeedReport,
     Freshness,
@@ -160,25 +164,15 @@ def _feed_report(
 ) -> FeedReport:
     state = metadata.state if metadata is not None and metadata.state is not None else FeedState(kind=feed.kind)
     history = metadata.history if metadata is not None else None
-    fresh = _freshness(feed, state, now)
+    fresh, questioned = _freshness(feed, state, now), doubt(state, now=now)
     covered, overdue = _coverage(feed, state, now)
-    questioned = doubt(state, now=now)
     late = history.late if history is not None else {}
     exports = history.exports if history is not None else []
-    notes = metadata.checks if metadata is not None else CheckNotes()
-    checks = check_facts(feed, notes, last_export=exports[-1].commit if exports else 0)
-    judged = judge(
-        feed,
-        metadata,
-        freshness=fresh,
-        coverage=covered,
-        overdue=overdue,
-        questioned=questioned,
-        checks=checks,
-    )
+    checks = _checks(feed, metadata)
+    told = partial(judge, feed, metadata, freshness=fresh, coverage=covered, overdue=overdue)
+    judged = told(questioned=questioned, checks=checks)
     keys = state.partition_keys()
-    newest = _moment(max(_events(state, "max_event"), default=None))
-    return FeedReport(
+    made = FeedReport(
         name=feed.name,
         kind=feed.kind,
         source=feed.source,
@@ -196,7 +190,7 @@ def _feed_report(
         first_partition=keys[0] if keys else None,
         last_partition=keys[-1] if keys else None,
         min_event_time=_moment(min(_events(state, "min_event"), default=None)),
-        max_event_time=newest,
+        max_event_time=_moment(max(_events(state, "max_event"), default=None)),
         last_export=exports[-1] if exports else None,
         evidence=_evidence(state),
         freshness=fresh,
@@ -209,21 +203,32 @@ def _feed_report(
         versions=_versions(state, metadata),
         exports=tuple(exports[-EXPORTS:]),
         history_from=history.first_at if history is not None else None,
-        remarks=(
-            *_remarks(metadata),
-            *_outside(state),
-            *_fell_back(state),
-            *([questioned] if questioned else []),
-        ),
+        remarks=(*_remarks(metadata), *_outside(state), *_fell_back(state), *filter(None, [questioned])),
         fell_back=state.last_read.fell_back if state.last_read is not None else "",
         checks=checks,
-        recency=recency(newest, exports, now=now),
+    )
+    return _described(made, feed, state, exports, now)
+
+
+def _described(
+    made: FeedReport, feed: Feed, state: FeedState, exports: Sequence[ExportPoint], now: datetime
+) -> FeedReport:
+    """Add how recent the rows are, and what a reader wants to know of the feed itself."""
+    return replace(
+        made,
+        recency=recency(made.max_event_time, exports, now=now),
         outside=outside_days(feed, state, now=now),
         owners=feed.owners,
         columns=tuple(ColumnPoint(each.name, each.type.text) for each in state.columns or ()),
         schedule=feed.schedule or DEFAULT_SCHEDULES[feed.kind],
         schedule_default=feed.schedule is None,
     )
+
+
+def _checks(feed: Feed, metadata: FeedMetadata | None) -> tuple[CheckFacts, ...]:
+    notes = metadata.checks if metadata is not None else CheckNotes()
+    exports = metadata.history.exports if metadata is not None else []
+    return check_facts(feed, notes, last_export=exports[-1].commit if exports else 0)
 
 
 def _fell_back(state: FeedState) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -142,6 +142,16 @@ def _families(report: Report) -> Iterator[tuple[str, str, Iterable[Sample]]]:
             for state in ("complete", "open", "missing")
         ],
     )
+    yield from _check_families(feeds)
+    yield (
+        "disagreements",
+        "Places where metadata and files differ, among those looked at.",
+        [({}, len(report.cross_check.disagreements))],
+    )
+    yield "broken_feed_files", "Feed files that cannot be used.", [({}, len(report.broken_feeds))]
+
+
+def _check_families(feeds: Sequence[FeedReport]) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     yield (
         "feed_check_passed",
         "1 where a check holds, 0 where it does not; one that was not evaluated has no sample.",
@@ -162,12 +172,6 @@ def _families(report: Report) -> Iterator[tuple[str, str, Iterable[Sample]]]:
         "Time of the newest event in the lake.",
         [(_feed(feed), feed.max_event_time.timestamp() if feed.max_event_time else None) for feed in feeds],
     )
-    yield (
-        "disagreements",
-        "Places where metadata and files differ, among those looked at.",
-        [({}, len(report.cross_check.disagreements))],
-    )
-    yield "broken_feed_files", "Feed files that cannot be used.", [({}, len(report.broken_feeds))]
 
 
 _GAUGES = (

@@ -15,7 +15,13 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from ksql_lake.orchestration import stored_history
@@ -207,7 +213,9 @@ def test_ticks_go_but_for_the_newest(on_sqlite: dg.DagsterInstance) -> None:
     for name in ("streams", "theirs"):
         origin = _origin(name)
         on_sqlite.add_instigator_state(
-            InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, None)
+            InstigatorState(
+                origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 * * * *")
+            )
         )
         for minute in range(3):
             at = (old + timedelta(minutes=minute)).timestamp()
