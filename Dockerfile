@@ -11,7 +11,7 @@ RUN python -m venv /opt/ksql-lake \
 COPY pyproject.toml README.md LICENSE ./
 COPY ksql_lake ksql_lake
 # The samples and the Dagster instance that the package carries.
-COPY feeds/active feeds/active
+COPY feeds feeds
 COPY deploy/dagster.yaml deploy/dagster.yaml
 RUN /opt/ksql-lake/bin/pip install --no-cache-dir --no-build-isolation --no-deps .
 

@@ -44,7 +44,7 @@ contracts: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations 20 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20 $(PYTEST_ARGS)
 
 demo: $(RUNS) ## export the sample feeds from the embedded server through Dagster, in the folder demo
 	@$(BIN)/ksql-lake demo
@@ -77,6 +77,8 @@ bench: $(READY) ## whole exports against a naive script and the parts, and what 
 
 bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
 	$(BIN)/python benchmarks/export.py --guard
+	$(BIN)/python benchmarks/cold_start.py --guard
+	$(BIN)/python benchmarks/many_feeds.py --guard
 
 format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .

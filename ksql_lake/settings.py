@@ -287,7 +287,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Say of each variable that begins like one of ours and is none that it does nothing, and what was meant."""
+    """Say of each variable that begins like one of ours and is none that it does nothing."""
     known = {
         str(field.validation_alias.choices[0])
         for field in Settings.model_fields.values()

@@ -1,6 +1,7 @@
 """`ksql-lake demo`: everything once, on the embedded server, through Dagster, in a folder of its own.
 
-Streams are exported as one range run, tables as their next version, by Dagster in processes of its own. It refuses to mix the sample's rows into a lake that was filled from another server.
+Streams are exported as one range run, tables as their next version, by Dagster in processes of its own. It
+refuses to mix the sample's rows into a lake that was filled from another server.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ PROCESSES = 2
 _HELP = """Export everything of the embedded server through Dagster, and show what landed.
 
 Makes FOLDER (default: demo), a project with eight sample feeds. Starts the embedded ksqlDB stand-in on a free
-port, with two weeks of sample rows that end now and go on while it runs. Exports every feed into FOLDER/data_lake
-by running Dagster, and prints what landed. Run it again: streams add what has arrived since, tables get their next
-version.
+port, with two weeks of sample rows that end now and go on while it runs. Exports every feed into
+FOLDER/data_lake by running Dagster, and prints what landed. Run it again: streams add what has arrived since,
+tables get their next version.
 
 \b
 Examples:
@@ -134,7 +135,7 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed], tasks: S
 
 
 def _tasks(feeds: Sequence[Feed], days: tuple[str, str], *, live: bool) -> list[Task]:
-    """Return two processes: one runs the streams, one run per time zone and range of days, the other the tables.
+    """Return two processes: one runs the streams, a run per time zone and range of days, one the tables.
 
     The running day has no partition in Dagster: it is a run without one.
     """

@@ -1,4 +1,4 @@
-"""The demo's own folder: a project with copies of the sample feeds, dated from the moment at which it was begun.
+"""The demo's own folder: a project with copies of the sample feeds, dated from the moment it was begun.
 
 The moment is kept, so that a demo that is run again goes on with the same rows. It refuses a folder that holds
 anything else.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -13,8 +14,8 @@ from ksql_lake.errors import ConfigError
 
 _HELP = """Make a project: a folder for feed files, and what Dagster needs to run them.
 
-Writes feeds/active, feeds/archived, workspace.yaml, .dagster_home/dagster.yaml, .gitignore and .env.example into
-FOLDER (default: the current folder). What is there already stays as it is. No feeds are written.
+Writes feeds/active, feeds/archived, workspace.yaml, .dagster_home/dagster.yaml, .gitignore and .env.example
+into FOLDER (default: the current folder). What is there already stays as it is. No feeds are written.
 
 \b
 Examples:
@@ -44,6 +45,7 @@ def init(*, folder: Path, as_json: bool) -> None:
         return
     for file in files:
         click.echo(f"{'written' if file.new else 'kept   '}  {folder / file.path}")
+    sys.stdout.flush()
     note(_next_steps(folder), label="next")
 
 
@@ -51,10 +53,11 @@ def _next_steps(folder: Path) -> str:
     here = folder.resolve() == Path.cwd()
     steps = [] if here else [f"cd {shlex.quote(str(folder))}"]
     steps += [
-        "export KSQLDB_URL=http://HOST:8088                     the server; .env.example names the rest",
-        "ksql-lake ping                                         does it answer, and what can be exported?",
-        "ksql-lake feeds add --source NAME --start-date DAY     a feed; alone it asks which source",
-        "ksql-lake export --all                                 read it into data_lake",
-        f'DAGSTER_HOME="$PWD/{HOME}" dagster dev            the same in Dagster, with schedules',
+        "export KSQLDB_URL=http://HOST:8088",
+        "ksql-lake ping          # what works",
+        "ksql-lake feeds add     # asks which source",
+        "ksql-lake export --all  # into data_lake",
+        f'export DAGSTER_HOME="$PWD/{HOME}"',
+        "dagster dev             # the same, and a UI",
     ]
     return "\n".join(["", *(f"  {step}" for step in steps)])

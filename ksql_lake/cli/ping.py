@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from dataclasses import asdict
 
 import click
@@ -25,6 +28,7 @@ Examples:
   KSQLDB_URL=https://ksqldb.example.com:8088 ksql-lake ping --json
 """
 _MARKS = {"works": ("ok", "green"), "limited": ("limited", "yellow"), "fails": ("fails", "bold red")}
+_INDENT = 8
 
 
 @click.command(help=_HELP)
@@ -33,28 +37,35 @@ _MARKS = {"works": ("ok", "green"), "limited": ("limited", "yellow"), "fails": (
 def ping(context: click.Context, /, *, as_json: bool) -> None:
     """Ask the server what it lets us do."""
     settings = load_settings()
-    found = []
     # Somebody waits at the prompt: an unreachable server is told at once.
     with KsqlClient(settings.model_copy(update={"attempts": 1})) as client, waiting(f"asking {client.url}"):
-        for finding in examine(client):
-            found.append(finding)
-            if not as_json:
-                _print(finding)
+        found = list(examine(client))
     works = all(finding.state != "fails" for finding in found)
     if as_json:
         print_json(
             {"url": settings.ksqldb_url, "works": works, "findings": [asdict(finding) for finding in found]}
         )
     else:
+        for finding in found:
+            _print(finding)
         _print_sum(found, url=settings.ksqldb_url)
     context.exit(0 if works else 1)
 
 
 def _print(finding: Finding) -> None:
     mark, style = _MARKS[finding.state]
-    print_line((f"{mark:<8}", style), f"{finding.name}: {finding.text}")
-    for line in finding.fix.splitlines():
-        print_line(f"{'':<8}{line}")
+    first, *rest = [*_lines(f"{finding.name}: {finding.text}"), *_lines(finding.fix)]
+    print_line((f"{mark:<{_INDENT}}", style), first)
+    for line in rest:
+        print_line(f"{'':<{_INDENT}}{line}")
+
+
+def _lines(text: str) -> list[str]:
+    """A text as lines that fit beside the marks; a pipe gets it as it is."""
+    if not sys.stdout.isatty():
+        return text.splitlines()
+    width = max(20, shutil.get_terminal_size().columns - _INDENT)
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, width, break_on_hyphens=False)]
 
 
 def _print_sum(found: list[Finding], *, url: str) -> None:

@@ -1,7 +1,7 @@
 """A project folder: the files that `init` writes, and the sample feeds that come with the package.
 
-Nothing is overwritten. What is written stands in files of its own (`deploy/dagster.yaml`, `feeds/active`), which
-an installed package carries inside itself.
+Nothing is overwritten. What is written stands in files of its own (`deploy/dagster.yaml`, `feeds/active`),
+which an installed package carries inside itself.
 """
 
 from __future__ import annotations

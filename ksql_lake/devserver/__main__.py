@@ -12,6 +12,7 @@ from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.phases import parse_phases
 from ksql_lake.devserver.release import CURRENT
 from ksql_lake.errors import KsqlLakeError
+from ksql_lake.pandas_gate import keep_pandas_out
 
 
 def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
@@ -100,9 +101,6 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 @click.option("--broker", hidden=True)
 def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **options: object) -> None:
     """Run the embedded ksqlDB stand-in until Ctrl-C or SIGTERM."""
-    from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
-    from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
-
     try:
         pair = None
         if user is not None:
@@ -113,8 +111,14 @@ def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **o
         if chosen.nodes > 1 and (chosen.sample_at or chosen.sample_live):
             raise click.UsageError("--sample-at and --sample-live are for one node; leave out --nodes")
         if chosen.nodes > 1:
+            from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
+
             serve_cluster(chosen)
         else:
+            # It takes longer to import than all else.
+            keep_pandas_out()
+            from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
+
             serve(chosen)
     except KsqlLakeError as error:
         raise click.ClickException(str(error)) from None

@@ -70,7 +70,8 @@ class DevServer:
             arguments: More of what `python -m ksql_lake.devserver --help` lists.
 
         Raises:
-            ConfigError: Packages that it needs are not installed, or it did not come up; the text is what it said.
+            ConfigError: Packages that it needs are not installed, or it did not come up; the text is what it
+                said.
         """
         _need_packages()
         command = [sys.executable, "-m", "ksql_lake.devserver", "--port", str(port), "--until-stdin-closes"]

@@ -1,7 +1,7 @@
-"""What a server lets us do, found by asking it: address, rights, nodes, refused properties, evidence, continuing.
+"""What a server lets us do, found by asking it: address, rights, nodes, properties, evidence, continuing.
 
-It sends what exports send, on a small scale: the version, lists, descriptions, and at most one pull query of one
-row of a stream and of a table. Nothing is changed on the server.
+It sends what exports send, on a small scale: the version, lists, descriptions, and at most one pull query of
+one row of a stream and of a table. Nothing is changed on the server.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Known:
 
 
 def examine(client: KsqlClient) -> Iterator[Finding]:
-    """Ask a server what it lets us do; yield each finding as it is made, and stop where nothing more can be asked.
+    """Ask a server what it lets us do; yield each finding as it is made, up to the one that ends the asking.
 
     Args:
         client: Its client; one attempt is enough, as somebody waits for the answer.
@@ -135,9 +135,8 @@ def _rights(known: _Known) -> Finding:
 
 def _sources(known: _Known) -> Finding:
     if not known.sources:
-        return Finding(
-            "sources", "limited", "the server has no stream and no table", "There is nothing to export yet."
-        )
+        text = "the server has no stream and no table, so there is nothing to export yet"
+        return Finding("sources", "limited", text)
     streams = [source for source in known.sources if source.kind == "stream"]
     pushed = [source for source in known.sources if reach(source, known.info.version).extraction == "push"]
     text = f"{count_text(len(streams), 'stream')} and {count_text(len(known.sources) - len(streams), 'table')}"

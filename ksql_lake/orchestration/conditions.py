@@ -74,6 +74,8 @@ def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
 
     Empty where a sensor runs that starts exports.
     """
+    if instance.schedule_storage is None:
+        return ""  # an instance in memory starts nothing
     states = instance.all_instigator_state()
     running = {state.instigator_name for state in states if state.is_running}
     starting = {scope.named(name) for name in (STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE, SENSOR)}

@@ -83,13 +83,16 @@ class _Cursor:
 
     @classmethod
     def of(cls, context: dg.SensorEvaluationContext, now: datetime) -> "_Cursor":
-        """Read it; a sensor that was switched on since begins with that moment."""
+        """Read it; a sensor that was switched on since begins with that moment.
+
+        What was written by a clock that was ahead is as of now: else nothing was due until that time has come.
+        """
         started = context.last_sensor_start_time
-        begun = datetime.fromtimestamp(started, UTC) if started else None
+        begun = min(datetime.fromtimestamp(started, UTC), now) if started else None
         if not context.cursor:
             return cls(begun or now)
         kept = json.loads(context.cursor)
-        since = datetime.fromisoformat(kept["since"])
+        since = min(datetime.fromisoformat(kept["since"]), now)
         if begun is not None and begun > since:
             return cls(begun)
         return cls(since, kept["waiting"])
@@ -135,7 +138,7 @@ def due_sensor(name: str, rota: Rota, *, says: str, running: bool) -> dg.SensorD
         names = {feed.name for feed in wanted}
         waited = [feed for feed in rota.feeds if feed.name in cursor.waiting and feed.name not in names]
         due = [*wanted, *waited]
-        busy = _under_way(context.instance, rota, due) if due else {}
+        busy = _under_way(context.instance, rota, due, name) if due else {}
         waiting = {
             feed.name: cursor.waiting.get(feed.name, now.isoformat(timespec="seconds"))
             for feed in due
@@ -181,17 +184,26 @@ def _idle(rota: Rota, due: Sequence[Feed], busy: Collection[str], now: datetime)
     return said
 
 
-def _under_way(instance: dg.DagsterInstance, rota: Rota, feeds: Sequence[Feed]) -> dict[str, _UnderWay]:
-    """Return which feeds a run has still to export: queued runs count, steps that have ended do not."""
+def _under_way(
+    instance: dg.DagsterInstance, rota: Rota, feeds: Sequence[Feed], sensor: str
+) -> dict[str, _UnderWay]:
+    """Return which feeds a run has still to export; steps that have ended do not count.
+
+    Nor do queued runs that another one started: they may wait for hours behind what Kafka does not delete.
+    """
     found: dict[str, _UnderWay] = {}
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
         run = record.dagster_run
-        theirs = [feed for feed in feeds if feed.name not in found and _covers(run, feed, rota)]
+        by = run.tags.get(SENSOR_TAG, "")
+        if run.status is dg.DagsterRunStatus.QUEUED and by != sensor:
+            continue
+        theirs = [
+            feed for feed in feeds if (by == sensor or feed.name not in found) and _covers(run, feed, rota)
+        ]
         ended = _ended_steps(instance, run.run_id) if theirs else set()
         for feed in theirs:
             if rota.keys[feed.name].to_python_identifier() not in ended:
-                sensor = run.tags.get(SENSOR_TAG, "")
-                found[feed.name] = _UnderWay(run.run_id, record.create_timestamp.astimezone(UTC), sensor)
+                found[feed.name] = _UnderWay(run.run_id, record.create_timestamp.astimezone(UTC), by)
     return found
 
 

@@ -1,7 +1,7 @@
 """`python -m ksql_lake.orchestration.job_series RUNS`: several runs, one after the other, in one process.
 
-Loading Dagster and the definitions takes longer than the demo's exports, so the demo pays for it once. RUNS is a
-JSON list of `{"job": name, "tags": {...}}`. Runs are recorded in the instance of DAGSTER_HOME as any others.
+Loading Dagster and the definitions takes longer than the demo's exports, so the demo pays for it once. RUNS is
+a JSON list of `{"job": name, "tags": {...}}`. Runs are recorded in the instance of DAGSTER_HOME as any others.
 """
 
 import json

@@ -42,14 +42,23 @@ def test_a_second_run_waits_for_the_first(tmp_path: Path) -> None:
 def test_a_wait_is_logged_with_who_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Who waits reads which process holds the feed and since when, and afterwards how long the wait was."""
     lake, told = Lake(tmp_path), threading.Event()
-    thread = threading.Thread(target=lambda: lake.feed(stream_feed()).exclusive().__enter__())
-    # What the waiting thread logs lets the holder go.
-    caplog.handler.addFilter(lambda _record: told.set() or True)
 
-    with caplog.at_level(logging.INFO, "ksql_lake"), lake.feed(stream_feed()).exclusive():
-        thread.start()
-        told.wait()
-    thread.join()
+    def second() -> None:
+        with lake.feed(stream_feed()).exclusive():
+            pass
+
+    def seen(_record: logging.LogRecord) -> bool:
+        told.set()
+        return True
+
+    # What the waiting thread logs lets the holder go.
+    caplog.handler.addFilter(seen)
+    thread = threading.Thread(target=second)
+    with caplog.at_level(logging.INFO, "ksql_lake"):
+        with lake.feed(stream_feed()).exclusive():
+            thread.start()
+            told.wait()
+        thread.join()
 
     waits, waited = (record.getMessage() for record in caplog.records)
     assert waits.startswith(f"events: waiting for the lock {tmp_path}/metadata/")

@@ -185,6 +185,27 @@ def test_schedule_and_condition_tick(scene: Scene) -> None:
     assert versions[0] == "v1"
 
 
+def test_new_sources_are_proposed_when_it_is_wanted(scene: Scene) -> None:
+    """Switched on, the sensor writes proposals, and Dagster's assets stay as they are."""
+    before = set(scene.dagster.assets())
+    scene.dagster.ask(_START_SENSOR, which={**HERE, "sensorName": "new_sources"})
+
+    proposed = scene.project.folder / "feeds" / "proposed"
+    scene.dagster.until(lambda: len(list(proposed.glob("*.json"))) == 3 or None)
+
+    assert json.loads((proposed / "refunds.json").read_text())["source"] == "REFUNDS"
+    assert set(scene.dagster.assets()) == before
+    tick = scene.dagster.until(lambda: scene.ticks("new_sources") or None)[0]
+    assert tick["error"] is None
+
+
+def test_the_sensors_that_run_by_themselves_do(scene: Scene) -> None:
+    """Each of them has ticked, and none of them failed."""
+    for name in ("feed_files", "lake_in_step", "run_failures", "failed_checks"):
+        ticks = scene.dagster.until(lambda name=name: scene.ticks(name) or None)  # type: ignore[misc]
+        assert [tick["error"] for tick in ticks if tick["error"]] == [], name
+
+
 def test_an_edited_cron_ticks_at_its_new_time(scene: Scene) -> None:
     """The sensor keeps its name and runs on; it starts the feed when the new expression ticks, not before."""
     before = _state(scene, "streams_due")
@@ -206,27 +227,6 @@ def test_an_edited_cron_ticks_at_its_new_time(scene: Scene) -> None:
     assert min(started) >= moment
     after = _state(scene, "streams_due")
     assert (after["id"], after["status"]) == (before["id"], "RUNNING")
-
-
-def test_new_sources_are_proposed_when_it_is_wanted(scene: Scene) -> None:
-    """Switched on, the sensor writes proposals, and Dagster's assets stay as they are."""
-    before = set(scene.dagster.assets())
-    scene.dagster.ask(_START_SENSOR, which={**HERE, "sensorName": "new_sources"})
-
-    proposed = scene.project.folder / "feeds" / "proposed"
-    scene.dagster.until(lambda: len(list(proposed.glob("*.json"))) == 3 or None)
-
-    assert json.loads((proposed / "refunds.json").read_text())["source"] == "REFUNDS"
-    assert set(scene.dagster.assets()) == before
-    tick = scene.dagster.until(lambda: scene.ticks("new_sources") or None)[0]
-    assert tick["error"] is None
-
-
-def test_the_sensors_that_run_by_themselves_do(scene: Scene) -> None:
-    """Each of them has ticked, and none of them failed."""
-    for name in ("feed_files", "lake_in_step", "run_failures", "failed_checks"):
-        ticks = scene.dagster.until(lambda name=name: scene.ticks(name) or None)  # type: ignore[misc]
-        assert [tick["error"] for tick in ticks if tick["error"]] == [], name
 
 
 def _state(scene: Scene, name: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
+    RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
@@ -28,6 +29,7 @@ from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
 
 BERLIN = "Europe/Berlin"
+REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
@@ -196,14 +198,19 @@ def _asked(told: dg.SensorResult) -> set[str]:
 
 
 def _run(
-    instance: dg.DagsterInstance, *names: str, sensor: str = "", job: str = "__ASSET_JOB"
+    instance: dg.DagsterInstance,
+    *names: str,
+    sensor: str = "",
+    job: str = "__ASSET_JOB",
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
 ) -> dg.DagsterRun:
     run = dg.DagsterRun(
         job_name=job,
         run_id=f"{len(instance.get_runs()):08d}-0000-0000-0000-000000000000",
-        status=dg.DagsterRunStatus.STARTED,
+        status=status,
         asset_selection=frozenset(dg.AssetKey([name]) for name in names) or None,
         tags={"dagster/sensor_name": sensor} if sensor else {},
+        remote_job_origin=RemoteJobOrigin(REPOSITORY, job),
     )
     return instance.add_run(run)
 
@@ -295,6 +302,30 @@ def test_a_tick_beside_another_run_is_put_off(project: Project, instance: dg.Dag
     assert not after.run_requests
 
 
+def test_what_somebody_else_has_queued_holds_nothing_up(project: Project, instance: dg.DagsterInstance) -> None:
+    """A backfill in the queue may wait for hours; a queued run of the sensor itself is not doubled."""
+    theirs = dg.DagsterRunStatus.QUEUED
+    _run(instance, "payments", status=theirs)
+    _run(instance, "refunds", sensor="streams_due", status=theirs)
+
+    told = _tick(project, instance, "streams_due", _cursor())
+
+    assert _asked(told) == {"payments"}
+    assert json.loads(told.cursor or "")["waiting"] == {}
+
+
+def test_a_clock_that_was_ahead_stops_nothing(project: Project, instance: dg.DagsterInstance) -> None:
+    """Where the cursor is of next year, the sensor goes on from now."""
+    project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule="* * * * *")
+    ahead = datetime.now(UTC) + timedelta(days=365)
+
+    told = _tick(project, instance, "streams_due", _cursor(ahead.isoformat()), ahead.timestamp())
+
+    assert not told.run_requests
+    since = datetime.fromisoformat(json.loads(told.cursor or "")["since"])
+    assert since <= datetime.now(UTC)
+
+
 def test_a_job_that_was_started_as_a_whole_counts(project: Project, instance: dg.DagsterInstance) -> None:
     """`dagster job execute -j streams` names no asset, and runs all of them."""
     _run(instance, job="streams")
@@ -344,35 +375,37 @@ def test_schedules_can_run_from_the_start(project: Project, monkeypatch: pytest.
 
 
 def _state(name: str, kind: str, status: str) -> InstigatorState:
-    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
     return InstigatorState(
-        RemoteInstigatorOrigin(origin, name), InstigatorType[kind], InstigatorStatus[status], None
+        RemoteInstigatorOrigin(REPOSITORY, name),
+        InstigatorType[kind],
+        InstigatorStatus[status],
+        ScheduleInstigatorData("5 * * * *", None) if kind == "SCHEDULE" else None,
     )
 
 
-def test_an_instance_that_exports_nothing_is_told(project: Project, instance: dg.DagsterInstance) -> None:
+def test_an_instance_that_exports_nothing_is_told(project: Project) -> None:
     """A running sensor says so, with the schedules of an earlier release that did it until now."""
+    sensor = project.definitions().get_repository_def().get_sensor_def("lake_in_step")
     scope = Scope(load_settings())
-    for name in ("streams_hourly", "streams_Asia_Tokyo_at_0_6_every_every_MON", "table_totals_schedule"):
-        instance.add_instigator_state(_state(name, "SCHEDULE", "RUNNING"))
-    instance.add_instigator_state(_state("streams_close", "SCHEDULE", "STOPPED"))
-    instance.add_instigator_state(_state("retention_schedule", "SCHEDULE", "RUNNING"))
+    with dg.instance_for_test() as instance:
+        for name in ("streams_hourly", "streams_Asia_Tokyo_at_0_6_every_every_MON", "table_totals_schedule"):
+            instance.add_instigator_state(_state(name, "SCHEDULE", "RUNNING"))
+        instance.add_instigator_state(_state("streams_close", "SCHEDULE", "STOPPED"))
+        instance.add_instigator_state(_state("retention_schedule", "SCHEDULE", "RUNNING"))
 
-    told = (
-        project.definitions()
-        .get_repository_def()
-        .get_sensor_def("lake_in_step")(dg.build_sensor_context(instance=instance))
-    )
+        told = sensor(dg.build_sensor_context(instance=instance))
 
-    assert "Nothing is exported by the clock: switch on streams_due and tables_due" in str(told.skip_message)
-    assert str(told.skip_message).endswith(
-        "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, table_totals_schedule, "
-        "which are gone."
-    )
-    instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
-    assert clock_hint(instance, scope)
-    instance.add_instigator_state(_state("tables_due", "SENSOR", "RUNNING"))
-    assert clock_hint(instance, scope) == ""
+        assert isinstance(told, dg.SkipReason)
+        said = str(told.skip_message)
+        assert "Nothing is exported by the clock: switch on streams_due and tables_due" in said
+        assert said.endswith(
+            "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, "
+            "table_totals_schedule, which are gone."
+        )
+        instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
+        assert clock_hint(instance, scope)
+        instance.add_instigator_state(_state("tables_due", "SENSOR", "RUNNING"))
+        assert clock_hint(instance, scope) == ""
 
 
 def test_without_feeds_the_sensors_are_there(project: Project, instance: dg.DagsterInstance) -> None:

@@ -119,6 +119,17 @@ def test_a_promise_without_a_result_is_told(tmp_path: Path, lake: FeedLake) -> N
     assert found.promises_unevaluated == ["not_null"]
 
 
+def test_nothing_to_judge_is_no_success(tmp_path: Path, lake: FeedLake) -> None:
+    """A check that looked at no day has no result yet, and its promise is not called forgotten."""
+    note(lake, failed={}, judged=())
+
+    found, states = told(tmp_path)
+
+    assert states["not_null"] == "not_evaluated"
+    assert found.checks[0].says == "nothing to judge yet: fine"
+    assert found.promises_unevaluated == []
+
+
 def test_an_export_that_was_not_checked_is_told(tmp_path: Path, lake: FeedLake) -> None:
     """A result of an older export does not stand for the rows that landed since."""
     note(lake, failed={}, judged=("2025-01-17",))

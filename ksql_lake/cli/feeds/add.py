@@ -26,8 +26,8 @@ from ksql_lake.settings import Settings, load_settings
 _ADD_HELP = """Write a new feed file into feeds/active.
 
 When the server can be reached, the source and its columns are looked up first; --kind may then be left out.
-Whatever has no option here is edited in the file: see `ksql-lake feeds schema`. On a terminal, without --source,
-it lists what the server has and no feed exports, and asks which one.
+Whatever has no option here is edited in the file: see `ksql-lake feeds schema`. On a terminal, without
+--source, it lists what the server has and no feed exports, and asks which one.
 
 \b
 Examples:
@@ -282,9 +282,9 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
         print_json([source.as_dict() for source in found])
     elif found:
         print_table(
-            ["Source", "Kind", "Feed name", "Read by"],
+            ["Source", "Kind", "Proposed feed", "Extraction"],
             [_row(source) for source in found],
-            flexible=("Source", "Feed name"),
+            flexible=("Source", "Proposed feed"),
         )
     _tell(found, written, enabled=enabled)
 

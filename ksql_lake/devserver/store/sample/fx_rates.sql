@@ -9,3 +9,5 @@ FROM (
   FROM range((getvariable('to_ms') - getvariable('first_ms')) // 86400000 + 1) AS r(d), unnest(currencies()) AS u(c)
   WHERE published >= getvariable('from_ms') AND published < getvariable('to_ms')
 )
+-- Day by day where they arrive so; the sample of always has them currency by currency.
+ORDER BY CASE WHEN getvariable('late') = 1 THEN d END, list_position(currencies(), c), d
