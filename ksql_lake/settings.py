@@ -59,13 +59,18 @@ class Settings(BaseSettings):
         feeds_root: Folder with `active/` and `archived/`.
         dagster_home: Dagster's own folder, None when Dagster is not in use.
         dagster_url: Dagster's web server, which is asked to reload when feed files change.
+        schedules: Whether exports and upkeep by the clock are `running` until somebody switches them off in
+            Dagster, or `stopped` until somebody switches them on.
         alert_webhook: Where alerts are posted as JSON; secret, because who knows it can post.
         alert_email: Who gets alerts by mail; addresses with commas between them.
         alert_sender: Who they come from; None means the first of those.
         smtp_url: Where mail is handed in, `smtp://host:port` or `smtps://host:port`.
         smtp_user: Its user, together with `smtp_password`.
+        validating: Whether Dagster only validates the definitions, so that a broken feed file is an error.
         log_format: What the command line writes to standard error: `text` for people, `json` for programs.
         otel_endpoint: OpenTelemetry collector that traces go to; None sends none.
+        keep_runs_days: How many days the job `prune` keeps Dagster's runs, their logs, and superseded events.
+        keep_ticks_days: How many days it keeps the ticks of schedules and sensors.
         executor: Where the steps of a Dagster run go: `in_process`, the run's own process, or `celery` workers.
         celery_broker: Where steps wait for a worker; like `redis://:password@host:6379/0`.
         celery_backend: Where workers leave what became of a step; None means the broker.
@@ -101,8 +106,14 @@ class Settings(BaseSettings):
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
     )
+    validating: bool = Field(False, validation_alias=_variable("DAGSTER_IS_DEFS_VALIDATION_CLI"))
+    schedules: Literal["stopped", "running"] = Field(
+        "stopped", validation_alias=_variable("KSQL_LAKE_SCHEDULES")
+    )
     log_format: Literal["text", "json"] = Field("text", validation_alias=_variable("KSQL_LAKE_LOG"))
     otel_endpoint: str | None = Field(None, validation_alias=_variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    keep_runs_days: int = Field(30, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_RUNS_DAYS"))
+    keep_ticks_days: int = Field(7, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_TICKS_DAYS"))
     executor: Literal["in_process", "celery"] = Field(
         "in_process", validation_alias=_variable("KSQL_LAKE_EXECUTOR")
     )

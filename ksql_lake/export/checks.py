@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from math import ceil, floor, sqrt
 from statistics import median
 
-from ksql_lake.export.column_checks import ColumnFindings, column_findings
+from ksql_lake.export.column_checks import ColumnFindings, Figures, column_findings
 from ksql_lake.export.expiry import days_at_risk, risk_text, safe_text
 from ksql_lake.export.facts import is_closed
 from ksql_lake.export.result import ExportResult, PartitionResult
@@ -58,6 +58,7 @@ class CheckOutcome:
         says: Why, for people; never empty.
         judged: The partitions it looked at; empty for a check of the feed as a whole.
         failed: Partition -> why it does not hold there, for those of them where it does not.
+        figures: Partition -> the numbers it was judged by, by their names.
     """
 
     name: str
@@ -65,6 +66,7 @@ class CheckOutcome:
     says: str
     judged: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
 
 def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, CheckAsked]:
@@ -109,9 +111,12 @@ def _outcomes(
     closed = [part for part in result.partitions if is_closed(result, part.partition)]
     read = tuple(part.partition for part in result.partitions)
     yield _min_records(feed, closed)
-    yield _found("not_null", read, findings.nulls, f"No NULL among {findings.rows:,} rows.")
-    yield _found("unique", read, findings.doubles, f"All different among {findings.rows:,} rows.")
-    yield _found("day_boundaries", read, findings.strays, f"{findings.rows:,} rows lie in their days.")
+    rows = f"{findings.rows:,} rows"
+    yield _found("not_null", read, findings.nulls, f"No NULL among {rows}.", findings.of("null_rows"))
+    yield _found("unique", read, findings.doubles, f"All different among {rows}.", findings.of("repeated_rows"))
+    yield _found(
+        "day_boundaries", read, findings.strays, f"{rows} lie in their days.", findings.of("stray_rows")
+    )
     if isinstance(feed, StreamFeed):
         yield _volume(feed, closed, state)
         yield _certificates(lake, closed, state)
@@ -121,11 +126,13 @@ def _outcomes(
     yield _files(lake, state)
 
 
-def _found(name: str, judged: Sequence[str], failed: Mapping[str, Sequence[str]], calm: str) -> CheckOutcome:
+def _found(
+    name: str, judged: Sequence[str], failed: Mapping[str, Sequence[str]], calm: str, figures: Figures
+) -> CheckOutcome:
     """Make an outcome of what was found in each partition."""
     says = _listed(problem for problems in failed.values() for problem in problems)
     told = {partition: _listed(problems) for partition, problems in failed.items()}
-    return CheckOutcome(name, not told, says or calm, tuple(judged), told)
+    return CheckOutcome(name, not told, says or calm, tuple(judged), told, figures)
 
 
 def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
@@ -135,18 +142,19 @@ def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
     if few:
         says = f"Fewer than {fewest:,} records: {_listed(few.values())}"
     told = {partition: f"Fewer than {fewest:,} records: {text}" for partition, text in few.items()}
-    return CheckOutcome("min_records", not few, says, tuple(part.partition for part in closed), told)
+    figures = {part.partition: {"records": part.records} for part in closed}
+    return CheckOutcome("min_records", not few, says, tuple(figures), told, figures)
 
 
 def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
-    odd, judged = dict[str, str](), list[str]()
+    odd, judged = dict[str, str](), dict[str, dict[str, float]]()
     for part in closed:
         day = date.fromisoformat(part.partition)
         before = [count for count in _weekdays_before(feed, day, state) if count is not None]
         if len(before) < ENOUGH:
             continue
-        judged.append(part.partition)
         usual, spread = _usual(before)
+        judged[part.partition] = {"records": part.records, "usual_records": usual}
         room = SPREADS * spread
         if abs(part.records - usual) > room:
             odd[part.partition] = (
@@ -155,10 +163,10 @@ def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedStat
                 f"{max(ceil(usual - room), 0):,} to {floor(usual + room):,} would be usual"
             )
     if odd:
-        return CheckOutcome("volume", False, _listed(odd.values()), tuple(judged), odd)
+        return CheckOutcome("volume", False, _listed(odd.values()), tuple(judged), odd, judged)
     if judged:
         says = f"{len(judged)} of {len(closed)} days judged: all as usual."
-        return CheckOutcome("volume", passed=True, says=says, judged=tuple(judged))
+        return CheckOutcome("volume", passed=True, says=says, judged=tuple(judged), figures=judged)
     return CheckOutcome(
         "volume", passed=True, says=f"Not judged: no day has {ENOUGH} exported days of its weekday before it."
     )
@@ -205,9 +213,10 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
         for each in lake.log.manifest(commit).certificates
         if state.certified.get(each.partition) == commit
     }
-    broken = dict[str, str]()
+    broken, figures = dict[str, str](), dict[str, dict[str, int]]()
     for day in days:
         held, proof = state.partitions.get(day, PartitionState()), certified[day]
+        figures[day] = {"records": held.records, "certified_records": proof.rows}
         if (held.records, held.checksum) != (proof.rows, proof.checksum):
             broken[day] = f"{day} holds {held.records:,} records, not the {proof.rows:,} certified"
     for questioned in questioned_days(state.looked, now=datetime.now(UTC)):
@@ -216,7 +225,7 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
         broken[day] = f"{broken[day]}\n{ahead}" if day in broken else ahead
     calm = f"{len(days)} of {len(closed)} closed days hold what was certified."
     judged = tuple(dict.fromkeys([*days, *broken]))
-    return CheckOutcome("certificate", not broken, _listed(broken.values()) or calm, judged, broken)
+    return CheckOutcome("certificate", not broken, _listed(broken.values()) or calm, judged, broken, figures)
 
 
 def _shrinkage(feed: TableFeed, parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
@@ -229,7 +238,8 @@ def _shrinkage(feed: TableFeed, parts: Sequence[PartitionResult], state: FeedSta
         change = f"{part.partition} has {part.records:,} records, {earlier[-1]} has {before:,}."
         kept = part.records >= before * (1 - feed.max_shrinkage)
         failed = {} if kept else {part.partition: change}
-        return CheckOutcome("shrinkage", kept, change, (part.partition,), failed)
+        figures = {part.partition: {"records": part.records, "records_before": before}}
+        return CheckOutcome("shrinkage", kept, change, (part.partition,), failed, figures)
     return CheckOutcome("shrinkage", passed=True, says="There is no earlier version to compare with.")
 
 

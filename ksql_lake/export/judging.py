@@ -5,14 +5,15 @@ Shell and Dagster both call this, so that the report tells what Dagster shows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ksql_lake.export.checks import CheckOutcome, check_export, checks_of
 from ksql_lake.export.result import ExportResult
 from ksql_lake.feeds.model import Severity
 from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import FeedLake
-from ksql_lake.lake.commit.check_record import CheckFinding
+from ksql_lake.lake.commit.check_record import CheckFinding, CheckNotes
 
 GRAVE: frozenset[Severity] = frozenset({"error", "block"})
 """Severities that make an export's exit code 1 and a feed `failing`."""
@@ -25,10 +26,14 @@ class JudgedCheck:
     Attributes:
         outcome: What it found.
         severity: What a failure means for the feed.
+        failing: Partition -> why it does not hold there, for all of the feed: as each was judged last.
+        recovered: Partitions of this export where it did not hold before and does now.
     """
 
     outcome: CheckOutcome
     severity: Severity
+    failing: Mapping[str, str] = field(default_factory=dict)
+    recovered: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -57,14 +62,49 @@ def judge_export(result: ExportResult, lake: FeedLake, retention: Retention | No
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
     """
-    asked = checks_of(result.feed, retention)
     outcomes = check_export(result, lake, retention)
-    state = lake.state()
-    commit = result.commit or state.sequence
+    return note_outcomes(outcomes, lake, retention, commit=result.commit)
+
+
+def note_outcomes(
+    outcomes: Sequence[CheckOutcome],
+    lake: FeedLake,
+    retention: Retention | None = None,
+    *,
+    commit: int | None = None,
+) -> list[JudgedCheck]:
+    """Note in the lake what checks found; gives each with what is known of all partitions.
+
+    One that the feed has switched off is neither noted nor given.
+
+    Args:
+        outcomes: What they found.
+        lake: The feed's lake.
+        retention: How long the topic keeps records, if that is watched.
+        commit: The commit that was judged; None means the newest.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    asked = checks_of(lake.feed, retention)
+    outcomes = [each for each in outcomes if each.name in asked]
+    state, before = lake.state(), lake.checks()
+    commit = commit or state.sequence
     if commit:
         findings = [_finding(each, asked[each.name].asks, asked[each.name].severity) for each in outcomes]
         lake.record_checks(findings, commit=commit, held=state.partitions.keys())
-    return [JudgedCheck(each, asked[each.name].severity) for each in outcomes]
+    now = lake.checks()
+    return [_judged(each, asked[each.name].severity, before, now) for each in outcomes]
+
+
+def _judged(outcome: CheckOutcome, severity: Severity, before: CheckNotes, now: CheckNotes) -> JudgedCheck:
+    # Of what could not be noted the lake still says what was before.
+    noted, judged = now.checks.get(outcome.name), set(outcome.judged)
+    others = {key: each.says for key, each in noted.failed.items() if key not in judged} if noted else {}
+    known = before.checks.get(outcome.name)
+    failed_before = known.failed if known is not None else {}
+    recovered = tuple(key for key in outcome.judged if key in failed_before and key not in outcome.failed)
+    return JudgedCheck(outcome, severity, {**others, **outcome.failed}, recovered)
 
 
 def _finding(outcome: CheckOutcome, asks: str, severity: Severity) -> CheckFinding:

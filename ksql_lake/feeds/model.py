@@ -214,6 +214,9 @@ class _FeedBase(_Strict):
     rename: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Source column to column in the lake."""
 
+    descriptions: dict[ColumnName, str] = Field(default_factory=dict)
+    """Source column to what it means, for people; shown in Dagster."""
+
     compression: Compression = "zstd"
     """`zstd` (level 1), `zstd:N` (1-22), `snappy`, `lz4` or `none`."""
 
@@ -388,11 +391,6 @@ class TableFeed(_FeedBase):
     def marks_deleted(self) -> bool:
         """Whether deleted keys stay, marked as such."""
         return self.deleted
-
-    @property
-    def versions_name(self) -> str:
-        """The name of the feed's dynamic partitions in Dagster."""
-        return f"{self.name}_versions"
 
 
 Feed = StreamFeed | TableFeed

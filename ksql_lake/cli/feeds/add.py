@@ -12,7 +12,7 @@ import click
 from ksql_lake.cli.completion import ColumnNames, SourceNames
 from ksql_lake.cli.feeds.source_check import check_feed, find_source, reachable
 from ksql_lake.cli.selection import Day
-from ksql_lake.cli.terminal.output import note, print_json, print_table, waiting
+from ksql_lake.cli.terminal.output import never_failing, note, print_json, print_table, waiting
 from ksql_lake.errors import FeedError
 from ksql_lake.export.uncovered import HOW, UncoveredSource, carrying_keys, uncovered
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
@@ -123,6 +123,19 @@ def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
     click.echo(f"written: {store.add(feed)}")
     if feed.enabled:
         note(f"see what it would read with: ksql-lake plan --{feed.kind} {feed.name}", label="next")
+        _tell_clock(settings)
+
+
+def _tell_clock(settings: Settings) -> None:
+    """Say where Dagster is in use and exports nothing by the clock."""
+    if settings.dagster_home is None:
+        return
+    with never_failing("the feed was added"):
+        # Dagster takes seconds to import, and most shells have none.
+        from ksql_lake.orchestration.recording import clock_note  # noqa: PLC0415
+
+        if said := clock_note(settings):
+            note(said, label="Dagster")
 
 
 def _taken(store: FeedStore, source: str, settings: Settings) -> set[str]:
