@@ -108,7 +108,7 @@ def test_every_table_of_the_product_is_read_back_equal(
         assert len(rows) >= 1, command
         for width in WIDTHS[::6]:
             shown = on_terminal(monkeypatch, width, *command.split())
-            # What stands above and below is wrapped to the width, so it is known by its place and its first word.
+            # What stands above and below is wrapped to the width: its place and its first word tell it.
             shown = shown.partition("\n\n")[2] if above else shown
             shown = shown.partition(f"\n{below.split()[0]} ")[0] if below else shown
             found = read_back(shown.strip("\n"), titles)
