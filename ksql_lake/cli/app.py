@@ -16,6 +16,8 @@ _HELP = """Export ksqlDB streams and tables into a plain Parquet lake, exactly o
 \b
 Examples:
   ksql-lake demo                         see everything, no server needed
+  ksql-lake init shop                    a project for a server of your own
+  ksql-lake ping                         does the server answer, and what can be exported from it?
   ksql-lake feeds discover               what the server has and no feed exports
   ksql-lake feeds add --source ORDERS --start-date 2025-01-01
   ksql-lake plan --all                   what an export would read
@@ -128,6 +130,8 @@ app = _Root(
     context_settings=_CONTEXT,
     lazy={
         "demo": Lazy("ksql_lake.cli.demo:demo", "Everything once, on the embedded server and sample feeds."),
+        "init": Lazy("ksql_lake.cli.init:init", "A project folder for a server of your own."),
+        "ping": Lazy("ksql_lake.cli.ping:ping", "Does the server answer, and what can be exported from it?"),
         "devserver": Lazy("ksql_lake.devserver.__main__:main", "The embedded ksqlDB stand-in alone."),
         "feeds": Lazy("ksql_lake.cli.app:feeds", "Add, list, check and archive feed files."),
         "plan": Lazy("ksql_lake.cli.plan:plan", "What an export would read; sends nothing."),

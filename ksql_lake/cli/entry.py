@@ -7,6 +7,7 @@ with `--debug`. Before a command runs, pandas is kept out and freed memory is ke
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import logging
 import os
@@ -35,8 +36,19 @@ _QUIET, _VERBOSE = frozenset({"-q", "--quiet"}), frozenset({"-v", "--verbose"})
 _EVERYWHERE = frozenset({"--debug", *_QUIET, *_VERBOSE})
 """Options that mean the same anywhere on the line."""
 
+_GARBAGE = 100_000
+"""How many more containers are made than freed before the collector looks for garbage."""
+
 _SILENT = logging.NullHandler()
-_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+_EXTRAS = {
+    **dict.fromkeys(("h2", "sqlglot", "starlette", "uvicorn"), "devserver"),
+    **dict.fromkeys(("fsspec", "obstore"), "object-store"),
+    "polars": "polars",
+    "deltalake": "delta",
+    "pyiceberg": "iceberg",
+    **dict.fromkeys(("celery", "dagster_celery"), "celery"),
+    **dict.fromkeys(("dagster_k8s", "dagster_postgres"), "kubernetes"),
+}
 """Packages that only an extra of ours installs."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -52,33 +64,6 @@ def keep_freed_memory() -> None:
         return
     process.mallopt(_TRIM_THRESHOLD, _KEPT)
     process.mallopt(_MMAP_THRESHOLD, _LARGEST)
-
-
-class _NoPandas:
-    """An import finder that says there is no pandas."""
-
-    @staticmethod
-    def find_spec(name: str, *_where: object) -> None:
-        """Refuse pandas, and leave all else to the other finders."""
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is kept out", name=name)
-
-
-def keep_pandas_out() -> None:
-    """Let pyarrow find no pandas, which it would import at the first list it is handed.
-
-    That takes as long as a small export. Importing pandas afterwards works; only pyarrow does without it.
-    """
-    if "pandas" in sys.modules:
-        return
-    import pyarrow as pa  # noqa: PLC0415 - start-up stays light
-
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        pa.array(["", None])
-    finally:
-        sys.meta_path.remove(finder)
 
 
 class _Warnings(logging.Handler):
@@ -97,6 +82,8 @@ _WARNINGS = _Warnings(logging.WARNING)
 
 def main() -> None:
     """Run the command line and leave the process."""
+    # Imports make objects that stay; looking through them for garbage took a tenth of a short command's time.
+    gc.set_threshold(_GARBAGE, 10, 10)
     try:
         keep_freed_memory()
         code = run(sys.argv[1:], alone=True)

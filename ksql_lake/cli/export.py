@@ -14,7 +14,6 @@ from ksql_lake.cli.entry import (
     INTERRUPTED,
     complain,
     complain_unexpected,
-    keep_pandas_out,
     unexpected_text,
 )
 from ksql_lake.cli.plan import Planned, left_out_entries, plan_all, reads, tell_left_out
@@ -28,6 +27,7 @@ from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.pandas_gate import keep_pandas_out
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import Settings, load_settings
 

@@ -23,7 +23,8 @@ _SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "con
 _LINES_AT_ONCE = 2000
 
 _HELP = """Ask the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table;
-NAME__as_of(ts) is its version of a time. ksql_lake_feeds, _partitions, _versions and _commits describe it.
+NAME__as_of(ts) is its version of a time, NAME__between(from, to) a stream's range of event times.
+ksql_lake_feeds, _partitions, _versions and _commits describe the lake.
 
 A stream's view has the columns year, month and day; say WHERE month = 1, or ROWTIME >= '2025-01-15', and
 only the files of these days are read. The view of a table is its latest version. Times are in UTC. Of several
