@@ -29,7 +29,7 @@ from ksql_lake.cli.terminal.output import note
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.export.expiry import kept_retention
 from ksql_lake.export.judging import JudgedCheck, judge_export
-from ksql_lake.export.topology import Topology, kept_topology
+from ksql_lake.export.topology import kept_topology
 from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.followers import update_followers
 from ksql_lake.ksqldb import KsqlClient
@@ -150,13 +150,12 @@ def export_all(
 ) -> list[FeedOutcome]:
     """Export every planned feed and tell how each ended, in the order of the plans."""
     lake, stop = Lake(settings.lake_root), _Stop()
-    topology = kept_topology(lake)
     with progress_bars(len(planned)) as bars, _interruptions(stop):
         pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="export")
         hook = _hook(stop, bars)
         futures = {
             one.feed.name: pool.submit(
-                _export_one, one.plan, client, lake, topology, hook=hook, attempts=settings.attempts
+                _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
             )
             for one in planned
             if one.plan is not None
@@ -183,7 +182,6 @@ def _export_one(
     plan: ExportPlan,
     client: KsqlClient,
     lake: Lake,
-    topology: Topology,
     *,
     hook: Callable[[Progress], None],
     attempts: int,
@@ -194,16 +192,16 @@ def _export_one(
         result = land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
         update_followers(lake, plan.feed)
         _log.info("export landed", extra=_landed(result))
-        return _judged(result, lake, topology)
+        return _judged(result, lake)
 
 
-def _judged(result: ExportResult, lake: Lake, topology: Topology) -> FeedOutcome:
+def _judged(result: ExportResult, lake: Lake) -> FeedOutcome:
     """Evaluate the checks; the rows have landed, whatever comes of it."""
     feed = result.feed
     if result.commit is None:
         return FeedOutcome(feed, result=result)
-    retention = kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
     try:
+        retention = kept_retention(feed, kept_topology(lake)) if isinstance(feed, StreamFeed) else None
         return FeedOutcome(feed, result=result, checks=tuple(judge_export(result, lake.feed(feed), retention)))
     except Exception as error:  # noqa: BLE001 - told with the feed's name; the export itself is done
         return FeedOutcome(feed, result=result, unjudged=error)
