@@ -14,19 +14,20 @@ from ksql_lake.cli.entry import (
     INTERRUPTED,
     complain,
     complain_unexpected,
-    keep_pandas_out,
     unexpected_text,
 )
 from ksql_lake.cli.plan import Planned, left_out_entries, plan_all, reads, tell_left_out
 from ksql_lake.cli.pool import FeedOutcome, export_all
 from ksql_lake.cli.selection import asked, select, selection_options
 from ksql_lake.cli.terminal.journal import watch
+from ksql_lake.cli.terminal.loudness import quiet
 from ksql_lake.cli.terminal.output import never_failing, note, notes_from_log, print_json, print_table, waiting
 from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
 from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.pandas_gate import keep_pandas_out
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import Settings, load_settings
 
@@ -80,14 +81,18 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     outcomes: list[FeedOutcome] = []
     if planned:
         with KsqlClient(settings) as client:
-            _probe(client, planned, settings)
+            if (down := _probe(client, planned, settings)) is not None:
+                if as_json:
+                    lost = [FeedOutcome(one.feed, error=down) for one in planned]
+                    print_json(_document(lost) | {"left_out": left_out_entries(selection.broken)})
+                context.exit(FAILED)
             with notes_from_log():
                 outcomes = export_all(planned, client, settings, workers=workers)
     else:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
     if as_json:
         print_json(_document(outcomes) | {"left_out": left_out_entries(selection.broken)})
-    elif outcomes:
+    elif outcomes and not quiet():
         print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:], flexible=("Feed",))
     tell_left_out(selection.broken)
     _tell_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
@@ -98,7 +103,7 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     context.exit(FAILED if selection.broken or any(outcome.failed for outcome in outcomes) else 0)
 
 
-def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> None:
+def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> ServerUnavailableError | None:
     """Ask the server for its version once, so that one line says what eight feeds would each say."""
     try:
         with waiting(f"asking {client.url}"):
@@ -109,7 +114,8 @@ def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -
             for one in planned:
                 lake.feed(one.feed).record_failure(error)
         complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
-        raise click.exceptions.Exit(FAILED) from None
+        return error
+    return None
 
 
 _HEADERS = ["Feed", "Partitions", "Read", "New", "Already\nthere", "Late", "Size", "Seconds"]

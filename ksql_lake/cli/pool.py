@@ -24,6 +24,7 @@ from rich.progress import Progress as RichProgress
 
 from ksql_lake.cli.plan import Planned
 from ksql_lake.cli.terminal.journal import RUN
+from ksql_lake.cli.terminal.loudness import quiet
 from ksql_lake.cli.terminal.output import note
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
 from ksql_lake.export.expiry import kept_retention
@@ -84,7 +85,7 @@ class ProgressBars:
 @contextmanager
 def progress_bars(total: int) -> Iterator[ProgressBars]:
     """Show progress while exports run, if somebody is there to see it."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or quiet():
         yield ProgressBars(None, total)
         return
     display = RichProgress(

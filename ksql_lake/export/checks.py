@@ -273,16 +273,16 @@ def _changes(before: Schema, now: Schema) -> Iterator[str]:
 
 
 def _files(lake: FeedLake, state: FeedState) -> CheckOutcome:
-    problems, count = [], 0
-    for file in state.files():
-        count += 1
-        size = lake.storage.size(lake.layout.data(file.path))
+    problems, files = [], {lake.layout.data(file.path): file for file in state.files()}
+    sizes = lake.storage.sizes(lake.layout.dataset, files)
+    for key, file in files.items():
+        size = sizes.get(key)
         if size is None:
             problems.append(f"{file.path} is missing")
         elif size != file.bytes:
             problems.append(f"{file.path} has {size:,} bytes instead of {file.bytes:,}")
     says = f"{_listed(problems)}\nWhat to do: ksql-lake doctor" if problems else ""
-    return CheckOutcome("files_match", not problems, says or f"{count} files, all as committed.")
+    return CheckOutcome("files_match", not problems, says or f"{len(files)} files, all as committed.")
 
 
 def _listed(problems: Iterable[str]) -> str:

@@ -115,7 +115,8 @@ def summary(check: JudgedCheck, covered: str, key: dg.AssetKey) -> dg.AssetCheck
         passed=outcome.passed and not others,
         metadata={
             "partitions": covered,
-            "judged_partitions": len(outcome.judged),
+            # Those of the newest one again, because a plot has a gap where a number is missing.
+            **(outcome.figures.get(outcome.judged[-1], {}) if outcome.judged else {}),
             "failing_partitions": len(others) + len(outcome.failed),
             FAILED_HERE: len(outcome.failed) or int(not outcome.passed),
         },

@@ -107,12 +107,11 @@ def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iter
     day, says = str(found.day), f"{found.day}, read again from the server: {_text(found)}"
     rows = {day: {"source_rows": found.source_rows, "lake_rows": found.lake_rows}}
     outcome = CheckOutcome("certificate", found.whole, says, (day,), {} if found.whole else {day: says}, rows)
+    checksums = {"source_checksum": found.source_checksum, "lake_checksum": found.lake_checksum}
+    facts = {**rows[day], **checksums, "clock": found.clock}
     for check in note_outcomes([outcome], lake):
-        for each in day_evaluations(check, key, {day}):
-            checksums = {"source_checksum": found.source_checksum, "lake_checksum": found.lake_checksum}
-            told = {**each.metadata, **checksums, "clock": found.clock}
-            yield each.with_metadata(told)
-        yield summary(check, day, key)
+        for each in (*day_evaluations(check, key, {day}), summary(check, day, key)):
+            yield each.with_metadata({**each.metadata, **facts})
 
 
 def _text(found: Certification) -> str:

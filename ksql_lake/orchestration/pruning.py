@@ -19,6 +19,7 @@ from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.stored_history import StoredHistory
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_ALIVE = [status for status in dg.DagsterRunStatus if status not in _ENDED]
 _PAGE = 500
 
 SCHEDULE = "15 4 * * *"
@@ -113,18 +114,18 @@ def prune(
     deleted = thinned = left = 0
     old = list(_old_runs(instance, ours, runs_before))
     # After the list: a run that began since can only let more of the old ones go, at the next time.
-    held = history.holders() | _newest_of_jobs(instance, {run.job_name for run in old})
-    for run in old:
-        if run.run_id in held:
-            if history.thin(run.run_id):
-                instance.compute_log_manager.delete_logs(prefix=[run.run_id, "compute_logs"])
+    held = history.holders() | _newest_of_jobs(instance, {job for _, job in old})
+    for run_id, _ in old:
+        if run_id in held:
+            if history.thin(run_id):
+                instance.compute_log_manager.delete_logs(prefix=[run_id, "compute_logs"])
                 thinned += 1
         elif deleted >= limit:
             left += 1
         else:
-            instance.compute_log_manager.delete_logs(prefix=[run.run_id])
-            instance.delete_run(run.run_id)
-            history.drop_file(run.run_id)
+            instance.compute_log_manager.delete_logs(prefix=[run_id])
+            instance.delete_run(run_id)
+            history.drop_file(run_id)
             deleted += 1
             if log is not None and deleted % _PAGE == 0:
                 log.info("%d of %d old runs deleted", deleted, len(old))
@@ -132,8 +133,9 @@ def prune(
         history.drop_file(run_id)
     history.tags_of_lost_runs()
     _purge_ticks(instance, ours, ticks_before)
-    events = history.superseded_events(ours.assets, runs_before)
-    checks = history.superseded_checks(ours.assets, runs_before)
+    alive = {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=_ALIVE))}
+    events = history.superseded_events(ours.assets, runs_before, alive=alive)
+    checks = history.superseded_checks(ours.assets, runs_before, alive=alive)
     return Pruned(deleted, thinned, left, events, checks, tuple(history.shrink()))
 
 
@@ -168,15 +170,16 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
     return dg.Definitions(jobs=[one_op_job(name, says, prune_history)], schedules=[schedule])
 
 
-def _old_runs(instance: dg.DagsterInstance, ours: Ours, before: datetime) -> Iterator[dg.DagsterRun]:
-    """Yield our runs that have ended before, oldest first."""
+def _old_runs(instance: dg.DagsterInstance, ours: Ours, before: datetime) -> Iterator[tuple[str, str]]:
+    """Yield id and job of our runs that have ended before, oldest first."""
     wanted, cursor = dg.RunsFilter(statuses=_ENDED, updated_before=before), None
     while True:
         page = instance.get_run_records(wanted, limit=_PAGE, cursor=cursor, ascending=True)
-        yield from (record.dagster_run for record in page if ours.has(record.dagster_run))
+        runs = [record.dagster_run for record in page]
+        yield from ((run.run_id, run.job_name) for run in runs if ours.has(run))
         if len(page) < _PAGE:
             return
-        cursor = page[-1].dagster_run.run_id
+        cursor = runs[-1].run_id
 
 
 def _newest_of_jobs(instance: dg.DagsterInstance, jobs: Collection[str]) -> set[str]:

@@ -5,6 +5,7 @@ asset, partition and kind is found here first, and everything that is deleted wi
 of the same kind. It refuses a Dagster whose tables it does not know.
 """
 
+import logging
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing
@@ -16,6 +17,8 @@ import dagster as dg
 import sqlalchemy as db
 
 from ksql_lake.orchestration.internals import EVENT_TABLES, RUN_TAGS
+
+_log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 """How many rows one transaction deletes: other processes write between two of them."""
@@ -111,13 +114,22 @@ class StoredHistory:
             if untouched and not self._instance.has_run(run_id):
                 yield run_id
 
-    def superseded_events(self, assets: Collection[dg.AssetKey], before: datetime) -> int:
-        """Delete old events of assets of whose partition and kind there is a newer one; gives how many."""
+    def superseded_events(
+        self, assets: Collection[dg.AssetKey], before: datetime, *, alive: Collection[str]
+    ) -> int:
+        """Delete old events of assets of whose partition and kind there is a newer one; gives how many.
+
+        Args:
+            assets: The assets.
+            before: Which events are old.
+            alive: Runs that have not ended, whose events stay.
+        """
         events = self._events.c
         kinds = [kind.value for kind in _HELD]
         old = db.select(events.id).where(
             events.asset_key.in_([key.to_string() for key in assets]),
             events.timestamp < _naive(before),
+            events.run_id.not_in(sorted(alive)),
             db.or_(
                 db.and_(events.dagster_event_type.in_(kinds), events.id.not_in(self._newest())),
                 # What a check found stands in a table of its own.
@@ -133,8 +145,10 @@ class StoredHistory:
             self._delete(lambda: self._store.run_connection(""), self._events, copied)
         return gone
 
-    def superseded_checks(self, assets: Collection[dg.AssetKey], before: datetime) -> int:
-        """Delete old results of checks of which there is a newer one; gives how many."""
+    def superseded_checks(
+        self, assets: Collection[dg.AssetKey], before: datetime, *, alive: Collection[str]
+    ) -> int:
+        """Delete old results of checks of which there is a newer one; see `superseded_events`."""
         checks = self._checks.c
         one = (checks.asset_key, checks.check_name, checks.partition)
         newest = db.select(db.func.max(checks.id)).group_by(*one)
@@ -142,6 +156,7 @@ class StoredHistory:
         old = db.select(checks.id).where(
             checks.asset_key.in_([key.to_string() for key in assets]),
             checks.create_timestamp < _naive(before),
+            checks.run_id.not_in(sorted(alive)),
             checks.id.not_in(newest),
             checks.id.not_in(ended),
         )
@@ -207,21 +222,30 @@ def _thin_file(file: Path) -> bool:
     """Empty the SQLite file of a run; it stays, because a web server that has shown the run expects it."""
     if not file.exists():
         return False
-    with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
-        named = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        spare = {row[0] for row in connection.execute(named)} - _LOG_TABLES
-        if not spare:
-            return False
-        kept = [kind.value for kind in _COURSE]
-        marks = ", ".join("?" * len(kept))
-        connection.execute(
-            f"DELETE FROM event_logs WHERE coalesce(dagster_event_type, '') NOT IN ({marks})",
-            kept,
-        )
-        for table in sorted(spare):
-            connection.execute(f'DROP TABLE "{table}"')
-        connection.commit()
-        connection.execute("VACUUM")
+    try:
+        with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
+            return _without_log(connection)
+    except sqlite3.OperationalError as error:
+        # Somebody reads the run's page at this moment; the next time will do.
+        _log.warning("%s was left as it is: %s", file.name, error)
+        return False
+
+
+def _without_log(connection: sqlite3.Connection) -> bool:
+    named = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    spare = {row[0] for row in connection.execute(named)} - _LOG_TABLES
+    if not spare:
+        return False
+    kept = [kind.value for kind in _COURSE]
+    marks = ", ".join("?" * len(kept))
+    connection.execute(
+        f"DELETE FROM event_logs WHERE coalesce(dagster_event_type, '') NOT IN ({marks})",
+        kept,
+    )
+    for table in sorted(spare):
+        connection.execute(f'DROP TABLE "{table}"')
+    connection.commit()
+    connection.execute("VACUUM")
     return True
 
 

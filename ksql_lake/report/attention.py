@@ -22,6 +22,9 @@ _ALARMS = frozenset({Status.FAILING, Status.STALE})
 _SHOWN = 5
 """Disagreements told one by one; the rest is a number."""
 
+_NAMED = 12
+"""How many names a text lists; the rest is a number."""
+
 _ALIKE = 3
 """As many feeds with the same status for reasons of their own are told one by one; more are a list of names."""
 
@@ -83,6 +86,7 @@ def _by_cause(feeds: Sequence[FeedReport]) -> list[list[FeedReport]]:
     for feed in feeds:
         failed = feed.status is Status.FAILING and feed.failures is not None and "failed export" in feed.reason
         cause = feed.failures.message if failed and feed.failures else ""
+        cause = feed.reason if feed.failing_by_checks else cause
         groups.setdefault(cause or f"feed {feed.name}", []).append(feed)
     single = [group[0] for group in groups.values() if len(group) == 1]
     if len(single) > _ALIKE and single[0].status in (Status.STALE, Status.NEVER_RAN, Status.EMPTY):
@@ -96,7 +100,7 @@ def _one(feed: FeedReport) -> Point:
 
 def _shared_cause(alike: Sequence[FeedReport]) -> Point:
     first, names = alike[0], tuple(feed.name for feed in alike)
-    listed = ", ".join(names)
+    listed = _names(names)
     texts = {
         Status.STALE: f"the last export is older than the target: {_aged(alike)}",
         Status.NEVER_RAN: f"no export was tried yet: {listed}",
@@ -108,15 +112,24 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
         Status.EMPTY: "Do their sources have rows at all?",
     }
     last = max((feed.failures.at for feed in alike if feed.failures), default=None)
-    said = first.failures.message if first.failures else first.reason
-    text = texts.get(first.status, f"{said}; the last time {moment_text(last)}: {listed}")
-    step = steps.get(first.status, first.next_step)
+    said = first.reason
+    if first.failures and not first.failing_by_checks:
+        said = f"{first.failures.message}; the last time {moment_text(last)}"
+    text = texts.get(first.status, f"{said}: {listed}")
+    hint = first.failures.hint if first.failures else ""
+    step = steps.get(first.status, hint or "ksql-lake export --all")
     return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
 
 
 def _aged(feeds: Sequence[FeedReport]) -> str:
     oldest = sorted(feeds, key=lambda feed: -(feed.freshness.age_hours or 0))
-    return ", ".join(f"{feed.name} ({age_text(feed.freshness.age_hours)})" for feed in oldest)
+    return _names([f"{feed.name} ({age_text(feed.freshness.age_hours)})" for feed in oldest])
+
+
+def _names(names: Sequence[str]) -> str:
+    """Name the first of many."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _level(feed: FeedReport) -> Level:
@@ -133,7 +146,7 @@ def _promises(report: Report) -> Iterator[Point]:
     unknown = [feed for feed in report.feeds if feed.enabled and feed.last_export and feed.promises_unevaluated]
     told = [f"{feed.name} ({', '.join(feed.promises_unevaluated)})" for feed in unknown]
     if told:
-        text = f"the feed file promises what no export has evaluated: {', '.join(told)}"
+        text = f"the feed file promises what no export has evaluated: {_names(told)}"
         subject = unknown[0].name if len(unknown) == 1 else count_text(len(unknown), "feed")
         names = tuple(feed.name for feed in unknown)
         yield Point("notice", "not checked", subject, text, "The next export evaluates it", names)
@@ -147,7 +160,7 @@ def _rows(report: Report) -> Iterator[Point]:
             yield Point("notice", "outside", feed.name, text, f"ksql-lake feeds show {feed.name}", (feed.name,))
     quiet = [feed for feed in report.feeds if _quiet(feed, report)]
     if quiet:
-        told = ", ".join(f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet)
+        told = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])
         subject = quiet[0].name if len(quiet) == 1 else count_text(len(quiet), "feed")
         text, names = f"exported, but no new row came: {told}", tuple(feed.name for feed in quiet)
         yield Point("notice", "no new rows", subject, text, "Does anything still write to the source?", names)
@@ -188,7 +201,7 @@ def _server(report: Report) -> Iterator[Point]:
         yield from _gaps(gaps)
     if server.sources_without_feed:
         count = count_text(len(server.sources_without_feed), "source")
-        names = ", ".join(source.name for source in server.sources_without_feed)
+        names = _names([source.name for source in server.sources_without_feed])
         yield Point("notice", "no feed", count, f"nobody exports {names}", "ksql-lake feeds discover")
 
 

@@ -16,6 +16,9 @@ from ksql_lake.lake.commit.check_record import CheckNotes, CheckRecord, FailedPa
 from ksql_lake.quantities import count_text
 from ksql_lake.report.check_model import CheckFacts, CheckState, FailedPartitionFacts
 
+_WHOLE = frozenset({"schema_unchanged", "files_match", "topic_retention", "freshness"})
+"""Checks of a feed as a whole, which judge no day and no version."""
+
 _NEVER = "no export has evaluated it"
 
 
@@ -33,15 +36,15 @@ def check_facts(feed: Feed, notes: CheckNotes, *, last_export: int) -> tuple[Che
         if name == "topic_retention" and feed.checks.severity.get("topic_retention") != "off":
             severity = feed.checks.severity.get("topic_retention", record.severity)
             asked[name] = CheckAsked(record.asks, severity)
-    unjudged, named = bool(last_export) and notes.commit < last_export, promised_in_file(feed)
+    named = promised_in_file(feed)
     return tuple(
-        _facts(name, check, notes.checks.get(name), unjudged=unjudged, promised=name in named)
+        _facts(name, check, notes.checks.get(name), last_export=last_export, promised=name in named)
         for name, check in asked.items()
     )
 
 
 def _facts(
-    name: str, asked: CheckAsked, record: CheckRecord | None, *, unjudged: bool, promised: bool
+    name: str, asked: CheckAsked, record: CheckRecord | None, *, last_export: int, promised: bool
 ) -> CheckFacts:
     made = partial(CheckFacts, name, asked.asks, asked.severity, promised=promised)
     if record is None or record.asks != asked.asks:
@@ -53,7 +56,9 @@ def _facts(
     says = record.says
     if _fails(record, keys):
         state, says = "failed", _says(record, failed)
-    elif unjudged:
+    elif not keys and name not in _WHOLE:
+        state, says = "not_evaluated", f"nothing to judge yet: {record.says}"
+    elif record.commit < last_export:
         state, says = "not_evaluated", f"the last export was not checked; before it: {record.says}"
     return made(state, says, at, len(keys), failed)
 

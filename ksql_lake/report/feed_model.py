@@ -345,8 +345,10 @@ class FeedReport:
 
     @property
     def promises_unevaluated(self) -> list[str]:
-        """The checks that its file names and no export has evaluated."""
-        return [check.name for check in self.unevaluated if check.promised]
+        """The checks that its file names and no export has evaluated, although there was something to judge."""
+        return [
+            check.name for check in self.unevaluated if check.promised and (check.judged or check.at is None)
+        ]
 
     @property
     def unevaluated(self) -> list[CheckFacts]:

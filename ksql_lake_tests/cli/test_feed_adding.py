@@ -195,7 +195,7 @@ def test_discover_lists_what_no_feed_exports(cli: Cli, project: Project, server:
 
     assert said.code == 0
     lines = [line.split() for line in said.out.splitlines()]
-    assert lines[0] == ["SOURCE", "KIND", "FEED", "EXTRACTION"]
+    assert lines[0] == ["SOURCE", "KIND", "PROPOSED", "FEED", "EXTRACTION"]
     assert ["LOGIN_EVENTS", "stream", "login_events_2", "pull"] in lines
     assert ["PLAIN", "table", "plain", "push"] in lines
     assert not {"MERCHANTS", "FX_RATES"} & {line[0] for line in lines}

@@ -17,6 +17,7 @@ from ksql_lake.export.checks import CheckOutcome, check_export
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.report import MetadataAnalyzer, MetadataReader, Status
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import DAYS, Project, checked, failure_text, materialized
 
@@ -100,6 +101,21 @@ def test_a_failed_check_fails_no_export(project: Project, instance: dg.DagsterIn
     assert found["not_null"].severity is dg.AssetCheckSeverity.ERROR
     assert str(found["not_null"].description).startswith("2025-01-06: 2 of 3 rows have no NOTE")
     assert found["unique"].description == "2025-01-06: 1 of 3 rows repeat the NOTE of another"
+
+
+def test_the_report_tells_what_a_run_found(project: Project, instance: dg.DagsterInstance) -> None:
+    """What is red in Dagster is red in the report of the same lake, day by day."""
+    _payments(project, checks={"not_null": ["NOTE"]})
+
+    found = checked(project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])), "payments")
+    feeds = FeedStore(project.folder / "feeds").load()
+    report = MetadataAnalyzer(MetadataReader(project.folder / "data_lake"), feeds).generate_report()
+
+    (payments,) = [feed for feed in report.feeds if feed.name == "payments"]
+    states = {check.name: check.state != "failed" for check in payments.checks}
+    assert states == {name: each.passed for name, each in found.items()}
+    assert payments.status is Status.FAILING
+    assert [each.partition for each in payments.checks[0].failed] == [DAYS[0], DAYS[1], DAYS[4]]
 
 
 def test_a_feed_says_how_bad_a_failure_is(project: Project, instance: dg.DagsterInstance) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -24,6 +23,7 @@ from ksql_lake.lake import FeedState, Lake
 from ksql_lake.orchestration.conditions import version_is_due
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
+from ksql_lake_tests.report.lakes import backdate
 
 
 @pytest.fixture
@@ -147,9 +147,7 @@ def test_a_version_is_only_offered_where_conditions_are_evaluated(project: Proje
     feed, lake = project.lake("totals").feed, Lake(project.folder / "data_lake")
     with KsqlClient(load_settings()) as client:
         export_feed(feed, client, lake)
-    exported = datetime.fromisoformat(lake.feed(feed).state().last_export)
-    while datetime.now(UTC).replace(second=0, microsecond=0) <= exported:
-        time.sleep(1)  # the cron ticks with the next minute
+    backdate(lake, feed, datetime.now(UTC) - timedelta(minutes=1))  # the cron has ticked since
     repository = project.definitions().get_repository_def()
     sensor = repository.get_sensor_def("lake_in_step")
 

@@ -54,16 +54,16 @@ def test_version_one_works_in_a_fresh_home(project: Project) -> None:
 
 
 def test_the_demo_leaves_a_real_lake_alone(project: Project) -> None:
-    """Where a feed was exported from another server the demo refuses, and names a way to run it elsewhere."""
+    """In a project of somebody's own the demo refuses, and names a way to run it elsewhere."""
     with dg.DagsterInstance.ephemeral() as instance:
         project.materialize(instance, "payments", partition=DAYS[0])
 
-    command = [str(Path(sys.executable).with_name("ksql-lake")), "demo"]
+    command = [str(Path(sys.executable).with_name("ksql-lake")), "demo", "."]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert "data_lake holds payments from a server 0.29.0, not from the demo" in done.stderr
-    assert "KSQL_LAKE_ROOT=demo_lake" in done.stderr
+    assert ". exists already and is not a folder of the demo" in done.stderr
+    assert "ksql-lake demo FOLDER" in done.stderr
     assert project.lake("payments").state().sequence == 1
 
 
