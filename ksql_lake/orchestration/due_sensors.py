@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from ksql_lake.feeds import Feed
-from ksql_lake.orchestration.internals import next_tick
+from ksql_lake.orchestration.internals import AssetJob, next_tick
 from ksql_lake.quantities import count_text
 
 DUE_SECONDS = 30
@@ -114,19 +114,22 @@ class _UnderWay:
         return f"run {self.run[:8]}, since {self.since:%Y-%m-%d %H:%M} UTC"
 
 
-def due_sensor(name: str, rota: Rota, *, says: str, running: bool) -> dg.SensorDefinition:
+def due_sensor(
+    name: str, rota: Rota, jobs: Sequence[AssetJob], *, says: str, running: bool
+) -> dg.SensorDefinition:
     """Return the sensor.
 
     Args:
         name: Its name, which keeps its state when feeds come, go or change.
         rota: Which feeds it starts, and when.
+        jobs: The jobs that its runs are of; each has partitions of one kind.
         says: What it does, for people.
         running: Whether it runs until somebody switches it off.
     """
 
     @dg.sensor(
         name=name,
-        asset_selection=dg.AssetSelection.assets(*rota.keys.values()),
+        jobs=jobs,
         minimum_interval_seconds=DUE_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         description=says,

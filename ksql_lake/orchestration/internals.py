@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
     from dagster._core.execution.context.system import StepExecutionContext
     from dagster._core.instance import DynamicPartitionsStore
 
     PartitionsStore = DynamicPartitionsStore
     Step = StepExecutionContext
+    AssetJob = UnresolvedAssetJobDefinition
 else:
-    PartitionsStore = Step = Any
+    PartitionsStore = Step = AssetJob = Any
 
 WILL_RETRY_TAG = "dagster/will_retry"
 """The tag of a failed run that Dagster tries again by itself."""

@@ -21,6 +21,7 @@ from ksql_lake.orchestration.conditions import (
 )
 from ksql_lake.orchestration.due_sensors import Rota, by_zone, due_sensor
 from ksql_lake.orchestration.execution import job_executor
+from ksql_lake.orchestration.internals import AssetJob
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
@@ -82,8 +83,8 @@ def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope
             for name, cron in UPKEEP_SCHEDULES.items()
         ],
         sensors=[
-            *_stream_sensors([feed for feed in streams if feed.automation == "schedule"], of_zone, scope),
-            _table_sensor([feed for feed in tables if feed.automation == "schedule"], of_table, scope),
+            *_stream_sensors(streams, of_zone, jobs, scope),
+            _table_sensor(tables, of_table, jobs, scope),
             *automation_sensors([*streams, *tables], scope),
         ],
     )
@@ -108,15 +109,20 @@ _UNDERSCORES = str.maketrans("/-", "__")
 
 
 def _stream_sensors(
-    streams: Sequence[StreamFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
+    streams: Sequence[StreamFeed], of_zone: Mapping[str, Sequence[Feed]], jobs: Sequence[AssetJob], scope: Scope
 ) -> list[dg.SensorDefinition]:
+    streams = [feed for feed in streams if feed.automation == "schedule"]
+    job_of = {feed.name: name for name, feeds in of_zone.items() for feed in feeds}
+    own = [job for job in jobs if job.name in of_zone]
     keys = {feed.name: scope.key(feed) for feed in streams}
 
     def runs(feeds: Sequence[Feed], since: datetime, *, running_day: bool = True) -> list[dg.RunRequest]:
         return [
             request
             for group in by_zone(feeds).values()
-            for request in stream_runs(streams_of(group), scope, since, running_day=running_day)
+            for request in stream_runs(
+                streams_of(group), scope, since, job=job_of[group[0].name], running_day=running_day
+            )
         ]
 
     def closing(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
@@ -125,14 +131,16 @@ def _stream_sensors(
     return [
         due_sensor(
             scope.named(STREAMS_DUE),
-            Rota(streams, keys, cron_of, runs, _names(jobs)),
+            Rota(streams, keys, cron_of, runs, _names(of_zone)),
+            own,
             says="Exports each stream when its `schedule` says, five past every hour without one: every day "
             "that is not closed yet. Streams that are due together share a run.",
             running=scope.clocks_run,
         ),
         due_sensor(
             scope.named(STREAMS_CLOSING),
-            Rota(streams, keys, lambda _feed: CLOSE, closing, _names(jobs)),
+            Rota(streams, keys, lambda _feed: CLOSE, closing, _names(of_zone)),
+            own,
             says="Exports every stream once, soon after its day has ended: for those who need no open day.",
             running=False,
         ),
@@ -140,14 +148,17 @@ def _stream_sensors(
 
 
 def _table_sensor(
-    tables: Sequence[TableFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
+    tables: Sequence[TableFeed], of_table: Mapping[str, Sequence[Feed]], jobs: Sequence[AssetJob], scope: Scope
 ) -> dg.SensorDefinition:
+    tables = [feed for feed in tables if feed.automation == "schedule"]
+    job_of = {feed.name: name for name, [feed] in of_table.items()}
     keys = {feed.name: scope.key(feed) for feed in tables}
 
     def runs(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
         return [
             dg.RunRequest(
                 run_key=f"{since.isoformat()} {feed.name}",
+                job_name=job_of[feed.name],
                 asset_selection=[keys[feed.name]],
                 tags=run_tags("tables"),
                 executor_def=job_executor(scope),
@@ -157,7 +168,8 @@ def _table_sensor(
 
     return due_sensor(
         scope.named(TABLES_DUE),
-        Rota(tables, keys, cron_of, runs, _names(jobs)),
+        Rota(tables, keys, cron_of, runs, _names(of_table)),
+        [job for job in jobs if job.name in of_table],
         says="Exports each table's next version when its `schedule` says, 01:30 UTC without one.",
         running=scope.clocks_run,
     )

@@ -31,6 +31,7 @@ def stream_runs(
     scope: Scope,
     tick: datetime,
     *,
+    job: str | None = None,
     running_day: bool = True,
     now: datetime | None = None,
 ) -> list[dg.RunRequest]:
@@ -40,6 +41,7 @@ def stream_runs(
         streams: The streams.
         scope: Their scope.
         tick: Names the tick, which begins no run a second time, should it be evaluated again.
+        job: Which job runs them; None means that of the sensor.
         running_day: Whether the running day is wanted too, and with it the late rows of days read before.
         now: The present; for tests.
     """
@@ -66,6 +68,7 @@ def stream_runs(
     return [
         dg.RunRequest(
             run_key=f"{tick.isoformat()} {zone} {what}",
+            job_name=job,
             asset_selection=scope.keys(feeds),
             tags={**run_tags("streams"), **tags},
         )

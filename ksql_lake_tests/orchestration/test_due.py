@@ -165,7 +165,8 @@ def test_no_instigator_is_called_after_a_cron(project: Project) -> None:
 
 def _instigators(project: Project) -> list[str]:
     repository = project.definitions().get_repository_def()
-    return sorted(each.name for each in (*repository.schedule_defs, *repository.sensor_defs))
+    schedules = [schedule.name for schedule in repository.schedule_defs]
+    return sorted([*schedules, *(sensor.name for sensor in repository.sensor_defs)])
 
 
 def _tick(
@@ -341,7 +342,7 @@ def test_a_feed_whose_step_has_ended_is_not_running(project: Project, instance: 
         event_type_value=dg.DagsterEventType.STEP_SUCCESS.value,
         job_name=run.job_name,
         step_key="payments",
-        event_specific_data=StepSuccessData(1.0),
+        event_specific_data=StepSuccessData(1.0),  # type: ignore[no-untyped-call]
     )
     instance.report_dagster_event(done, run.run_id)
 
@@ -365,11 +366,9 @@ def test_schedules_can_run_from_the_start(project: Project, monkeypatch: pytest.
     monkeypatch.setenv("KSQL_LAKE_SCHEDULES", "running")
     repository = project.definitions().get_repository_def()
 
-    stopped = {
-        each.name
-        for each in (*repository.schedule_defs, *repository.sensor_defs)
-        if each.default_status.value == "STOPPED"
-    }
+    states = {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs}
+    states |= {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs}
+    stopped = {name for name, state in states.items() if state == "STOPPED"}
 
     assert stopped == {"streams_closing", "compaction_open_schedule", "new_sources"}
 
