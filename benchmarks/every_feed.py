@@ -1,7 +1,7 @@
 """What the commands that look at every feed cost with few feeds and with many, each with a long history.
 
-    python benchmarks/many_feeds.py [--feeds 300] [--days 400] [--command "plan --all"]
-    python benchmarks/many_feeds.py --guard
+    python benchmarks/every_feed.py [--feeds 300] [--days 400] [--command "plan --all"]
+    python benchmarks/every_feed.py --guard
 
 Makes a lake of stream feeds, one commit and one file per day, and runs each command in a process of its own
 with 8 feeds and with all of them. Prints CPU seconds of both, milliseconds per feed more, and the files that
