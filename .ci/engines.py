@@ -1,4 +1,8 @@
-"""A small lake that any engine has to read alike: `write FOLDER` makes it, `read FOLDER` asks an engine."""
+"""A small lake that any engine has to read alike: `write FOLDER` makes it, `read FOLDER` asks an engine.
+
+What `ksql-lake schema --dialect trino` says is run by Trino itself, which `trino/RunTrino.java` starts: `trino
+FOLDER` compares its answers.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,11 @@ def write(folder: Path) -> None:
     connection = import_module("ksql_lake").connect(made.lake, made.feeds)
     told = found(*(connection.execute(query).fetchone() for query in (EVENTS, USERS)))
     (folder / "expected.json").write_text(json.dumps(told))
+    dialects = import_module("ksql_lake.query.sql.dialects")
+    holdings = import_module("ksql_lake.query.known_feeds").Holdings.open(made.lake, made.feeds)
+    said = [dialects.ddl(holdings.lake.feed(feed), "trino") for feed in holdings.feeds]
+    users = USERS.replace("users_versions", "users")
+    (folder / "trino.sql").write_text("\n".join([*said, f"{EVENTS};", f"{users};"]))
 
 
 def by_duckdb(duckdb: Any, folder: Path) -> Found:
@@ -46,8 +55,11 @@ def by_duckdb(duckdb: Any, folder: Path) -> Found:
     files = f"read_parquet('{folder}/data_lake/streams/events/*/*/*/*.parquet', hive_partitioning = true)"
     with duckdb.connect(str(folder / "lake.duckdb"), read_only=True) as catalog:
         answers = found(*(catalog.execute(query).fetchone() for query in (EVENTS, USERS)))
+        ends = "'2025-01-17T00:00:00Z', '2025-01-18T00:00:00Z'"
+        ranged = catalog.execute(f"SELECT {SUMS} FROM events__between({ends})").fetchone()
         (plain,) = catalog.execute(f"SELECT count(*) FROM {files} WHERE {DAY}").fetchone()
-    return answers if answers["events"][0] == str(plain) else {"plain": [str(plain)]}
+    same = answers["events"][0] == str(plain) and answers["events"] == list(map(str, ranged))
+    return answers if same else {"plain": [str(plain)], "between": list(map(str, ranged))}
 
 
 def by_pandas(pandas: Any, folder: Path) -> Found:
@@ -98,11 +110,24 @@ READERS: dict[str, Callable[[Any, Path], Found]] = {
 }
 
 
+def compare_trino(folder: Path) -> None:
+    """Compare what Trino found, a row a line."""
+    answers = json.loads((folder / "expected.json").read_text())
+    expected = [f"[{', '.join(answers[name])}]" for name in ("events", "users")]
+    answer = (folder / "trino.rows").read_text().splitlines()
+    if answer[-2:] != expected:
+        sys.exit(f"trino: {answer} is not {expected}")
+    sys.stdout.write("trino: the same rows\n")
+
+
 def main() -> None:
     """Write, or read with every engine that is installed; one that finds anything else ends this."""
     what, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     if what == "write":
         write(folder)
+        return
+    if what == "trino":
+        compare_trino(folder)
         return
     expected = json.loads((folder / "expected.json").read_text())
     tried = [name for name in READERS if find_spec(name)]

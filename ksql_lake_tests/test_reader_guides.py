@@ -8,8 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.export import export_feed
@@ -60,3 +64,24 @@ def test_the_code_of_the_page_runs(page: Path, project: Path) -> None:
     )
 
     assert outcome.returncode == 0, outcome.stderr[-3000:]
+
+
+def test_the_cells_of_the_notebook_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cell in turn, in a kernel of its own in the project's folder; every picture is drawn."""
+    for name in [name for name in os.environ if name.startswith("KSQL")]:  # noqa: TID251
+        monkeypatch.delenv(name)
+    notebook = nbformat.read(ROOT / "docs" / "readers" / "tour.ipynb", as_version=4)
+    before = [_kinds(cell) for cell in notebook.cells]
+
+    # Through a socket in a folder of our own, which nobody else can speak to.
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(project / "kernel"))
+    place = {"metadata": {"path": str(project)}}
+    NotebookClient(notebook, km=kernel, timeout=None, resources=place).execute()
+
+    assert [_kinds(cell) for cell in notebook.cells] == before
+    assert sum("image/png" in kind for kinds in before for kind in kinds) == 3
+
+
+def _kinds(cell: Any) -> list[list[str]]:
+    """What a cell has shown: of each output its kinds."""
+    return [[output.output_type, *sorted(output.get("data", ()))] for output in cell.get("outputs", ())]

@@ -20,7 +20,7 @@ _HELP = """Let readers of Delta Lake or Iceberg see the lake, without copying or
 
 Writes an index of the feeds' Parquet files beside the lake's own metadata. Exports, compaction
 and retention bring it up to date by themselves; without options this command does, for every index there is, as
-`ksql-lake doctor --repair` does.
+`ksql-lake doctor --repair` does. A lake in an object store can have Iceberg indexes only.
 
 \b
 Examples:

@@ -135,12 +135,12 @@ class Side:
         name = self.shown_name(column)
         return next(shown for shown in self.shown if shown.name == name)
 
-    def rows(self) -> str:
-        """The rows, columns numbered: a column of any name can then stand beside ours."""
+    def rows(self, mark: str = "true AS here") -> str:
+        """The rows behind a mark, columns numbered: a column of any name can then stand beside ours."""
         values = self.values or [sql_name(column.name) for column in self.schema]
         listed = ", ".join(f"{value} AS c{at}" for at, value in enumerate(values))
         files = ", ".join(sql_text(path) for path in self.paths)
-        return f"(SELECT true AS here, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
+        return f"(SELECT {mark}, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
 
     def struct(self, alias: str, columns: Sequence[Column], *, labels: Sequence[str] | None = None) -> str:
         """Return a STRUCT of some of the shown columns, its fields named as they are, or by `labels`."""

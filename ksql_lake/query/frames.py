@@ -19,7 +19,7 @@ from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, unified_columns
 from ksql_lake.query.choice import Moment, StreamChoice, TableChoice
 from ksql_lake.query.engines import ENGINES, Rows
-from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.known_feeds import Holdings, check_kept
 from ksql_lake.query.moments import Given
 
 _Given = TypeVar("_Given")
@@ -183,6 +183,7 @@ def engine(as_: str) -> Callable[[Rows], Any]:
 
 def _check_exported(lake: FeedLake, state: FeedState) -> None:
     if state.columns is None and not state.looked:
+        check_kept(lake, state)
         raise LakeError(
             "nothing was exported yet",
             hint=f"Run `ksql-lake export --{lake.feed.kind} {lake.feed.name}` first.",

@@ -13,11 +13,11 @@ from datetime import date
 from pathlib import Path
 from typing import Self
 
-from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
+from ksql_lake.errors import ConfigError, CorruptLakeError, KsqlLakeError, UnknownFeedError
 from ksql_lake.feeds import Feed, Feeds, FeedStore
 from ksql_lake.feeds.model import FEED_ADAPTER, NAME_PATTERN
 from ksql_lake.feeds.suggestion import did_you_mean
-from ksql_lake.lake import Lake
+from ksql_lake.lake import FeedLake, FeedState, Lake
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.doctor.examination import feeds_in
 from ksql_lake.lake.layout import FeedLayout
@@ -84,6 +84,23 @@ class Holdings:
         names = [feed.name for feed in self.feeds]
         hint = did_you_mean(name, names) or (f"There are: {', '.join(names)}." if names else "There are none.")
         raise UnknownFeedError(f"no feed is called {name!r}", hint=hint)
+
+
+def check_kept(lake: FeedLake, state: FeedState) -> None:
+    """Refuse to take a feed whose metadata was lost for one that was never exported.
+
+    Raises:
+        CorruptLakeError: There are files, but no commit.
+    """
+    # A commit is there before its files, so it is seen now if it came meanwhile.
+    if state.sequence or not lake.storage.names(lake.layout.dataset) or lake.published().sequence:
+        return
+    raise CorruptLakeError(
+        f"there are files in {lake.layout.dataset}, but no commit in {lake.layout.commits}: was the folder "
+        "`metadata` left out when the lake was copied or restored?",
+        hint="Bring that folder back, or read the files as plain Parquet; see docs/backup.md.",
+        feed=lake.feed.name,
+    )
 
 
 def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake import Schema as DeltaSchema
@@ -30,14 +31,17 @@ from deltalake.exceptions import DeltaError
 from ksql_lake.errors import ConfigError, ConflictError
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
-from ksql_lake.schema import Schema
+from ksql_lake.schema import Primitive, Schema
 
 READ_ONLY = "ksqlLakeReadOnly"
 """The writer feature that no writer has."""
 CHECKPOINT_EVERY = 100
 """Entries of the log between two checkpoints, which spare readers the entries before them."""
 _LINK = "data"
-_TIME = "ROWTIME"
+_SKIPPED_BY = "delta.dataSkippingStatsColumns"
+_COUNTED = (Primitive.INTEGER, Primitive.BIGINT, Primitive.DATE, Primitive.TIMESTAMP)
+"""Types of columns of which the log tells least and greatest: JSON has their bounds exactly, none is NaN."""
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
             hint="Move the lake to a folder without %, or register it as iceberg.",
             path=str(root),
         )
-    known = _read(root) if held is not None else None
+    counted = _counted(wanted.schema)
+    known = _read(root, counted) if held is not None else None
     if known is None:
         storage.remove_folder(folder)
     storage.begin(f"{folder}/_delta_log")
@@ -81,11 +86,11 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
         protocol = {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": [READ_ONLY]}
         actions.append({"protocol": protocol})
     if known is None or json.loads(known.columns) != json.loads(columns):
-        actions.append(_table(wanted, columns, known.id if known else str(uuid.uuid4())))
+        actions.append(_table(wanted, columns, counted, known.id if known else str(uuid.uuid4())))
     actions += [_remove(path, before[path]) for path in removed]
     for path in added:
-        footer = pq.read_metadata(storage.uri(wanted.layout.data(files[path].path)))
-        actions.append(_add(path, files[path], wanted.partition_columns.names, _statistics(footer)))
+        told = _statistics(storage.uri(wanted.layout.data(files[path].path)), counted)
+        actions.append(_add(path, files[path], wanted.partition_columns.names, told))
     version = known.version + 1 if known else 0
     _commit(storage, folder, version, actions)
     if version and version % CHECKPOINT_EVERY == 0:
@@ -93,17 +98,15 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     return BuiltIndex(f"_delta_log/{_entry(version)}", len(added), len(removed), tuple(left_out))
 
 
-def _read(root: Path) -> _Held | None:
-    """Read the log; None when it cannot be read, so that it is written anew."""
+def _read(root: Path, counted: list[str]) -> _Held | None:
+    """Read the log; None when it cannot be read or tells of other columns, so that it is written anew."""
     try:
         table = DeltaTable(root.as_uri())
         actions = pa.table(table.get_add_actions(flatten=True))
     except DeltaError:
         return None
-    low = f"min.{_TIME}"
-    timed = low in actions.column_names and not actions.column(low).null_count
-    if _TIME in {field.name for field in table.schema().fields} and actions.num_rows and not timed:
-        # Of a release that told no times: beside files of which they are told, delta-rs would skip these.
+    if (table.metadata().configuration.get(_SKIPPED_BY) or "") != ",".join(counted):
+        # Beside files of which a column's bounds are told, delta-rs would skip those of which they are not.
         return None
     paths, sizes = actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist()
     return _Held(
@@ -169,7 +172,7 @@ def _children(kind: pa.DataType) -> list[pa.Field]:
     return [kind.field(at) for at in range(kind.num_fields)] if pa.types.is_nested(kind) else []
 
 
-def _table(wanted: Contents, columns: str, identity: str) -> dict[str, Any]:
+def _table(wanted: Contents, columns: str, counted: list[str], identity: str) -> dict[str, Any]:
     return {
         "metaData": {
             "id": identity,
@@ -178,7 +181,7 @@ def _table(wanted: Contents, columns: str, identity: str) -> dict[str, Any]:
             "schemaString": columns,
             "partitionColumns": wanted.partition_columns.names,
             # Of all others nothing is told; delta-rs would take that for values no filter fits.
-            "configuration": {"delta.dataSkippingStatsColumns": _TIME} if _TIME in wanted.schema.names else {},
+            "configuration": {_SKIPPED_BY: ",".join(counted)} if counted else {},
             "createdTime": _now(),
         }
     }
@@ -197,32 +200,63 @@ def _add(path: str, file: IndexedFile, names: list[str], statistics: dict[str, A
     }
 
 
-def _statistics(footer: pq.FileMetaData) -> dict[str, Any]:
-    """Return what the log says of a file's rows: how many, and for a stream from when to when.
+def _counted(schema: Schema) -> list[str]:
+    """Return the columns of which the log tells least, greatest and how many are NULL."""
+    return [column.name for column in schema if column.type in _COUNTED and _PLAIN_NAME.fullmatch(column.name)]
 
-    Of no other column, and the table's configuration says so: where a file has no smallest value (all are NULL,
-    one is NaN, the column came later), delta-rs thinks that no filter fits. ROWTIME always has one.
+
+def _statistics(path: str, counted: list[str]) -> dict[str, Any]:
+    """Return what the log says of a file's rows: how many, and of some columns least, greatest and the NULLs.
+
+    Of no other column, and the table's configuration says so: where nothing is told of a column, or one of its
+    values is NaN, delta-rs thinks that no filter fits. A column that came later is NULL in all rows.
     """
-    told: dict[str, Any] = {"numRecords": footer.num_rows}
-    names = [footer.schema.column(at).path for at in range(footer.num_columns)]
-    if _TIME not in names or not footer.num_row_groups:
-        return told
-    at = names.index(_TIME)
-    groups = [footer.row_group(group).column(at).statistics for group in range(footer.num_row_groups)]
-    found = [each for each in groups if each is not None and each.has_min_max]
-    low, high = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    if len(found) == len(groups):
-        with suppress(OverflowError, ValueError):  # a year that Python does not know
-            low, high = min(each.min for each in found), max(each.max for each in found)
-    return told | {
-        "minValues": {_TIME: _moment(low)},
-        "maxValues": {_TIME: _moment(high)},
-        "nullCount": {_TIME: 0},
-    }
+    with pq.ParquetFile(path) as file:
+        footer = file.metadata
+        told: dict[str, Any] = {"numRecords": footer.num_rows}
+        if not counted:
+            return told
+        places = {footer.schema.column(at).path: at for at in range(footer.num_columns)}
+        low, high, nulls = {}, {}, {}
+        for name in counted:
+            at = places.get(name)
+            nulls[name], ends = (footer.num_rows, None) if at is None else _bounds(file, name, at)
+            if ends is not None:
+                low[name], high[name] = map(_text, ends)
+    return told | {"minValues": low, "maxValues": high, "nullCount": nulls}
 
 
-def _moment(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _bounds(file: pq.ParquetFile, name: str, at: int) -> tuple[int, tuple[Any, Any] | None]:
+    """Return how many of a file's values are NULL, and the least and the greatest of the others."""
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    found = [group.column(at).statistics for group in groups]
+    rows = [group.num_rows for group in groups]
+    if not all(map(_says_all, found, rows)):
+        values = file.read(columns=[name]).column(name).drop_null()
+        ends = pc.min_max(values).as_py()
+        return file.metadata.num_rows - len(values), (ends["min"], ends["max"]) if len(values) else None
+    nulls = sum(each.null_count for each in found)
+    try:
+        told = [(each.min, each.max) for each in found if each.has_min_max]
+    except (OverflowError, ValueError):  # a year that Python does not know
+        whole = date if pa.types.is_date(file.schema_arrow.field(name).type) else datetime
+        return nulls, (whole.min, whole.max)
+    return nulls, (min(low for low, _ in told), max(high for _, high in told)) if told else None
+
+
+def _says_all(statistics: Any, rows: int) -> bool:
+    """Whether a footer tells the NULLs of a column's values, and the bounds of the others if there are some."""
+    if statistics is None or not statistics.has_null_count:
+        return False
+    return statistics.has_min_max or bool(statistics.null_count == rows)
+
+
+def _text(value: Any) -> int | str:
+    """Spell a bound as Delta does."""
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else int(value)
 
 
 def _remove(path: str, size: int) -> dict[str, Any]:

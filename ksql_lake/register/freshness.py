@@ -7,7 +7,6 @@ import logging
 from ksql_lake.errors import printable
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
-from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.register.index import Format, register, registered
 
 _log = logging.getLogger(__name__)
@@ -19,8 +18,6 @@ def keep_fresh(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
     One that cannot be is logged and stays as it was, as `ksql-lake doctor` tells; the rows are committed all
     the same.
     """
-    if not isinstance(storage, LocalStorage):
-        return ()  # an index can only be of a lake in a folder
     done: list[Format] = []
     for form in _known(storage, layout):
         try:

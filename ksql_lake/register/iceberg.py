@@ -9,13 +9,13 @@ opens the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow.parquet as pq
 from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.io.pyarrow import (
     MetricModeTypes,
     MetricsMode,
@@ -30,11 +30,15 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from ksql_lake.lake.files.evolution import unify
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
+from ksql_lake.register.store_files import ROOT, StoreFiles
 from ksql_lake.schema import Schema
 
 _NAME = ("lake", "feed")
+_FILES = f"{StoreFiles.__module__}.{StoreFiles.__qualname__}"
 _HINT = "metadata/version-hint.text"
 _PROPERTIES = {
     TableProperties.METADATA_DELETE_AFTER_COMMIT_ENABLED: "true",
@@ -42,7 +46,7 @@ _PROPERTIES = {
 }
 
 
-def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
+def build(storage: Storage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
     """Make the metadata in a folder say what is wanted; see `index.Builder`.
 
     Raises:
@@ -51,7 +55,7 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     carried_on = held is not None and _only_grown(held, wanted.schema)
     if not carried_on:
         storage.remove_folder(folder)
-    with _catalog() as catalog, storage.writing(folder):
+    with _catalog(storage) as catalog, storage.writing(folder):
         table = _opened(catalog, storage, folder) if carried_on else _created(catalog, storage, folder, wanted)
         before = {task.file.file_path: task.file for task in table.scan().plan_files()}
         files = {storage.uri(wanted.layout.data(file.path)): file for file in wanted.files}
@@ -60,7 +64,9 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
         _forget_old_snapshots(table)
         with table.transaction() as change:
             _set_columns(change, wanted)
-            made = _data_files(change.table_metadata, ((path, files[path]) for path in added))
+            made = _data_files(
+                storage, wanted.layout, change.table_metadata, {path: files[path] for path in added}
+            )
             update = change.update_snapshot()
             with update.overwrite() if removed else update.merge_append() as snapshot:
                 for path in removed:
@@ -69,14 +75,15 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
                     snapshot.append_data_file(file)
         head = table.metadata_location.rsplit("/", 1)[1]
     storage.replace(f"{folder}/{_HINT}", head.encode(), temporary=f"{folder}/metadata/hint.tmp")
-    _sweep(table, Path(storage.uri(f"{folder}/metadata")))
+    _sweep(table, storage, f"{folder}/metadata")
     return BuiltIndex(f"metadata/{head}", len(added), len(removed))
 
 
 @contextmanager
-def _catalog() -> Iterator[InMemoryCatalog]:
+def _catalog(storage: Storage) -> Iterator[InMemoryCatalog]:
     """A catalog for as long as it takes to write metadata files; nobody needs it to read them."""
-    catalog = InMemoryCatalog("ksql-lake")
+    files = {} if isinstance(storage, LocalStorage) else {PY_IO_IMPL: _FILES, ROOT: storage.uri("")}
+    catalog = InMemoryCatalog("ksql-lake", **files)
     try:
         catalog.create_namespace(_NAME[0])
         yield catalog
@@ -84,12 +91,12 @@ def _catalog() -> Iterator[InMemoryCatalog]:
         catalog.close()
 
 
-def _opened(catalog: InMemoryCatalog, storage: LocalStorage, folder: str) -> Table:
+def _opened(catalog: InMemoryCatalog, storage: Storage, folder: str) -> Table:
     head = (storage.read(f"{folder}/{_HINT}") or b"").decode()
     return catalog.register_table(_NAME, storage.uri(f"{folder}/metadata/{head}"))
 
 
-def _created(catalog: InMemoryCatalog, storage: LocalStorage, folder: str, wanted: Contents) -> Table:
+def _created(catalog: InMemoryCatalog, storage: Storage, folder: str, wanted: Contents) -> Table:
     table = catalog.create_table(
         _NAME, schema=wanted.arrow, location=storage.uri(folder), properties=dict(_PROPERTIES)
     )
@@ -112,13 +119,16 @@ def _set_columns(change: Transaction, wanted: Contents) -> None:
     change.set_properties({TableProperties.DEFAULT_NAME_MAPPING: mapping})
 
 
-def _data_files(metadata: TableMetadata, files: Iterable[tuple[str, IndexedFile]]) -> Iterator[DataFile]:
+def _data_files(
+    storage: Storage, layout: FeedLayout, metadata: TableMetadata, files: Mapping[str, IndexedFile]
+) -> Iterator[DataFile]:
     """Describe files with the statistics of their footers."""
     schema = metadata.schema()
     plan = compute_statistics_plan(schema, metadata.properties)
     places = parquet_path_to_id_mapping(schema)
-    for path, file in files:
-        footer = pq.read_metadata(path)
+    for path, file in files.items():
+        with storage.open(layout.data(file.path)) as source:
+            footer = pq.read_metadata(source)
         try:
             statistics = data_file_statistics_from_parquet_metadata(footer, plan, places)
         except (OverflowError, ValueError):  # a moment in a year that Python does not know
@@ -150,13 +160,13 @@ def _forget_old_snapshots(table: Table) -> None:
         table.maintenance.expire_snapshots().by_ids(old).commit()
 
 
-def _sweep(table: Table, folder: Path) -> None:
+def _sweep(table: Table, storage: Storage, folder: str) -> None:
     """Remove the files of snapshots that are forgotten."""
     needed = {_HINT.rsplit("/", 1)[1], table.metadata_location.rsplit("/", 1)[1]}
     needed |= {entry.metadata_file.rsplit("/", 1)[1] for entry in table.metadata.metadata_log}
     for snapshot in table.snapshots():
         needed.add(snapshot.manifest_list.rsplit("/", 1)[1])
         needed |= {manifest.manifest_path.rsplit("/", 1)[1] for manifest in snapshot.manifests(table.io)}
-    for path in folder.iterdir():
-        if path.name not in needed:
-            path.unlink(missing_ok=True)
+    for name in storage.names(folder):
+        if name not in needed:
+            storage.remove(f"{folder}/{name}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
@@ -35,7 +35,7 @@ _PACKAGES = {"deltalake", "pyiceberg", "sqlalchemy"}
 class Builder(Protocol):
     """The part that knows a format."""
 
-    def build(self, storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
+    def build(self, storage: Any, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
         """Make the index in a folder say what is wanted; `held` are the columns it has, None starts afresh."""
 
 
@@ -101,16 +101,16 @@ def register(storage: Storage, layout: FeedLayout, form: Format) -> Index:
     """Build a feed's index, or bring it up to date.
 
     Raises:
-        ConfigError: The lake is in an object store, or the format's library is not installed.
+        ConfigError: The format cannot index a lake in an object store, or its library is not installed.
         SchemaChangeError: The columns of a table's versions cannot be read as one.
         WriteError: The disk or its permissions are in the way.
     """
-    local = _local(storage)
+    _check_possible(storage, form)
     with exclusive(storage, layout):
-        return _bring_up_to_date(local, layout, form)
+        return _bring_up_to_date(storage, layout, form)
 
 
-def _bring_up_to_date(storage: LocalStorage, layout: FeedLayout, form: Format) -> Index:
+def _bring_up_to_date(storage: Storage, layout: FeedLayout, form: Format) -> Index:
     state = CommitLog(storage, layout).recover()
     wanted, location = contents(layout, state), storage.uri(layout.index(form))
     if wanted is None:
@@ -164,7 +164,7 @@ def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
     """
     for finding in stale(storage, layout, CommitLog(storage, layout).load()):
         form = next(form for form in FORMATS if layout.index(form) == finding.key)
-        _bring_up_to_date(_local(storage), layout, form)
+        _bring_up_to_date(storage, layout, form)
         yield finding
 
 
@@ -232,11 +232,11 @@ def _builder(form: Format) -> Builder:
         ) from None
 
 
-def _local(storage: Storage) -> LocalStorage:
-    if not isinstance(storage, LocalStorage):
+def _check_possible(storage: Storage, form: Format) -> None:
+    if form == "delta" and not isinstance(storage, LocalStorage):
         raise ConfigError(
-            "an index can only be built for a lake in a folder",
-            hint="Read a lake in an object store as Parquet, or register a copy of it in a folder.",
+            "a Delta index can only be built for a lake in a folder: its readers open nothing but what lies "
+            "below the table's own folder, and an object store has no links",
+            hint="Use --format iceberg, or read the lake as Parquet.",
             path=storage.uri(""),
         )
-    return storage

@@ -68,10 +68,10 @@ COMMANDS = {
     "feeds list": ["NAME", "KIND", "SOURCE", "ON", "SCHEDULE", "STATE"],
     "plan --all": ["FEED", "KIND", "READS", "WHY"],
     "retention --dry-run": ["TABLE", "STAYS", "GOES", "VERSIONS", "FILES", "SIZE"],
-    "report --offline": ["FEED", "STATUS", "EVIDENCE", "ROWS", "SIZE", "AGE", "MISSING", "LATE"],
+    "report --offline": ["FEED", "STATUS", "EVIDENCE", "CHECKS", "ROWS", "SIZE", "AGE", "MISSING", "LATE"],
     "register --format delta --all": ["FEED", "FORMAT", "FILES", "ROWS", "ADDED", "REMOVED", "LOCATION"],
     "alerts": ["CHANNEL", "WHERE"],
-    "feeds discover": ["SOURCE", "KIND", "FEED", "EXTRACTION"],
+    "feeds discover": ["SOURCE", "KIND", "PROPOSED FEED", "EXTRACTION"],
 }
 """Commands that print a table, with its titles in a pipe."""
 

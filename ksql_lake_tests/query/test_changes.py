@@ -211,3 +211,36 @@ def test_a_name_with_other_capitals_is_the_same_column(tmp_path: Path) -> None:
         "SELECT ID, NAME, from_version, to_version FROM users_history ORDER BY ALL"
     ).fetchall()
     assert history == [(1, "a", "v1", None), (2, "b", "v1", "v2"), (2, "c", "v2", None)]
+
+
+def test_a_column_called_like_duckdbs_own_is_a_column(tmp_path: Path) -> None:
+    """Versions are told apart by the numbers of their files, which a column `FILE_INDEX` does not hide."""
+    lake, text = Lake(tmp_path), "`ID` BIGINT KEY, `FILE_INDEX` BIGINT"
+    for number, values in enumerate(([7, 7], [7, 8], [7, 7]), 1):
+        land(lake, number, (text, [{"ID": at, "FILE_INDEX": value} for at, value in enumerate(values)]))
+
+    history = views(lake).sql("SELECT ID, FILE_INDEX, from_version, to_version FROM users_history ORDER BY ALL")
+
+    assert history.fetchall() == [
+        (0, 7, "v1", None),
+        (1, 7, "v1", "v2"),
+        (1, 7, "v3", None),
+        (1, 8, "v2", "v3"),
+    ]
+
+
+def test_versions_of_the_same_columns_need_not_be_neighbours(tmp_path: Path) -> None:
+    """A column that came and went lies between two versions that are read in one scan."""
+    lake, narrow = Lake(tmp_path), "`ID` BIGINT KEY, `NAME` STRING"
+    row: Row = {"ID": 1, "NAME": "a"}
+    for number, wide in enumerate((False, True, False, False), 1):
+        text, given = (f"{narrow}, `AGE` BIGINT", row | {"AGE": 3}) if wide else (narrow, row)
+        land(lake, number, (text, [given]))
+
+    history = views(lake).sql("SELECT ID, NAME, AGE, from_version, to_version FROM users_history ORDER BY ALL")
+
+    assert history.fetchall() == [
+        (1, "a", 3, "v2", "v3"),
+        (1, "a", None, "v1", "v2"),
+        (1, "a", None, "v3", None),
+    ]

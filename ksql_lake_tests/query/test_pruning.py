@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.query import connect
+from ksql_lake.query.sql.database_file import write_catalog
 from ksql_lake.query.sql.sql_answer import ask
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed, table_feed
@@ -170,6 +171,65 @@ def test_a_join_that_goes_by_order_is_left_alone(lakes: Path) -> None:
     assert (
         connection.sql(sql).fetchall() == duckdb.DuckDBPyConnection.sql(connection, sql).fetchall() == [(15,)]
     )
+
+
+@pytest.fixture(scope="module")
+def doors(lakes: Path) -> list[duckdb.DuckDBPyConnection]:
+    """A connection of ours, and a catalog that is opened as any program opens it."""
+    write_catalog(lakes / "lake.duckdb", root=lakes / "lake", feeds=lakes / "feeds", absolute=True)
+    catalog = duckdb.connect(str(lakes / "lake.duckdb"), read_only=True)
+    catalog.execute("SET TimeZone = 'UTC'")
+    return [connect(lakes / "lake", lakes / "feeds"), catalog]
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(view=st.sampled_from(["events", "berlin", "counted"]), low=st.none() | MOMENTS, high=st.none() | MOMENTS)
+def test_a_range_by_its_macro_has_the_rows_of_that_range(
+    doors: list[duckdb.DuckDBPyConnection], view: str, low: datetime | None, high: datetime | None
+) -> None:
+    """`NAME__between` is a filter of all rows, in a connection and in a catalog, whatever the clock."""
+    clock = 'to_timestamp("TS")' if view == "counted" else "ROWTIME"
+    for connection in doors:
+        every = connection.execute(f"SELECT {clock} AS at, * FROM {view}").fetchall()
+        expected = [row for row in every if (not low or low <= row[0]) and (not high or row[0] < high)]
+        ends = [low.isoformat() if low else None, high.isoformat() if high else None]
+        found = connection.execute(f"SELECT {clock} AS at, * FROM {view}__between($1, $2)", ends).fetchall()
+        assert sorted(map(str, found)) == sorted(map(str, expected))
+
+
+def test_a_range_by_its_macro_opens_its_days_in_a_catalog_too(doors: list[duckdb.DuckDBPyConnection]) -> None:
+    """The days of the range and one on either side, where a plain condition opens all; by DuckDB's plan."""
+    for connection in doors:
+        for stream in ("events", "counted"):
+            for ends, files in (
+                ("'2025-02-10T00:00:00Z', '2025-02-12T00:00:00Z'", 5),
+                ("NULL, DATE '2025-01-16'", 3),
+                ("now(), NULL", 0),
+            ):
+                assert opened(connection, f'SELECT sum("ID") FROM {stream}__between({ends})') == files
+    catalog = doors[1]
+    assert opened(catalog, "SELECT sum(\"ID\") FROM events WHERE ROWTIME >= '2025-02-20T00:00:00Z'") == DAYS
+    day = "make_date(year, month, day) = DATE '2025-02-01'"
+    assert opened(catalog, f'SELECT sum("ID") FROM events WHERE {day}') == DAYS
+
+
+def test_a_clock_that_is_null_or_called_like_an_end(tmp_path: Path) -> None:
+    """ROWTIME decides where the event time is NULL; a column `FROM_TIME` is no end of the range."""
+    lake = Lake(tmp_path / "lake")
+    feed = stream_feed(event_time="FROM_TIME")
+    FeedStore(tmp_path / "feeds").add(feed)
+    at = datetime(2025, 1, 16, 12, tzinfo=UTC)
+    rows: list[Row] = [
+        {"ROWTIME": at, "FROM_TIME": at - timedelta(days=1), "ID": 1},
+        {"ROWTIME": at, "FROM_TIME": None, "ID": 2},
+    ]
+    land_rows(lake, feed, rows, schema=parse_schema("`ROWTIME` TIMESTAMP, `FROM_TIME` TIMESTAMP, `ID` BIGINT"))
+
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    for ends, found in (("'2025-01-16', NULL", [(2,)]), ("NULL, '2025-01-16'", [(1,)])):
+        assert connection.sql(f'SELECT "ID" FROM events__between({ends})').fetchall() == found
 
 
 @pytest.fixture(scope="module")

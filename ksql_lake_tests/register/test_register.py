@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -19,14 +20,27 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyiceberg.table import StaticTable
 
 from ksql_lake.errors import ConfigError, SchemaChangeError
 from ksql_lake.lake import FeedLake, Lake
-from ksql_lake.register import FORMATS, Format, Index, refresh, register, registered, stale, unregister
+from ksql_lake.register import (
+    FORMATS,
+    Format,
+    Index,
+    keep_fresh,
+    refresh,
+    register,
+    registered,
+    stale,
+    unregister,
+)
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.lake.values import canonical
+from ksql_lake_tests.stores.servers import Store
 
 STREAM, TABLE = stream_feed(), table_feed(retention=2)
 NARROW = (
@@ -104,6 +118,17 @@ def seen_by_duckdb(lake: FeedLake) -> pa.Table:
     connection.execute("SET TimeZone = 'UTC'")
     table: pa.Table = lake.relation(connection).to_arrow_table()
     return table
+
+
+VALUES = st.fixed_dictionaries(
+    {
+        "N": st.none() | st.sampled_from([-(2**63), -1, 0, 1, 2, 2**63 - 1]),
+        "D": st.none() | st.sampled_from([math.nan, -math.inf, 0.5, 1.0, 7.0]),
+        "I": st.none() | st.integers(-1, 3),
+        "U": st.none()
+        | st.sampled_from([date(1, 1, 1), date(2025, 1, 2), date(2025, 1, 3), date(9999, 12, 31)]),
+    }
+)
 
 
 @pytest.fixture
@@ -418,15 +443,12 @@ def test_a_feed_without_rows_has_nothing_to_index(tmp_path: Path, form: Format) 
     assert registered(feed.storage, feed.layout) == ()
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_lake_in_an_object_store_is_refused(form: Format) -> None:
-    """Nothing is asked of the store before the error says what to do instead."""
+def test_delta_of_a_lake_in_an_object_store_is_refused() -> None:
+    """Nothing is asked of the store before the error says why, and what to do instead."""
     feed = Lake("s3://nowhere/lake").feed(STREAM)
 
-    with pytest.raises(
-        ConfigError, match="only be built for a lake in a folder\nRead a lake in an object store as"
-    ):
-        make(feed, form)
+    with pytest.raises(ConfigError, match="no links\nUse --format iceberg, or read"):
+        make(feed, "delta")
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -499,3 +521,98 @@ def test_a_filter_on_the_time_prunes_the_files_of_delta(tmp_path: Path) -> None:
         field("ROWTIME") == event(1, day=5)["ROWTIME"],
     ):
         assert dataset.to_table(filter=condition).num_rows == held.filter(condition).num_rows, condition
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(VALUES, min_size=1, max_size=3)), min_size=1, max_size=4))
+def test_what_delta_tells_of_columns_hides_no_row(days: list[tuple[bool, list[Row]]]) -> None:
+    """Any filter finds through pyarrow, polars and DataFusion what it finds among all rows.
+
+    Columns come later, are all NULL, hold NaN or the ends of their types; the index follows, or comes last.
+    """
+    with TemporaryDirectory() as folder:
+        feed = Lake(folder).feed(STREAM)
+        for day, (wide, rows) in enumerate(days):
+            columns = "`ROWTIME` TIMESTAMP, `N` BIGINT, `D` DOUBLE" + (
+                ", `I` INTEGER, `U` DATE" if wide else ""
+            )
+            schema = parse_schema(columns)
+            made = [{"ROWTIME": event(number, day=day)["ROWTIME"], **row} for number, row in enumerate(rows)]
+            land_rows(
+                Lake(folder),
+                STREAM,
+                [{name: row[name] for name in schema.names} for row in made],
+                schema=schema,
+                days=4,
+            )
+            if day % 2:
+                make(feed, "delta")
+        make(feed, "delta")
+        table = DeltaTable(feed.storage.uri(feed.layout.index("delta")))
+        dataset, every = table.to_pyarrow_dataset(), table.to_pyarrow_dataset().to_table()
+        held = pl.DataFrame(pl.from_arrow(every))
+        for name in [column for column in ("N", "D", "I", "U") if column in every.column_names]:
+            field, column = pa.compute.field(name), pl.col(name)
+            bound = date(2025, 1, 2) if name == "U" else 1
+            for arrow, polars in (
+                (field > bound, column > bound),
+                (~(field > bound), ~(column > bound)),
+                (field == bound, column == bound),
+                (field.is_null(), column.is_null()),
+                (field.is_valid(), column.is_not_null()),
+            ):
+                assert dataset.to_table(filter=arrow).num_rows == every.filter(arrow).num_rows, str(arrow)
+                found = pl.scan_delta(table).filter(polars).collect()
+                assert found.height == held.filter(polars).height, str(polars)
+            missing = f'SELECT count(*) AS n FROM t WHERE "{name}" IS NULL'
+            counted = pa.table(QueryBuilder().register("t", table).execute(missing).read_all())
+            assert counted["n"][0].as_py() == every.column(name).null_count
+
+
+def test_a_filter_on_a_number_prunes_the_files_of_delta(tmp_path: Path) -> None:
+    """Whole numbers, dates and timestamps have their bounds in the log."""
+    for day in range(6):
+        land_rows(
+            Lake(tmp_path), stream_feed(), [event(10 * day + number, day=day) for number in range(2)], days=6
+        )
+    feed = Lake(tmp_path).feed(stream_feed())
+    make(feed, "delta")
+    dataset = DeltaTable(feed.storage.uri(feed.layout.index("delta"))).to_pyarrow_dataset()
+
+    condition = pa.compute.field("ID") >= 40
+    assert len(list(dataset.get_fragments(filter=condition))) == 2
+    assert dataset.to_table(filter=condition).num_rows == 4
+
+
+def test_a_lake_in_a_bucket_has_an_iceberg_index(moto_store: Store) -> None:
+    """It follows exports, merges and a new column in the store, leaves no old state behind, and goes whole."""
+    lake = Lake(moto_store.fresh())
+    feed = land(lake, *(row(number, day=number % 2) for number in range(6)))
+    first = make(feed, "iceberg")
+    land(lake, *(row(number, day=1, wide=True) for number in range(10, 14)), wide=True)
+    assert keep_fresh(feed.storage, feed.layout) == ("iceberg",)
+    list(feed.compact())
+    assert keep_fresh(feed.storage, feed.layout) == ("iceberg",)
+
+    reached = {
+        "s3.endpoint": moto_store.url,
+        "s3.access-key-id": moto_store.environment["AWS_ACCESS_KEY_ID"],
+        "s3.secret-access-key": moto_store.environment["AWS_SECRET_ACCESS_KEY"],
+        "s3.region": "us-east-1",
+    }
+    assert first.location.startswith("s3://")
+    table = StaticTable.from_metadata(first.location, properties=reached)
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    feed.storage.attach(connection)
+    assert rows_of(table.scan().to_arrow()) == rows_of(feed.relation(connection).to_arrow_table())
+    assert list(stale(feed.storage, feed.layout, feed.state())) == []
+    kept = len(feed.storage.names(f"{feed.layout.index('iceberg')}/metadata"))
+    for number in range(20, 24):
+        land(lake, row(number, day=1, wide=True), wide=True)
+        keep_fresh(feed.storage, feed.layout)
+    assert len(feed.storage.names(f"{feed.layout.index('iceberg')}/metadata")) <= kept + 6
+    assert unregister(feed.storage, feed.layout, "iceberg")
+    assert list(feed.storage.walk(feed.layout.index("iceberg"))) == []
+    assert feed.state().records == 14

@@ -73,9 +73,9 @@ def connect(root: str | Path | None = None, feeds: str | Path | None = None) -> 
     """Return a DuckDB connection, in memory, with one view per feed, each made when a statement first names it.
 
     A stream `NAME` is the view `NAME`. A table is `NAME`, its latest version, and `NAME_versions`, all that are
-    kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time. The
-    lake itself is `ksql_lake_feeds`, `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits`. Path
-    columns are typed; a feed that was never exported has an empty view. The views do not change under the
+    kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time. Of a
+    stream `NAME__between(from_time, to_time)` is a range of event times. The lake itself is `ksql_lake_feeds`,
+    `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits`. Path columns are typed; a feed that was never exported has an empty view. The views do not change under the
     connection; connect again for what was exported since. Times are shown in UTC.
 
     Args:
@@ -126,7 +126,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | M
     plain = duckdb.DuckDBPyConnection.execute
     for view in views:
         if isinstance(view, Macro):
-            head = f"MACRO {sql_name(view.name)}({view.parameter}) AS TABLE"
+            head = f"MACRO {sql_name(view.name)}({view.parameters}) AS TABLE"
             plain(connection, f"CREATE OR REPLACE {head} {view.sql}")
             plain(connection, f"COMMENT ON MACRO TABLE {sql_name(view.name)} IS {sql_text(view.comment)}")
             continue
@@ -149,12 +149,15 @@ def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **opti
     text = query if isinstance(query, str) else str(getattr(query, "query", ""))
     prepare(connection, naming, text)
     if isinstance(query, str):
-        query = naming.narrowed(query)
+        query = naming.narrowed(query, connection)
     try:
         return run(query, *given, **options)
     except duckdb.CatalogException as error:
         found = _UNKNOWN.search(str(error))
         problem = naming.problem(found[1]) if found else None
-        if problem is None:
-            raise
-        raise problem from error
+        if problem is not None:
+            raise problem from error
+        if found and (hint := naming.hint(found[1])):
+            # DuckDB proposes tables of its own.
+            raise duckdb.CatalogException(f"there is no view {found[1]!r}\n{hint}") from error
+        raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name, pa
 from ksql_lake.query.known_feeds import Holdings
 from ksql_lake.query.page import literally
 from ksql_lake.query.sql.connection import create_views
-from ksql_lake.query.sql.views import View
+from ksql_lake.query.sql.views import Macro, View, between_macros
 from ksql_lake.schema import Schema, alike_fields
 
 CONTENTS = "ksql_lake_catalog"
@@ -74,7 +74,7 @@ def write_catalog(
     holdings = Holdings.open(root, feeds)
     _check_ours(path)
     folder = _folder(holdings.lake, path, absolute=absolute)
-    views: list[View] = []
+    views: list[View | Macro] = []
     told: list[_Entry] = []
     empty: list[str] = []
     left_out: dict[str, KsqlLakeError] = {}
@@ -94,7 +94,7 @@ def write_catalog(
     views.append(_contents(told, folder))
     with _replacing(path) as temporary:
         _write(temporary, views, search=path.absolute().parent)
-    return DatabaseFile(tuple(view.name for view in views), tuple(empty), left_out)
+    return DatabaseFile(tuple(view.name for view in views if isinstance(view, View)), tuple(empty), left_out)
 
 
 def refresh_catalog(path: Path, lake: Lake, feed: Feed) -> bool:
@@ -165,11 +165,14 @@ def _marked(lake: Lake, path: Path) -> bool:
     return "=" in f"{lake.root} {path.absolute()}"
 
 
-def _entries(feed: Feed, views: Iterable[View]) -> list[_Entry]:
+def _entries(feed: Feed, made: Sequence[View | Macro]) -> list[_Entry]:
+    """Return what `CONTENTS` says of a feed's views; their digests tell of its macros too."""
+    views = [view for view in made if isinstance(view, View)]
+    macros = "".join(f"{macro.parameters}{macro.sql}" for macro in made if isinstance(macro, Macro))
     return [
         (
             *(view.name, feed.name, feed.kind, feed.source, view.comment),
-            hashlib.sha256(view.sql.encode()).hexdigest()[:16],
+            hashlib.sha256(f"{view.sql}{macros}".encode()).hexdigest()[:16],
         )
         for view in views
     ]
@@ -181,7 +184,7 @@ def _folder(lake: Lake, path: Path, *, absolute: bool) -> str:
     return Path(os.path.relpath(Path(lake.root).resolve(), path.absolute().parent.resolve())).as_posix()
 
 
-def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[View]:
+def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[View | Macro]:
     about = feed.description or f"{feed.kind} {feed.source}"
     for column in unified_columns(state)[0]:
         if (alike := alike_fields(column.type, column.name)) is not None:
@@ -189,7 +192,7 @@ def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[V
     scan = _Scan(feed, folder, state, marked=marked)
     if feed.kind == "stream":
         rows = _stream(scan, state) if state.partitions else committed_rows(state, str)
-        return [View(feed.name, rows, about)]
+        return [View(feed.name, rows, about), *between_macros(feed, state)]
     latest, every = (
         (_latest(scan, unified_columns(state, state.partition_keys()[-1:])[0]), _versions(scan, state))
         if state.partitions
@@ -288,7 +291,7 @@ def _contents(entries: list[_Entry], folder: str) -> View:
     return View(CONTENTS, f"SELECT * FROM ({listed}) AS t({columns})", f"{_ABOUT}{folder}")
 
 
-def _write(path: Path, views: list[View], *, search: Path) -> None:
+def _write(path: Path, views: Iterable[View | Macro], *, search: Path) -> None:
     connection = duckdb.connect()
     try:
         # The views' paths are relative to the folder the file will be in.

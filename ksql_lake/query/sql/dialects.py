@@ -87,7 +87,12 @@ def _trino(lake: FeedLake, columns: Schema) -> str:
         "table": ["version VARCHAR"],
     }[lake.feed.kind]
     parts = ", ".join(f"'{column.split()[0]}'" for column in path)
-    where, name = _quoted(lake.dataset_path), lake.feed.name
+    path_or_address, name = lake.dataset_path, lake.feed.name
+    where = _quoted(path_or_address)
+    if "://" not in path_or_address:
+        # Trino takes no path for a location, and finds nothing below file://.
+        where = f"local://{where}"
+        notes += "-- in the catalog's properties: fs.native-local.enabled=true, local.location=/\n"
     return (
         f"{notes}CREATE TABLE hive.lake.{name} (\n  {_joined([*listed, *path])}\n)\n"
         f"WITH (\n  format = 'PARQUET',\n  external_location = '{where}',\n"

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator
 from threading import RLock
 
+import duckdb
 import pyarrow as pa
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed
+from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.layout import FeedLayout, manifest_sequence
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import Holdings
@@ -26,6 +28,7 @@ from ksql_lake.query.sql.views import (
     View,
     as_of_macros,
     base_views,
+    between_macros,
     derived_views,
     listed_views,
 )
@@ -38,7 +41,15 @@ _ABOUT_ALL = re.compile(
 """Statements that are about the columns of every view there is."""
 _ABOUT_NAMES = re.compile(r"\bshow\s+tables\b")
 
-_ENDINGS = ("_versions", "_changes", "_history", "__as_of")
+_MACROS = {
+    "__as_of": as_of_macros,
+    "__between": lambda committed: between_macros(committed.feed, committed.state),
+}
+_ENDINGS = {
+    **dict.fromkeys(("_versions", "_changes", "_history", "__as_of"), "table"),
+    "__between": "stream",
+}
+"""Endings of names that are made of a feed's name, and of which kind of feed."""
 Made = View | Macro | tuple[pa.Table, str]
 
 _log = logging.getLogger(__name__)
@@ -92,13 +103,13 @@ class Naming:
             # What was made inside of the transaction is gone with it.
             self._made.clear()
         # A view that another one names is made before it.
-        for word in sorted(words - self._made, key=lambda word: (word.endswith("__as_of"), word)):
+        for word in sorted(words - self._made, key=lambda word: (word.endswith(tuple(_MACROS)), word)):
             for name, made in self._called(word):
                 if name not in self._made:
                     self._made.add(name)
                     yield name, made
 
-    def narrowed(self, sql: str, *, utc: bool = False) -> str:
+    def narrowed(self, sql: str, connection: duckdb.DuckDBPyConnection, *, utc: bool = False) -> str:
         """Return a statement whose conditions on time open fewer files; see `pruning`."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
@@ -115,12 +126,32 @@ class Naming:
             if word.endswith("_history") and word not in self._feeds
             if (feed := self._feed_of(word)) is not None and (committed := self._of(feed)) is not None
         }
-        return pruned(sql, streams, histories, utc=utc) if streams or histories else sql
+        if not streams and not histories:
+            return sql
+        return pruned(sql, streams, histories, connection=connection, utc=utc)
 
     def problem(self, name: str) -> KsqlLakeError | None:
         """Tell why a name has no view, where that is known."""
         feed = self._feed_of(name.casefold())
         return self.problems.get(feed.name) if feed else None
+
+    def hint(self, name: str) -> str:
+        """Say what a name that is no view's may have meant; empty where nothing comes close."""
+        word = name.casefold()
+        ending = next((each for each in sorted(_ENDINGS, key=len, reverse=True) if word.endswith(each)), "")
+        feed = self._feeds.get(word.removesuffix(ending)) if ending else None
+        if feed is None:
+            known = [*self.holdings.view_names(), *SYSTEM_TABLES]
+            return "" if word in known else did_you_mean(name, known)
+        if feed.kind != _ENDINGS[ending]:
+            others = [f"{feed.name}{each}" for each, kind in _ENDINGS.items() if kind == feed.kind]
+            return f"{feed.name} is a {feed.kind}; beside it there is {', '.join(others)}."
+        committed = self._of(feed)
+        if committed is not None and committed.state.columns is None:
+            return f"Nothing was exported of {feed.name} yet; it comes with the first rows."
+        if ending in {"_changes", "_history"}:
+            return f"{feed.name} does not know its key, so its rows cannot be followed."
+        return f"The event time of {feed.name} has had two types, so it has no ranges." if committed else ""
 
     def _called(self, word: str) -> Iterator[tuple[str, Made]]:
         feed = self._feed_of(word)
@@ -132,14 +163,15 @@ class Naming:
         if committed is None:
             return
         try:
-            if word.endswith("__as_of") and word != feed.name:
-                for macro in as_of_macros(committed):
-                    yield from self._called(f"{feed.name}_versions")
+            ending = word.removeprefix(feed.name)
+            if ending in _MACROS:
+                for macro in _MACROS[ending](committed):
+                    yield from self._called(f"{feed.name}_versions" if feed.kind == "table" else feed.name)
                     yield macro.name, macro
                 return
             views = base_views(committed)
             if word not in {view.name for view in views}:
-                views = derived_views(committed)
+                views = derived_views(committed, word)
         except KsqlLakeError as error:
             self._failed(feed, error)
             return
@@ -149,9 +181,9 @@ class Naming:
         """Find the feed of a view's name; a feed's own name is worth more than one made of another's."""
         if word in self._feeds:
             return self._feeds[word]
-        for ending in _ENDINGS:
+        for ending, kind in _ENDINGS.items():
             feed = self._feeds.get(word.removesuffix(ending))
-            if word.endswith(ending) and feed is not None and feed.kind == "table":
+            if word.endswith(ending) and feed is not None and feed.kind == kind:
                 return feed
         return None
 

@@ -54,6 +54,7 @@ def pruned(
     streams: Mapping[str, Committed],
     histories: Mapping[str, Committed] = MappingProxyType({}),
     *,
+    connection: duckdb.DuckDBPyConnection,
     utc: bool = False,
 ) -> str:
     """Return the statement with its conditions on time told to the files; the same text where there are none.
@@ -62,15 +63,16 @@ def pruned(
         sql: A statement.
         streams: The streams that may be named in it, by their views.
         histories: The tables whose histories may be, by these views.
+        connection: Where the statement will run; it is parsed beside, as a new database takes longer to open.
         utc: Whether times without an offset are sure to be UTC; else any zone of the session is allowed for.
     """
     explain = _EXPLAIN.match(sql)
     head = explain[0] if explain else ""
     text = sql[len(head) :].encode()
     try:
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            (told,) = connection.execute("SELECT json_serialize_sql(?)", [text.decode()]).fetchall()[0]
+        with duckdb.DuckDBPyConnection.cursor(connection) as parser:
+            parser.execute("SET TimeZone = 'UTC'")
+            (told,) = parser.execute("SELECT json_serialize_sql(?)", [text.decode()]).fetchall()[0]
             document = json.loads(told)
             if len(document.get("statements", ())) != 1 or '"PARAMETER"' in told:
                 return sql
@@ -79,7 +81,7 @@ def pruned(
                 {name: committed for name, committed in views.items() if name not in named}
                 for views in (streams, histories)
             )
-            values = Values(connection, utc=utc)
+            values = Values(parser, utc=utc)
             found = [
                 *_changes(document, known, values, text),
                 *history_changes(document, told_of, values, text),

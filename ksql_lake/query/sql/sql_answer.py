@@ -42,7 +42,7 @@ _TERMS: dict[str, Callable[[list[str], list[Any]], str]] = {"json": json_terms, 
 """Documents whose values are spelled by us, and what spells them."""
 
 _ROWS_AT_ONCE = 2048
-_UNKNOWN = re.compile(r"Table with name (\S+) does not exist")
+_UNKNOWN = re.compile(r"Table (?:Function )?with name (\S+) does not exist")
 _SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*", re.IGNORECASE)
 _TABLES = (
     "SELECT view_name AS name, comment FROM duckdb_views() WHERE NOT internal "
@@ -201,7 +201,7 @@ def ask(
     relation = None
     with told(holdings, naming):
         for statement in statements:
-            asked = naming.narrowed(statement.query, utc="timezone" not in sql.casefold())
+            asked = naming.narrowed(statement.query, connection, utc="timezone" not in sql.casefold())
             relation = connection.sql(_TABLES if _SHOW_TABLES.fullmatch(asked) else asked)
     if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
         return None
@@ -319,7 +319,10 @@ def _unknown(error: duckdb.CatalogException, holdings: Holdings | None, naming: 
     if naming is not None and (problem := naming.problem(name)) is not None:
         return problem
     known = holdings.view_names()
-    hint = did_you_mean(name, known) or (f"There are: {', '.join(known)}." if known else "There are no feeds.")
+    hint = (naming.hint(name) if naming is not None else "") or did_you_mean(name, known)
+    if not hint and "Table Function" in str(error):
+        return ConfigError(str(error))
+    hint = hint or (f"There are: {', '.join(known)}." if known else "There are no feeds.")
     if name in known:
         hint = "Views are made for the names that stand in the query; spell it out."
     return ConfigError(f"there is no view {name!r}", hint=hint)

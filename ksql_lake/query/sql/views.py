@@ -11,15 +11,19 @@ import msgspec
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
-from ksql_lake.feeds.model import Feed
+from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.evolution import unify, versioned_names
-from ksql_lake.lake.files.sql_values import sql_name, sql_text, terms
+from ksql_lake.lake.files.sql_values import sql_name, sql_text
 from ksql_lake.lake.layout import version_number
-from ksql_lake.lake.rows.scan import committed_rows
+from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
-from ksql_lake.schema import Schema, arrow_schema, parse_schema
+from ksql_lake.query.event_range import Clock
+from ksql_lake.query.known_feeds import check_kept
+from ksql_lake.query.sql.history_states import Version, history_sql
+from ksql_lake.schema import Primitive, Schema, arrow_schema, parse_schema
 
 CHANGE_VIEWS = {
     "_changes": "what changed from version to version",
@@ -39,10 +43,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """A table macro to be: its name, its parameter, the SELECT it stands for, and one line of what it is."""
+    """A table macro to be: its name, its parameters, the SELECT it stands for, and one line of what it is."""
 
     name: str
-    parameter: str
+    parameters: str
     sql: str
     comment: str
 
@@ -69,8 +73,10 @@ class Committed:
 
         Raises:
             LakeError: Files of that commit were merged since with later ones, or are gone.
+            CorruptLakeError: The feed has files and no commits.
         """
         state = lake.published()
+        check_kept(lake, state)
         if commit is not None and commit < state.sequence:
             state = _earlier(lake, state, commit)
         return cls(lake.feed, state, lake.address, lambda version: lake.read_at(state, version))
@@ -93,29 +99,29 @@ def _earlier(lake: FeedLake, now: FeedState, commit: int) -> FeedState:
     )
 
 
-Builder = Callable[[Committed], list[View]]
+Builder = Callable[[Committed, "str | None"], list[View]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """One kept version: its key as SQL text, when it was read as an SQL timestamp, and its rows."""
+def change_views(committed: Committed, name: str | None = None) -> list[View]:
+    """Return a table's change feed and history; none for a stream, or a table that does not know its key.
 
-    key: str
-    read_at: str
-    side: Side
-
-
-def change_views(committed: Committed) -> list[View]:
-    """Return a table's change feed and history; none for a stream, or a table that does not know its key."""
+    Args:
+        committed: The table.
+        name: The only view that is wanted; their texts are long.
+    """
     if committed.feed.kind != "table":
         return []
     versions = _versions(committed)
     if not versions:
         return []
-    name = committed.feed.name
+    table = committed.feed.name
     about = committed.feed.description or f"table {committed.feed.source}"
-    made = zip(CHANGE_VIEWS.items(), (_changes, _history), strict=True)
-    return [View(f"{name}{ending}", build(versions), f"{about} ({what})") for (ending, what), build in made]
+    made = zip(CHANGE_VIEWS.items(), (_changes, history_sql), strict=True)
+    return [
+        View(f"{table}{ending}", build(versions), f"{about} ({what})")
+        for (ending, what), build in made
+        if name in {None, f"{table}{ending}"}
+    ]
 
 
 def change_rows(committed: Committed, after: str | None) -> str:
@@ -172,7 +178,7 @@ def change_types(committed: Committed) -> pa.Schema:
     return pa.schema(list((when | listed).items()))
 
 
-def _inserts(version: _Version) -> str:
+def _inserts(version: Version) -> str:
     side, shape = version.side, version.side.shown
     key = side.struct("o", [column for column in shape if column.key])
     row = side.struct("o", shape.columns)
@@ -195,7 +201,7 @@ def followed(state: FeedState) -> dict[str, Schema]:
     return dict(reversed(found.items()))
 
 
-def _versions(committed: Committed) -> list[_Version]:
+def _versions(committed: Committed) -> list[Version]:
     schemas = followed(committed.state)
     names: dict[str, Mapping[str, str]] = {}
     shape: Schema | None = None
@@ -204,7 +210,7 @@ def _versions(committed: Committed) -> list[_Version]:
         renamed = Schema(tuple(replace(column, name=names[key][column.name]) for column in schema))
         shape = unify(shape, renamed) if shape else renamed
     return [
-        _Version(
+        Version(
             key=sql_text(key),
             read_at=f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}",
             side=Side(
@@ -225,7 +231,7 @@ def _names(held: Schema | None, schema: Schema) -> dict[str, str]:
     return {column: spelled.get(name.casefold(), name) for column, name in named.items()}
 
 
-def _changes(versions: list[_Version]) -> str:
+def _changes(versions: list[Version]) -> str:
     steps = [
         f"SELECT {new.key} AS version, {new.read_at} AS changed_at, * FROM (\n{_between(old, new)}\n)"
         for old, new in pairwise(versions)
@@ -236,51 +242,6 @@ def _changes(versions: list[_Version]) -> str:
     only = versions[0]
     nothing = f"({_between(only, only)}) WHERE false"
     return f"SELECT {only.key} AS version, {only.read_at} AS changed_at, * FROM {nothing}"
-
-
-def _history(versions: list[_Version]) -> str:
-    """Return the states; a filter on key columns reaches the files, as only a grouping by them lies between.
-
-    Equal rows of all versions are one group, with a bit for each version that holds it. A state is a run of
-    set bits: most groups have one, which the first and the last bit tell.
-    """
-    shape = versions[0].side.shown
-    rows = "\nUNION ALL\n".join(
-        f"SELECT {at} AS step, * FROM {version.side.aligned().rows()}" for at, version in enumerate(versions)
-    )
-    groups, shown = [], []
-    for at, column in enumerate(shape):
-        same = terms(f"c{at}", column.type)
-        groups += same
-        shown.append(f"c{at}" if f"c{at}" in same else f"first(c{at}) AS c{at}")
-    taken = {column.name.casefold() for column in shape}
-    since, until, since_version, until_version = (
-        _free(name, taken) for name in ("valid_from", "valid_to", "from_version", "to_version")
-    )
-    columns = ", ".join(f"c{at}" for at in range(len(shape.columns)))
-    listed = ", ".join(f"c{at} AS {sql_name(column.name)}" for at, column in enumerate(shape))
-    moments = f"[{', '.join(version.read_at for version in versions)}]"
-    names = f"[{', '.join(version.key for version in versions)}]"
-    return (
-        f"SELECT {listed}, {moments}[run.begun + 1] AS {since}, {moments}[run.ended + 2] AS {until}, "
-        f"{names}[run.begun + 1] AS {since_version}, {names}[run.ended + 2] AS {until_version} FROM (\n"
-        f"SELECT {columns}, unnest(CASE WHEN bit_count(held) = newest - oldest + 1 "
-        f"THEN [{{begun: oldest, ended: newest}}] ELSE {_RUNS} END) AS run FROM (\n"
-        # A bit more at either end, so that each version has neighbours.
-        f"SELECT {', '.join(shown)}, min(step) AS oldest, max(step) AS newest, "
-        f"bitstring_agg(step, -1, {len(versions)}) AS held FROM (\n{rows}\n) GROUP BY {', '.join(groups)}\n))"
-    )
-
-
-_STEPS = (
-    "list_filter(range(oldest, newest + 1), lambda s: get_bit(held, CAST(s + 1 AS INTEGER)) = 1 AND {} = 0)"
-)
-_RUNS = (
-    f"list_transform(list_zip({_STEPS.format('get_bit(held, CAST(s AS INTEGER))')}, "
-    f"{_STEPS.format('get_bit(held, CAST(s + 2 AS INTEGER))')}), "
-    "lambda pair: {begun: CAST(pair[1] AS INTEGER), ended: CAST(pair[2] AS INTEGER)})"
-)
-"""The runs of versions that hold a row, where there are gaps between them."""
 
 
 def rows_as_of(committed: Committed, at: int) -> str | None:
@@ -303,55 +264,81 @@ def rows_as_of(committed: Committed, at: int) -> str | None:
     )
 
 
-def _between(old: _Version, new: _Version) -> str:
+def _between(old: Version, new: Version) -> str:
     return changes_sql(old.side, new.side, compare(old.side.schema, new.side.schema))
 
 
 def as_of_macros(committed: Committed) -> list[Macro]:
     """Return the table macro `NAME__as_of(ts)`: the version that was the newest then; none for a stream.
 
-    Each version is a branch of its own over a constant condition, so that the files of the others stay closed.
+    For a constant time the choice is a constant to DuckDB too, so that the files of other versions stay closed.
     """
     name, kept = committed.feed.name, committed.state.partition_keys()
     if committed.feed.kind != "table" or not kept:
         return []
-    moments = [f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}" for key in kept]
-    numbers = [version_number(key) for key in kept]
-    at = "CAST(ts AS TIMESTAMPTZ)"
-    problem = sql_text(f"no kept version of {name} had been read by then; the oldest is {kept[0]}")
-    rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version ="
-    early = f"CASE WHEN ts IS NULL OR {at} < {_least(moments)} THEN error({problem}) ELSE false END"
-    branches = [f"{rows} {sql_text(kept[0])} AND {early}"]
-    for place, key in enumerate(kept):
-        later = moments[place + 1 :]
-        until = f" AND {at} < {_least(later)}" if later else ""
-        following = numbers[place + 1] if later else committed.state.next_version
-        shown = "true"
-        if following != numbers[place] + 1:
+    numbers = [*map(version_number, kept), committed.state.next_version]
+    choices = []
+    for key, (number, following) in reversed(list(zip(kept, pairwise(numbers), strict=True))):
+        shown = sql_text(key)
+        if following != number + 1:
             lost = sql_text(f"a version of {name} between {key} and v{following} is not in the lake")
             shown = f"error({lost})"
-        branches.append(
-            f"{rows} {sql_text(key)} AND CASE WHEN {at} >= {moments[place]}{until} THEN {shown} ELSE false END"
+        moment = f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}"
+        choices.append(f"WHEN CAST(ts AS TIMESTAMPTZ) >= {moment} THEN {shown}")
+    problem = sql_text(f"no kept version of {name} had been read by then; the oldest is {kept[0]}")
+    chosen = f"CASE {' '.join(choices)} ELSE error({problem}) END"
+    rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version = {chosen}"
+    return [Macro(f"{name}__as_of", "ts", rows, f"{name} as it was read last before a time")]
+
+
+def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
+    """Return the table macro `NAME__between(from_time, to_time)`: a stream's rows of a range; none for a table.
+
+    DuckDB leaves out files by their path columns alone, so the range is said of these too, a day more on either
+    side. An end that is NULL is open.
+    """
+    columns = state.columns
+    if not isinstance(feed, StreamFeed) or columns is None:
+        return []
+    try:
+        clock = Clock.of(feed, state)
+    except LakeError:
+        return []  # which column it goes by is not one
+    taken = [*columns.names, *PATH_COLUMNS["stream"]]
+    ends = [free_name(name, taken) for name in ("from_time", "to_time")]
+    conditions = []
+    for end, how, days, later in zip(ends, (">=", "<"), (">=", "<="), ("- 1", "+ 1"), strict=True):
+        moment = f"CAST({end} AS TIMESTAMPTZ)"
+        day = f"CAST(timezone({sql_text(feed.timezone)}, {moment}) AS DATE) {later}"
+        # Of the path columns' own type, or DuckDB compares too late to leave out files.
+        parts = ", ".join(f"CAST({part}({day}) AS INTEGER)" for part in PATH_COLUMNS["stream"])
+        on_path = f"(year, month, day) {days} ({parts})"
+        conditions.append(f"({end} IS NULL OR {on_path})")
+        conditions.append(f"({end} IS NULL OR {_compared(clock, columns, how, moment)})")
+    rows = f"SELECT * FROM {sql_name(feed.name)} WHERE {' AND '.join(conditions)}"
+    return [Macro(f"{feed.name}__between", ", ".join(ends), rows, f"{feed.name} of a range of event times")]
+
+
+def _compared(clock: Clock, columns: Schema, how: str, moment: str) -> str:
+    """Compare a row's event time, which is ROWTIME where its own column is NULL, with a moment."""
+    column = sql_name(clock.column)
+    if next(one for one in columns if one.name == clock.column).type is Primitive.TIMESTAMP:
+        return (
+            f"coalesce({column}, ROWTIME) {how} {moment}"
+            if clock.column != "ROWTIME"
+            else f"ROWTIME {how} {moment}"
         )
-    about = f"{name} as it was read last before a time"
-    return [Macro(f"{name}__as_of", "ts", "\nUNION ALL\n".join(branches), about)]
-
-
-def _least(moments: list[str]) -> str:
-    return moments[0] if len(moments) == 1 else f"least({', '.join(moments)})"
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """Return a name that no column of the table has."""
-    while name in taken:
-        name += "_"
-    return name
+    times, parts = UNITS[clock.unit]
+    number = f"CAST({column} AS HUGEINT) * {times * 1000}"
+    wanted = f"CAST(epoch_us({moment}) AS HUGEINT) * {parts}"
+    return f"CASE WHEN {column} IS NULL THEN ROWTIME {how} {moment} ELSE {number} {how} {wanted} END"
 
 
 DERIVED: tuple[Builder, ...] = (change_views,)
 """Makers of views over a feed's base views, `NAME` and for a table `NAME_versions`, which their SQL names.
 
-Each is asked for every feed that was ever exported and gives no views for feeds that it has none for.
+Each is asked for every feed that was ever exported, with the name of the only view that is wanted if there is
+one, and gives no views for feeds that it has none for.
 """
 
 
@@ -376,11 +363,11 @@ def base_views(committed: Committed) -> list[View]:
     ]
 
 
-def derived_views(committed: Committed) -> list[View]:
-    """Return the views that are made of the base views; none before the first export."""
+def derived_views(committed: Committed, name: str | None = None) -> list[View]:
+    """Return the views that are made of the base views, or the one of a name; none before the first export."""
     if committed.state.columns is None:
         return []
-    return [view for build in DERIVED for view in build(committed)]
+    return [view for build in DERIVED for view in build(committed, name)]
 
 
 def listed_views(committed: Committed | Feed) -> list[tuple[str, str]]:
