@@ -78,7 +78,7 @@ bench: $(READY) ## whole exports against a naive script and the parts, and what 
 bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
 	$(BIN)/python benchmarks/export.py --guard
 	$(BIN)/python benchmarks/cold_start.py --guard
-	$(BIN)/python benchmarks/many_feeds.py --guard
+	$(BIN)/python benchmarks/every_feed.py --guard
 
 format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .

@@ -27,11 +27,11 @@ from ksql_lake.devserver.process import DevServer
 IMPORTS = [sys.executable, "-c", "import pyarrow.parquet, duckdb, requests"]
 KSQL_LAKE = str(Path(sys.executable).with_name("ksql-lake"))
 COMMANDS = {
-    "export": (["export", "--table", "user_transaction_summary"], 2.5),
+    "export": (["export", "--table", "user_transaction_summary"], 3.0),
     "export --all": (["export", "--all"], 6.0),
-    "plan --all": (["plan", "--all"], 2.2),
-    "feeds list": (["feeds", "list"], 1.1),
-    "--help": (["--help"], 0.4),
+    "plan --all": (["plan", "--all"], 2.8),
+    "feeds list": (["feeds", "list"], 1.3),
+    "--help": (["--help"], 0.45),
 }
 """What is typed, and the largest share of the imports' CPU time that it may take."""
 

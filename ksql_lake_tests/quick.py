@@ -168,7 +168,7 @@ def configure(config: pytest.Config) -> None:
 
 def examples(nightly: int) -> int:
     """How many examples a property gets that is tried with so many at night."""
-    return max(10, nightly * settings.default.max_examples // 100)
+    return max(10, nightly * settings().max_examples // 100)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

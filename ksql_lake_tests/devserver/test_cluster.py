@@ -19,8 +19,8 @@ SESSION = ["--session-seconds", "1", "--phase", "restoring=0.5"]
 
 
 @contextmanager
-def _two_nodes() -> Iterator[DevCluster]:
-    with DevCluster.start(arguments=SESSION) as nodes:
+def _two_nodes(*arguments: str) -> Iterator[DevCluster]:
+    with DevCluster.start(arguments=arguments) as nodes:
         Client(nodes.urls[0]).ksql(SETUP)
         fill(nodes.urls[0], KEYS)
         yield nodes
@@ -29,14 +29,15 @@ def _two_nodes() -> Iterator[DevCluster]:
 @pytest.fixture
 def cluster() -> Iterator[DevCluster]:
     """Two nodes with a table of 40 keys."""
-    with _two_nodes() as nodes:
+    with _two_nodes(*SESSION) as nodes:
         yield nodes
 
 
 @pytest.fixture(scope="module")
 def untouched() -> Iterator[DevCluster]:
     """The same, for tests that leave nodes and rows as they are."""
-    with _two_nodes() as nodes:
+    # A busy machine may not let a node answer for seconds, and that is no test's affair here.
+    with _two_nodes("--session-seconds", "60") as nodes:
         yield nodes
 
 
