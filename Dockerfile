@@ -10,6 +10,9 @@ RUN python -m venv /opt/ksql-lake \
  && /opt/ksql-lake/bin/pip install --no-cache-dir --require-hashes --requirement requirements.image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY ksql_lake ksql_lake
+# The samples and the Dagster instance that the package carries.
+COPY feeds feeds
+COPY deploy/dagster.yaml deploy/dagster.yaml
 RUN /opt/ksql-lake/bin/pip install --no-cache-dir --no-build-isolation --no-deps .
 
 FROM python:3.12-slim-bookworm

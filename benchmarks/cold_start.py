@@ -1,14 +1,17 @@
-"""From the shell's prompt to done: a fresh process exports a table of 1,000 rows, against three bare imports.
+"""From the shell's prompt to done: fresh processes of the command line, against three bare imports.
 
-    python benchmarks/cold_start.py [ROUNDS]
+    python benchmarks/cold_start.py [--rounds 7]
+    python benchmarks/cold_start.py --guard
 
 Prints medians of seconds and CPU seconds, in turns, of `ksql-lake export --table user_transaction_summary`
-(without Dagster) and of `python -c "import pyarrow.parquet, duckdb, requests"`, and the ratios. Run it in the
-project folder, where the sample's feed files are.
+(1,000 rows, without Dagster), of `export --all` with the sample's 8 feeds, of `plan --all`, `feeds list` and
+`--help`, and what share each is of `python -c "import pyarrow.parquet, duckdb, requests"`. Run it in the
+project folder, where the sample's feed files are. `--guard` fails when a share of CPU time exceeds its limit.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -17,15 +20,20 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
+
 from ksql_lake.devserver.process import DevServer
 
 IMPORTS = [sys.executable, "-c", "import pyarrow.parquet, duckdb, requests"]
-EXPORT = [
-    str(Path(sys.executable).with_name("ksql-lake")),
-    "export",
-    "--table",
-    "user_transaction_summary",
-]
+KSQL_LAKE = str(Path(sys.executable).with_name("ksql-lake"))
+COMMANDS = {
+    "export": (["export", "--table", "user_transaction_summary"], 2.5),
+    "export --all": (["export", "--all"], 6.0),
+    "plan --all": (["plan", "--all"], 2.2),
+    "feeds list": (["feeds", "list"], 1.1),
+    "--help": (["--help"], 0.4),
+}
+"""What is typed, and the largest share of the imports' CPU time that it may take."""
 
 
 def timed(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
@@ -36,20 +44,39 @@ def timed(command: list[str], environment: dict[str, str] | None = None) -> tupl
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main(arguments: list[str]) -> None:
-    """Measure and print."""
-    imports, exports = list[tuple[float, float]](), list[tuple[float, float]]()
-    # One user per 20 rows of the stream; each round writes the table's next version.
+def measure(rounds: int) -> dict[str, tuple[float, float]]:
+    """Run all in turns; give the medians of seconds and CPU seconds."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    # One user per 20 rows of the stream; each round writes the tables' next versions.
     sample = ["--sample-rows", "20000", "--sample-days", "1"]
     with DevServer.start(sample=True, arguments=sample) as server, tempfile.TemporaryDirectory() as folder:
-        environment = {"KSQLDB_URL": server.url, "KSQL_LAKE_ROOT": folder}
-        for _ in range(int(arguments[0]) if arguments else 7):
-            imports.append(timed(IMPORTS))
-            exports.append(timed(EXPORT, environment))
-    for number, what in enumerate(("seconds", "CPU seconds")):
-        bare, whole = (statistics.median(one[number] for one in several) for several in (imports, exports))
-        print(f"{what:12} imports {bare:5.2f}  export {whole:5.2f}  ratio {whole / bare:4.2f}")
+        environment = {"KSQLDB_URL": server.url, "KSQL_LAKE_ROOT": folder, "PATH": os.defpath}
+        for _ in range(rounds):
+            found.setdefault("imports", []).append(timed(IMPORTS))
+            for name, (arguments, _) in COMMANDS.items():
+                found.setdefault(name, []).append(timed([KSQL_LAKE, *arguments], environment))
+    return {
+        name: (statistics.median(one[0] for one in several), statistics.median(one[1] for one in several))
+        for name, several in found.items()
+    }
+
+
+@click.command()
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--guard", "guarded", is_flag=True, help="Only check the promised shares.")
+def main(*, rounds: int, guarded: bool) -> None:
+    """Measure and print."""
+    found = measure(rounds)
+    bare, slow = found.pop("imports"), False
+    print(f"{'imports':12} {bare[0]:5.2f} s, CPU {bare[1]:5.2f} s")
+    for name, (seconds, cpu) in found.items():
+        most = COMMANDS[name][1]
+        shares = f"{seconds / bare[0]:4.2f} and {cpu / bare[1]:4.2f}, CPU at most {most:.2f}"
+        print(f"{name:12} {seconds:5.2f} s, CPU {cpu:5.2f} s; of the imports {shares}")
+        slow = slow or cpu / bare[1] > most
+    if guarded and slow:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -17,6 +17,19 @@ from typing import Any
 import dlt
 import requests
 
+_NAME_OR_BRACKET = re.compile(r"`((?:[^`]|``)+)`|[<>]")
+
+
+def column_names(schema: str) -> list[str]:
+    """The columns of a header's schema text, without the fields of their STRUCTs."""
+    names, depth = list[str](), 0
+    for found in _NAME_OR_BRACKET.finditer(schema):
+        if found[1] is None:
+            depth += 1 if found[0] == "<" else -1
+        elif depth == 0:
+            names.append(found[1].replace("``", "`"))
+    return names
+
 
 def rows(url: str, sql: str) -> Iterator[dict[str, Any]]:
     """Yield each row as a dict."""
@@ -28,7 +41,7 @@ def rows(url: str, sql: str) -> Iterator[dict[str, Any]]:
             if line.startswith(b'{"row"'):
                 yield dict(zip(names, json.loads(line.rstrip(b","))["row"]["columns"], strict=True))
             elif not names:
-                names = re.findall(r"`(\w+)`", json.loads(line.lstrip(b"[").rstrip(b","))["header"]["schema"])
+                names = column_names(json.loads(line.lstrip(b"[").rstrip(b","))["header"]["schema"])
 
 
 def main() -> None:

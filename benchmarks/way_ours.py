@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ksql_lake.cli.entry import keep_freed_memory, keep_pandas_out
+from ksql_lake.cli.entry import keep_freed_memory
+from ksql_lake.pandas_gate import keep_pandas_out
 
 keep_freed_memory()
 

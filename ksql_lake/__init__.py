@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ksql_lake.feeds import FeedStore
     from ksql_lake.ksqldb import KsqlClient
     from ksql_lake.lake import Lake
+    from ksql_lake.orchestration import build_definitions, build_feed_assets
+    from ksql_lake.orchestration.component import KsqlFeeds
     from ksql_lake.query import Changes, TableDiff, changes_since, connect, diff, read_stream, read_table
     from ksql_lake.settings import Settings, load_settings
 
@@ -25,11 +27,14 @@ _HOMES = {
     "ExportResult": "ksql_lake.export",
     "FeedStore": "ksql_lake.feeds",
     "KsqlClient": "ksql_lake.ksqldb",
+    "KsqlFeeds": "ksql_lake.orchestration.component",
     "KsqlLakeError": "ksql_lake.errors",
     "Lake": "ksql_lake.lake",
     "Recovery": "ksql_lake.errors",
     "Settings": "ksql_lake.settings",
     "TableDiff": "ksql_lake.query",
+    "build_definitions": "ksql_lake.orchestration",
+    "build_feed_assets": "ksql_lake.orchestration",
     "changes_since": "ksql_lake.query",
     "connect": "ksql_lake.query",
     "diff": "ksql_lake.query",
@@ -46,11 +51,14 @@ __all__ = [
     "ExportResult",
     "FeedStore",
     "KsqlClient",
+    "KsqlFeeds",
     "KsqlLakeError",
     "Lake",
     "Recovery",
     "Settings",
     "TableDiff",
+    "build_definitions",
+    "build_feed_assets",
     "changes_since",
     "connect",
     "diff",

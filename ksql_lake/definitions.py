@@ -2,11 +2,12 @@
 
 import dagster as dg
 
-from ksql_lake.orchestration import build_definitions
+from ksql_lake.orchestration import definitions_of
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import load_settings
 
 
 @dg.definitions
 def ksql_lake() -> dg.Definitions:
-    """Read the environment and the feed files anew, each time the code location is loaded."""
-    return build_definitions(load_settings())
+    """Read the environment and the feed files when the code location is loaded, once per process."""
+    return definitions_of(Scope(load_settings(), whole_location=True))

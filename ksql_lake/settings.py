@@ -6,6 +6,11 @@ never accepted from feed files and never rendered (`repr` shows asterisks).
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -14,6 +19,14 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ksql_lake.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+_OURS = ("KSQLDB_", "KSQL_LAKE_")
+"""Beginnings of variables that are read here or nowhere."""
+
+_ELSEWHERE = frozenset({"KSQL_LAKE_DAGSTER_POSTGRES", "KSQL_LAKE_TEST_REQUIRE_ALL"})
+"""Such variables that others read: Dagster's own configuration, and the tests."""
 
 
 def _variable(name: str) -> AliasChoices:
@@ -25,39 +38,50 @@ class Settings(BaseSettings):
 
     Attributes:
         ksqldb_url: The server, `http://host:port` or `https://host:port`, without a path.
-        ksqldb_user: Basic-auth user or API key; together with `ksqldb_password`.
-        ksqldb_token: Bearer token; not together with a user.
+        ksqldb_user: User for basic auth, or API key; goes with `ksqldb_password`.
+        ksqldb_password: Password of that user, or API secret.
+        ksqldb_token: Bearer token; instead of a user.
         ksqldb_ca_file: PEM file of the authority that signed the server's certificate.
-        ksqldb_cert_file: PEM client certificate for mutual TLS; `ksqldb_key_file` is its key.
+        ksqldb_cert_file: PEM file of the client certificate, for mutual TLS.
+        ksqldb_key_file: PEM file of its key, where the certificate's file does not hold it.
         require_tls: Credentials over plain http:// to another machine are an error, not a warning.
-        connect_timeout: How long a connection may take to open.
-        read_timeout: How long the server may stay silent inside a response.
-        stall_timeout: How long a pull query may send neither a row nor its end, although it sends heartbeats.
-        table_wait: How long to wait until the query behind a table has consumed its source.
-        settle_time: How long to wait before the second look at nodes that cannot be read one by one.
-        nodes: Addresses of all nodes with commas between them, where those they advertise cannot be reached.
-        trust_advertised: Send credentials to advertised nodes of another scheme than `ksqldb_url` as well.
+        connect_timeout: Seconds that a connection may take to open.
+        read_timeout: Seconds that the server may stay silent inside a response.
+        stall_timeout: Seconds that a pull query may send heartbeats, but neither a row nor its end.
+        table_wait: Seconds to wait until the query behind a table has consumed its source.
+        settle_time: Seconds before the second look at nodes that cannot be read one by one.
+        nodes: Addresses of all nodes of the service, commas between them, where those that the nodes advertise
+            cannot be reached from here.
+        trust_advertised: Send the credentials to advertised nodes of another scheme than `ksqldb_url` too.
         require_properties: A server that refuses a property of our queries is an error.
         spool_mb: How much of an answer may wait on disk for its reader, in MB of 1,000,000 bytes.
-        quiet_seconds: How long a push query must bring no row from before it began to count as caught up.
-        max_row_mb: How long one row may be, as JSON, in MB of 1,000,000 bytes.
-        attempts: How many times a retryable request or export is tried in all.
-        lake_root: Folder of the lake.
-        feeds_root: Folder with `active/` and `archived/`.
-        dagster_home: Dagster's own folder, None when Dagster is not in use.
+        quiet_seconds: Seconds that a push query may bring no row from before it began until it counts as caught
+            up.
+        max_row_mb: The longest row, as JSON, in MB of 1,000,000 bytes; a longer one is refused before it fills
+            the memory.
+        attempts: How often a request or an export that may succeed later is tried in all.
+        lake_root: Folder of the lake, or a bucket: `s3://bucket/prefix`, `gs://...`, `az://...`.
+        feeds_root: Folder of the feed files, with `active/`, `archived/` and `proposed/` in it.
+        dagster_home: Dagster's own folder; where it is set, exports from the shell are recorded there.
         dagster_url: Dagster's web server, which is asked to reload when feed files change.
-        alert_webhook: Where alerts are posted as JSON; secret, because who knows it can post.
-        alert_email: Who gets alerts by mail; addresses with commas between them.
-        alert_sender: Who they come from; None means the first of those.
-        smtp_url: Where mail is handed in, `smtp://host:port` or `smtps://host:port`.
-        smtp_user: Its user, together with `smtp_password`.
+        schedules: Whether exports and upkeep by the clock are `running` until somebody switches them off in
+            Dagster, or `stopped` until somebody switches them on.
+        alert_webhook: Address that alerts are posted to as JSON; secret, because who knows it can post.
+        alert_email: Addresses that get alerts by mail, commas between them.
+        alert_sender: Address that the mails come from; without it the first of `alert_email`.
+        smtp_url: Mail server, `smtp://host:port` or `smtps://host:port`.
+        smtp_user: User at the mail server; goes with `smtp_password`.
+        smtp_password: Password of that user.
+        validating: Whether Dagster only validates the definitions, so that a broken feed file is an error.
         log_format: What the command line writes to standard error: `text` for people, `json` for programs.
-        otel_endpoint: OpenTelemetry collector that traces go to; None sends none.
-        executor: Where the steps of a Dagster run go: `in_process`, the run's own process, or `celery` workers.
+        otel_endpoint: OpenTelemetry collector that traces go to; without it there are none.
+        keep_runs_days: How many days the job `prune` keeps Dagster's runs, their logs, and superseded events.
+        keep_ticks_days: How many days it keeps the ticks of schedules and sensors.
+        executor: Where the steps of a Dagster run are executed: in the run's own process, or by Celery workers.
         celery_broker: Where steps wait for a worker; like `redis://:password@host:6379/0`.
-        celery_backend: Where workers leave what became of a step; None means the broker.
-        celery_visibility_timeout: Seconds after which a step that no worker has finished is given to another
-            one; more than the longest export takes.
+        celery_backend: Where workers leave the outcome of a step; without it, the broker.
+        celery_visibility_timeout: Seconds after which a step that no worker has finished goes to another one;
+            more than the longest export takes.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
@@ -88,8 +112,14 @@ class Settings(BaseSettings):
     dagster_url: str = Field(
         "http://127.0.0.1:3000", pattern="^https?://", validation_alias=_variable("KSQL_LAKE_DAGSTER_URL")
     )
+    validating: bool = Field(False, validation_alias=_variable("DAGSTER_IS_DEFS_VALIDATION_CLI"))
+    schedules: Literal["stopped", "running"] = Field(
+        "stopped", validation_alias=_variable("KSQL_LAKE_SCHEDULES")
+    )
     log_format: Literal["text", "json"] = Field("text", validation_alias=_variable("KSQL_LAKE_LOG"))
     otel_endpoint: str | None = Field(None, validation_alias=_variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    keep_runs_days: int = Field(30, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_RUNS_DAYS"))
+    keep_ticks_days: int = Field(7, ge=1, validation_alias=_variable("KSQL_LAKE_KEEP_TICKS_DAYS"))
     executor: Literal["in_process", "celery"] = Field(
         "in_process", validation_alias=_variable("KSQL_LAKE_EXECUTOR")
     )
@@ -207,12 +237,12 @@ class StoreSettings(BaseSettings):
     """What of the environment is about object stores, as far as their client library does not read it itself.
 
     Attributes:
-        s3_allow_http: Whether an S3 server may be spoken to without TLS.
-        gcs_allow_http: The same for Google Cloud Storage.
-        azure_allow_http: The same for Azure.
+        s3_allow_http: Allow S3 servers without TLS.
+        gcs_allow_http: Allow Google Cloud Storage without TLS.
+        azure_allow_http: Allow Azure without TLS.
         ca_bundle: PEM file of the authority that signed the store's certificate, beside the system's own.
         profile: Profile of the AWS configuration files whose credentials are used.
-        access_key: Access key, which a profile is not needed beside.
+        access_key: Access key; with it no profile is needed.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
@@ -242,14 +272,40 @@ class StoreSettings(BaseSettings):
 def load_settings(**overrides: object) -> Settings:
     """Read the environment; `overrides` win over it.
 
+    A variable that begins like one of ours and is none is a warning in the log, once per process.
+
     Raises:
         SettingsError: A variable holds something unusable; the text names every such variable and never
             shows a secret's value.
     """
+    for text in unknown_variables(os.environ):  # noqa: TID251 - this is that place
+        _warn(text)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _unusable(error) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Say of each variable that begins like one of ours and is none that it does nothing."""
+    known = {
+        str(field.validation_alias.choices[0])
+        for field in Settings.model_fields.values()
+        if isinstance(field.validation_alias, AliasChoices)
+    }
+    told = []
+    for name in sorted(environment):
+        if not name.startswith(_OURS) or name in known or name in _ELSEWHERE:
+            continue
+        nearest = get_close_matches(name, known, n=1, cutoff=0.6)
+        meant = f"; did you mean {nearest[0]}?" if nearest else ""
+        told.append(f"the environment variable {name} is unknown and does nothing{meant}")
+    return told
+
+
+@cache
+def _warn(text: str) -> None:
+    _log.warning(text)
 
 
 def load_store_settings() -> StoreSettings:

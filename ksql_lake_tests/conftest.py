@@ -18,12 +18,14 @@ from ksql_lake_tests.quick import (
 )
 from ksql_lake_tests.stores.places import Place
 from ksql_lake_tests.stores.servers import Store, moto, seaweedfs
+from ksql_lake_tests.workers import pytest_xdist_auto_num_workers
 
 __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_ignore_collect",
     "pytest_runtest_logstart",
+    "pytest_xdist_auto_num_workers",
 ]
 
 REQUIRE_ALL = os.environ.get("KSQL_LAKE_TEST_REQUIRE_ALL") == "1"  # noqa: TID251 - tests have a switch of their own

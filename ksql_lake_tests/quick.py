@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ksql_lake_tests.workers import in_turn
+
 MARKERS = {
     "slow": "starts a process, or takes several seconds",
     "browser": "drives a browser through Dagster's UI",
@@ -17,13 +19,18 @@ MARKERS = {
 }
 
 PLACES = {
+    "cli/test_beginning.py": "slow",
     "cli/test_demo.py": "slow",
+    "cli/test_exit_codes.py": "slow",
+    "cli/test_habits.py": "slow",
     "cli/test_export.py": "slow",
     "cli/test_feed_adding.py": "slow",
     "cli/test_feed_preparing.py": "slow",
     "cli/test_glancing.py": "slow",
     "cli/test_large_topics.py": "slow",
+    "cli/test_living_demo.py": "slow",
     "cli/test_output.py": "slow",
+    "cli/test_pinging.py": "slow",
     "cli/test_pushing.py": "slow",
     "cli/test_registering.py": "slow",
     "cli/test_restoring.py": "crash",
@@ -36,10 +43,12 @@ PLACES = {
     "decode/test_nested.py": "slow",
     "decode/test_times.py": "slow",
     "orchestration": "slow",
+    "orchestration/test_checks_in_the_ui.py": "browser",
     "orchestration/test_dagster_dev.py": "browser",
     "orchestration/test_interrupted_runs.py": "browser",
     "orchestration/test_nginx.py": "browser",
     "orchestration/test_sample_in_the_ui.py": "browser",
+    "report/test_report_page.py": "browser",
     "deploy": "slow",
     "devserver/test_cluster.py": "slow",
     "devserver/test_continuation.py": "slow",
@@ -101,6 +110,7 @@ PLACES = {
     "report/test_plots.py": "slow",
     "report/test_silence.py": "slow",
     "report/test_statuses.py": "slow",
+    "site": "slow",
     "soak": "slow",
     "tokenloop": "slow",
     "test_flights.py": "slow",
@@ -110,6 +120,9 @@ PLACES = {
 }
 """Folders and files below `ksql_lake_tests` whose tests all have a marker."""
 
+PERCENT = {"quick": 10, "everyday": 30, "nightly": 100}
+"""Profiles of Hypothesis, and the share of a property's examples that each of them tries."""
+
 _PROCESSES = frozenset(
     {"devserver", "nursery", "orders_process", "plain_server", "process", "sample_server", "old_server"}
 )
@@ -118,6 +131,11 @@ _STORES = frozenset({"moto_server", "seaweedfs_server", "moto_store", "place", "
 _HERE = Path(__file__).parent
 _forbidden: list[str] = []
 """The test that runs, while it may start no process."""
+
+# A busy machine is no failure of a property: nothing here is judged by the clock.
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+for _name, _percent in PERCENT.items():
+    settings.register_profile(_name, _UNTIMED, max_examples=_percent)
 
 
 def marker(path: Path, *, fixtures: frozenset[str] = frozenset(), parameter: object = None) -> str | None:
@@ -142,13 +160,15 @@ def configure(config: pytest.Config) -> None:
     """Make the markers known, take time limits out of properties, and with `--quick` watch for processes."""
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    # A busy machine is no failure of a property: nothing here is judged by the clock.
-    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("untimed")
+    asked = config.getoption("--hypothesis-profile", None)
+    settings.load_profile("quick" if config.getoption("--quick") else asked or "everyday")
     if config.getoption("--quick"):
-        settings.register_profile("quick", settings.default, max_examples=10)
-        settings.load_profile("quick")
         sys.addaudithook(_refuse_processes)
+
+
+def examples(nightly: int) -> int:
+    """How many examples a property gets that is tried with so many at night."""
+    return max(10, nightly * settings.default.max_examples // 100)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -157,7 +177,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test, and take out what `--quick` leaves out."""
+    """Mark each test, take out what `--quick` leaves out, and let workers begin with the longest files."""
     for item in items:
         call = getattr(item, "callspec", None)
         fixtures = frozenset(getattr(item, "fixturenames", ()))
@@ -168,6 +188,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if any(item.get_closest_marker(name) for name in MARKERS)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    if hasattr(config, "workerinput"):
+        items[:] = in_turn(items)
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:

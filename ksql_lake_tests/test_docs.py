@@ -42,6 +42,22 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def _anchors(page: Path) -> set[str]:
+    """The anchors that a Git host, and the site, give to a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = [re.sub(r"[`*]", "", heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_are_headings(page: Path) -> None:
+    """Each link to a part of a page has a heading at its end."""
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        other = page.parent / target if target else page
+        if "://" not in target and other.suffix == ".md":
+            assert anchor in _anchors(other), f"{target}#{anchor}"
+
+
 def test_the_map_names_files_that_exist() -> None:
     """Each module and each test of the map is a file, below the package where the map leaves its name out."""
     text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")

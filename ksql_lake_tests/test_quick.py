@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ksql_lake_tests.quick import MARKERS, PLACES, marker
+from ksql_lake_tests.workers import LONGEST
 
 HERE = Path(__file__).parent
 
@@ -17,6 +18,11 @@ def test_every_marked_place_exists_and_has_a_known_marker() -> None:
     """A renamed file does not lose its marker unnoticed."""
     assert [place for place in PLACES if not (HERE / place).exists()] == []
     assert set(PLACES.values()) <= set(MARKERS)
+
+
+def test_every_long_file_exists() -> None:
+    """A renamed file does not begin last unnoticed."""
+    assert [name for name in LONGEST if not (HERE / name).is_file()] == []
 
 
 def test_the_marker_follows_from_the_place_and_from_the_fixtures() -> None:

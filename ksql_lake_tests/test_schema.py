@@ -24,6 +24,7 @@ from ksql_lake.schema import (
     parse_schema,
     parse_type,
 )
+from ksql_lake_tests.quick import examples
 
 NOT_KSQL = "This is not a schema that ksqlDB writes; is the address that of a ksqlDB server?"
 LEAVE_OUT = "Leave the column out: name the wanted ones in the feed's `columns`."
@@ -56,7 +57,7 @@ schemas = st.lists(columns, min_size=1, max_size=5, unique_by=lambda column: col
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=schemas)
 def test_a_printed_schema_reads_back_as_itself(schema: Schema) -> None:
     """Parsing undoes printing, for every type and for names with anything in them."""
@@ -66,7 +67,7 @@ def test_a_printed_schema_reads_back_as_itself(schema: Schema) -> None:
     assert len(schema) == len(schema.names)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(text=st.text("`A ,<>()KEYINTGRSUCDMLP'0123", max_size=40) | st.text(max_size=20))
 def test_any_text_is_a_schema_or_a_schema_error(text: str) -> None:
     """Nothing but SchemaError comes of a text outside the grammar; one inside it loses nothing."""

@@ -19,7 +19,7 @@ class Alert:
     """One thing that somebody should know.
 
     Attributes:
-        kind: `run_failure`, `failed_checks`, `topic_retention` or `test`.
+        kind: `run_failure`, `failed_checks`, `topic_retention`, `freshness` or `test`.
         title: What happened, one line.
         text: The whole story, several lines; may be empty.
         facts: Name -> value, for programs that receive the alert.

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _HELP = """Export ksqlDB streams and tables into a plain Parquet lake, exactly once.
@@ -15,6 +16,8 @@ _HELP = """Export ksqlDB streams and tables into a plain Parquet lake, exactly o
 \b
 Examples:
   ksql-lake demo                         see everything, no server needed
+  ksql-lake init shop                    a project for a server of your own
+  ksql-lake ping                         does the server answer, and what can be exported from it?
   ksql-lake feeds discover               what the server has and no feed exports
   ksql-lake feeds add --source ORDERS --start-date 2025-01-01
   ksql-lake plan --all                   what an export would read
@@ -31,7 +34,7 @@ Environment (default):
   KSQL_LAKE_FEEDS  the folder of feed files (feeds)
   DAGSTER_HOME     when set, exports are told to this Dagster instance
 
-Exit codes: 0 done, 1 at least one feed failed, 2 usage or configuration, 130 interrupted.
+Exit codes: 0 done, 1 at least one feed or check failed, 2 usage or configuration, 130 interrupted.
 """
 
 _FEEDS_HELP = """The feed files: what to export, how and when.
@@ -79,6 +82,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without importing the commands."""
+        found = [name for name in self.commands if name.startswith(incomplete)]
+        helps = {name: entry.help for name, entry in self.lazy.items()}
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=helps.get(name)) for name in found]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
@@ -119,6 +130,8 @@ app = _Root(
     context_settings=_CONTEXT,
     lazy={
         "demo": Lazy("ksql_lake.cli.demo:demo", "Everything once, on the embedded server and sample feeds."),
+        "init": Lazy("ksql_lake.cli.init:init", "A project folder for a server of your own."),
+        "ping": Lazy("ksql_lake.cli.ping:ping", "Does the server answer, and what can be exported from it?"),
         "devserver": Lazy("ksql_lake.devserver.__main__:main", "The embedded ksqlDB stand-in alone."),
         "feeds": Lazy("ksql_lake.cli.app:feeds", "Add, list, check and archive feed files."),
         "plan": Lazy("ksql_lake.cli.plan:plan", "What an export would read; sends nothing."),
@@ -136,10 +149,17 @@ app = _Root(
         "register": Lazy("ksql_lake.cli.register:register", "Delta or Iceberg over the same files."),
         "doctor": Lazy("ksql_lake.cli.doctor:doctor", "Check the lake against its own files; repair it."),
         "alerts": Lazy("ksql_lake.cli.alerts:alerts", "Where alerts go; sends one as a test."),
+        "completion": Lazy("ksql_lake.cli.completion:completion", "Let a shell complete commands and names."),
         "report": Lazy("ksql_lake.cli.report:report", "How every feed is: table, HTML, JSON, CSV, Prometheus."),
     },
 )
 click.version_option(package_name="ksql-lake", message="%(package)s %(version)s")(app)
+click.option(
+    "-v", "--verbose", is_flag=True, expose_value=False, help="Say each step (works behind any command)."
+)(app)
+click.option(
+    "-q", "--quiet", is_flag=True, expose_value=False, help="Say only what is wrong (works behind any command)."
+)(app)
 click.option(
     "--debug", is_flag=True, help="Show the traceback of an unexpected error (works behind any command)."
 )(app)

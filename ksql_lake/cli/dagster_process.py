@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ksql_lake.errors import ConfigError
+from ksql_lake.cli.project_folder import HOME
 
-HOME = ".dagster_home"
 STOP_SECONDS = 30
 
 _POLL_SECONDS = 0.05
@@ -34,7 +32,7 @@ _SAID = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One Dagster command: a name for its log, what it does in words, what follows `dagster`."""
+    """One process of Dagster: a name for its log, what it does in words, what follows `python`."""
 
     name: str
     what: str
@@ -72,24 +70,6 @@ class DagsterProject:
         """The project's DAGSTER_HOME."""
         return self.folder / HOME
 
-    def prepare(self) -> None:
-        """Make the home folder with our dagster.yaml; one that is there already is left as it is.
-
-        Raises:
-            ConfigError: This is not the project's folder.
-        """
-        example = self.folder / "deploy" / "dagster.yaml"
-        for needed in (self.folder / "workspace.yaml", example):
-            if not needed.is_file():
-                raise ConfigError(
-                    f"there is no {needed.relative_to(self.folder)} here",
-                    hint="Run this in the project's folder.",
-                    folder=self.folder,
-                )
-        self.home.mkdir(exist_ok=True)
-        if not (self.home / "dagster.yaml").exists():
-            shutil.copyfile(example, self.home / "dagster.yaml")
-
     def environment(self) -> dict[str, str]:
         """Return the children's environment: ours, without anything that is meant for another server."""
         ours = os.environ  # noqa: TID251 - handed on, not read
@@ -104,17 +84,17 @@ class DagsterProject:
     def start(
         self, arguments: Sequence[str], *, log: Path | None = None, variables: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start `dagster ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
+        """Start `python ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
 
         Args:
-            arguments: What follows `dagster`.
+            arguments: What follows `python`, as `-m dagster dev`.
             log: File for everything it says; None lets it speak on our terminal.
             variables: What its environment has besides.
         """
         with contextlib.ExitStack() as files:
             output = files.enter_context(log.open("wb")) if log else None
             return subprocess.Popen(  # noqa: S603 - our own interpreter
-                [sys.executable, "-m", "dagster", *arguments],
+                [sys.executable, *arguments],
                 cwd=self.folder,
                 env={**self.environment(), **(variables or {})},
                 stdin=subprocess.DEVNULL,

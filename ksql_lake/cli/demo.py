@@ -1,35 +1,38 @@
-"""`ksql-lake demo`: everything once, on the embedded server, through Dagster, into this project's own lake.
+"""`ksql-lake demo`: everything once, on the embedded server, through Dagster, in a folder of its own.
 
-Streams are exported as one range run, tables as their next version, by `dagster` processes as a person would
-start them. It refuses to mix the sample's rows into a lake that was filled from another server.
+Streams are exported as one range run, tables as their next version, by Dagster in processes of its own. It
+refuses to mix the sample's rows into a lake that was filled from another server.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from ksql_lake.cli.dagster_process import DagsterProject, Task, stop, what_failed
+from ksql_lake.cli.demo_folder import FAILING_COLUMN, FAILING_FEED, DemoFolder, open_demo
 from ksql_lake.cli.terminal.output import note, print_table
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.errors import ConfigError
 from ksql_lake.export.topology import read_topology, save_topology
-from ksql_lake.feeds import Feed, FeedStore, streams_of, tables_of
+from ksql_lake.feeds import Feed, Feeds, FeedStore, streams_of, tables_of
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.recording import create_databases, export_seconds
+from ksql_lake.orchestration.schedules import stream_job, table_job
+from ksql_lake.orchestration.ticks import DAYS_TAG, RANGE_TAGS
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
-
-DAYS = ("2025-01-06", "2025-01-19")
-"""First and last day of the sample."""
 
 SERVER_VERSION = "0.29.0-demo"
 """What the demo's server calls itself, so that every commit it fed can be told from those of a real server."""
@@ -38,51 +41,88 @@ PROCESSES = 2
 
 _HELP = """Export everything of the embedded server through Dagster, and show what landed.
 
-Starts the embedded ksqlDB stand-in with its sample on a free port, exports every enabled feed into the
-project's lake by running Dagster, and prints what landed. Run it again: streams add nothing, tables get their
-next version.
+Makes FOLDER (default: demo), a project with eight sample feeds. Starts the embedded ksqlDB stand-in on a free
+port, with two weeks of sample rows that end now and go on while it runs. Exports every feed into
+FOLDER/data_lake by running Dagster, and prints what landed. Run it again: streams add what has arrived since,
+tables get their next version.
 
 \b
 Examples:
   ksql-lake demo
-  ksql-lake demo --ui       Dagster's UI on that data, with the server running, until Ctrl-C
+  ksql-lake demo --ui       Dagster's UI on that data, server and schedules running, until Ctrl-C
 """
 
 
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    try:
+        found = None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no moment like 2026-03-05T13:07Z") from None
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
+
+
 @click.command(help=_HELP)
+@click.argument("folder", default="demo", type=click.Path(path_type=Path))
 @click.option("--ui", is_flag=True, help="Open Dagster's UI on what is there instead of exporting.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="Port of the UI.")
-def demo(*, ui: bool, port: int) -> int:
+@click.option(
+    "--at",
+    callback=_moment,
+    metavar="MOMENT",
+    help="Let the sample end at this moment, the same rows every time.",
+)
+def demo(*, folder: Path, ui: bool, port: int, at: datetime | None) -> int:
     """Run the demo and give the exit code."""
-    settings = load_settings()
-    folder = Path.cwd()
-    files = FeedStore(settings.feeds_root).load()
-    feeds, broken = files.enabled, [file for file in files.quarantined if not file.archived]
-    for file in broken:
-        note(str(file.error), label="broken")
-    if not feeds:
-        raise ConfigError(f"no feed in {settings.feeds_root} is enabled", hint="ksql-lake feeds list")
-    lake = Lake(settings.lake_root)
-    _refuse_foreign(lake, feeds)
+    opened = open_demo(folder, at, now=datetime.now(UTC))
+    lake = Lake(str(folder.resolve() / "data_lake"))
+    store = folder.resolve() / "feeds"
+    files = FeedStore(store).load()
+    if not files.enabled:
+        raise ConfigError(f"no feed in {store} is enabled", hint="Name another folder: ksql-lake demo FOLDER")
+    _refuse_foreign(lake, files.enabled)
     signal.signal(signal.SIGTERM, _interrupt)
-    with DevServer.start(sample=True, arguments=["--server-version", SERVER_VERSION]) as server:
-        project = DagsterProject(folder, server.url, lake.root, settings.feeds_root.resolve())
-        project.prepare()
+    arguments = ["--server-version", SERVER_VERSION, *opened.server_arguments]
+    note("starting the embedded ksqlDB server with two weeks of sample rows", label="demo")
+    with DevServer.start(arguments=arguments) as server:
+        project = DagsterProject(folder.resolve(), server.url, lake.root, store)
         note(f"the embedded ksqlDB server answers at {server.url}", label="server")
         with KsqlClient(load_settings(ksqldb_url=server.url)) as client:
             save_topology(read_topology(client), lake)
         if ui:
             return _show(project, port)
-        return 0 if _export(project, lake, feeds) and not broken else 1
+        return _export_all(opened, project, lake, files)
 
 
-def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> bool:
+def _export_all(opened: DemoFolder, project: DagsterProject, lake: Lake, files: Feeds) -> int:
+    broken = [file for file in files.quarantined if not file.archived]
+    for file in broken:
+        note(str(file.error), label="broken")
+    tasks = _tasks(files.enabled, opened.closed_days(datetime.now(UTC)), live=opened.live)
+    success = _export(project, lake, files.enabled, tasks)
+    _explain(opened, files.enabled)
+    return 0 if success and not broken else 1
+
+
+def _explain(opened: DemoFolder, feeds: Iterable[Feed]) -> None:
+    """Say where everything is, what fails on purpose, and how to go on."""
+    path = shlex.quote(str(opened.path))
+    if any(feed.name == FAILING_FEED and FAILING_COLUMN in feed.checks.not_null for feed in feeds):
+        click.echo(
+            f"One check fails on purpose: some rows of {FAILING_FEED} have no {FAILING_COLUMN}.\n"
+            "Its severity is warn, so nothing is stopped; the report and Dagster show it."
+        )
+    click.echo(f"\nHow is every feed?       cd {path} && ksql-lake report")
+    click.echo(f"See it in Dagster's UI:  {_ui_command(opened.path)}")
+
+
+def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed], tasks: Sequence[Task]) -> bool:
     began = time.monotonic()
+    note(f"Dagster exports {count_text(len(feeds), 'feed')}", label="demo")
     create_databases(project.home)
     logs = project.home / "demo"
     logs.mkdir(exist_ok=True)
     success = True
-    for done in project.run(_tasks(feeds), at_once=PROCESSES, logs=logs):
+    for done in project.run(tasks, at_once=PROCESSES, logs=logs):
         told = f"{done.task.what} ({done.seconds:.1f} s)"
         if done.success:
             note(told, label="done")
@@ -91,29 +131,30 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed]) -> bool:
             note(f"{told}: {what_failed(done.log)}\nThe whole log: {done.log}", label="failed")
     _print_landed(project, lake, feeds)
     click.echo(f"\n{time.monotonic() - began:.1f} s. The lake is in {lake.root}")
-    click.echo(f"See it in Dagster's UI:  {_ui_command(project.folder)}")
     return success
 
 
-def _tasks(feeds: Sequence[Feed]) -> list[Task]:
-    """Streams first: they take longest. One run per time zone, because a run has one partitioning."""
-    by_zone: dict[str, list[str]] = {}
-    for feed in streams_of(feeds):
-        by_zone.setdefault(feed.timezone, []).append(feed.name)
-    module, (first, last) = ("-m", "ksql_lake.definitions"), DAYS
-    range_run = ("asset", "materialize", *module, "--partition-range", f"{first}...{last}", "--select")
-    tasks = [
-        Task(
-            f"streams-{number}",
-            f"{count_text(len(names), 'stream')}, {first} to {last}, one run",
-            (*range_run, ",".join(names)),
-        )
-        for number, names in enumerate(by_zone.values(), start=1)
+def _tasks(feeds: Sequence[Feed], days: tuple[str, str], *, live: bool) -> list[Task]:
+    """Return two processes: one runs the streams, a run per time zone and range of days, one the tables.
+
+    The running day has no partition in Dagster: it is a run without one.
+    """
+    zones = sorted({feed.timezone for feed in streams_of(feeds)})
+    tables = [feed.name for feed in tables_of(feeds)]
+    streams = count_text(len(streams_of(feeds)), "stream")
+    ranges = [{"job": stream_job(zone), "tags": dict(zip(RANGE_TAGS, days, strict=True))} for zone in zones]
+    today = [{"job": stream_job(zone), "tags": {DAYS_TAG: "open"}} for zone in zones if live]
+    said = f"{streams}, {days[0]} to {days[1]}" + (" and today so far" if live else "")
+    series = [
+        ("streams", said, ranges + today),
+        (
+            "tables",
+            f"{count_text(len(tables), 'table')}, a version of each",
+            [{"job": table_job(name)} for name in tables],
+        ),
     ]
-    return tasks + [
-        Task(f"table-{name}", f"{name}, next version", ("job", "execute", *module, "-j", f"table_{name}"))
-        for name in (feed.name for feed in tables_of(feeds))
-    ]
+    module = ("-m", "ksql_lake.orchestration.job_series")
+    return [Task(name, what, (*module, json.dumps(runs))) for name, what, runs in series if runs]
 
 
 def _print_landed(project: DagsterProject, lake: Lake, feeds: Iterable[Feed]) -> None:
@@ -139,15 +180,15 @@ def _refuse_foreign(lake: Lake, feeds: Iterable[Feed]) -> None:
         if read is not None and read.server_version != SERVER_VERSION:
             raise ConfigError(
                 f"{lake.root} holds {feed.name} from a server {read.server_version}, not from the demo",
-                hint="Let the demo use another folder: KSQL_LAKE_ROOT=demo_lake ksql-lake demo",
+                hint="Let the demo use another folder: ksql-lake demo FOLDER",
             )
 
 
 def _show(project: DagsterProject, port: int) -> int:
     port = _free_port(port)
     process = project.start(
-        ["dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
-        variables={"KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}"},
+        ["-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+        variables={"KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}", "KSQL_LAKE_SCHEDULES": "running"},
     )
     try:
         _wait_for(port, process)
@@ -178,7 +219,9 @@ def _free_port(wanted: int) -> int:
 
 
 def _ui_command(folder: Path) -> str:
-    return "make ui" if (folder / "Makefile").is_file() else "ksql-lake demo --ui"
+    if folder == Path("demo"):
+        return "make ui" if Path("Makefile").is_file() else "ksql-lake demo --ui"
+    return f"ksql-lake demo {shlex.quote(str(folder))} --ui"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -12,8 +12,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.terminal.loudness import begin_document
 from ksql_lake.cli.terminal.output import note, waiting
-from ksql_lake.cli.terminal.whole_file import form_of, whole_file
+from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
 from ksql_lake.quantities import count_text
 from ksql_lake.query.diff_documents import changes, json_text, write_parquet
 from ksql_lake.query.sql.sql_answer import on_one_line
@@ -41,7 +43,7 @@ Examples:
 
 
 @click.command(help=_HELP)
-@click.argument("table")
+@click.argument("table", type=FeedNames("table"))
 @click.argument("old", default="previous")
 @click.argument("new", default="latest")
 @click.option(
@@ -50,16 +52,25 @@ Examples:
     type=click.Choice(["console", "json", "parquet"]),
     help="Default: by the name of --output, else console.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option(
     "--limit", type=click.IntRange(0), default=20, show_default=True, help="Changes shown on the console."
 )
 @click.option("--force", is_flag=True, help="Let --output overwrite a file that this command did not write.")
 def diff(  # noqa: PLR0913 - one argument per option
-    *, table: str, old: str, new: str, form: str | None, output: Path | None, limit: int, force: bool
+    *,
+    table: str,
+    old: str,
+    new: str,
+    form: str | None,
+    as_json: bool,
+    output: Path | None,
+    limit: int,
+    force: bool,
 ) -> None:
     """Compare two versions of a table."""
-    form = form or form_of(output, _SUFFIXES)
+    form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "parquet" and output is None:
         raise click.UsageError("Parquet is no text; say where to: --output changes.parquet")
     with waiting(f"comparing versions of {table}"):
@@ -70,6 +81,7 @@ def diff(  # noqa: PLR0913 - one argument per option
                 _write(difference, form, path, limit)
             note(f"{output}: {_counts(difference)} as {form}", label="written")
         elif form == "json":
+            begin_document()
             for piece in json_text(difference):
                 click.echo(piece, nl=False)
         else:

@@ -7,6 +7,7 @@ with `--debug`. Before a command runs, pandas is kept out and freed memory is ke
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import logging
 import os
@@ -18,6 +19,7 @@ import click
 
 from ksql_lake.cli.app import app
 from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
+from ksql_lake.cli.terminal.loudness import document_begun, loudness
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
 ALONE = "alone"
@@ -30,8 +32,23 @@ _LARGEST = 32 << 20
 DEBUG = "debug"
 """Key in click's context object: show tracebacks."""
 
+_QUIET, _VERBOSE = frozenset({"-q", "--quiet"}), frozenset({"-v", "--verbose"})
+_EVERYWHERE = frozenset({"--debug", *_QUIET, *_VERBOSE})
+"""Options that mean the same anywhere on the line."""
+
+_GARBAGE = 100_000
+"""How many more containers are made than freed before the collector looks for garbage."""
+
 _SILENT = logging.NullHandler()
-_EXTRAS = dict.fromkeys(("sqlglot", "starlette", "uvicorn"), "devserver")
+_EXTRAS = {
+    **dict.fromkeys(("h2", "sqlglot", "starlette", "uvicorn"), "devserver"),
+    **dict.fromkeys(("fsspec", "obstore"), "object-store"),
+    "polars": "polars",
+    "deltalake": "delta",
+    "pyiceberg": "iceberg",
+    **dict.fromkeys(("celery", "dagster_celery"), "celery"),
+    **dict.fromkeys(("dagster_k8s", "dagster_postgres"), "kubernetes"),
+}
 """Packages that only an extra of ours installs."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -47,33 +64,6 @@ def keep_freed_memory() -> None:
         return
     process.mallopt(_TRIM_THRESHOLD, _KEPT)
     process.mallopt(_MMAP_THRESHOLD, _LARGEST)
-
-
-class _NoPandas:
-    """An import finder that says there is no pandas."""
-
-    @staticmethod
-    def find_spec(name: str, *_where: object) -> None:
-        """Refuse pandas, and leave all else to the other finders."""
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is kept out", name=name)
-
-
-def keep_pandas_out() -> None:
-    """Let pyarrow find no pandas, which it would import at the first list it is handed.
-
-    That takes as long as a small export. Importing pandas afterwards works; only pyarrow does without it.
-    """
-    if "pandas" in sys.modules:
-        return
-    import pyarrow as pa  # noqa: PLC0415 - start-up stays light
-
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        pa.array(["", None])
-    finally:
-        sys.meta_path.remove(finder)
 
 
 class _Warnings(logging.Handler):
@@ -92,8 +82,13 @@ _WARNINGS = _Warnings(logging.WARNING)
 
 def main() -> None:
     """Run the command line and leave the process."""
-    keep_freed_memory()
-    code = run(sys.argv[1:], alone=True)
+    # Imports make objects that stay; looking through them for garbage took a tenth of a short command's time.
+    gc.set_threshold(_GARBAGE, 10, 10)
+    try:
+        keep_freed_memory()
+        code = run(sys.argv[1:], alone=True)
+    except KeyboardInterrupt:  # while an error was being told, or a second time
+        code = INTERRUPTED
     if code == INTERRUPTED:
         # A thread may still wait for a silent server, and Python would wait for it. Nothing it has read is
         # visible yet, so it can be left behind.
@@ -105,15 +100,20 @@ def main() -> None:
 
 def run(arguments: Sequence[str], *, alone: bool = False) -> int:
     """Run the command line and give its exit code; `alone` says that the process does nothing else."""
-    # Anywhere on the line: who meets an unexpected error adds it at the end of the last command.
-    debug = "--debug" in arguments
+    words, everywhere = _everywhere(arguments)
+    debug = "--debug" in everywhere
+    quiet, verbose = (bool(everywhere & flags) for flags in (_QUIET, _VERBOSE))
     closed = _open_standard_streams() if alone else None
+    if quiet and verbose:
+        complain("-q and -v exclude each other")
+        return USAGE
     # Attempts that fail and are repeated are nobody's business until a command says so.
     logging.getLogger("ksql_lake").addHandler(_SILENT)
-    logging.getLogger(ALWAYS_TOLD).addHandler(_WARNINGS)
+    for name in ALWAYS_TOLD:
+        logging.getLogger(name).addHandler(_WARNINGS)
     try:
-        rest = [word for word in arguments if word != "--debug"]
-        code = app.main(rest, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
+        with loudness(keep_quiet=quiet, verbose=verbose):
+            code = app.main(words, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone.
@@ -127,6 +127,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         return USAGE
     except KsqlLakeError as error:
         complain(str(error))
+        _tell_program(error, words)
         return USAGE if isinstance(error, ConfigError) else FAILED
     except ModuleNotFoundError as error:
         complain_missing(error, debug=debug)
@@ -142,6 +143,26 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         complain(f"standard output is closed\n{_ONLY_THE_REPORT}")
         return FAILED
     return code if isinstance(code, int) else DONE
+
+
+def _everywhere(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """Take the options out of a line that mean the same anywhere on it; what follows `--` is no option.
+
+    Who meets an unexpected error adds `--debug` at the end of the last command.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found = frozenset(arguments[:end]) & _EVERYWHERE
+    return [word for word in arguments[:end] if word not in found] + list(arguments[end:]), found
+
+
+def _tell_program(error: KsqlLakeError, words: Sequence[str]) -> None:
+    """Write the error as a JSON document, where one was asked for and none was begun."""
+    if "--json" not in words or document_begun():
+        return
+    from ksql_lake.cli.terminal.output import print_json  # noqa: PLC0415 - rich loads only when needed
+
+    told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    print_json({"error": told | {"where": {name: str(value) for name, value in error.where.items()}}})
 
 
 class _NoOutput(io.TextIOBase):

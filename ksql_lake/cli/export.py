@@ -14,19 +14,20 @@ from ksql_lake.cli.entry import (
     INTERRUPTED,
     complain,
     complain_unexpected,
-    keep_pandas_out,
     unexpected_text,
 )
 from ksql_lake.cli.plan import Planned, left_out_entries, plan_all, reads, tell_left_out
 from ksql_lake.cli.pool import FeedOutcome, export_all
 from ksql_lake.cli.selection import asked, select, selection_options
 from ksql_lake.cli.terminal.journal import watch
+from ksql_lake.cli.terminal.loudness import quiet
 from ksql_lake.cli.terminal.output import never_failing, note, notes_from_log, print_json, print_table, waiting
 from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
 from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.pandas_gate import keep_pandas_out
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import Settings, load_settings
 
@@ -43,8 +44,10 @@ Examples:
   ksql-lake export --stream orders --date 2025-01-31
   ksql-lake export --all --json | jq .failed
 
-Exit codes: 0 done, 1 at least one feed failed (the others have landed), 2 usage or configuration,
-130 interrupted.
+After each export the feed's checks are evaluated; the rows have landed, whatever they find.
+
+Exit codes: 0 done, 1 at least one feed failed (the others have landed) or a check of severity error or block
+does not hold, 2 usage or configuration, 130 interrupted.
 """
 
 
@@ -78,24 +81,29 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     outcomes: list[FeedOutcome] = []
     if planned:
         with KsqlClient(settings) as client:
-            _probe(client, planned, settings)
+            if (down := _probe(client, planned, settings)) is not None:
+                if as_json:
+                    lost = [FeedOutcome(one.feed, error=down) for one in planned]
+                    print_json(_document(lost) | {"left_out": left_out_entries(selection.broken)})
+                context.exit(FAILED)
             with notes_from_log():
                 outcomes = export_all(planned, client, settings, workers=workers)
     else:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
     if as_json:
         print_json(_document(outcomes) | {"left_out": left_out_entries(selection.broken)})
-    elif outcomes:
+    elif outcomes and not quiet():
         print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:], flexible=("Feed",))
     tell_left_out(selection.broken)
     _tell_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
-    _record([outcome.result for outcome in outcomes if outcome.result and outcome.result.commit], settings)
+    _tell_checks(outcomes)
+    _record(outcomes, settings)
     if any(outcome.interrupted for outcome in outcomes):
         context.exit(INTERRUPTED)
-    context.exit(FAILED if selection.broken or any(outcome.error for outcome in outcomes) else 0)
+    context.exit(FAILED if selection.broken or any(outcome.failed for outcome in outcomes) else 0)
 
 
-def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> None:
+def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> ServerUnavailableError | None:
     """Ask the server for its version once, so that one line says what eight feeds would each say."""
     try:
         with waiting(f"asking {client.url}"):
@@ -106,7 +114,8 @@ def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -
             for one in planned:
                 lake.feed(one.feed).record_failure(error)
         complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
-        raise click.exceptions.Exit(FAILED) from None
+        return error
+    return None
 
 
 _HEADERS = ["Feed", "Partitions", "Read", "New", "Already\nthere", "Late", "Size", "Seconds"]
@@ -140,7 +149,17 @@ def _partitions(result: ExportResult) -> str:
 
 def _document(outcomes: Sequence[FeedOutcome]) -> dict[str, object]:
     return {
-        "exports": [outcome.result.as_dict() for outcome in outcomes if outcome.result],
+        "exports": [
+            outcome.result.as_dict() | {"checks": [check.as_dict() for check in outcome.checks]}
+            for outcome in outcomes
+            if outcome.result
+        ],
+        "failed_checks": [
+            {"feed": outcome.feed.name, **check.as_dict()}
+            for outcome in outcomes
+            for check in outcome.checks
+            if check.failed
+        ],
         "failed": [
             {
                 "feed": outcome.feed.name,
@@ -180,12 +199,25 @@ def _tell_failures(outcomes: Sequence[FeedOutcome], *, debug: bool) -> None:
         )
 
 
-def _record(results: Sequence[ExportResult], settings: Settings) -> None:
+def _tell_checks(outcomes: Sequence[FeedOutcome]) -> None:
+    for outcome in outcomes:
+        for check in outcome.checks:
+            if not check.failed:
+                continue
+            text = f"{outcome.feed.name}: check {check.outcome.name} ({check.severity}): {check.outcome.says}"
+            (complain if check.grave else note)(text)
+        if outcome.unjudged is not None:
+            complain(f"{outcome.feed.name}: the rows landed, but the checks failed: {outcome.unjudged}")
+
+
+def _record(outcomes: Sequence[FeedOutcome], settings: Settings) -> None:
     """Tell the Dagster instance about exports made from the shell; that failing never fails an export."""
+    results = [outcome.result for outcome in outcomes if outcome.result and outcome.result.commit]
     if not results or settings.dagster_home is None:
         return
     with never_failing("the exports landed"):
         # Dagster takes seconds to import, and most shells have none.
         from ksql_lake.orchestration.recording import record  # noqa: PLC0415
 
-        record(results, settings=settings)
+        checks = {outcome.feed.name: outcome.checks for outcome in outcomes}
+        record(results, settings=settings, checks=checks)

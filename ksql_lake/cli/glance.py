@@ -6,6 +6,7 @@ from datetime import date
 
 import click
 
+from ksql_lake.cli.completion import FeedNames
 from ksql_lake.cli.sql import print_rows
 from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_table
 from ksql_lake.feeds import Feed
@@ -27,7 +28,7 @@ Examples:
 
 
 @click.command(help=_SCHEMA)
-@click.argument("name")
+@click.argument("name", type=FeedNames())
 @click.option("--dialect", type=click.Choice(list(DIALECTS)), help="DDL for an engine, or Arrow's schema.")
 @_AS_JSON
 def schema(*, name: str, dialect: str | None, as_json: bool) -> None:
@@ -52,7 +53,7 @@ def schema(*, name: str, dialect: str | None, as_json: bool) -> None:
 @click.command(
     help="Show a feed's first rows: of the newest day that has some, or of a table's latest version."
 )
-@click.argument("name")
+@click.argument("name", type=FeedNames())
 @click.option("-n", "rows", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 def head(*, name: str, rows: int) -> None:
     """Show a feed's first rows."""
@@ -62,7 +63,7 @@ def head(*, name: str, rows: int) -> None:
 
 
 @click.command(help="Say what the lake holds of a feed: sizes, days or versions, evidence, columns.")
-@click.argument("name")
+@click.argument("name", type=FeedNames())
 @_AS_JSON
 def describe(*, name: str, as_json: bool) -> None:
     """Say what the lake holds of a feed."""
@@ -104,7 +105,7 @@ Examples:
 
 
 @click.command(help=_PROFILE)
-@click.argument("name")
+@click.argument("name", type=FeedNames())
 @click.option("--where", help="Of which rows, as in SQL.")
 def profile(*, name: str, where: str | None) -> None:
     """Describe each column by its values."""

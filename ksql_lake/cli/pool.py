@@ -24,9 +24,13 @@ from rich.progress import Progress as RichProgress
 
 from ksql_lake.cli.plan import Planned
 from ksql_lake.cli.terminal.journal import RUN
+from ksql_lake.cli.terminal.loudness import quiet
 from ksql_lake.cli.terminal.output import note
 from ksql_lake.export import ExportPlan, ExportResult, Progress, extract, land
-from ksql_lake.feeds import Feed
+from ksql_lake.export.expiry import kept_retention
+from ksql_lake.export.judging import JudgedCheck, judge_export
+from ksql_lake.export.topology import Topology, kept_topology
+from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.followers import update_followers
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
@@ -81,7 +85,7 @@ class ProgressBars:
 @contextmanager
 def progress_bars(total: int) -> Iterator[ProgressBars]:
     """Show progress while exports run, if somebody is there to see it."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or quiet():
         yield ProgressBars(None, total)
         return
     display = RichProgress(
@@ -99,16 +103,31 @@ def progress_bars(total: int) -> Iterator[ProgressBars]:
 
 @dataclass(frozen=True, slots=True)
 class FeedOutcome:
-    """How a feed's export ended: with a result, an error, or neither when it was interrupted."""
+    """How a feed's export ended: with a result, an error, or neither when it was interrupted.
+
+    Attributes:
+        feed: The feed.
+        result: What the export did.
+        error: Why it failed.
+        checks: What its checks found; none where it failed or read nothing.
+        unjudged: Why the checks could not be evaluated, although the rows landed.
+    """
 
     feed: Feed
     result: ExportResult | None = None
     error: BaseException | None = None
+    checks: tuple[JudgedCheck, ...] = ()
+    unjudged: Exception | None = None
 
     @property
     def interrupted(self) -> bool:
         """Whether it was stopped, or never started, because of an interruption."""
         return self.result is None and self.error is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error ended it, or a check of severity `error` or `block` does not hold."""
+        return self.error is not None or self.unjudged is not None or any(check.grave for check in self.checks)
 
 
 @dataclass(slots=True)
@@ -131,12 +150,13 @@ def export_all(
 ) -> list[FeedOutcome]:
     """Export every planned feed and tell how each ended, in the order of the plans."""
     lake, stop = Lake(settings.lake_root), _Stop()
+    topology = kept_topology(lake)
     with progress_bars(len(planned)) as bars, _interruptions(stop):
         pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="export")
         hook = _hook(stop, bars)
         futures = {
             one.feed.name: pool.submit(
-                _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
+                _export_one, one.plan, client, lake, topology, hook=hook, attempts=settings.attempts
             )
             for one in planned
             if one.plan is not None
@@ -149,7 +169,7 @@ def export_all(
     return [_outcome(one, futures.get(one.feed.name)) for one in planned]
 
 
-def _follow(futures: Mapping[str, Future[ExportResult]], stop: _Stop, bars: ProgressBars) -> None:
+def _follow(futures: Mapping[str, Future[FeedOutcome]], stop: _Stop, bars: ProgressBars) -> None:
     """Wait until all exports have ended, or are to stop."""
     names = {future: name for name, future in futures.items()}
     running = set(names)
@@ -160,15 +180,33 @@ def _follow(futures: Mapping[str, Future[ExportResult]], stop: _Stop, bars: Prog
 
 
 def _export_one(
-    plan: ExportPlan, client: KsqlClient, lake: Lake, *, hook: Callable[[Progress], None], attempts: int
-) -> ExportResult:
+    plan: ExportPlan,
+    client: KsqlClient,
+    lake: Lake,
+    topology: Topology,
+    *,
+    hook: Callable[[Progress], None],
+    attempts: int,
+) -> FeedOutcome:
     hook(Progress(plan.feed.name, rows=0, bytes=0))
     with about(feed=plan.feed.name, run=RUN):
         _log.info("export begins: %s", plan.reason)
         result = land(extract(plan, client), lake, on_progress=hook, attempts=attempts)
         update_followers(lake, plan.feed)
         _log.info("export landed", extra=_landed(result))
-        return result
+        return _judged(result, lake, topology)
+
+
+def _judged(result: ExportResult, lake: Lake, topology: Topology) -> FeedOutcome:
+    """Evaluate the checks; the rows have landed, whatever comes of it."""
+    feed = result.feed
+    if result.commit is None:
+        return FeedOutcome(feed, result=result)
+    retention = kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
+    try:
+        return FeedOutcome(feed, result=result, checks=tuple(judge_export(result, lake.feed(feed), retention)))
+    except Exception as error:  # noqa: BLE001 - told with the feed's name; the export itself is done
+        return FeedOutcome(feed, result=result, unjudged=error)
 
 
 def _landed(result: ExportResult) -> dict[str, object]:
@@ -187,7 +225,7 @@ def _hook(stop: _Stop, bars: ProgressBars) -> Callable[[Progress], None]:
     return on_progress
 
 
-def _wait_for_end(futures: Sequence[Future[ExportResult]], stop: _Stop) -> None:
+def _wait_for_end(futures: Sequence[Future[FeedOutcome]], stop: _Stop) -> None:
     """Start no further export, and give the running ones time to end."""
     running = {future for future in futures if not future.done() and not future.cancel()}
     if running:
@@ -198,7 +236,7 @@ def _wait_for_end(futures: Sequence[Future[ExportResult]], stop: _Stop) -> None:
         _, running = wait(running, timeout=_HEED_SECONDS)
 
 
-def _outcome(one: Planned, future: Future[ExportResult] | None) -> FeedOutcome:
+def _outcome(one: Planned, future: Future[FeedOutcome] | None) -> FeedOutcome:
     if future is None:
         return FeedOutcome(one.feed, error=one.error)
     if future.cancelled() or not future.done():
@@ -206,7 +244,7 @@ def _outcome(one: Planned, future: Future[ExportResult] | None) -> FeedOutcome:
     error = future.exception()
     if isinstance(error, _StoppedError):
         return FeedOutcome(one.feed)
-    return FeedOutcome(one.feed, result=None if error else future.result(), error=error)
+    return FeedOutcome(one.feed, error=error) if error else future.result()
 
 
 @contextmanager

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ksql_lake.cli.terminal.output import note, plain_lines, print_table, waiting
-from ksql_lake.cli.terminal.whole_file import form_of, whole_file
+from ksql_lake.cli.entry import FAILED, complain
+from ksql_lake.cli.terminal.loudness import begin_document
+from ksql_lake.cli.terminal.output import line_width, note, plain_lines, print_table, waiting
+from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.report import (
     MetadataAnalyzer,
     MetadataReader,
     Report,
+    Status,
     render_csv,
     render_html,
     render_json,
@@ -39,7 +43,9 @@ _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
 """How long it may stay silent."""
 
-_HELP = """Tell how every feed is: what it holds, how fresh it is, which days are missing.
+_REASONS = ("failing", "stale", "missing")
+
+_HELP = """Tell how every feed is: what it holds, how fresh it is, what its checks found, which days lack.
 
 Reads the lake's metadata and a sample of its files, and asks the server, if it can be reached, for sources
 without a feed and for days that Kafka can still deliver. Changes nothing.
@@ -48,11 +54,15 @@ without a feed and for days that Kafka can still deliver. Changes nothing.
 Examples:
   ksql-lake report
   ksql-lake report --output report.html      one file with plots, to open or to mail
-  ksql-lake report --format json | jq '.feeds[] | select(.status != "complete")'
+  ksql-lake report --json | jq '.feeds[] | select(.status != "healthy")'
+  ksql-lake report --offline --fail-on failing,stale     for cron and CI: exit code 1
   ksql-lake report --offline --format prometheus --output /var/lib/node_exporter/ksql_lake.prom
 
-Statuses: complete, incomplete (days missing), stale (older than checks.max_age_hours), empty, never ran,
-failed, disabled.
+Statuses: healthy, incomplete (days missing), stale (older than checks.max_age_hours), empty, never ran,
+failing (its last export failed, or a check of severity error or block does not hold), disabled.
+
+Exit codes: 0 done, 1 what --fail-on names was found (the report is written all the same), 2 usage or
+configuration, 130 interrupted.
 """
 
 
@@ -64,10 +74,30 @@ failed, disabled.
     help="Default: by the name of --output, else console.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--offline", is_flag=True, help="Do not ask the server.")
-def report(*, form: str | None, output: Path | None, offline: bool) -> None:
+@click.option(
+    "--fail-on",
+    "wanted",
+    multiple=True,
+    metavar="failing,stale,missing",
+    callback=lambda _context, _option, values: _reasons(values),
+    help="Exit with 1 when a feed fails, is older than its target, or lacks days or every export. "
+    "May be repeated.",
+)
+@click.pass_context
+def report(
+    context: click.Context,
+    /,
+    *,
+    form: str | None,
+    output: Path | None,
+    as_json: bool,
+    offline: bool,
+    wanted: tuple[str, ...],
+) -> None:
     """Tell how every feed is."""
-    form = form or form_of(output, _SUFFIXES)
+    form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("a page is for a browser; say where to: --output report.html")
     made = _made(offline=offline)
@@ -79,7 +109,45 @@ def report(*, form: str | None, output: Path | None, offline: bool) -> None:
     elif form == "console":
         _print(made)
     else:
+        begin_document()
         click.echo(_RENDERERS[form](made), nl=False)
+    found = {reason: names for reason in wanted if (names := _found(made, reason))}
+    for reason, names in found.items():
+        complain(f"{reason}: {', '.join(names)}")
+    if found:
+        context.exit(FAILED)
+
+
+def _reasons(values: Sequence[str]) -> tuple[str, ...]:
+    """Split what `--fail-on` names, which may be repeated or have commas between."""
+    reasons = tuple(
+        dict.fromkeys(word.strip() for value in values for word in value.split(",") if word.strip())
+    )
+    for reason in reasons:
+        if reason not in _REASONS:
+            raise click.BadParameter(f"{reason!r} is none of {', '.join(_REASONS)}")
+    return reasons
+
+
+def _found(made: Report, reason: str) -> list[str]:
+    """Return the feeds for which a reason of `--fail-on` holds, whatever their status tells first."""
+    feeds = [feed for feed in made.feeds if feed.enabled]
+    if reason == "stale":
+        return [feed.name for feed in feeds if feed.freshness.met is False]
+    if reason == "missing":
+        lacking = (Status.NEVER_RAN, Status.INCOMPLETE)
+        return [
+            feed.name
+            for feed in feeds
+            if feed.status in lacking or (feed.coverage is not None and feed.coverage.missing)
+        ]
+    names = [
+        feed.name
+        for feed in feeds
+        if feed.status is Status.FAILING or any(check.grave for check in feed.checks)
+    ]
+    names += [broken.name for broken in made.broken_feeds]
+    return list(dict.fromkeys([*names, *(found.feed for found in made.cross_check.disagreements)]))
 
 
 def _made(*, offline: bool) -> Report:
@@ -98,13 +166,14 @@ def _made(*, offline: bool) -> Report:
 
 
 def _print(made: Report) -> None:
-    click.echo(headline(made))
+    width = line_width()
+    click.echo(headline(made, width=width))
     table = feed_table(made)
     if table.rows:
         click.echo()
         print_table(table.headers, table.rows, right=table.right, flexible=("Feed",))
     click.echo()
-    for line in remarks(made):
+    for line in remarks(made, width=width):
         click.echo(line)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ksql_lake.cli.completion import FeedNames
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days
 from ksql_lake.feeds import Feed, Feeds, QuarantinedFile, StreamFeed, TableFeed
@@ -76,9 +77,21 @@ def selection_options(command: _Command) -> _Command:
         (
             click.option("--all", "everything", is_flag=True, help="Every enabled feed."),
             click.option(
-                "--stream", "streams", multiple=True, metavar="NAME", help="A stream feed; repeatable."
+                "--stream",
+                "streams",
+                type=FeedNames("stream"),
+                multiple=True,
+                metavar="NAME",
+                help="A stream feed; repeatable.",
             ),
-            click.option("--table", "tables", multiple=True, metavar="NAME", help="A table feed; repeatable."),
+            click.option(
+                "--table",
+                "tables",
+                type=FeedNames("table"),
+                multiple=True,
+                metavar="NAME",
+                help="A table feed; repeatable.",
+            ),
             click.option("--date", "day", type=day, metavar="DAY", help="Only this day of the streams."),
             click.option("--from", "first", type=day, metavar="DAY", help="First day of the streams."),
             click.option("--to", "last", type=day, metavar="DAY", help="Last day, included; default: today."),

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
+from ksql_lake.cli.terminal.loudness import begin_document
 from ksql_lake.cli.terminal.output import note, notes_from_log, plain_lines, print_answer
 from ksql_lake.cli.terminal.tables import Cells
-from ksql_lake.cli.terminal.whole_file import form_of, whole_file
+from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
 from ksql_lake.query.sql.database_file import write_catalog
 from ksql_lake.query.sql.sql_answer import FORMATS, Answer, ask, on_one_line
 
@@ -56,6 +57,7 @@ Examples:
     help="Default: by the name of --output, else console. csv-json is CSV with nested values as JSON and "
     "BYTES as base64.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option(
     "--limit",
@@ -71,13 +73,14 @@ def sql(  # noqa: PLR0913 - one argument per option
     query: str | None,
     file: Path | None,
     form: str | None,
+    as_json: bool,
     output: Path | None,
     limit: int | None,
     force: bool,
     safe: bool,
 ) -> None:
     """Ask the lake."""
-    form = form or form_of(output, _SUFFIXES)
+    form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is no text; say where to: --output rows.parquet")
     if form != "console" and limit is not None:
@@ -101,6 +104,7 @@ def sql(  # noqa: PLR0913 - one argument per option
     elif form == "console":
         print_rows(answer, limit)
     else:
+        begin_document()
         answer.stream(sys.stdout.buffer, form)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,6 +12,18 @@ from ksql_lake.devserver.options import Options
 from ksql_lake.devserver.phases import parse_phases
 from ksql_lake.devserver.release import CURRENT
 from ksql_lake.errors import KsqlLakeError
+from ksql_lake.pandas_gate import keep_pandas_out
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither `now` nor a moment like 2026-03-05T13:07Z") from None
 
 
 @click.command(context_settings={"show_default": True})
@@ -24,6 +37,15 @@ from ksql_lake.errors import KsqlLakeError
 @click.option("--sample", is_flag=True, help="Serve the payments sample (8 sources, 2025-01-06 on).")
 @click.option("--sample-rows", default=100_000, type=click.IntRange(1), help="Rows of its largest stream.")
 @click.option("--sample-days", default=14, type=click.IntRange(1, 366), help="Days they spread over.")
+@click.option(
+    "--sample-at",
+    callback=_moment,
+    metavar="MOMENT",
+    help="The sample with this moment in the last of its days, and no rows after it; `now` or ISO 8601.",
+)
+@click.option(
+    "--sample-live", is_flag=True, help="Its rows go on from there while the server runs, late ones too."
+)
 @click.option("--server-version", default=CURRENT, help="Release to play, e.g. 0.24.0 or 7.1.0.")
 @click.option(
     "--fault", "faults", multiple=True, help="A fault, e.g. cut_row:after_rows=100,times=1; repeatable."
@@ -79,9 +101,6 @@ from ksql_lake.errors import KsqlLakeError
 @click.option("--broker", hidden=True)
 def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **options: object) -> None:
     """Run the embedded ksqlDB stand-in until Ctrl-C or SIGTERM."""
-    from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
-    from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
-
     try:
         pair = None
         if user is not None:
@@ -89,9 +108,17 @@ def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **o
             pair = (name, password)
         switched = tuple(parse_fault(text) for text in faults)
         chosen = Options(faults=switched, user=pair, phases=parse_phases(phases), **options)  # type: ignore[arg-type]
+        if chosen.nodes > 1 and (chosen.sample_at or chosen.sample_live):
+            raise click.UsageError("--sample-at and --sample-live are for one node; leave out --nodes")
         if chosen.nodes > 1:
+            from ksql_lake.devserver.cluster.processes import serve_cluster  # noqa: PLC0415 - keeps --help fast
+
             serve_cluster(chosen)
         else:
+            # It takes longer to import than all else.
+            keep_pandas_out()
+            from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
+
             serve(chosen)
     except KsqlLakeError as error:
         raise click.ClickException(str(error)) from None

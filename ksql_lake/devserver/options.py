@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from ksql_lake.devserver.faults import Fault
@@ -21,6 +22,8 @@ class Options:
         sample: Serve the payments sample.
         sample_rows: Rows of the sample's largest stream; the others follow in proportion.
         sample_days: Days of the sample, from 2025-01-06 on.
+        sample_at: Serve the sample as it was at this moment instead, which is in the last of its days.
+        sample_live: Let it go on from there until now, and while the server runs.
         user: Name and password every request must show (basic), or None.
         token: Bearer token every request must show, or None.
         row_chunks: Rows come in the HTTP chunks of the real writers; without it those of streams come in large
@@ -45,6 +48,8 @@ class Options:
     sample: bool = False
     sample_rows: int = 100_000
     sample_days: int = 14
+    sample_at: datetime | None = None
+    sample_live: bool = False
     server_version: str = CURRENT
     faults: tuple[Fault, ...] = field(default=())
     user: tuple[str, str] | None = None

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -23,6 +24,18 @@ from ksql_lake.errors import ConfigError
 
 STOP_SECONDS = 10
 CLUSTER_STOP_SECONDS = 60
+
+_EXTRA = "ksql-lake[devserver]"
+_PACKAGES = ("h2", "sqlglot", "starlette", "uvicorn")
+
+
+def _need_packages() -> None:
+    lacking = [name for name in _PACKAGES if find_spec(name) is None]
+    if lacking:
+        raise ConfigError(
+            f"the embedded server needs packages that are not installed: {', '.join(lacking)}",
+            hint=f"Install them: pip install '{_EXTRA}' (or run once: uvx --from '{_EXTRA}' ksql-lake demo)",
+        )
 
 
 class DevServer:
@@ -57,8 +70,10 @@ class DevServer:
             arguments: More of what `python -m ksql_lake.devserver --help` lists.
 
         Raises:
-            ConfigError: It did not come up; the text is what it said.
+            ConfigError: Packages that it needs are not installed, or it did not come up; the text is what it
+                said.
         """
+        _need_packages()
         command = [sys.executable, "-m", "ksql_lake.devserver", "--port", str(port), "--until-stdin-closes"]
         command += arguments
         if sample:

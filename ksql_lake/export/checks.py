@@ -7,31 +7,42 @@ landed. It refuses to judge a volume without history, and says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from math import ceil, floor, sqrt
 from statistics import median
 
-from ksql_lake.export.column_checks import ColumnFindings, column_findings
+from ksql_lake.export.column_checks import ColumnFindings, Figures, column_findings
 from ksql_lake.export.expiry import days_at_risk, risk_text, safe_text
 from ksql_lake.export.facts import is_closed
 from ksql_lake.export.result import ExportResult, PartitionResult
-from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed, TableFeed
+from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.promises import SEVERITIES, WEEKS, CheckAsked, check_severity, promises
 from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.closing import questioned_days, read_to_end
 from ksql_lake.lake.commit.state import PartitionState
 from ksql_lake.schema import Schema, parse_schema
 
-WEEKS = 8
-"""How many earlier days of the same weekday a day's volume is compared with, at most."""
-
 ENOUGH = 4
-"""... and at least."""
+"""How many earlier days of the same weekday a day's volume is compared with, at least."""
 
 SPREADS = 4.0
 """How many spreads from the median a day's volume is an anomaly."""
+
+__all__ = [
+    "ENOUGH",
+    "SEVERITIES",
+    "SPREADS",
+    "WEEKS",
+    "CheckAsked",
+    "CheckOutcome",
+    "check_export",
+    "check_severity",
+    "checks_of",
+    "judge_topic_retention",
+]
 
 _SHOWN = 5
 _MAD_TO_SIGMA = 1.4826
@@ -45,45 +56,17 @@ class CheckOutcome:
         name: The check.
         passed: Whether it holds.
         says: Why, for people; never empty.
+        judged: The partitions it looked at; empty for a check of the feed as a whole.
+        failed: Partition -> why it does not hold there, for those of them where it does not.
+        figures: Partition -> the numbers it was judged by, by their names.
     """
 
     name: str
     passed: bool
     says: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckAsked:
-    """A check that a feed has.
-
-    Attributes:
-        asks: What it asks, as one sentence.
-        severity: What a failure means: `warn` unusual, `error` wrong, `block` so wrong that nothing may
-            build on it.
-    """
-
-    asks: str
-    severity: Severity
-
-
-SEVERITIES: dict[CheckName, Severity] = {
-    "min_records": "warn",
-    "not_null": "error",
-    "unique": "error",
-    "day_boundaries": "block",
-    "volume": "warn",
-    "shrinkage": "warn",
-    "schema_unchanged": "warn",
-    "files_match": "block",
-    "topic_retention": "error",
-    "certificate": "error",
-}
-"""What a failure means where the feed says nothing; those block that find the lake not as it was committed."""
-
-
-def check_severity(feed: Feed, name: CheckName) -> Severity:
-    """Return what a failure of a check means for a feed."""
-    return feed.checks.severity.get(name, SEVERITIES[name])
+    judged: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
 
 def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, CheckAsked]:
@@ -93,31 +76,7 @@ def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, Check
         feed: The feed.
         retention: How long the topic keeps records, if that is to be watched.
     """
-    asks = _asks(feed)
-    if retention is not None and retention.hours is not None:
-        asks["topic_retention"] = f"Every day is read before Kafka deletes it; it keeps them {retention.text}."
-    asked = {name: CheckAsked(text, check_severity(feed, name)) for name, text in asks.items()}
-    return {name: check for name, check in asked.items() if check.severity != "off"}
-
-
-def _asks(feed: Feed) -> dict[CheckName, str]:
-    asked, names = feed.checks, dict[CheckName, str]()
-    if asked.min_records is not None:
-        names["min_records"] = f"Every closed partition has at least {asked.min_records:,} records."
-    if asked.not_null:
-        names["not_null"] = f"No NULL in {', '.join(asked.not_null)}."
-    if asked.unique:
-        names["unique"] = f"No two rows of a partition share {', '.join(asked.unique)}."
-    if isinstance(feed, StreamFeed):
-        names["day_boundaries"] = f"Every row lies in its own day of {feed.timezone}."
-        names["volume"] = f"A closed day has about as many records as that weekday in the {WEEKS} weeks before."
-        names["certificate"] = "A closed day holds the rows that were certified when it was read to its end."
-    else:
-        most = f"{feed.max_shrinkage:.0%}"
-        names["shrinkage"] = f"A version has lost at most {most} of the records of the one before."
-    names["schema_unchanged"] = "The columns are those of the export before."
-    names["files_match"] = "Every committed file is there and has its size."
-    return names
+    return promises(feed, retention.text if retention is not None and retention.hours is not None else "")
 
 
 def check_export(
@@ -150,10 +109,14 @@ def _outcomes(
 ) -> Iterator[CheckOutcome]:
     feed = result.feed
     closed = [part for part in result.partitions if is_closed(result, part.partition)]
+    read = tuple(part.partition for part in result.partitions)
     yield _min_records(feed, closed)
-    yield _found("not_null", findings.nulls, f"No NULL among {findings.rows:,} rows.")
-    yield _found("unique", findings.doubles, f"All different among {findings.rows:,} rows.")
-    yield _found("day_boundaries", findings.strays, f"{findings.rows:,} rows lie in their days.")
+    rows = f"{findings.rows:,} rows"
+    yield _found("not_null", read, findings.nulls, f"No NULL among {rows}.", findings.of("null_rows"))
+    yield _found("unique", read, findings.doubles, f"All different among {rows}.", findings.of("repeated_rows"))
+    yield _found(
+        "day_boundaries", read, findings.strays, f"{rows} lie in their days.", findings.of("stray_rows")
+    )
     if isinstance(feed, StreamFeed):
         yield _volume(feed, closed, state)
         yield _certificates(lake, closed, state)
@@ -163,37 +126,47 @@ def _outcomes(
     yield _files(lake, state)
 
 
-def _found(name: str, problems: Sequence[str], calm: str) -> CheckOutcome:
-    return CheckOutcome(name, not problems, _listed(problems) or calm)
+def _found(
+    name: str, judged: Sequence[str], failed: Mapping[str, Sequence[str]], calm: str, figures: Figures
+) -> CheckOutcome:
+    """Make an outcome of what was found in each partition."""
+    says = _listed(problem for problems in failed.values() for problem in problems)
+    told = {partition: _listed(problems) for partition, problems in failed.items()}
+    return CheckOutcome(name, not told, says or calm, tuple(judged), told, figures)
 
 
 def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
     fewest = feed.checks.min_records or 0
-    few = [f"{part.partition} has {part.records:,}" for part in closed if part.records < fewest]
-    says = f"Fewer than {fewest:,} records: {_listed(few)}" if few else f"{len(closed)} partitions have enough."
-    return CheckOutcome("min_records", not few, says)
+    few = {part.partition: f"{part.partition} has {part.records:,}" for part in closed if part.records < fewest}
+    says = f"{len(closed)} partitions have enough."
+    if few:
+        says = f"Fewer than {fewest:,} records: {_listed(few.values())}"
+    told = {partition: f"Fewer than {fewest:,} records: {text}" for partition, text in few.items()}
+    figures = {part.partition: {"records": part.records} for part in closed}
+    return CheckOutcome("min_records", not few, says, tuple(figures), told, figures)
 
 
 def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
-    odd, judged = [], 0
+    odd, judged = dict[str, str](), dict[str, dict[str, float]]()
     for part in closed:
         day = date.fromisoformat(part.partition)
         before = [count for count in _weekdays_before(feed, day, state) if count is not None]
         if len(before) < ENOUGH:
             continue
-        judged += 1
         usual, spread = _usual(before)
+        judged[part.partition] = {"records": part.records, "usual_records": usual}
         room = SPREADS * spread
         if abs(part.records - usual) > room:
-            odd.append(
+            odd[part.partition] = (
                 f"{day} has {part.records:,} records, {_compared(part.records, usual)}: the {len(before)} "
                 f"{day:%A}s before had {_counts(before)} (median {usual:,.0f}), so "
                 f"{max(ceil(usual - room), 0):,} to {floor(usual + room):,} would be usual"
             )
     if odd:
-        return CheckOutcome("volume", passed=False, says=_listed(odd))
+        return CheckOutcome("volume", False, _listed(odd.values()), tuple(judged), odd, judged)
     if judged:
-        return CheckOutcome("volume", passed=True, says=f"{judged} of {len(closed)} days judged: all as usual.")
+        says = f"{len(judged)} of {len(closed)} days judged: all as usual."
+        return CheckOutcome("volume", passed=True, says=says, judged=tuple(judged), figures=judged)
     return CheckOutcome(
         "volume", passed=True, says=f"Not judged: no day has {ENOUGH} exported days of its weekday before it."
     )
@@ -240,17 +213,19 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
         for each in lake.log.manifest(commit).certificates
         if state.certified.get(each.partition) == commit
     }
-    broken = []
+    broken, figures = dict[str, str](), dict[str, dict[str, int]]()
     for day in days:
         held, proof = state.partitions.get(day, PartitionState()), certified[day]
+        figures[day] = {"records": held.records, "certified_records": proof.rows}
         if (held.records, held.checksum) != (proof.rows, proof.checksum):
-            broken.append(f"{day} holds {held.records:,} records, not the {proof.rows:,} certified")
-    broken += [
-        f"{day} was read at {state.looked[str(day)]}, which is still to come: by a clock that is ahead"
-        for day in questioned_days(state.looked, now=datetime.now(UTC))
-    ]
+            broken[day] = f"{day} holds {held.records:,} records, not the {proof.rows:,} certified"
+    for questioned in questioned_days(state.looked, now=datetime.now(UTC)):
+        day, at = str(questioned), state.looked[str(questioned)]
+        ahead = f"{day} was read at {at}, which is still to come: by a clock that is ahead"
+        broken[day] = f"{broken[day]}\n{ahead}" if day in broken else ahead
     calm = f"{len(days)} of {len(closed)} closed days hold what was certified."
-    return CheckOutcome("certificate", not broken, _listed(broken) or calm)
+    judged = tuple(dict.fromkeys([*days, *broken]))
+    return CheckOutcome("certificate", not broken, _listed(broken.values()) or calm, judged, broken, figures)
 
 
 def _shrinkage(feed: TableFeed, parts: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
@@ -261,7 +236,10 @@ def _shrinkage(feed: TableFeed, parts: Sequence[PartitionResult], state: FeedSta
             continue
         before = state.partitions[earlier[-1]].records
         change = f"{part.partition} has {part.records:,} records, {earlier[-1]} has {before:,}."
-        return CheckOutcome("shrinkage", part.records >= before * (1 - feed.max_shrinkage), change)
+        kept = part.records >= before * (1 - feed.max_shrinkage)
+        failed = {} if kept else {part.partition: change}
+        figures = {part.partition: {"records": part.records, "records_before": before}}
+        return CheckOutcome("shrinkage", kept, change, (part.partition,), failed, figures)
     return CheckOutcome("shrinkage", passed=True, says="There is no earlier version to compare with.")
 
 
@@ -295,18 +273,16 @@ def _changes(before: Schema, now: Schema) -> Iterator[str]:
 
 
 def _files(lake: FeedLake, state: FeedState) -> CheckOutcome:
-    problems, count = [], 0
-    for file in state.files():
-        count += 1
-        size = lake.storage.size(lake.layout.data(file.path))
+    problems, files = [], {lake.layout.data(file.path): file for file in state.files()}
+    sizes = lake.storage.sizes(lake.layout.dataset, files)
+    for key, file in files.items():
+        size = sizes.get(key)
         if size is None:
             problems.append(f"{file.path} is missing")
         elif size != file.bytes:
             problems.append(f"{file.path} has {size:,} bytes instead of {file.bytes:,}")
-    says = _listed(problems)
-    if problems:
-        says += "\nWhat to do: ksql-lake doctor"
-    return CheckOutcome("files_match", not problems, says or f"{count} files, all as committed.")
+    says = f"{_listed(problems)}\nWhat to do: ksql-lake doctor" if problems else ""
+    return CheckOutcome("files_match", not problems, says or f"{len(files)} files, all as committed.")
 
 
 def _listed(problems: Iterable[str]) -> str:

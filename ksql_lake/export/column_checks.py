@@ -6,8 +6,8 @@ large a day is. What cannot be read is a finding, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -22,15 +22,27 @@ from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.rows.repeats import repeat_counter
 
+Figures = Mapping[str, Mapping[str, int | float]]
+"""Partition -> name -> number."""
+
 
 @dataclass(slots=True)
 class ColumnFindings:
-    """What was found in the values: rows looked at, and a sentence per problem."""
+    """What was found in the values: rows looked at; per partition a sentence for each problem, and counts."""
 
     rows: int = 0
-    nulls: list[str] = field(default_factory=list)
-    doubles: list[str] = field(default_factory=list)
-    strays: list[str] = field(default_factory=list)
+    nulls: dict[str, list[str]] = field(default_factory=dict)
+    doubles: dict[str, list[str]] = field(default_factory=dict)
+    strays: dict[str, list[str]] = field(default_factory=dict)
+    figures: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def of(self, name: str) -> Figures:
+        """Return the rows of each partition and this number of it, where it was counted."""
+        return {
+            partition: {"rows": found["rows"], name: found[name]}
+            for partition, found in self.figures.items()
+            if name in found
+        }
 
 
 @dataclass(slots=True)
@@ -54,16 +66,27 @@ def column_findings(
     findings, wanted = ColumnFindings(), _wanted(result.feed, names)
     if not wanted.looked_at and not wanted.unique:
         return findings
-    with repeat_counter() as repeats:
+    with repeat_counter() if wanted.unique else nullcontext(_uncounted) as repeats:
         for part in result.partitions:
             try:
                 _look(part.partition, lake, state, wanted, findings)
-                findings.doubles += _doubles(part.partition, lake, state, wanted.unique, repeats)
+                if wanted.unique:
+                    _count_doubles(part.partition, lake, state, wanted.unique, repeats, findings)
             except (LakeError, pa.ArrowException, OSError) as error:
                 unread = f"{part.partition} could not be read: {error}"
                 for problems in (findings.nulls, findings.doubles, findings.strays):
-                    problems.append(unread)
+                    _add(problems, part.partition, [unread])
     return findings
+
+
+def _uncounted(_rows: Callable[[], pa.RecordBatchReader]) -> int:
+    """Stand for the counter where no column is promised to be unique, and DuckDB need not be there."""
+    return 0
+
+
+def _add(problems: dict[str, list[str]], partition: str, found: Iterable[str]) -> None:
+    for problem in found:
+        problems.setdefault(partition, []).append(problem)
 
 
 def _wanted(feed: Feed, names: Collection[str]) -> _Wanted:
@@ -95,11 +118,12 @@ def _look(partition: str, lake: FeedLake, state: FeedState, wanted: _Wanted, fin
                     events = event_times(batch, wanted.events[0], wanted.unit)
                     strays += int(((events < inside[0]) | (events >= inside[1])).sum())
     findings.rows += rows
-    findings.nulls += [
-        f"{partition}: {count:,} of {rows:,} rows have no {name}" for name, count in nulls.items() if count
-    ]
+    counted = findings.figures.setdefault(partition, {})
+    counted |= {"rows": rows, "null_rows": sum(nulls.values()), "stray_rows": strays}
+    told = (f"{partition}: {count:,} of {rows:,} rows have no {name}" for name, count in nulls.items() if count)
+    _add(findings.nulls, partition, told)
     if strays:
-        findings.strays.append(f"{partition}: {strays:,} of {rows:,} rows belong to another day")
+        _add(findings.strays, partition, [f"{partition}: {strays:,} of {rows:,} rows belong to another day"])
 
 
 @contextmanager
@@ -108,19 +132,18 @@ def _parquet(lake: FeedLake, file: FileEntry) -> Iterator[pq.ParquetFile]:
         yield pq.ParquetFile(opened)
 
 
-def _doubles(
+def _count_doubles(
     partition: str,
     lake: FeedLake,
     state: FeedState,
     names: list[str],
     repeats: Callable[[Callable[[], pa.RecordBatchReader]], int],
-) -> Iterator[str]:
+    findings: ColumnFindings,
+) -> None:
     """NULL counts as a value."""
-    files = state.files_of(partition) if names else []
-    if not files:
-        return
+    files = state.files_of(partition)
     listed, rows, missing = ", ".join(names), 0, 0
-    shapes = []
+    shapes, counted = [], findings.figures.setdefault(partition, {})
     for file in files:
         with _parquet(lake, file) as parquet:
             held = parquet.schema_arrow
@@ -130,17 +153,23 @@ def _doubles(
             else:
                 missing += parquet.metadata.num_rows
     if missing:
-        yield f"{partition}: {missing:,} of {rows:,} rows are without the columns {listed}"
+        said = f"{partition}: {missing:,} of {rows:,} rows are without the columns {listed}"
+        _add(findings.doubles, partition, [said])
         return
     nested = sorted({field.name for shape in shapes for field in shape if pa.types.is_nested(field.type)})
     if nested:
-        yield f"{partition}: {', '.join(nested)} is nested, and only plain columns can be compared"
+        said = f"{partition}: {', '.join(nested)} is nested, and only plain columns can be compared"
+        _add(findings.doubles, partition, [said])
         return
     # A column may have become wider between two exports of a day.
-    schema = pa.unify_schemas(shapes, promote_options="permissive")
-    more = repeats(lambda: pa.RecordBatchReader.from_batches(schema, _values(lake, files, schema)))
+    more = 0
+    if shapes:
+        schema = pa.unify_schemas(shapes, promote_options="permissive")
+        more = repeats(lambda: pa.RecordBatchReader.from_batches(schema, _values(lake, files, schema)))
+    counted |= {"rows": rows, "repeated_rows": more}
     if more:
-        yield f"{partition}: {more:,} of {rows:,} rows repeat the {listed} of another"
+        said = f"{partition}: {more:,} of {rows:,} rows repeat the {listed} of another"
+        _add(findings.doubles, partition, [said])
 
 
 def _values(lake: FeedLake, files: Sequence[FileEntry], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

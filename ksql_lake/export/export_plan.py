@@ -7,7 +7,8 @@ exported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.errors import ConfigError, VersionError
@@ -32,6 +33,9 @@ class ExportPlan:
         open_end: The last day is today, and rows of the future are asked for too, to be counted and left out.
         window: All days of which rows may land, where these are more than those that were asked for.
         fell_back: Why a feed that is to be read on from its marks is read by pull query; empty where it is not.
+        already: Partitions of the plan that another export has read since it was made.
+        made_at: When it was made (UTC); None for a plan that other exports do not change.
+        basis: Day -> when it had last been read, as the plan knew it (`FeedState.looked`).
     """
 
     feed: Feed
@@ -44,6 +48,9 @@ class ExportPlan:
     open_end: bool = False
     window: Days | None = None
     fell_back: str = ""
+    already: tuple[str, ...] = ()
+    made_at: datetime | None = field(default=None, compare=False, repr=False)
+    basis: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def pulled(self, reason: str = "") -> ExportPlan:
         """The plan of reading the same days by pull query, where the feed says `continue`."""
@@ -84,18 +91,71 @@ def plan_export(
         VersionError: The version is not the open one.
         CorruptLakeError: The feed's manifests cannot be read.
     """
+    now = now or datetime.now(UTC)
     state = lake.feed(feed).state()
     if isinstance(feed, TableFeed):
-        return _plan_table(feed, state, days, version)
+        return replace(_plan_table(feed, state, days, version), made_at=now)
     if version is not None:
         raise ConfigError("a stream has days, not versions", hint="Give a date instead.", feed=feed.name)
-    now = now or datetime.now(UTC)
-    planned = replace(_plan_stream(feed, state, days, now), new_topic=new_topic)
+    planned = _plan_stream(feed, state, days, now)
+    planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked)
     if feed.extraction != "continue" or planned.days is None:
         return planned
     # New rows are of any day, whatever was asked for.
     window = Days(feed.start_date, day_of(now, feed.zone))
     return replace(planned, window=window, reason=f"{planned.reason}; {_way_in(state)}")
+
+
+def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = None) -> ExportPlan:
+    """Return a plan without what another export has read since it was made.
+
+    That is the days at its beginning and end that were read to their end, and what was read by an export that
+    began after this one was asked for. Else the running day may have got rows since, and is read again.
+
+    Args:
+        plan: The plan, made before the feed's lock was held.
+        state: What the feed's lake holds now that it is.
+        now: The present; for tests.
+
+    Raises:
+        VersionError: The version that the caller named is no longer the open one.
+    """
+    if plan.made_at is None:
+        return plan
+    if isinstance(plan.feed, TableFeed):
+        return _version_still_wanted(plan, plan.feed, state, plan.made_at)
+    if plan.days is None or plan.new_topic or plan.feed.extraction == "continue":
+        # New rows are read on from the marks, which are looked up under the lock.
+        return plan
+    moment = now or datetime.now(UTC)
+    left = [day for day in plan.days if not _read_since(plan, plan.made_at, state, day, moment)]
+    days = Days(left[0], left[-1]) if left else None
+    already = tuple(day.isoformat() for day in plan.days if days is None or not days.first <= day <= days.last)
+    if not already:
+        return plan
+    said = f"{already[0]} to {already[-1]} were" if len(already) > 1 else f"{already[0]} was"
+    reason = f"{said} read by another export (commit {state.sequence}) while this one waited"
+    open_end = plan.open_end and days is not None and days.last == plan.days.last
+    return replace(plan, days=days, already=already, open_end=open_end, reason=reason)
+
+
+def _read_since(plan: ExportPlan, made_at: datetime, state: FeedState, day: date, now: datetime) -> bool:
+    read_at = state.looked.get(day.isoformat())
+    if read_at is None or read_at == plan.basis.get(day.isoformat()):
+        return False
+    return read_to_end(state.looked, day, plan.feed.zone, now=now) or datetime.fromisoformat(read_at) >= made_at
+
+
+def _version_still_wanted(plan: ExportPlan, feed: TableFeed, state: FeedState, made_at: datetime) -> ExportPlan:
+    if plan.version is None or plan.version == state.next_version:
+        return plan
+    if plan.pinned:
+        return _plan_table(feed, state, None, plan.version)
+    last = state.last_read
+    if last is not None and datetime.fromisoformat(last.read_at) >= made_at:
+        reason = f"v{state.latest_version} was read by another export after this one was asked for"
+        return replace(plan, version=None, already=(f"v{state.latest_version}",), reason=reason)
+    return replace(plan, version=state.next_version, reason=f"after v{state.latest_version}")
 
 
 def closed_days_due(feed: StreamFeed, lake: Lake, *, now: datetime | None = None) -> Days | None:

@@ -7,6 +7,7 @@ asked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import pyarrow as pa
 from ksql_lake.errors import KsqlError, ServerUnavailableError, StatementError
 from ksql_lake.export.continuing import continued
 from ksql_lake.export.evidence import pull_evidence
-from ksql_lake.export.export_plan import ExportPlan
+from ksql_lake.export.export_plan import ExportPlan, still_wanted
 from ksql_lake.export.pipeline import side_by_side
 from ksql_lake.export.push import listen
 from ksql_lake.export.push.outside import Beyond
@@ -32,6 +33,7 @@ from ksql_lake.export.table.twice import KeyedRows
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse, RowBlock
 from ksql_lake.ksqldb.inventory import topic_is_gone
+from ksql_lake.lake import FeedLake
 from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.commit.marks import KnownDays, Pushed
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
@@ -41,6 +43,8 @@ FLAT_THREADS, NESTED_THREADS = 1, 2
 thread receives and hashes them; a second thread would mostly wait for the interpreter, and make others wait."""
 NESTED_BLOCK = 3 * 1024 * 1024
 """Bytes per block where two are decoded at once: what is made of nested values takes more memory."""
+
+_log = logging.getLogger(__name__)
 
 
 class PullReading:
@@ -194,6 +198,14 @@ class Extraction:
             KsqlError: The server does not know the source, or cannot be reached.
         """
         return write_question(self.plan, self.client)
+
+    def still_wanted(self, lake: FeedLake) -> Extraction:
+        """Describe what is left of this once the feed's lock is held; see `export_plan.still_wanted`."""
+        plan = still_wanted(self.plan, lake.state())
+        if plan is self.plan:
+            return self
+        _log.info("%s: %s", self.feed.name, plan.reason)
+        return replace(self, plan=plan)
 
     def pulled(self, reason: str = "") -> Extraction:
         """Describe the reading of the same days by pull query, where the feed says `continue`."""

@@ -69,6 +69,8 @@ def partition_facts(result: ExportResult, partition: str, *, newest: bool = True
     part = next((part for part in result.partitions if part.partition == partition), None)
     if part is None:
         return {ROWS: 0, "read_rows": 0, "new_rows": 0, "note": result.plan.reason, **whole}
+    if partition in result.plan.already:
+        return {**_facts(result, part), "note": result.plan.reason, **whole}
     return {**_facts(result, part), **whole}
 
 

@@ -33,7 +33,7 @@ from ksql_lake.export.push.outside import told_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
 from ksql_lake.export.reading import Reading
 from ksql_lake.export.reading_clock import Beginning, timed
-from ksql_lake.export.result import ExportResult, Progress, partition_results
+from ksql_lake.export.result import ExportResult, Progress, held_partitions, in_order, partition_results
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.retry import retrying
@@ -257,6 +257,7 @@ def _land_around(
         if len(days) == 1 or on_progress.bad_days >= _MOST_BAD_DAYS:
             raise error.at(feed=extraction.feed.name, partition=days) from error.__cause__
         _log.warning("%s: %s; reading the days apart", extraction.feed.name, error.message)
+    extraction = Extraction(replace(extraction.plan, made_at=None), extraction.client)  # its own commits follow
     first: DecodeError | UnsendableError | None = None
     for half in days.halves():
         part = Extraction(replace(extraction.plan, days=half), extraction.client)
@@ -281,13 +282,19 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
     # a server that is down nothing is made on disk.
     landing.origin = checked_origin(extraction, feed_lake)
     with feed_lake.exclusive():
+        # Only now that nobody else reads: what another export has read meanwhile is not read again.
+        extraction = landing.extraction = extraction.still_wanted(feed_lake)
+        already = held_partitions(feed_lake, extraction.plan.already)
+        result = replace(result, plan=extraction.plan, partitions=already)
+        if extraction.empty:
+            return result
         commit, reading = _with_retries(landing, attempts or extraction.client.attempts)
         removed = _retain(feed, feed_lake)
     held, read = commit.state.readable(), commit.manifest.read
     return replace(
         result,
         commit=commit.sequence,
-        partitions=partition_results(feed_lake, commit),
+        partitions=in_order(already, partition_results(feed_lake, commit)),
         removed=removed,
         statement=reading.statement,
         caught_up=read.caught_up if read else "",

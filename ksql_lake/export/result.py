@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -196,6 +196,22 @@ class ExportResult:
             "bytes_read": self.bytes_read,
             "attempts": self.attempts,
         }
+
+
+def held_partitions(lake: FeedLake, keys: Sequence[str]) -> tuple[PartitionResult, ...]:
+    """Return what the lake holds of partitions that this export did not read."""
+    found = []
+    for key in keys:
+        held = lake.state().partitions.get(key)
+        path = lake.storage.uri(lake.layout.data(partition_folder(lake.layout.kind, key)))
+        records, size = (held.records, held.bytes) if held else (0, 0)
+        found.append(PartitionResult(key, 0, 0, 0, 0, records, size, (), path))
+    return tuple(found)
+
+
+def in_order(*parts: Sequence[PartitionResult]) -> tuple[PartitionResult, ...]:
+    """Return partitions oldest first; of a table there is one."""
+    return tuple(sorted((part for some in parts for part in some), key=lambda part: part.partition))
 
 
 def partition_results(lake: FeedLake, commit: Commit) -> tuple[PartitionResult, ...]:

@@ -120,8 +120,11 @@ def kept_topology(lake: Lake) -> Topology:
         LakeError: The file is there, and the operating system refuses to read it.
     """
     data = lake.storage.read(KEY)
-    if data is None:
-        return Topology()
+    return Topology() if data is None else parse_topology(data)
+
+
+def parse_topology(data: bytes) -> Topology:
+    """Return what is kept in a file of the topology; one without sources where it cannot be read."""
     try:
         return _TOPOLOGY.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 
+DEFAULT_SCHEDULES: Mapping[str, str] = {"stream": "5 * * * *", "table": "30 1 * * *"}
+"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

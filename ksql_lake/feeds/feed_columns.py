@@ -121,6 +121,7 @@ def _read(raw: Mapping[str, object]) -> _Use:
             "event_time": (event_time,) if isinstance(event_time, str) else (),
             "identity.columns": _texts(_mapping(raw.get("identity")).get("columns")),
             "positions": _texts([positions.get(name) for name in ("partition", "offset")]),
+            "descriptions": tuple(name for name in _mapping(raw.get("descriptions")) if isinstance(name, str)),
             "checks.not_null": _texts(checks.get("not_null")),
             "checks.unique": _texts(checks.get("unique")),
         },

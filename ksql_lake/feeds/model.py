@@ -102,7 +102,7 @@ class Identity(_Strict):
     """What makes two rows of a day the same event."""
 
     by: Literal["row", "key", "offset"] = "row"
-    """`row` compares whole rows with multiplicity; `key` and `offset` compare the named columns."""
+    """`row` compares whole rows, and two equal rows stay two; `key` and `offset` compare the named columns."""
 
     columns: tuple[ColumnName, ...] = ()
     """For `key` the columns that are unique per event; for `offset` exactly two, Kafka partition and offset."""
@@ -164,80 +164,84 @@ class Checks(_Strict):
     """The conditions of `checks`; absent ones are not checked."""
 
     min_records: int | None = Field(None, ge=0)
-    """Fewest records a partition or version should have."""
+    """Fewest rows that a closed day, or a version, should have. In Dagster a check of severity `warn`."""
 
     max_age_hours: float | None = Field(None, gt=0)
-    """Oldest acceptable last export."""
+    """Oldest acceptable last export, in hours; Dagster and the report show a feed that is older."""
 
     not_null: tuple[ColumnName, ...] = ()
-    """Columns without NULL."""
+    """Columns without NULL. In Dagster a check of severity `error`."""
 
     unique: tuple[ColumnName, ...] = ()
-    """Columns whose values together are unique in a partition or version."""
+    """Columns whose values together occur once in a day or version; NULL is a value. Severity `error`."""
 
     severity: dict[CheckName, Severity] = Field(default_factory=dict)
-    """Check to what its failure means: `off` leaves the check out, `warn`, `error`, `block` also keeps assets
-    below from running and fails the run. Others keep their default."""
+    """What the failure of a check means, by its name: `off` leaves the check out, `warn` marks what is unusual,
+    `error` what is wrong; after `block` the run fails and nothing below the asset runs."""
 
 
 class _FeedBase(_Strict):
     """The keys both kinds share."""
 
     name: FeedName
-    """The feed's name: file name, lake folder, Dagster asset key and SQL view."""
+    """Lower case, digits and `_`: the name of the file, the lake's folder, the asset and the SQL view."""
 
     source: Annotated[str, StringConstraints(pattern=SOURCE_PATTERN)]
     """The ksqlDB stream or table, exact case."""
 
     description: str = ""
-    """One sentence for people."""
+    """One sentence for people; Dagster and the report show it."""
 
     enabled: bool = True
-    """False leaves the feed out of exports, schedules and Dagster; its data stays."""
+    """`false` leaves the feed out of exports, schedules and Dagster; its data stays."""
 
     extraction: Literal["pull", "push", "continue"] = "pull"
     """`pull` reads what is there and proves that it was all; `push` reads what no pull query can; `continue`
     reads a derived stream on from where the last export ended, and needs `positions`."""
 
     isolation: Literal["committed", "uncommitted"] = "committed"
-    """`committed` leaves out records of aborted and of open transactions; `uncommitted` takes them too."""
+    """`committed` leaves out records of aborted and open transactions; `uncommitted` takes them too."""
 
     evidence: Literal["proven"] | None = None
-    """`proven` refuses rows that cannot be shown to be all of them; null takes checked ones too."""
+    """`proven` refuses rows that cannot be shown to be all of them; without it, checked rows land too."""
 
     on_bad_text: Literal["refuse", "replace"] = "refuse"
-    """Half a surrogate pair in a text: `refuse` fails the export, `replace` writes U+FFFD and counts it."""
+    """Parquet cannot hold half a surrogate pair: `refuse` fails the export, `replace` writes U+FFFD."""
 
     columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
-    """The columns to export, in this order; null means all of the source's."""
+    """The columns to export, in this order; without it, all columns of the source."""
 
     rename: dict[ColumnName, ColumnName] = Field(default_factory=dict)
-    """Source column to column in the lake."""
+    """Columns that have another name in the lake: `{"IN_THE_SOURCE": "IN_THE_LAKE"}`."""
+
+    descriptions: dict[ColumnName, str] = Field(default_factory=dict)
+    """What columns of the source mean, for people, by name; Dagster shows it on the asset's page."""
 
     compression: Compression = "zstd"
-    """`zstd` (level 1), `zstd:N` (1-22), `snappy`, `lz4` or `none`."""
+    """Of the Parquet files: `zstd` (level 1), `zstd:1` to `zstd:22`, `snappy`, `lz4`, `none`."""
 
     on_schema_change: Literal["evolve", "freeze", "new_version"] = "evolve"
-    """What a changed source schema does."""
+    """What changed columns of the source do."""
 
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
-    """Cron expression of five fields; null means the kind's default."""
+    """Cron expression of five fields, in the time zone of the days (a table: UTC). Without it `5 * * * *` for a
+    stream, `30 1 * * *` for a table."""
 
     automation: Literal["schedule", "condition"] = "schedule"
-    """Who acts on the cron expression in Dagster: a schedule, which starts one run for all that is due, or an
+    """What acts on the cron expression in Dagster: a schedule, which starts one run for all that is due, or an
     automation condition, which decides partition by partition."""
 
     checks: Checks = Checks()
-    """What must hold after an export."""
+    """What the feed's data should satisfy; an export says which checks failed."""
 
     sample_rows: int = Field(5, ge=0, le=20)
-    """How many of the newest partition's rows Dagster's asset page shows; 0 shows none."""
+    """How many rows the asset page in Dagster shows, at most 20; `0` hides them from whoever opens the UI."""
 
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
-    """E-mail addresses or `team:name`."""
+    """E-mail addresses or `team:name`, shown in Dagster and in the report."""
 
     tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(default_factory=dict)
-    """Shown in Dagster."""
+    """Keys and texts that Dagster shows and filters by; `group` names the group of the graph."""
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
@@ -289,29 +293,30 @@ class StreamFeed(_FeedBase):
     """`stream`"""
 
     start_date: date = Field(ge=EARLIEST, le=date(2200, 1, 1))
-    """First day there is; nothing before it is ever asked for."""
+    """The first day, `YYYY-MM-DD`; nothing before it is ever asked for."""
 
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
-    """IANA zone whose calendar days are the partitions."""
+    """IANA time zone whose calendar days are the partitions."""
 
     event_time: ColumnName = "ROWTIME"
     """`ROWTIME`, or the BIGINT (epoch ms) or TIMESTAMP column that decides a row's day; where it is NULL, the
     row's ROWTIME decides."""
 
     event_time_unit: Literal["s", "ms", "us", "ns"] = "ms"
-    """What a BIGINT `event_time` counts since 1970: seconds, milliseconds, microseconds or nanoseconds."""
+    """What a BIGINT `event_time` counts since 1970: `s`, `ms`, `us` or `ns`. An export that finds
+    no row where the source has some looks at one; if that seems to count another unit, it fails and says so."""
 
     identity: Identity = Identity()
-    """What makes two rows the same event; where `positions` are named, these."""
+    """What makes two rows the same event; with `positions`, these."""
 
     positions: PositionNames | None = None
-    """The columns that carry the partition and the offset of the source's rows, of a derived stream."""
+    """The columns of a derived stream that carry ROWPARTITION and ROWOFFSET of its source: its `identity`."""
 
     lookback_days: int = Field(1, ge=0, le=366)
-    """How many already exported days an export without a date reads again for late rows."""
+    """How many days before the last export are read again for late rows."""
 
     topic_retention_hours: float | None = Field(None, gt=0)
-    """How long Kafka keeps the source's records; null means what the source's own statement says of it."""
+    """How long Kafka keeps the topic's records; without it, what the source's own statement says."""
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
@@ -369,14 +374,14 @@ class TableFeed(_FeedBase):
     """How many of the newest versions are kept."""
 
     min_ratio_to_previous: float = Field(0.5, ge=0, le=1)
-    """A snapshot with fewer rows than this share of the version before it is refused; 0 accepts anything."""
+    """A snapshot with fewer rows than this share of the last one is read twice, then refused; `0`: never."""
 
     max_shrinkage: float = Field(0.1, ge=0, le=1)
-    """The share of rows that a version may lose against the one before; beyond it the table is read twice, the
-    version is marked, and the check `shrinkage` fails."""
+    """The share of rows that a version may lose against the one before. Beyond it the table is read again. If
+    both readings show the loss, the version lands, marked as shrunk, and the check `shrinkage` fails."""
 
     deleted: bool = False
-    """True keeps deleted keys in the snapshots, marked in a column `deleted`; needs `extraction` push."""
+    """`true` keeps deleted keys, marked in a column `deleted`; needs `"extraction": "push"`."""
 
     @model_validator(mode="after")
     def _deletions_are_seen(self) -> Self:
@@ -388,11 +393,6 @@ class TableFeed(_FeedBase):
     def marks_deleted(self) -> bool:
         """Whether deleted keys stay, marked as such."""
         return self.deleted
-
-    @property
-    def versions_name(self) -> str:
-        """The name of the feed's dynamic partitions in Dagster."""
-        return f"{self.name}_versions"
 
 
 Feed = StreamFeed | TableFeed

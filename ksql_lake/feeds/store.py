@@ -81,8 +81,28 @@ class FeedStore:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
-    def load(self) -> Feeds:
+    def contents(self) -> dict[Path, bytes | OSError]:
+        """Return what is in every feed file, active ones first, or why it cannot be read.
+
+        Raises:
+            ConfigError: A folder cannot be read.
+        """
+        return {path: _content(path) for path in self.paths()}
+
+    def marks(self) -> str:
+        """Return a text that changes when a feed file does, without reading one.
+
+        Raises:
+            ConfigError: A folder cannot be read.
+        """
+        found = ((path, path.stat()) for path in self.paths() if path.exists())
+        return "\n".join(f"{path} {stat.st_mtime_ns} {stat.st_size} {stat.st_ino}" for path, stat in found)
+
+    def load(self, contents: Mapping[Path, bytes | OSError] | None = None) -> Feeds:
         """Read every feed file; files that cannot be used are quarantined.
+
+        Args:
+            contents: What `contents` returned a moment ago; None reads the files now.
 
         Raises:
             ConfigError: The folder itself does not exist or cannot be read.
@@ -92,15 +112,17 @@ class FeedStore:
                 f"there is no feeds folder at {self.root}",
                 hint="Run from the project's folder, set KSQL_LAKE_FEEDS, or add a feed: ksql-lake feeds add",
             )
+        if contents is None:
+            contents = self.contents()
         files: list[FeedFile] = []
         quarantined: list[QuarantinedFile] = []
         for folder in _FOLDERS:
-            paths = self._paths(folder)
+            paths = [path for path in contents if path.parent.name == folder]
             names = frozenset(path.name for path in paths)
             for path in paths:
-                found = self._read(path, archived=folder == "archived", beside=names)
+                found = self._read(path, contents[path], archived=folder == "archived", beside=names)
                 active_twin = self.root / "active" / path.name
-                if isinstance(found, FeedFile) and found.archived and active_twin.exists():
+                if isinstance(found, FeedFile) and found.archived and active_twin in contents:
                     found = _twin(found, active_twin)
                 (files if isinstance(found, FeedFile) else quarantined).append(found)  # type: ignore[arg-type]
         return Feeds(tuple(files), tuple(quarantined))
@@ -130,7 +152,9 @@ class FeedStore:
             broken.path.resolve(): broken for broken in (self.load().quarantined if self.root.is_dir() else ())
         }
         files = [file for path in wanted for file in (_feed_paths(path) if path.is_dir() else [path])]
-        checked = (known.get(path.resolve()) or self._read(path, archived=False) for path in files)
+        checked = (
+            known.get(path.resolve()) or self._read(path, _content(path), archived=False) for path in files
+        )
         return tuple(found for found in checked if isinstance(found, QuarantinedFile))
 
     def add(self, feed: Feed) -> Path:
@@ -189,7 +213,7 @@ class FeedStore:
             raise UnknownFeedError(
                 f"no feed {name!r} is proposed", hint=f"Proposed: {known}.", folder=path.parent
             )
-        found = self._read(path, archived=False)
+        found = self._read(path, _content(path), archived=False)
         if isinstance(found, QuarantinedFile):
             raise found.error
         self._check_free_name(name)
@@ -281,14 +305,15 @@ class FeedStore:
             raise ConfigError(f"the folder cannot be read: {_reason(error)}", path=path) from error
 
     def _read(
-        self, path: Path, *, archived: bool, beside: frozenset[str] | None = None
+        self, path: Path, data: bytes | OSError, *, archived: bool, beside: frozenset[str] | None = None
     ) -> FeedFile | QuarantinedFile:
-        """Read a feed file; `beside` are the names of all files in its folder, where they are known."""
+        """Understand a feed file; `beside` are the names of all files in its folder, where they are known."""
         if beside is None:
             beside = frozenset(other.name for other in path.parent.glob("*.json"))
         gleaned: Mapping[str, str] = {}
         try:
-            data = path.read_bytes()
+            if isinstance(data, OSError):
+                raise data
             gleaned = glean(data)
             return FeedFile(path, parse_feed(data, file_name=path.name, others=beside - {path.name}), archived)
         except OSError as error:
@@ -302,6 +327,13 @@ def _feed_paths(folder: Path) -> list[Path]:
     """The feed files of a folder; hidden files (editors' and our own temporary ones) are none."""
     paths = (path for path in folder.iterdir() if path.suffix.lower() == ".json")
     return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def _content(path: Path) -> bytes | OSError:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return error
 
 
 def _reason(error: OSError) -> str:

@@ -50,7 +50,7 @@ _Words = Callable[[ErrorDetails], str]
 MOST_PROBLEMS = 100
 """Problems of a file that are told."""
 
-_GLEANED = re.compile(rb'"(kind|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
+_GLEANED = re.compile(rb'"(kind|source|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
 _SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
 
@@ -187,7 +187,7 @@ def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[s
 
 
 def glean(data: bytes) -> dict[str, str]:
-    """Return what can be made out of a feed file, usable or not: kind, time zone and start date, as texts."""
+    """Return what can be made out of a feed file, usable or not: some keys' values, as texts."""
     return {key.decode(): value.decode() for key, value in _GLEANED.findall(data)}
 
 

@@ -54,6 +54,21 @@ class Nodes:
             clients[address] = client
         return ReachedNodes(clients)
 
+    def problems(self, hosts: Collection[str]) -> Mapping[str, str]:
+        """Try each node by itself; return why it cannot be asked from here, by address, empty where it can.
+
+        Args:
+            hosts: The nodes as they advertise themselves, `host:port`.
+        """
+        named = self._client.settings.node_urls
+        addresses = dict.fromkeys(named) if named else {self._address(host): None for host in sorted(hosts)}
+        found: dict[str, str] = {}
+        for address in addresses:
+            client = self._made.get(address) or self._client.node(address, signed=self._trusted(address))
+            self._made[address] = client
+            found[address] = self._foreign(client) or ""
+        return found
+
     def close(self) -> None:
         """Close all connections to single nodes."""
         for client in self._made.values():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake.commit.attempt import Attempt
+from ksql_lake.lake.commit.check_record import CheckFinding, CheckNotes, read_checks, record_checks
 from ksql_lake.lake.commit.failed_exports import Failures, clear_failures, read_failures, record_failure
 from ksql_lake.lake.commit.holdings import check_beginning
 from ksql_lake.lake.commit.log import CommitLog, StepHook, no_step, published_state
@@ -190,6 +191,22 @@ class FeedLake:
     def clear_failures(self) -> None:
         """Forget the failed exports after a success; raises nothing."""
         clear_failures(self.storage, self.layout)
+
+    def checks(self) -> CheckNotes:
+        """Return what the feed's checks found last; nothing where none was evaluated."""
+        return read_checks(self.storage, self.layout)
+
+    def record_checks(self, findings: Sequence[CheckFinding], *, commit: int, held: Collection[str]) -> None:
+        """Note what the checks found after a commit; raises nothing.
+
+        Args:
+            findings: What they found.
+            commit: The commit that was judged.
+            held: The partitions the lake holds; a removed table version is forgotten here too.
+        """
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        kept = held if self.layout.kind == "table" else None
+        record_checks(self.storage, self.layout, findings, commit=commit, at=at, held=kept)
 
     def certificate(self, day: str) -> DayCertificate | None:
         """Return the newest certificate of a day; None when it was never read after its end."""

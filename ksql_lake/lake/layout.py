@@ -115,6 +115,16 @@ class FeedLayout:
         return f"{self.metadata}/failures.json"
 
     @property
+    def checks(self) -> str:
+        """The note of what the feed's checks found."""
+        return f"{self.metadata}/checks.json"
+
+    @property
+    def checks_lock(self) -> str:
+        """The file lock under which that note is written."""
+        return f"{self.metadata}/checks.lock"
+
+    @property
     def commits(self) -> str:
         """Folder of the manifests."""
         return f"{self.metadata}/commits"

@@ -5,14 +5,16 @@ in the log of the run it is about, and changes nothing else. It refuses to speak
 to try again by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import dagster as dg
 
 from ksql_lake.alerts import Alert, Delivery, send_alert
+from ksql_lake.orchestration.asset_checks import found_here
 from ksql_lake.orchestration.internals import WILL_RETRY_TAG, failed_tick
-from ksql_lake.settings import load_settings
+from ksql_lake.orchestration.scope import Scope
+from ksql_lake.settings import Settings
 
 SENSOR_SECONDS = 30
 
@@ -23,52 +25,78 @@ _NAMED = 5
 """How many assets of a run the title of an alert names."""
 
 
-def alert_sensors() -> list[dg.SensorDefinition]:
-    """Return the sensors; both run from the start, because without settings they only write into the log."""
-    return [_run_failures(), _failed_checks()]
+def alert_sensors(
+    scope: Scope, keys: Collection[dg.AssetKey], jobs: Collection[str]
+) -> list[dg.SensorDefinition]:
+    """Return the sensors; both run from the start, because without settings they only write into the log.
+
+    Args:
+        scope: Who is told.
+        keys: Its assets.
+        jobs: Its jobs. Of runs of other assets and jobs people are told where the scope is the whole location.
+    """
+    known = frozenset(keys)
+
+    def concerned(run: dg.DagsterRun) -> bool:
+        own = run.job_name in jobs or not known.isdisjoint(run.asset_selection or ())
+        return scope.whole_location or own
+
+    return [_run_failures(scope, concerned), _failed_checks(scope, concerned, known)]
 
 
-def _run_failures() -> dg.SensorDefinition:
+def _run_failures(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
-        name="run_failures",
+        name=scope.named("run_failures"),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts about each failed run: to the log, and to the webhook and the e-mail addresses of "
         "KSQL_LAKE_ALERT_WEBHOOK and KSQL_LAKE_ALERT_EMAIL. A cancelled run is no failure.",
     )
     def run_failures(context: dg.RunFailureSensorContext) -> Any:
+        if not concerned(context.dagster_run):
+            return dg.SkipReason("This run is about none of these feeds.")
         if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
             return dg.SkipReason("Dagster tries this run again by itself.")
         steps = list(_failed_steps(context)) or [str(context.failure_event.message)]
-        return _tell(context, "run_failure", f"{_name(context.dagster_run)} failed", steps)
+        return _tell(context, scope.settings, "run_failure", f"{_name(context.dagster_run)} failed", steps)
 
     return run_failures
 
 
-def _failed_checks() -> dg.SensorDefinition:
+def _failed_checks(
+    scope: Scope, concerned: Callable[[dg.DagsterRun], bool], keys: Collection[dg.AssetKey]
+) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
-        name="failed_checks",
+        name=scope.named("failed_checks"),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts about checks that failed with severity ERROR in runs that succeeded.",
     )
     def failed_checks(context: dg.RunStatusSensorContext) -> Any:
+        if not concerned(context.dagster_run):
+            return None
         found = [
             f"{each.asset_key.to_user_string()}, {each.check_name}: {each.description or 'failed'}"
             for each in _evaluations(context)
-            if not each.passed and each.severity is dg.AssetCheckSeverity.ERROR
+            if not each.passed
+            and each.severity is dg.AssetCheckSeverity.ERROR
+            and (each.asset_key not in keys or found_here(each))
         ]
         if not found:
             return None
-        return _tell(context, "failed_checks", f"checks failed in {_name(context.dagster_run)}", found)
+        return _tell(
+            context, scope.settings, "failed_checks", f"checks failed in {_name(context.dagster_run)}", found
+        )
 
     return failed_checks
 
 
-def _tell(context: dg.RunStatusSensorContext, kind: str, what: str, findings: list[str]) -> Any:
+def _tell(
+    context: dg.RunStatusSensorContext, settings: Settings, kind: str, what: str, findings: list[str]
+) -> Any:
     """Send an alert about a run; gives what fails the tick when a channel did not take it."""
-    run, settings = context.dagster_run, load_settings()
+    run = context.dagster_run
     facts = {"job": run.job_name, "run_id": run.run_id, "url": f"{settings.dagster_url}/runs/{run.run_id}"}
     more = [f"... and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
     text = "\n".join([*findings[:_SHOWN], *more, facts["url"]])

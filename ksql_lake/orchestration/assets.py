@@ -6,9 +6,11 @@ is not closed yet, or the open version. It yields its output as well, so that as
 run; which partitions it was the IO manager records.
 """
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -16,23 +18,29 @@ import dagster as dg
 from ksql_lake.errors import VersionError
 from ksql_lake.export import Days, ExportPlan, extract, plan_export
 from ksql_lake.export.export_plan import running_day
+from ksql_lake.export.judging import judge_export
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedFile, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.inventory import Retention
-from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
-from ksql_lake.orchestration.conditions import automation_condition
+from ksql_lake.orchestration.conditions import automation_condition, exported_when
+from ksql_lake.orchestration.freshness_sensor import fresh, freshness_specs
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
 from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import DAYS_TAG
 from ksql_lake.query import description
 
-POOL = "ksqldb"
-"""Every step that reads from the server holds a slot of this pool."""
+_MEANING = {
+    *("kind", "source", "timezone", "event_time", "event_time_unit", "identity", "positions", "deleted"),
+    *("columns", "rename", "extraction", "isolation", "on_bad_text"),
+}
+"""The keys of a feed that decide which rows and columns it has."""
 
 Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 
@@ -40,7 +48,7 @@ Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 def stream_asset(
     file: FeedFile,
     feed: StreamFeed,
-    lake: FeedLake,
+    scope: Scope,
     days: dg.DailyPartitionsDefinition,
     retention: Retention | None = None,
 ) -> dg.AssetsDefinition:
@@ -49,7 +57,7 @@ def stream_asset(
     Args:
         file: The feed's file.
         feed: The feed.
-        lake: Its lake.
+        scope: What the names are made for.
         days: The days of all feeds of its time zone.
         retention: How long its topic keeps records.
     """
@@ -57,7 +65,7 @@ def stream_asset(
         # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
         warnings.simplefilter("ignore", dg.BetaWarning)
         decorate = dg.asset(
-            **_shared(file, feed, lake, retention),
+            **_shared(file, feed, scope, retention),
             partitions_def=days,
             backfill_policy=dg.BackfillPolicy.single_run(),
         )
@@ -71,13 +79,13 @@ def stream_asset(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
         )
 
-    made: dg.AssetsDefinition = decorate(_body(plan, retention))
-    return made
+    made: dg.AssetsDefinition = decorate(_body(plan, scope, retention))
+    return made.map_asset_specs(lambda spec: scope.translated(spec, feed))
 
 
-def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDefinition:
+def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefinition:
     """Return the asset of a table: partitioned by version, and only the open version can be written."""
-    decorate = dg.asset(**_shared(file, feed, lake), partitions_def=version_partitions(feed, lake))
+    decorate = dg.asset(**_shared(file, feed, scope), partitions_def=version_partitions(feed, scope))
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
@@ -90,57 +98,79 @@ def table_asset(file: FeedFile, feed: TableFeed, lake: FeedLake) -> dg.AssetsDef
             )
         return plan_export(feed, lake, version=_version(feed, asked.start))
 
-    made: dg.AssetsDefinition = decorate(_body(plan))
-    return made
+    made: dg.AssetsDefinition = decorate(_body(plan, scope))
+    return made.map_asset_specs(lambda spec: scope.translated(spec, feed))
 
 
-def _shared(file: FeedFile, feed: Feed, lake: FeedLake, retention: Retention | None = None) -> dict[str, Any]:
+def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | None = None) -> dict[str, Any]:
+    lake, key = scope.lake.feed(feed), scope.key(feed)
     return {
-        "key": dg.AssetKey([feed.name]),
+        "key": key,
         "description": description(lake),
-        "group_name": f"{feed.kind}s",
-        "kinds": {"ksqldb", "parquet"},
+        "group_name": scope.feed_group(feed),
+        "kinds": {"kafka", "parquet"},
+        "code_version": code_version(feed),
         "owners": list(feed.owners),
         "tags": feed.tags,
         "metadata": {
             "source": feed.source,
+            "dagster/table_name": feed.name,
+            "dagster/code_references": _reference(file),
             "dataset": dg.MetadataValue.path(lake.dataset_path),
             "feed_file": dg.MetadataValue.path(str(file.path)),
+            "exported": dg.MetadataValue.text(exported_when(feed, scope)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
-        "deps": [source_key(feed.source)],
-        "pool": POOL,
-        "io_manager_key": "lake_io_manager",
-        "check_specs": check_specs(feed, retention),
-        "freshness_policy": _freshness(feed),
+        "deps": [source_key(feed.source, scope)],
+        "pool": scope.pool,
+        "io_manager_key": scope.io_manager_key,
+        "required_resource_keys": {scope.server_key, scope.lake_key},
+        "check_specs": [*check_specs(feed, retention, scope), *freshness_specs(feed, scope)],
         "automation_condition": automation_condition(feed),
     }
 
 
-def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
-    """Dagster itself watches the clock: a check that runs after an export would always find it fresh."""
-    hours = feed.checks.max_age_hours
-    if hours is None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=max(timedelta(hours=hours), timedelta(minutes=1)))
+def _reference(file: FeedFile) -> dg.CodeReferencesMetadataValue:
+    """The link to the feed file; editors open it at a line."""
+    with warnings.catch_warnings():
+        # Beta, and the worst that can happen is a page without the link.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        place = dg.LocalFileCodeReference(file_path=str(file.path.resolve()), line_number=1, label="feed file")
+        return dg.CodeReferencesMetadataValue(code_references=[place])
+
+
+def code_version(feed: Feed) -> str:
+    """Return what changes when the same days of the source would give other rows: a digest of a few keys."""
+    meant = feed.model_dump(mode="json", exclude_defaults=True, include=_MEANING)
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _body(
-    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan], retention: Retention | None = None
+    plan: Callable[[dg.AssetExecutionContext, Lake], ExportPlan],
+    scope: Scope,
+    retention: Retention | None = None,
 ) -> Callable[..., Iterator[Yielded]]:
-    def export(
-        context: dg.AssetExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
-    ) -> Iterator[Yielded]:
+    def export(context: dg.AssetExecutionContext) -> Iterator[Yielded]:
+        client: KsqlClient = getattr(context.resources, scope.server_key)
+        lake: LakeResource = getattr(context.resources, scope.lake_key)
         with lake.failures(context.retry_number):
-            extraction = extract(plan(context, lake.lake), ksqldb)
+            extraction = extract(plan(context, lake.lake), client)
         delivery = ExportOutput(extraction)
         yield dg.Output(delivery)
         result = delivery.landed
         with lake.failures(context.retry_number):
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only now that it is recorded: a version that is offered and not there looks due.
-                keep_versions(result.feed.versions_name, lake.lake.feed(result.feed), context.instance)
-            yield from check_results(result, lake.lake, retention)
+                keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
+            found = [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)]
+            yield from check_results(
+                result,
+                [check for check in found if scope.wants_check(check.outcome.name)],
+                scope.key(result.feed),
+                news=delivery.news,
+                log=context.log_event,
+                report=context.instance.report_runless_asset_event,
+            )
 
     return export
 

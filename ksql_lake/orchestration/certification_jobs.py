@@ -6,7 +6,7 @@ Not part of any export: it costs the server as much as one. What it finds is an 
 the day does.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import dagster as dg
@@ -14,15 +14,16 @@ from pydantic import Field
 
 from ksql_lake.errors import LakeError
 from ksql_lake.export.certification import Certification, certify
-from ksql_lake.export.checks import check_severity
-from ksql_lake.feeds import StreamFeed
+from ksql_lake.export.checks import CheckOutcome
+from ksql_lake.export.judging import note_outcomes
+from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.orchestration.asset_checks import severity
-from ksql_lake.orchestration.assets import POOL
+from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.asset_checks import day_evaluations, summary
 from ksql_lake.orchestration.jobs import one_op_job, run_tags
-from ksql_lake.orchestration.resources import LakeResource
 from ksql_lake.orchestration.run_failures import each_feed
-from ksql_lake.orchestration.schedules import free_name, zone_name
+from ksql_lake.orchestration.schedules import zone_name
+from ksql_lake.orchestration.scope import Scope
 
 _SHOWN = 5
 
@@ -34,33 +35,42 @@ class CertifyConfig(dg.Config):
 
 
 def certify_jobs(
-    streams: Sequence[StreamFeed], days: dict[str, dg.DailyPartitionsDefinition], feeds: Collection[str]
+    streams: Sequence[StreamFeed],
+    days: dict[str, dg.DailyPartitionsDefinition],
+    feeds: Sequence[Feed],
+    scope: Scope,
 ) -> list[dg.JobDefinition]:
     """Return the job `certify` of UTC, and one like `certify_Europe_Berlin` per other time zone.
 
     Args:
         streams: The enabled streams.
         days: Time zone -> its days.
-        feeds: Names that jobs cannot have.
+        feeds: All enabled feeds, whose assets jobs cannot be named like.
+        scope: What the names are made for.
     """
+    taken = scope.taken(feeds)
     return [
         _job(
-            free_name(zone_name("certify", zone), feeds),
+            scope.free_name(zone_name("certify", zone), taken),
             [feed for feed in streams if feed.timezone == zone],
             partitions,
+            scope,
         )
         for zone, partitions in days.items()
     ]
 
 
-def _job(name: str, streams: list[StreamFeed], days: dg.DailyPartitionsDefinition) -> dg.JobDefinition:
-    @dg.op(name=f"_{name}_day", description="Reads a day from the server and compares it.", pool=POOL)
-    def compare(
-        context: dg.OpExecutionContext,
-        config: CertifyConfig,
-        ksqldb: dg.ResourceParam[KsqlClient],
-        lake: LakeResource,
-    ) -> None:
+def _job(
+    name: str, streams: list[StreamFeed], days: dg.DailyPartitionsDefinition, scope: Scope
+) -> dg.JobDefinition:
+    @dg.op(
+        name=f"_{name}_day",
+        description="Reads a day from the server and compares it.",
+        pool=scope.pool,
+        required_resource_keys={scope.server_key},
+    )
+    def compare(context: dg.OpExecutionContext, config: CertifyConfig) -> None:
+        client: KsqlClient = getattr(context.resources, scope.server_key)
         day = date.fromisoformat(context.partition_key)
         unknown = sorted(set(config.feeds) - {feed.name for feed in streams})
         if unknown:
@@ -68,8 +78,10 @@ def _job(name: str, streams: list[StreamFeed], days: dg.DailyPartitionsDefinitio
             raise dg.Failure(f"no stream here is named {', '.join(unknown)}; there are {known}")
 
         def compare_feed(feed: StreamFeed) -> str:
-            found = certify(feed, day, ksqldb, lake.lake)
-            context.instance.report_runless_asset_event(_evaluation(feed, found))
+            found = certify(feed, day, client, scope.lake)
+            for each in _evaluations(scope.key(feed), found, scope.lake.feed(feed)):
+                if scope.wants_check("certificate"):
+                    context.instance.report_runless_asset_event(each)
             if not found.whole:
                 raise LakeError(_text(found), hint=_HINT.format(feed=feed.name, day=day), partition=day)
             return f"{feed.name}, {day}: {_text(found)}"
@@ -90,22 +102,16 @@ def _job(name: str, streams: list[StreamFeed], days: dg.DailyPartitionsDefinitio
 _HINT = "An export of the day adds what is missing: ksql-lake export --stream {feed} --date {day}"
 
 
-def _evaluation(feed: StreamFeed, found: Certification) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey([feed.name]),
-        check_name="certificate",
-        passed=found.whole,
-        metadata={
-            "partitions": str(found.day),
-            "source_rows": found.source_rows,
-            "lake_rows": found.lake_rows,
-            "source_checksum": found.source_checksum,
-            "lake_checksum": found.lake_checksum,
-            "clock": found.clock,
-        },
-        severity=severity(check_severity(feed, "certificate")),
-        description=f"{found.day}, read again from the server: {_text(found)}",
-    )
+def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield the result of the day, and after it the one of all days; the lake notes it too."""
+    day, says = str(found.day), f"{found.day}, read again from the server: {_text(found)}"
+    rows = {day: {"source_rows": found.source_rows, "lake_rows": found.lake_rows}}
+    outcome = CheckOutcome("certificate", found.whole, says, (day,), {} if found.whole else {day: says}, rows)
+    checksums = {"source_checksum": found.source_checksum, "lake_checksum": found.lake_checksum}
+    facts = {**rows[day], **checksums, "clock": found.clock}
+    for check in note_outcomes([outcome], lake):
+        for each in (*day_evaluations(check, key, {day}), summary(check, day, key)):
+            yield each.with_metadata({**each.metadata, **facts})
 
 
 def _text(found: Certification) -> str:

@@ -7,6 +7,7 @@ above a feed: a ksqlDB source is no asset that anybody materialises, and Dagster
 it for ever.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,19 +15,32 @@ from typing import Any
 import dagster as dg
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.lake import FeedState
 from ksql_lake.orchestration.internals import has_ticked
 from ksql_lake.orchestration.jobs import run_tags
+from ksql_lake.orchestration.scope import Scope
 
 SENSOR = "automation"
 
-DEFAULT_SCHEDULES = {"stream": "5 * * * *", "table": "30 1 * * *"}
-"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
+_EARLIER = r"streams(_.+)?_(hourly|close)|streams(_.+)?_at_.+|table_.+_schedule"
+"""What the schedules of earlier releases were called."""
 
 
 def cron_of(feed: Feed) -> str:
     """Return the cron expression of a feed."""
     return feed.schedule or DEFAULT_SCHEDULES[feed.kind]
+
+
+STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE = "streams_due", "streams_closing", "tables_due"
+"""The sensors that start exports by the clock; none of the names says when."""
+
+
+def exported_when(feed: Feed, scope: Scope) -> str:
+    """Say when a feed is exported by itself, and what has to run for that."""
+    due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
+    sensor = due if feed.automation == "schedule" else SENSOR
+    return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {scope.named(sensor)} is switched on"
 
 
 def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
@@ -55,25 +69,54 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
     return has_ticked(cron_of(feed), datetime.fromisoformat(state.last_export), now)
 
 
-def automation_runs(instance: dg.DagsterInstance) -> bool:
+def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
+    """Say that nothing is exported by the clock, and which schedules of an earlier release that was left to.
+
+    Empty where a sensor runs that starts exports.
+    """
+    if instance.schedule_storage is None:
+        return ""  # an instance in memory starts nothing
+    states = instance.all_instigator_state()
+    running = {state.instigator_name for state in states if state.is_running}
+    starting = {scope.named(name) for name in (STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE, SENSOR)}
+    known = {state.instigator_name for state in states}
+    if running & starting or (scope.clocks_run and not known & starting):
+        return ""
+    said = (
+        f"Nothing is exported by the clock: switch on {scope.named(STREAMS_DUE)} and {scope.named(TABLES_DUE)} "
+        "(Automation in Dagster's UI), or set KSQL_LAKE_SCHEDULES=running."
+    )
+    earlier = sorted(
+        state.instigator_name
+        for state in states
+        if state.is_running and re.fullmatch(_EARLIER, state.instigator_name)
+    )
+    return said + (f" Until now it was {', '.join(earlier)}, which are gone." if earlier else "")
+
+
+def automation_runs(instance: dg.DagsterInstance, scope: Scope) -> bool:
     """Whether the sensor that evaluates the conditions was switched on."""
     return any(
-        state.instigator_type.value == "SENSOR" and state.instigator_name == SENSOR and state.is_running
+        state.instigator_type.value == "SENSOR"
+        and state.instigator_name == scope.named(SENSOR)
+        and state.is_running
         for state in instance.all_instigator_state()
     )
 
 
-def automation_sensors(feeds: Sequence[Feed]) -> list[dg.SensorDefinition]:
+def automation_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
     """Return the sensor that evaluates the conditions; none where no feed has one."""
-    names = [feed.name for feed in feeds if feed.automation == "condition"]
-    if not names:
+    feeds = [feed for feed in feeds if feed.automation == "condition"]
+    if not feeds:
         return []
     return [
         dg.AutomationConditionSensorDefinition(
-            SENSOR,
-            target=dg.AssetSelection.assets(*names),
-            default_status=dg.DefaultSensorStatus.STOPPED,
+            scope.named(SENSOR),
+            target=dg.AssetSelection.assets(*scope.keys(feeds)),
+            default_status=dg.DefaultSensorStatus.RUNNING
+            if scope.clocks_run
+            else dg.DefaultSensorStatus.STOPPED,
             run_tags=run_tags("automation"),
-            description=f"Exports {', '.join(names)} by their automation conditions.",
+            description=f"Exports {', '.join(feed.name for feed in feeds)} by their automation conditions.",
         )
     ]

@@ -5,14 +5,21 @@ from typing import Any
 
 import dagster as dg
 
+from ksql_lake import markdown
 from ksql_lake.export import ExportResult
-from ksql_lake.export.facts import ColumnRecord, column_records, partition_facts, partition_records
+from ksql_lake.export.facts import ColumnRecord, column_records, is_closed, partition_facts, partition_records
+from ksql_lake.feeds import Feed
+from ksql_lake.feeds.feed_columns import ADDED_BY_EXPORT, DELETED, POSITION_COLUMNS
 from ksql_lake.lake import FeedLake
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import partition_page
+
+SOURCES = "ksqldb"
+"""What the keys of the external assets of ksqlDB's streams and tables begin with."""
 
 
 def partition_metadata(
-    result: ExportResult, partition: str, lake: FeedLake, *, newest: bool = True
+    result: ExportResult, partition: str, lake: FeedLake, scope: Scope, *, newest: bool = True
 ) -> dict[str, Any]:
     """Return the metadata of one partition's materialisation.
 
@@ -20,42 +27,70 @@ def partition_metadata(
         result: The export.
         partition: `2025-01-15` or `v4`.
         lake: The feed's lake.
+        scope: The names in Dagster.
         newest: Whether it is the last one of its run, which Dagster shows on the asset's page.
     """
     facts = partition_facts(result, partition, newest=newest)
     if not newest or result.commit is None:
         return dict(facts)
-    return {**facts, **page_metadata(lake, partition), **column_schema(column_records(result))}
+    columns = column_metadata(column_records(result), result.feed, scope)
+    return {**facts, **page_metadata(lake, partition), **columns}
 
 
-def run_metadata(result: ExportResult, lake: FeedLake) -> dict[str, Any]:
+def run_metadata(result: ExportResult, lake: FeedLake, scope: Scope) -> dict[str, Any]:
     """Return the metadata of what a run without a partition exported: that of its newest partition."""
     if not result.partitions:
         return {"note": result.plan.reason}
     newest = result.partitions[-1].partition
-    return {**partition_metadata(result, newest, lake), "partitions": result.covered}
+    return {**partition_metadata(result, newest, lake, scope), "partitions": result.covered}
+
+
+def news(result: ExportResult, key: dg.AssetKey, instance: dg.DagsterInstance) -> frozenset[str]:
+    """Return the partitions to which an export did something that Dagster is to know.
+
+    Those are the ones that were read for the first time, that got rows, and days that have ended since. A look
+    that found nothing is no news: thousands of such events would say nothing a year.
+
+    Args:
+        result: The export.
+        key: Of the feed's asset.
+        instance: Knows what it was told before.
+    """
+    changed = {part.partition for part in result.partitions if part.new}
+    read = {part.partition: is_closed(result, part.partition) for part in result.partitions}
+    if not read:
+        return frozenset()
+    newest = instance.event_log_storage.get_latest_storage_id_by_partition
+    ended = {*newest(key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(read))}
+    seen = {*newest(key, dg.DagsterEventType.ASSET_OBSERVATION, set(read)), *ended}
+    return frozenset(
+        partition
+        for partition, closed in read.items()
+        if partition in changed or partition not in (ended if closed else seen)
+    )
 
 
 def events(
-    result: ExportResult, lake: FeedLake, *, besides: Collection[str] = ()
+    result: ExportResult, lake: FeedLake, scope: Scope, partitions: Collection[str]
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-    """Yield the events of the partitions that an export read, but for those that Dagster records itself.
+    """Yield the events of partitions that an export read.
 
     The running day is only observed: its partition exists when the day is over.
 
     Args:
         result: The export.
         lake: The feed's lake.
-        besides: The partitions of the run; none where it names none.
+        scope: The names in Dagster.
+        partitions: Those with news, but for those that Dagster records itself.
     """
     for record in partition_records(result):
-        if record.partition in besides:
+        if record.partition not in partitions:
             continue
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
         yield kind(
-            result.feed.name,
+            scope.key(result.feed),
             partition=record.partition,
-            metadata=partition_metadata(result, record.partition, lake, newest=record.newest),
+            metadata=partition_metadata(result, record.partition, lake, scope, newest=record.newest),
         )
 
 
@@ -68,7 +103,29 @@ def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MetadataValue[
     return shown
 
 
-def column_schema(records: Iterable[ColumnRecord]) -> dict[str, dg.TableSchema]:
-    """Return the metadata that shows columns; nothing where there are none."""
-    columns = [dg.TableColumn(column.name, column.type, description=column.declared) for column in records]
-    return {"dagster/column_schema": dg.TableSchema(columns)} if columns else {}
+def column_metadata(records: Iterable[ColumnRecord], feed: Feed, scope: Scope) -> dict[str, Any]:
+    """Return the metadata that shows columns, and the source column of each; nothing without any."""
+    columns = [
+        dg.TableColumn(column.name, column.type, description=_described(column, feed)) for column in records
+    ]
+    if not columns:
+        return {}
+    source, origins = scope.own_key(SOURCES, feed.source), {new: old for old, new in feed.rename.items()}
+    # The page of a source shows no pseudo columns, and nothing is above what an export adds.
+    own = {*ADDED_BY_EXPORT[feed.kind], *POSITION_COLUMNS, *([DELETED] if feed.marks_deleted else [])}
+    above = {
+        column.name: [dg.TableColumnDep(source, origins.get(column.name, column.name))]
+        for column in columns
+        if origins.get(column.name, column.name) not in own
+    }
+    return {
+        "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/column_lineage": dg.TableColumnLineage(above),
+    }
+
+
+def _described(column: ColumnRecord, feed: Feed) -> str:
+    """The feed's words for a column, and the type that ksqlDB declares: as code, or `<` would be markup."""
+    words = {feed.lake_name(name): text for name, text in feed.descriptions.items()}.get(column.name, "")
+    declared = markdown.code(column.declared)
+    return f"{words} ({declared})" if words else declared

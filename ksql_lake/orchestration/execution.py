@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from ksql_lake.errors import SettingsError
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
 _SWEEP_SECONDS = 10
@@ -37,6 +38,15 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
         lambda _: arguments, config_schema={}, name="celery"
     )
     return configured
+
+
+def job_executor(scope: Scope) -> dg.ExecutorDefinition | None:
+    """Return the executor of a scope's jobs; None where the code location's own is the same.
+
+    Raises:
+        SettingsError: Celery is asked for and not installed.
+    """
+    return None if scope.whole_location else executor(scope.settings)
 
 
 def celery_arguments(settings: Settings) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from ksql_lake.export.expiry import (
 from ksql_lake.export.topology import Topology
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.ksqldb.inventory import Retention
-from ksql_lake.lake import Lake
 from ksql_lake.orchestration.asset_checks import severity
-from ksql_lake.settings import load_settings
+from ksql_lake.orchestration.scope import Scope
+from ksql_lake.settings import Settings
 
 SENSOR_SECONDS = 600
 
@@ -38,23 +38,23 @@ Known = dict[str, dict[str, list[list[str]]]]
 
 
 def topic_retention_sensors(
-    streams: Sequence[StreamFeed], lake: Lake, topology: Topology
+    streams: Sequence[StreamFeed], topology: Topology, scope: Scope
 ) -> list[dg.SensorDefinition]:
     """Return the sensor over the streams whose topic's retention is known; none where there is no such stream.
 
     Args:
         streams: The enabled streams.
-        lake: The lake.
         topology: What is kept of the server's sources.
+        scope: Their lake, and who is told.
     """
     watched = [(feed, kept_retention(feed, topology)) for feed in streams]
     watched = [(feed, found) for feed, found in watched if "topic_retention" in checks_of(feed, found)]
-    return [_sensor(watched, lake)] if watched else []
+    return [_sensor(watched, scope)] if watched else []
 
 
-def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], lake: Lake) -> dg.SensorDefinition:
+def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], scope: Scope) -> dg.SensorDefinition:
     @dg.sensor(
-        name="topic_retention",
+        name=scope.named("topic_retention"),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Alerts when Kafka is about to delete days that were not exported, or has begun to. Knows "
@@ -66,37 +66,39 @@ def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], lake: Lake) -> dg.S
         events, news = [], dict[str, str]()
         for feed, retention in watched:
             try:
-                risks = list(days_at_risk(feed, lake.feed(feed).state(), retention, now=now))
+                risks = list(days_at_risk(feed, scope.lake.feed(feed).state(), retention, now=now))
             except KsqlLakeError as error:
                 told.append(f"{feed.name} cannot be judged: {error}")
                 known[feed.name] = before.get(feed.name, {})
                 continue
             known[feed.name] = _ranges(risks)
-            if known[feed.name] != before.get(feed.name):
-                events.append(_evaluation(feed, risks, retention))
+            if known[feed.name] != before.get(feed.name) and scope.wants_check("topic_retention"):
+                events.append(_evaluation(scope.key(feed), feed, risks, retention))
             if _worse(risks, before.get(feed.name, {})):
                 news[feed.name] = risk_text(feed, risks, retention)
-        told += [_alert(news)] if news else []
+        told += [_alert(news, scope.settings)] if news else []
         said = "\n".join(told) or f"{len(watched)} streams watched; {_summary(known)}"
         return dg.SensorResult(skip_reason=said, cursor=json.dumps(known), asset_events=events)
 
     return topic_retention
 
 
-def _alert(news: dict[str, str]) -> str:
+def _alert(news: dict[str, str], settings: Settings) -> str:
     """Send one alert for all feeds and tell of it; what cannot be delivered is told too, and not sent again."""
     title = f"ksql-lake: Kafka deletes days that were not exported: {', '.join(news)}"
     text = "\n\n".join(f"{name}\n{told}" for name, told in news.items())
     alert = Alert("topic_retention", title, text, {"feeds": ", ".join(news)})
-    failed = [each for each in send_alert(alert, load_settings()) if each.problem]
+    failed = [each for each in send_alert(alert, settings) if each.problem]
     problems = "".join(f"\nNot delivered by {each.channel}: {each.problem}" for each in failed)
     return f"{title}\n{text}{problems}"
 
 
-def _evaluation(feed: StreamFeed, risks: list[DayAtRisk], retention: Retention) -> dg.AssetCheckEvaluation:
+def _evaluation(
+    key: dg.AssetKey, feed: StreamFeed, risks: list[DayAtRisk], retention: Retention
+) -> dg.AssetCheckEvaluation:
     meaning = check_severity(feed, "topic_retention")
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey([feed.name]),
+        asset_key=key,
         check_name="topic_retention",
         passed=not risks,
         metadata={

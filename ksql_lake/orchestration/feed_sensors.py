@@ -5,23 +5,19 @@ Files are compared by content with what was loaded, so nothing is remembered bet
 (`ksql-lake feeds accept NAME`).
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import dagster as dg
 
 from ksql_lake.errors import FeedError, KsqlLakeError
-from ksql_lake.export.topology import KEY
 from ksql_lake.export.uncovered import HOW, UncoveredSource, uncovered
 from ksql_lake.feeds import Feeds, FeedStore, feed_name
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.lake import Lake
+from ksql_lake.orchestration.inputs import fingerprint
 from ksql_lake.orchestration.run_failures import failure
-from ksql_lake.settings import load_settings
+from ksql_lake.orchestration.scope import Scope
 
 RELOAD_SECONDS = 10
 
@@ -30,53 +26,33 @@ _SHOWN = 10
 """How many proposals one tick shows in full."""
 
 
-def fingerprint(feeds_root: Path, lake: Lake) -> str:
-    """Return a digest of every feed file's name and content, and of the topology that is kept in the lake."""
-    digest = hashlib.sha256(lake.storage.read(KEY) or b"")
-    for name, content in _contents(FeedStore(feeds_root)):
-        digest.update(f"{len(name)} {name} {len(content)} ".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def feed_files_sensor(feeds_root: Path, lake: Lake, loaded: str, url: str) -> dg.SensorDefinition:
+def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
     """Return the sensor.
 
     Args:
-        feeds_root: Folder of the feed files.
-        lake: Keeps the topology.
+        scope: The feeds folder, and the lake that keeps the topology.
         loaded: Fingerprint of what the definitions were made of.
-        url: Dagster's web server.
     """
 
     @dg.sensor(
-        name="feed_files",
+        name=scope.named("feed_files"),
         minimum_interval_seconds=RELOAD_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reloads the code location when a feed file was added, changed, archived or removed, or "
         "what is known of ksqlDB's sources. Starts no runs.",
     )
     def feed_files(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        if fingerprint(feeds_root, lake) == loaded:
+        if fingerprint(scope.feeds_root, scope.lake) == loaded:
             return dg.SkipReason("What is loaded is as it should be.")
         origin = context.code_location_origin
         if origin is None:
             return dg.SkipReason(
                 "Feed files or sources have changed; this process cannot tell which location to reload."
             )
-        _reload(origin.location_name, url)
+        _reload(origin.location_name, scope.settings.dagster_url)
         return dg.SkipReason(f"Feed files or sources have changed: {origin.location_name} was reloaded.")
 
     return feed_files
-
-
-def _contents(store: FeedStore) -> Iterator[tuple[str, bytes]]:
-    for path in store.paths():
-        name = path.relative_to(store.root).as_posix()
-        try:
-            yield name, path.read_bytes()
-        except OSError as error:
-            yield name, f"unreadable: {error.strerror}".encode()
 
 
 def _reload(location: str, url: str) -> None:
@@ -118,21 +94,21 @@ def _failed(url: str, reason: str) -> dg.Failure:
     )
 
 
-def new_sources_sensor(feeds_root: Path) -> dg.SensorDefinition:
-    """Return the sensor over the server's sources and this folder of feeds."""
+def new_sources_sensor(scope: Scope) -> dg.SensorDefinition:
+    """Return the sensor over the server's sources and the folder of feeds."""
 
     @dg.sensor(
-        name="new_sources",
+        name=scope.named("new_sources"),
         minimum_interval_seconds=PROPOSAL_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description="Asks the server for sources that no feed exports, one DESCRIBE each, and proposes a feed "
         "file for each new one in feeds/proposed; accept one with: ksql-lake feeds accept NAME.",
     )
     def new_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        store = FeedStore(feeds_root)
+        store = FeedStore(scope.feeds_root)
         try:
             feeds = store.load()
-            with KsqlClient(load_settings(attempts=1)) as client:
+            with KsqlClient(scope.settings.model_copy(update={"attempts": 1})) as client:
                 found = uncovered(client, feeds, today=datetime.now(UTC).date())
         except KsqlLakeError as error:
             raise failure(error) from error

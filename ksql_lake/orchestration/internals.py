@@ -1,5 +1,6 @@
 """The names of Dagster that it does not publish: all of them stand here, each beside what serves without it."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -30,6 +31,17 @@ def _inner(module: str, name: str) -> Any:
 RUN_REACTION = _inner("dagster._core.definitions.run_request", "DagsterRunReaction")
 ERROR_INFO = _inner("dagster_shared.error", "SerializableErrorInfo")
 TICKS = _inner("dagster._utils.schedules", "reverse_cron_string_iterator")
+NEXT_TICKS = _inner("dagster._utils.schedules", "cron_string_iterator")
+
+_EVENT_SCHEMA = "dagster._core.storage.event_log.schema"
+EVENT_TABLES = [
+    _inner(_EVENT_SCHEMA, name)
+    for name in ("SqlEventLogStorageTable", "AssetKeyTable", "AssetEventTagsTable", "AssetCheckExecutionsTable")
+]
+"""Tables of the event log: events, assets, the tags of asset events, results of checks."""
+
+RUN_TAGS = [_inner("dagster._core.storage.runs.schema", name) for name in ("RunTagsTable", "RunsTable")]
+"""Tables of the runs: their tags, and they themselves."""
 
 
 def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN_REACTION) -> Any:
@@ -54,6 +66,27 @@ def has_ticked(cron: str, since: datetime, now: datetime, *, ticks: Any = TICKS)
         return first is not None and windows.time_window_for_partition_key(first).start <= now
     tick: datetime = next(ticks(now.timestamp(), cron, "UTC"))
     return tick.astimezone(UTC) > since
+
+
+def next_tick(cron: str, zone: str, after: datetime, *, ticks: Any = NEXT_TICKS) -> datetime:
+    """Return the first tick of a cron expression after a moment, as Dagster's schedules tick in that zone.
+
+    Where clocks jump forward over a tick it comes at the end of the gap; where they go back, a tick comes once,
+    and an hourly one in both hours.
+    """
+    # Ticks are whole minutes, and both iterators begin at the very moment they are given.
+    second = math.floor(after.timestamp()) + 1
+    if ticks is not None:
+        tick: datetime = next(ticks(second, cron, zone))
+        return tick.astimezone(UTC)
+    start = datetime.fromtimestamp(second, UTC)
+    windows = dg.TimeWindowPartitionsDefinition(
+        start=start, cron_schedule=cron, timezone=zone, fmt="%Y-%m-%d-%H:%M"
+    )
+    window = windows.get_next_partition_window(start, respect_bounds=False)
+    if window is None:
+        raise dg.DagsterInvariantViolationError(f"{cron!r} does not tick")
+    return window.start.astimezone(UTC)
 
 
 def step_of(context: dg.InputContext | dg.OutputContext) -> Step | None:

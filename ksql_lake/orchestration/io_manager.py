@@ -12,7 +12,6 @@ from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import Field
 
 from ksql_lake.errors import ConfigError, LakeError, VersionError
 from ksql_lake.export import ExportResult, Extraction
@@ -20,9 +19,10 @@ from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.days import day_of
-from ksql_lake.orchestration.events import events, partition_metadata, run_metadata
+from ksql_lake.orchestration.events import events, news, partition_metadata, run_metadata
 from ksql_lake.orchestration.internals import describe_output, instance_of, previous_attempts, step_of
 from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query.day_range import be, days_text, export_command, open_days, unread_days
 from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.frames import read_rows
@@ -234,10 +234,11 @@ def _stripped(annotation: object) -> object:
 
 @dataclass(slots=True)
 class ExportOutput:
-    """What an asset hands to the IO manager, and, once that has landed it, what happened."""
+    """What an asset hands to the IO manager, and, once that has landed it, what happened, and where."""
 
     extraction: Extraction
     result: ExportResult | None = None
+    news: frozenset[str] = frozenset()
 
     @property
     def landed(self) -> ExportResult:
@@ -254,11 +255,17 @@ class ExportOutput:
         return self.result
 
 
-class LakeIOManager(dg.ConfigurableIOManager):
-    """Lands what a feed's asset wants to read, and loads feeds into the assets below them."""
+class LakeIOManager(dg.IOManager):
+    """Lands what a feed's asset wants to read, and loads feeds into the assets below them.
 
-    lake: LakeResource
-    feeds_root: str = Field(description="Folder with the feed files.")
+    Args:
+        scope: The feeds.
+        lake: The lake, and the way to land in it.
+    """
+
+    def __init__(self, scope: Scope, lake: LakeResource) -> None:
+        self.scope = scope
+        self.lake = lake
 
     def handle_output(self, context: dg.OutputContext, obj: ExportOutput) -> None:
         """Read the source, commit its rows, and describe every partition of the run.
@@ -275,26 +282,28 @@ class LakeIOManager(dg.ConfigurableIOManager):
         result = self.lake.land(obj.extraction, attempt=previous_attempts(context), log=context.log)
         obj.result = result
         lake = self.lake.lake.feed(result.feed)
+        obj.news = news(result, context.asset_key, instance_of(context))
         if not context.has_asset_partitions:
-            for event in events(result, lake):
+            for event in events(result, lake, self.scope, obj.news):
                 context.log_event(event)
-            describe_output(context, {None: run_metadata(result, lake)})
+            describe_output(context, {None: run_metadata(result, lake, self.scope)})
             return
         if isinstance(result.feed, TableFeed):
             # Dagster takes no metadata for a partition that the instance has never heard of.
-            keep_versions(result.feed.versions_name, lake, instance_of(context))
+            keep_versions(self.scope.versions(result.feed.name), lake, instance_of(context))
         keys = context.asset_partition_keys
         describe_output(
-            context, {key: partition_metadata(result, key, lake, newest=key == keys[-1]) for key in keys}
+            context,
+            {key: partition_metadata(result, key, lake, self.scope, newest=key == keys[-1]) for key in keys},
         )
         # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
-        for event in events(result, lake, besides=set(keys)):
+        for event in events(result, lake, self.scope, obj.news.difference(keys)):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Return a feed's committed rows as the type the input is annotated with; see `load`."""
         with self.lake.failures(0):
-            feed = FeedStore(self.feeds_root).load().file(context.asset_key.path[-1]).feed
+            feed = self._feed(context.asset_key)
             wanted = Wanted.of(
                 _named(context, feed), context.definition_metadata, every_day=_mapping(context) is not None
             )
@@ -303,6 +312,16 @@ class LakeIOManager(dg.ConfigurableIOManager):
             context.log.warning("%s: %s", feed.name, loaded.says)
         _describe(context, feed, loaded)
         return loaded.value
+
+    def _feed(self, key: dg.AssetKey) -> Feed:
+        feeds = FeedStore(self.scope.feeds_root).load()
+        for file in feeds.files:
+            if self.scope.key(file.feed) == key:
+                return file.feed
+        for broken in feeds.quarantined:
+            if self.scope.key_of_broken(broken) == key:
+                raise broken.error
+        return feeds.file(key.path[-1]).feed
 
 
 def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:

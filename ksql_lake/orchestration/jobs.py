@@ -12,8 +12,8 @@ import dagster as dg
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.followers import update_followers
-from ksql_lake.lake import Lake
 from ksql_lake.orchestration.run_failures import each_feed
+from ksql_lake.orchestration.scope import Scope
 
 PRIORITY = "dagster/priority"
 WORK = "ksql_lake/work"
@@ -55,57 +55,58 @@ def one_op_job(
     )
 
 
-def retention_job(tables: Sequence[TableFeed], lake: Lake) -> dg.JobDefinition:
+def retention_job(tables: Sequence[TableFeed], scope: Scope) -> dg.JobDefinition:
     """Return the job that removes the versions beyond each table's `retention`."""
 
     def retain(feed: TableFeed, instance: dg.DagsterInstance) -> str:
-        feed_lake = lake.feed(feed)
+        feed_lake = scope.lake.feed(feed)
         if not feed_lake.plan_retention().remove:
             return f"{feed.name}: nothing to remove"
         with feed_lake.exclusive():
             removed = feed_lake.apply_retention()
-        update_followers(lake, feed)
-        keep_versions(feed.versions_name, feed_lake, instance)
+        update_followers(scope.lake, feed)
+        keep_versions(scope.versions(feed.name), feed_lake, instance)
         return f"{feed.name}: removed {', '.join(removed.remove) or 'nothing'}, {removed.bytes:,} bytes"
 
-    return _job("retention", "Removes the versions of tables beyond their `retention`.", tables, retain)
+    return _job(scope, "retention", "Removes the versions of tables beyond their `retention`.", tables, retain)
 
 
 def compaction_job(
-    streams: Sequence[StreamFeed], lake: Lake, *, open_files: int | None = None
+    streams: Sequence[StreamFeed], scope: Scope, *, open_files: int | None = None
 ) -> dg.JobDefinition:
     """Return the job that merges the small files of closed days, and with `open_files` those of open ones.
 
     Args:
         streams: The feeds.
-        lake: The lake.
+        scope: Their lake.
         open_files: How many small files of an open day are merged at least; None leaves open days alone.
     """
 
     def compact(feed: StreamFeed, _instance: dg.DagsterInstance) -> str:
-        feed_lake = lake.feed(feed)
+        feed_lake = scope.lake.feed(feed)
         plan = feed_lake.plan_compaction(open_files=open_files)
         if not plan.days and not plan.open_days:
             return f"{feed.name}: nothing to merge"
         with feed_lake.exclusive():
             done = list(feed_lake.compact(open_files=open_files))
-        update_followers(lake, feed)
+        update_followers(scope.lake, feed)
         before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
         return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
 
     if open_files is not None:
-        return _job("compaction_open", "Merges many small files, also of open days.", streams, compact)
-    return _job("compaction", "Merges the small files of closed days.", streams, compact)
+        return _job(scope, "compaction_open", "Merges many small files, also of open days.", streams, compact)
+    return _job(scope, "compaction", "Merges the small files of closed days.", streams, compact)
 
 
 def _job(
+    scope: Scope,
     name: str,
     description: str,
     feeds: Sequence[Feed],
     work: Callable[..., str],
 ) -> dg.JobDefinition:
-    @dg.op(name=f"_{name}_of_every_feed", description=description)
+    @dg.op(name=scope.named(f"_{name}_of_every_feed"), description=description)
     def every_feed(context: dg.OpExecutionContext) -> None:
         each_feed(feeds, lambda feed: work(feed, context.instance), context.log)
 
-    return one_op_job(name, description, every_feed)
+    return one_op_job(scope.named(name), description, every_feed)

@@ -15,69 +15,77 @@ from ksql_lake.export.topology import KnownSource, Topology, read_topology, save
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import SOURCE_PATTERN
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake.orchestration.events import SOURCES
 from ksql_lake.orchestration.jobs import one_op_job
 from ksql_lake.orchestration.resources import LakeResource
+from ksql_lake.orchestration.scope import Scope
 
-GROUP = "ksqldb"
 
-
-def source_key(source: str) -> dg.AssetKey:
+def source_key(source: str, scope: Scope) -> dg.AssetKey:
     """Return the key of the external asset that stands for a ksqlDB stream or table."""
-    return dg.AssetKey([GROUP, source])
+    return scope.own_key(SOURCES, source)
 
 
-def source_assets(readers: Mapping[str, Sequence[Feed]], topology: Topology, server: str) -> list[dg.AssetSpec]:
+def source_assets(
+    readers: Mapping[str, Sequence[Feed]], topology: Topology, scope: Scope
+) -> list[dg.AssetSpec]:
     """Return an external asset for every source that feeds read, and for those they are made of.
 
     Args:
         readers: Source -> the feeds that read it.
         topology: What the server said last.
-        server: Address of the server.
+        scope: Whose server it is.
     """
     known = [source for source in topology.with_ancestors(readers) if re.match(SOURCE_PATTERN, source.name)]
     names = {source.name for source in known}
     unknown = [(name, feeds) for name, feeds in readers.items() if name not in names]
     return [
-        *(_known_asset(source, readers.get(source.name, ()), names, topology.server) for source in known),
-        *(_unknown_asset(name, feeds, server) for name, feeds in unknown),
+        *(
+            _known_asset(source, readers.get(source.name, ()), names, topology.server, scope)
+            for source in known
+        ),
+        *(_unknown_asset(name, feeds, scope) for name, feeds in unknown),
     ]
 
 
-def lineage_job() -> dg.JobDefinition:
+def lineage_job(scope: Scope) -> dg.JobDefinition:
     """Return the job that asks the server for its sources and keeps the answer in the lake."""
 
     @dg.op(
-        name="_describe_sources",
+        name=scope.named("_describe_sources"),
+        required_resource_keys={scope.server_key, scope.lake_key},
         description="Asks for all streams, tables and queries; one statement per source.",
     )
-    def describe_sources(
-        context: dg.OpExecutionContext, ksqldb: dg.ResourceParam[KsqlClient], lake: LakeResource
-    ) -> None:
+    def describe_sources(context: dg.OpExecutionContext) -> None:
+        client: KsqlClient = getattr(context.resources, scope.server_key)
+        lake: LakeResource = getattr(context.resources, scope.lake_key)
         with lake.failures(context.retry_number):
-            topology = read_topology(ksqldb)
+            topology = read_topology(client)
             changed = save_topology(topology, lake.lake)
         said = "the graph follows when the code location is reloaded" if changed else "nothing has changed"
         context.log.info("%d sources at %s; %s", len(topology.sources), topology.server, said)
 
     return one_op_job(
-        "ksqldb_sources",
+        scope.named("ksqldb_sources"),
         "Refreshes what the asset graph shows of ksqlDB: statements, columns, topics, queries.",
         describe_sources,
     )
 
 
-def _unknown_asset(source: str, feeds: Sequence[Feed], server: str) -> dg.AssetSpec:
+def _unknown_asset(source: str, feeds: Sequence[Feed], scope: Scope) -> dg.AssetSpec:
     kind = feeds[0].kind
     return dg.AssetSpec(
-        source_key(source),
+        source_key(source, scope),
         description=_read_by(kind, source, feeds),
-        group_name=GROUP,
-        kinds={"ksqldb"},
-        metadata={"server": server, "source_kind": kind},
+        group_name=scope.named(SOURCES),
+        kinds={"kafka"},
+        metadata={"server": scope.settings.ksqldb_url, "source_kind": kind},
     )
 
 
-def _known_asset(source: KnownSource, feeds: Sequence[Feed], names: set[str], server: str) -> dg.AssetSpec:
+def _known_asset(
+    source: KnownSource, feeds: Sequence[Feed], names: set[str], server: str, scope: Scope
+) -> dg.AssetSpec:
     facts: dict[str, Any] = {
         "server": server,
         "source_kind": source.kind,
@@ -96,11 +104,11 @@ def _known_asset(source: KnownSource, feeds: Sequence[Feed], names: set[str], se
     for query in source.queries:
         facts[f"query {query.id}"] = dg.MetadataValue.md(markdown.block(query.text, "sql"))
     return dg.AssetSpec(
-        source_key(source.name),
-        deps=[source_key(name) for name in source.upstream if name in names],
+        source_key(source.name, scope),
+        deps=[source_key(name, scope) for name in source.upstream if name in names],
         description=f"{_read_by(source.kind, source.name, feeds)}\n\n{markdown.block(source.statement, 'sql')}",
-        group_name=GROUP,
-        kinds={"ksqldb"},
+        group_name=scope.named(SOURCES),
+        kinds={"kafka"},
         metadata={name: value for name, value in facts.items() if value is not None},
     )
 

@@ -12,8 +12,8 @@ import dagster as dg
 
 from ksql_lake.export.version_keys import open_version
 from ksql_lake.feeds import Feeds, StreamFeed, TableFeed
-from ksql_lake.lake import FeedLake
 from ksql_lake.orchestration.internals import PartitionsStore
+from ksql_lake.orchestration.scope import Scope
 
 
 def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
@@ -55,13 +55,13 @@ def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start.isoformat(), timezone=zone, end_offset=0)
 
 
-def version_partitions(feed: TableFeed, lake: FeedLake) -> dg.DynamicPartitionsDefinition:
+def version_partitions(feed: TableFeed, scope: Scope) -> dg.DynamicPartitionsDefinition:
     """Return the dynamic partitions of one table; the open version is one although no instance offers it.
 
     So `dagster asset materialize --partition v4` works where v3 is the newest, and v1 in a fresh DAGSTER_HOME,
     although loading the definitions writes nothing anywhere.
     """
-    made = dg.DynamicPartitionsDefinition(name=feed.versions_name)
+    made, lake = dg.DynamicPartitionsDefinition(name=scope.versions(feed.name)), scope.lake.feed(feed)
     offered = made.has_partition_key
 
     def has_partition_key(

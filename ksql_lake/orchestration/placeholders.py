@@ -20,80 +20,97 @@ from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.layout import FeedLayout, Kind
 from ksql_lake.markdown import block
 from ksql_lake.orchestration.partitions import dates_in, days_since
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import description
 
 
-def placeholders(feeds: Feeds, lake: Lake, starts: Mapping[str, date]) -> list[dg.AssetSpec]:
+def placeholders(
+    feeds: Feeds, scope: Scope, starts: Mapping[str, date], *, lake_answers: bool = True
+) -> list[dg.AssetSpec]:
     """Return the external assets of all feeds that export nothing.
 
     Args:
         feeds: Every feed file.
-        lake: What it holds of a broken feed tells whose days they are.
+        scope: What its lake holds of a broken feed tells whose days they are.
         starts: Time zone -> first day that is a partition of its streams.
+        lake_answers: Whether the lake may be asked.
     """
-    specs = [_idle(file, lake, starts) for file in feeds.files if file.archived or not file.feed.enabled]
+    held = scope.lake if lake_answers else None
+    specs = [_idle(file, scope, starts) for file in feeds.files if file.archived or not file.feed.enabled]
     taken = {file.feed.name for file in feeds.files}
     for file in feeds.quarantined:
         if re.match(NAME_PATTERN, file.name) and file.name not in taken:
             taken.add(file.name)
-            specs.append(_broken(file, dg.AssetKey([file.name]), lake, starts))
+            specs.append(
+                _broken(file, scope.key_of_broken(file), scope, _gleaned_partitions(file, scope, starts, held))
+            )
         elif not file.archived:
             # No asset of this name can be meant; it is shown all the same.
-            specs.append(_broken(file, dg.AssetKey(["quarantine", file.name]), lake, starts))
+            specs.append(_broken(file, scope.own_key("quarantine", file.name), scope, None))
     return specs
 
 
-def _idle(file: FeedFile, lake: Lake, starts: Mapping[str, date]) -> dg.AssetSpec:
+def _idle(file: FeedFile, scope: Scope, starts: Mapping[str, date]) -> dg.AssetSpec:
     feed = file.feed
     state, command = ("archived", "restore") if file.archived else ("disabled", "enable")
     says = (
         f"**This feed is {state}: nothing is exported.** What the lake holds of it stays readable. "
         f"To export it again: `ksql-lake feeds {command} {feed.name}`"
     )
-    return _external(
-        dg.AssetKey([feed.name]),
-        _partitions(feed, starts),
-        description=f"{says}\n\n{description(lake.feed(feed))}",
-        group_name=state,
+    spec = _external(
+        scope,
+        scope.key(feed),
+        _partitions(feed, scope, starts),
+        description=f"{says}\n\n{description(scope.lake.feed(feed))}",
+        group_name=scope.named(state),
         kinds={"parquet"},
         owners=list(feed.owners),
         tags=feed.tags,
         metadata={"source": feed.source, "feed_file": dg.MetadataValue.path(str(file.path))},
     )
+    return scope.translated(spec, feed).replace_attributes(group_name=scope.named(state))
 
 
-def _broken(file: QuarantinedFile, key: dg.AssetKey, lake: Lake, starts: Mapping[str, date]) -> dg.AssetSpec:
+def _broken(
+    file: QuarantinedFile,
+    key: dg.AssetKey,
+    scope: Scope,
+    partitions: dg.PartitionsDefinition | None,
+) -> dg.AssetSpec:
     where = " Its file is archived." if file.archived else ""
     return _external(
+        scope,
         key,
-        _gleaned_partitions(file, lake, starts) if len(key.path) == 1 else None,
+        partitions,
         description=f"**This feed file cannot be used, so nothing is exported.**{where} Assets below it load, "
         f"and fail when they run.\n\n{block(str(file.error), 'text')}",
-        group_name="quarantine",
+        group_name=scope.named("quarantine"),
         kinds={"json"},
         metadata={"file": dg.MetadataValue.path(str(file.path)), "error": str(file.error)},
     )
 
 
-def _external(key: dg.AssetKey, partitions: dg.PartitionsDefinition | None, **facts: object) -> dg.AssetSpec:
+def _external(
+    scope: Scope, key: dg.AssetKey, partitions: dg.PartitionsDefinition | None, **facts: object
+) -> dg.AssetSpec:
     spec = dg.AssetSpec(key, partitions_def=partitions, **facts)  # type: ignore[arg-type]
-    return spec.with_io_manager_key("lake_io_manager")
+    return spec.with_io_manager_key(scope.io_manager_key)
 
 
-def _partitions(feed: Feed, starts: Mapping[str, date]) -> dg.PartitionsDefinition:
+def _partitions(feed: Feed, scope: Scope, starts: Mapping[str, date]) -> dg.PartitionsDefinition:
     """The partitions it would have, from the first day of any feed of its zone on."""
     if isinstance(feed, StreamFeed):
         return days_since(starts[feed.timezone], feed.timezone)
-    return dg.DynamicPartitionsDefinition(name=feed.versions_name)
+    return dg.DynamicPartitionsDefinition(name=scope.versions(feed.name))
 
 
 def _gleaned_partitions(
-    file: QuarantinedFile, lake: Lake, starts: Mapping[str, date]
+    file: QuarantinedFile, scope: Scope, starts: Mapping[str, date], lake: Lake | None
 ) -> dg.PartitionsDefinition | None:
-    states = dict(_states(file.name, lake))
+    states = dict(_states(file.name, lake)) if lake is not None else {}
     kind = file.gleaned.get("kind") or next(iter(states), None)
     if kind == "table":
-        return dg.DynamicPartitionsDefinition(name=f"{file.name}_versions")
+        return dg.DynamicPartitionsDefinition(name=scope.versions(file.name))
     if kind != "stream":
         return None
     state = states.get("stream")

@@ -5,101 +5,229 @@ asked, so the code location loads while both are down. A feed that is archived, 
 key, so that neither the others nor assets of somebody else below it are hurt.
 """
 
+import logging
 from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from ksql_lake.errors import ConfigError
 from ksql_lake.export.expiry import kept_retention
-from ksql_lake.export.topology import Topology, kept_topology
-from ksql_lake.feeds import Feed, FeedFile, FeedStore, StreamFeed, TableFeed, streams_of, tables_of
-from ksql_lake.lake import Lake
+from ksql_lake.export.topology import Topology
+from ksql_lake.feeds import Feed, FeedFile, Feeds, FeedStore, StreamFeed, TableFeed, streams_of, tables_of
 from ksql_lake.orchestration.alert_sensors import alert_sensors
 from ksql_lake.orchestration.assets import stream_asset, table_asset
 from ksql_lake.orchestration.certification_jobs import certify_jobs
 from ksql_lake.orchestration.execution import executor
 from ksql_lake.orchestration.expiry_sensor import topic_retention_sensors
-from ksql_lake.orchestration.feed_sensors import feed_files_sensor, fingerprint, new_sources_sensor
+from ksql_lake.orchestration.feed_sensors import feed_files_sensor, new_sources_sensor
+from ksql_lake.orchestration.freshness_sensor import freshness_sensors
+from ksql_lake.orchestration.inputs import read_inputs
 from ksql_lake.orchestration.io_manager import LakeIOManager
 from ksql_lake.orchestration.lineage import lineage_job, source_assets
 from ksql_lake.orchestration.partitions import daily_partitions, zone_starts
 from ksql_lake.orchestration.placeholders import placeholders
-from ksql_lake.orchestration.report_asset import report_definitions
-from ksql_lake.orchestration.resources import KsqldbResource, LakeResource
+from ksql_lake.orchestration.pruning import prune_definitions
+from ksql_lake.orchestration.report_asset import report_definitions, report_key
+from ksql_lake.orchestration.resources import LakeResource, ksqldb_resource
 from ksql_lake.orchestration.schedules import automation
+from ksql_lake.orchestration.scope import Scope, Translate
 from ksql_lake.orchestration.sync import lake_sensor, sync_job
-from ksql_lake.settings import Settings
+from ksql_lake.settings import Settings, load_settings
 
-RETRY_SECONDS = 30.0
+_log = logging.getLogger(__name__)
 
 
-def build_definitions(settings: Settings, *, retry_wait: float = RETRY_SECONDS) -> dg.Definitions:
-    """Return the definitions of the feeds folder.
+def build_definitions(
+    settings: Settings | None = None,
+    *,
+    key_prefix: Sequence[str] | str = (),
+    name: str = "",
+    group: str | None = None,
+    translate: Translate | None = None,
+    whole_location: bool = True,
+) -> dg.Definitions:
+    """Return everything Dagster needs for a feeds folder: assets, checks, jobs, schedules, sensors, resources.
 
     Args:
-        settings: Where feeds, lake and server are.
-        retry_wait: Seconds before a step whose error may pass by itself is tried again.
+        settings: Where feeds, lake and server are, as `load_settings` returns them; None reads the environment.
+        key_prefix: What every asset key begins with; several parts as a list.
+        name: What the names of jobs, schedules, sensors, resources and the pool begin with; empty means the
+            prefix.
+        group: Group of the feeds' assets; None means `streams` and `tables`.
+        translate: Gets the spec of a feed's asset and the feed, and returns the spec that it is to have.
+        whole_location: Whether the code location is about these feeds: then every run in it is run by their
+            executor and told of when it fails. False leaves other runs alone, as a second lake must.
+
+    Raises:
+        ConfigError: There is no feeds folder, or a name is none for Dagster.
+        SettingsError: A variable of the environment cannot be used.
+    """
+    scope = Scope(
+        settings or load_settings(),
+        prefix=(key_prefix,) if isinstance(key_prefix, str) and key_prefix else tuple(key_prefix),
+        label=name,
+        group=group,
+        translate=translate,
+        whole_location=whole_location,
+    )
+    return scope_definitions(scope)
+
+
+def build_feed_assets(
+    settings: Settings | None = None,
+    *,
+    key_prefix: Sequence[str] | str = (),
+    group: str | None = None,
+    translate: Translate | None = None,
+) -> list[dg.AssetsDefinition]:
+    """Return only the assets of the feeds that export, with their resources, for definitions of one's own.
+
+    Nothing else is made: no jobs, schedules or sensors, and no assets of sources or of feeds that export
+    nothing.
+    The arguments are those of `build_definitions`.
+
+    Raises:
+        ConfigError: There is no feeds folder, or a name is none for Dagster.
+        SettingsError: A variable of the environment cannot be used.
+    """
+    prefix = (key_prefix,) if isinstance(key_prefix, str) and key_prefix else tuple(key_prefix)
+    scope = Scope(settings or load_settings(), prefix=prefix, group=group, translate=translate)
+    inputs = read_inputs(scope)
+    days = daily_partitions(zone_starts(inputs.feeds))
+    assets = _feed_assets(_exporting(inputs.feeds), days, scope, inputs.topology)
+    return list(dg.with_resources(assets, resource_defs=_resources(scope)))
+
+
+_made: list[tuple[Hashable, Scope, str, dg.Definitions]] = []
+
+
+def definitions_of(scope: Scope, *, source: Hashable = None) -> dg.Definitions:
+    """Return the definitions of a scope, built once for all the times that Dagster loads them in one process.
+
+    They are built anew when a feed file has changed. What the lake keeps of the sources is read by the next
+    process.
+
+    Args:
+        scope: The scope.
+        source: Where its translation comes from: functions are new each time, and cannot be compared.
 
     Raises:
         ConfigError: There is no feeds folder.
     """
-    # Before the files are read: what changes in between is then noticed as a change.
-    lake = Lake(settings.lake_root)
-    loaded = fingerprint(settings.feeds_root, lake)
-    store, topology = FeedStore(settings.feeds_root).load(), kept_topology(lake)
-    files = [file for file in store.files if not file.archived and file.feed.enabled]
+    marks = FeedStore(scope.feeds_root).marks()
+    for known in _made:
+        if known[:3] == (source, scope, marks):
+            return known[3]
+    made = scope_definitions(scope)
+    _made[:] = [known for known in _made if known[:2] != (source, scope)]
+    _made.append((source, scope, marks, made))
+    return made
+
+
+def scope_definitions(scope: Scope) -> dg.Definitions:
+    """Return the definitions of one scope.
+
+    Raises:
+        ConfigError: There is no feeds folder.
+    """
+    inputs = read_inputs(scope)
+    store, topology = inputs.feeds, inputs.topology
+    files = _exporting(store)
     starts = zone_starts(store)
     days = daily_partitions(starts)
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, days, lake, topology)]
-    assets += source_assets(_sources(files), topology, settings.ksqldb_url)
-    assets += placeholders(store, lake, starts)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*_feed_assets(files, days, scope, topology)]
+    assets += source_assets(_sources(files), topology, scope)
+    assets += placeholders(store, scope, starts, lake_answers=inputs.lake_answers)
     feeds = [file.feed for file in files]
-    resource = LakeResource(root=lake.root, retry_wait=retry_wait)
-    return dg.Definitions.merge(
+    taken = {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)}
+    defs = dg.Definitions.merge(
         dg.Definitions(
             assets=assets,
-            resources={
-                "ksqldb": KsqldbResource(),
-                "lake": resource,
-                "lake_duckdb": DuckDBResource(database=":memory:"),
-                "lake_io_manager": LakeIOManager(lake=resource, feeds_root=str(settings.feeds_root.resolve())),
-            },
+            resources=_resources(scope),
             jobs=[
-                sync_job(feeds, lake, starts),
-                lineage_job(),
-                *certify_jobs(_streams(files), days, {feed.name for feed in feeds}),
+                sync_job(feeds, scope, starts),
+                lineage_job(scope),
+                *certify_jobs(_streams(files), days, feeds, scope),
             ],
             sensors=[
-                *([lake_sensor(feeds, lake, starts)] if feeds else []),
-                feed_files_sensor(settings.feeds_root.resolve(), lake, loaded, settings.dagster_url),
-                *alert_sensors(),
-                new_sources_sensor(settings.feeds_root.resolve()),
-                *topic_retention_sensors(_streams(files), lake, topology),
+                *([lake_sensor(feeds, scope, starts)] if feeds else []),
+                feed_files_sensor(scope, inputs.fingerprint),
+                new_sources_sensor(scope),
+                *topic_retention_sensors(_streams(files), topology, scope),
+                *freshness_sensors(feeds, scope),
             ],
-            executor=executor(settings),
         ),
-        automation(_streams(files), _tables(files), lake),
-        report_definitions(
-            feeds,
-            settings.feeds_root.resolve(),
-            {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)},
-        ),
+        automation(_streams(files), _tables(files), scope),
+        report_definitions(feeds, taken, scope),
+    )
+    jobs = {job.name for job in defs.jobs or ()}
+    alerts = dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs))
+    keys = [*scope.keys(feeds), report_key(taken, scope)]
+    whole = dg.Definitions.merge(defs, alerts)
+    whole = dg.Definitions.merge(whole, prune_definitions(scope, keys, whole))
+    return dg.Definitions(
+        assets=whole.assets,
+        resources=whole.resources,
+        jobs=whole.jobs,
+        schedules=_chosen("schedules", whole.schedules or (), scope.schedules, scope),
+        sensors=_chosen("sensors", whole.sensors or (), scope.sensors, scope),
+        # Beside definitions of others the executor of what is launched by hand is theirs to say.
+        executor=executor(scope.settings) if scope.whole_location else None,
     )
 
 
+def _chosen(what: str, made: Iterable[Any], asked: frozenset[str] | None, scope: Scope) -> list[Any]:
+    """The schedules or sensors that a scope wants.
+
+    Raises:
+        ConfigError: The definitions are only validated, and a name is that of none.
+    """
+    if asked is None:
+        return list(made)
+    names = {each.name for each in made}
+    unknown = sorted(name for name in asked if scope.named(name) not in names)
+    if unknown:
+        error = ConfigError(
+            f"{what}: there is none named {', '.join(unknown)}",
+            hint=f"There are {', '.join(sorted(names))}; leave out what they begin with.",
+        )
+        if scope.settings.validating:
+            raise error
+        # Which there are depends on the feeds, and a code location loads whatever these are.
+        _log.warning("%s", error)
+    return [each for each in made if each.name in {scope.named(name) for name in asked}]
+
+
+def _exporting(feeds: Feeds) -> list[FeedFile]:
+    return [file for file in feeds.files if not file.archived and file.feed.enabled]
+
+
+def _resources(scope: Scope) -> dict[str, object]:
+    resource = LakeResource(root=scope.lake.root, retry_wait=scope.retry_wait)
+    return {
+        scope.server_key: ksqldb_resource(scope.settings),
+        scope.lake_key: resource,
+        scope.duckdb_key: DuckDBResource(database=":memory:"),
+        scope.io_manager_key: LakeIOManager(scope, resource),
+    }
+
+
 def _feed_assets(
-    files: list[FeedFile], days: dict[str, dg.DailyPartitionsDefinition], lake: Lake, topology: Topology
+    files: list[FeedFile], days: dict[str, dg.DailyPartitionsDefinition], scope: Scope, topology: Topology
 ) -> list[dg.AssetsDefinition]:
     return [
         stream_asset(
             file,
             file.feed,
-            lake.feed(file.feed),
+            scope,
             days[file.feed.timezone],
             kept_retention(file.feed, topology),
         )
         if isinstance(file.feed, StreamFeed)
-        else table_asset(file, file.feed, lake.feed(file.feed))
+        else table_asset(file, file.feed, scope)
         for file in files
     ]
 

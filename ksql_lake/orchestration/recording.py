@@ -6,63 +6,53 @@ export that landed stays landed whether or not this works.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from alembic.util import CommandError
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
-    AssetKey,
-    AssetMaterialization,
-    AssetObservation,
-    DagsterError,
-    DagsterInstance,
-    FloatMetadataValue,
-    MetadataValue,
-    TableColumn,
-    TableSchema,
-)
+from dagster import AssetKey, DagsterError, DagsterInstance, FloatMetadataValue
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import ExportResult
-from ksql_lake.export.checks import check_export, checks_of
-from ksql_lake.export.expiry import kept_retention
-from ksql_lake.export.facts import column_records, partition_records
-from ksql_lake.export.topology import Topology, kept_topology
+from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.export.version_keys import keep_versions
-from ksql_lake.feeds import StreamFeed, TableFeed
-from ksql_lake.lake import FeedLake, Lake
-from ksql_lake.query import partition_page
+from ksql_lake.feeds import TableFeed
+from ksql_lake.orchestration.asset_checks import day_evaluations, summary
+from ksql_lake.orchestration.conditions import clock_hint
+from ksql_lake.orchestration.events import events, news
+from ksql_lake.orchestration.freshness_sensor import fresh
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
 
-def record(results: Sequence[ExportResult], *, settings: Settings) -> None:
-    """Record exports as materialisations without a run, with what their checks find, and keep version keys.
+def record(
+    results: Sequence[ExportResult],
+    *,
+    settings: Settings,
+    checks: Mapping[str, Sequence[JudgedCheck]] | None = None,
+) -> None:
+    """Record exports as materialisations without a run, with what their checks found, and keep version keys.
 
-    Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed.
+    Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed,
+    and a look that found nothing is not recorded.
+
+    Args:
+        results: What was exported.
+        settings: Where Dagster and the lake are.
+        checks: Feed -> what its checks found.
 
     Raises:
         ConfigError: The instance in DAGSTER_HOME cannot be used; the exports themselves are not affected.
-        LakeError: What landed cannot be checked.
     """
     if settings.dagster_home is None or not results:
         return
-    lake = Lake(settings.lake_root)
+    scope = Scope(settings)
     with _told("the exports landed", settings.dagster_home) as instance:
         for result in results:
-            for event in _events(result, lake.feed(result.feed)):
-                instance.report_runless_asset_event(event)
-            if isinstance(result.feed, TableFeed):
-                _keep(result.feed, instance, settings)
-        topology = kept_topology(lake)
-        for result in results:
-            for evaluation in _evaluations(result, lake, topology):
-                instance.report_runless_asset_event(evaluation)
+            _record(result, (checks or {}).get(result.feed.name, ()), instance, scope)
 
 
 def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None:
@@ -75,11 +65,11 @@ def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None
         return
     with _told("the lake is as it should be", settings.dagster_home) as instance:
         for feed in feeds:
-            _keep(feed, instance, settings)
+            _keep(feed, instance, Scope(settings))
 
 
-def _keep(feed: TableFeed, instance: DagsterInstance, settings: Settings) -> None:
-    keep_versions(feed.versions_name, Lake(settings.lake_root).feed(feed), instance)
+def _keep(feed: TableFeed, instance: DagsterInstance, scope: Scope) -> None:
+    keep_versions(scope.versions(feed.name), scope.lake.feed(feed), instance)
 
 
 @contextmanager
@@ -102,36 +92,27 @@ def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     )
 
 
-def _events(result: ExportResult, lake: FeedLake) -> Iterator[AssetMaterialization | AssetObservation]:
-    columns = [
-        TableColumn(column.name, column.type, description=column.declared) for column in column_records(result)
-    ]
-    for each in partition_records(result):
-        kind = AssetMaterialization if each.closed else AssetObservation
-        metadata: dict[str, Any] = dict(each.facts)
-        if each.newest:
-            page = partition_page(lake, each.partition)
-            metadata["duckdb"] = page.duckdb
-            metadata |= {"sample": MetadataValue.md(page.sample)} if page.sample is not None else {}
-            metadata |= {"dagster/column_schema": TableSchema(columns)} if columns else {}
-        yield kind(result.feed.name, partition=each.partition, metadata=metadata)
+def _record(
+    result: ExportResult, checks: Sequence[JudgedCheck], instance: DagsterInstance, scope: Scope
+) -> None:
+    key, lake = scope.key(result.feed), scope.lake.feed(result.feed)
+    told = news(result, key, instance)
+    for event in events(result, lake, scope, told):
+        instance.report_runless_asset_event(event)
+    if isinstance(result.feed, TableFeed):
+        _keep(result.feed, instance, scope)
+    for check in [*checks, *fresh(result.feed)]:
+        for day in day_evaluations(check, key, told):
+            instance.report_runless_asset_event(day)
+        instance.report_runless_asset_event(summary(check, result.covered, key))
 
 
-def _evaluations(result: ExportResult, lake: Lake, topology: Topology) -> Iterator[AssetCheckEvaluation]:
-    feed = result.feed
-    retention = kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
-    asked = checks_of(feed, retention)
-    for outcome in check_export(result, lake.feed(feed), retention):
-        severity = asked[outcome.name].severity
-        yield AssetCheckEvaluation(
-            asset_key=AssetKey([feed.name]),
-            check_name=outcome.name,
-            passed=outcome.passed,
-            metadata={"partitions": result.covered},
-            severity=AssetCheckSeverity.WARN if severity == "warn" else AssetCheckSeverity.ERROR,
-            description=outcome.says,
-            blocking=severity == "block",
-        )
+def clock_note(settings: Settings) -> str:
+    """Say that the instance in DAGSTER_HOME exports nothing by the clock; empty where it does, or is not."""
+    if settings.dagster_home is None or not settings.dagster_home.is_dir():
+        return ""
+    with _told("the feed was added", settings.dagster_home) as instance:
+        return clock_hint(instance, Scope(settings))
 
 
 def create_databases(home: Path) -> None:

@@ -1,7 +1,6 @@
 """The asset below all feeds: the monitoring report as a file in the lake and on the asset's page."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from secrets import token_hex
 
 import dagster as dg
@@ -11,9 +10,9 @@ from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.orchestration.jobs import run_tags
 from ksql_lake.orchestration.resources import LakeResource
-from ksql_lake.orchestration.schedules import free_name, stopped_schedule
+from ksql_lake.orchestration.schedules import clock_schedule
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.report import MetadataAnalyzer, MetadataReader, Report, render_html, render_markdown
-from ksql_lake.settings import load_settings
 
 FILE = "metadata/monitoring_report.html"
 """Where the newest report is, relative to the lake's root."""
@@ -26,18 +25,18 @@ SCHEDULE = "0 6 * * *"
 """When the report is made, UTC, once its schedule is switched on."""
 
 
-def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.Definitions:
+def report_definitions(feeds: Sequence[Feed], taken: Collection[str], scope: Scope) -> dg.Definitions:
     """Return the report's asset, downstream of every feed, its job and its schedule; nothing without feeds.
 
     Args:
         feeds: The feeds that export.
-        feeds_root: The folder of the feed files.
-        taken: Asset names that are those of feeds, exporting or not.
+        taken: Names of feeds, exporting or not.
+        scope: What the names are made for.
     """
     if not feeds:
         return dg.Definitions()
-    asset = report_asset(feeds, feeds_root, taken)
-    job = free_name("report", {feed.name for feed in feeds})
+    asset = report_asset(feeds, taken, scope)
+    job = scope.free_name("report", scope.taken(feeds))
     return dg.Definitions(
         assets=[asset],
         jobs=[
@@ -45,30 +44,36 @@ def report_definitions(feeds: Sequence[Feed], feeds_root: Path, taken: Collectio
                 job, selection=[asset], description="The monitoring report.", tags=run_tags("upkeep")
             )
         ],
-        schedules=[stopped_schedule(job, SCHEDULE)],
+        schedules=[clock_schedule(job, SCHEDULE, running=scope.clocks_run)],
     )
 
 
-def report_key(taken: Collection[str]) -> dg.AssetKey:
+def report_key(taken: Collection[str], scope: Scope) -> dg.AssetKey:
     """Return the report's asset key; one that no feed has."""
     name = "monitoring_report"
-    return dg.AssetKey(["ksql_lake", name] if name in taken else [name])
+    return scope.own_key("ksql_lake", name) if name in taken else scope.own_key(name)
 
 
-def report_asset(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]) -> dg.AssetsDefinition:
+def report_asset(feeds: Sequence[Feed], taken: Collection[str], scope: Scope) -> dg.AssetsDefinition:
     """Return the report's asset, downstream of every feed."""
     spec = dg.AssetSpec(
-        report_key(taken),
-        deps=[dg.AssetKey([feed.name]) for feed in feeds],
+        report_key(taken, scope),
+        deps=scope.keys(feeds),
         description="How every feed is: status, age, missing days, late rows. The same as `ksql-lake report`.",
-        group_name="monitoring",
+        group_name=scope.named("monitoring"),
         kinds={"html"},
     )
 
-    @dg.multi_asset(name="_monitoring_report", specs=[spec])
-    def monitoring_report(lake: LakeResource, lake_duckdb: DuckDBResource) -> dg.MaterializeResult[None]:
+    @dg.multi_asset(
+        name=scope.named("_monitoring_report"),
+        specs=[spec],
+        required_resource_keys={scope.lake_key, scope.duckdb_key},
+    )
+    def monitoring_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        lake: LakeResource = getattr(context.resources, scope.lake_key)
+        lake_duckdb: DuckDBResource = getattr(context.resources, scope.duckdb_key)
         with lake.failures(0), lake_duckdb.get_connection() as connection:
-            report = _report(MetadataReader(lake.root, connection=connection), feeds_root)
+            report = _report(MetadataReader(lake.root, connection=connection), scope)
             html = render_html(report).encode()
             lake.lake.storage.replace(FILE, html, temporary=f"metadata/.report.{token_hex(8)}.tmp")
         return dg.MaterializeResult(
@@ -85,9 +90,9 @@ def report_asset(feeds: Sequence[Feed], feeds_root: Path, taken: Collection[str]
     return monitoring_report
 
 
-def _report(reader: MetadataReader, feeds_root: Path) -> Report:
-    feeds, settings = FeedStore(feeds_root).load(), load_settings()
+def _report(reader: MetadataReader, scope: Scope) -> Report:
+    feeds, settings = FeedStore(scope.feeds_root).load(), scope.settings
     # One attempt: a report without the server's part is worth more than one in some minutes.
     patience = min(settings.connect_timeout, CONNECT_SECONDS)
-    with KsqlClient(load_settings(attempts=1, connect_timeout=patience)) as client:
+    with KsqlClient(settings.model_copy(update={"attempts": 1, "connect_timeout": patience})) as client:
         return MetadataAnalyzer(reader, feeds, client=client).generate_report()

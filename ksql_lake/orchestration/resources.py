@@ -1,13 +1,13 @@
 """What assets are given: the client, and the lake with the way to land in it.
 
 Neither carries a secret: Dagster shows a resource's configuration to everybody who can open the UI. Credentials
-come from the environment of the process that runs the step, through `ksql_lake.settings`.
+are in the settings with which the process that runs the step made its definitions.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 import dagster as dg
 from pydantic import Field
@@ -19,23 +19,24 @@ from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.run_failures import dagster_failures
 from ksql_lake.quantities import count_text
-from ksql_lake.settings import load_settings
+from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about, trace
 
 PROGRESS_SECONDS = 10.0
 """How often a long export writes a line into the run's log."""
 
 
-class KsqldbResource(dg.ConfigurableResource[KsqlClient]):
-    """The ksqlDB server; everything about the connection comes from the environment (KSQLDB_URL, ...)."""
+def ksqldb_resource(settings: Settings) -> dg.ResourceDefinition:
+    """Return the resource that is a client of the ksqlDB server for the length of a run."""
 
-    @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[KsqlClient]:
-        """Yield a client for the length of a run; nothing is sent until an asset asks."""
-        settings = load_settings()
+    @dg.resource(description="The ksqlDB server. Address and credentials are those of the process that reads.")
+    def ksqldb(context: dg.InitResourceContext) -> Iterator[KsqlClient]:
+        # Nothing is sent until an asset asks.
         trace(settings.otel_endpoint)
         with about(run=context.run.run_id if context.run else None), KsqlClient(settings) as client:
             yield client
+
+    return ksqldb
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]

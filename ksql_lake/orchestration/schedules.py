@@ -1,22 +1,28 @@
-"""Jobs and schedules.
+"""Jobs of feeds and upkeep, and what starts them by the clock.
 
-Schedules are stopped until somebody switches them on: a pull query scans its topic from the start, and a fresh
-clone must not do that to a production server by itself. A tick after an outage catches up with everything that
-was missed.
+All of it is stopped until somebody switches it on, or says `KSQL_LAKE_SCHEDULES=running`: a pull query scans
+its topic from the start, and a fresh clone must not do that to a production server by itself. A tick after an
+outage catches up with everything that was missed.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 
 import dagster as dg
 
-from ksql_lake.feeds import StreamFeed, TableFeed
-from ksql_lake.lake import Lake
+from ksql_lake.feeds import Feed, StreamFeed, TableFeed, streams_of
 from ksql_lake.lake.compaction import OPEN_FILES
-from ksql_lake.orchestration.conditions import DEFAULT_SCHEDULES, automation_sensors, cron_of
+from ksql_lake.orchestration.conditions import (
+    STREAMS_CLOSING,
+    STREAMS_DUE,
+    TABLES_DUE,
+    automation_sensors,
+    cron_of,
+)
+from ksql_lake.orchestration.due_sensors import Rota, by_zone, due_sensor
+from ksql_lake.orchestration.execution import job_executor
 from ksql_lake.orchestration.jobs import compaction_job, retention_job, run_tags
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
 
 CLOSE = "15 0 * * *"
@@ -29,57 +35,63 @@ UPKEEP_SCHEDULES = {
     "ksqldb_sources": "45 0 * * *",
 }
 
+_ALWAYS_STOPPED = {"compaction_open"}
+"""What nobody gets by `KSQL_LAKE_SCHEDULES=running`: plain readers see the day that it merges change."""
 
-def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], lake: Lake) -> dg.Definitions:
-    """Return the jobs and schedules of feeds and upkeep, and the sensor of automation conditions.
+Jobs = Mapping[str, Collection[str]]
+"""Job -> the feeds that it exports."""
 
-    One job for the streams of a time zone and one per table. Streams of a zone that are due together share one
-    schedule, and so one run.
+
+def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope: Scope) -> dg.Definitions:
+    """Return the jobs of feeds and upkeep, the sensors that start what is due, and the upkeep's schedules.
+
+    One job for the streams of a time zone and one per table; one sensor for all streams, one for all tables.
     """
-    names = {feed.name for feed in (*streams, *tables)}
-    zones = sorted({feed.timezone for feed in streams})
+    taken = scope.taken([*streams, *tables])
+    of_zone = {scope.free_name(stream_job(zone.key), taken): group for zone, group in by_zone(streams).items()}
+    of_table = {scope.free_name(table_job(feed.name), taken): [feed] for feed in tables}
     jobs = [
         dg.define_asset_job(
-            stream_job(zone, names),
-            selection=dg.AssetSelection.assets(*(feed.name for feed in streams if feed.timezone == zone)),
-            description=f"Streams with days in {zone}: every day that is not closed yet, or the range given.",
+            name,
+            selection=dg.AssetSelection.assets(*scope.keys(group)),
+            description=f"Streams with days in {group[0].zone.key}: every day not closed yet, or a range.",
             tags=run_tags("streams"),
+            executor_def=job_executor(scope),
         )
-        for zone in zones
+        for name, group in of_zone.items()
     ]
     jobs += [
         dg.define_asset_job(
-            table_job(feed.name, names),
-            selection=dg.AssetSelection.assets(feed.name),
+            name,
+            selection=dg.AssetSelection.assets(scope.key(feed)),
             description=f"The next version of {feed.name}.",
             tags=run_tags("tables"),
+            executor_def=job_executor(scope),
         )
-        for feed in tables
+        for name, [feed] in of_table.items()
     ]
     upkeep = [
-        retention_job(tables, lake),
-        compaction_job(streams, lake),
-        compaction_job(streams, lake, open_files=OPEN_FILES),
+        retention_job(tables, scope),
+        compaction_job(streams, scope),
+        compaction_job(streams, scope, open_files=OPEN_FILES),
     ]
     return dg.Definitions(
         jobs=[*jobs, *upkeep],
         schedules=[
-            *_stream_schedules([feed for feed in streams if feed.automation == "schedule"], names, lake),
-            *(_table_schedule(feed, names) for feed in tables if feed.automation == "schedule"),
-            *(stopped_schedule(name, cron) for name, cron in UPKEEP_SCHEDULES.items()),
+            clock_schedule(scope.named(name), cron, running=scope.clocks_run and name not in _ALWAYS_STOPPED)
+            for name, cron in UPKEEP_SCHEDULES.items()
         ],
         sensors=[
-            *automation_sensors([*streams, *tables]),
+            *_stream_sensors([feed for feed in streams if feed.automation == "schedule"], of_zone, scope),
+            _table_sensor([feed for feed in tables if feed.automation == "schedule"], of_table, scope),
+            *automation_sensors([*streams, *tables], scope),
         ],
     )
 
 
-def stream_job(zone: str, feeds: Collection[str] = ()) -> str:
-    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`.
-
-    Jobs share one namespace with assets: where a feed of `feeds` has the name, `_job` is added.
-    """
-    return free_name(zone_name("streams", zone), feeds)
+def stream_job(zone: str) -> str:
+    """Return the name of a time zone's stream job: `streams` for UTC, else like `streams_Europe_Berlin`."""
+    return zone_name("streams", zone)
 
 
 def zone_name(name: str, zone: str) -> str:
@@ -87,101 +99,86 @@ def zone_name(name: str, zone: str) -> str:
     return name if zone == "UTC" else f"{name}_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
 
 
-def table_job(table: str, feeds: Collection[str] = ()) -> str:
-    """Return the name of a table's job; see `stream_job`."""
-    return free_name(f"table_{table}", feeds)
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """Return a job name that no feed has: this one, or with `_job` behind it."""
-    while name in taken:
-        name += "_job"
-    return name
-
-
-def stream_schedule(zone: str, cron: str) -> str:
-    """Return the name of the schedule of all streams of a zone with this cron expression.
-
-    `streams_hourly` for the default, else like `streams_at_0_6_every_every_MON`.
-    """
-    if cron == DEFAULT_SCHEDULES["stream"]:
-        return f"{stream_job(zone)}_hourly"
-    words = "_".join(cron.split()).translate(_CRON_WORDS)
-    return f"{stream_job(zone)}_at_{words}"
+def table_job(table: str) -> str:
+    """Return the name of a table's job."""
+    return f"table_{table}"
 
 
 _UNDERSCORES = str.maketrans("/-", "__")
-_CRON_WORDS = str.maketrans({"@": "", "*": "every", "/": "_per_", ",": "_and_", "-": "_to_"})
 
 
-def _stream_schedules(
-    streams: Sequence[StreamFeed], feeds: Collection[str], lake: Lake
-) -> Iterator[dg.ScheduleDefinition]:
-    due: dict[tuple[str, str], list[StreamFeed]] = defaultdict(list)
-    for feed in streams:
-        due[feed.timezone, cron_of(feed)].append(feed)
-    for (zone, cron), group in due.items():
-        yield _schedule(
-            stream_schedule(zone, cron),
-            stream_job(zone, feeds),
-            cron,
-            zone=zone,
-            runs=partial(stream_runs, group, lake),
-            says=f"Exports {_names(group)}: every day that is not closed yet.",
-        )
-    for zone in sorted({feed.timezone for feed in streams}):
-        group = [feed for feed in streams if feed.timezone == zone]
-        yield _schedule(
-            f"{stream_job(zone)}_close",
-            stream_job(zone, feeds),
-            CLOSE,
-            zone=zone,
-            runs=partial(stream_runs, group, lake, running_day=False),
-            says=f"Exports all streams of {zone} once, soon after their day has ended: {_names(group)}.",
-        )
+def _stream_sensors(
+    streams: Sequence[StreamFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
+) -> list[dg.SensorDefinition]:
+    keys = {feed.name: scope.key(feed) for feed in streams}
+
+    def runs(feeds: Sequence[Feed], since: datetime, *, running_day: bool = True) -> list[dg.RunRequest]:
+        return [
+            request
+            for group in by_zone(feeds).values()
+            for request in stream_runs(streams_of(group), scope, since, running_day=running_day)
+        ]
+
+    def closing(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
+        return runs(feeds, since, running_day=False)
+
+    return [
+        due_sensor(
+            scope.named(STREAMS_DUE),
+            Rota(streams, keys, cron_of, runs, _names(jobs)),
+            says="Exports each stream when its `schedule` says, five past every hour without one: every day "
+            "that is not closed yet. Streams that are due together share a run.",
+            running=scope.clocks_run,
+        ),
+        due_sensor(
+            scope.named(STREAMS_CLOSING),
+            Rota(streams, keys, lambda _feed: CLOSE, closing, _names(jobs)),
+            says="Exports every stream once, soon after its day has ended: for those who need no open day.",
+            running=False,
+        ),
+    ]
 
 
-def _names(feeds: Sequence[StreamFeed]) -> str:
-    return ", ".join(feed.name for feed in feeds)
+def _table_sensor(
+    tables: Sequence[TableFeed], jobs: Mapping[str, Sequence[Feed]], scope: Scope
+) -> dg.SensorDefinition:
+    keys = {feed.name: scope.key(feed) for feed in tables}
 
+    def runs(feeds: Sequence[Feed], since: datetime) -> list[dg.RunRequest]:
+        return [
+            dg.RunRequest(
+                run_key=f"{since.isoformat()} {feed.name}",
+                asset_selection=[keys[feed.name]],
+                tags=run_tags("tables"),
+                executor_def=job_executor(scope),
+            )
+            for feed in feeds
+        ]
 
-def _table_schedule(feed: TableFeed, feeds: Collection[str]) -> dg.ScheduleDefinition:
-    return _schedule(
-        f"table_{feed.name}_schedule",
-        table_job(feed.name, feeds),
-        cron_of(feed),
-        says=f"Exports {feed.name}: its next version.",
+    return due_sensor(
+        scope.named(TABLES_DUE),
+        Rota(tables, keys, cron_of, runs, _names(jobs)),
+        says="Exports each table's next version when its `schedule` says, 01:30 UTC without one.",
+        running=scope.clocks_run,
     )
 
 
-def stopped_schedule(job: str, cron: str) -> dg.ScheduleDefinition:
+def _names(jobs: Mapping[str, Sequence[Feed]]) -> Jobs:
+    return {job: {feed.name for feed in feeds} for job, feeds in jobs.items()}
+
+
+def clock_schedule(job: str, cron: str, *, running: bool) -> dg.ScheduleDefinition:
     """Return the schedule of a job that is about no feed in particular; cron in UTC."""
-    return _schedule(f"{job}_schedule", job, cron, says=f"Runs the job {job}.")
-
-
-def _schedule(
-    name: str,
-    job: str,
-    cron: str,
-    *,
-    says: str,
-    zone: str = "UTC",
-    runs: Callable[[datetime], Sequence[dg.RunRequest]] | None = None,
-) -> dg.ScheduleDefinition:
-    """A stopped schedule; `runs` says what a tick asks for, given when it was due; None means one whole run."""
 
     @dg.schedule(
-        name=name,
+        name=f"{job}_schedule",
         job_name=job,
         cron_schedule=cron,
-        execution_timezone=zone,
-        default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=says,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Runs the job {job}.",
     )
-    def tick(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        if runs is None:
-            return [dg.RunRequest()]
-        found = runs(context.scheduled_execution_time)
-        return [*found] or dg.SkipReason("Every day that has ended was read to its end.")
+    def tick() -> list[dg.RunRequest]:
+        return [dg.RunRequest()]
 
     return tick

@@ -1,4 +1,4 @@
-"""What a tick of a streams' schedule asks for: a run over days that have ended, and one for the running day.
+"""What a tick of a streams' sensor asks for: a run over days that have ended, and one for the running day.
 
 Dagster has no partition for the running day, and a run without a partition cannot feed an asset below that has
 some. So days that have ended and are still to be read are a run over their range, like any other range of days,
@@ -17,6 +17,8 @@ from ksql_lake.export import Days
 from ksql_lake.export.export_plan import closed_days_due
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.lake import Lake
+from ksql_lake.orchestration.jobs import run_tags
+from ksql_lake.orchestration.scope import Scope
 
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -26,7 +28,7 @@ DAYS_TAG = "ksql_lake/days"
 
 def stream_runs(
     streams: Sequence[StreamFeed],
-    lake: Lake,
+    scope: Scope,
     tick: datetime,
     *,
     running_day: bool = True,
@@ -36,23 +38,26 @@ def stream_runs(
 
     Args:
         streams: The streams.
-        lake: Their lake.
-        tick: When the schedule was due; the tick begins no run a second time, should it be evaluated again.
+        scope: Their scope.
+        tick: Names the tick, which begins no run a second time, should it be evaluated again.
         running_day: Whether the running day is wanted too, and with it the late rows of days read before.
         now: The present; for tests.
     """
-    ranges: dict[Days, list[str]] = defaultdict(list)
-    whole, apart = [], []
+    if not streams:
+        return []
+    zone = streams[0].timezone
+    ranges: dict[Days, list[StreamFeed]] = defaultdict(list)
+    whole, apart = list[StreamFeed](), list[StreamFeed]()
     for feed in streams:
-        due = _due(feed, lake, now)
+        due = _due(feed, scope.lake, now)
         if due is not None:
-            ranges[due].append(feed.name)
-            apart.append(feed.name)
+            ranges[due].append(feed)
+            apart.append(feed)
         elif running_day or feed.extraction != "pull":
-            whole.append(feed.name)
+            whole.append(feed)
     wanted = [
-        (str(days), names, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
-        for days, names in ranges.items()
+        (str(days), feeds, dict(zip(RANGE_TAGS, (days.first.isoformat(), days.last.isoformat()), strict=True)))
+        for days, feeds in ranges.items()
     ]
     if apart and running_day:
         wanted.append(("running day", apart, {DAYS_TAG: "open"}))
@@ -60,11 +65,11 @@ def stream_runs(
         wanted.append(("all", whole, {}))
     return [
         dg.RunRequest(
-            run_key=f"{tick.isoformat()} {what}",
-            asset_selection=[dg.AssetKey([name]) for name in names],
-            tags=tags,
+            run_key=f"{tick.isoformat()} {zone} {what}",
+            asset_selection=scope.keys(feeds),
+            tags={**run_tags("streams"), **tags},
         )
-        for what, names, tags in wanted
+        for what, feeds, tags in wanted
     ]
 
 

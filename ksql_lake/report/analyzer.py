@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.feeds import Feed, Feeds, StreamFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.commit.check_record import CheckNotes
 from ksql_lake.lake.days import day_of, day_ranges
 from ksql_lake.report.agreement import SAMPLE, cross_check
+from ksql_lake.report.check_facts import check_facts
 from ksql_lake.report.feed_model import (
+    ColumnPoint,
     Coverage,
     DayPoint,
     EvidenceFacts,
@@ -27,6 +31,7 @@ from ksql_lake.report.feed_model import (
 )
 from ksql_lake.report.lake_facts import FeedMetadata, MetadataReader
 from ksql_lake.report.lake_model import FORMAT, BrokenFeed, OtherData, Report, ServerSide, Totals
+from ksql_lake.report.recency import outside_days, recency
 from ksql_lake.report.silence import ask_server
 from ksql_lake.report.status import current_records, doubt, judge, last_failure
 
@@ -158,10 +163,21 @@ def _feed_report(
     fresh = _freshness(feed, state, now)
     covered, overdue = _coverage(feed, state, now)
     questioned = doubt(state, now=now)
-    judged = judge(feed, metadata, freshness=fresh, coverage=covered, overdue=overdue, questioned=questioned)
-    keys = state.partition_keys()
     late = history.late if history is not None else {}
     exports = history.exports if history is not None else []
+    notes = metadata.checks if metadata is not None else CheckNotes()
+    checks = check_facts(feed, notes, last_export=exports[-1].commit if exports else 0)
+    judged = judge(
+        feed,
+        metadata,
+        freshness=fresh,
+        coverage=covered,
+        overdue=overdue,
+        questioned=questioned,
+        checks=checks,
+    )
+    keys = state.partition_keys()
+    newest = _moment(max(_events(state, "max_event"), default=None))
     return FeedReport(
         name=feed.name,
         kind=feed.kind,
@@ -180,7 +196,7 @@ def _feed_report(
         first_partition=keys[0] if keys else None,
         last_partition=keys[-1] if keys else None,
         min_event_time=_moment(min(_events(state, "min_event"), default=None)),
-        max_event_time=_moment(max(_events(state, "max_event"), default=None)),
+        max_event_time=newest,
         last_export=exports[-1] if exports else None,
         evidence=_evidence(state),
         freshness=fresh,
@@ -200,6 +216,13 @@ def _feed_report(
             *([questioned] if questioned else []),
         ),
         fell_back=state.last_read.fell_back if state.last_read is not None else "",
+        checks=checks,
+        recency=recency(newest, exports, now=now),
+        outside=outside_days(feed, state, now=now),
+        owners=feed.owners,
+        columns=tuple(ColumnPoint(each.name, each.type.text) for each in state.columns or ()),
+        schedule=feed.schedule or DEFAULT_SCHEDULES[feed.kind],
+        schedule_default=feed.schedule is None,
     )
 
 

@@ -1,24 +1,35 @@
 """What a reader of the report should look at first, the worst first; the same points for every format.
 
-It refuses to repeat a cause: a feed stands here once, with its status, and its other numbers stay in the table.
+It refuses to repeat a cause: a feed stands here once with its status, and what feeds have in common, as an
+outage of the server, is said once with their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
-from ksql_lake.quantities import count_text, size_text
+from ksql_lake.quantities import age_text, count_text, size_text
 from ksql_lake.report.feed_model import FeedReport, Status
 from ksql_lake.report.lake_model import KafkaGaps, Report
-from ksql_lake.report.wording import days_in, ranges_text
+from ksql_lake.report.wording import days_in, moment_text, ranges_text
 
 Level = Literal["alarm", "notice"]
 
-_ALARMS = frozenset({Status.FAILED, Status.STALE})
+_ALARMS = frozenset({Status.FAILING, Status.STALE})
 _SHOWN = 5
 """Disagreements told one by one; the rest is a number."""
+
+_NAMED = 12
+"""How many names a text lists; the rest is a number."""
+
+_ALIKE = 3
+"""As many feeds with the same status for reasons of their own are told one by one; more are a list of names."""
+
+QUIET = timedelta(days=2)
+"""How long a stream's exports may bring no new row before that is worth a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Point:
         subject: What it is about.
         text: What is the matter.
         next_step: What to do; may be empty.
+        feeds: The feeds it is about.
     """
 
     level: Level
@@ -38,26 +50,127 @@ class Point:
     subject: str
     text: str
     next_step: str = ""
+    feeds: tuple[str, ...] = ()
 
 
 def attention(report: Report) -> tuple[Point, ...]:
     """Gather the points, alarms first, each kind in the order of the report."""
-    points = [*_feeds(report), *_files(report), *_disagreements(report), *_server(report), *_others(report)]
+    points = [
+        *_statuses(report),
+        *_files(report),
+        *_disagreements(report),
+        *_server(report),
+        *_promises(report),
+        *_rows(report),
+        *_others(report),
+    ]
     return tuple(sorted(points, key=lambda point: point.level))
 
 
-def _feeds(report: Report) -> Iterator[Point]:
-    order = list(Status)
-    for feed in sorted(report.feeds, key=lambda feed: order.index(feed.status)):
-        if not feed.status.calm:
-            yield Point(_level(feed), feed.status.label, feed.name, feed.reason, feed.next_step)
+def _statuses(report: Report) -> Iterator[Point]:
+    for status in Status:
+        found = [feed for feed in report.feeds if feed.status is status and not status.calm]
+        for alike in _by_cause(found):
+            yield _shared_cause(alike) if len(alike) > 1 else _one(alike[0])
+    for feed in report.feeds:
         if feed.fell_back:
             text = f"not continued, but read by pull query: {feed.fell_back}"
-            yield Point("notice", "pull query", feed.name, text, "ksql-lake feeds validate --server")
+            yield Point(
+                "notice", "pull query", feed.name, text, "ksql-lake feeds validate --server", (feed.name,)
+            )
+
+
+def _by_cause(feeds: Sequence[FeedReport]) -> list[list[FeedReport]]:
+    """Group feeds of one status that failed alike; where many have reasons of their own, they are one group."""
+    groups = dict[str, list[FeedReport]]()
+    for feed in feeds:
+        failed = feed.status is Status.FAILING and feed.failures is not None and "failed export" in feed.reason
+        cause = feed.failures.message if failed and feed.failures else ""
+        cause = feed.reason if feed.failing_by_checks else cause
+        groups.setdefault(cause or f"feed {feed.name}", []).append(feed)
+    single = [group[0] for group in groups.values() if len(group) == 1]
+    if len(single) > _ALIKE and single[0].status in (Status.STALE, Status.NEVER_RAN, Status.EMPTY):
+        return [*(group for group in groups.values() if len(group) > 1), single]
+    return list(groups.values())
+
+
+def _one(feed: FeedReport) -> Point:
+    return Point(_level(feed), feed.status.label, feed.name, feed.reason, feed.next_step, (feed.name,))
+
+
+def _shared_cause(alike: Sequence[FeedReport]) -> Point:
+    first, names = alike[0], tuple(feed.name for feed in alike)
+    listed = _names(names)
+    texts = {
+        Status.STALE: f"the last export is older than the target: {_aged(alike)}",
+        Status.NEVER_RAN: f"no export was tried yet: {listed}",
+        Status.EMPTY: f"exported, and there was no row: {listed}",
+    }
+    steps = {
+        Status.STALE: "Are their schedules on? By hand: ksql-lake export --all",
+        Status.NEVER_RAN: "ksql-lake export --all",
+        Status.EMPTY: "Do their sources have rows at all?",
+    }
+    last = max((feed.failures.at for feed in alike if feed.failures), default=None)
+    said = first.reason
+    if first.failures and not first.failing_by_checks:
+        said = f"{first.failures.message}; the last time {moment_text(last)}"
+    text = texts.get(first.status, f"{said}: {listed}")
+    hint = first.failures.hint if first.failures else ""
+    step = steps.get(first.status, hint or "ksql-lake export --all")
+    return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
+
+
+def _aged(feeds: Sequence[FeedReport]) -> str:
+    oldest = sorted(feeds, key=lambda feed: -(feed.freshness.age_hours or 0))
+    return _names([f"{feed.name} ({age_text(feed.freshness.age_hours)})" for feed in oldest])
+
+
+def _names(names: Sequence[str]) -> str:
+    """Name the first of many."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _level(feed: FeedReport) -> Level:
     return "alarm" if feed.status in _ALARMS else "notice"
+
+
+def _promises(report: Report) -> Iterator[Point]:
+    for feed in report.feeds:
+        for check in feed.failed_checks:
+            # A grave one is told by the feed's status, unless something worse is.
+            if not (check.grave and feed.failing_by_checks):
+                level: Level = "alarm" if check.grave else "notice"
+                yield Point(level, "check", feed.name, f"{check.name}: {check.says}", "", (feed.name,))
+    unknown = [feed for feed in report.feeds if feed.enabled and feed.last_export and feed.promises_unevaluated]
+    told = [f"{feed.name} ({', '.join(feed.promises_unevaluated)})" for feed in unknown]
+    if told:
+        text = f"the feed file promises what no export has evaluated: {_names(told)}"
+        subject = unknown[0].name if len(unknown) == 1 else count_text(len(unknown), "feed")
+        names = tuple(feed.name for feed in unknown)
+        yield Point("notice", "not checked", subject, text, "The next export evaluates it", names)
+
+
+def _rows(report: Report) -> Iterator[Point]:
+    for feed in report.feeds:
+        if feed.outside is not None:
+            rows, days = count_text(feed.outside.records, "row"), ranges_text(feed.outside.days)
+            text = f"{rows} outside of its days, before start_date or after today: {days}"
+            yield Point("notice", "outside", feed.name, text, f"ksql-lake feeds show {feed.name}", (feed.name,))
+    quiet = [feed for feed in report.feeds if _quiet(feed, report)]
+    if quiet:
+        told = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])
+        subject = quiet[0].name if len(quiet) == 1 else count_text(len(quiet), "feed")
+        text, names = f"exported, but no new row came: {told}", tuple(feed.name for feed in quiet)
+        yield Point("notice", "no new rows", subject, text, "Does anything still write to the source?", names)
+
+
+def _quiet(feed: FeedReport, report: Report) -> bool:
+    last = feed.recency.last_new_at
+    if feed.kind != "stream" or not feed.enabled or not feed.recency.exports_without_new or last is None:
+        return False
+    return report.generated_at - last > QUIET
 
 
 def _files(report: Report) -> Iterator[Point]:
@@ -77,16 +190,18 @@ def _disagreements(report: Report) -> Iterator[Point]:
 
 def _server(report: Report) -> Iterator[Point]:
     server = report.server
-    if server.problem:
+    # The outage that the feeds' own failures tell of is not told again.
+    told = any(feed.failures is not None and feed.failures.message in server.problem for feed in report.feeds)
+    if server.problem and not told:
         yield Point("notice", "no answer", "the server", server.problem)
     for gone in server.feeds_without_source:
         text = f"the server has no {gone.source}"
-        yield Point("alarm", "no source", gone.feed, text, f"ksql-lake feeds archive {gone.feed}")
+        yield Point("alarm", "no source", gone.feed, text, f"ksql-lake feeds archive {gone.feed}", (gone.feed,))
     for gaps in server.gaps:
         yield from _gaps(gaps)
     if server.sources_without_feed:
         count = count_text(len(server.sources_without_feed), "source")
-        names = ", ".join(source.name for source in server.sources_without_feed)
+        names = _names([source.name for source in server.sources_without_feed])
         yield Point("notice", "no feed", count, f"nobody exports {names}", "ksql-lake feeds discover")
 
 
@@ -94,10 +209,12 @@ def _gaps(gaps: KafkaGaps) -> Iterator[Point]:
     if gaps.lost:
         text = f"{count_text(days_in(gaps.lost), 'day')} Kafka no longer keeps: {ranges_text(gaps.lost)}"
         step = f"ksql-lake export --stream {gaps.feed}   (reads what is left, and closes the days)"
-        yield Point("alarm", "lost days", gaps.feed, text, step)
+        yield Point("alarm", "lost days", gaps.feed, text, step, (gaps.feed,))
     if gaps.fading:
         text = f"Kafka is about to delete {ranges_text(gaps.fading)} (it keeps rows {gaps.retention})"
-        yield Point("alarm", "export now", gaps.feed, text, f"ksql-lake export --stream {gaps.feed}")
+        yield Point(
+            "alarm", "export now", gaps.feed, text, f"ksql-lake export --stream {gaps.feed}", (gaps.feed,)
+        )
 
 
 def _others(report: Report) -> Iterator[Point]:

@@ -1,4 +1,4 @@
-"""A report for a terminal of 80 columns: a headline, a table, what to look at; as text that others print."""
+"""A report for a terminal: a headline, a table, what to look at; as text that others print."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from ksql_lake.quantities import age_text, count_text, size_text
 from ksql_lake.report.attention import Point, attention
 from ksql_lake.report.feed_model import FeedReport, evidence_text
 from ksql_lake.report.lake_model import Report, ServerSide
-from ksql_lake.report.wording import short_count
+from ksql_lake.report.wording import checks_text, short_count
 
 WIDTH = 80
+"""Columns of a line where no terminal says how many it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class FeedTable:
     right: tuple[str, ...]
 
 
-def headline(report: Report) -> str:
-    """Return the report in a few sentences."""
+def headline(report: Report, *, width: int = WIDTH) -> str:
+    """Return the report in a few sentences, wrapped."""
     totals = report.totals
     if not totals.feeds:
         return "There is no feed yet."
@@ -33,21 +34,21 @@ def headline(report: Report) -> str:
         f"{count_text(totals.records, 'row')} in {count_text(totals.files, 'file')}, {size_text(totals.bytes)}"
     )
     days = f"; {count_text(totals.missing_days, 'day')} missing" if totals.missing_days else ""
-    return _wrapped(f"{count_text(totals.feeds, 'feed')}: {states}. {held}{days}.")
+    return _wrapped(f"{count_text(totals.feeds, 'feed')}: {states}. {held}{days}.", width)
 
 
 def feed_table(report: Report) -> FeedTable:
     """Return the feeds as a table that fits, unless a feed's own name is very long."""
-    headers = ("Feed", "Status", "Evidence", "Rows", "Size", "Age", "Missing", "Late")
-    return FeedTable(headers, tuple(_row(feed) for feed in report.feeds), right=headers[3:])
+    headers = ("Feed", "Status", "Evidence", "Checks", "Rows", "Size", "Age", "Missing", "Late")
+    return FeedTable(headers, tuple(_row(feed) for feed in report.feeds), right=headers[4:])
 
 
-def remarks(report: Report) -> list[str]:
+def remarks(report: Report, *, width: int = WIDTH) -> list[str]:
     """Return what to look at, and how much was checked, as wrapped lines."""
-    lines = [line for point in attention(report) for line in _point(point)]
+    lines = [line for point in attention(report) for line in _point(point, width)]
     if lines:
         lines.append("")
-    return [*lines, *_wrapped(f"{_checked(report)} {_server(report.server)}").splitlines()]
+    return [*lines, *_wrapped(f"{_checked(report)} {_server(report.server)}", width).splitlines()]
 
 
 def _row(feed: FeedReport) -> tuple[str, ...]:
@@ -56,6 +57,7 @@ def _row(feed: FeedReport) -> tuple[str, ...]:
         feed.name,
         feed.status.label,
         evidence_text(feed).removesuffix(" evidence"),
+        checks_text(feed),
         short_count(feed.current_records),
         size_text(feed.bytes),
         age_text(feed.freshness.age_hours),
@@ -64,8 +66,8 @@ def _row(feed: FeedReport) -> tuple[str, ...]:
     )
 
 
-def _point(point: Point) -> list[str]:
-    lines = _wrapped(f"{point.label}: {point.subject}: {point.text}", indent="    ").splitlines()
+def _point(point: Point, width: int) -> list[str]:
+    lines = _wrapped(f"{point.label}: {point.subject}: {point.text}", width, indent="    ").splitlines()
     steps = point.next_step.splitlines()
     return lines + [f"    {step.strip()}" for step in steps]
 
@@ -86,5 +88,7 @@ def _server(server: ServerSide) -> str:
     return "The server gave no answer." if server.problem else f"The server at {server.url} was asked."
 
 
-def _wrapped(text: str, *, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, width: int, *, indent: str = "") -> str:
+    return textwrap.fill(
+        text, max(width, 30), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

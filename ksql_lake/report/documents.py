@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ksql_lake.report.check_model import CheckFacts
 from ksql_lake.report.feed_model import FeedReport, Status, evidence_text
 from ksql_lake.report.lake_model import Report
 
@@ -45,6 +46,13 @@ COLUMNS = (
     "json_ratio",
     "failed_exports",
     "evidence",
+    "failed_checks",
+    "warned_checks",
+    "unevaluated_checks",
+    "event_age_hours",
+    "last_new_at",
+    "exports_without_new",
+    "outside_records",
     "reason",
 )
 """The columns of the CSV, in order."""
@@ -135,6 +143,26 @@ def _families(report: Report) -> Iterator[tuple[str, str, Iterable[Sample]]]:
         ],
     )
     yield (
+        "feed_check_passed",
+        "1 where a check holds, 0 where it does not; one that was not evaluated has no sample.",
+        [
+            ({**_feed(feed), "check": check.name, "severity": check.severity}, int(check.state == "passed"))
+            for feed in feeds
+            for check in feed.checks
+            if check.state != "not_evaluated"
+        ],
+    )
+    yield (
+        "feed_checks_not_evaluated",
+        "Checks of a feed without a result that counts.",
+        [(_feed(feed), len(feed.unevaluated)) for feed in feeds],
+    )
+    yield (
+        "feed_newest_event_timestamp_seconds",
+        "Time of the newest event in the lake.",
+        [(_feed(feed), feed.max_event_time.timestamp() if feed.max_event_time else None) for feed in feeds],
+    )
+    yield (
         "disagreements",
         "Places where metadata and files differ, among those looked at.",
         [({}, len(report.cross_check.disagreements))],
@@ -153,6 +181,12 @@ _GAUGES = (
     ("feed_last_export_rows", "Rows the last export read.", "last_export_read"),
     ("feed_last_export_new_rows", "Rows the last export added.", "last_export_new"),
     ("feed_last_export_seconds", "How long the last export took.", "last_export_seconds"),
+    (
+        "feed_exports_without_new_rows",
+        "Exports since the last one that brought a new row.",
+        "exports_without_new",
+    ),
+    ("feed_outside_rows", "Rows of days before start_date or after today.", "outside_records"),
     ("feed_age_hours", "Hours since the last export.", "age_hours"),
     ("feed_target_hours", "The oldest acceptable last export, in hours.", "target_hours"),
 )
@@ -201,8 +235,19 @@ def _row(feed: FeedReport) -> dict[str, Any]:
         "json_ratio": feed.json_ratio,
         "failed_exports": feed.failures.count if feed.failures else 0,
         "evidence": evidence_text(feed),
+        "failed_checks": _names(check for check in feed.failed_checks if check.grave),
+        "warned_checks": _names(check for check in feed.failed_checks if not check.grave),
+        "unevaluated_checks": _names(feed.unevaluated) if feed.last_export else "",
+        "event_age_hours": feed.recency.event_age_hours,
+        "last_new_at": feed.recency.last_new_at,
+        "exports_without_new": feed.recency.exports_without_new if last else None,
+        "outside_records": feed.outside.records if feed.outside else 0,
         "reason": feed.reason,
     }
+
+
+def _names(checks: Iterable[CheckFacts]) -> str:
+    return " ".join(check.name for check in checks)
 
 
 def _cell(value: Any) -> str:

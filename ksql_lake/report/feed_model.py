@@ -13,6 +13,7 @@ from typing import Literal
 
 from ksql_lake.lake.commit.manifest import EvidenceLevel
 from ksql_lake.lake.days import Days
+from ksql_lake.report.check_model import CheckFacts
 
 Kind = Literal["stream", "table"]
 
@@ -23,8 +24,9 @@ class Status(StrEnum):
     DISABLED = "disabled"
     """Its file says `enabled: false`; nothing is expected of it."""
 
-    FAILED = "failed"
-    """The newest attempt to export it failed or was killed, or its manifests cannot be read."""
+    FAILING = "failing"
+    """The newest attempt to export it failed or was killed, its manifests cannot be read, or a check that is an
+    error does not hold."""
 
     NEVER_RAN = "never_ran"
     """No export of it was ever tried."""
@@ -38,8 +40,8 @@ class Status(StrEnum):
     INCOMPLETE = "incomplete"
     """Days are missing, or were over for more than 24 hours and never read to their end."""
 
-    COMPLETE = "complete"
-    """Exported, with rows, in time, without a day missing."""
+    HEALTHY = "healthy"
+    """Exported, with rows, in time, without a day missing, and no check says that something is wrong."""
 
     @property
     def label(self) -> str:
@@ -49,7 +51,7 @@ class Status(StrEnum):
     @property
     def calm(self) -> bool:
         """Whether nobody has to do anything."""
-        return self in (Status.COMPLETE, Status.DISABLED)
+        return self in (Status.HEALTHY, Status.DISABLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,47 @@ class FailureFacts:
     hint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recency:
+    """How recent the rows are, whatever the exports say.
+
+    Attributes:
+        event_age_hours: Hours since the newest event; null for tables and without rows.
+        last_new_at: When an export last brought new rows; null where none did since `history_from`.
+        exports_without_new: How many exports since then brought none.
+    """
+
+    event_age_hours: float | None
+    last_new_at: datetime | None
+    exports_without_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideDays:
+    """Days with rows that lie before the feed's `start_date` or after today.
+
+    Attributes:
+        days: The days.
+        records: Rows the lake holds for them.
+    """
+
+    days: tuple[Days, ...]
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPoint:
+    """A column of the feed in the lake.
+
+    Attributes:
+        name: Its name in the lake.
+        type: Its type, in ksqlDB's words.
+    """
+
+    name: str
+    type: str
+
+
 def evidence_text(feed: FeedReport) -> str:
     """Say in a word what the last reading rests on."""
     if feed.evidence is None:
@@ -241,6 +284,13 @@ class FeedReport:
         history_from: The oldest commit that `late_rows`, `versions`, `json_ratio` and `exports` come from.
         remarks: What else is odd, one sentence each.
         fell_back: Why the last export of a continued feed read it by pull query; empty where it did not.
+        checks: Its checks and what they found, in the order in which they are evaluated.
+        recency: How recent its rows are, whatever the exports say.
+        outside: Days with rows before `start_date` or after today; null when there are none.
+        owners: The feed file's own words.
+        columns: Its columns in the lake; empty before the first export.
+        schedule: Cron expression by which Dagster exports it, its own or its kind's default.
+        schedule_default: Whether that is the default.
     """
 
     name: str
@@ -275,3 +325,32 @@ class FeedReport:
     history_from: datetime | None
     remarks: tuple[str, ...]
     fell_back: str = ""
+    checks: tuple[CheckFacts, ...] = ()
+    recency: Recency = Recency(None, None, 0)
+    outside: OutsideDays | None = None
+    owners: tuple[str, ...] = ()
+    columns: tuple[ColumnPoint, ...] = ()
+    schedule: str = ""
+    schedule_default: bool = False
+
+    @property
+    def failed_checks(self) -> list[CheckFacts]:
+        """The checks that do not hold."""
+        return [check for check in self.checks if check.state == "failed"]
+
+    @property
+    def failing_by_checks(self) -> bool:
+        """Whether its checks are what makes it failing."""
+        return self.status is Status.FAILING and self.reason.startswith("check ")
+
+    @property
+    def promises_unevaluated(self) -> list[str]:
+        """The checks that its file names and no export has evaluated, although there was something to judge."""
+        return [
+            check.name for check in self.unevaluated if check.promised and (check.judged or check.at is None)
+        ]
+
+    @property
+    def unevaluated(self) -> list[CheckFacts]:
+        """The checks without a result that counts."""
+        return [check for check in self.checks if check.state == "not_evaluated"]

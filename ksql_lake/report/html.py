@@ -1,23 +1,26 @@
 """A report as one HTML file, and as Markdown with the same plots for Dagster's UI.
 
-The file carries its own style and drawings, runs no script, and forbids itself to load anything: it can be
-mailed, archived and opened offline. Everything that came from feeds, server or lake is escaped.
+The file carries its own style, drawings and one small script for searching and sorting, and forbids itself to
+load anything or to run anything else: it can be mailed, archived and opened offline, and without scripts it
+shows the same. Everything that came from feeds, server or lake is escaped.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from ksql_lake import markdown, quantities
+from ksql_lake.lake.files.sql_values import sql_name
 from ksql_lake.report import wording
 from ksql_lake.report.attention import attention
-from ksql_lake.report.feed_model import FeedReport, evidence_text
+from ksql_lake.report.feed_model import ExportPoint, FeedReport, Status, evidence_text
 from ksql_lake.report.lake_model import Report
 from ksql_lake.report.plots import (
     Bars,
@@ -25,9 +28,16 @@ from ksql_lake.report.plots import (
     calendar,
     export_durations,
     late_rows,
+    outline,
     records_per_day,
     version_growth,
 )
+
+EXPORTS_LISTED = 10
+"""How many of a feed's newest exports are told with their numbers."""
+
+POINTS_SHOWN = 12
+"""How many points stand at the top at once; the others open with a click."""
 
 _TRACK = 1.5
 """How much of the target's age the track of a freshness bar is long."""
@@ -45,14 +55,56 @@ class FeedView:
     calendar: tuple[CalendarStrip, ...]
 
     @property
-    def seconds(self) -> list[float]:
-        """Seconds of the exports that are listed."""
-        return [point.seconds for point in self.feed.exports if point.seconds is not None]
+    def spark(self) -> str:
+        """The rows of the newest days or versions as one path; empty without any."""
+        plot = self.records or self.growth
+        return outline(plot) if plot is not None else ""
 
     @property
-    def median_seconds(self) -> float | None:
-        """Their median."""
-        return median(self.seconds) if self.seconds else None
+    def spark_width(self) -> int:
+        """Width of the box around it."""
+        plot = self.records or self.growth
+        return plot.width if plot is not None else 0
+
+    @property
+    def last_exports(self) -> tuple[ExportPoint, ...]:
+        """The exports that are told with their numbers, newest first."""
+        return self.feed.exports[: -EXPORTS_LISTED - 1 : -1]
+
+    @property
+    def checks_rank(self) -> int:
+        """How bad the results of the checks are: errors count most, then warnings, then what has no result."""
+        failed = self.feed.failed_checks
+        return sum(10_000 if check.grave else 100 for check in failed) + len(self.feed.unevaluated)
+
+    @property
+    def checks_level(self) -> str:
+        """The same as a class of the style."""
+        failed = self.feed.failed_checks
+        return "bad" if any(check.grave for check in failed) else "odd" if failed else ""
+
+    @property
+    def search_text(self) -> str:
+        """What the search looks at, in small letters."""
+        feed = self.feed
+        columns = " ".join(column.name for column in feed.columns)
+        checks = " ".join(check.name for check in feed.failed_checks)
+        words = (feed.name, feed.source, feed.kind, feed.description, *feed.owners, columns, checks)
+        return " ".join(words).lower()
+
+    @property
+    def sql(self) -> str:
+        """A question to begin with: the newest day's rows, or a table's."""
+        where, day = "", self.feed.last_partition
+        if self.feed.kind == "stream" and day is not None:
+            year, month, number = (int(part) for part in day.split("-"))
+            where = f"\nWHERE year = {year} AND month = {month} AND day = {number}"
+        return f"SELECT *\nFROM {sql_name(self.feed.name)}{where}\nLIMIT 20;"
+
+    @property
+    def target_percent(self) -> float:
+        """Where on its track the target stands, in percent."""
+        return round(100 / _TRACK, 1)
 
     @property
     def age_percent(self) -> float:
@@ -87,23 +139,36 @@ def render_markdown(report: Report) -> str:
 
 
 def _context(report: Report) -> dict[str, Any]:
-    views = [_view(feed) for feed in report.feeds]
+    order = {status: at for at, status in enumerate([*list(Status)[1:], Status.DISABLED])}
+    found = sorted(report.feeds, key=lambda feed: (order[feed.status], feed.name))
     ages = [feed.freshness.age_hours for feed in report.feeds if feed.freshness.age_hours is not None]
+    checks = [check for feed in report.feeds for check in feed.checks]
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return {
         "report": report,
         "points": attention(report),
-        "views": views,
-        # Those with rows first: a card without a plot is a short one.
-        "streams": sorted(
-            (view for view in views if view.feed.kind == "stream"), key=lambda view: view.records is None
-        ),
-        "tables": [view for view in views if view.growth is not None],
-        "by_size": sorted(views, key=lambda view: -view.feed.bytes),
-        "largest": max((feed.bytes for feed in report.feeds), default=0) or 1,
-        "target_percent": round(100 / _TRACK, 1),
+        "shown_points": POINTS_SHOWN,
+        # Problems first.
+        "views": [_view(feed) for feed in found],
+        "states": [
+            (status, report.totals.statuses[status]) for status in order if status in report.totals.statuses
+        ],
         "calm": sum(feed.status.calm for feed in report.feeds),
         "newest_hours": min(ages, default=None),
+        "failed_checks": sum(check.state == "failed" for check in checks),
+        "grave_checks": sum(check.grave for check in checks),
+        "passed_checks": sum(check.state == "passed" for check in checks),
+        "script": Markup(script),  # noqa: S704 - our own file
+        "script_hash": f"sha256-{digest}",
     }
+
+
+@cache
+def _script() -> str:
+    loader = _environment().loader
+    assert loader is not None  # noqa: S101 - the environment below has one
+    return loader.get_source(_environment(), "report.js")[0]
 
 
 def _view(feed: FeedReport) -> FeedView:
@@ -137,6 +202,7 @@ def _environment() -> Environment:
         "moment": wording.moment_text,
         "ranges": wording.ranges_text,
         "evidence": evidence_text,
+        "checks": wording.checks_text,
         "image": _image,
         "cell": markdown.plain,
     }

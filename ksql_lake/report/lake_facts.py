@@ -17,6 +17,7 @@ import duckdb
 
 from ksql_lake.errors import KsqlLakeError, LakeError
 from ksql_lake.lake import Failures, FeedState, Manifest
+from ksql_lake.lake.commit.check_record import CheckNotes, read_checks
 from ksql_lake.lake.commit.failed_exports import read_failures
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.doctor.examination import feeds_in
@@ -213,6 +214,7 @@ class FeedMetadata:
         failures: Failed exports since the last one that landed.
         attempt: An attempt that is at work or was killed.
         summary: What `_metadata.json` says; None when there is none or it says nothing.
+        checks: What its checks found last.
     """
 
     layout: FeedLayout
@@ -222,6 +224,7 @@ class FeedMetadata:
     failures: Failures = field(default_factory=Failures)
     attempt: OngoingExport | None = None
     summary: Summary | None = None
+    checks: CheckNotes = field(default_factory=CheckNotes)
 
     @property
     def name(self) -> str:
@@ -271,14 +274,22 @@ class MetadataReader:
 
     def _read(self, layout: FeedLayout, summary: Summary | None, now: datetime) -> FeedMetadata:
         log = CommitLog(self.storage, layout)
-        failures = read_failures(self.storage, layout)
+        failures, checks = read_failures(self.storage, layout), read_checks(self.storage, layout)
         try:
             state = log.load()
             history = read_history(log, through=state.sequence, commits=self.history)
             attempt = newest_attempt(self.storage, layout, after=state.sequence, now=now)
         except KsqlLakeError as error:
             return FeedMetadata(layout, None, problem=error, failures=failures, summary=summary)
-        return FeedMetadata(layout, state, history=history, failures=failures, attempt=attempt, summary=summary)
+        return FeedMetadata(
+            layout,
+            state,
+            history=history,
+            failures=failures,
+            attempt=attempt,
+            summary=summary,
+            checks=checks,
+        )
 
     def _summaries(self, layouts: Sequence[FeedLayout]) -> dict[str, Summary]:
         with self.storage.local_copies([layout.summary for layout in layouts]) as paths:

@@ -11,7 +11,7 @@ from datetime import datetime
 from ksql_lake.lake.days import Days
 from ksql_lake.report.feed_model import FeedReport, Kind, Status
 
-FORMAT = 1
+FORMAT = 2
 """Version of the shape; grows when a field changes its meaning or goes."""
 
 

@@ -190,6 +190,11 @@ def export_durations(feed: FeedReport) -> Bars | None:
     return Bars(tuple(bars), len(timed), seconds_text(top), _stamp(timed[0][0].at), _stamp(timed[-1][0].at))
 
 
+def outline(plot: Bars) -> str:
+    """Return a plot's bars as one path, for where it is drawn small."""
+    return "".join(f"M{bar.x:g} {bar.y:g}h{bar.width:g}V{HEIGHT}h-{bar.width:g}z" for bar in plot.bars)
+
+
 def calendar(feed: FeedReport) -> tuple[CalendarStrip, ...]:
     """The feed's days in strips of a year, the newest last; none for tables and feeds still to begin."""
     covered = feed.coverage

@@ -1,11 +1,12 @@
 """How a feed is, in one word, and why: pure.
 
-Never ran, failed, empty, stale and complete are five different things; of several that apply, the one that
+Never ran, failing, empty, stale and healthy are five different things; of several that apply, the one that
 comes first in `Status` is told, and the others stay visible in the numbers beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -14,6 +15,7 @@ from ksql_lake.lake import Failure, FeedState
 from ksql_lake.lake.closing import in_the_future, questioned_days
 from ksql_lake.lake.days import day_ranges
 from ksql_lake.quantities import age_text, count_text
+from ksql_lake.report.check_model import CheckFacts
 from ksql_lake.report.feed_model import Coverage, Freshness, Status
 from ksql_lake.report.lake_facts import FeedMetadata
 from ksql_lake.report.wording import moment_text, ranges_text
@@ -28,7 +30,7 @@ class Judgement:
     next_step: str = ""
 
 
-def judge(
+def judge(  # noqa: PLR0913 - each is a fact of its own
     feed: Feed,
     metadata: FeedMetadata | None,
     *,
@@ -36,6 +38,7 @@ def judge(
     coverage: Coverage | None,
     overdue: list[date],
     questioned: str = "",
+    checks: Sequence[CheckFacts] = (),
 ) -> Judgement:
     """Decide how a feed is.
 
@@ -46,6 +49,7 @@ def judge(
         coverage: Complete, open and missing days of a stream.
         overdue: Open days that ended long enough ago to count.
         questioned: Why the times that the lake tells cannot be believed; empty where they can.
+        checks: What the feed's checks found.
     """
     export = f"ksql-lake export --{feed.kind} {feed.name}"
     if not feed.enabled:
@@ -55,6 +59,8 @@ def judge(
         return failed
     if metadata is None or metadata.state is None or not metadata.state.last_export:
         return _never_ran(metadata, export)
+    if broken := [check for check in checks if check.grave]:
+        return _check_failed(feed, broken)
     state = metadata.state
     if current_records(state) == 0:
         return Judgement(Status.EMPTY, _empty_reason(state), f"Does {feed.source} have rows at all?")
@@ -65,7 +71,7 @@ def judge(
         return Judgement(Status.STALE, reason, f"Is its schedule on? By hand: {export}")
     if coverage is not None and (coverage.missing or overdue):
         return Judgement(Status.INCOMPLETE, _gap_reason(coverage, overdue), export)
-    return Judgement(Status.COMPLETE, _complete_reason(state, coverage))
+    return Judgement(Status.HEALTHY, _healthy_reason(state, coverage))
 
 
 def doubt(state: FeedState, *, now: datetime) -> str:
@@ -99,19 +105,30 @@ def last_failure(metadata: FeedMetadata) -> Failure | None:
 
 def _failed(metadata: FeedMetadata, export: str) -> Judgement | None:
     if metadata.problem is not None:
-        return Judgement(Status.FAILED, metadata.problem.message, "ksql-lake doctor")
+        return Judgement(Status.FAILING, metadata.problem.message, "ksql-lake doctor")
     failure = last_failure(metadata)
     attempt = metadata.attempt
     if attempt is not None and not attempt.alive:
         since = moment_text(attempt.written_at)
         if failure is None or datetime.fromisoformat(failure.at) < attempt.written_at:
             reason = f"an export was killed; its last sign of life is from {since}"
-            return Judgement(Status.FAILED, reason, f"{export}   (clears what it left)")
+            return Judgement(Status.FAILING, reason, f"{export}   (clears what it left)")
     if failure is None:
         return None
     often = count_text(metadata.failures.count, "failed export")
     when = moment_text(datetime.fromisoformat(failure.at).astimezone(UTC))
-    return Judgement(Status.FAILED, f"{often}, the last {when}: {failure.message}", failure.hint or export)
+    return Judgement(Status.FAILING, f"{often}, the last {when}: {failure.message}", failure.hint or export)
+
+
+def _check_failed(feed: Feed, broken: Sequence[CheckFacts]) -> Judgement:
+    first = broken[0]
+    reason = f"check {first.name} does not hold: {first.says}"
+    if len(broken) > 1:
+        reason += f"; nor do {', '.join(check.name for check in broken[1:])}"
+    if any(check.name == "files_match" for check in broken):
+        return Judgement(Status.FAILING, reason, f"ksql-lake doctor {feed.name}")
+    step = "Correct the source and export the day again, or change checks in the feed file"
+    return Judgement(Status.FAILING, reason, f"{step}: ksql-lake feeds show {feed.name}")
 
 
 def _never_ran(metadata: FeedMetadata | None, export: str) -> Judgement:
@@ -136,7 +153,7 @@ def _gap_reason(coverage: Coverage, overdue: list[date]) -> str:
     return "; ".join(parts)
 
 
-def _complete_reason(state: FeedState, coverage: Coverage | None) -> str:
+def _healthy_reason(state: FeedState, coverage: Coverage | None) -> str:
     if coverage is None:
         newest = state.partitions.get(f"v{state.latest_version}")
         lost = f", shrunk by {newest.shrunk * 100:.0f} %" if newest is not None and newest.shrunk else ""

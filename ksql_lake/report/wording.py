@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ksql_lake.lake.days import Days
 from ksql_lake.quantities import count_text
+from ksql_lake.report.feed_model import FeedReport
 
 _RANGES_SHOWN = 4
 
@@ -46,6 +47,18 @@ def ranges_text(ranges: Sequence[Days]) -> str:
     shown = ", ".join(str(days) for days in ranges[-_RANGES_SHOWN:])
     hidden = sum(len(days) for days in ranges[:-_RANGES_SHOWN])
     return f"{shown} and {count_text(hidden, 'day')} before" if hidden else shown
+
+
+def checks_text(feed: FeedReport) -> str:
+    """Say in a word or two what a feed's checks found: `ok`, `2 fail`, `1 warns`, `not yet`."""
+    grave = sum(check.grave for check in feed.checks)
+    if grave:
+        return f"{grave} fail" if grave > 1 else "1 fails"
+    if warned := len(feed.failed_checks):
+        return f"{warned} warn" if warned > 1 else "1 warns"
+    if not feed.last_export or not feed.checks:
+        return "-"
+    return "ok" if any(check.state == "passed" for check in feed.checks) else "not yet"
 
 
 def days_in(ranges: Sequence[Days]) -> int:

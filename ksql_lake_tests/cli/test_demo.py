@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ import pandas as pd
 import psutil
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from ksql_lake.cli.demo_folder import open_demo
+from ksql_lake.errors import ConfigError
+
 KSQL_LAKE = Path(sys.executable).with_name("ksql-lake")
 STREAMS = ("card_authorizations", "login_events", "transaction_flattened", "transaction_stream")
 TABLES = ("daily_merchant_volume", "fx_rates", "merchants", "user_transaction_summary")
@@ -28,18 +30,19 @@ TRIES = 240
 """Half seconds after which something that should happen is taken for never happening."""
 
 
+AT = "2025-01-19T12:00Z"
+"""The moment at which the sample ends: the rows are the same every day."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which nothing was ever run."""
-    made = tmp_path_factory.mktemp("clone")
-    shutil.copy(REPOSITORY / "workspace.yaml", made)
-    for name in ("deploy", "feeds"):
-        shutil.copytree(REPOSITORY / name, made / name)
-    return made
+    """The demo's folder inside an empty one."""
+    return tmp_path_factory.mktemp("empty") / "demo"
 
 
-def _demo(folder: Path) -> str:
-    done = subprocess.run([KSQL_LAKE, "demo"], cwd=folder, capture_output=True, text=True, check=False)
+def _demo(folder: Path, *arguments: str) -> str:
+    command = [str(KSQL_LAKE), "demo", "--at", AT, *arguments]
+    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
@@ -79,6 +82,18 @@ def test_one_command_leaves_a_lake(folder: Path, first: str) -> None:
     assert printed["transaction_stream"][:2] == ["14", "2025-01-06 .. 2025-01-19"]
     assert all(float(cells[-1]) > 0 for cells in printed.values())
     assert "ksql-lake demo --ui" in first
+
+
+def test_one_check_fails_on_purpose_and_is_explained(folder: Path, first: str) -> None:
+    """The demo names the feed whose check fails, a warning; the feed file has it, and its rows are so."""
+    assert "One check fails on purpose: some rows of login_events have no DEVICE.\n" in first
+    checks = json.loads((folder / "feeds" / "active" / "login_events.json").read_text())["checks"]
+    assert checks["severity"] == {"not_null": "warn"}
+    devices = pd.read_parquet(folder / "data_lake" / "streams" / "login_events", columns=["DEVICE"])["DEVICE"]
+    assert 0 < devices.isna().sum() < len(devices) / 10
+    for name in STREAMS:
+        feed = json.loads((folder / "feeds" / "active" / f"{name}.json").read_text())
+        assert feed["start_date"] == "2025-01-06"
 
 
 def test_pandas_reads_a_month_of_it(folder: Path, first: str) -> None:  # noqa: ARG001
@@ -132,13 +147,33 @@ def test_running_it_again_adds_only_versions(folder: Path, first: str) -> None: 
         assert len(list((folder / "data_lake" / "tables" / name).iterdir())) == versions[name] + 1
 
 
-def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
-    """Without feed files there is nothing to show; one paragraph, exit code 2."""
-    done = subprocess.run([KSQL_LAKE, "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    """A folder that the demo did not make is refused, and so is another moment; one paragraph, exit code 2."""
+    (tmp_path / "notes.txt").write_text("mine")
+    done = subprocess.run([KSQL_LAKE, "demo", "."], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert "there is no feeds folder" in done.stderr
+    assert ". exists already and is not a folder of the demo" in done.stderr
+    assert "ksql-lake demo FOLDER" in done.stderr
     assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_demo_begun_now_has_rows_up_to_now(tmp_path: Path) -> None:
+    """Its folder is dated from the present, two weeks with today as the last day; begun again it goes on."""
+    now = datetime(2026, 3, 5, 13, 7, tzinfo=UTC)
+    made = open_demo(tmp_path / "demo", None, now=now)
+    again = open_demo(tmp_path / "demo", None, now=now + timedelta(days=3))
+    feed = json.loads((tmp_path / "demo" / "feeds" / "active" / "transaction_stream.json").read_text())
+
+    assert (made.begun, made.live) == (now, True)
+    assert made == again
+    assert made.server_arguments == ["--sample-at", "2026-03-05T13:07:00+00:00", "--sample-live"]
+    assert made.closed_days(now) == ("2026-02-20", "2026-03-04")
+    assert again.closed_days(now + timedelta(days=3)) == ("2026-02-20", "2026-03-07")
+    assert feed["start_date"] == "2026-02-20"
+    with pytest.raises(ConfigError, match="holds a demo of another moment"):
+        open_demo(tmp_path / "demo", now, now=now)
 
 
 class _Ui:
@@ -200,7 +235,7 @@ def _ui(folder: Path) -> Iterator[_Ui]:
         port = probe.getsockname()[1]
     with (folder / "ui.log").open("wb") as log:
         command = [str(KSQL_LAKE), "demo", "--ui", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder.parent, stdout=log, stderr=log)
     try:
         yield _wait_for(_Ui(port), process)
     finally:

@@ -195,7 +195,7 @@ def test_discover_lists_what_no_feed_exports(cli: Cli, project: Project, server:
 
     assert said.code == 0
     lines = [line.split() for line in said.out.splitlines()]
-    assert lines[0] == ["SOURCE", "KIND", "FEED", "EXTRACTION"]
+    assert lines[0] == ["SOURCE", "KIND", "PROPOSED", "FEED", "EXTRACTION"]
     assert ["LOGIN_EVENTS", "stream", "login_events_2", "pull"] in lines
     assert ["PLAIN", "table", "plain", "push"] in lines
     assert not {"MERCHANTS", "FX_RATES"} & {line[0] for line in lines}
@@ -392,3 +392,18 @@ def test_whoever_says_how_a_stream_is_read_is_obeyed(cli: Cli, orders: Orders) -
     assert "positions" not in pulled.out + rowed.out
     assert json.loads(told.out)["positions"] == {"partition": "P", "offset": "O"}
     assert json.loads(told.out)["columns"] == ["ID"]
+
+
+def test_a_dagster_that_exports_nothing_is_told(
+    cli: Cli, project: Project, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who adds a feed beside a Dagster in which nothing runs by the clock reads which sensors to switch on."""
+    assert server.url
+    (project.root / "home").mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(project.root / "home"))
+
+    added = cli("feeds", "add", "--source", "MERCHANTS")
+
+    assert (added.code, added.out) == (0, "written: feeds/active/merchants.json\n")
+    said = " ".join(added.err.split())
+    assert "Dagster: Nothing is exported by the clock: switch on streams_due and tables_due" in said

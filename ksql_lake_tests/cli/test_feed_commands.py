@@ -19,11 +19,11 @@ def test_list_shows_every_feed_and_its_state(cli: Cli, project: Project) -> None
 
     assert said.code == 0
     assert said.out.splitlines() == [
-        "NAME    KIND    SOURCE  ON   SCHEDULE   STATE",
-        "broken  -       -       -    -          broken",
-        "old     table   TOTALS  yes  -          archived",
-        "orders  stream  ORDERS  yes  0 * * * *  active",
-        "totals  table   TOTALS  no   -          disabled",
+        "NAME    KIND    SOURCE  ON   SCHEDULE              STATE",
+        "broken  -       -       -    -                     broken",
+        "old     table   TOTALS  yes  30 1 * * * (default)  archived",
+        "orders  stream  ORDERS  yes  0 * * * *             active",
+        "totals  table   TOTALS  no   30 1 * * * (default)  disabled",
     ]
     assert said.err == "note: 1 file cannot be used; see: ksql-lake feeds validate\n"
 
@@ -48,6 +48,7 @@ def test_list_as_json_has_the_problems_too(cli: Cli, project: Project) -> None:
             "source": "ORDERS",
             "enabled": True,
             "schedule": None,
+            "runs_at": "5 * * * *",
             "state": "active",
             "path": "feeds/active/orders.json",
         },

@@ -29,11 +29,11 @@ def test_the_console_report(cli: Cli, exported: Project) -> None:
 
     lines = said.out.splitlines()
     assert (said.code, said.err) == (0, "")
-    assert lines[0].startswith("3 feeds: 3 complete. ")
-    assert [line.split()[:4] for line in lines[3:6]] == [
-        ["logins", "complete", "proven", "90"],
-        ["merchants", "complete", "checked", "500"],
-        ["transactions", "complete", "proven", str(SAMPLE_ROWS)],
+    assert lines[0].startswith("3 feeds: 3 healthy. ")
+    assert [line.split()[:5] for line in lines[3:6]] == [
+        ["logins", "healthy", "proven", "ok", "90"],
+        ["merchants", "healthy", "checked", "ok", "500"],
+        ["transactions", "healthy", "proven", "ok", str(SAMPLE_ROWS)],
     ]
     assert "no feed: " in said.out
     assert "CARD_AUTHORIZATIONS" in said.out
@@ -47,7 +47,7 @@ def test_on_a_terminal_it_fits_and_has_colour(exported: Project, server: Server)
 
     plain = without_styles(out)
     assert plain != out
-    assert any(line.split()[:2] == ["transactions", "complete"] for line in plain.splitlines())
+    assert any(line.split()[:2] == ["transactions", "healthy"] for line in plain.splitlines())
     assert all(len(line.rstrip()) <= 80 for line in plain.splitlines())
 
 
@@ -116,7 +116,7 @@ def test_the_format_given_wins_over_the_ending(cli: Cli, project: Project) -> No
     """`--format` is taken at its word."""
     assert cli("report", "--offline", "--format", "json", "--output", "report.txt").code == 0
 
-    assert json.loads((project.root / "report.txt").read_bytes())["format"] == 1
+    assert json.loads((project.root / "report.txt").read_bytes())["format"] == 2
 
 
 def test_html_to_a_terminal_is_refused(exported: Project) -> None:

@@ -169,9 +169,7 @@ def test_an_edit_that_changes_what_rows_mean_is_refused(cli: Cli, orders: Orders
 def test_the_way_to_a_new_feed_works(cli: Cli, orders: Orders) -> None:
     """The lines of docs/feeds.md archive a feed and begin anew in another time zone, beside what there is."""
     page = (Path(__file__).parents[2] / "docs" / "feeds.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^    ksql-lake (.*)$", page.partition("## What the first rows pin")[2], re.MULTILINE)[
-        :3
-    ]
+    lines = re.findall(r"^ksql-lake (.*)$", page.partition("## What the first rows pin")[2], re.MULTILINE)[:3]
     cli("export", "--stream", "orders", *DAYS)
 
     for line in lines:

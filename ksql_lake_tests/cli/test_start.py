@@ -54,7 +54,7 @@ def test_commands_start_without_what_they_do_not_need(module: str) -> None:
 def test_an_export_of_its_own_process_does_without_pandas() -> None:
     """Arrow is handed lists and imports no pandas for them; whoever imports it later still gets it."""
     code = (
-        "import sys; from ksql_lake.cli.entry import keep_pandas_out; keep_pandas_out()\n"
+        "import sys; from ksql_lake.pandas_gate import keep_pandas_out; keep_pandas_out()\n"
         "import pyarrow as pa; assert pa.array(['a', None]).to_pylist() == ['a', None]\n"
         "assert 'pandas' not in sys.modules\n"
         "import pandas; print(pandas.Series([1]).sum())"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake_tests.cli.conftest import Cli, Orders, Project
 from ksql_lake_tests.cli.reading_tables import bare, on_terminal, read_back
+from ksql_lake_tests.quick import examples
 
 WIDTHS = range(40, 161)
 
@@ -32,7 +33,7 @@ def _read(lines: list[str], titles: list[str]) -> list[list[str]]:
     return read_back("\n".join(lines), titles)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(cells=tables(), width=st.sampled_from(WIDTHS))
 def test_any_table_is_read_back_equal(cells: Cells, width: int) -> None:
     """As a table, without its middle columns, or as records: every cell that is shown is whole."""
@@ -67,10 +68,10 @@ COMMANDS = {
     "feeds list": ["NAME", "KIND", "SOURCE", "ON", "SCHEDULE", "STATE"],
     "plan --all": ["FEED", "KIND", "READS", "WHY"],
     "retention --dry-run": ["TABLE", "STAYS", "GOES", "VERSIONS", "FILES", "SIZE"],
-    "report --offline": ["FEED", "STATUS", "EVIDENCE", "ROWS", "SIZE", "AGE", "MISSING", "LATE"],
+    "report --offline": ["FEED", "STATUS", "EVIDENCE", "CHECKS", "ROWS", "SIZE", "AGE", "MISSING", "LATE"],
     "register --format delta --all": ["FEED", "FORMAT", "FILES", "ROWS", "ADDED", "REMOVED", "LOCATION"],
     "alerts": ["CHANNEL", "WHERE"],
-    "feeds discover": ["SOURCE", "KIND", "FEED", "EXTRACTION"],
+    "feeds discover": ["SOURCE", "KIND", "PROPOSED FEED", "EXTRACTION"],
 }
 """Commands that print a table, with its titles in a pipe."""
 

@@ -23,6 +23,7 @@ from ksql_lake_tests.decode.strategies import (
     types,
 )
 from ksql_lake_tests.decode.writing import frame
+from ksql_lake_tests.quick import examples
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
@@ -82,7 +83,7 @@ def in_blocks(schema: Schema, blocks: list[list[bytes]]) -> str:
 
 
 @pytest.mark.slow
-@settings(max_examples=900, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=examples(900), deadline=None, suppress_health_check=SLOW)
 @given(block=hostile_blocks(flat_types), data=st.data())
 def test_flat_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) -> None:
     """Rows without nesting, tampered with, give one outcome from all three readers and from any blocks."""
@@ -92,7 +93,7 @@ def test_flat_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) 
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=examples(600), deadline=None, suppress_health_check=SLOW)
 @given(block=hostile_blocks(types), data=st.data())
 def test_nested_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject) -> None:
     """Rows with nesting, tampered with, give one outcome from both readers and from any blocks."""
@@ -102,7 +103,7 @@ def test_nested_rows_read_alike(block: tuple[Schema, bytes], data: st.DataObject
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(block=near_misses())
 def test_near_misses_read_alike(block: tuple[Schema, bytes]) -> None:
     """A number or a time that is nearly in its form has one outcome from all three readers."""

@@ -14,6 +14,7 @@ from ksql_lake.schema import Schema
 from ksql_lake_tests.decode.comparing import described, in_milliseconds, with_leaves
 from ksql_lake_tests.decode.strategies import flat_types, tables, types
 from ksql_lake_tests.decode.writing import write_rows
+from ksql_lake_tests.quick import examples
 
 
 def expected(decoder: RowDecoder, rows: list[list[Any]]) -> str:
@@ -27,7 +28,7 @@ def expected(decoder: RowDecoder, rows: list[list[Any]]) -> str:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(table=tables(types))
 def test_every_value_of_every_type_comes_back(table: tuple[Schema, list[list[Any]]]) -> None:
     """Any value, nested to any depth, decodes to what Arrow makes of it, by the rows and by the columns."""
@@ -42,7 +43,7 @@ def test_every_value_of_every_type_comes_back(table: tuple[Schema, list[list[Any
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(table=tables(flat_types, most=6))
 def test_every_flat_value_comes_back(table: tuple[Schema, list[list[Any]]]) -> None:
     """Any row without nesting decodes to what Arrow makes of it, whichever way it is read."""

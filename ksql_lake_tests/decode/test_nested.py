@@ -13,6 +13,7 @@ from ksql_lake.decode import RowDecoder
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.decode.comparing import described
 from ksql_lake_tests.decode.writing import frame, write_rows
+from ksql_lake_tests.quick import examples
 
 EVERYTHING = parse_schema(
     "`S` STRUCT<`A_LONG_NAME` STRING, `i` INTEGER, `IN` STRUCT<`D` DOUBLE, `N` DECIMAL(12, 2)>, `T` TIME, "
@@ -69,7 +70,7 @@ PEOPLE = parse_schema(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(

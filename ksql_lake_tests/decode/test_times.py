@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ksql_lake.decode import times
 from ksql_lake_tests.decode.comparing import values
 from ksql_lake_tests.decode.writing import date_text, time_text
+from ksql_lake_tests.quick import examples
 
 GREGORIAN_START = -12_219_292_800_000
 JULIAN_YEAR_1 = -719_164  # the epoch day of 0001-01-01 in the Julian calendar
@@ -93,7 +94,7 @@ def julian_texts() -> st.SearchStrategy[tuple[int, str]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(days=st.lists(julian_texts(), min_size=1, max_size=5), milli=st.integers(0, times.DAY_MS - 1))
 def test_julian_dates_are_exact(days: list[tuple[int, str]], milli: int) -> None:
     """Every day before 1582-10-15 is read in the calendar it was printed in, alone and in a column."""
@@ -112,7 +113,7 @@ def test_julian_dates_are_exact(days: list[tuple[int, str]], milli: int) -> None
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(instants=st.lists(st.integers(GREGORIAN_START, 253_402_300_799_999), max_size=5))
 def test_gregorian_timestamps_are_exact(instants: list[int]) -> None:
     """From 1582-10-15 to 9999 a column of texts gives back its instants, in UTC."""
@@ -123,7 +124,7 @@ def test_gregorian_timestamps_are_exact(instants: list[int]) -> None:
     assert values(column) == [*instants, None] == [*map(times.timestamp_of, texts), None]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(day=st.integers(-(2**31), 2**31 - 1))
 def test_dates_of_any_year_are_exact(day: int) -> None:
     """Every day that date32 holds comes back from its text, five-digit and negative years included."""

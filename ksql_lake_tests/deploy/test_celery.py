@@ -20,14 +20,14 @@ from ksql_lake.settings import load_settings
 from ksql_lake_tests.deploy.fleet import Fleet, fleet
 from ksql_lake_tests.orchestration.project import Project
 
-FEEDS = tuple(f"sensor_{number}" for number in range(8))
-SLOW = FEEDS[3]
+FEEDS = tuple(f"sensor_{number}" for number in range(4))
+SLOW = FEEDS[2]
 ROWS = 400
 FIRST = datetime(2025, 1, 6, tzinfo=UTC)
 
 
 def _write_sources(folder: Path) -> None:
-    """Write eight streams of 400 rows over four days."""
+    """Write four streams of 400 rows over four days."""
     for number, name in enumerate(FEEDS):
         (folder / f"{number}_{name}.sql").write_text(
             f"CREATE STREAM {name.upper()} (ID BIGINT, VALUE DECIMAL(10, 2)) "
@@ -45,7 +45,7 @@ def _write_sources(folder: Path) -> None:
 
 
 def test_a_killed_worker_costs_no_row_and_no_run(tmp_path: Path) -> None:
-    """Eight feeds go over two workers; one is killed with an export in flight; the run succeeds, rows exact."""
+    """Four feeds go over two workers; one is killed with an export in flight; the run succeeds, rows exact."""
     (tmp_path / "sources").mkdir()
     _write_sources(tmp_path / "sources")
     project = Project(tmp_path)

@@ -62,6 +62,25 @@ def test_the_image_is_not_root_and_holds_what_it_starts() -> None:
             assert f"!{name}" in (REPOSITORY / ".dockerignore").read_text().splitlines()
 
 
+def test_the_lock_of_the_demo_holds_what_the_demo_needs_and_no_test_tool() -> None:
+    """It pins, with hashes, all that ksql-lake and its devserver need, at the versions that are tested."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    text = (REPOSITORY / "requirements.runtime.lock").read_text()
+    tested = (REPOSITORY / "requirements.lock").read_text()
+    needed = [*project["dependencies"], *project["optional-dependencies"]["devserver"]]
+    pinned = dict(re.findall(r"^([\w.-]+)(?:\[.*\])?==([^ ;]+)", text, re.MULTILINE))
+
+    assert {re.match(r"[\w.-]+", each)[0].lower() for each in needed} <= set(pinned)  # type: ignore[index]
+    assert pinned.items() >= {("hatchling", pinned["hatchling"])}
+    assert {"pytest", "mypy", "ruff", "pyspark", "playwright"}.isdisjoint(pinned)
+    both = dict(re.findall(r"^([\w.-]+)(?:\[.*\])?==([^ ;]+)", tested, re.MULTILINE))
+    assert {name: both[name] for name in pinned if name in both} == {
+        name: version for name, version in pinned.items() if name in both
+    }
+    assert text.count("--hash=") >= len(pinned)
+    assert "://" not in text
+
+
 def test_the_compose_file_follows_its_schema(tmp_path: Path) -> None:
     """Compose's own schema accepts our file, and refuses it with a key that does not exist."""
     schema = (PROGRAMS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import requests
@@ -17,34 +18,47 @@ KEYS = 40
 SESSION = ["--session-seconds", "1", "--phase", "restoring=0.5"]
 
 
-@pytest.fixture
-def cluster() -> Iterator[DevCluster]:
-    """Two nodes with a table of 40 keys."""
+@contextmanager
+def _two_nodes() -> Iterator[DevCluster]:
     with DevCluster.start(arguments=SESSION) as nodes:
         Client(nodes.urls[0]).ksql(SETUP)
         fill(nodes.urls[0], KEYS)
         yield nodes
 
 
-def test_a_partition_is_answered_by_exactly_one_node(cluster: DevCluster) -> None:
+@pytest.fixture
+def cluster() -> Iterator[DevCluster]:
+    """Two nodes with a table of 40 keys."""
+    with _two_nodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[DevCluster]:
+    """The same, for tests that leave nodes and rows as they are."""
+    with _two_nodes() as nodes:
+        yield nodes
+
+
+def test_a_partition_is_answered_by_exactly_one_node(untouched: DevCluster) -> None:
     """Partition by partition the parts make the whole; the other node says "not here", or nothing at all."""
     found: list[str] = []
     for partition in range(PARTITIONS):
-        answers = [pull(url, partition=partition) for url in cluster.urls]
+        answers = [pull(url, partition=partition) for url in untouched.urls]
         (owner,) = [number for number, answer in enumerate(answers) if answer.well]
         assert answers[1 - owner].error.endswith(
-            f"locally at node {cluster.urls[1 - owner]}/: Failed to scan materialized table"
+            f"locally at node {untouched.urls[1 - owner]}/: Failed to scan materialized table"
         )
-        silent = pull(cluster.urls[1 - owner], legacy=False, partition=partition)
+        silent = pull(untouched.urls[1 - owner], legacy=False, partition=partition)
         assert (silent.status, silent.rows, silent.error) == (200, [], "")
         found += [row[0] for row in answers[owner].rows]
 
     assert sorted(found) == sorted(f"key-{number}" for number in range(KEYS))
 
 
-def test_each_node_forwards_to_the_other(cluster: DevCluster) -> None:
+def test_each_node_forwards_to_the_other(untouched: DevCluster) -> None:
     """A whole pull gives every row, from either node, with either writer, in every form."""
-    for url in cluster.urls:
+    for url in untouched.urls:
         assert len(pull(url).rows) == KEYS
         assert len(pull(url, legacy=False).rows) == KEYS
         assert len(Client(url).query_stream(PULL).text.splitlines()) == KEYS + 1
@@ -54,19 +68,19 @@ def test_each_node_forwards_to_the_other(cluster: DevCluster) -> None:
         assert len(pull(url, PULL.replace(";", " LIMIT 7;")).rows) == 7
 
 
-def test_partitions_that_do_not_exist_are_refused_as_on_a_server_that_starts(cluster: DevCluster) -> None:
+def test_partitions_that_do_not_exist_are_refused_as_on_a_server_that_starts(untouched: DevCluster) -> None:
     """The refusal does not tell an impossible partition from one nobody has yet."""
-    answer = pull(cluster.urls[0], partition=99)
+    answer = pull(untouched.urls[0], partition=99)
 
     assert answer.status == 400
     assert answer.error.startswith("Cannot determine which host contains the required partitions")
 
 
-def test_a_partition_list_without_skip_forwarding_hangs(cluster: DevCluster) -> None:
+def test_a_partition_list_without_skip_forwarding_hangs(untouched: DevCluster) -> None:
     """Not even a status line comes."""
     body = {"ksql": PULL, "streamsProperties": LEGACY, "requestProperties": {PARTITION: "0"}}
     with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{cluster.urls[0]}/query", json=body, timeout=1)
+        requests.post(f"{untouched.urls[0]}/query", json=body, timeout=1)
 
 
 def test_statements_and_rows_are_shared(cluster: DevCluster) -> None:
@@ -191,9 +205,9 @@ def test_lag_reporting_names_the_partitions_that_are_not_here() -> None:
         assert "failed to find valid host" in pull(nodes.urls[0]).error
 
 
-def test_clusters_status_is_unknown_without_heartbeats(cluster: DevCluster) -> None:
+def test_clusters_status_is_unknown_without_heartbeats(untouched: DevCluster) -> None:
     """/clusterStatus is 404 with an empty body."""
-    answer = requests.get(f"{cluster.urls[0]}/clusterStatus", timeout=PATIENCE)
+    answer = requests.get(f"{untouched.urls[0]}/clusterStatus", timeout=PATIENCE)
 
     assert (answer.status_code, answer.content) == (404, b"")
 

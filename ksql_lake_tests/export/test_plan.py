@@ -9,7 +9,7 @@ import pytest
 
 from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.export import Days, plan_export
-from ksql_lake.export.export_plan import closed_days_due
+from ksql_lake.export.export_plan import ExportPlan, closed_days_due, still_wanted
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake_tests.lake.landing import EVENTS, land_rows, stream_feed, table_feed
@@ -133,3 +133,76 @@ def test_a_reversed_range_is_refused() -> None:
     """A range that ends before it begins is a mistake, not an empty range."""
     with pytest.raises(ConfigError, match="ends before it begins"):
         Days(date(2025, 1, 2), date(2025, 1, 1))
+
+
+def _left(lake: Lake, plan: ExportPlan) -> ExportPlan:
+    """What is left of a plan by what the lake holds now."""
+    return still_wanted(plan, lake.feed(plan.feed).state(), now=NOW)
+
+
+def test_what_was_closed_since_the_plan_is_not_read_again(tmp_path: Path) -> None:
+    """Another export read all of it first, so only the running day is left, which may have got rows since."""
+    lake, feed = Lake(tmp_path), stream_feed(lookback_days=3)
+    plan = plan_export(feed, lake, now=NOW)
+    assert _left(lake, plan) is plan
+    look(lake, feed, "2025-01-01", "2025-01-20", at="2025-01-20T10:29:00")
+
+    left = _left(lake, plan)
+
+    assert left.days == Days(date(2025, 1, 20), date(2025, 1, 20))
+    assert (left.already[0], left.already[-1], len(left.already)) == ("2025-01-01", "2025-01-19", 19)
+    assert (
+        left.reason == "2025-01-01 to 2025-01-19 were read by another export (commit 1) while this one waited"
+    )
+    assert left.open_end
+
+
+def test_an_export_that_began_later_has_read_the_running_day_too(tmp_path: Path) -> None:
+    """What was asked for is in the lake, all of it; nothing is left to read."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    plan = plan_export(feed, lake, now=NOW)
+    look(lake, feed, "2025-01-01", "2025-01-20", at="2025-01-20T10:30:00.001")
+
+    left = _left(lake, plan)
+
+    assert (left.days, len(left.already), left.open_end) == (None, 20, False)
+
+
+def test_days_read_before_the_plan_was_made_are_read_as_planned(tmp_path: Path) -> None:
+    """A day that was closed long ago is read again where somebody asks for it, or for the lookback."""
+    lake, feed = Lake(tmp_path), stream_feed(lookback_days=2)
+    look(lake, feed, "2025-01-01", "2025-01-20", at="2025-01-20T09:00:00")
+    asked = Days(date(2025, 1, 5), date(2025, 1, 6))
+    plans = [plan_export(feed, lake, now=NOW), plan_export(feed, lake, days=asked, now=NOW)]
+
+    assert [_left(lake, plan) for plan in plans] == plans
+    assert [plan.days for plan in plans] == [Days(date(2025, 1, 18), date(2025, 1, 20)), asked]
+
+
+def test_a_day_in_the_middle_does_not_tear_the_window_apart(tmp_path: Path) -> None:
+    """One query reads days in a row; and what was read by a clock that is ahead counts as not read."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    asked = Days(date(2025, 1, 5), date(2025, 1, 9))
+    plan = plan_export(feed, lake, days=asked, now=NOW)
+    look(lake, feed, "2025-01-07", "2025-01-07", at="2025-01-20T10:29:00")
+    assert _left(lake, plan).days == asked
+
+    look(lake, feed, "2025-01-05", "2025-01-07", at="2025-01-20T10:29:00")
+    assert _left(lake, plan).days == Days(date(2025, 1, 8), date(2025, 1, 9))
+    again = plan_export(feed, lake, days=asked, new_topic=True, now=NOW)
+    look(lake, feed, "2025-01-05", "2025-01-09", at="2025-01-20T10:29:30")
+    assert _left(lake, again) is again
+
+
+def test_a_version_is_written_after_the_one_that_was_waited_for(tmp_path: Path) -> None:
+    """A snapshot that began before this one was asked for is not the one asked for; a later one is."""
+    lake, feed = Lake(tmp_path), table_feed()
+    plan, pinned = plan_export(feed, lake, now=NOW), plan_export(feed, lake, version=1, now=NOW)
+    land_rows(lake, feed, [], read_at="2025-01-20T10:29:59+00:00")
+
+    assert (_left(lake, plan).version, _left(lake, plan).reason) == (2, "after v1")
+    with pytest.raises(VersionError, match="v1 exists already"):
+        _left(lake, pinned)
+
+    land_rows(lake, feed, [], read_at="2025-01-20T10:30:01+00:00")
+    assert (_left(lake, plan).version, _left(lake, plan).already) == (None, ("v2",))

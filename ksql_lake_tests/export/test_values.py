@@ -202,7 +202,7 @@ def test_an_unexpected_error_is_a_failed_export(server: Server, tmp_path: Path) 
     assert noted.newest[0].message.startswith(f"unexpected {type(caught.value).__name__}: Conversion Error")
     assert noted.newest[0].where == {"feed": "odd"}
     report = report_on(tmp_path, wanted)
-    assert report.status is Status.FAILED
+    assert report.status is Status.FAILING
     assert "1 failed export, the last" in report.reason
     assert "Conversion Error" in report.reason
 

@@ -38,8 +38,8 @@ def test_lake_name_follows_rename() -> None:
     assert feed.lake_name("B") == "B"
 
 
-def test_a_feed_knows_its_zone_and_its_versions() -> None:
-    """The derived values follow from the file's keys."""
+def test_a_feed_knows_its_zone() -> None:
+    """The zone follows from the file's key."""
     stream = StreamFeed(
         name="s",
         kind="stream",
@@ -50,7 +50,6 @@ def test_a_feed_knows_its_zone_and_its_versions() -> None:
     )
 
     assert stream.zone.key == "Europe/Berlin"
-    assert TableFeed(name="t", kind="table", source="T").versions_name == "t_versions"
 
 
 def test_positions_say_what_a_row_is() -> None:

@@ -53,7 +53,7 @@ def by_report(made: Subject) -> str:
     report = MetadataAnalyzer(MetadataReader(made.lake.root), Feeds((file,), ())).generate_report()
     (feed,) = report.feeds
     called = [item.what for item in report.cross_check.disagreements] + list(feed.remarks)
-    if feed.status is not Status.COMPLETE:
+    if feed.status is not Status.HEALTHY:
         called.append(f"{feed.status}: {feed.reason}")
     return " | ".join(called)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ksql_lake.lake.files.checksum import RowChecksum, batch_hashes, combined, sums
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows
+from ksql_lake_tests.quick import examples
 
 ARROW = arrow_schema(EVERYTHING)
 
@@ -24,7 +25,7 @@ def checksum(listed: list[dict[str, Any]], schema: pa.Schema = ARROW) -> str:
     return total.text
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(listed=st.lists(rows, max_size=12), data=st.data())
 def test_order_batches_and_slices_do_not_matter(listed: list[dict[str, Any]], data: st.DataObject) -> None:
     """Shuffled, cut into batches anywhere and taken from larger arrays, the same rows have one checksum."""
@@ -40,14 +41,14 @@ def test_order_batches_and_slices_do_not_matter(listed: list[dict[str, Any]], da
     assert combined([first.text, second.text]) == checksum(listed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(one=st.lists(rows, max_size=4), two=st.lists(rows, max_size=4))
 def test_different_rows_have_different_checksums(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> None:
     """Two lists have the same checksum exactly when they are the same multiset of rows."""
     assert (checksum(one) == checksum(two)) == (multiset(one) == multiset(two))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(row=rows, other=rows, name=st.sampled_from(EVERYTHING.names))
 def test_one_changed_value_changes_it(row: dict[str, Any], other: dict[str, Any], name: str) -> None:
     """A single differing value, whatever its type, is seen; an equal one is not."""

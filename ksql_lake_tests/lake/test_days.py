@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ksql_lake.errors import LakeError
 from ksql_lake.lake.days import DaySplitter, day_start, event_times
+from ksql_lake_tests.quick import examples
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo"]
 
@@ -39,7 +40,7 @@ def test_a_day_without_midnight_begins_after_the_gap() -> None:
     assert datetime.fromtimestamp(start / 1000 - 1, sao_paulo).date() == date(2018, 11, 3)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     zone=st.sampled_from(ZONES).map(ZoneInfo),
     first=st.dates(min_value=date(1990, 1, 1), max_value=date(2035, 1, 1)),

@@ -13,11 +13,12 @@ from ksql_lake.lake.rows import distinct_keys
 from ksql_lake.lake.rows.distinct_keys import DistinctKeys
 from ksql_lake.schema import arrow_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows
+from ksql_lake_tests.quick import examples
 
 ARROW = arrow_schema(EVERYTHING)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data(), listed=st.lists(rows, max_size=8))
 def test_keys_are_shown_distinct_exactly_when_they_are(
     data: st.DataObject, listed: list[dict[str, Any]]

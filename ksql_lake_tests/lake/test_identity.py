@@ -16,6 +16,7 @@ from ksql_lake.errors import LakeError
 from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows, texts
+from ksql_lake_tests.quick import examples
 
 
 def write(path: Path, listed: list[dict[str, Any]], schema: Schema) -> str:
@@ -24,7 +25,9 @@ def write(path: Path, listed: list[dict[str, Any]], schema: Schema) -> str:
     return str(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(held=st.lists(rows, max_size=8), staged=st.lists(rows, max_size=8), repeats=st.integers(0, 3))
 def test_row_identity_is_a_multiset_difference(
     tmp_path: Path, held: list[dict[str, Any]], staged: list[dict[str, Any]], repeats: int
@@ -51,7 +54,9 @@ def test_row_identity_is_a_multiset_difference(
 KEYED = parse_schema("`K` BIGINT, `V` STRING")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     held=st.lists(st.tuples(st.integers(0, 5) | st.none(), texts), max_size=8),
     staged=st.lists(st.tuples(st.integers(0, 5) | st.none(), texts), max_size=8),
@@ -88,7 +93,9 @@ def test_a_file_with_one_key_and_a_null_keeps_both(tmp_path: Path) -> None:
 KEYS = st.tuples(st.integers(0, 3) | st.none(), st.integers(0, 2) | st.none(), st.sampled_from("xy"))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(held=st.lists(KEYS, max_size=8), staged=st.lists(KEYS, max_size=8))
 def test_a_row_whose_key_holds_a_null_is_compared_whole(
     tmp_path: Path, held: list[tuple[Any, ...]], staged: list[tuple[Any, ...]]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import socket
 import threading
 from pathlib import Path
 
@@ -34,6 +37,45 @@ def test_a_second_run_waits_for_the_first(tmp_path: Path) -> None:
     thread.join()
 
     assert seen == ["first", "second"]
+
+
+def test_a_wait_is_logged_with_who_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits reads which process holds the feed and since when, and afterwards how long the wait was."""
+    lake, told = Lake(tmp_path), threading.Event()
+
+    def second() -> None:
+        with lake.feed(stream_feed()).exclusive():
+            pass
+
+    def seen(_record: logging.LogRecord) -> bool:
+        told.set()
+        return True
+
+    # What the waiting thread logs lets the holder go.
+    caplog.handler.addFilter(seen)
+    thread = threading.Thread(target=second)
+    with caplog.at_level(logging.INFO, "ksql_lake"):
+        with lake.feed(stream_feed()).exclusive():
+            thread.start()
+            told.wait()
+        thread.join()
+
+    waits, waited = (record.getMessage() for record in caplog.records)
+    assert waits.startswith(f"events: waiting for the lock {tmp_path}/metadata/")
+    assert f"held by process {os.getpid()} on {socket.gethostname()} since 20" in waits
+    assert re.fullmatch(r"events: waited \d+ s for another run of the feed", waited)
+
+
+def test_nothing_is_logged_or_left_where_nobody_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The note of who holds the lock goes with the lock."""
+    lake = Lake(tmp_path)
+
+    with caplog.at_level(logging.DEBUG, "ksql_lake"), lake.feed(stream_feed()).exclusive():
+        held = [path.name for path in (tmp_path / LAYOUT.metadata).iterdir()]
+
+    assert sorted(held) == ["lock", "lock.holder"]
+    assert [path.name for path in (tmp_path / LAYOUT.metadata).iterdir()] in (["lock"], [])
+    assert caplog.records == []
 
 
 def test_work_goes_ahead_without_the_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,8 @@ import dagster as dg
 
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import FeedLake, Lake
-from ksql_lake.orchestration import build_definitions
+from ksql_lake.orchestration.project import scope_definitions
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import load_settings
 
 DAYS = ("2025-01-06", "2025-01-07", "2025-01-08", "2025-01-09", "2025-01-10")
@@ -110,7 +111,7 @@ class Project:
 
     def definitions(self) -> dg.Definitions:
         """The definitions of this moment; further attempts come at once instead of after half a minute."""
-        return build_definitions(load_settings(), retry_wait=0.0)
+        return scope_definitions(Scope(load_settings(), retry_wait=0.0, whole_location=True))
 
     def materialize(
         self,

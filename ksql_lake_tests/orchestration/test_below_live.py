@@ -13,7 +13,7 @@ import pytest
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.feeds import FeedStore
-from ksql_lake.orchestration.schedules import stream_schedule
+from ksql_lake.orchestration.conditions import STREAMS_DUE, TABLES_DUE
 from ksql_lake_tests.orchestration.dev_server import REPOSITORY, DagsterDev, dagster_dev
 from ksql_lake_tests.orchestration.project import Project, write_source_files
 from ksql_lake_tests.orchestration.user_project import TICK
@@ -26,11 +26,10 @@ WORKSPACE = f"""load_from:
       location_name: theirs
 """
 
-SCHEDULES = (stream_schedule("UTC", TICK), "table_totals_schedule")
+SENSORS = (STREAMS_DUE, TABLES_DUE)
 
-_START_SCHEDULE = "mutation($which: ScheduleSelector!) {startSchedule(scheduleSelector: $which) {__typename}}"
-_STOP_SCHEDULE = "mutation($id: String!) {stopRunningSchedule(id: $id) {__typename}}"
-_SCHEDULE = """query($which: InstigationSelector!) {instigationStateOrError(instigationSelector: $which) {
+_STOP_SENSOR = "mutation($id: String!) {stopSensor(id: $id) {__typename}}"
+_SENSOR = """query($which: InstigationSelector!) {instigationStateOrError(instigationSelector: $which) {
   ... on InstigationState {id}}}"""
 _START_SENSOR = "mutation($which: SensorSelector!) {startSensor(sensorSelector: $which) {__typename}}"
 _LAUNCH = """mutation($params: ExecutionParams!) {launchRun(executionParams: $params) {
@@ -114,8 +113,8 @@ def test_what_is_below_follows_by_its_conditions(scene: Scene) -> None:
     """With schedules and conditions switched on, a day, everything and a table follow, by eager and cron."""
     dagster = scene.dagster
     dagster.ask(_START_SENSOR, which={**HERE, "sensorName": "default_automation_condition_sensor"})
-    for name in SCHEDULES:
-        dagster.ask(_START_SCHEDULE, which={**HERE, "scheduleName": name})
+    for name in SENSORS:
+        dagster.ask(_START_SENSOR, which={**HERE, "sensorName": name})
     start, yesterday = ((datetime.now(UTC) - timedelta(days=days)).date().isoformat() for days in (3, 1))
 
     for condition in ("eager", "cron"):
@@ -123,12 +122,10 @@ def test_what_is_below_follows_by_its_conditions(scene: Scene) -> None:
         assert set(dagster.until(lambda name=f"{condition}_all": scene.made(name))) == {None}  # type: ignore[misc]
         assert set(dagster.until(lambda name=f"{condition}_table": scene.made(name))) == {None}  # type: ignore[misc]
 
-    for name in SCHEDULES:
-        state = dagster.ask(_SCHEDULE, which={**HERE, "name": name})["instigationStateOrError"]
-        assert (
-            dagster.ask(_STOP_SCHEDULE, id=state["id"])["stopRunningSchedule"]["__typename"]
-            == "ScheduleStateResult"
-        )
+    for name in SENSORS:
+        state = dagster.ask(_SENSOR, which={**HERE, "name": name})["instigationStateOrError"]
+        stopped = dagster.ask(_STOP_SENSOR, id=state["id"])["stopSensor"]["__typename"]
+        assert stopped == "StopSensorMutationResult"
     spans = [
         run["tags"] for run in dagster.runs() if run["tags"].get("dagster/asset_partition_range_start") == start
     ]

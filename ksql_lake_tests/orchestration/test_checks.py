@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -17,6 +17,7 @@ from ksql_lake.export.checks import CheckOutcome, check_export
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.report import MetadataAnalyzer, MetadataReader, Status
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import DAYS, Project, checked, failure_text, materialized
 
@@ -31,7 +32,6 @@ STREAM_CHECKS = [
     "schema_unchanged",
     "files_match",
 ]
-_HOURS_36 = timedelta(hours=36)
 ALWAYS = {"day_boundaries", "volume", "certificate", "schema_unchanged", "files_match"}
 
 
@@ -69,8 +69,8 @@ def test_a_healthy_day_passes_every_check(project: Project, instance: dg.Dagster
     result = project.materialize(instance, "payments", days=(DAYS[0], DAYS[1]))
 
     found = checked(result, "payments")
-    assert list(found) == STREAM_CHECKS
-    assert {name: each.passed for name, each in found.items()} == dict.fromkeys(STREAM_CHECKS, True)
+    assert list(found) == [*STREAM_CHECKS, "freshness"]
+    assert all(each.passed for each in found.values())
     assert found["not_null"].description == "No NULL among 5 rows."
     assert found["volume"].description is not None
     assert found["volume"].description.startswith("Not judged")
@@ -101,6 +101,21 @@ def test_a_failed_check_fails_no_export(project: Project, instance: dg.DagsterIn
     assert found["not_null"].severity is dg.AssetCheckSeverity.ERROR
     assert str(found["not_null"].description).startswith("2025-01-06: 2 of 3 rows have no NOTE")
     assert found["unique"].description == "2025-01-06: 1 of 3 rows repeat the NOTE of another"
+
+
+def test_the_report_tells_what_a_run_found(project: Project, instance: dg.DagsterInstance) -> None:
+    """What is red in Dagster is red in the report of the same lake, day by day."""
+    _payments(project, checks={"not_null": ["NOTE"]})
+
+    found = checked(project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])), "payments")
+    feeds = FeedStore(project.folder / "feeds").load()
+    report = MetadataAnalyzer(MetadataReader(project.folder / "data_lake"), feeds).generate_report()
+
+    (payments,) = [feed for feed in report.feeds if feed.name == "payments"]
+    states = {check.name: check.state != "failed" for check in payments.checks}
+    assert states == {name: each.passed for name, each in found.items()}
+    assert payments.status is Status.FAILING
+    assert [each.partition for each in payments.checks[0].failed] == [DAYS[0], DAYS[1], DAYS[4]]
 
 
 def test_a_feed_says_how_bad_a_failure_is(project: Project, instance: dg.DagsterInstance) -> None:
@@ -153,8 +168,9 @@ def test_a_run_without_partitions_is_checked_too(project: Project, instance: dg.
     result = project.materialize(instance, "payments")
 
     assert result.success, failure_text(result)
-    assert {name: each.passed for name, each in checked(result, "payments").items()} == dict.fromkeys(
-        STREAM_CHECKS, True
+    found = checked(result, "payments")
+    assert {name: each.passed for name, each in found.items()} == dict.fromkeys(
+        [*STREAM_CHECKS, "freshness"], True
     )
 
 
@@ -271,15 +287,3 @@ def test_an_export_with_nothing_to_read_passes(project: Project) -> None:
     result = replace(_export(project), partitions=(), commit=None)
 
     assert all(outcome.passed for outcome in _judge(project, result).values())
-
-
-def test_dagster_watches_the_age(project: Project) -> None:
-    """`max_age_hours` is the asset's freshness policy, which needs no run to notice that none came."""
-    _payments(project, checks={"max_age_hours": 36})
-
-    specs = {spec.key.to_user_string(): spec for spec in project.definitions().resolve_all_asset_specs()}
-
-    policy = specs["payments"].freshness_policy
-    assert isinstance(policy, type(dg.FreshnessPolicy.time_window(fail_window=_HOURS_36)))
-    assert policy.fail_window.to_timedelta() == _HOURS_36
-    assert specs["refunds"].freshness_policy is None

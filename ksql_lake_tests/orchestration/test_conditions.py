@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -23,6 +22,7 @@ from ksql_lake.lake import FeedState, Lake
 from ksql_lake.orchestration.conditions import version_is_due
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
+from ksql_lake_tests.report.lakes import backdate
 
 
 @pytest.fixture
@@ -146,9 +146,7 @@ def test_a_version_is_only_offered_where_conditions_are_evaluated(project: Proje
     feed, lake = project.lake("totals").feed, Lake(project.folder / "data_lake")
     with KsqlClient(load_settings()) as client:
         export_feed(feed, client, lake)
-    exported = datetime.fromisoformat(lake.feed(feed).state().last_export)
-    while datetime.now(UTC).replace(second=0, microsecond=0) <= exported:
-        time.sleep(1)  # the cron ticks with the next minute
+    backdate(lake, feed, datetime.now(UTC) - timedelta(minutes=1))  # the cron has ticked since
     repository = project.definitions().get_repository_def()
     sensor = repository.get_sensor_def("lake_in_step")
 
@@ -173,15 +171,24 @@ def _switch_on(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance
 
 def test_who_is_automated_is_in_no_schedule(project: Project) -> None:
     """A feed is exported by its schedule or by its condition, and the sensor waits for a person."""
-    before = {each.name for each in project.definitions().get_repository_def().schedule_defs}
     _write(project)
 
     repository = project.definitions().get_repository_def()
 
-    assert {each.name for each in repository.schedule_defs} == before - {"table_totals_schedule"}
+    keys = {key.to_user_string() for key in repository.asset_graph.materializable_asset_keys}
+    by_the_clock = {
+        key.to_user_string() for name in ("streams_due", "tables_due") for key in _selected(repository, name)
+    }
+    assert by_the_clock == keys - {"berlin", "totals", "monitoring_report"}
     sensor = repository.get_sensor_def("automation")
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
     assert "streams_Europe_Berlin" in repository.job_names
     condition = repository.asset_graph.get(dg.AssetKey("berlin")).automation_condition
     assert condition is not None
     assert condition.get_label() == "due at 5 0 * * * Europe/Berlin"
+
+
+def _selected(repository: dg.RepositoryDefinition, sensor: str) -> set[dg.AssetKey]:
+    selection = repository.get_sensor_def(sensor).asset_selection
+    assert selection is not None
+    return set(selection.resolve(repository.asset_graph))

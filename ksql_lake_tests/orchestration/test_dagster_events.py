@@ -11,8 +11,11 @@ import pytest
 
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days, ExportResult, export_feed
+from ksql_lake.export.expiry import kept_retention
 from ksql_lake.export.facts import ROWS
-from ksql_lake.feeds import FeedStore
+from ksql_lake.export.judging import judge_export
+from ksql_lake.export.topology import Topology
+from ksql_lake.feeds import FeedStore, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.orchestration.recording import export_seconds, record
@@ -80,7 +83,10 @@ def test_a_shell_export_is_checked_like_a_run(project: Project, instance: dg.Dag
         topic_retention_hours=1e6,
     )
     _export(project, "payments", days=JANUARY)
-    record([_export(project, "payments", days=JANUARY)], settings=load_settings())
+    result = _export(project, "payments", days=JANUARY)
+    assert isinstance(result.feed, StreamFeed)
+    judged = judge_export(result, project.lake("payments"), kept_retention(result.feed, Topology()))
+    record([result], settings=load_settings(), checks={"payments": judged})
 
     keys = [dg.AssetCheckKey(dg.AssetKey(["payments"]), name) for name in _CHECKED]
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)

@@ -60,11 +60,36 @@ def test_a_materialisation_says_what_a_person_asks(project: Project, instance: d
         (column.name, column.type, column.description) for column in facts["dagster/column_schema"].columns
     ]
     assert columns == [
-        ("ROWTIME", "timestamp[ms, tz=UTC]", "TIMESTAMP"),
-        ("ID", "int64", "BIGINT"),
-        ("AMOUNT", "decimal128(10, 2)", "DECIMAL(10, 2)"),
-        ("NOTE", "string", "STRING"),
+        ("ROWTIME", "timestamp[ms, tz=UTC]", "`TIMESTAMP`"),
+        ("ID", "int64", "`BIGINT`"),
+        ("AMOUNT", "decimal128(10, 2)", "`DECIMAL(10, 2)`"),
+        ("NOTE", "string", "`STRING`"),
     ]
+
+
+def test_columns_say_what_they_mean_and_what_they_were(project: Project, instance: dg.DagsterInstance) -> None:
+    """The feed file's words stand beside the type, and each column has its source's column above it."""
+    project.write_feed(
+        "payments",
+        kind="stream",
+        source="PAYMENTS",
+        start_date="2025-01-06",
+        rename={"NOTE": "remark"},
+        descriptions={"NOTE": "What the customer wrote.", "AMOUNT": "In euros."},
+    )
+
+    result = project.materialize(instance, "payments", partition="2025-01-07")
+
+    (facts,) = materialized(result, "payments").values()
+    described = {column.name: column.description for column in facts["dagster/column_schema"].columns}
+    assert described["remark"] == "What the customer wrote. (`STRING`)"
+    assert described["AMOUNT"] == "In euros. (`DECIMAL(10, 2)`)"
+    above = facts["dagster/column_lineage"].deps_by_column
+    assert {name: [(dep.asset_key.path, dep.column_name) for dep in deps] for name, deps in above.items()} == {
+        "ID": [(["ksqldb", "PAYMENTS"], "ID")],
+        "AMOUNT": [(["ksqldb", "PAYMENTS"], "AMOUNT")],
+        "remark": [(["ksqldb", "PAYMENTS"], "NOTE")],
+    }
 
 
 def test_a_range_says_once_what_is_true_of_all(project: Project, instance: dg.DagsterInstance) -> None:
@@ -73,7 +98,9 @@ def test_a_range_says_once_what_is_true_of_all(project: Project, instance: dg.Da
 
     told = materialized(result, "payments")
     assert told[DAYS[-1]]["dagster/row_count"] == sum(ROWS_PER_DAY.values())
-    assert {"query", "sample", "duckdb", "dagster/column_schema"} <= set(told[DAYS[-1]])
+    assert {"query", "sample", "duckdb", "dagster/column_schema", "dagster/column_lineage"} <= set(
+        told[DAYS[-1]]
+    )
     for day in DAYS[:-1]:
         assert len(repr(told[day])) < 700
         assert not {"query", "sample", "duckdb", "dagster/column_schema"} & set(told[day])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from datetime import UTC, datetime
-from itertools import takewhile
 from pathlib import Path
 from zoneinfo import available_timezones
 
 import dagster as dg
 import pytest
-from dagster._utils.schedules import cron_string_iterator
 
 from ksql_lake.feeds import StreamFeed
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.orchestration import build_definitions
+from ksql_lake.orchestration.internals import next_tick
 from ksql_lake.orchestration.partitions import daily_partitions, first_days
-from ksql_lake.orchestration.schedules import stream_job, stream_schedule
+from ksql_lake.orchestration.schedules import stream_job
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import Project
 from ksql_lake_tests.orchestration.sample_definitions import KEPT, sample_definitions
@@ -45,8 +45,48 @@ def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatc
     assert spec.description
     assert list(spec.owners) == ["team:payments"]
     assert spec.tags["domain"] == "payments"
-    assert spec.kinds == {"ksqldb", "parquet"}
+    assert spec.kinds == {"kafka", "parquet"}
+    assert spec.metadata["dagster/table_name"] == "transaction_stream"
+    (reference,) = spec.metadata["dagster/code_references"].code_references
+    assert reference.file_path == str(REPOSITORY / "feeds" / "active" / "transaction_stream.json")
     assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["ksqldb/TRANSACTION_STREAM"]
+
+
+def test_the_code_version_follows_what_a_feed_means(project: Project) -> None:
+    """It changes with what decides about rows and columns, not with words, times and owners."""
+
+    def version(**keys: object) -> str | None:
+        project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01", **keys)
+        return _node(project.definitions(), "visits").code_version
+
+    plain = version()
+
+    assert plain
+    assert (
+        version(
+            schedule="@daily", description="Visits", owners=["team:web"], tags={"group": "web"}, sample_rows=0
+        )
+        == plain
+    )
+    assert version(descriptions={"ID": "number"}, checks={"min_records": 1}, automation="condition") == plain
+    assert (
+        len({plain, version(columns=["ID"]), version(rename={"ID": "n"}), version(timezone="Asia/Tokyo")}) == 4
+    )
+
+
+def test_a_tag_puts_a_feed_into_a_group(project: Project) -> None:
+    """With hundreds of feeds the graph shows a box per group; what a group cannot be called is replaced."""
+    project.write_feed(
+        "visits", kind="stream", source="VISITS", start_date="2025-02-01", tags={"group": "web-shop.eu"}
+    )
+
+    defs = project.definitions()
+
+    assert [_node(defs, name).group_name for name in ("visits", "payments", "totals")] == [
+        "web_shop_eu",
+        "streams",
+        "tables",
+    ]
 
 
 def test_schedules_wait_for_a_person(project: Project) -> None:
@@ -56,11 +96,11 @@ def test_schedules_wait_for_a_person(project: Project) -> None:
     assert {schedule.default_status for schedule in repository.schedule_defs} == {
         dg.DefaultScheduleStatus.STOPPED
     }
-    assert [
+    assert {
         sensor.name
         for sensor in repository.sensor_defs
         if sensor.default_status is not dg.DefaultSensorStatus.RUNNING
-    ] == ["new_sources"]
+    } == {"streams_due", "streams_closing", "tables_due", "new_sources"}
 
 
 def test_a_tick_asks_for_what_is_due(project: Project) -> None:
@@ -69,83 +109,43 @@ def test_a_tick_asks_for_what_is_due(project: Project) -> None:
         "visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule="0 6-8 * * MON"
     )
     repository = project.definitions().get_repository_def()
+    cursor = json.dumps({"since": "2026-01-01T00:00:00+00:00", "waiting": {}})
 
-    def asked(name: str) -> list[tuple[str | None, list[str] | None]]:
-        context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 1, tzinfo=UTC))
-        tick = repository.get_schedule_def(name).evaluate_tick(context)
+    def asked(name: str) -> list[tuple[str | None, list[str]]]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=repository)
+            tick = repository.get_sensor_def(name).evaluate_tick(context)
         return [
             (
                 run.tags.get("dagster/asset_partition_range_start"),
-                [key.to_user_string() for key in run.asset_selection] if run.asset_selection else None,
+                [key.to_user_string() for key in run.asset_selection or []],
             )
             for run in tick.run_requests or []
         ]
 
-    days = [("2025-01-06", ["payments"]), ("2025-01-09", ["refunds"])]
-    assert asked("streams_hourly") == [*days, (None, ["payments", "refunds"])]
-    assert asked("streams_at_0_6_to_8_every_every_MON") == [("2025-02-01", ["visits"]), (None, ["visits"])]
-    assert asked("streams_close") == [*days, ("2025-02-01", ["visits"])]
-    assert asked("table_totals_schedule") == [(None, None)]
-    assert asked("compaction_schedule") == [(None, None)]
-
-
-def test_a_schedule_runs_in_the_time_zone_of_its_days(project: Project) -> None:
-    """On the day the clock jumps a Berlin day still closes a quarter past local midnight."""
-    project.write_feed(
-        "berlin", kind="stream", source="VISITS", start_date="2025-02-01", timezone="Europe/Berlin"
-    )
-    schedule = project.definitions().get_repository_def().get_schedule_def("streams_Europe_Berlin_close")
-
-    ticks = schedule.cron_schedule, schedule.execution_timezone
-    times = cron_string_iterator(
-        datetime(2025, 3, 29, tzinfo=UTC).timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
-    )
-
-    assert ticks == ("15 0 * * *", "Europe/Berlin")
-    assert [next(times).astimezone(UTC).isoformat() for _ in range(3)] == [
-        "2025-03-29T23:15:00+00:00",
-        "2025-03-30T22:15:00+00:00",
-        "2025-03-31T22:15:00+00:00",
-    ]
+    days = [("2025-01-06", ["payments"]), ("2025-01-09", ["refunds"]), ("2025-02-01", ["visits"])]
+    assert asked("streams_due") == [*days, (None, ["payments", "refunds", "visits"])]
+    assert asked("streams_closing") == days
+    assert asked("tables_due") == [(None, ["totals"])]
+    assert repository.get_schedule_def("compaction_schedule").cron_schedule == "0 4 * * *"
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2025-03-30", 23), ("2025-10-26", 25), ("2025-10-27", 24)])
-def test_an_hourly_schedule_ticks_once_in_every_hour_there_is(project: Project, day: str, hours: int) -> None:
-    """A Berlin day has 23 hours in March and 25 in October, and as many ticks of the hourly schedule."""
+def test_an_hourly_feed_is_due_once_in_every_hour_there_is(project: Project, day: str, hours: int) -> None:
+    """A Berlin day has 23 hours in March and 25 in October, and as many ticks of the default expression."""
     project.write_feed(
         "berlin", kind="stream", source="VISITS", start_date="2025-02-01", timezone="Europe/Berlin"
     )
-    repository = project.definitions().get_repository_def()
-    schedule = repository.get_schedule_def("streams_Europe_Berlin_hourly")
-    days = repository.asset_graph.get(dg.AssetKey("berlin")).partitions_def
+    days = project.definitions().get_repository_def().asset_graph.get(dg.AssetKey("berlin")).partitions_def
     assert isinstance(days, dg.TimeWindowPartitionsDefinition)
     window = days.time_window_for_partition_key(day)
+    ticks, moment = set(), window.start
 
-    ticks = cron_string_iterator(
-        window.start.timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
-    )
-    inside = list(takewhile(lambda tick: tick.timestamp() < window.end.timestamp(), ticks))
+    while moment < window.end:
+        moment = next_tick(DEFAULT_SCHEDULES["stream"], "Europe/Berlin", moment)
+        ticks |= {moment} if moment < window.end else set()
 
-    assert len({tick.timestamp() for tick in inside}) == len(inside) == hours
-
-
-def test_every_cron_expression_has_a_schedule_name_of_its_own() -> None:
-    """Crons that differ only in their marks give different names that Dagster takes."""
-    crons = [
-        "@daily",
-        "@hourly",
-        "*/5 * * * *",
-        "5 * * * *",
-        "1,2 * * * *",
-        "1-2 * * * *",
-        "0 1 2 * *",
-        "0 12 * * *",
-        "0 1-2 * * *",
-    ]
-    names = {stream_schedule("UTC", cron) for cron in crons}
-
-    assert len(names) == len(crons)
-    assert all(name.isascii() and name.replace("_", "").isalnum() for name in names)
+    assert len(ticks) == hours
 
 
 def test_a_broken_feed_file_is_shown_and_hides_nothing(project: Project) -> None:

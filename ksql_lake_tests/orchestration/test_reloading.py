@@ -7,7 +7,7 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
 from ksql_lake.lake import Lake
-from ksql_lake.orchestration.feed_sensors import fingerprint
+from ksql_lake.orchestration.inputs import fingerprint
 from ksql_lake_tests.orchestration.project import Project
 
 HERE = RegisteredCodeLocationOrigin("ksql_lake")

@@ -8,10 +8,17 @@ import dagster as dg
 import pytest
 
 from ksql_lake.export.facts import ROWS
+from ksql_lake.feeds import Feed
+from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.sync import sync_feed
+from ksql_lake.settings import load_settings
 from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project, failure_text
 
 PAYMENTS = dg.AssetKey(["payments"])
+
+
+def _payments(project: Project) -> tuple[Scope, Feed]:
+    return Scope(load_settings()), project.lake("payments").feed
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def test_a_day_that_grew_without_dagster_is_told_again(exported: Project, instan
         dg.AssetMaterialization(PAYMENTS, partition=DAYS[0], metadata={ROWS: "three"})
     )
 
-    told = sync_feed(exported.lake("payments"), instance, limit=10).said
+    told = sync_feed(*_payments(exported), instance, limit=10).said
 
     assert told == "payments: 5 partitions in the lake, 2 recorded"
     assert _counts(instance) == ROWS_PER_DAY
@@ -88,7 +95,7 @@ def test_a_day_that_grew_without_dagster_is_told_again(exported: Project, instan
 
 def test_the_work_of_a_run_is_bounded(exported: Project, instance: dg.DagsterInstance) -> None:
     """The newest partitions come first, the log says how many are left, and the next run goes on."""
-    first = sync_feed(exported.lake("payments"), instance, limit=2).said
+    first = sync_feed(*_payments(exported), instance, limit=2).said
     newest = instance.get_materialized_partitions(PAYMENTS)
     _sync(exported, instance, limit=2)
     _sync(exported, instance, limit=2)
@@ -104,7 +111,7 @@ def test_what_only_dagster_remembers_is_named(exported: Project, instance: dg.Da
         dg.AssetMaterialization(PAYMENTS, partition="2025-01-20", metadata={ROWS: 7})
     )
 
-    told = sync_feed(exported.lake("payments"), instance, limit=10).said
+    told = sync_feed(*_payments(exported), instance, limit=10).said
 
     assert told.endswith("5 recorded; Dagster also remembers 1 that the lake does not hold: 2025-01-20")
 
@@ -131,7 +138,7 @@ def test_a_day_that_is_not_over_is_not_called_materialised(
         assert project.materialize(gone, "payments").success
     today = max(project.lake("payments").state().looked)
 
-    sync_feed(project.lake("payments"), instance, limit=5000)
+    sync_feed(*_payments(project), instance, limit=5000)
 
     known = instance.get_materialized_partitions(PAYMENTS)
     assert set(DAYS) <= known

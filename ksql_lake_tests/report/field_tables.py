@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from ksql_lake.lake.days import Days
-from ksql_lake.report import feed_model, json_schema, lake_model
+from ksql_lake.report import check_model, feed_model, json_schema, lake_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "report.md"
@@ -26,6 +26,11 @@ CLASSES = (
     feed_model.ExportPoint,
     feed_model.Freshness,
     feed_model.FailureFacts,
+    check_model.CheckFacts,
+    check_model.FailedPartitionFacts,
+    feed_model.Recency,
+    feed_model.OutsideDays,
+    feed_model.ColumnPoint,
     feed_model.Coverage,
     Days,
     feed_model.DayPoint,

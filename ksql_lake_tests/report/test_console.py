@@ -12,20 +12,20 @@ from ksql_lake.report.lake_model import CrossCheck, Disagreement, ServerSide
 from ksql_lake_tests.report.lakes import report_of
 
 EXPECTED = """\
-8 feeds: 1 disabled, 1 failed, 1 never ran, 1 empty, 1 stale, 1 incomplete, 2
-complete. 2,752 rows in 13 files, 275.2 kB; 5 days missing.
+8 feeds: 1 disabled, 1 failing, 1 never ran, 1 empty, 1 stale, 1 incomplete, 2
+healthy. 2,752 rows in 13 files, 275.2 kB; 5 days missing.
 
-FEED    STATUS      EVIDENCE   ROWS      SIZE    AGE  MISSING  LATE
-empty   empty       before        0       0 B    2 h        0     0
-failed  failed      before       15    1.5 kB    2 h        0     0
-gaps    incomplete  before        4     400 B    2 h        2     0
-never   never ran   -             0       0 B  never        3     0
-off     disabled    -             0       0 B  never        -     -
-stale   stale       before       15    1.5 kB    2 h        0     0
-users   complete    before    1,500  270.0 kB    2 h        -     -
-whole   complete    before       18    1.8 kB    1 h        0     3
+FEED    STATUS      EVIDENCE  CHECKS    ROWS      SIZE    AGE  MISSING  LATE
+empty   empty       before    not yet      0       0 B    2 h        0     0
+failed  failing     before    not yet     15    1.5 kB    2 h        0     0
+gaps    incomplete  before    not yet      4     400 B    2 h        2     0
+never   never ran   -         -            0       0 B  never        3     0
+off     disabled    -         -            0       0 B  never        -     -
+stale   stale       before    not yet     15    1.5 kB    2 h        0     0
+users   healthy     before    not yet  1,500  270.0 kB    2 h        -     -
+whole   healthy     before    not yet     18    1.8 kB    1 h        0     3
 
-failed: failed: 1 failed export, the last 2025-01-18 02:00 UTC: the query
+failing: failed: 1 failed export, the last 2025-01-18 02:00 UTC: the query
     failed: <b>boom</b> | _x_
     Look at it.
 stale: stale: last export 2 h ago, target 1 h

@@ -42,18 +42,18 @@ def test_json_speaks_plainly(report: Report) -> None:
     feeds = {feed["name"]: feed for feed in document["feeds"]}
 
     assert (document["format"], document["generated_at"], document["lake"]) == (
-        1,
+        2,
         "2025-01-18T03:00:00Z",
         "/lake",
     )
     assert document["totals"]["statuses"] == {
         "disabled": 1,
-        "failed": 1,
+        "failing": 1,
         "never_ran": 1,
         "empty": 1,
         "stale": 1,
         "incomplete": 1,
-        "complete": 2,
+        "healthy": 2,
     }
     assert feeds["whole"]["days"][0] == {
         "day": "2025-01-15",
@@ -114,7 +114,7 @@ def test_csv_has_a_line_per_feed(report: Report) -> None:
     assert len(lines) == len(report.feeds)
     whole = by_name["whole"]
     assert (whole["status"], whole["enabled"], whole["records"], whole["bytes"]) == (
-        "complete",
+        "healthy",
         "true",
         "18",
         "1800",
@@ -147,7 +147,7 @@ def test_prometheus_reads_it(report: Report) -> None:
 
     assert found["ksql_lake_feed_records", "whole", "stream"] == 18
     assert found["ksql_lake_feed_late_rows", "whole", "stream"] == 3
-    assert found["ksql_lake_feed_status", "whole", "stream", "complete"] == 1
+    assert found["ksql_lake_feed_status", "whole", "stream", "healthy"] == 1
     assert found["ksql_lake_feed_status", "whole", "stream", "stale"] == 0
     assert found["ksql_lake_feed_days", "gaps", "stream", "missing"] == 2
     assert found["ksql_lake_feed_failed_exports", "failed", "stream"] == 1

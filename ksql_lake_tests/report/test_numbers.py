@@ -145,7 +145,7 @@ def test_totals_are_sums_over_active_feeds(tmp_path: Path) -> None:
     assert (totals.complete_days, totals.open_days, totals.missing_days) == (3, 1, 2)
     assert {status.value: count for status, count in totals.statuses.items()} == {
         "incomplete": 1,
-        "complete": 1,
+        "healthy": 1,
     }
     sizes = [lake.feed(other).state().bytes for other in (away, forgotten)]
     assert report.others == (

@@ -33,7 +33,7 @@ from ksql_lake_tests.lake.landing import stream_feed
 START = date(2024, 1, 1)
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 BARE = FeedReport(
-    name="x", kind="stream", source="X", description="", enabled=True, status=Status.COMPLETE, reason="",
+    name="x", kind="stream", source="X", description="", enabled=True, status=Status.HEALTHY, reason="",
     next_step="", running=False, records=0, current_records=0, bytes=0, files=0, partitions=0,
     first_partition=None, last_partition=None, min_event_time=None, max_event_time=None, last_export=None,
     evidence=None,

@@ -48,7 +48,7 @@ def test_complete(tmp_path: Path) -> None:
 
     found = report_on(tmp_path, feed)
 
-    assert (found.status, found.reason, found.next_step) == (Status.COMPLETE, "3 days read after their end", "")
+    assert (found.status, found.reason, found.next_step) == (Status.HEALTHY, "3 days read after their end", "")
 
 
 def test_a_table_is_complete_with_one_version(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_table_is_complete_with_one_version(tmp_path: Path) -> None:
 
     found = report_on(tmp_path, table_feed())
 
-    assert (found.status, found.reason) == (Status.COMPLETE, "v1 is the newest version")
+    assert (found.status, found.reason) == (Status.HEALTHY, "v1 is the newest version")
     assert found.coverage is None
 
 
@@ -107,7 +107,7 @@ def test_without_a_target_nothing_is_stale(tmp_path: Path) -> None:
 
     found = report_on(tmp_path, table_feed(), now=datetime(2099, 1, 1, tzinfo=UTC))
 
-    assert (found.status, found.freshness.met) == (Status.COMPLETE, None)
+    assert (found.status, found.freshness.met) == (Status.HEALTHY, None)
 
 
 def test_incomplete_by_a_missing_day(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_incomplete_by_a_day_read_too_early(tmp_path: Path) -> None:
     day_after = report_on(tmp_path, FEED, now=datetime(2025, 1, 19, 23, 59, tzinfo=UTC))
     later = report_on(tmp_path, FEED, now=datetime(2025, 1, 20, 0, 0, tzinfo=UTC))
 
-    assert day_after.status is Status.COMPLETE
+    assert day_after.status is Status.HEALTHY
     assert later.status is Status.INCOMPLETE
     assert later.reason == "1 day never read: 2025-01-19; 1 day not read to the end: 2025-01-18"
 
@@ -146,7 +146,7 @@ def test_failed_by_an_error(tmp_path: Path) -> None:
 
     found = report_on(tmp_path, FEED)
 
-    assert found.status is Status.FAILED
+    assert found.status is Status.FAILING
     assert found.reason.startswith("2 failed exports, the last 20")
     assert found.reason.endswith(f" UTC: {raised.value.message}")
     assert found.next_step == raised.value.hint
@@ -159,7 +159,7 @@ def test_failed_before_anything_landed(tmp_path: Path) -> None:
     """A first export that fails is a failure, not a feed that never ran."""
     Lake(tmp_path).feed(FEED).record_failure(ServerUnavailableError("cannot connect"))
 
-    assert report_on(tmp_path, FEED).status is Status.FAILED
+    assert report_on(tmp_path, FEED).status is Status.FAILING
 
 
 def test_a_success_ends_a_failure_even_when_the_note_stays(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_success_ends_a_failure_even_when_the_note_stays(tmp_path: Path) -> No
 
     found = report_on(tmp_path, FEED)
 
-    assert (found.status, found.failures) == (Status.COMPLETE, None)
+    assert (found.status, found.failures) == (Status.HEALTHY, None)
 
 
 def test_failed_by_damage(tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_failed_by_damage(tmp_path: Path) -> None:
 
     events, users = report_of(tmp_path, FEED, table_feed()).feeds
 
-    assert (events.status, events.reason) == (Status.FAILED, "manifest 1 is missing")
+    assert (events.status, events.reason) == (Status.FAILING, "manifest 1 is missing")
     assert events.next_step == "ksql-lake doctor"
-    assert users.status is Status.COMPLETE
+    assert users.status is Status.HEALTHY
 
 
 KILLED = """
@@ -210,9 +210,9 @@ def test_failed_by_a_killed_process(tmp_path: Path) -> None:
 
     at_once, later = (report_on(tmp_path, FEED, now=NOON + after) for after in (timedelta(minutes=1), QUIET))
 
-    assert (at_once.status, at_once.running) == (Status.COMPLETE, True)
+    assert (at_once.status, at_once.running) == (Status.HEALTHY, True)
     assert at_once.remarks == ("an export is at work",)
-    assert (later.status, later.running) == (Status.FAILED, False)
+    assert (later.status, later.running) == (Status.FAILING, False)
     assert later.reason == "an export was killed; its last sign of life is from 2025-01-20 12:00 UTC"
 
 

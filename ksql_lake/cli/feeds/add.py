@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 import click
 
+from ksql_lake.cli.completion import ColumnNames, SourceNames
 from ksql_lake.cli.feeds.source_check import check_feed, find_source, reachable
 from ksql_lake.cli.selection import Day
-from ksql_lake.cli.terminal.output import note, print_json, print_table, waiting
-from ksql_lake.errors import FeedError
+from ksql_lake.cli.terminal.output import never_failing, note, print_json, print_table, waiting
+from ksql_lake.errors import ConfigError, FeedError
 from ksql_lake.export.uncovered import HOW, UncoveredSource, carrying_keys, uncovered
 from ksql_lake.feeds import Feed, Feeds, FeedStore, feed_name, parse_feed
 from ksql_lake.feeds.feed_columns import needed_renames
@@ -24,10 +26,12 @@ from ksql_lake.settings import Settings, load_settings
 _ADD_HELP = """Write a new feed file into feeds/active.
 
 When the server can be reached, the source and its columns are looked up first; --kind may then be left out.
-Whatever has no option here is edited in the file: see `ksql-lake feeds schema`.
+Whatever has no option here is edited in the file: see `ksql-lake feeds schema`. On a terminal, without
+--source, it lists what the server has and no feed exports, and asks which one.
 
 \b
 Examples:
+  ksql-lake feeds add
   ksql-lake feeds add --source ORDERS --start-date 2025-01-01
   ksql-lake feeds add --source TOTALS --kind table --retention 30 --offline
   ksql-lake feeds add --source ORDERS --start-date 2025-01-01 \\
@@ -59,7 +63,10 @@ _PAIRS = {
 def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command one option per key that is often set by hand."""
     options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="What the source is.")]
-    options += [click.option(flag, help=text) for flag, text in _TEXTS.items()]
+    options += [
+        click.option(flag, type=ColumnNames() if flag == "--event-time" else str, help=text)
+        for flag, text in _TEXTS.items()
+    ]
     options += [click.option("--start-date", help="First day of a stream to export, YYYY-MM-DD.")]
     options += [click.option(flag, type=int, help=text) for flag, text in _NUMBERS.items()]
     options += [
@@ -73,11 +80,19 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--deleted", is_flag=True, help="Keep a table's deleted keys, marked; needs push."),
     ]
-    options += [click.option(flag, key, multiple=True, help=text) for flag, (key, text) in _LISTS.items()]
+    options += [
+        click.option(flag, key, type=ColumnNames() if key == "columns" else str, multiple=True, help=text)
+        for flag, (key, text) in _LISTS.items()
+    ]
     options += [click.option(flag, multiple=True, help=text) for flag, text in _PAIRS.items()]
     options += [
         click.option("--identity", type=click.Choice(["row", "key", "offset"]), help="What makes rows equal."),
-        click.option("--identity-column", multiple=True, help="A column of that identity; repeatable."),
+        click.option(
+            "--identity-column",
+            type=ColumnNames(),
+            multiple=True,
+            help="A column of that identity; repeatable.",
+        ),
         click.option("--on-schema-change", type=click.Choice(["evolve", "freeze", "new_version"])),
     ]
     for option in reversed(options):
@@ -86,7 +101,12 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(help=_ADD_HELP)
-@click.option("--source", required=True, help="The ksqlDB stream or table, exact case.")
+@click.option(
+    "--source",
+    type=SourceNames(),
+    is_eager=True,
+    help="The ksqlDB stream or table, exact case; asked for on a terminal.",
+)
 @_feed_options
 @click.option("--disabled", is_flag=True, help="Write it disabled.")
 @click.option("--offline", is_flag=True, help="Do not ask the server.")
@@ -95,6 +115,8 @@ def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
     """Write a new feed file."""
     settings = load_settings()
     store = FeedStore(settings.feeds_root)
+    if options["source"] is None:
+        options |= _asked(store, settings, offline=offline, start_date=options["start_date"])
     raw = _document(options)
     if not options["name"]:
         raw["name"] = feed_name(options["source"], taken=_taken(store, options["source"], settings))
@@ -109,6 +131,40 @@ def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
     click.echo(f"written: {store.add(feed)}")
     if feed.enabled:
         note(f"see what it would read with: ksql-lake plan --{feed.kind} {feed.name}", label="next")
+        _tell_clock(settings)
+
+
+def _tell_clock(settings: Settings) -> None:
+    """Say where Dagster is in use and exports nothing by the clock."""
+    if settings.dagster_home is None:
+        return
+    with never_failing("the feed was added"):
+        # Dagster takes seconds to import, and most shells have none.
+        from ksql_lake.orchestration.recording import clock_note  # noqa: PLC0415
+
+        if said := clock_note(settings):
+            note(said, label="Dagster")
+
+
+def _asked(
+    store: FeedStore, settings: Settings, *, offline: bool, start_date: str | None
+) -> dict[str, str | None]:
+    """Let a person at a terminal choose one of the sources without a feed, and the first day of a stream."""
+    if offline or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("--source is needed; see what the server has: ksql-lake feeds discover")
+    feeds = store.load() if settings.feeds_root.is_dir() else Feeds((), ())
+    with KsqlClient(_impatient(settings)) as client, waiting(f"asking {client.url}"):
+        found = uncovered(client, feeds, today=datetime.now(UTC).date())
+    if not found:
+        raise ConfigError(
+            f"every source of {settings.ksqldb_url} has a feed already", hint="See them: ksql-lake feeds list"
+        )
+    for number, source in enumerate(found, start=1):
+        click.echo(f"{number:>4}  {source.name}  ({source.kind}, {HOW[source.extraction]})")
+    chosen = found[click.prompt("Which one", type=click.IntRange(1, len(found))) - 1]
+    if chosen.kind == "stream" and start_date is None:
+        start_date = click.prompt("Its first day to export", default=chosen.first_day.isoformat())
+    return {"source": chosen.name, "start_date": start_date}
 
 
 def _taken(store: FeedStore, source: str, settings: Settings) -> set[str]:
@@ -226,9 +282,9 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
         print_json([source.as_dict() for source in found])
     elif found:
         print_table(
-            ["Source", "Kind", "Feed", "Extraction"],
+            ["Source", "Kind", "Proposed feed", "Extraction"],
             [_row(source) for source in found],
-            flexible=("Source", "Feed"),
+            flexible=("Source", "Proposed feed"),
         )
     _tell(found, written, enabled=enabled)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ksql_lake.cli.completion import FeedNames
 from ksql_lake.cli.terminal.output import note, print_json, print_table
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, QuarantinedFile, feed_json_schema
+from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.feeds.store import KEY_ORDER
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
@@ -14,7 +16,7 @@ from ksql_lake.settings import load_settings
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
-_NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...")
+_NAMES = click.argument("names", nargs=-1, required=True, type=FeedNames(), metavar="NAME...")
 
 
 def _store() -> FeedStore:
@@ -42,7 +44,7 @@ def list_feeds(*, as_json: bool) -> None:
             file.feed.kind,
             file.feed.source,
             "yes" if file.feed.enabled else "no",
-            file.feed.schedule or "-",
+            _schedule(file.feed),
             _state(file),
         ]
         for file in feeds.files
@@ -57,6 +59,11 @@ def list_feeds(*, as_json: bool) -> None:
         note(f"{count_text(len(feeds.quarantined), 'file')} cannot be used; see: ksql-lake feeds validate")
 
 
+def _schedule(feed: Feed) -> str:
+    """Say when Dagster exports a feed, also where its file leaves that to the default."""
+    return feed.schedule or f"{DEFAULT_SCHEDULES[feed.kind]} (default)"
+
+
 def _file_entry(file: FeedFile) -> dict[str, object]:
     return {
         "name": file.feed.name,
@@ -64,6 +71,7 @@ def _file_entry(file: FeedFile) -> dict[str, object]:
         "source": file.feed.source,
         "enabled": file.feed.enabled,
         "schedule": file.feed.schedule,
+        "runs_at": file.feed.schedule or DEFAULT_SCHEDULES[file.feed.kind],
         "state": _state(file),
         "path": file.path,
     }
@@ -74,7 +82,7 @@ def _broken_entry(broken: QuarantinedFile) -> dict[str, object]:
 
 
 @click.command(help="Show one feed with every key, those at their default included.")
-@click.argument("name")
+@click.argument("name", type=FeedNames())
 @_AS_JSON
 def show(*, name: str, as_json: bool) -> None:
     """Show one feed."""
@@ -85,6 +93,7 @@ def show(*, name: str, as_json: bool) -> None:
     if as_json:
         print_json(values)
         return
+    values["schedule"] = _schedule(file.feed)
     width = max(map(len, values))
     for key, value in values.items():
         click.echo(f"{key.ljust(width)}  {_readable(value)}".rstrip())

@@ -38,8 +38,9 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-ALWAYS_TOLD = "ksql_lake.ksqldb.wire.session"
-"""The logger whose warnings a person sees whatever the command: credentials that go out in the clear."""
+ALWAYS_TOLD = ("ksql_lake.ksqldb.wire.session", "ksql_lake.settings")
+"""The loggers whose warnings a person sees whatever the command: credentials that go out in the clear, and
+variables that do nothing."""
 
 
 class _Journal:

@@ -18,13 +18,20 @@ from rich.console import Console
 from rich.text import Text
 
 from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
+from ksql_lake.cli.terminal.loudness import begin_document, quiet
 from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake.errors import KsqlLakeError
 
 _STYLES = {
     "active": "green",
+    "healthy": "green",
     "broken": "bold red",
     "failed": "bold red",
+    "failing": "bold red",
+    "stale": "red",
+    "incomplete": "yellow",
+    "never ran": "yellow",
+    "empty": "yellow",
     "disabled": "yellow",
     "archived": "dim",
 }
@@ -36,7 +43,9 @@ def error_console() -> Console:
 
 
 def note(text: str, *, label: str = "note") -> None:
-    """Write a remark to stderr."""
+    """Write a remark to stderr; with -q only warnings are written."""
+    if quiet() and label != "warning":
+        return
     if (log := journal()) is not None:
         log.warning(text)
         return
@@ -44,9 +53,14 @@ def note(text: str, *, label: str = "note") -> None:
     console.print(Text.assemble((f"{label}:", "yellow"), f" {text}"))
 
 
+def line_width() -> int:
+    """Return how many columns a text has: those of the terminal, at most 120; 80 where none is there."""
+    return min(Console().width, 120) if sys.stdout.isatty() else 80
+
+
 def waiting(text: str) -> AbstractContextManager[object]:
     """Show on a terminal what is being waited for; the line goes away afterwards."""
-    return error_console().status(text) if sys.stderr.isatty() else nullcontext()
+    return error_console().status(text) if sys.stderr.isatty() and not quiet() else nullcontext()
 
 
 class _NoteHandler(logging.Handler):
@@ -54,7 +68,7 @@ class _NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, unless it is told whatever the command."""
-        if record.name == ALWAYS_TOLD:
+        if record.name in ALWAYS_TOLD:
             return
         error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
 
@@ -80,6 +94,7 @@ def print_line(*parts: str | tuple[str, str], err: bool = False) -> None:
 
 def print_json(value: object) -> None:
     """Write one JSON document to stdout."""
+    begin_document()
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 

@@ -52,6 +52,17 @@ def whole_file(path: Path, what: str, *, force: bool = True) -> Iterator[Path]:
         ) from error
 
 
+def chosen_form(form: str | None, *, as_json: bool) -> str | None:
+    """Return the format that `--format` and `--json` name; None where neither is given.
+
+    Raises:
+        click.UsageError: They name different ones.
+    """
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json and --format {form} exclude each other")
+    return "json" if as_json else form
+
+
 def form_of(output: Path | None, forms: Mapping[str, str]) -> str:
     """Return the format that a file's ending stands for; `console` without a file, and for devices and pipes.
 

@@ -31,11 +31,11 @@ from ksql_lake.devserver.release import parse_version
 from ksql_lake.devserver.service.asgi import build_app
 from ksql_lake.devserver.service.body import EXTENSION
 from ksql_lake.devserver.service.commands import Commands
+from ksql_lake.devserver.service.growth import load
 from ksql_lake.devserver.service.http2 import PREFACE, App, Http2Connection, asks_upgrade, upgrade_of
 from ksql_lake.devserver.service.ledger import Ledger
 from ksql_lake.devserver.store.data_folder import load_folder
 from ksql_lake.devserver.store.running_queries import RunningQueries
-from ksql_lake.devserver.store.sample import load_sample
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.errors import ConfigError
 
@@ -193,8 +193,7 @@ def serve(options: Options) -> None:
         commands = Commands(catalog, running, version, server_settings(options.settings))
         ledger = Ledger(commands, catalog, FaultBoard(options.faults))
         app = build_app(options, catalog, running, node, ledger)
-        if options.sample:
-            load_sample(catalog, rows=options.sample_rows, days=options.sample_days)
+        growth = load(options, catalog)
         if options.data is not None:
             load_folder(options.data, catalog)
         server = _Server(_uvicorn_config(app, options), options, running, node)
@@ -203,9 +202,13 @@ def serve(options: Options) -> None:
         # uvicorn raises the signal that stopped it again; a server told to stop has done nothing wrong.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: server.stop())
+        if growth is not None:
+            growth.start()
         try:
             server.run(sockets=[listener])
         finally:
+            if growth is not None:
+                growth.stop()
             # Told again while it clears up, it still has done nothing wrong.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError
 from ksql_lake.lake.rows.identity import MEMORY
 from ksql_lake.lake.rows.scan import spilling
 from ksql_lake.lake.storage.boundary import free_space
+
+if TYPE_CHECKING:
+    import duckdb
 
 Rows = Callable[[], pa.RecordBatchReader]
 """Opens the rows from their start; called again when more memory is tried."""
@@ -29,6 +32,8 @@ def repeat_counter() -> Iterator[Callable[[Rows], int]]:
 
     What it needs on disk lies in the system's temporary folder and is gone afterwards.
     """
+    import duckdb  # noqa: PLC0415 - most exports count nothing, and small ones would wait for it
+
     with TemporaryDirectory(prefix="ksql_lake_") as folder, ExitStack() as stack:
         opened: dict[str | None, duckdb.DuckDBPyConnection] = {}
 

@@ -79,6 +79,9 @@ class Storage(Protocol):
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None when there is none."""
 
+    def sizes(self, folder: str, keys: Collection[str]) -> Mapping[str, int]:
+        """Return the sizes of those of these objects below a folder that are there, in few requests."""
+
     def begin(self, folder: str) -> None:
         """Make a folder for staged objects."""
 

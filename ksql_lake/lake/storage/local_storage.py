@@ -157,6 +157,15 @@ class LocalStorage:
             return self._path(key).stat().st_size
         return None
 
+    def sizes(self, folder: str, keys: Collection[str]) -> dict[str, int]:  # noqa: ARG002 - a disk asks for each
+        """Return the sizes of those of these files that are there.
+
+        Raises:
+            LakeError: One cannot be looked at.
+        """
+        found = {key: self.size(key) for key in keys}
+        return {key: size for key, size in found.items() if size is not None}
+
     def begin(self, folder: str) -> None:
         """Make a folder, and those above it.
 

@@ -7,8 +7,13 @@ work goes ahead without it and says so; the commit protocol decides who was firs
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -18,32 +23,75 @@ from ksql_lake.lake.storage.boundary import Storage
 LOCK_SECONDS = 600.0
 """How long a run waits for another one of the same feed before it goes ahead without the lock."""
 
+REMARKABLE_SECONDS = 1.0
+"""A wait that lasts longer is logged."""
+
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def exclusive(storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECONDS) -> Iterator[None]:
+def exclusive(
+    storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECONDS, key: str = ""
+) -> Iterator[None]:
     """Keep other runs that work on this feed on this machine waiting while the block lasts.
 
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
         wait: Seconds to wait for another run before going ahead without the lock.
+        key: The lock's file, where it is not the one of the feed's work.
 
     Raises:
         WriteError: The feed's metadata folder cannot be made.
     """
-    path = storage.lock_file(layout.lock)
+    path = storage.lock_file(key or layout.lock)
     with storage.writing(layout.metadata):
         path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=wait)
+    lock = FileLock(path)
     try:
-        lock.acquire()
+        _acquire(lock, layout.name, wait)
     except (Timeout, OSError, NotImplementedError) as error:
         _log.warning("working on %s without the lock %s: %s", layout.name, path, error)
         yield
         return
+    holder = _holder_file(path)
+    _note_holder(holder)
     try:
         yield
     finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(lock: FileLock, feed: str, wait: float) -> None:
+    """Acquire the lock; who is waited for, and for how long, is logged."""
+    began = time.monotonic()
+    try:
+        lock.acquire(timeout=min(REMARKABLE_SECONDS, wait))
+    except Timeout:
+        if wait <= REMARKABLE_SECONDS:
+            raise
+        _log.warning("%s: waiting for the lock %s, held by %s", feed, lock.lock_file, _holder(lock.lock_file))
+        lock.acquire(timeout=wait - REMARKABLE_SECONDS)
+        _log.info("%s: waited %.0f s for another run of the feed", feed, time.monotonic() - began)
+
+
+def _holder_file(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.holder")
+
+
+def _note_holder(path: Path) -> None:
+    """Write down who holds the lock, for those who wait; a courtesy that nothing depends on."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
+    except OSError as error:
+        _log.debug("who holds the lock cannot be noted in %s: %s", path, error)
+
+
+def _holder(lock: str) -> str:
+    try:
+        return _holder_file(Path(lock)).read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"

@@ -12,6 +12,7 @@ from ksql_lake.errors import NotBuiltError, Recovery
 from ksql_lake.export.table.building import Building, Built
 from ksql_lake.ksqldb.offsets import LogOffsets, ReportedQuery, TaskOffsets, read_persistent_queries
 from ksql_lake_tests.fakes.table_node import Tasks, query
+from ksql_lake_tests.quick import examples
 
 Parts = list[tuple[int, int, int]]
 INTERNAL = "_confluent-ksql-default_query_CTAS_T_1-step{}-repartition"
@@ -118,7 +119,7 @@ moves = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 12), st.lists(moves, min_size=5, max_size=60))
 def test_a_table_is_never_proven_before_everything_arrived_in_it(
     partitions: int, steps: int, before: int, then: list[tuple[str, int, int, int]]

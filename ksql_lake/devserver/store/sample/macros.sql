@@ -13,6 +13,13 @@ CREATE OR REPLACE MACRO categories() AS
 CREATE OR REPLACE MACRO countries() AS ['DE', 'FR', 'GB', 'CH', 'PL', 'SE', 'US', 'NL'];
 CREATE OR REPLACE MACRO networks() AS ['visa', 'mastercard', 'amex', 'girocard'];
 
--- n events spread evenly over the sample's days: their number and their time.
+CREATE OR REPLACE MACRO first_day() AS DATE '1970-01-01' + (getvariable('first_ms') // 86400000)::INTEGER;
+CREATE OR REPLACE MACRO delay(i) AS
+  CASE WHEN getvariable('late') = 1 AND mix(i, 91, 40) = 0 THEN mix(i, 92, 72000) * 1000 ELSE 0 END;
+
+-- n events spread evenly over the sample's days, and as many in all days after them: number and time of those that
+-- arrive from `from_ms` to before `to_ms`. A late one carries an earlier time than that at which it arrives.
 CREATE OR REPLACE MACRO events(n) AS TABLE
-  SELECT i, getvariable('first_ms') + i * getvariable('span_ms') // n AS t FROM numbers WHERE i < n;
+  SELECT i, greatest(arrived - delay(i), getvariable('first_ms')) AS t
+  FROM (SELECT i, getvariable('first_ms') + i * getvariable('span_ms') // n AS arrived FROM numbers)
+  WHERE arrived >= getvariable('from_ms') AND arrived < getvariable('to_ms');

@@ -1,6 +1,6 @@
 SELECT t AS ROWTIME, format('tx-{:010d}', i) AS TRANSACTION_ID, 1 + mix(i, 1, getvariable('users')) AS USER_ID,
   {'NETWORK': pick(i, 2, networks()), 'LAST4': lpad(mix(i, 3, 10000)::VARCHAR, 4, '0'),
-   'EXPIRES': DATE '2026-01-31' + mix(i, 4, 1400)::INTEGER} AS CARD,
+   'EXPIRES': first_day() + 390 + mix(i, 4, 1400)::INTEGER} AS CARD,
   cents(100 + mix(i, 5, 49900) * mix(i, 6, 40) // 10) AS AMOUNT,
   pick(i, 7, currencies()) AS CURRENCY,
   {'ID': m::INTEGER, 'NAME': format('Merchant {:03d}', m), 'CATEGORY': pick(m, 9, categories()),

@@ -1,0 +1,119 @@
+"""After an export: its checks are evaluated once, and what they found is noted in the lake.
+
+Shell and Dagster both call this, so that the report tells what Dagster shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ksql_lake.export.checks import CheckOutcome, check_export, checks_of
+from ksql_lake.export.result import ExportResult
+from ksql_lake.feeds.model import Severity
+from ksql_lake.ksqldb.inventory import Retention
+from ksql_lake.lake import FeedLake
+from ksql_lake.lake.commit.check_record import CheckFinding, CheckNotes
+
+GRAVE: frozenset[Severity] = frozenset({"error", "block"})
+"""Severities that make an export's exit code 1 and a feed `failing`."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCheck:
+    """A check's outcome after an export, and what a failure means.
+
+    Attributes:
+        outcome: What it found.
+        severity: What a failure means for the feed.
+        failing: Partition -> why it does not hold there, for all of the feed: as each was judged last.
+        recovered: Partitions of this export where it did not hold before and does now.
+    """
+
+    outcome: CheckOutcome
+    severity: Severity
+    failing: Mapping[str, str] = field(default_factory=dict)
+    recovered: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it does not hold."""
+        return not self.outcome.passed
+
+    @property
+    def grave(self) -> bool:
+        """Whether it does not hold, and that is more than unusual."""
+        return self.failed and self.severity in GRAVE
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as JSON-ready data."""
+        return {
+            "check": self.outcome.name,
+            "passed": self.outcome.passed,
+            "severity": self.severity,
+            "says": self.outcome.says,
+            "failed": dict(self.outcome.failed),
+        }
+
+
+def judge_export(result: ExportResult, lake: FeedLake, retention: Retention | None = None) -> list[JudgedCheck]:
+    """Evaluate the checks of an export and note their results in the lake; one per name of `checks_of`.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    outcomes = check_export(result, lake, retention)
+    return note_outcomes(outcomes, lake, retention, commit=result.commit)
+
+
+def note_outcomes(
+    outcomes: Sequence[CheckOutcome],
+    lake: FeedLake,
+    retention: Retention | None = None,
+    *,
+    commit: int | None = None,
+) -> list[JudgedCheck]:
+    """Note in the lake what checks found; gives each with what is known of all partitions.
+
+    One that the feed has switched off is neither noted nor given.
+
+    Args:
+        outcomes: What they found.
+        lake: The feed's lake.
+        retention: How long the topic keeps records, if that is watched.
+        commit: The commit that was judged; None means the newest.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    asked = checks_of(lake.feed, retention)
+    outcomes = [each for each in outcomes if each.name in asked]
+    state, before = lake.state(), lake.checks()
+    commit = commit or state.sequence
+    if commit:
+        findings = [_finding(each, asked[each.name].asks, asked[each.name].severity) for each in outcomes]
+        lake.record_checks(findings, commit=commit, held=state.partitions.keys())
+    now = lake.checks()
+    return [_judged(each, asked[each.name].severity, before, now) for each in outcomes]
+
+
+def _judged(outcome: CheckOutcome, severity: Severity, before: CheckNotes, now: CheckNotes) -> JudgedCheck:
+    # Of what could not be noted the lake still says what was before.
+    noted, judged = now.checks.get(outcome.name), set(outcome.judged)
+    others = {key: each.says for key, each in noted.failed.items() if key not in judged} if noted else {}
+    known = before.checks.get(outcome.name)
+    failed_before = known.failed if known is not None else {}
+    recovered = tuple(key for key in outcome.judged if key in failed_before and key not in outcome.failed)
+    return JudgedCheck(outcome, severity, {**others, **outcome.failed}, recovered)
+
+
+def _finding(outcome: CheckOutcome, asks: str, severity: Severity) -> CheckFinding:
+    return CheckFinding(
+        name=outcome.name,
+        asks=asks,
+        severity=severity,
+        passed=outcome.passed,
+        says=outcome.says,
+        judged=outcome.judged,
+        failed=outcome.failed,
+    )

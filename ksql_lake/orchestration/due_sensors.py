@@ -1,0 +1,227 @@
+"""Sensors that start what is due: one per kind of feed, whatever their cron expressions and time zones are.
+
+A schedule's name and state would hang on its cron expression; here a feed is due when its own expression has
+ticked since the sensor last looked, so an outage is caught up with once. A feed whose run is still going is
+passed over. What was missed while the sensor was switched off stays missed.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from ksql_lake.feeds import Feed
+from ksql_lake.orchestration.internals import next_tick
+from ksql_lake.quantities import count_text
+
+DUE_SECONDS = 30
+"""How often a sensor looks; so much later than its cron expression says a run may start."""
+
+SENSOR_TAG = "dagster/sensor_name"
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_STEP_ENDS = {
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.STEP_SKIPPED,
+}
+_NAMED = 5
+"""How many feeds a tick names."""
+
+Runs = Callable[[Sequence[Feed], datetime], Sequence[dg.RunRequest]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rota:
+    """Which feeds a sensor starts, and when.
+
+    Attributes:
+        feeds: The feeds.
+        keys: Feed -> its asset.
+        cron: When a feed is due; in the time zone of its days, UTC for a table.
+        runs: What is to be run for feeds that are due, told when the sensor had looked before.
+        jobs: Job -> the feeds that it exports when it is started as a whole.
+    """
+
+    feeds: Sequence[Feed]
+    keys: Mapping[str, dg.AssetKey]
+    cron: Callable[[Feed], str]
+    runs: Runs
+    jobs: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def due(self, since: datetime, now: datetime) -> list[Feed]:
+        """Return the feeds whose expression has ticked after `since` and not after `now`."""
+        ticks = cache(next_tick)
+        return [feed for feed in self.feeds if ticks(self.cron(feed), feed.zone.key, since) <= now]
+
+    def next_due(self, now: datetime) -> tuple[datetime, Feed] | None:
+        """Return when the next feed is due, in its time zone, and which; None without feeds."""
+        ticks = cache(next_tick)
+        found = [(ticks(self.cron(feed), feed.zone.key, now), feed.name, feed) for feed in self.feeds]
+        if not found:
+            return None
+        moment, _, feed = min(found, key=lambda each: each[:2])
+        return moment.astimezone(feed.zone), feed
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """What a tick hands to the next: when it looked, and which feeds wait for somebody else's run to end."""
+
+    since: datetime
+    waiting: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, context: dg.SensorEvaluationContext, now: datetime) -> "_Cursor":
+        """Read it; a sensor that was switched on since begins with that moment.
+
+        What was written by a clock that was ahead is as of now: else nothing was due until that time has come.
+        """
+        started = context.last_sensor_start_time
+        begun = min(datetime.fromtimestamp(started, UTC), now) if started else None
+        if not context.cursor:
+            return cls(begun or now)
+        kept = json.loads(context.cursor)
+        since = min(datetime.fromisoformat(kept["since"]), now)
+        if begun is not None and begun > since:
+            return cls(begun)
+        return cls(since, kept["waiting"])
+
+    def text(self) -> str:
+        """Write it."""
+        return json.dumps({"since": self.since.isoformat(), "waiting": self.waiting})
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A run that has still to export a feed."""
+
+    run: str
+    since: datetime
+    sensor: str
+
+    def __str__(self) -> str:
+        return f"run {self.run[:8]}, since {self.since:%Y-%m-%d %H:%M} UTC"
+
+
+def due_sensor(name: str, rota: Rota, *, says: str, running: bool) -> dg.SensorDefinition:
+    """Return the sensor.
+
+    Args:
+        name: Its name, which keeps its state when feeds come, go or change.
+        rota: Which feeds it starts, and when.
+        says: What it does, for people.
+        running: Whether it runs until somebody switches it off.
+    """
+
+    @dg.sensor(
+        name=name,
+        asset_selection=dg.AssetSelection.assets(*rota.keys.values()),
+        minimum_interval_seconds=DUE_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        description=says,
+    )
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        now = datetime.now(UTC)
+        cursor = _Cursor.of(context, now)
+        wanted = rota.due(cursor.since, now)
+        names = {feed.name for feed in wanted}
+        waited = [feed for feed in rota.feeds if feed.name in cursor.waiting and feed.name not in names]
+        due = [*wanted, *waited]
+        busy = _under_way(context.instance, rota, due, name) if due else {}
+        waiting = {
+            feed.name: cursor.waiting.get(feed.name, now.isoformat(timespec="seconds"))
+            for feed in due
+            if feed.name in busy and busy[feed.name].sensor != name
+        }
+        requests = [*rota.runs([feed for feed in due if feed.name not in busy], cursor.since)]
+        for line in _passed_over(busy, waiting):
+            context.log.info(line)
+        following = _Cursor(now, waiting).text()
+        if requests:
+            return dg.SensorResult(requests, cursor=following)
+        said = [*_passed_over(busy, waiting), _idle(rota, due, busy, now)]
+        return dg.SensorResult(skip_reason=" ".join(filter(None, said)), cursor=following)
+
+    return tick
+
+
+def _passed_over(busy: Mapping[str, _UnderWay], waiting: Collection[str]) -> Iterator[str]:
+    """Say which feeds are due and not started, and why."""
+    again = {name: run for name, run in busy.items() if name not in waiting}
+    if again:
+        yield f"Passed over, because what this sensor started is still running: {_listed(again)}."
+    put_off = {name: run for name, run in busy.items() if name in waiting}
+    if put_off:
+        yield f"Put off until another run of the feed has ended: {_listed(put_off)}."
+
+
+def _listed(busy: Mapping[str, _UnderWay]) -> str:
+    shown = [f"{name} ({run})" for name, run in list(busy.items())[:_NAMED]]
+    more = f" and {count_text(len(busy) - _NAMED, 'feed')} more" if len(busy) > _NAMED else ""
+    return ", ".join(shown) + more
+
+
+def _idle(rota: Rota, due: Sequence[Feed], busy: Collection[str], now: datetime) -> str:
+    """Say why nothing was started, and what is due next."""
+    following = rota.next_due(now)
+    if following is None:
+        return "No feed has a schedule."
+    moment, feed = following
+    said = f"Next: {feed.name} at {moment:%Y-%m-%d %H:%M} {feed.zone.key}."
+    if len(due) > len(busy):
+        return f"Every day that has ended was read to its end. {said}"
+    return said
+
+
+def _under_way(
+    instance: dg.DagsterInstance, rota: Rota, feeds: Sequence[Feed], sensor: str
+) -> dict[str, _UnderWay]:
+    """Return which feeds a run has still to export; steps that have ended do not count.
+
+    Nor do queued runs that another one started: they may wait for hours behind what Kafka does not delete.
+    """
+    found: dict[str, _UnderWay] = {}
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
+        run = record.dagster_run
+        by = run.tags.get(SENSOR_TAG, "")
+        if run.status is dg.DagsterRunStatus.QUEUED and by != sensor:
+            continue
+        theirs = [
+            feed for feed in feeds if (by == sensor or feed.name not in found) and _covers(run, feed, rota)
+        ]
+        ended = _ended_steps(instance, run.run_id) if theirs else set()
+        for feed in theirs:
+            if rota.keys[feed.name].to_python_identifier() not in ended:
+                found[feed.name] = _UnderWay(run.run_id, record.create_timestamp.astimezone(UTC), by)
+    return found
+
+
+def _covers(run: dg.DagsterRun, feed: Feed, rota: Rota) -> bool:
+    if run.asset_selection is not None:
+        return rota.keys[feed.name] in run.asset_selection
+    return feed.name in rota.jobs.get(run.job_name, ())
+
+
+def _ended_steps(instance: dg.DagsterInstance, run: str) -> set[str]:
+    return {
+        entry.step_key for entry in instance.all_logs(run, of_type=_STEP_ENDS) if entry.step_key is not None
+    }
+
+
+def by_zone(feeds: Sequence[Feed]) -> dict[ZoneInfo, list[Feed]]:
+    """Return feeds by the time zone of their days: those of one zone can share a run."""
+    zones: dict[ZoneInfo, list[Feed]] = defaultdict(list)
+    for feed in feeds:
+        zones[feed.zone].append(feed)
+    return zones

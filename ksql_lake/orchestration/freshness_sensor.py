@@ -1,0 +1,108 @@
+"""The check `freshness` of feeds that say `max_age_hours`: how long ago the lake got its last export.
+
+Judged from the lake, because an export that found nothing is no event in Dagster, and one from the shell may be
+none either. A run always finds its feed fresh, so a sensor watches the clock; it asks no server. It refuses to
+judge a feed that was never exported: nothing there has grown old.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ksql_lake.alerts import Alert, send_alert
+from ksql_lake.errors import KsqlLakeError
+from ksql_lake.export.checks import CheckOutcome
+from ksql_lake.export.judging import JudgedCheck
+from ksql_lake.feeds import Feed
+from ksql_lake.orchestration.scope import Scope
+from ksql_lake.settings import Settings
+
+CHECK = "freshness"
+
+SENSOR_SECONDS = 60
+
+
+def freshness_specs(feed: Feed, scope: Scope) -> list[dg.AssetCheckSpec]:
+    """Return the check of a feed that says how old it may be; none for the others."""
+    hours = feed.checks.max_age_hours
+    if hours is None or not scope.wants_check(CHECK):
+        return []
+    asks = f"The last export is at most {hours:g} hours old."
+    return [dg.AssetCheckSpec(CHECK, asset=scope.key(feed), description=asks)]
+
+
+def fresh(feed: Feed) -> list[JudgedCheck]:
+    """Return what the check finds right after an export; nothing for a feed without it."""
+    if feed.checks.max_age_hours is None:
+        return []
+    return [JudgedCheck(CheckOutcome(CHECK, passed=True, says="It has just been exported."), "error")]
+
+
+def freshness_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
+    """Return the sensor over the feeds that say how old they may be; none where there is no such feed."""
+    wanted = feeds if scope.wants_check(CHECK) else ()
+    watched = [feed for feed in wanted if feed.checks.max_age_hours is not None]
+    return [_sensor(watched, scope)] if watched else []
+
+
+def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=scope.named(CHECK),
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Alerts when a feed's last export is older than its `max_age_hours`. Looks at the lake and "
+        "asks no server.",
+    )
+    def freshness(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        before: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
+        now, known, events = datetime.now(UTC), dict[str, bool](), list[dg.AssetCheckEvaluation]()
+        told, stale = list[str](), list[str]()
+        for feed in watched:
+            try:
+                exported = scope.lake.feed(feed).state().last_export
+            except KsqlLakeError as error:
+                told.append(f"{feed.name} cannot be judged: {error}")
+                known |= {feed.name: before[feed.name]} if feed.name in before else {}
+                continue
+            if not exported:
+                continue
+            event = _evaluation(feed, scope.key(feed), exported, now)
+            known[feed.name] = event.passed
+            if before.get(feed.name, True) != event.passed:
+                events.append(event)
+            if before.get(feed.name, True) and not event.passed:
+                stale.append(f"{feed.name}: {event.description}")
+        told += [_alert(stale, scope.settings)] if stale else []
+        old = sorted(name for name, passed in known.items() if not passed)
+        calm = f"too old: {', '.join(old)}" if old else "none is too old"
+        said = "\n".join(told) or f"{len(watched)} feeds watched; {calm}"
+        return dg.SensorResult(skip_reason=said, cursor=json.dumps(known), asset_events=events)
+
+    return freshness
+
+
+def _evaluation(feed: Feed, key: dg.AssetKey, exported: str, now: datetime) -> dg.AssetCheckEvaluation:
+    hours = feed.checks.max_age_hours or 0
+    age = now - datetime.fromisoformat(exported)
+    passed = age <= timedelta(hours=hours)
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=CHECK,
+        passed=passed,
+        metadata={"age_hours": round(age.total_seconds() / 3600, 2), "max_age_hours": float(hours)},
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"the last export was at {exported}, "
+        f"{'within' if passed else 'longer ago than'} max_age_hours ({hours:g})",
+        blocking=False,
+    )
+
+
+def _alert(stale: list[str], settings: Settings) -> str:
+    """Send one alert for all feeds and tell of it; what cannot be delivered is told too, and not sent again."""
+    names = ", ".join(line.partition(":")[0] for line in stale)
+    alert = Alert(CHECK, f"ksql-lake: no export for too long: {names}", "\n".join(stale), {"feeds": names})
+    failed = [each for each in send_alert(alert, settings) if each.problem]
+    problems = "".join(f"\nNot delivered by {each.channel}: {each.problem}" for each in failed)
+    return f"{alert.title}\n{alert.text}{problems}"

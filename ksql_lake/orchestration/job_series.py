@@ -1,0 +1,43 @@
+"""`python -m ksql_lake.orchestration.job_series RUNS`: several runs, one after the other, in one process.
+
+Loading Dagster and the definitions takes longer than the demo's exports, so the demo pays for it once. RUNS is
+a JSON list of `{"job": name, "tags": {...}}`. Runs are recorded in the instance of DAGSTER_HOME as any others.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake.orchestration.project import build_definitions
+from ksql_lake.settings import load_settings
+
+
+def run_jobs(
+    runs: Sequence[Mapping[str, Any]], definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> int:
+    """Run jobs one after the other, also after one that failed; return how many failed.
+
+    Args:
+        runs: Each with its `job` and, if it likes, `tags`.
+        definitions: Where the jobs are.
+        instance: Where the runs are recorded.
+    """
+    failed = 0
+    for run in runs:
+        job = definitions.resolve_job_def(run["job"])
+        done = job.execute_in_process(instance=instance, tags=run.get("tags"), raise_on_error=False)
+        failed += not done.success
+    return failed
+
+
+def main(text: str) -> int:
+    """Run what a JSON text lists and give the exit code."""
+    with dg.DagsterInstance.get() as instance:
+        return min(1, run_jobs(json.loads(text), build_definitions(load_settings()), instance))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

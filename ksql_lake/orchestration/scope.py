@@ -1,0 +1,191 @@
+"""What keeps several lakes apart in one Dagster instance: the names of one lake's definitions, its settings.
+
+Every name that Dagster compares between definitions, code locations or runs is made here. The scope without a
+name has the plain names, so that an instance keeps its history. It refuses to read the environment: whoever
+makes a scope gives it its settings.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ksql_lake.errors import ConfigError
+from ksql_lake.feeds import Feed, QuarantinedFile, StreamFeed, TableFeed
+from ksql_lake.lake import Lake
+from ksql_lake.settings import Settings
+
+RETRY_SECONDS = 30.0
+
+Translate = Callable[[dg.AssetSpec, Feed], dg.AssetSpec]
+"""What may change key, group, tags, owners, description and metadata of a feed's asset."""
+
+GROUP_TAG = "group"
+"""The tag of a feed that puts its asset into a group of Dagster's graph."""
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One lake with its feeds and its server, as Dagster's definitions know them.
+
+    Attributes:
+        settings: Where feeds, lake and server are; holds the secrets.
+        prefix: What every asset key begins with.
+        label: What the names of jobs, ops, schedules, sensors, resources and the pool begin with; empty
+            means the prefix.
+        group: Group of the feeds' assets; None means `streams` and `tables`.
+        translate: Changes what a feed's asset is like; None means it stays as it is made.
+        checks: Names of the checks that there are; None means all.
+        schedules: Names of the schedules that there are, without the label; None means all.
+        sensors: The same of the sensors.
+        retry_wait: Seconds before a step whose error may pass by itself is tried again.
+        whole_location: Whether alerts are about every run of the code location, not only about this scope's.
+
+    Raises:
+        ConfigError: A part of the prefix, or the label, is no name for Dagster.
+    """
+
+    settings: Settings
+    prefix: tuple[str, ...] = ()
+    label: str = ""
+    group: str | None = None
+    translate: Translate | None = field(default=None, compare=False)
+    checks: frozenset[str] | None = None
+    schedules: frozenset[str] | None = None
+    sensors: frozenset[str] | None = None
+    retry_wait: float = RETRY_SECONDS
+    whole_location: bool = False
+
+    def __post_init__(self) -> None:
+        for text in (*self.prefix, *([self.label] if self.label else [])):
+            if not _NAME.fullmatch(text):
+                raise ConfigError(
+                    f"{text!r} cannot be part of Dagster's names",
+                    hint="Take letters, digits and underscores.",
+                )
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake."""
+        return Lake(self.settings.lake_root)
+
+    @cached_property
+    def feeds_root(self) -> Path:
+        """The folder of the feed files, from the root of the file system."""
+        return self.settings.feeds_root.resolve()
+
+    def named(self, name: str) -> str:
+        """Return the name of a job, op, schedule, sensor, resource or pool in this scope.
+
+        A leading underscore stays in front: it keeps ops and graphs apart from assets.
+        """
+        label = self.label or "_".join(self.prefix)
+        if not label:
+            return name
+        return f"_{label}{name}" if name.startswith("_") else f"{label}_{name}"
+
+    def key(self, feed: Feed) -> dg.AssetKey:
+        """Return the asset key of a feed."""
+        key = self.plain_key(feed.name)
+        if self.translate is None:
+            return key
+        group, owners = self.feed_group(feed), list(feed.owners)
+        return self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
+
+    def translated(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+        """Return what the translation makes of the spec of a feed's asset."""
+        if self.translate is None:
+            return spec
+        plain = spec.replace_attributes(key=self.plain_key(feed.name))
+        return self.translate(plain, feed).replace_attributes(key=spec.key)
+
+    def key_of_broken(self, file: QuarantinedFile) -> dg.AssetKey:
+        """Return the asset key of a feed whose file cannot be used, as near to what it was as can be told."""
+        plain = self.plain_key(file.name)
+        if self.translate is None:
+            return plain
+        known: dict[str, Any] = {
+            key: file.gleaned[key] for key in ("kind", "source", "timezone") if key in file.gleaned
+        }
+        model = TableFeed if known.get("kind") == "table" else StreamFeed
+        try:
+            return self.translate(dg.AssetSpec(plain), model.model_construct(name=file.name, **known)).key
+        except (ConfigError, dg.DagsterError, AttributeError, TypeError, ValueError):
+            # The translation asks for what the file does not tell.
+            return plain
+
+    def wants_check(self, name: str) -> bool:
+        """Tell whether a check of the feeds is part of this scope."""
+        return self.checks is None or name in self.checks
+
+    def keys(self, feeds: Iterable[Feed]) -> list[dg.AssetKey]:
+        """Return the asset keys of feeds."""
+        return [self.key(feed) for feed in feeds]
+
+    def plain_key(self, name: str) -> dg.AssetKey:
+        """Return the asset key of a feed of this name, as it is before anything translates it."""
+        return dg.AssetKey([*self.prefix, name])
+
+    def own_key(self, *path: str) -> dg.AssetKey:
+        """Return the key of an asset that is no feed."""
+        return dg.AssetKey([*self._own, *path])
+
+    def feed_group(self, feed: Feed) -> str:
+        """Return the group of a feed: what its tag `group` says, else the scope's, else that of its kind."""
+        own = re.sub(r"\W", "_", feed.tags.get(GROUP_TAG, ""), flags=re.ASCII)
+        return own or self.group or self.named(f"{feed.kind}s")
+
+    def versions(self, table: str) -> str:
+        """Return the name of a table's dynamic partitions, which are those of the whole Dagster instance."""
+        return "/".join([*self._own, f"{table}_versions"])
+
+    def taken(self, feeds: Iterable[Feed]) -> set[str]:
+        """Return the names that jobs cannot have, because they share one namespace with assets."""
+        return {key.to_python_identifier() for key in self.keys(feeds)}
+
+    def free_name(self, name: str, taken: Collection[str]) -> str:
+        """Return a job's name in this scope that is not taken: this one, or with `_job` behind it."""
+        free = self.named(name)
+        while free in taken:
+            free += "_job"
+        return free
+
+    @property
+    def clocks_run(self) -> bool:
+        """Whether exports and upkeep by the clock run until somebody switches them off."""
+        return self.settings.schedules == "running"
+
+    @property
+    def pool(self) -> str:
+        """The pool of which every step that reads from the server holds a slot."""
+        return self.named("ksqldb")
+
+    @property
+    def server_key(self) -> str:
+        """The key of the resource that is the server's client."""
+        return self.named("ksqldb")
+
+    @property
+    def lake_key(self) -> str:
+        """The key of the resource that is the lake."""
+        return self.named("lake")
+
+    @property
+    def duckdb_key(self) -> str:
+        """The key of the DuckDB resource."""
+        return self.named("lake_duckdb")
+
+    @property
+    def io_manager_key(self) -> str:
+        """The key of the IO manager."""
+        return self.named("lake_io_manager")
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return self.prefix or ((self.label,) if self.label else ())

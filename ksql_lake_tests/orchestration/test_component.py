@@ -1,0 +1,220 @@
+"""The Component `ksql_lake.KsqlFeeds`, as `defs.yaml` says it and as Python makes it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster.components.core.component_tree import ComponentTreeException
+from dagster.components.testing import create_defs_folder_sandbox
+
+import ksql_lake
+from ksql_lake.errors import ConfigError, SettingsError
+from ksql_lake.feeds import Feed
+from ksql_lake.orchestration import project
+from ksql_lake.orchestration.component import KsqlFeeds, Server
+from ksql_lake.orchestration.scope import Scope
+from ksql_lake.settings import load_settings
+
+# Dagster's own: it gives what a component builds a link to its defs.yaml.
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+
+ORDERS = {"kind": "stream", "source": "ORDERS", "start_date": "2025-01-06"}
+SUMS = {"kind": "table", "source": "SUMS", "owners": ["team:sales"], "tags": {"tier": "raw"}}
+
+
+def _write(folder: Path, **feeds: object) -> None:
+    (folder / "active").mkdir(parents=True, exist_ok=True)
+    for name, keys in feeds.items():
+        text = keys if isinstance(keys, str) else json.dumps({"name": name, **keys})  # type: ignore[dict-item]
+        (folder / "active" / f"{name}.json").write_text(text)
+
+
+@contextmanager
+def _loaded(folder: Path, **attributes: Any) -> Iterator[dg.Definitions]:
+    """The definitions of a project whose defs.yaml has these attributes."""
+    said = {"feeds": str(folder / "feeds"), "lake": str(folder / "lake"), **attributes}
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(
+            component_cls=KsqlFeeds,
+            defs_yaml_contents={"type": "ksql_lake.KsqlFeeds", "attributes": said},
+        )
+        with sandbox.load_component_and_build_defs(defs_path=path) as (_, defs):
+            yield defs
+
+
+def _specs(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+
+
+def test_dg_finds_it_under_its_public_name() -> None:
+    """Its entry point leads to `ksql_lake`, whose names need no extra; importing it loads no Dagster."""
+    script = (
+        "import sys\n"
+        "import ksql_lake\n"
+        "assert 'dagster' not in sys.modules\n"
+        "for extra in ('h2', 'sqlglot', 'obstore', 'fsspec', 'polars', 'deltalake', 'pyiceberg', 'celery'):\n"
+        "    sys.modules[extra] = None\n"
+        "from dagster.components.core.package_entry import discover_entry_point_package_objects as found\n"
+        "print(*(key.to_typename() for key in found() if key.namespace == 'ksql_lake'))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert told.stdout.split() == ["ksql_lake.KsqlFeeds"]
+    assert ksql_lake.KsqlFeeds is KsqlFeeds
+
+
+def test_attributes_name_and_choose(tmp_path: Path) -> None:
+    """Prefix, name, group, schedules, sensors, checks and translation are what defs.yaml says."""
+    _write(tmp_path / "feeds", orders=ORDERS, sums=SUMS)
+    with _loaded(
+        tmp_path,
+        key_prefix="eu",
+        name="shop",
+        group="raw",
+        schedules=["retention_schedule"],
+        sensors=["lake_in_step", "feed_files"],
+        checks=["files_match", "volume"],
+        translation={
+            "key": "lake/{{ feed.kind }}/{{ feed.name }}",
+            "tags": {"source": "{{ feed.source }}"},
+            "owners": ["team:{{ feed.kind }}s"],
+            "description": "The {{ feed.kind }} {{ feed.source }}.",
+        },
+    ) as defs:
+        specs, repository = _specs(defs), defs.get_repository_def()
+
+    orders, sums = specs["lake/stream/orders"], specs["lake/table/sums"]
+    assert (orders.group_name, orders.owners, orders.description) == (
+        "raw",
+        ["team:streams"],
+        "The stream ORDERS.",
+    )
+    assert sums.tags["source"] == "SUMS"
+    assert sums.tags["tier"] == "raw"
+    assert [dep.asset_key.to_user_string() for dep in orders.deps] == ["eu/ksqldb/ORDERS"]
+    assert [each.name for each in repository.schedule_defs] == ["shop_retention_schedule"]
+    assert sorted(each.name for each in repository.sensor_defs) == ["shop_feed_files", "shop_lake_in_step"]
+    assert {(key.asset_key.to_user_string(), key.name) for key in repository.asset_graph.asset_check_keys} == {
+        ("lake/stream/orders", "files_match"),
+        ("lake/stream/orders", "volume"),
+        ("lake/table/sums", "files_match"),
+    }
+
+
+def test_a_subclass_says_what_an_asset_is_like(tmp_path: Path) -> None:
+    """`get_asset_spec` of a subclass is asked for every feed, as with other integrations' components."""
+
+    class Named(KsqlFeeds):
+        def get_asset_spec(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+            return spec.replace_attributes(key=["mine", feed.name.upper()])
+
+    _write(tmp_path / "feeds", orders=ORDERS)
+    made = Named(feeds=str(tmp_path / "feeds"), lake=str(tmp_path / "lake"), key_prefix="eu")
+
+    assert "mine/ORDERS" in _specs(_built(made))
+
+
+def _built(component: KsqlFeeds) -> dg.Definitions:
+    return component.build_defs(dg.ComponentTree.for_test().load_context)
+
+
+def test_a_broken_feed_stops_a_check_and_no_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading shows it in quarantine, under its translated key; `dg check defs` names its problems."""
+    broken = '{"name": "sums", "kind": "table", "source": "SUMS", "retention": "many"}'
+    _write(tmp_path / "feeds", orders=ORDERS, sums=broken)
+    translation = {"key": "lake/{{ feed.kind }}/{{ feed.name }}"}
+    with _loaded(tmp_path, translation=translation) as defs:
+        specs = _specs(defs)
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+
+    assert specs["lake/table/sums"].group_name == "quarantine"
+    with pytest.raises(ComponentTreeException) as refused, _loaded(tmp_path, translation=translation):
+        pass
+    assert isinstance(refused.value.__cause__, ConfigError)
+    assert "1 feed file cannot be used" in str(refused.value.__cause__)
+    assert "retention" in str(refused.value.__cause__)
+
+
+def test_a_missing_folder_stops_a_check_and_no_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project whose feeds folder is gone loads the rest of its definitions."""
+    with _loaded(tmp_path) as defs:
+        assert set(_specs(defs)) == set()
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(ComponentTreeException) as refused, _loaded(tmp_path):
+        pass
+    assert "there is no feeds folder" in str(refused.value.__cause__)
+
+
+def test_a_server_takes_its_credentials_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of the environment's server are not those of the server that a component names."""
+    monkeypatch.setenv("KSQLDB_URL", "http://us:8088")
+    monkeypatch.setenv("KSQLDB_USER", "us")
+    monkeypatch.setenv("KSQLDB_PASSWORD", "secret")
+    named = KsqlFeeds(server=Server(url="http://eu:8088"), settings={"attempts": 2})._settings(tmp_path)
+    unnamed = KsqlFeeds()._settings(tmp_path)
+
+    assert (named.ksqldb_url, named.ksqldb_user, named.ksqldb_password) == ("http://eu:8088", None, None)
+    assert named.attempts == 2
+    assert (unnamed.ksqldb_url, unnamed.ksqldb_user) == ("http://us:8088", "us")
+
+
+def test_paths_begin_at_the_root_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the shell, used there, and the component mean the same folders; buckets stay what they are."""
+    monkeypatch.delenv("KSQL_LAKE_ROOT", raising=False)
+    monkeypatch.delenv("KSQL_LAKE_FEEDS", raising=False)
+    plain, told = KsqlFeeds()._settings(tmp_path), KsqlFeeds(feeds="a", lake="s3://b/c")._settings(tmp_path)
+
+    assert (plain.feeds_root, plain.lake_root) == (tmp_path / "feeds", str(tmp_path / "data_lake"))
+    assert (told.feeds_root, told.lake_root) == (tmp_path / "a", "s3://b/c")
+
+
+def test_a_setting_that_there_is_not_is_named(tmp_path: Path) -> None:
+    """A misspelt setting is an error that lists those there are."""
+    with pytest.raises(SettingsError, match="there is none named atempts"):
+        KsqlFeeds(settings={"atempts": 2})._settings(tmp_path)
+
+
+def test_definitions_are_built_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often Dagster loads them, until a feed file changes."""
+    _write(tmp_path / "feeds", orders=ORDERS)
+    built = []
+    real = project.scope_definitions
+    monkeypatch.setattr(project, "scope_definitions", lambda scope: built.append(scope) or real(scope))
+    settings = load_settings(feeds_root=tmp_path / "feeds", lake_root=str(tmp_path / "lake"))
+    made = [project.definitions_of(Scope(settings)) for _ in range(3)]
+    _write(tmp_path / "feeds", sums=SUMS)
+    later = project.definitions_of(Scope(settings))
+
+    assert len(built) == 2
+    assert made[0] is made[1] is made[2]
+    assert {"orders", "sums"} <= set(_specs(later))
+
+
+def test_a_bucket_that_is_down_stops_no_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code location loads without what the lake keeps, broken feeds included."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    broken = '{"name": "sums", "kind": "table", "source": "SUMS", "retention": "many"}'
+    _write(tmp_path / "feeds", orders=ORDERS, sums=broken)
+    scope = Scope(
+        load_settings(feeds_root=tmp_path / "feeds", lake_root="s3://bucket/lake"), whole_location=True
+    )
+
+    specs = _specs(project.scope_definitions(scope))
+
+    assert {"orders", "sums"} <= set(specs)
+    assert specs["sums"].group_name == "quarantine"
