@@ -70,7 +70,8 @@ def test_the_cells_of_the_notebook_run(project: Path, monkeypatch: pytest.Monkey
     """Each cell in turn, in a kernel of its own in the project's folder; every picture is drawn."""
     for name in [name for name in os.environ if name.startswith("KSQL")]:  # noqa: TID251
         monkeypatch.delenv(name)
-    notebook = nbformat.read(ROOT / "docs" / "readers" / "tour.ipynb", as_version=4)
+    path = ROOT / "docs" / "readers" / "tour.ipynb"
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     before = [_kinds(cell) for cell in notebook.cells]
 
     # Through a socket in a folder of our own, which nobody else can speak to.

@@ -229,17 +229,17 @@ def _statistics(path: str, counted: list[str]) -> dict[str, Any]:
 def _bounds(file: pq.ParquetFile, name: str, at: int) -> tuple[int, tuple[Any, Any] | None]:
     """Return how many of a file's values are NULL, and the least and the greatest of the others."""
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
-    found = [group.column(at).statistics for group in groups]
+    found: list[Any] = [group.column(at).statistics for group in groups]
     rows = [group.num_rows for group in groups]
     if not all(map(_says_all, found, rows)):
-        values = file.read(columns=[name]).column(name).drop_null()
+        values = file.read(columns=[name]).column(name)
         ends = pc.min_max(values).as_py()
-        return file.metadata.num_rows - len(values), (ends["min"], ends["max"]) if len(values) else None
-    nulls = sum(each.null_count for each in found)
+        return values.null_count, None if ends["min"] is None else (ends["min"], ends["max"])
+    nulls: int = sum(each.null_count for each in found)
     try:
         told = [(each.min, each.max) for each in found if each.has_min_max]
     except (OverflowError, ValueError):  # a year that Python does not know
-        whole = date if pa.types.is_date(file.schema_arrow.field(name).type) else datetime
+        whole = date if pa.types.is_date32(file.schema_arrow.field(name).type) else datetime
         return nulls, (whole.min, whole.max)
     return nulls, (min(low for low, _ in told), max(high for _, high in told)) if told else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -276,7 +277,7 @@ def test_files_without_their_metadata_are_no_empty_feed(tmp_path: Path) -> None:
     FeedStore(tmp_path / "feeds").add(stream_feed())
     land_rows(Lake(tmp_path / "lake"), stream_feed(), [event(1)])
     shutil.rmtree(tmp_path / "lake" / "metadata")
-    place = {"root": tmp_path / "lake", "feeds": tmp_path / "feeds"}
+    place: dict[str, Any] = {"root": tmp_path / "lake", "feeds": tmp_path / "feeds"}
 
     for ask_for in (
         lambda: connect(**place).sql("FROM events").fetchall(),

@@ -73,9 +73,9 @@ def connect(root: str | Path | None = None, feeds: str | Path | None = None) -> 
     """Return a DuckDB connection, in memory, with one view per feed, each made when a statement first names it.
 
     A stream `NAME` is the view `NAME`. A table is `NAME`, its latest version, and `NAME_versions`, all that are
-    kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time.
-    `NAME__between(from_time, to_time)` is a range of a stream's event times. `ksql_lake_feeds`,
-    `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits` describe the lake. Path columns are
+    kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time. A
+    stream's `NAME__between(from_time, to_time)` is a range of event times. The lake itself is in
+    `ksql_lake_feeds`, `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits`. Path columns are
     typed; a feed that was never exported has an empty view. The views do not change under the connection;
     connect again for what was exported since. Times are shown in UTC.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import RLock
 
 import duckdb
@@ -41,7 +41,7 @@ _ABOUT_ALL = re.compile(
 """Statements that are about the columns of every view there is."""
 _ABOUT_NAMES = re.compile(r"\bshow\s+tables\b")
 
-_MACROS = {
+_MACROS: dict[str, Callable[[Committed], list[Macro]]] = {
     "__as_of": as_of_macros,
     "__between": lambda committed: between_macros(committed.feed, committed.state),
 }
