@@ -1,7 +1,4 @@
-"""Texts of others within Markdown: shown as they are, never taken for an image, a link or the end of a block.
-
-Pure. It refuses to keep line breaks outside of fenced blocks.
-"""
+"""Escape texts of others for Markdown, so that none becomes an image, a link or the end of a block. Pure."""
 
 from __future__ import annotations
 

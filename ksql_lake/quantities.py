@@ -1,7 +1,4 @@
-"""Counts, sizes and ages as people read them, the same on the command line and in the report.
-
-Pure text; it refuses to know what is counted.
-"""
+"""Counts, sizes and ages as people read them. Pure text."""
 
 from __future__ import annotations
 

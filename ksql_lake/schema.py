@@ -1,9 +1,7 @@
-"""ksqlDB type text to Arrow types: pure, exact, nothing guessed.
+"""Parse ksqlDB type texts and map each type to the one Arrow type it is stored as. Pure."""
 
-Reads the schema text of a query header (`` `ID` BIGINT KEY, `ITEMS` ARRAY<STRUCT<`SKU` STRING>> ``) and maps
-each type to the one Arrow type it is stored as. It refuses texts outside the grammar: a type we do not know
-must never become a string column by accident. Grammar: `LogicalSchema` and `FormatOptions` in ksqlDB's source.
-"""
+# An unknown type is refused: it must never become a string column by accident. Grammar: `LogicalSchema` and
+# `FormatOptions` in ksqlDB's source.
 
 from __future__ import annotations
 

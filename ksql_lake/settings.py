@@ -1,8 +1,6 @@
-"""The environment, read once: where the server, the lake and the feeds are.
+"""The environment, read once: where the server, the lake and the feeds are."""
 
-Nothing else in ksql-lake reads environment variables. Secrets exist only here and in the client: they are
-never accepted from feed files and never rendered (`repr` shows asterisks).
-"""
+# Nothing else reads environment variables. Secrets exist only here and in the client; `repr` shows asterisks.
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What is going on, told to programs that watch: fields for log records, and OpenTelemetry spans.
+"""Fields for log records, and OpenTelemetry spans.
 
-Nothing is sent anywhere unless the environment asks for it (OTEL_EXPORTER_OTLP_ENDPOINT), and the packages that
-send are loaded only then. Watching never fails what is watched, and no secret is ever a field.
+Nothing is sent unless OTEL_EXPORTER_OTLP_ENDPOINT is set.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""How an alert reaches people: over every channel that the settings name, and always into the log.
+"""Deliver alerts to the log, and to the webhook and the mail server that the settings name.
 
-One channel that fails never keeps the others from it; what it failed with comes back as a text. A password
-needs an encrypted connection. A webhook follows no redirect, for a POST that becomes a GET would count as
-delivered.
+One failed channel does not keep the others from delivering.
 """
+
+# A password needs an encrypted connection. A webhook follows no redirect: a POST that becomes a GET would
+# count as delivered.
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The command line: arguments in, exit code out; a mistake is answered with a paragraph, never a traceback.
-
-Exit codes: 0 done; 1 at least one feed or check failed; 2 usage or configuration; 130 interrupted.
-"""
+"""The command line. It turns arguments into an exit code and every error into a short text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`ksql-lake certify`: a day or a version in the lake against its source, read again; says what differs.
-
-It changes nothing, neither in the lake nor in its certificates.
-"""
+"""`ksql-lake certify`: compare a day or a version with its source, read again. It changes nothing."""
 
 from __future__ import annotations
 

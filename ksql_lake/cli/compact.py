@@ -1,6 +1,6 @@
-"""`ksql-lake compact`: merge the small files of closed days, and on request of open ones; rows unchanged.
+"""`ksql-lake compact`: merge the small files of closed days, and with `--open` those of open days.
 
-A day that fails leaves its files as they were and does not keep other feeds from being merged.
+A day that fails keeps its files and does not stop the other feeds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Dagster as child processes: its home folder, the environment it is given, its commands and what they said.
-
-The demo drives Dagster from outside, exactly as a person with a shell would. It refuses to touch a DAGSTER_HOME
-that somebody else set up: the home here is the project's own.
-"""
+"""Run Dagster's commands as child processes, with the project's own DAGSTER_HOME."""
 
 from __future__ import annotations
 

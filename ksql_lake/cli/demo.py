@@ -1,8 +1,4 @@
-"""`ksql-lake demo`: everything once, on the embedded server, through Dagster, in a folder of its own.
-
-Streams are exported as one range run, tables as their next version, by Dagster in processes of its own. It
-refuses to mix the sample's rows into a lake that was filled from another server.
-"""
+"""`ksql-lake demo`: export the sample feeds from the embedded server through Dagster."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""`ksql-lake doctor`: is the lake what its own files say, and mending what is not.
+"""`ksql-lake doctor`: verify the lake against its manifests, and repair it on request."""
 
-Looking takes no lock and writes nothing. A repair works feed by feed under the feed's lock and shows what it
-found there before it acts. It refuses to take a file out of the lake that it has not shown: a plan that appears
-only after the first repairs is shown before it is applied.
-"""
+# Looking takes no lock and writes nothing. A repair takes each feed's lock and shows what it found before it
+# acts.
 
 from __future__ import annotations
 

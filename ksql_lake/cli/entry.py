@@ -1,7 +1,6 @@
-"""The way into the program and out of it: from arguments to an exit code, each error a paragraph.
+"""Start the program: run a command, print errors as text, return the exit code.
 
-A user's mistake never shows a traceback; an unexpected error shows its type and message, and the traceback only
-with `--debug`. Before a command runs, pandas is kept out and freed memory is kept for the next block of rows.
+A traceback appears only with `--debug`.
 """
 
 from __future__ import annotations

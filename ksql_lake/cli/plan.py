@@ -1,7 +1,4 @@
-"""`ksql-lake plan`: what an export would read, decided without the server; `export` starts with the same.
-
-With `--server` it estimates what the export will cost the server, too.
-"""
+"""`ksql-lake plan`: show what an export would read, and with `--server` what it will cost the server."""
 
 from __future__ import annotations
 

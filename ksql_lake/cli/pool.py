@@ -1,10 +1,8 @@
-"""Several exports at once: one feed per worker thread, bars on a terminal's stderr, and a way to stop them all.
+"""Export several feeds at once, one per worker thread, with progress bars on a terminal."""
 
-The first Ctrl-C (or SIGTERM) ends the running exports at their next block of rows: the query is closed, staged
-files are removed, nothing half becomes visible. After a second one, or when an export does not come to an end
-in `GRACE_SECONDS`, they are not waited for; the next export clears what such an end leaves behind. Both are
-counted and not raised, so that no export can be started and then forgotten.
-"""
+# The first Ctrl-C or SIGTERM stops each export at its next block of rows: the query is closed and the staged
+# files are removed. The second one, or GRACE_SECONDS, ends the process; the next export clears what is left.
+# Signals are counted and not raised, so that no export can be started and then forgotten.
 
 from __future__ import annotations
 

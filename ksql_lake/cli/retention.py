@@ -1,7 +1,4 @@
-"""`ksql-lake retention`: show which table versions are too many, and remove them, a commit per table.
-
-It refuses to guess: only committed versions count, and the newest is never among those that go.
-"""
+"""`ksql-lake retention`: show old table versions and remove them, one commit per table."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Which feeds and days a command line means; every way to name the wrong thing has its answer here.
-
-The options of `plan` and `export` are the same. It refuses to guess: a table named with `--stream`, a disabled
-or archived feed and a day in the future are errors, said before anything is sent.
-"""
+"""The feeds and days that a command line selects, and an error for each wrong way to name them."""
 
 from __future__ import annotations
 

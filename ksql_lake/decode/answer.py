@@ -1,7 +1,4 @@
-"""Rows of an answer to batches of the source's columns, whatever form each column travels in.
-
-It refuses an answer whose columns are not those that the forms ask for.
-"""
+"""Decode an answer into batches of the source's columns, whatever form each column travels in."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""Rows of typed JSON to Arrow arrays: msgspec checks shape and types in one pass, then columns are built.
+"""Decode rows of typed JSON into Arrow arrays; msgspec checks shape and types in one pass."""
 
-It accepts no more than the exact reader does: no value is coerced, no unknown field dropped. It names no
-errors: where a column is not plainly right it raises ValueError or OverflowError, and the exact reader looks at
-the rows.
-"""
+# It accepts no more than the exact reader does. On doubt it raises ValueError or OverflowError, and the exact
+# reader decides and names the error.
 
 from __future__ import annotations
 

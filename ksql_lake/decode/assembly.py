@@ -1,9 +1,7 @@
-"""Columns that travelled wrapped or in parts, put together again.
+"""Put together columns that travelled wrapped in a STRUCT or in parts."""
 
-A value comes with its DECIMALs as doubles, the exact ones beside it; each goes where its double is, entries of
-MAPs by their key, and must round to that double. Where no exact one came the double is taken if it can have
-been one DECIMAL only. It refuses the rest by row, column and value.
-"""
+# A value comes with its DECIMALs as doubles and with the exact ones beside it; each exact one must round to
+# its double. Without an exact one the double is taken only if one DECIMAL alone can have made it.
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Which commas and brackets of a block belong together, found with array operations over the bytes.
+"""Find the matching brackets and commas of a block with array operations over its bytes."""
 
-Every bracket and comma outside of strings has a level: how many brackets are open around it, its own pair
-included. At one level the marks of a pair of brackets stand side by side: the opening one, the commas, the
-closing one. So all pairs of a level can be looked at as one array. Nothing is proven of what stands between the
-marks; it refuses a block whose brackets do not close.
-"""
+# Every mark has a level: the number of brackets open around it, its own pair included. At one level the marks
+# of a pair are neighbours, so one array holds all pairs of a level. Nothing is proven of what is between the
+# marks.
 
 from __future__ import annotations
 

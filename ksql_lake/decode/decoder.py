@@ -1,10 +1,8 @@
-"""Response rows to Arrow record batches: exact, fast where the bytes allow it, the bad row named where not.
+"""Decode response rows into Arrow record batches, by the fastest reader that can prove its result."""
 
-Three readers, each slower and more general than the one before: values by their places in the bytes, columns of
-typed JSON, and rows one by one. The first two either agree with the third or step aside, so errors and results
-do not depend on which one ran, nor on where a response was cut into blocks. Refuses to know where rows come
-from.
-"""
+# Three readers, each slower and more general: values by their positions in the bytes, columns of typed JSON,
+# and rows one by one. The first two agree with the third or step aside, so results and errors do not depend
+# on which one ran.
 
 from __future__ import annotations
 

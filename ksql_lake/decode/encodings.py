@@ -1,9 +1,7 @@
-"""How a column has to travel so that it arrives exactly: wrapped in a STRUCT, or with parts of it beside it.
+"""Choose how a column travels so that it arrives exactly: as it is, in a STRUCT, or with parts beside it."""
 
-Outside of a STRUCT ksqlDB drops the milliseconds of a TIME and the era of a TIMESTAMP; inside of one it sends
-a DECIMAL as a double. Pure: which of a column's values are concerned follows from its type. It refuses to write
-SQL and to touch values.
-"""
+# Outside a STRUCT ksqlDB drops the milliseconds of a TIME and the era of a TIMESTAMP; inside one it sends a
+# DECIMAL as a double.
 
 from __future__ import annotations
 

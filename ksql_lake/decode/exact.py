@@ -1,9 +1,4 @@
-"""Rows one at a time, slowly and exactly: the room's rules in their plainest form.
-
-Every error about a row is made here, so that it is described in the same words whatever the fast paths did
-before: the first bad row, and its first bad column. It refuses to skip, to repair or to guess; where the fast
-paths step aside for a row that is only unusual, it decodes it.
-"""
+"""Decode rows one by one, exactly. Every error about a row is made here, so its words are always the same."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Columns of JSON scalars, given as places in a block of bytes, to Arrow arrays: exact, and a column at a time.
+"""Decode columns of JSON scalars, given as positions in a block of bytes, into Arrow arrays."""
 
-Arrow's casts from text read the values; they are lenient where JSON is not: 012, 0x1F, .5, 1., inf, a space for
-the T of a time. Each rule here looks at the first and last bytes of all values at once and closes one of these
-doors; what remains open is what both read alike. It refuses on doubt, by ValueError, and that includes valid
-forms that the server does not write.
-"""
+# Arrow's casts from text are more lenient than JSON (012, 0x1F, .5, 1., inf, a space for the T of a time).
+# Each rule here checks the first and last bytes of all values at once. On doubt it raises ValueError, also
+# for valid forms that the server does not write.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""One JSON scalar to one value, exactly: what each type accepts, and why a value does not fit.
+"""Decode one JSON scalar of each type exactly, and say why a value does not fit."""
 
-This is the rule book of the room; the fast paths must agree with it or step aside. It refuses to be helpful:
-"12" is not an INTEGER, 1 is not a BOOLEAN, 10.005 is not a DECIMAL(10, 2). Values come out in the form Arrow
-takes them: times of all kinds as integers.
-"""
+# The fast readers must agree with these rules or step aside.
 
 from __future__ import annotations
 

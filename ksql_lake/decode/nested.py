@@ -1,9 +1,7 @@
-"""Rows with nested values, read by the places of their values in the bytes, a column at a time at any depth.
+"""Decode nested values by their positions in the bytes, one column at a time, at any depth."""
 
-The fields of all STRUCTs of a column are columns of their own, so are the elements of all ARRAYs, and the keys
-and values of all MAPs. It refuses a block on any doubt, by ValueError, also fields in another order than the
-schema's; the other readers then decide, so that the result never depends on this path having been taken.
-"""
+# On any doubt it raises ValueError, also for fields in another order than the schema's; the other readers
+# then decide.
 
 from __future__ import annotations
 

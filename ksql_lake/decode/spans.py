@@ -1,9 +1,6 @@
-"""Values as places in the bytes of a block, and the way from there to Arrow's arrays of texts.
+"""Values as positions in a block of bytes, and their copies as Arrow texts."""
 
-Nothing is parsed here: a span is where a value begins and ends, and whether it is null, in quotation marks or
-neither. Arrow copies all texts of a column at once, so that its own casts can read them. It refuses, by
-ValueError, values that are none of the three.
-"""
+# Arrow copies all texts of a column at once, so that its own casts can read them.
 
 from __future__ import annotations
 

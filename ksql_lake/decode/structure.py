@@ -1,12 +1,8 @@
-"""Where the values of plain rows begin and end, found with array operations over the bytes.
+"""Find where the values of plain rows begin and end, with array operations over the bytes."""
 
-Takes a block of lines `{"row":{"columns":[...]}},` and proves, without parsing, that every line is such a frame
-around the same number of values. The proof rests on two facts: a valid JSON string holds no raw control
-character, and outside of strings every quotation mark, comma and line end is structure. Which commas are inside
-of strings is only asked when there are more commas than values; whoever reads the values sees to it that every
-mark is the first or the last byte of a value. It refuses blocks it cannot prove this of; that does not mean
-they are wrong.
-"""
+# The proof rests on two facts: a valid JSON string holds no raw control character, and outside strings every
+# quotation mark, comma and line end is structure. Whether a comma is inside a string is checked only where
+# there are more commas than values. A block that is refused here may still be right.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Columns whose values travel as text, all values at once: BYTES in base64, DECIMALs in digits.
+"""Decode columns whose values travel as text: BYTES in base64, DECIMAL in digits."""
 
-Arrow reads decimal text fast, but its multiplication overflows without a word, so it sees only texts of sign,
-digits and point that cannot overflow. What is not canonical is refused by ValueError without naming the value.
-"""
+# Arrow reads decimal text fast, but its multiplication overflows silently, so it gets only texts that cannot
+# overflow.
 
 from __future__ import annotations
 

@@ -1,14 +1,9 @@
-"""TIME, DATE and TIMESTAMP as the server writes them in text: one value exactly, or a whole column fast.
+"""Parse TIME, DATE and TIMESTAMP texts, one value exactly or a whole column fast."""
 
-DATE and TIME are ISO 8601, proleptic Gregorian. TIMESTAMP is Java's older calendar: from 1582-10-15 on it is
-the Gregorian one, before that the server prints Julian dates, and this module turns them back into the very
-same instant. Years before 1 lose their sign on the server and are read as the year that is printed. It refuses
-the days 1582-10-05 to 1582-10-14, which that calendar never had, and whatever is not exactly one of the forms
-below: no time zone, no missing digit, no 24:00, no leap second.
-
-The one-value functions return None for a text that is not of their form; the column functions raise ValueError
-when they cannot vouch for every value, which does not mean that one is wrong.
-"""
+# DATE and TIME are ISO 8601, proleptic Gregorian. TIMESTAMP uses Java's calendar: Gregorian from 1582-10-15,
+# Julian before; Julian dates become the same instant again. The server drops the sign of years before 1. The
+# days 1582-10-05 to 14 do not exist there and are refused, as is every form not listed below (time zones,
+# 24:00, leap seconds).
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A server's own routes under /devserver, called from Python: rows in, switches, transactions.
+"""Call a devserver's own routes under /devserver from Python."""
 
-Over a plain socket, so that a test that starts a server needs no HTTP library.
-"""
+# It uses a plain socket, so that a test that starts a server needs no HTTP library.
 
 from __future__ import annotations
 

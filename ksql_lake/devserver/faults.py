@@ -1,8 +1,4 @@
-"""Faults as switches: what goes wrong, for which source, after how many rows, how often.
-
-A board holds the faults that are on. Each query takes what applies to it when it starts; a fault with `times`
-switches itself off after that many queries (or requests).
-"""
+"""Switches for faults: which fault, for which source, after how many rows, how often."""
 
 from __future__ import annotations
 

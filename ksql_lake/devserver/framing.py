@@ -1,8 +1,4 @@
-"""The four ways a response is written: v1 rows (two writers), delimited lines, one JSON array.
-
-Pure text: what stands before, between and behind rows, and which of it is a HTTP chunk of its own. How the rows
-themselves read is in `wire`.
-"""
+"""The four ways to frame a response: v1 rows (two writers), delimited lines, one JSON array."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What the server answers instead of a result: a status, a ksqlDB error code and a sentence.
-
-Raised anywhere below the HTTP door, turned into an error body there. It refuses to decide how a body is
-framed: an answer that has already begun carries the same sentence in its own way.
-"""
+"""Errors as the server sends them: a status, a ksqlDB error code and a sentence."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The phases of a server's life: starting, finding its partitions, restoring, running, shutting down.
-
-Each lasts as long as its switch says. Without switches a server is ready at once and stops at once.
-"""
+"""The phases of a server's life: starting, assigning partitions, restoring, running, shutting down."""
 
 from __future__ import annotations
 

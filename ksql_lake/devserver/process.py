@@ -1,12 +1,4 @@
-"""A devserver as a child process, for tests, the demo and users' CI.
-
-    with DevServer.start(sample=True) as server:
-        requests.get(server.url + "/info")
-
-Starting waits until the server answers; leaving the block stops it by its process id, and if the parent itself
-is killed the server ends too. This module imports nothing heavy, so a test run pays for the server only where
-one is started.
-"""
+"""Start a devserver as a child process and stop it with its parent."""
 
 from __future__ import annotations
 

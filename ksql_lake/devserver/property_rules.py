@@ -1,7 +1,4 @@
-"""What a request may override: names that ksqlDB, Kafka Streams or its clients know, and the values they take.
-
-It knows names and types, not what a property does: who answers a query reads the few that matter.
-"""
+"""The properties that a request may override, and their types. It does not apply them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Is a day in the lake what the source has? Reads the day from the server again and compares, hour by hour.
+"""Certify a day: read it from the source again and compare rows and checksums, hour by hour.
 
-It changes nothing. Both sides are counted and checksummed in the order they come, so memory stays flat however
-large the day is. Equal means: as many rows, the same checksum, and so in each hour, also in hours that are
-not the day's. Rows are compared on the columns that the source and every file of the day have, since a row
-exported before a column existed cannot know its value; against the certificate each file is compared on all
-of its own.
+It changes nothing.
 """
+
+# Rows are compared on the columns that the source and every file of the day have, since a row exported before
+# a column existed cannot know its value. Against the certificate each file is compared on all of its own
+# columns.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""What must hold after an export, judged by the lake's state and the committed files.
+"""Judge a feed's checks over all rows of the partitions that an export covered."""
 
-A check judges the partitions its export covered, all of their rows and not only the new ones, so that reading a
-day again without news does not hide what is wrong with it. It never undoes or fails an export: the rows have
-landed. It refuses to judge a volume without history, and says so.
-"""
+# All rows count, not only the new ones: reading a day again without news must not hide what is wrong with it.
+# A check never undoes an export.
 
 from __future__ import annotations
 

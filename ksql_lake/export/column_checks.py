@@ -1,7 +1,6 @@
-"""The part of the checks that looks at values: NULLs, doubles, rows outside their day.
+"""Checks of values: NULLs, duplicates, rows outside their day.
 
-Reads the columns it needs and no others, batch by batch, from committed files; memory stays bounded however
-large a day is. What cannot be read is a finding, not an error.
+It reads only the columns it needs, in bounded memory.
 """
 
 from __future__ import annotations

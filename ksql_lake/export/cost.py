@@ -1,7 +1,4 @@
-"""What an export costs the server, as far as it can be known: records scanned, seconds, cheaper ways.
-
-An estimate. What is scanned is told by Kafka's own offsets, of topics that a query on the server reads.
-"""
+"""Estimate what an export costs the server: records scanned, seconds, cheaper ways."""
 
 from __future__ import annotations
 

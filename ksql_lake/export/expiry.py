@@ -1,9 +1,6 @@
-"""Days of a stream whose rows Kafka deletes, or is about to delete, before an export has read them.
+"""Find days of a stream whose rows Kafka deletes, or is about to delete, before an export has read them."""
 
-Judged by when the rows came, which is their ROWTIME, as `lake/closing.py` does. Kafka deletes whole segments,
-so it may be later than said here and is never earlier. It refuses to guess where it is not known how long the
-topic keeps records.
-"""
+# Judged by ROWTIME. Kafka deletes whole segments, so it may delete later than said here and never earlier.
 
 from __future__ import annotations
 

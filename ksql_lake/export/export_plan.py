@@ -1,9 +1,6 @@
-"""What an export would read, decided before anything is sent: which days of a stream, which version of a table.
+"""Plan an export before anything is sent: the days of a stream, or the version of a table."""
 
-Pure but for reading the feed's state. A day counts as closed when it was read after it had ended; an export
-without dates begins at the first day that is not closed, so no day is ever skipped because some other one was
-exported.
-"""
+# An export without dates begins at the first day that is not closed, so no day is ever skipped.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""Reading a feed's window: a lazy, re-openable description, and the reading itself.
+"""Read a feed's window: a lazy description that can be opened again, and the reading itself."""
 
-Nothing is sent before `open`. Each opening is a fresh query, which is what a retry needs: rows of two readings
-are never mixed. Types come from the response's header, and the header must name exactly the columns that were
-asked.
-"""
+# Each opening is a fresh query, so that a retry never mixes rows of two readings.
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What an export says about each of its partitions: plain names and values, for whoever keeps a record.
-
-Dagster's metadata is made of these, in a run and from the shell alike; what is the same for all partitions of
-an export is said once, on its newest one, because a first export may cover years. It refuses to call a day
-closed that had not ended when its rows were read.
-"""
+"""The facts of an export, per partition, as plain names and values for records and Dagster's metadata."""
 
 from __future__ import annotations
 

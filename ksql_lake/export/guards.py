@@ -1,7 +1,4 @@
-"""What keeps a wrong reading from landing: a table that shrank, times in another unit, another source.
-
-A version that lost more rows than the feed lets pass is read twice; below the feed's floor it never lands.
-"""
+"""Refuse readings that must not land: a table that shrank, times in another unit, another source."""
 
 from __future__ import annotations
 

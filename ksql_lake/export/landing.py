@@ -1,8 +1,7 @@
-"""Landing a reading in the lake: retries, the snapshot guard, the commit, retention.
+"""Land a reading in the lake: retries, the snapshot guard, the commit, retention."""
 
-Every attempt is a fresh query and a fresh staging; rows of a reading that did not prove itself complete are
-thrown away. It refuses to replace a good table snapshot by a suspiciously small one.
-"""
+# Every attempt is a fresh query and a fresh staging folder. Rows of a reading that is not proven complete are
+# dropped.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Work on many items at once, in threads, with the results in the items' order and a bounded number under way.
+"""Run work on many items in threads, with results in order and a bounded number of items under way."""
 
-The first error wins, in the order of the items: what came before it is given out, then it is raised. A consumer
-that stops early stops the work too. Nothing here knows what the items are.
-"""
+# The first error in the order of the items is raised after the results before it. A consumer that stops stops
+# the work.
 
 from __future__ import annotations
 

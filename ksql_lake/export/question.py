@@ -1,8 +1,4 @@
-"""What an export asks the server: written after the server was asked what the source looks like.
-
-Everything that would keep an export from being read is found here, before a query runs: another kind of source,
-columns it does not have, a source that no pull query can read.
-"""
+"""Prepare the query of an export: ask the server for the source and refuse what cannot be read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""When a reading began, by the clock that may be believed: ours and the server's, whichever is earlier.
+"""The time at which a reading began: the earlier one of our clock and the server's."""
 
-A clock of ours that is ahead would close days before their last rows came. Where the two differ by more than
-an hour it is not known which of them is wrong, so nothing is closed.
-"""
+# A clock that is ahead would close days before their last rows came. Where the two differ by more than an
+# hour, nothing is closed.
 
 from __future__ import annotations
 

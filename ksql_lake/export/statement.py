@@ -1,9 +1,7 @@
-"""The query of an export: explicit columns, half-open window, everything quoted. Pure.
+"""Write the SELECT of an export: explicit columns, a half-open window, everything quoted. Pure."""
 
-Never `SELECT *`: on tables with header columns the server sends such rows in another order than their header.
-Where a feed's event time may be NULL the row's ROWTIME decides, in the query exactly as in the lake, so no row
-is lost between two windows.
-"""
+# Never `SELECT *`: on tables with header columns the server sends the values in another order than its
+# header. Where a feed's event time may be NULL, ROWTIME decides, in the query exactly as in the lake.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Is a table version in the lake what the table was? Reads the table's changes from the first on and compares.
+"""Certify a table version: read the table's changes from the first on and compare. It changes nothing."""
 
-A version is a picture taken while the table went on changing, so keys that changed after the reading began are
-counted apart, by the ROWTIME of their last change. All other keys must be equal. It changes nothing.
-"""
+# Keys that changed after the reading began are counted apart, by the ROWTIME of their last change.
 
 from __future__ import annotations
 

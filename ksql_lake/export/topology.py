@@ -1,9 +1,6 @@
-"""What the server says of its streams and tables and of the queries between them, kept in the lake.
+"""What the server says of its sources and queries, kept in the lake."""
 
-Kept, because whoever shows it must not need the server; derived, because the next reading replaces it whole,
-and a kept text that cannot be read counts as none. Which source feeds which is what the server reports of its
-queries: no SQL is read here.
-"""
+# It is kept because a page that shows it must not need the server.
 
 from __future__ import annotations
 

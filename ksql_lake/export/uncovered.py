@@ -1,7 +1,4 @@
-"""Sources of the server that no feed exports, and the feed file that would export each.
-
-It refuses to decide for anybody: a proposal is a text for a person to look at.
-"""
+"""List the server's sources that no feed exports, with a proposed feed file for each."""
 
 from __future__ import annotations
 

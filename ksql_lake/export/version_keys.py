@@ -1,10 +1,7 @@
-"""Which version keys of a table a scheduler should offer, and keeping its list so.
+"""Keep a scheduler's list of a table's version keys: the committed versions, or v1 before the first export."""
 
-Offered are the committed versions, or v1 before the first export. The open version, which is next, is offered
-where somebody asked for it: a key that is always there and never done would look like work that is missing, and
-everything below would wait for it. The list lives elsewhere (Dagster's dynamic partitions); this room refuses
-to know what keeps it and speaks to three methods of it.
-"""
+# The next version is offered only on request: a key that is always there and never done would look like
+# missing work.
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Atomic changes to small text files: create without overwriting, replace, move without overwriting.
-
-It refuses to leave half a file behind: a reader sees the old text, the new text or none.
-"""
+"""Change small text files atomically: create without overwriting, replace, move without overwriting."""
 
 from __future__ import annotations
 

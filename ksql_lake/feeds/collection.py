@@ -1,7 +1,4 @@
-"""All feed files of one moment: the usable ones, and the quarantined with their problems.
-
-Plain values. It refuses to read or change files.
-"""
+"""All feed files at one moment: the usable ones, and the quarantined ones with their problems."""
 
 from __future__ import annotations
 

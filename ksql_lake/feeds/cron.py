@@ -1,8 +1,6 @@
-"""Cron expressions, checked field by field; it only refuses, it never computes a time.
+"""Check cron expressions field by field, so that a mistake is reported for the feed file."""
 
-Dagster runs the schedules. What passes here is a subset of what Dagster accepts (a test holds that), so that a
-mistake is told beside the feed file and not when the code location fails to load.
-"""
+# What passes here is a subset of what Dagster accepts.
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""One feed file as text: read strictly, changed by one key at a time.
-
-JSON as its standard has it, UTF-8 with or without a byte order mark; a key that stands twice, numbers that are
-none (NaN, 1e999) and anything but an object are refused with their place. A change keeps every other character
-of the file. It refuses to know what the keys mean.
-"""
+"""One feed file as text: parsed strictly, changed one key at a time. A change keeps every other character."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Whether the columns a feed names fit together and fit the lake.
+"""Check that the columns a feed names fit together and fit the lake.
 
-Works on the plain keys of a feed file, well-typed or not, so that a file with other mistakes still hears about
-these. It refuses to know the source's real columns: those are compared at export.
+The source's columns are compared at export.
 """
 
 from __future__ import annotations

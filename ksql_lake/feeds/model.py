@@ -1,8 +1,7 @@
-"""What a feed file may say: two kinds, every key checked, unknown keys refused.
+"""The keys of a feed file for both kinds, all checked; unknown keys are refused."""
 
-Pure data: what passes can become a path, a Dagster asset and a SQL view without escaping. Secrets have no place
-here. Column names are the source's own, exact case, everywhere but in the targets of `rename`.
-"""
+# What passes can become a path, a Dagster asset and a SQL view without escaping. Secrets have no place here.
+# Column names are the source's own, in exact case, except in the targets of `rename`.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The folder of feed files: `active/` and `archived/`, one JSON file per feed; `proposed/` holds suggestions.
+"""Read and change the folder of feed files: `active/`, `archived/` and `proposed/`, one JSON file per feed."""
 
-A file that cannot be used is set aside with its problems and never hides the others. Files change atomically
-and are never overwritten: whoever reads beside us sees the old or the new text. Beside them lies their JSON
-Schema, for editors. It refuses to touch the lake: the data of an archived feed stays where it is.
-"""
+# A file that cannot be used is set aside with its problems and never hides the others. The data of an
+# archived feed stays.
 
 from __future__ import annotations
 

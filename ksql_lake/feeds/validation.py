@@ -1,8 +1,6 @@
-"""The bytes of a feed file become a Feed, or one error with everything that is wrong with them, in plain words.
+"""Parse the bytes of a feed file into a Feed, or raise one error with all problems in plain words."""
 
-Types are taken as written: `"7"` is not a number and 20250131 is not a day. It refuses to stop at the first
-mistake, to look at other files, and to show pydantic's vocabulary, addresses, or a whole pasted value.
-"""
+# Types are taken as written: `"7"` is not a number and 20250131 is not a day.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The HTTP client for ksqlDB: ask what it is, run statements, stream one query.
+"""The HTTP client for ksqlDB: server info, statements, and one streamed query. Usable from several threads."""
 
-Synchronous, one session, usable from several threads. Retries only what can be repeated without harm; a query
-is one attempt, because only its caller knows how to begin anew. No exception of requests or urllib3 leaves it,
-and no secret stands in its errors, logs or `repr`.
-"""
+# It retries only what can be repeated without harm. A query is one attempt: only its caller can begin anew.
+# No exception of requests or urllib3 leaves this module, and no error, log or `repr` holds a secret.
 
 from __future__ import annotations
 

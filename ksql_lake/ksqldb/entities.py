@@ -1,8 +1,4 @@
-"""The JSON entities that /ksql answers with, typed as far as we read them.
-
-Keys we do not read are ignored, because every release adds some; a key we need that is missing or of another
-type is an error that says where.
-"""
+"""The JSON entities of /ksql answers, typed as far as we read them. A missing or mistyped key is an error."""
 
 from __future__ import annotations
 

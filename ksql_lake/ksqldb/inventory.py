@@ -1,10 +1,7 @@
-"""What the server has: sources, their columns and queries, and how long Kafka keeps their records.
+"""The server's sources with their columns and queries, and how long Kafka keeps their records."""
 
-Types are given as DESCRIBE tells them, for people to read: it keeps only half of a MAP, so the types of an
-export come from its query's header and never from here. ksqlDB does not tell a topic's configuration: what a
-source's statement says of retention was true when the topic was made, and where it is silent nothing is
-claimed.
-"""
+# DESCRIBE keeps only half of a MAP's type, so an export takes its types from its query's header. ksqlDB does
+# not report a topic's configuration: the retention in a source's statement was true when the topic was made.
 
 from __future__ import annotations
 

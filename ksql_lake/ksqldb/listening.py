@@ -1,9 +1,7 @@
-"""Listening to a push query: what it sends, as it comes, with a limit on how long to wait for the next piece.
+"""Read a push query piece by piece, with a limit on the wait for the next piece."""
 
-A push query has no end, so whoever reads it must be able to notice that nothing comes. A thread of its own
-reads the connection, because a read that has timed out cannot be taken up again. Leaving always ends the query
-on the server first, then the connection, then the thread. It refuses to decide what silence means.
-"""
+# A thread of its own reads the connection, because a read that timed out cannot be taken up again. Leaving
+# ends the query on the server first, then the connection, then the thread.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""How far the queries behind a source have read, as DESCRIBE EXTENDED and SHOW QUERIES EXTENDED report it.
+"""How far the queries behind a source have read, from DESCRIBE EXTENDED and SHOW QUERIES EXTENDED."""
 
-DESCRIBE EXTENDED reports Kafka's own offsets of a consumer group. SHOW QUERIES EXTENDED reports what the
-tasks of
-one node know: the end they report is the newest record they have fetched, which may be less than the log's end.
-"""
+# DESCRIBE EXTENDED reports Kafka's offsets of a consumer group. SHOW QUERIES EXTENDED reports what one node's
+# tasks know; the end they report is the newest record they have fetched, not the log's end.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""How far a running query has read its source, as SHOW QUERIES EXTENDED tells it.
+"""How far a running query has read its source, from SHOW QUERIES EXTENDED."""
 
-ksqlDB says nothing of this on the query's own connection. What it tells elsewhere is read here and not judged:
-the numbers lag behind by the server's commit interval, and `end` is the newest record that the query has
-fetched, not the topic's end.
-"""
+# The numbers lag behind by the server's commit interval.
 
 from __future__ import annotations
 

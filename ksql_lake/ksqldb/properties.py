@@ -1,8 +1,7 @@
-"""The properties that every query carries, and which of them a server refuses.
+"""The properties that every query carries, and those that a server refuses; see docs/completeness.md."""
 
-The server's own defaults deliver records of aborted transactions, deliver rows twice after a pause, and end a
-failed table pull like a whole one; see docs/completeness.md.
-"""
+# The server's defaults deliver records of aborted transactions, deliver rows twice after a pause, and end a
+# failed table pull like a whole one.
 
 from __future__ import annotations
 

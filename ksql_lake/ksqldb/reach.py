@@ -1,8 +1,6 @@
-"""Which kind of query can read all of a source on this server: pull where possible, push elsewhere.
+"""Choose the kind of query that can read all of a source on this server: pull, push or continue. Pure."""
 
-A pull query proves its own end and a push query does not, so push is chosen only for a reason, and the reason
-is told. A derived stream that carries its source's offsets can also be continued where a reading ended. Pure.
-"""
+# A pull query proves its own end and a push query does not, so push needs a reason.
 
 from __future__ import annotations
 

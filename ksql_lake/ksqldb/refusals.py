@@ -1,9 +1,6 @@
-"""What the server says instead of an answer, or in the middle of one, as errors of ours.
+"""Turn the server's error answers into our errors, by status, error code and text together."""
 
-Looks at status, error code and text together, because some limits only speak in their text. Bodies that are not
-ksqlDB's JSON (a proxy's page) are shown in short, the server's own sentences on one line. Credentials are never
-part of anything here.
-"""
+# Some limits are recognisable by their text only. No credential enters these errors.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One running query: rows as they arrive, and an end that is either proven or an error.
-
-Iterating stops normally only when the answer is known to be whole. It never retries: rows of two attempts must
-not be mixed, so a new attempt is a new query.
-"""
+"""One running query: rows as they arrive, and an end that is proven or an error. It never retries."""
 
 from __future__ import annotations
 

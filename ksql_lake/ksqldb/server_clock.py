@@ -1,9 +1,6 @@
-"""What time it is for the server: asked of ksqlDB itself, or read from the Date header of a proxy before it.
+"""The server's time, selected through ksqlDB or read from the Date header of a proxy before it."""
 
-ksqlDB sends no Date header, but tells the time to whoever selects it from a row. Where it cannot be had,
-there is no
-answer: our own clock is never passed off as the server's.
-"""
+# Where it cannot be had there is no answer; our own clock is never passed off as the server's.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The text of a statement: that it is one, whether it only reads, its names and values quoted.
+"""Quote names and values, and check that a text is one statement that only reads."""
 
-There are no bind parameters, so quoting is the only defence. This is no SQL parser: it knows quotes and
-comments, so that a `;` inside them counts for nothing, and refuses to know more.
-"""
+# There are no bind parameters, so quoting is the only defence. This is no SQL parser: it knows quotes and
+# comments.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Continuation tokens: how a push query is told where to begin, and what each of its batches says of itself.
-
-A token is base64 of JSON with offsets of the source's own topic, one per partition from 0 on. The server makes
-one after every batch of rows, and takes one that a client made. Pure.
-"""
+"""Continuation tokens: base64 of JSON with offsets of the source's own topic, one per partition. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What a server says about itself, and what its version means for reading its answers.
+"""The server's version, and what it means for reading its answers."""
 
-ksqlDB calls itself 0.29.0, Confluent Platform calls the same code 7.5.1. Everything we ask of a version is
-asked in ksqlDB's own numbers. A text we cannot read counts as the newest server: its rules are the strictest.
-"""
+# Confluent Platform 7.5.1 is ksqlDB 0.29.0. An unreadable version counts as the newest: its rules are the
+# strictest.
 
 from __future__ import annotations
 

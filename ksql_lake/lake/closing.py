@@ -1,9 +1,6 @@
-"""When a day of a stream is over, read to its end, or about to be deleted by Kafka: the one rule, pure.
+"""When a day of a stream is closed, or about to be deleted by Kafka: the only rule, used everywhere. Pure."""
 
-Whoever plans, certifies, checks, reports or warns asks here. What a reading says of its own time is believed
-only as far as the present goes: a reading dated in what is still to come was made by a clock that is ahead,
-and closes nothing.
-"""
+# A reading dated in the future was made by a clock that is ahead, and closes nothing.
 
 from __future__ import annotations
 

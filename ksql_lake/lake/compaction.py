@@ -1,11 +1,9 @@
-"""Merging a day's many small files into one: the same rows, fewer files, one commit.
+"""Merge a day's small files into one: the same rows, fewer files, one commit."""
 
-A closed day becomes one file. Of a day that is still written to, only files are merged that together are about
-as large as the largest of them, so that its number of files stays small and no row is written over and over.
-Files are merged with those of the same columns only: what a row did not have when it was exported is part of
-what row identity compares later. The merged file's checksum must be that of the files it replaces, or nothing
-happens. What a glob reader can see meanwhile is said in `docs/reliability.md`.
-"""
+# Of an open day only files are merged that together are about as large as its largest, so that no row is
+# written over and over. Only files with the same columns are merged, because row identity depends on which
+# columns a row had. The merged checksum must equal that of the files it replaces. docs/reliability.md says
+# what a glob sees meanwhile.
 
 from __future__ import annotations
 

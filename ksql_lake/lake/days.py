@@ -1,8 +1,6 @@
-"""Event times to calendar days of a time zone, vectorised and exact at every clock change: pure.
+"""Map event times to calendar days of a time zone, vectorised and exact at clock changes. Pure."""
 
-A day runs from its local midnight to the next one, so a day in March may have 23 hours. It refuses rows outside
-the asked window: the server was asked for these days only.
-"""
+# A day runs from local midnight to local midnight, so it may have 23 or 25 hours.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The lake of one feed, and the lake of all: the two objects other rooms hold.
-
-Opening either touches nothing. Everything that writes goes through `stage` and its commit, or through a commit
-of retention; reading never waits for writers.
-"""
+"""The lake of one feed, and the lake of all feeds. Opening either touches nothing; readers never wait."""
 
 from __future__ import annotations
 

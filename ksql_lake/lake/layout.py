@@ -1,8 +1,7 @@
-"""Feed and partition to path, and back: pure text, no file is touched.
+"""Map feeds and partitions to paths and back. Pure text; keys are relative to the lake's root."""
 
-Keys are relative to the lake's root and use `/`. Data folders hold Parquet and nothing else; manifests, staging
-and `_metadata.json` live beside them under `metadata/`, because readers that glob read everything they find.
-"""
+# Data folders hold Parquet only, because readers that glob read everything they find. Manifests and staging
+# are under `metadata/`.
 
 from __future__ import annotations
 

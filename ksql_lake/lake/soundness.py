@@ -1,9 +1,10 @@
-"""Whether what a lake's own files say can be true: names that stay inside the lake, sensible numbers and times.
+"""Check that what a lake's own files say can be true: names inside the lake, sensible numbers and times.
 
-A digest shows that a manifest was not damaged; it does not show who wrote it. A path in it becomes a file that
-is opened, moved or removed, so a name that is not of the layout's own form is never acted upon. Pure; it
-refuses to repair.
+Pure.
 """
+
+# A digest shows that a manifest is undamaged, not who wrote it, and a path in it becomes a file that is
+# opened or moved.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""What the lake showed at an earlier commit, and where those rows are today.
+"""What the lake showed at an earlier commit, and where those rows are today."""
 
-Merges are followed through the manifests: a merged file holds the rows of the files it replaced one after
-another, so the rows of each of them are a piece of it, found by counting. A piece is only ever given when its
-rows have the checksum that its commit recorded. It refuses to answer for rows that are gone.
-"""
+# A merged file holds the rows of the files it replaced one after another. A piece of it is given only when
+# its rows have the checksum that its commit recorded.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Sensors that tell people: of a run that failed, and of a check that found an error in one that did not.
+"""Sensors that alert people to failed runs and to checks with errors.
 
-Where alerts go the settings say; the log always gets them. What could not be delivered fails the tick, stands
-in the log of the run it is about, and changes nothing else. It refuses to speak of runs that Dagster is about
-to try again by itself.
+Runs that Dagster retries raise no alert.
 """
 
 from collections.abc import Callable, Collection, Iterator

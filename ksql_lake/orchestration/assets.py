@@ -1,10 +1,7 @@
-"""One asset per feed that exports.
+"""One asset per enabled feed. The asset decides what to read; the IO manager lands it."""
 
-An asset's body only decides what to read and hands that on; the IO manager lands it. A run that names no
-partition (a schedule, `dagster job execute`) does what `ksql-lake export` does without a date: every day that
-is not closed yet, or the open version. It yields its output as well, so that assets below without partitions
-run; which partitions it was the IO manager records.
-"""
+# A run without a partition does what `ksql-lake export` does without a date. It yields its output too, so
+# that assets below without partitions run.
 
 import hashlib
 import json

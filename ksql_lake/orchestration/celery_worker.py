@@ -1,8 +1,4 @@
-"""The Celery application of a worker: `celery -A ksql_lake.orchestration.celery_worker worker`.
-
-A worker executes single steps, with the project's code and environment of its own machine. It decides nothing:
-which steps there are, and whether they are tried again, is the run's business.
-"""
+"""The Celery application of a worker: `celery -A ksql_lake.orchestration.celery_worker worker`."""
 
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_task

@@ -1,10 +1,6 @@
-"""The jobs that read closed days from the server again and compare them with the lake, hour by hour.
+"""Jobs that read closed days from the server again and compare them with the lake, one per time zone."""
 
-One per time zone, partitioned by its days, so that a day is chosen in the UI; the same as `ksql-lake certify`.
-Not part of any export: it costs the server as much as one. What it finds is an evaluation of the check
-`certificate` on each stream, and a run that found rows missing fails. It refuses to mend anything: an export of
-the day does.
-"""
+# They are not part of an export: each costs the server as much as one. A run that finds rows missing fails.
 
 from collections.abc import Iterator, Sequence
 from datetime import date

@@ -1,11 +1,6 @@
-"""Automation conditions: the alternative to cron schedules for feeds that ask for it.
+"""Automation conditions, the alternative to cron schedules for feeds that ask for it."""
 
-Dagster then decides partition by partition: at each tick of the feed's cron expression every day that is
-missing and the newest ones again for late rows, or a table's open version, which is offered at the tick and
-not before: a version that is always missing would keep everything below waiting. Nothing here looks at what is
-above a feed: a ksqlDB source is no asset that anybody materialises, and Dagster's own `on_cron` would wait for
-it for ever.
-"""
+# Dagster's own `on_cron` would wait for the assets above, and a ksqlDB source is never materialised.
 
 import re
 from collections.abc import Sequence

@@ -1,9 +1,6 @@
-"""Where the steps of a run are executed: in the run's own process, or by Celery workers on other machines.
+"""Where a run's steps execute: in the run's own process, or on Celery workers."""
 
-One process is the default: its overhead per step is the smallest, and several runs are parallel anyway. With
-workers, `celery_arguments` is the one description of the broker, shared by executor and workers, so that they
-cannot disagree. No broker address enters Dagster's configuration: everybody who can open the UI reads that.
-"""
+# No broker address enters Dagster's configuration, which everybody who can open the UI can read.
 
 import importlib
 from typing import Any

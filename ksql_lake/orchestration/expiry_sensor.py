@@ -1,9 +1,4 @@
-"""The alarm before Kafka deletes what was not exported: a sensor over what the lake has and topics keep.
-
-It asks no server and starts no run. What it finds is the check `topic_retention` of the stream's asset, which
-the exports evaluate as well, so that the check turns green with the export that was missing; what is new goes
-out as an alert. A stream whose topic keeps records for good, or for nobody knows how long, is not watched.
-"""
+"""A sensor that warns before Kafka deletes rows that were not exported. It asks no server and starts no run."""
 
 import json
 from collections.abc import Sequence

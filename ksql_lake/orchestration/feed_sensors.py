@@ -1,9 +1,4 @@
-"""Sensors over the feeds folder: one loads the code location anew when a file changed, one proposes new files.
-
-Files are compared by content with what was loaded, so nothing is remembered between ticks. Proposals go to
-`feeds/proposed/`, from where nothing is exported, each once: which data is wanted is a person's decision
-(`ksql-lake feeds accept NAME`).
-"""
+"""Sensors over the feeds folder: reload the code location when a file changed, and propose new feeds."""
 
 import json
 from datetime import UTC, datetime

@@ -1,9 +1,6 @@
-"""The IO manager between Dagster and the lake: lands an asset's extraction, loads a downstream input.
+"""The IO manager between Dagster and the lake: lands an asset's extraction, loads an input."""
 
-An input comes as the type its annotation asks for; unknown annotations, and days that no export has read, are
-errors. Not a UPathIOManager: that one refuses ranges of partitions, and here a range is one query and one
-commit.
-"""
+# Not a UPathIOManager, which refuses ranges of partitions: here a range is one query and one commit.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field

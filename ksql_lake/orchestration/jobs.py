@@ -1,8 +1,6 @@
-"""Our own jobs: `retention` and `compaction` of the lake, each of one op, and which run goes first.
+"""The jobs `retention` and `compaction`, and the priorities of runs."""
 
-Ops and graphs share one namespace with assets, so ours begin with an underscore, which no feed's name can. Of
-waiting runs what Kafka deletes comes first; a run that a person launches has priority 0.
-"""
+# Ops and graphs share one namespace with assets, so ours begin with an underscore, which no feed's name can.
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal

@@ -1,8 +1,7 @@
-"""The ksqlDB side of the asset graph: external assets for sources, and the queries between them.
+"""External assets for ksqlDB sources and the queries between them."""
 
-Drawn from what the job `ksqldb_sources` kept in the lake, so that loading the code location asks no server.
-Until that job has run, the sources that feeds read are shown without their details.
-"""
+# They come from what the job `ksqldb_sources` kept in the lake, so that loading the code location asks no
+# server.
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,7 @@
-"""Which partitions Dagster sees: days of streams, versions of tables.
+"""Partitions in Dagster: days of streams, versions of tables. The running day is no partition yet."""
 
-All streams of one time zone share one daily definition, so that one run, one backfill and one query can cover
-them together. It refuses to count the running day: a partition exists when its day is over. A table's version
-keys are kept in the Dagster instance; the lake says which ones there are.
-"""
+# All streams of one time zone share one daily definition, so that one run, one backfill and one query can
+# cover them.
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime

@@ -1,9 +1,4 @@
-"""What stands for a feed that exports nothing at the moment: its asset key, as an external asset that says why.
-
-A feed that is archived, disabled or broken keeps its key and its partitions, so that assets of others below it
-load, and load its rows if its file can be read. Nothing of it can be run. It refuses to guess the partitions of
-a broken file of which neither the file nor the lake tells the kind.
-"""
+"""External assets for archived, disabled and broken feeds, so that assets below them still load."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,9 +1,6 @@
-"""All definitions of a project folder: one asset per enabled feed, and everything around them.
+"""All definitions of a project folder: one asset per enabled feed, and everything around them."""
 
-Reads feed files and what the lake keeps of the server's sources: neither the server nor the Dagster instance is
-asked, so the code location loads while both are down. A feed that is archived, disabled or broken keeps its
-key, so that neither the others nor assets of somebody else below it are hurt.
-"""
+# Neither the server nor the Dagster instance is asked, so the code location loads while both are down.
 
 import logging
 from collections import defaultdict
@@ -29,9 +26,9 @@ from ksql_lake.orchestration.io_manager import LakeIOManager
 from ksql_lake.orchestration.lineage import lineage_job, source_assets
 from ksql_lake.orchestration.partitions import daily_partitions, zone_starts
 from ksql_lake.orchestration.placeholders import placeholders
-from ksql_lake.orchestration.pruning import prune_definitions
 from ksql_lake.orchestration.report_asset import report_definitions, report_key
 from ksql_lake.orchestration.resources import LakeResource, ksqldb_resource
+from ksql_lake.orchestration.run_history import prune_definitions
 from ksql_lake.orchestration.schedules import automation
 from ksql_lake.orchestration.scope import Scope, Translate
 from ksql_lake.orchestration.sync import lake_sensor, sync_job

@@ -1,8 +1,4 @@
-"""Telling the Dagster instance about exports made from a shell, so that its UI stays true.
-
-The one module of the command line that speaks to Dagster. It records what happened and starts nothing; an
-export that landed stays landed whether or not this works.
-"""
+"""Record exports from a shell in the Dagster instance. An export that landed stays landed if this fails."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What assets are given: the client, and the lake with the way to land in it.
+"""The resources of assets: the ksqlDB client and the lake. Neither carries a secret."""
 
-Neither carries a secret: Dagster shows a resource's configuration to everybody who can open the UI. Credentials
-are in the settings with which the process that runs the step made its definitions.
-"""
+# Dagster shows a resource's configuration to everybody who can open the UI; credentials come from the
+# environment.
 
 import logging
 import time

@@ -1,9 +1,6 @@
-"""Our errors in Dagster's terms: retried when that can help, stopped at once when it cannot.
+"""Our errors in Dagster's terms: retry what can succeed, fail at once where it cannot."""
 
-There is no RetryPolicy on the assets on purpose: Dagster applies one to interruptions too, so that a run which
-somebody cancelled would begin again. Here only an error that says so itself (`Recovery.RETRY`) asks for another
-attempt.
-"""
+# There is no RetryPolicy on the assets: Dagster applies one to cancelled runs too.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

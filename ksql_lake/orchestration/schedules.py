@@ -1,9 +1,7 @@
-"""Jobs of feeds and upkeep, and what starts them by the clock.
+"""Jobs and schedules. Schedules start stopped."""
 
-All of it is stopped until somebody switches it on, or says `KSQL_LAKE_SCHEDULES=running`: a pull query scans
-its topic from the start, and a fresh clone must not do that to a production server by itself. A tick after an
-outage catches up with everything that was missed.
-"""
+# A pull query scans its topic from the start, and a fresh clone must not do that to a production server by
+# itself.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

@@ -1,9 +1,6 @@
-"""Making Dagster's picture of the lake true, after DAGSTER_HOME was lost or bypassed: a job, and a sensor.
+"""Bring the Dagster instance in step with the lake after it was lost or bypassed: a job and a sensor."""
 
-The lake decides: what it holds and the instance does not know, or knows with another row count, is recorded as
-a materialisation without a run. Neither reads rows, asks a server or changes anything in the lake. Both refuse
-to delete history: partitions that only the instance knows are named.
-"""
+# The lake decides. Partitions that only the instance knows are named and stay.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,10 +1,7 @@
-"""What a tick of a streams' sensor asks for: a run over days that have ended, and one for the running day.
+"""What a tick of a stream schedule runs: a range of closed days, and the running day."""
 
-Dagster has no partition for the running day, and a run without a partition cannot feed an asset below that has
-some. So days that have ended and are still to be read are a run over their range, like any other range of days,
-and what is left is a run without a partition. Streams whose ranges differ have runs of their own, because a run
-claims every day of its range for each of its assets. It refuses to start one where a single scan does it all.
-"""
+# Dagster has no partition for the running day, and a run without a partition cannot feed a partitioned asset
+# below. A run claims every day of its range for each asset, so streams with other ranges get other runs.
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
-"""Which rows a reader means: days, versions, a range of event times, what the lake showed at an earlier commit.
+"""Choose the files, and pieces of files, that hold the rows a reader asks for."""
 
-Given a state it decides which files and pieces of files hold them. It refuses days that no export has read, and
-versions and rows that are gone.
-"""
+# Days that no export has read, and rows that are gone, are errors.
 
 from __future__ import annotations
 

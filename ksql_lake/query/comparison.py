@@ -1,9 +1,6 @@
-"""How two versions of a table are compared: by which key, on which columns, and with which SELECT. Pure text.
+"""How two versions of a table are compared: key, columns and SELECT. Pure text."""
 
-Values are the same by the lake's own rules (see `lake/files/sql_values.py`). A column that only one side has,
-or whose two types have no values in common, is a change of the schema and never one of every row. It refuses to
-compare versions that have no key, or not the same one.
-"""
+# A column that only one side has is a change of the schema, not of every row.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Which days of a stream a reader asks for, and whether the lake can answer for all of them: pure.
+"""The days of a stream that a reader asks for, and whether the lake can answer for all of them. Pure."""
 
-A day without rows is an answer where it was read, and none where it was not. It refuses to let a day that no
-export has read, or one that was read before it ended, pass for a day that is empty or small.
-"""
+# A day that was not read, or was read before it ended, must not pass for an empty or small day.
 
 from __future__ import annotations
 

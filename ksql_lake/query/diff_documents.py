@@ -1,8 +1,7 @@
-"""A diff for programs: one JSON document, or Parquet with a row per change; written as the changes come.
+"""A diff as one JSON document, or as Parquet with a row per change, written as the changes come."""
 
-JSON loses nothing: BIGINT is a number of all its digits, DECIMAL a text of all of its; NaN and the infinities
-are texts as ksqlDB writes them; times are ISO 8601, BYTES base64; a MAP is an object, its keys as texts.
-"""
+# BIGINT keeps all digits; DECIMAL, NaN and the infinities are texts; times are ISO 8601, BYTES base64, a MAP
+# an object.
 
 from __future__ import annotations
 

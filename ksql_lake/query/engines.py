@@ -1,8 +1,4 @@
-"""Committed rows as what each Python engine calls its own: lazy but for pandas, exact in all of them.
-
-Only the files of the asked partitions are named, so an engine has nothing to prune that was not asked for; what
-it filters by path columns later, it prunes by itself. It refuses conversions that could change a value.
-"""
+"""Committed rows as each Python engine's own type; all but pandas are lazy."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A range of event times: which files can hold rows of it, and the condition that decides for each row.
-
-A row's event time is that of the feed's event-time column, and ROWTIME where that is NULL, as it is for its
-day. Pure.
-"""
+"""A range of event times: the files that can hold its rows, and the condition on each row. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Committed rows of one feed for Python: pandas, Arrow, DuckDB or polars.
 
-Only the files of the asked days or version are opened, and all but pandas are lazy: nothing is read before it
-is asked for. Values arrive as what they are, BIGINT and DECIMAL with NULLs among them too. It refuses to guess:
-a day that is an instant, a column that is not there and a version that is gone are errors.
+Only the files asked for are opened.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""What was committed since a cursor: a stream's new rows, each once, and a table's changes by key.
+"""What was committed since a cursor: a stream's new rows, each once, and a table's changes by key."""
 
-A cursor is the number of a commit with the id of the attempt that made it, so that a cursor of another feed, or
-of a lake that was restored or begun anew, is refused. Merges are followed; rows that came late are new rows. It
-refuses to skip: where rows or versions behind the cursor are gone, that is an error.
-"""
+# A cursor is a commit number with that commit's attempt id, so that a cursor of another feed or of a restored
+# lake is refused. Where rows behind the cursor are gone, that is an error.
 
 from __future__ import annotations
 

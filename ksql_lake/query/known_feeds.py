@@ -1,7 +1,4 @@
-"""Which feeds there are to read: those with a feed file, and those of which the lake alone knows.
-
-It refuses to lose sight of data: that a feed was archived or its file deleted does not take its rows away.
-"""
+"""The feeds that can be read: those with a feed file, and those that only the lake knows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Dates and times as people give them: text, `date`, `datetime`, pandas and numpy. Pure.
+"""Parse dates and times: text, `date`, `datetime`, pandas and numpy. Pure."""
 
-A month (`2025-03`) and a day (`2025-03-15`) are spans, in whichever zone the caller names; everything else is
-an instant, in UTC where it names no offset. It refuses to guess at any other text.
-"""
+# A month (`2025-03`) and a day are spans in the caller's zone; everything else is an instant, in UTC without
+# an offset.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""What the page of a feed says in Markdown, in whatever shows it: what it is, how to read it, a few rows.
+"""A feed's page in Markdown: description, how to read it, a few rows."""
 
-The SQL is for DuckDB alone and names folders, not files, so that it stays right when more is exported. The
-sample is bounded in rows, columns and characters, and shows no binary value and nothing that speaks of a
-secret.
-"""
+# The SQL names folders, not files, so that it stays right. The sample shows no binary value and no secret.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""What changed between two versions of a table: rows inserted, updated and deleted, by key.
+"""The difference between two versions of a table: rows inserted, updated and deleted, by key."""
 
-DuckDB joins the two files once and keeps what differs, spilling to disk what memory does not hold; everything
-else is read from that. It recovers the deletes that ksqlDB itself never shows. It refuses to decide anything by
-a hash, and to change the lake.
-"""
+# DuckDB joins the two files once and spills to disk. It finds the deletes that ksqlDB itself never shows.
 
 from __future__ import annotations
 

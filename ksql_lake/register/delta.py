@@ -1,12 +1,9 @@
-"""A Delta Lake log over a feed's Parquet files.
+"""Write a Delta Lake log over a feed's Parquet files."""
 
-delta-rs reads only files below the table's folder and no absolute paths, so the folder holds a relative link to
-the dataset; the index therefore survives when the lake is moved. The entries of the log are written here and
-not by the library, because no library writes what they declare: a writer feature that nobody knows, so that
-Delta's own protocol keeps writers away (`optimize`, `delete` or an append would otherwise change the lake
-behind its manifests) while every reader may read. Delta has no type for a time of day: such columns are left
-out, and said to be.
-"""
+# delta-rs reads only files below the table's folder, so the folder holds a relative link to the dataset. The
+# entries are written here, because no library writes a writer feature that keeps all writers away; a write
+# through Delta would change the lake behind its manifests. Delta has no type for a time of day: such columns
+# are left out and named.
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""Iceberg metadata over a feed's Parquet files.
+"""Write Iceberg metadata over a feed's Parquet files."""
 
-Columns are found in the files by name, through a name mapping, since the files carry no field ids; partition
-values stand in the metadata, since no column of a file repeats its path. Iceberg names files by their whole
-path: after the lake was moved the index must be built again. Every state is one snapshot, of which the last two
-are kept: whoever opened the one before can finish. The folder has a `version-hint.text`, so that its path alone
-opens the table.
-"""
+# Columns are found by name through a name mapping, since the files carry no field ids. Iceberg names files by
+# whole path, so a moved lake needs a new index. The last two snapshots are kept for readers that opened the
+# one before.
 
 from __future__ import annotations
 

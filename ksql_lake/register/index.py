@@ -1,10 +1,4 @@
-"""A feed's index in a table format: building it, telling whether it is up to date, taking it away.
-
-An index is derived, like `_metadata.json`: it says nothing that the manifests do not, and it lives beside them,
-never in a dataset folder, which holds Parquet and nothing else. A note beside it says what it was built from.
-The formats' libraries are extras and load when they are needed; telling whether an index is up to date needs
-none.
-"""
+"""Build, check and remove a feed's index in a table format. An index is derived from the manifests."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Monitoring: what the lake's own metadata says about its feeds, for people and for programs.
-
-    report = MetadataAnalyzer(MetadataReader("data_lake"), FeedStore("feeds").load()).generate_report()
-    Path("report.html").write_text(render_html(report))
-
-It reads, and writes nothing into the lake.
-"""
+"""The monitoring report: what the lake's metadata says about its feeds. It writes nothing into the lake."""
 
 from __future__ import annotations
 

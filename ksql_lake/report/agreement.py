@@ -1,8 +1,4 @@
-"""Metadata held against what lies on disk: every `_metadata.json`, footers and sizes of a sample of files.
-
-A sample turns with the date, so that over the days every file has its turn. It refuses to call something wrong
-that an export changed while it was being looked at. A thorough look, with checksums, is `ksql-lake doctor`.
-"""
+"""Compare metadata with the disk: every `_metadata.json`, and footers and sizes of a daily sample of files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From a lake's metadata and the feed files to a report: joins, judges and sums up.
-
-The server is asked only when a client is given, and whatever it answers, there is a report.
-"""
+"""Build the report from a lake's metadata, the feed files and, on request, the server."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What a reader of the report should look at first, the worst first; the same points for every format.
-
-It refuses to repeat a cause: a feed stands here once with its status, and what feeds have in common, as an
-outage of the server, is said once with their names.
-"""
+"""The points that a reader of the report should see first, worst first; the same in every format."""
 
 from __future__ import annotations
 

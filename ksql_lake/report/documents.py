@@ -1,7 +1,4 @@
-"""A report for programs: JSON, CSV, Prometheus text, and the few numbers that fit on one line.
-
-The JSON is the report itself, field by field; `docs/report.md` lists them.
-"""
+"""The report for programs: JSON, CSV, Prometheus text, and one line of numbers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What a report says of one feed, as plain values that know no lake, no server and no format.
+"""What the report says of one feed, as plain values. The JSON report is these classes, field by field."""
 
-Sizes are bytes, times are UTC, days are calendar days of the feed's own time zone. The JSON of a report is
-these classes, field by field, which is why their docstrings are its documentation (`docs/report.md`).
-"""
+# Sizes are bytes, times are UTC, days are calendar days of the feed's time zone.
 
 from __future__ import annotations
 

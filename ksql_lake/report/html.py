@@ -1,9 +1,4 @@
-"""A report as one HTML file, and as Markdown with the same plots for Dagster's UI.
-
-The file carries its own style, drawings and one small script for searching and sorting, and forbids itself to
-load anything or to run anything else: it can be mailed, archived and opened offline, and without scripts it
-shows the same. Everything that came from feeds, server or lake is escaped.
-"""
+"""The report as one HTML file, and as Markdown for Dagster's UI. Everything from outside is escaped."""
 
 from __future__ import annotations
 

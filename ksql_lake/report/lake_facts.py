@@ -1,9 +1,7 @@
-"""Everything the lake knows about its feeds, read without changing anything and without a feed file.
+"""Read everything the lake knows about its feeds, without a feed file and without changing anything."""
 
-The manifests decide, proven by their digests; DuckDB reads what is derived from them (`_metadata.json`). An
-export is at work while somebody holds the feed's lock, whatever the clock says. One feed that cannot be read is
-a problem told, never the end of the report.
-"""
+# The manifests decide, proven by their digests. A feed that cannot be read is a problem of the report, not
+# its end.
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a report says of the lake as a whole, as plain values that know no lake, no server and no format.
-
-What it says of each feed is in `feed_model.py`. The JSON of a report is these classes, field by field.
-"""
+"""What the report says of the lake as a whole, as plain values."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Plots as geometry: bars and calendars in plain numbers, for a template to draw. Pure.
-
-A plot's marks live in a box that may be stretched in both directions, so no text is in it; scales and names
-stand beside it as text of the page. It refuses to draw more than people can see: the
-newest days, exports and years.
-"""
+"""Plots as geometry: bars and calendars in plain numbers, for a template to draw. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What the server has that nobody exports, what it no longer has, and which days Kafka can still deliver.
-
-How long Kafka keeps records is known as far as `ksqldb/inventory.py` knows it; where it does not, nothing is
-claimed.
-"""
+"""Sources that no feed exports, sources that are gone, and days that Kafka can still deliver."""
 
 from __future__ import annotations
 

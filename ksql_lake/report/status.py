@@ -1,8 +1,4 @@
-"""How a feed is, in one word, and why: pure.
-
-Never ran, failing, empty, stale and healthy are five different things; of several that apply, the one that
-comes first in `Status` is told, and the others stay visible in the numbers beside it.
-"""
+"""A feed's status in one word, and why. Pure. Of several that apply the first one in `Status` counts."""
 
 from __future__ import annotations
 

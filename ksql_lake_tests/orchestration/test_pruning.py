@@ -25,7 +25,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from ksql_lake.orchestration import stored_history
-from ksql_lake.orchestration.pruning import Ours, Pruned, prune
+from ksql_lake.orchestration.run_history import Ours, Pruned, prune
 from ksql_lake_tests.orchestration.instances import picture, postgres_instance, sqlite_instance
 from ksql_lake_tests.orchestration.project import DAYS, Project, failure_text
 

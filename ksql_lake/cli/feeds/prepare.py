@@ -1,10 +1,6 @@
-"""`ksql-lake feeds prepare`: a derived stream that carries Kafka's offsets, to be the feed's row identity.
+"""`ksql-lake feeds prepare`: make a derived stream that carries Kafka's offsets as columns."""
 
-Pull queries may not ask for ROWPARTITION and ROWOFFSET, but a stream made from its source may copy them.
-Without options the command only prints. `--apply` makes the stream, `--write` changes the feed file; it refuses
-to take another stream of the same name for it, and to point a feed at one that is not there or cannot be
-continued.
-"""
+# Pull queries may not select ROWPARTITION and ROWOFFSET, but a stream made from the source may copy them.
 
 from __future__ import annotations
 

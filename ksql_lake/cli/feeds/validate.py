@@ -1,9 +1,4 @@
-"""`ksql-lake feeds validate`: every problem of every feed file; on request also what the server says to it.
-
-A feed is also held against the rows that the lake holds of it. Without `--server` no server is asked. With it,
-each usable active feed is held against its source, and what only a push query can read is told with the reason;
-`--write` then changes the one key that helps. Of a feed that is continued each condition is tried and told.
-"""
+"""`ksql-lake feeds validate`: list every problem of feed files, and with `--server` what the server refuses."""
 
 from __future__ import annotations
 

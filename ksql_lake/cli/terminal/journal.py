@@ -1,8 +1,4 @@
-"""Standard error as JSON lines, for programs that collect logs; on demand (KSQL_LAKE_LOG=json).
-
-Each line is one object: `time` (UTC), `level`, `message`, `logger`, and what it is about (`run`, `feed`, what
-an export did). Nothing else is written to standard error then, so every line of it can be parsed.
-"""
+"""Logs as JSON lines on standard error (KSQL_LAKE_LOG=json), one object a line and nothing else."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a command says: results on stdout, everything about them on stderr.
+"""Print results on stdout and everything about them on stderr.
 
-A terminal gets tables, a pipe aligned text that is never cut off or coloured, a program JSON.
+A terminal gets tables, a pipe gets aligned text without colours, a program gets JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Cells laid out for a terminal's width: a table, or a record per row where there is no room for one.
+"""Lay out tables for a terminal's width, or one record per row where a table does not fit.
 
-What is shown can be read back: no number is cut or broken, long texts fold, and rows that fold stand apart. It
-refuses to leave out a column unless it is asked to, and then says which.
+It cuts no number; long texts fold. It leaves out a column only on request, and then names it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A file a command writes for people or other programs: whole or not at all.
+"""Write an output file whole or not at all.
 
-A scraper, a mail or a reader of the lake must never see half a document. It refuses to make folders, and, where
-it is asked to, to overwrite a file that is not its own: each file it writes carries a mark with size and time.
+It creates no folders. On request it refuses to overwrite a file that it did not write.
 """
 
 from __future__ import annotations

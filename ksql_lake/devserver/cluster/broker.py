@@ -1,9 +1,7 @@
-"""The broker of a cluster of devservers: one log of everything that changes, and who owns which partition.
+"""The broker of a cluster: one log of all changes, and the owner of each partition."""
 
-Nodes replay the log in its order, so each holds the same sources and rows. A node is in the group while its
-heartbeats come; when the group changes, every node first gives up what it loses, then takes what it gains, so a
-partition never has two owners.
-"""
+# When the group changes, every node first gives up what it loses and then takes what it gains, so a partition
+# never has two owners.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The ASGI application: what every request passes first, every route, and errors as ksqlDB's bodies.
-
-Routes below /devserver are this server's own (append rows, switch faults, see what was asked); no ksqlDB server
-has them.
-"""
+"""The ASGI application: routes, request checks, and errors as ksqlDB's bodies."""
 
 from __future__ import annotations
 

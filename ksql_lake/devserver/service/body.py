@@ -1,7 +1,4 @@
-"""The body of one answer on the wire: chunks, ready-made chunks, and connections that break.
-
-Ready-made chunks and breaking need the connection itself, which `server.Connection` puts into the ASGI scope.
-"""
+"""Write the body of an answer: chunks, ready-made chunks, and connections that break."""
 
 from __future__ import annotations
 

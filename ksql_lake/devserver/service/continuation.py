@@ -1,8 +1,4 @@
-"""Scalable push queries: a derived source's own log, read from given offsets on, a token behind each batch.
-
-A token holds offsets of the sink's topic, not of its source's. What goes wrong around it on running servers is
-either done here as they do it, or a switch.
-"""
+"""Scalable push queries: read a derived source's own log from given offsets, with a token behind each batch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""HTTP/2 without TLS (h2c): by upgrade or with prior knowledge, one ASGI call for each stream.
-
-It speaks what the `h2` library speaks. A fault that breaks a connection resets the stream instead, so that the
-others of the connection live on.
-"""
+"""HTTP/2 without TLS (h2c), by upgrade or prior knowledge; one ASGI call per stream."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One query's HTTP answer: head, rows, end, and whatever fault the query has to suffer.
-
-Rows go from DuckDB's buffer to the socket. The answer ends when the rows do, at the limit, when it is told to
-stop, or when the client leaves.
-"""
+"""Write one query's answer: head, rows, end, and the faults that are switched on for it."""
 
 from __future__ import annotations
 

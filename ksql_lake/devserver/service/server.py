@@ -1,7 +1,4 @@
-"""The server process: one socket, uvicorn, a ready line, a clean stop.
-
-`serve` blocks until SIGTERM or SIGINT; running queries are told to end first, as a ksqlDB server does.
-"""
+"""Run the server: one socket, uvicorn, a ready line, a clean stop on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 

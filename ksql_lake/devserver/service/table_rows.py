@@ -1,8 +1,7 @@
-"""The rows of a table pull over several nodes: scanned here, or asked of the node that holds them.
+"""Read a table over several nodes: scan here, or ask the node that holds the rows."""
 
-A body of the other node that ends cleanly counts as its whole part, as on the real server, even when the other
-node was stopped in the middle of it.
-"""
+# A body of the other node that ends cleanly counts as complete, as on the real server, even when that node
+# was stopped.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""CREATE ... AS SELECT: the DuckDB query that computes a derived stream or table from its source.
-
-Projections, filters, PARTITION BY, GROUP BY with aggregates, TUMBLING, HOPPING and SESSION windows. Joins are
-refused: a stand-in that joined without Kafka's time rules would lie.
-"""
+"""Translate CREATE ... AS SELECT into the DuckDB query that computes the derived source. It refuses joins."""
 
 from __future__ import annotations
 

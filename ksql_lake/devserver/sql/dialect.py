@@ -1,8 +1,4 @@
-"""ksqlDB's lexical rules on top of sqlglot: tokens and expressions.
-
-It reads expressions only. ksqlDB's statements (EMIT, WINDOW, WITH, LIST, ...) are read in `parsing` from the
-tokens, because no SQL dialect of sqlglot knows them.
-"""
+"""ksqlDB's lexical rules on top of sqlglot. `parsing` reads statements from the tokens."""
 
 from __future__ import annotations
 

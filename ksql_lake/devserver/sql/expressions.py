@@ -1,8 +1,4 @@
-"""ksqlDB expressions to DuckDB expressions.
-
-Names are resolved exactly (unquoted ones upper-cased) against one source; whatever is not understood is
-refused, never passed on to DuckDB as it stands.
-"""
+"""Translate ksqlDB expressions into DuckDB expressions. It refuses what it does not know."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""ksqlDB's functions as DuckDB expressions; a name that is not here is refused by name.
-
-Only functions whose result is the same on both sides. `{0}`, `{1}` are the arguments, `{*}` all of them.
-"""
+"""ksqlDB's functions as DuckDB expressions; only those with the same result in both."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Names and types of expressions, as far as their text and the source's columns tell.
+"""Infer names and types of expressions from their text and the source's columns."""
 
-Where only DuckDB can know a type (most function calls), the answer is None and `plan` asks DuckDB; so the
-precision of DECIMAL arithmetic is DuckDB's, not ksqlDB's.
-"""
+# Where only DuckDB knows a type, the answer is None and `query_plan` asks DuckDB.
 
 from __future__ import annotations
 

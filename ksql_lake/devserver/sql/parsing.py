@@ -1,8 +1,4 @@
-"""Reads ksqlDB statements from text.
-
-It reads what an exporter, a demo and a test send; anything else is refused by name. It knows no source:
-whether a name exists is the catalog's business.
-"""
+"""Parse the ksqlDB statements that an exporter, a demo or a test sends. It refuses all others by name."""
 
 from __future__ import annotations
 

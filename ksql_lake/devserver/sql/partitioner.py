@@ -1,7 +1,4 @@
-"""Kafka's default partitioner: murmur2 over the bytes of a key, as functions inside DuckDB.
-
-Keys of the KAFKA format are their values' big-endian bytes; those of other formats are taken to be JSON text.
-"""
+"""Kafka's default partitioner (murmur2 over a key's bytes) as DuckDB functions."""
 
 from __future__ import annotations
 

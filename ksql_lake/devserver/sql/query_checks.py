@@ -1,7 +1,4 @@
-"""What ksqlDB finds wrong in a query before it runs: names, types of a condition, a missing key.
-
-It looks at types as far as the text tells them; what it cannot judge passes.
-"""
+"""Check a query as ksqlDB does before it runs: names, types of conditions, missing keys."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From a SELECT statement to what DuckDB must compute: columns, types, condition, kind of query.
-
-Here live the rules about what may be asked: which sources answer pull queries, which columns and clauses they
-take. It runs nothing; DuckDB is asked only for the type of an expression.
-"""
+"""Plan a SELECT: columns, types, condition, kind of query, and whether the source answers it."""
 
 from __future__ import annotations
 

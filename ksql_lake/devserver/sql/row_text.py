@@ -1,8 +1,7 @@
-"""The text of a row, built inside DuckDB: one VARCHAR expression per row, exact to the last character.
+"""Build the JSON text of a row inside DuckDB, exact to the last character."""
 
-ksqlDB's values are Java's: doubles print as `1.0E10`, times without zero seconds, everything below a STRUCT
-goes through another serialiser (times become integers, DECIMALs doubles). Rows never pass through Python.
-"""
+# ksqlDB's values are Java's: doubles print as `1.0E10`, and below a STRUCT times become integers and DECIMALs
+# doubles.
 
 from __future__ import annotations
 

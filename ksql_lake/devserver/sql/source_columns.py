@@ -1,8 +1,4 @@
-"""Sources and their columns, and how ksqlDB's types are stored in DuckDB.
-
-Every ksqlDB type has one DuckDB type and the other way round. It refuses STRUCTs that DuckDB cannot hold:
-without fields, or with fields that differ only in case.
-"""
+"""Sources and their columns, and the DuckDB type of each ksqlDB type."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Statements and expressions as ksqlDB writes them back: qualified, one column a line, properties added.
-
-No client sees a CREATE statement as it was typed. Expressions carry parentheses of their own, names are quoted
-only where they must be, and an alias follows its expression without AS.
-"""
+"""Write statements and expressions as ksqlDB prints them back."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Where consumers stand in their topics, as DESCRIBE EXTENDED and SHOW QUERIES EXTENDED tell it.
+"""Consumer positions as DESCRIBE EXTENDED and SHOW QUERIES EXTENDED report them."""
 
-The two tell the same numbers in different ways: a description has the log's ends, a task the offset of its last
-record and -1 where it has nothing to tell.
-"""
+# A description reports the log's ends; a task reports the offset of its last record, and -1 where it has
+# none.
 
 from __future__ import annotations
 

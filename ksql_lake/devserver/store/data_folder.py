@@ -1,10 +1,4 @@
-"""`--data DIR`: each NAME.sql creates a source, the data file beside it fills it.
-
-`NAME.sql` holds one CREATE STREAM or TABLE (or several statements; the file's data goes to the first). Data
-files: `.parquet`, `.csv`, `.csv.gz`, `.csv.zip`, `.jsonl`. Headers match columns in any case; in CSV an empty
-field and `NA` are NULL. `TIMESTAMP='COLUMN'` in WITH decides ROWTIME. Files are read in the order of their
-names, so `20_x.sql` may select from what `10_y.sql` made.
-"""
+"""Load `--data DIR`: each NAME.sql creates a source and the data file beside it fills it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Rows coming in while the server runs: JSON lines through the server's own door, and INSERT ... VALUES.
-
-A JSON line is one object, keys are column names in any case. `ROWTIME` (epoch ms) may stand in it; otherwise
-the source's TIMESTAMP column gives the time, otherwise the clock. `ROWPARTITION` may choose the partition.
-`"@tombstone": true` deletes a table key. BYTES are base64.
-"""
+"""Append rows while the server runs: JSON lines through its own route, and INSERT ... VALUES."""
 
 from __future__ import annotations
 

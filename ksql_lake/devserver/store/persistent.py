@@ -1,8 +1,4 @@
-"""Persistent queries: how far each has read its source, partition by partition, and what its sink holds of it.
-
-A query reads up to the end of its source unless it is held back; its sink then holds what the records read so
-far give, as that of a ksqlDB that lags behind.
-"""
+"""Persistent queries: how far each has read its source, and what its sink holds."""
 
 from __future__ import annotations
 

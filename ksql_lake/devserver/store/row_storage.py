@@ -1,8 +1,4 @@
-"""Rows in DuckDB: arrival order, partitions and offsets, and what a newer row of a table key replaces.
-
-A source's rows are only ever added. A table's state is its rows that are not __DEAD, not tombstones; its
-changes are all rows in order of arrival. The caller holds the catalog's lock.
-"""
+"""Store rows in DuckDB with arrival order, partition and offset. The caller holds the catalog's lock."""
 
 from __future__ import annotations
 

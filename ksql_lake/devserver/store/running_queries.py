@@ -1,8 +1,6 @@
-"""Queries that run: their ids, how they are told to stop, and their rows as ready-made bytes.
+"""Running queries: their ids, how they stop, and their rows as bytes."""
 
-DuckDB works in threads, one batch at a time and one ahead, so a slow client slows the scan down instead of
-filling memory.
-"""
+# DuckDB works one batch ahead in its threads, so a slow client slows the scan down instead of filling memory.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What exists on the server: sources, persistent queries, and the one lock around changing them.
-
-It answers "which source is this" and carries DDL out; SELECTs read the same DuckDB database through cursors of
-their own, so a running query sees the rows of the moment it began.
-"""
+"""The server's sources and persistent queries, and the lock around changes of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Transactions of producers: which records a reader of committed rows gets, and when it gets them.
-
-A commit or an abort writes a marker into each partition of the transaction: an offset without a record.
-"""
+"""Producers' transactions: which records a reader of committed rows gets, and when."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Reading a derived stream on from its marks, by queries that begin at a token, until all is there.
+"""Read a derived stream on from its marks, by queries that begin at a continuation token."""
 
-A batch counts only with the token behind it, and if its rows add up with that. What breaks is begun again at
-the last good token, a bounded number of times; what cannot be gone on with ends in a `FallBackError`. It never
-lands a row of a batch that did not count.
-"""
+# A batch counts only with the token behind it, and only if its rows agree with that token. A broken query
+# begins again at the last good token, a bounded number of times; then a `FallBackError` leads to a pull
+# query.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The way in: an ordinary push query over a derived stream, from its first row on, that leaves marks behind.
-
-Every row is compared with what the lake holds; from the next export on the stream is read from these marks. The
-same way leads back after a pull query had to read it, or after the stream was made anew.
-"""
+"""Read a derived stream from its first row by push query, and leave marks for the next export."""
 
 from __future__ import annotations
 

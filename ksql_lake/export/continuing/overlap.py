@@ -1,9 +1,11 @@
-"""How far the derived stream's own topic was read, and that the record before comes again. Pure.
+"""Prove that a continued query begins where the last one ended: the record before the mark must come again.
 
-A token says how many records a batch was made of in each partition, but not which row is of which. So of every
-partition the rows are remembered, by a hash, among which its last record was; the next query begins one record
-before the mark, and as many of these rows must come again as there are partitions that sent something.
+Pure.
 """
+
+# A token says how many records a batch has per partition, not which row is whose. So the hashes of all rows
+# that may be a partition's last record are kept, and as many of them must come again as partitions sent
+# something.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What has to hold so that a stream can be read on from a token, each condition with its explanation.
+"""The conditions for reading a stream from a token, each with its explanation."""
 
-Checked at every export and, with a query that tries it, by `feeds validate --server`. A condition that does not
-hold is a reason to read by pull query, never to guess.
-"""
+# A condition that does not hold leads to a pull query.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Which rows of the source are known: per partition a prefix without a gap, and what is known beyond it. Pure.
+"""The known rows of the source: per partition a prefix without gaps, and the offsets known beyond it. Pure."""
 
-A derived stream distributes its rows anew, so those of one partition of the source arrive in any order. The
-reading is done when the prefix of every partition has come to where Kafka's log ended when it began.
-"""
+# A derived stream distributes its rows anew, so rows of one partition of the source arrive in any order.
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where a reading of a derived stream stands: what of the source is known, what is missing, what is to be said.
-
-Shared by the two ways of reading one: from a token, and from its first row on.
-"""
+"""The state of reading a derived stream: what is known of the source and what is missing."""
 
 from __future__ import annotations
 

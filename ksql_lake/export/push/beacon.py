@@ -1,9 +1,7 @@
-"""A second, short push query from the latest row on: where a busy partition ended when it was lit.
+"""A second push query from the latest row on, which shows how far a busy partition must be read."""
 
-A partition that gets rows all the time never rests at its end. But a query that starts at the latest row gives
-only rows that came after it began; whoever has read as far as the first of them has read everything that was
-there before. It lands nothing, and failing to light it is no error: then only resting partitions can be judged.
-"""
+# A partition that gets rows all the time never rests at its end. A query that starts at the latest row gives
+# only rows that came after it began; a reader that has come that far has read all earlier rows.
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""Has a push query caught up? Judged from Kafka's offsets, else from the query's positions, else from silence.
+"""Decide whether a push query has caught up: by Kafka's offsets, else by its positions, else by silence.
 
-ksqlDB never says so. Where Kafka's ends of the topic are known from before the query began, rows at these ends
-prove it. Else every partition must be at the newest record that the query has fetched and rest there, or have
-been
-read to a row that came after the query began; else nothing from before such rows may have come for a while.
-Neither of these is a proof. A query that stands still before its end is an error. Pure: the time is passed
-in, in small steps, so that a process that was stopped does not take its own sleep for the server's silence.
+Pure.
 """
+
+# Only rows at ends that Kafka reported before the query began are a proof. Time is passed in, in small steps,
+# so that a paused process does not take its own pause for the server's silence.
 
 from __future__ import annotations
 

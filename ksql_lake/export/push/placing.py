@@ -1,10 +1,11 @@
-"""Which rows of a stream's push query land: those of the window, beyond the marks, each position once. Pure.
+"""Select the rows of a stream's push query that land: in the window, beyond the marks, each offset once.
 
-Within a Kafka partition rows come in the order of their offsets. When the server moves a task, it may send
-rows again that it has sent before, so whatever does not lie beyond the last row of its partition is a
-repetition. The row at a mark is recognised by its ROWTIME; another time there, or a topic that ends before it,
-means that the topic was made anew, and that is refused: its offsets say nothing about the rows in the lake.
+Pure.
 """
+
+# Within a partition rows come in the order of their offsets, but a moved task may send rows again. The row at
+# a mark is recognised by its ROWTIME; another time there means that the topic was recreated, and its offsets
+# say nothing.
 
 from __future__ import annotations
 

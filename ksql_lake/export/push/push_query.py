@@ -1,8 +1,6 @@
-"""Starting a push query: from the first row on, with a condition where that is safe, ended on the server.
+"""Start a push query from the first row on, and end it on the server."""
 
-The condition only spares the server and the network rows that would be dropped here; what lands is decided by
-`placing`. Where it would grow too long for the server it says less, and never too much.
-"""
+# The condition only saves traffic; `placing` decides which rows land.
 
 from __future__ import annotations
 

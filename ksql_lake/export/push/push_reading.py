@@ -1,8 +1,4 @@
-"""One running push query, read until it has caught up: rows of a stream, or changes of a table.
-
-It is always ended on the server, whatever ends the reading. It lands nothing by itself, and it never calls rows
-complete: it says what showed that the query had caught up, and how far it came.
-"""
+"""Read one push query until it has caught up: rows of a stream, or changes of a table."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Is a table built: has the query behind it consumed what its source held when we first looked?
+"""Decide whether the query behind a table has consumed what its source held at the first look. Pure."""
 
-Pure: looks and the time come from outside. Kafka's own offsets decide where the server reports them; else what
-the query's tasks report, whose ends are the newest records they have fetched and so no proof.
-"""
+# Kafka's offsets decide where the server reports them. The ends that tasks report are only the newest records
+# fetched.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Reading a table whole: built first, then node by node, or twice where the nodes cannot be asked one by one.
+"""Read a table whole: wait until it is built, then read node by node, or twice."""
 
-A pull query of a table ends in the same way whether it brought all rows or not, so its end proves nothing; what
-does, and what remains unproven, is in docs/completeness.md.
-"""
+# A table's pull query ends in the same way whether it brought all rows or not; see docs/completeness.md.
 
 from __future__ import annotations
 

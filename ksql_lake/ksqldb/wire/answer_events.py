@@ -1,8 +1,7 @@
-"""What the body of a query response is made of, and by which of it the response is complete.
+"""The events in the body of a query response, and which of them proves that it is complete."""
 
-HTTP 200 proves nothing, and neither does a clean end of the body: a server that stops in the middle can end it
-cleanly. Only what ksqlDB itself writes at the end of an answer counts. Row numbers count from 0.
-"""
+# HTTP 200 proves nothing, and neither does a clean end of the body. Only what ksqlDB itself writes at the end
+# counts.
 
 from __future__ import annotations
 

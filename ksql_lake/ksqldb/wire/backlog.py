@@ -1,8 +1,6 @@
-"""What a server has sent and nobody has read yet: in memory while it is little, then on disk, up to a limit.
+"""Buffer what a server has sent and the reader has not read, in memory and then on disk, up to a limit."""
 
-ksqlDB cuts off whoever does not read for three seconds from a table pull or a push query, so a thread of its
-own receives, however long the reader takes.
-"""
+# ksqlDB disconnects a reader that pauses for three seconds, so a thread of its own receives.
 
 from __future__ import annotations
 

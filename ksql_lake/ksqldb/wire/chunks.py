@@ -1,11 +1,7 @@
-"""HTTP chunks taken apart with array operations: many at once, and without Python's lock.
+"""Split HTTP chunks with array operations, many at once."""
 
-A server that sends one chunk per row sends millions of them. Each chunk tells where the next one begins, so a
-size line can only be trusted after the one before it: here the borders are guessed from the carriage returns,
-and kept as far as every size fits its guess, which proves them from the first one on. It steps aside, and never
-fails, where something else than a plain chunk stands: an extension, the last chunk, a carriage return in the
-data, damage.
-"""
+# Each chunk says where the next one begins. The borders are guessed from the carriage returns and kept as far
+# as every size fits its guess. Anything but a plain chunk is left to the slower reader.
 
 from __future__ import annotations
 

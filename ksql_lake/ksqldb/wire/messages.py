@@ -1,6 +1,6 @@
-"""The JSON objects of ksqlDB's answers, read strictly.
+"""Parse the JSON objects of ksqlDB's answers strictly.
 
-An object of a kind we do not know stops the read: skipping it could mean skipping rows.
+An unknown object is an error: skipping it could skip rows.
 """
 
 from __future__ import annotations

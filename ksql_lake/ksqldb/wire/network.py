@@ -1,8 +1,6 @@
-"""What went wrong between us and the server, said so that a person can act on it.
+"""Turn exceptions of requests, urllib3, the socket and TLS into our errors."""
 
-Turns every exception of requests, urllib3, the socket and TLS into one of ours. It never repeats their texts:
-those may hold proxy credentials, and say little about what to do.
-"""
+# It never repeats their texts, which may hold proxy credentials.
 
 from __future__ import annotations
 

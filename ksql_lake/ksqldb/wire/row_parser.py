@@ -1,10 +1,7 @@
-"""v1 responses (`application/vnd.ksql.v1+json`): bytes to events, at the speed of a byte search.
+"""Parse v1 responses (`application/vnd.ksql.v1+json`) from bytes to events, at the speed of a byte search."""
 
-The body is not one JSON document (some writers end it with a comma, some never close it), so it is read line by
-line. A block whose every line boundary is the one between two plain rows is recognised by its bytes and passed
-on as it is; everything else goes line by line. Nothing is ever skipped: a line is a row, a known message or an
-error. Holds the unfinished line and no more.
-"""
+# The body is not one JSON document (some writers end it with a comma, some never close it), so it is read
+# line by line. A line is a row, a known message or an error.
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""One HTTP session per client: credentials, TLS and proxies as the user set them, bounded heads.
+"""One HTTP session per client: credentials, TLS, proxies, bounded heads."""
 
-Credentials go out with the first request (ksqlDB may answer 401 without saying how to authenticate) and only to
-the configured server: redirects are never followed and `~/.netrc` is never read. The standard library bounds
-neither interim answers (100 Continue) nor how slowly a head drips in; here a head that does not end is an
-error.
-"""
+# Credentials go out with the first request, and only to the configured server: redirects are not followed and
+# `~/.netrc` is not read. The standard library does not bound interim answers or slow heads; here they are
+# errors.
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""The bytes of a response's body, as soon as they are there, and never an end that was not one.
+"""Read the bytes of a response's body as soon as they arrive; a connection that ends early is an error."""
 
-Two doors lead to the same bytes. ksqlDB sends one HTTP chunk per row, and the public door (urllib3) costs a few
-Python calls for each of them. The fast door reads the connection's own buffer, takes out many plain chunks at
-once, and leaves the rest to httptools. It opens only when everything inside requests looks as expected;
-otherwise the public one does.
-Both raise when the connection ends before the body does. Decides nothing about what the bytes mean.
-"""
+# ksqlDB sends one HTTP chunk per row, and urllib3 costs several Python calls for each. The fast way reads the
+# connection's buffer and splits many chunks at once; it is taken only when the inside of requests looks as
+# expected.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""One attempt at a commit number: its staging folder from begin to end.
+"""One attempt at a commit number, and its staging folder."""
 
-The folder is removed when the attempt is over, unless its manifest exists: then the staged files are the data,
-and whoever opens the feed next publishes them.
-"""
+# The folder is removed at the end unless its manifest exists: then the staged files are the data, and the
+# next opener of the feed publishes them.
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Up to where a derived stream was read on: the marks that a commit of a `continue` feed leaves. Pure.
+"""The marks of a `continue` feed's commit: up to where the derived stream was read. Pure."""
 
-Two kinds of offsets stand beside each other. Those of the derived stream's own topic say where the next reading
-begins; those of the source, which the stream carries as columns, say which rows the lake knows, without a gap.
-Both stand in the manifest beside the rows, so none can be there without the others. A commit that read in any
-other way leaves the marks as a memory only: the next reading begins at the stream's first row and compares.
-"""
+# Offsets of the derived stream's own topic say where the next reading begins; offsets of the source say which
+# rows the lake holds. Both are in the manifest beside the rows. After a commit by any other reading the marks
+# only start a comparison from the stream's first row.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Files that can be made again from the manifests: `_metadata.json` for people, the checkpoint for speed.
+"""Files that can be rebuilt from the manifests: `_metadata.json` and the checkpoint."""
 
-Nothing in the lake decides anything by the first but where publishing may resume; a checkpoint that does not
-prove itself by its digest is ignored.
-"""
+# A checkpoint whose digest does not match is ignored.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""The failed exports of a feed since its last success: a small note beside the manifests.
+"""Notes on a feed's failed exports since its last success, kept beside the manifests."""
 
-A failed export leaves nothing in the lake, so without this note it could not be told from one that never ran.
-It is only ever read to inform people. It refuses to fail: what cannot be noted is a warning in the log, never
-another error on top of the one that is being noted.
-"""
+# They only inform. A note that cannot be written is a warning in the log, never another error.
 
 from __future__ import annotations
 

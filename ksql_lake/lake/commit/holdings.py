@@ -1,9 +1,7 @@
-"""Whether the lake holds what its log names: looked at before a run adds to it.
+"""Check that the lake holds what its log names before a run adds to it."""
 
-A folder that was restored, copied or edited may hold files that the log does not name, or lack some that it
-does. Whoever added rows on top of that would double them for every reader that globs. Each check reads at most
-one listing per partition; it refuses to repair, which is doctor's work.
-"""
+# A restored, copied or edited folder may hold files that the log does not name, or lack some; adding rows to
+# it would double them for readers that glob. `doctor` repairs.
 
 from __future__ import annotations
 

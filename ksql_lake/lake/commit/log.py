@@ -1,10 +1,8 @@
-"""The commit log of one feed: manifests in order, and the steps that follow from them.
+"""The commit log of one feed: manifests in order, and the steps that follow a commit."""
 
-A commit is the exclusive creation of manifest N. Everything else (publishing its files, `_metadata.json`, the
-checkpoint, clearing staging) can be done by anyone, any number of times, and is finished by whoever opens the
-feed next. A reader waits for nobody: it sees the newest commit whose files are all in place. A gap in the
-numbers or a file that is nowhere is an error that names it.
-"""
+# A commit is the exclusive creation of manifest N. Every later step (publishing, `_metadata.json`, the
+# checkpoint, clearing staging) can be repeated by anyone, and is finished by the next opener. Readers wait
+# for no writer. A gap in the numbers is an error.
 
 from __future__ import annotations
 

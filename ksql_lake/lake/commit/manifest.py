@@ -1,8 +1,6 @@
-"""The commit's JSON file: what one export added or removed, and everything needed to prove it.
+"""A commit's JSON file: what one export added or removed, and its evidence. Written once, parsed strictly."""
 
-A manifest is written once and never changed. Reading is strict: a manifest that does not have this shape is
-reported, not repaired by guessing. Unknown keys are ignored, so that an older release can read a newer lake.
-"""
+# Unknown keys are ignored, so that an older release can read a newer lake.
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
-"""Up to which Kafka offsets the lake holds a stream's days: the marks that a push query's commit leaves. Pure.
+"""The Kafka offsets up to which the lake holds a stream's days, left by a push query's commit. Pure."""
 
-A mark belongs to a day and a Kafka partition, and says: of this day, every row of that partition up to that
-offset is in the lake. Marks hold by day, because an export reads the days it was asked for and no others. They
-stand in the manifest beside the rows, so neither can be there without the other. A day read in any other way
-loses its marks: its rows are then compared by value once.
-"""
+# A mark belongs to a day and a partition: every row of that partition in that day up to the offset is in the
+# lake. A day that is read in any other way loses its marks, and its rows are then compared by value once.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""What a feed's rows mean: their source, their server, their days and their identity, pinned by the first rows.
+"""What a feed's rows mean (source, server, days, identity), pinned by the first rows. Pure."""
 
-Another time zone, source or identity would let the same rows land a second time, or rows of two sources in one
-folder, so a change is refused with the ways out. What a release did not record is learnt, not guessed: an
-unknown value agrees with any. Pure.
-"""
+# Another time zone, source or identity would let the same rows land twice, or rows of two sources in one
+# folder, so a change is refused. An unknown value agrees with any.
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What one export pins: held against what is pinned, recorded in its commit and in its files' footers.
-
-An early release recorded it in the footers alone: the newest file's is read once, until the next export.
-"""
+"""What an export pins: compared with what is pinned, recorded in its commit and in its files' footers."""
 
 from __future__ import annotations
 

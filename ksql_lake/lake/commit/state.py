@@ -1,7 +1,4 @@
-"""What a feed's lake holds after a commit: a fold over manifests, pure.
-
-State is only ever computed from manifests. It never changes: a commit leads to another state.
-"""
+"""The state of a feed's lake after a commit: a fold over its manifests. Pure and immutable."""
 
 from __future__ import annotations
 

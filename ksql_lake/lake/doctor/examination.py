@@ -1,8 +1,6 @@
-"""Checking a feed's lake against its own files: manifests, footers, checksums, days, strays, leftovers.
+"""Check a feed's lake against its own files: manifests, footers, checksums, days, strays. It only reads."""
 
-It only reads, and it takes nothing on trust: the state is folded from manifests one by one, without the
-checkpoint. A feed that is exported meanwhile may show findings that are gone a moment later.
-"""
+# The state is folded from the manifests one by one, without the checkpoint.
 
 from __future__ import annotations
 

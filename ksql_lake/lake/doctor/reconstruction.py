@@ -1,9 +1,7 @@
-"""Manifests from Parquet footers: what a lost `metadata/` folder said, as far as the data still knows it.
+"""Rebuild manifests from Parquet footers, as far as the data still knows them. Rows are never changed."""
 
-A data file's name carries its commit number and its footer how it was read, so commits come back under their
-own numbers. What left no file behind (a day that was read and empty, a retention) comes back as a `rebuilt`
-manifest that adds nothing. Rows are never touched.
-"""
+# A data file's name carries its commit number and its footer how it was read. A commit that left no file
+# comes back as a `rebuilt` manifest that adds nothing.
 
 from __future__ import annotations
 

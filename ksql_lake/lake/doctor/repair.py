@@ -1,8 +1,7 @@
-"""Mending what an examination found: first what can be derived, then, only when asked, what takes files away.
+"""Repair what an examination found: derived files first, and on request what takes files out of the lake."""
 
-Nothing is ever deleted but staging that no commit owns: a file that has to leave the lake is moved to the
-feed's quarantine folder and forgotten by a commit, so that the next export of its day reads its rows again.
-"""
+# Only staging that no commit owns is deleted. A data file moves to the feed's quarantine folder, and the next
+# export of its day reads its rows again.
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Data files of ours that the log does not name: which of their rows no other file holds, and keeping these.
+"""Data files that the log does not name: find the rows that only they hold, and keep those."""
 
-A folder that was restored, copied or exported after its metadata was lost may hold rows twice. Files are
-compared, by the feed's row identity, with those of the commits that were made without knowing them; commits of
-the same history were compared with them when they were made. It refuses to delete: a file leaves the dataset
-for the feed's quarantine folder, and rows that only it holds go on in a new file.
-"""
+# A restored or copied folder may hold rows twice. Files are compared by row identity with those of the
+# commits that were made without knowing them. A file moves to quarantine; rows that only it holds go on in a
+# new file.
 
 from __future__ import annotations
 

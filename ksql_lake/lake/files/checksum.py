@@ -1,10 +1,7 @@
-"""A checksum of rows that depends on neither order, batching nor files: pure, and stable for ever.
+"""A checksum of rows that depends on neither order, batches nor files. Pure, and stable for ever."""
 
-Each value becomes a 64-bit number, each row one number, and a set of rows the sum of its rows' numbers, so sums
-of parts add up and multiplicity counts. Values are hashed by what they are: the same row gives the same number
-from whatever file, row group or library version it comes. It proves that two readings hold the same rows; it is
-not meant to withstand someone who forges rows, and row identity never relies on it.
-"""
+# A value becomes a 64-bit number, a row one number, a set of rows their sum; so sums of parts add up and
+# multiplicity counts. It does not withstand forgery, and row identity never relies on it.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""Which columns repeat their values, and such columns as numbers into a dictionary of the distinct ones.
+"""Choose the columns that repeat their values, and encode those with a dictionary."""
 
-A dictionary on every column costs 20-40 % of the writing time and saves nothing where values are distinct, so a
-sample decides. Texts that repeat are encoded once, early: their hashes and their pages are then made of the few
-distinct ones. It is a matter of speed and size only: files hold, and say that they hold, plain columns.
-"""
+# A dictionary on every column costs 20-40 % of the writing time, so a sample decides. It changes speed and
+# size only.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What happens to a dataset's columns when the source's change: pure.
+"""What happens to a dataset's columns when the source's change. Pure."""
 
-Added columns are NULL in older files, removed ones NULL in newer files, widened numbers read as the wider type.
-Everything else is refused with the way out: no value is ever cast to a type that could change it.
-"""
+# No value is ever cast to a type that could change it.
 
 from __future__ import annotations
 

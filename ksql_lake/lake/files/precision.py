@@ -1,9 +1,7 @@
-"""In which form rows were read: what a later release reads more exactly than an earlier one.
+"""The form in which rows were read, where a later release reads more exactly than an earlier one. Pure."""
 
-A day that holds rows of an older form is compared with newly read rows in that older form, so that a value that
-is now exact is not taken for another event's. Each commit records its form; what a form changes stands here and
-nowhere else. Pure; it refuses to change a value that lands.
-"""
+# New rows of a day in an older form are compared in that form, so that an exact value is not taken for
+# another event's.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The lake's values in SQL: their types as DuckDB reads them, and when two of them are the same. Pure text.
+"""The lake's types in SQL, and when two values are equal. Pure text."""
 
-NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries compare in any order. Row identity groups by
-these terms and a diff of two table versions compares them, so both mean the same by "the same row". Values are
-compared as what they are, never by a hash.
-"""
+# NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries compare in any order. Row identity and the
+# diff of table versions use the same terms.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Which columns of a file may carry statistics: all but those of floating-point numbers that hold a NaN.
+"""Choose the columns of a file that carry statistics: all but floating-point columns with a NaN."""
 
-Arrow leaves NaN out of a column's smallest and largest value. DuckDB, where NaN is the greatest number, and
-Spark trust both values and skip the rows; so such a column has none. Its NULLs are counted in the footer.
-"""
+# Arrow leaves NaN out of minimum and maximum, while DuckDB and Spark trust both and would skip rows.
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""Record batches to staged Parquet files, one per partition, in bounded memory.
+"""Write record batches to staged Parquet files, one per partition, in bounded memory."""
 
-Rows are buffered per partition, and written as row groups by threads of their own, so that reading goes on
-meanwhile; when many partitions fill at once the largest buffers are written first, and those whose rows seem to
-have all come. Files are finished or removed, never left half written, and nothing here decides where a file
-will be visible. Options follow what Spark, pandas and DuckDB all read: no dictionary-typed columns, no
-nanoseconds, nested types kept nested, statistics on but for columns that hold NaN.
-"""
+# Threads write row groups while reading goes on; the largest buffers are written first. Options follow what
+# Spark, pandas and DuckDB all read: no dictionary types, no nanoseconds, statistics except for columns that
+# hold NaN.
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""A table's changes on their way to a snapshot: kept in a file, and of each key the last one given back.
+"""Keep a table's changes in a file, and return the last change of each key."""
 
-A change feed may hold many times more rows than the table, so nothing of it stays in memory: DuckDB finds each
-key's last change with the limits and the spilling of row identity. The file lies in the attempt's staging and
-goes with it. It refuses to decide what is a deletion; that is told with the rows.
-"""
+# A change feed may have many times more rows than the table, so DuckDB finds the last changes and spills to
+# disk.
 
 from __future__ import annotations
 

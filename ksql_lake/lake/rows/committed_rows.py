@@ -1,8 +1,4 @@
-"""Committed files to readers: exactly what the manifests say, typed by the unified columns.
-
-Plain readers may glob the dataset folder instead and see the same rows; what this adds is one typed answer
-across files written before and after a schema change, and partition columns as the integers they are.
-"""
+"""Read committed files exactly as the manifests list them, in the unified columns."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Whether no two rows of a snapshot have the same key, shown by hashes that all differ.
+"""Show that no two rows of a snapshot have the same key, by hashes that all differ."""
 
-Equal keys have equal hashes. Where two hashes are equal, or the rows are too many to keep one for each, nothing
-is concluded, and the values have to be compared. DuckDB is not imported for this.
-"""
+# Where two hashes are equal, or the rows are too many, the caller compares the values.
 
 from __future__ import annotations
 

@@ -1,12 +1,8 @@
-"""Row identity: which of the staged rows the lake does not hold yet.
+"""Row identity: find the staged rows that the lake does not hold yet."""
 
-The committed files of a day are the memory. `row` is a multiset difference over all columns (two truly
-identical events stay two), `key` and `offset` compare the named columns. A stream's row whose key holds a
-NULL has no key: it is compared like `row`. NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries
-compare in any order. DuckDB does the comparing and spills to disk when a day is larger than memory; it only
-names the new rows, which are then copied from the staged file unchanged. That two rows are equal is never
-decided by a hash.
-"""
+# `row` is a multiset difference over all columns (two truly identical events stay two); `key` and `offset`
+# compare the named columns. DuckDB compares values, never hashes, and spills to disk; new rows are copied
+# from the staged file.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""How many rows repeat the values of another: counted exactly, in bounded memory.
-
-DuckDB counts and spills to disk when the values do not fit. It refuses to estimate: where neither memory nor
-disk suffice, that is an error.
-"""
+"""Count the rows that repeat the values of another, exactly and in bounded memory."""
 
 from __future__ import annotations
 

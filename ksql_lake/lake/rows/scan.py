@@ -1,9 +1,7 @@
-"""Committed files as one SQL SELECT: exact in rows, columns and types, and cheap to plan.
+"""Committed files as one SQL SELECT: exact rows, columns and types, cheap to plan."""
 
-The files are named one by one, so that neither staged files nor what other processes do meanwhile can get in.
-Files with the same columns are one scan: DuckDB opens a single one of them to plan, and later only those whose
-path columns fit the query. Path columns come from the path below the lake's root alone, whatever lies above it.
-"""
+# Files are named one by one, so that no staged file gets in. Files with the same columns are one scan, of
+# which DuckDB opens one file to plan. Path columns come from the path below the lake's root only.
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""One attempt at a commit: rows in, staged files, row identity, manifest.
+"""One attempt at a commit: rows in, staged files, row identity, manifest. Without a commit nothing stays."""
 
-An attempt is a context manager: left without a commit, its staged files are removed and nothing was visible.
-Row identity runs at commit time against the newest state, and again whenever another writer wins the number.
-"""
+# Row identity runs at commit time against the newest state, and again when another writer wins the number.
 
 from __future__ import annotations
 

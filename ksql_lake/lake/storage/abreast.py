@@ -1,8 +1,4 @@
-"""Many small pieces of work a few at a time: syncs, closings, uploads, where most of the time is waiting.
-
-All work is done when the call returns, so what follows it in a protocol still follows all of it. It refuses to
-hide a failure: the first one, in the order of the items, is raised once nothing runs any more.
-"""
+"""Run many small pieces of work a few at a time; all are done when the call returns."""
 
 from __future__ import annotations
 

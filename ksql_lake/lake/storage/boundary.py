@@ -1,9 +1,6 @@
-"""The one boundary between the lake and where its bytes live.
+"""The interface between the lake and where its bytes are stored."""
 
-`Storage` is what the commit protocol and its readers need and nothing more. Every write is durable when its
-call returns, and an object is whole or absent, never half visible. `LocalStorage` keeps these promises on a
-POSIX filesystem, `ObjectStorage` in a bucket. Nothing here knows about feeds, Parquet or manifests.
-"""
+# Every write is durable when its call returns, and an object is whole or absent.
 
 from __future__ import annotations
 

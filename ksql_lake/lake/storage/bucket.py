@@ -1,9 +1,6 @@
-"""A bucket of an object store: from an address such as `s3://bucket/prefix` to a client, its errors as ours.
+"""Open a bucket from an address such as `s3://bucket/prefix`, and turn its errors into ours."""
 
-Credentials, region and endpoint come from the usual environment; they are never taken from the address, kept or
-shown, and of the store's answers only status, code and its own sentence are. Plain HTTP needs the environment's
-leave.
-"""
+# Credentials come from the usual environment, never from the address, and are never shown.
 
 from __future__ import annotations
 

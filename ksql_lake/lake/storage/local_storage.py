@@ -1,8 +1,4 @@
-"""The lake on a POSIX filesystem: atomic renames, hard links and syncs.
-
-Staging is part of the lake's own folders, so a staged file is already on the right disk and is only renamed.
-What the operating system refuses becomes an error that names the path and says what to do.
-"""
+"""The lake on a POSIX filesystem: atomic renames, hard links and syncs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""One worker per feed and machine at a time, to save work: exports, doctor's repairs, compaction, retention.
+"""One worker per feed and machine at a time, to save work. Correctness does not depend on it."""
 
-Nothing's correctness rests on it. Where the filesystem knows no locks, or the other run takes too long, the
-work goes ahead without it and says so; the commit protocol decides who was first.
-"""
+# Where the filesystem has no locks, or the other run takes too long, work goes on without; the commit
+# protocol decides.
 
 from __future__ import annotations
 

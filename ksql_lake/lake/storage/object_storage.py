@@ -1,11 +1,9 @@
-"""The lake in an object store: S3 and what speaks it, Google Cloud Storage, Azure.
+"""The lake in an object store: S3 and compatible stores, Google Cloud Storage, Azure."""
 
-There are no renames, so staged files wait on a local disk (a spool) and are uploaded, whole and verified, right
-before the commit; publishing copies them inside the store. Exclusive creation is a conditional write, which is
-proven before the first one, because a store that ignores the condition would let two exports win. A number that
-was lost costs nothing but another upload: what is staged here never depends on what others clear there. It
-refuses to trust a failure: a write whose answer did not come may still happen, so its staging is kept.
-"""
+# There are no renames: staged files wait in a local spool, are uploaded and verified right before the commit,
+# and are copied inside the store to publish. Exclusive creation is a conditional write, which is tested
+# before the first one, because a store that ignores the condition would let two exports win. A write without
+# an answer may still happen.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Requests to a bucket, several at a time where there are many, and their errors as ours.
-
-Every object is whole or absent: an upload in parts becomes visible at once when its last part has arrived, and
-is aborted when one fails. It knows nothing of commits; what a failure leaves open is for its callers to decide.
-"""
+"""Requests to a bucket, several at a time, and their errors as ours. Every object is whole or absent."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""A folder of this process on a local disk, for bytes on their way into a store or out of it.
+"""A private folder of this process on a local disk, for bytes on their way into or out of a store."""
 
-It is locked for as long as its process lives, however that ends: the next process that needs a spool on this
-machine removes those whose lock nobody holds. It lies in the system's folder for temporary files (`TMPDIR`),
-where other users cannot read it. Nothing in it is ever the only copy of something that was committed.
-"""
+# It is locked while its process lives; the next process removes those without a lock. It never holds the only
+# copy of anything committed.
 
 from __future__ import annotations
 

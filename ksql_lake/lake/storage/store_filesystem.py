@@ -1,10 +1,7 @@
-"""A lake's bucket as a read-only filesystem for DuckDB and pyarrow, which both know fsspec.
+"""A lake's bucket as a read-only fsspec filesystem for DuckDB and pyarrow."""
 
-Readers of theirs share an open file between threads: each seeks, then reads. A file therefore has a place per
-thread; with one for all, threads would read from each other's. Data files never change, so what is known of one
-(its size, its last bytes, where Parquet keeps its footer) is asked for once. It refuses to write, and to look
-outside of the lake.
-"""
+# Their readers share an open file between threads, each with seek and read, so a file has one position per
+# thread.
 
 from __future__ import annotations
 

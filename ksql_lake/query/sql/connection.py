@@ -1,8 +1,4 @@
-"""A DuckDB connection to the whole lake, one view per feed, each made when it is first named.
-
-The views are those of one moment: what was committed when the connection was made. It refuses to write to the
-lake, and to let one feed that cannot be read take the others along.
-"""
+"""A DuckDB connection to the whole lake, as it was at one moment; each view is made when a query names it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
-"""A DuckDB database file with the lake's views, for tools that know nothing of us.
+"""A DuckDB database file with the lake's views, for tools that do not know ksql-lake."""
 
-Its views hold no rows and name no files, but the folders: they show what is exported later without being
-written again; what a new feed or column changes is written by `refresh_catalog`. Paths are relative to the
-database's own folder, so that lake and database can be moved together. It refuses to overwrite a database of
-anybody else's, and its views refuse to change a value's type unseen.
-"""
+# Its views name folders below the database's own, so that new files show and both can be moved together.
 
 from __future__ import annotations
 

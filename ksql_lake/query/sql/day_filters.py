@@ -1,8 +1,4 @@
-"""The days a query asks for by its own conditions on `year`, `month` and `day`: found in its text.
-
-Only what stands in the WHERE of the SELECT that names a view counts, and only conditions on path columns alone.
-It refuses to guess about any other query; those are simply not found.
-"""
+"""Find the days that a query selects by its conditions on `year`, `month` and `day`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A feed's columns in the words of other engines: DDL over the lake's folders, as pure text.
+"""A feed's columns as DDL of other engines.
 
-Columns are those of the newest rows. A type that an engine cannot read from these files is left out and said to
-be. It refuses to run anything.
+Pure text; types that an engine cannot read are left out and named.
 """
 
 from __future__ import annotations

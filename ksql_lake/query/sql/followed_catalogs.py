@@ -1,7 +1,4 @@
-"""Catalog files that follow their lake: the lake notes where they are, and each commit writes what it changes.
-
-A note is a wish and no promise: a catalog that was moved, removed or written for another lake is passed by.
-"""
+"""Catalog files that follow their lake: the lake notes where they are, and each commit updates them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""A SELECT over a table's history at one time, made to read the one version that was valid then.
+"""Rewrite a SELECT over a table's history at one time to read the version that was valid then."""
 
-`valid_from <= T AND (valid_to IS NULL OR valid_to > T)` picks of each key the state of the last version read by
-T, which are the rows of that version. Only when a state began is written elsewhere: a query that shows or
-compares it, or shows all columns, is left as it is.
-"""
+# `valid_from <= T AND (valid_to IS NULL OR valid_to > T)` selects the rows of the last version read by T. A
+# query that shows `valid_from` is left as it is.
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""DuckDB values as JSON, and CSV beside it, can carry them without losing anything: SQL by type.
+"""SQL terms that write DuckDB values as JSON and CSV without loss."""
 
-NaN and the infinities are texts as ksqlDB writes them, for JSON has no such numbers; DECIMAL is a text of all
-of its digits, BYTES base64, times ISO 8601 in UTC with milliseconds, or with more digits where they have more:
-the spelling of `json_values`. All else is left to DuckDB.
-"""
+# NaN, the infinities and DECIMAL are texts, BYTES base64, times ISO 8601 in UTC, as in `json_values`.
 
 from __future__ import annotations
 

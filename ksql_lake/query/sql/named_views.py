@@ -1,8 +1,6 @@
-"""Which views and tables a text of SQL names, and what each of them is: made once, of one moment.
+"""Find the views and tables that a text of SQL names, and make each once."""
 
-A name is any word of the text, so a view more than needed may be made, and never one less. Statements about all
-views have all of them made; `SHOW TABLES` has them listed. It refuses to read a feed that no statement names.
-"""
+# Every word of the text counts, so a view too many may be made and never one too few.
 
 from __future__ import annotations
 

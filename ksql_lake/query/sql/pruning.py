@@ -1,10 +1,7 @@
-"""A SELECT over a stream made to open only the days that its own conditions on time can touch.
+"""Rewrite a SELECT over a stream to open only the days that its conditions on time can touch."""
 
-DuckDB leaves out files by comparing path columns with constants, and knows nothing of what else they hold. A
-condition on the event time, on its date, or on `make_date(year, month, day)` is therefore said once more, of
-the path columns and inside of the FROM, by the event times that the commits recorded. The query's own
-conditions stay; rows that they let through are never left out. What it does not understand it leaves as it is.
-"""
+# DuckDB skips files by path columns only. Conditions on the event time, its date or `make_date(year, month,
+# day)` are repeated as conditions on the path. The query's own conditions stay, so no row is lost.
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""SQL over the lake: statements in, one answer out, as text cells, CSV, JSON or Parquet.
-
-The answer is a stream: however many rows it has, no more than a handful is held here, and DuckDB writes the
-documents itself, so that every value is spelled by what it is. It refuses to know terminals.
-"""
+"""Run SQL over the lake and return one answer as text cells, CSV, JSON or Parquet, as a stream."""
 
 from __future__ import annotations
 

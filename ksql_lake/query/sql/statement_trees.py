@@ -1,7 +1,4 @@
-"""DuckDB's trees of statements, as JSON: what they select from, and which of their terms are constants.
-
-The trees are DuckDB's own and of no fixed shape; whoever walks one has to expect any error of a wrong guess.
-"""
+"""Walk DuckDB's JSON trees of statements. Their shape is not documented, so callers expect any error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the lake knows of itself as tables: feeds, partitions, versions and commits.
-
-It reads manifests, and refuses to read rows.
-"""
+"""The lake's feeds, partitions, versions and commits as tables. It reads manifests and no rows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The sample: two weeks of a payments company, made inside DuckDB, the same on every start.
-
-Four streams and four tables that together use every ksqlDB type, with the lineage TRANSACTION_STREAM ->
-TRANSACTION_FLATTENED -> USER_TRANSACTION_SUMMARY. `sources.sql` and `derived.sql` are ksqlDB statements, the
-other files the DuckDB queries that make each source's rows.
-"""
+"""The sample: two weeks of a payments company, four streams and four tables, made inside DuckDB."""
 
 from __future__ import annotations
 
