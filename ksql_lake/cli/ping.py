@@ -10,7 +10,7 @@ from dataclasses import asdict
 import click
 
 from ksql_lake.cli.terminal.output import print_json, print_line, waiting
-from ksql_lake.export.examination import Finding, examine
+from ksql_lake.export.server_check import Probe, examine
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import load_settings
 
@@ -52,7 +52,7 @@ def ping(context: click.Context, /, *, as_json: bool) -> None:
     context.exit(0 if works else 1)
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: Probe) -> None:
     mark, style = _MARKS[finding.state]
     first, *rest = [*_lines(f"{finding.name}: {finding.text}"), *_lines(finding.fix)]
     print_line((f"{mark:<{_INDENT}}", style), first)
@@ -68,7 +68,7 @@ def _lines(text: str) -> list[str]:
     return [part for line in text.splitlines() for part in textwrap.wrap(line, width, break_on_hyphens=False)]
 
 
-def _print_sum(found: list[Finding], *, url: str) -> None:
+def _print_sum(found: list[Probe], *, url: str) -> None:
     failing = [finding.name for finding in found if finding.state == "fails"]
     limited = [finding.name for finding in found if finding.state == "limited"]
     if failing:

@@ -26,7 +26,7 @@ from ksql_lake.settings import Settings, load_settings
 _log = logging.getLogger(__name__)
 
 
-class Server(dg.Model, dg.Resolvable):
+class KsqlServer(dg.Model, dg.Resolvable):
     """A ksqlDB server and how to speak to it; what is left out is unset, whatever the environment says."""
 
     url: Annotated[str, Field(description="`http://host:port` or `https://host:port`.")]
@@ -108,7 +108,7 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         ),
     ] = None
     server: Annotated[
-        Server | None,
+        KsqlServer | None,
         dg.Resolver.default(description="The ksqlDB server; the environment's (KSQLDB_URL, ...) if not given."),
     ] = None
     settings: Annotated[

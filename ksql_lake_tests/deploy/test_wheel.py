@@ -34,7 +34,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "versions.txt").write_text("\n".join(map("".join, pinned)))
     # What these tests do not import needs no byte code either.
-    command = [
+    command: list[str | Path] = [
         *pip,
         "--python",
         python,

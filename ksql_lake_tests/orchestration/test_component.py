@@ -19,7 +19,7 @@ import ksql_lake
 from ksql_lake.errors import ConfigError, SettingsError
 from ksql_lake.feeds import Feed
 from ksql_lake.orchestration import project
-from ksql_lake.orchestration.component import KsqlFeeds, Server
+from ksql_lake.orchestration.component import KsqlFeeds, KsqlServer
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import load_settings
 
@@ -158,7 +158,7 @@ def test_a_server_takes_its_credentials_along(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("KSQLDB_URL", "http://us:8088")
     monkeypatch.setenv("KSQLDB_USER", "us")
     monkeypatch.setenv("KSQLDB_PASSWORD", "secret")
-    named = KsqlFeeds(server=Server(url="http://eu:8088"), settings={"attempts": 2})._settings(tmp_path)
+    named = KsqlFeeds(server=KsqlServer(url="http://eu:8088"), settings={"attempts": 2})._settings(tmp_path)
     unnamed = KsqlFeeds()._settings(tmp_path)
 
     assert (named.ksqldb_url, named.ksqldb_user, named.ksqldb_password) == ("http://eu:8088", None, None)

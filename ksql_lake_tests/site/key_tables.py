@@ -85,7 +85,7 @@ def _with_variables(text: str, variables: Mapping[str, str]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value: Any = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    value: Any = field.get_default(call_default_factory=True)
     match value:
         case None | () | {}:
             return "none"

@@ -37,7 +37,7 @@ class Message:
 
 def messages() -> dict[str, list[Message]]:
     """The messages of each kind of error, by the name of its class, in alphabetical order."""
-    found = defaultdict(set)
+    found: defaultdict[str, set[Message]] = defaultdict(set)
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and _name(node.func) in KINDS:

@@ -12,7 +12,7 @@ from sqlglot import exp
 from ksql_lake.devserver.ksql_errors import RefusedError, not_implemented
 from ksql_lake.devserver.sql.dialect import parse_expressions
 from ksql_lake.devserver.sql.expressions import translate
-from ksql_lake.devserver.sql.inference import Scope
+from ksql_lake.devserver.sql.inference import NameScope
 from ksql_lake.devserver.sql.partitioner import partition_hash
 from ksql_lake.devserver.sql.query_plan import Projection, project
 from ksql_lake.devserver.sql.source_columns import WINDOW_BOUNDS, DeclaredColumn, Kind, Source, quoted
@@ -105,7 +105,7 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
             f"statement instead of CREATE {wanted}.",
             statement=select.text,
         )
-    scope = Scope(source, select.alias, aggregates=bool(select.group_by))
+    scope = NameScope(source, select.alias, aggregates=bool(select.group_by))
     where = translate(parse_expressions(select.where)[0], scope) if select.where else "TRUE"
     outputs = project(parse_expressions(select.projections), scope, cursor)
     if select.group_by:
@@ -129,7 +129,7 @@ def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyCo
     return Derivation(columns, source.window_type, query, kind == "STREAM", _named(outputs))
 
 
-def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: str) -> Derivation:
+def _aggregate(select: Select, outputs: list[Projection], scope: NameScope, where: str) -> Derivation:
     groups = _expressions(select.group_by, scope)
     window_type, rows = _windowed(select, groups, where)
     real = [item for item in outputs if item.copies not in WINDOW_BOUNDS]
@@ -155,7 +155,7 @@ def _aggregate(select: Select, outputs: list[Projection], scope: Scope, where: s
 
 
 def _starred_keys(
-    select: Select, outputs: list[Projection], scope: Scope, cursor: duckdb.DuckDBPyConnection
+    select: Select, outputs: list[Projection], scope: NameScope, cursor: duckdb.DuckDBPyConnection
 ) -> list[Projection]:
     """The key that a `*` stands for too, where PARTITION BY makes a STRUCT that the SELECT does not name."""
     if not any(item.starred for item in outputs):
@@ -170,7 +170,7 @@ def _named(outputs: list[Projection]) -> tuple[str, ...]:
     return tuple(item.name for item in outputs if not item.starred)
 
 
-def _expressions(text: str, scope: Scope) -> list[str]:
+def _expressions(text: str, scope: NameScope) -> list[str]:
     nodes = parse_expressions(text)
     flat = [item for node in nodes for item in (node.expressions if isinstance(node, exp.Tuple) else [node])]
     return [translate(node.this if isinstance(node, exp.Paren) else node, scope) for node in flat]

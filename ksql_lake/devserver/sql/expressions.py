@@ -10,7 +10,14 @@ from sqlglot import exp
 
 from ksql_lake.devserver.ksql_errors import RefusedError, unresolved
 from ksql_lake.devserver.sql.functions import call
-from ksql_lake.devserver.sql.inference import INTEGERS, Scope, column_name, field_name, identifier, type_of
+from ksql_lake.devserver.sql.inference import (
+    INTEGERS,
+    NameScope,
+    column_name,
+    field_name,
+    identifier,
+    type_of,
+)
 from ksql_lake.devserver.sql.source_columns import PSEUDO, WINDOW_BOUNDS, literal, quoted
 from ksql_lake.schema import Map, Primitive, Struct
 
@@ -32,7 +39,7 @@ _JAVA_TEXT = {
 
 
 @singledispatch
-def translate(node: exp.Expr, scope: Scope) -> str:
+def translate(node: exp.Expr, scope: NameScope) -> str:
     """The DuckDB expression for one ksqlDB expression.
 
     Raises:
@@ -43,7 +50,7 @@ def translate(node: exp.Expr, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Column, scope: Scope) -> str:
+def _(node: exp.Column, scope: NameScope) -> str:
     name = column_name(node, scope)
     if name in scope.variables:
         return scope.variables[name]
@@ -56,37 +63,37 @@ def _(node: exp.Column, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Literal, _scope: Scope) -> str:
+def _(node: exp.Literal, _scope: NameScope) -> str:
     return literal(str(node.this)) if node.is_string else str(node.this)
 
 
 @translate.register
-def _(_node: exp.Null, _scope: Scope) -> str:
+def _(_node: exp.Null, _scope: NameScope) -> str:
     return "NULL"
 
 
 @translate.register
-def _(node: exp.Boolean, _scope: Scope) -> str:
+def _(node: exp.Boolean, _scope: NameScope) -> str:
     return "TRUE" if node.this else "FALSE"
 
 
 @translate.register
-def _(node: exp.Paren, scope: Scope) -> str:
+def _(node: exp.Paren, scope: NameScope) -> str:
     return f"({translate(node.this, scope)})"
 
 
 @translate.register
-def _(node: exp.Not, scope: Scope) -> str:
+def _(node: exp.Not, scope: NameScope) -> str:
     return f"(NOT {translate(node.this, scope)})"
 
 
 @translate.register
-def _(node: exp.Neg, scope: Scope) -> str:
+def _(node: exp.Neg, scope: NameScope) -> str:
     return f"(-{translate(node.this, scope)})"
 
 
 @translate.register
-def _(node: exp.Binary, scope: Scope) -> str:
+def _(node: exp.Binary, scope: NameScope) -> str:
     left, right = _operand(node.this, node.expression, scope), _operand(node.expression, node.this, scope)
     if isinstance(node, exp.Add):
         text = Primitive.STRING in (type_of(node.this, scope), type_of(node.expression, scope))
@@ -100,7 +107,7 @@ def _(node: exp.Binary, scope: Scope) -> str:
     return f"({left} {_BINARY[type(node)]} {right})"
 
 
-def _operand(node: exp.Expr, beside: exp.Expr, scope: Scope) -> str:
+def _operand(node: exp.Expr, beside: exp.Expr, scope: NameScope) -> str:
     """One side of a comparison; text beside ROWTIME or a window bound becomes epoch milliseconds."""
     moment = isinstance(beside, exp.Column) and column_name(beside, scope) in ("ROWTIME", *WINDOW_BOUNDS)
     text = isinstance(node, exp.Literal) and node.is_string
@@ -126,13 +133,13 @@ def epoch_ms(text: str) -> int:
 
 
 @translate.register
-def _(node: exp.Between, scope: Scope) -> str:
+def _(node: exp.Between, scope: NameScope) -> str:
     low, high = (_operand(node.args[side], node.this, scope) for side in ("low", "high"))
     return f"({translate(node.this, scope)} BETWEEN {low} AND {high})"
 
 
 @translate.register
-def _(node: exp.In, scope: Scope) -> str:
+def _(node: exp.In, scope: NameScope) -> str:
     if not node.expressions:
         raise RefusedError("IN needs a list of values.")
     values = ", ".join(_operand(item, node.this, scope) for item in node.expressions)
@@ -140,25 +147,25 @@ def _(node: exp.In, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Like, scope: Scope) -> str:
+def _(node: exp.Like, scope: NameScope) -> str:
     negation = "NOT " if node.args.get("negate") else ""
     return f"({translate(node.this, scope)} {negation}LIKE {translate(node.expression, scope)})"
 
 
 @translate.register
-def _(node: exp.Escape, scope: Scope) -> str:
+def _(node: exp.Escape, scope: NameScope) -> str:
     like = translate(node.this, scope).removesuffix(")")
     return f"{like} ESCAPE {translate(node.expression, scope)})"
 
 
 @translate.register
-def _(node: exp.Is, scope: Scope) -> str:
+def _(node: exp.Is, scope: NameScope) -> str:
     negation = "NOT " if node.args.get("negate") else ""
     return f"({translate(node.this, scope)} IS {negation}{translate(node.expression, scope)})"
 
 
 @translate.register
-def _(node: exp.Dot, scope: Scope) -> str:
+def _(node: exp.Dot, scope: NameScope) -> str:
     base = type_of(node.this, scope)
     name = field_name(node.expression)
     if isinstance(base, Struct) and name not in dict(base.fields):
@@ -167,7 +174,7 @@ def _(node: exp.Dot, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Bracket, scope: Scope) -> str:
+def _(node: exp.Bracket, scope: NameScope) -> str:
     base, index = translate(node.this, scope), translate(node.expressions[0], scope)
     if isinstance(type_of(node.this, scope), Map):
         return f"({base})[{index}]"
@@ -176,12 +183,12 @@ def _(node: exp.Bracket, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Array, scope: Scope) -> str:
+def _(node: exp.Array, scope: NameScope) -> str:
     return f"[{', '.join(translate(item, scope) for item in node.expressions)}]"
 
 
 @translate.register
-def _(node: exp.Case, scope: Scope) -> str:
+def _(node: exp.Case, scope: NameScope) -> str:
     operand = f" {translate(node.this, scope)}" if node.this is not None else ""
     branches = " ".join(
         f"WHEN {translate(branch.this, scope)} THEN {translate(branch.args['true'], scope)}"
@@ -193,7 +200,7 @@ def _(node: exp.Case, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Cast, scope: Scope) -> str:
+def _(node: exp.Cast, scope: NameScope) -> str:
     value, kind = translate(node.this, scope), node.to
     name = str(kind.this.value).upper()
     if name == "DECIMAL":
@@ -208,7 +215,7 @@ def _(node: exp.Cast, scope: Scope) -> str:
 
 
 @translate.register
-def _(node: exp.Anonymous, scope: Scope) -> str:
+def _(node: exp.Anonymous, scope: NameScope) -> str:
     name = str(node.this).upper()
     if name in ("STRUCT", "MAP"):
         return _constructed(name, node, scope)
@@ -218,7 +225,7 @@ def _(node: exp.Anonymous, scope: Scope) -> str:
     return call(name, arguments, aggregates=scope.aggregates)
 
 
-def _constructed(name: str, node: exp.Anonymous, scope: Scope) -> str:
+def _constructed(name: str, node: exp.Anonymous, scope: NameScope) -> str:
     """STRUCT(A := 1) and MAP('a' := 1)."""
     pairs = []
     for pair in node.expressions:
@@ -229,7 +236,7 @@ def _constructed(name: str, node: exp.Anonymous, scope: Scope) -> str:
     return f"{'MAP' if name == 'MAP' else ''}{{{', '.join(pairs)}}}"
 
 
-def _transformed(node: exp.Anonymous, scope: Scope) -> str:
+def _transformed(node: exp.Anonymous, scope: NameScope) -> str:
     """TRANSFORM(items, X => ...) over an ARRAY."""
     items, function = node.expressions if len(node.expressions) == 2 else (node, None)
     if not isinstance(function, exp.Lambda) or len(function.expressions) != 1:

@@ -18,7 +18,7 @@ INTEGERS = frozenset({Primitive.INTEGER, Primitive.BIGINT})
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class NameScope:
     """What names mean.
 
     Attributes:
@@ -40,7 +40,7 @@ def identifier(node: exp.Expr) -> str:
     return name if node.args.get("quoted") else name.upper()
 
 
-def column_name(node: exp.Column, scope: Scope) -> str:
+def column_name(node: exp.Column, scope: NameScope) -> str:
     """The exact-case name of a column reference.
 
     Raises:
@@ -66,14 +66,14 @@ def field_name(node: exp.Expr) -> str:
 
 
 @singledispatch
-def type_of(node: exp.Expr, scope: Scope) -> KsqlType | None:
+def type_of(node: exp.Expr, scope: NameScope) -> KsqlType | None:
     """The ksqlDB type of an expression, or None where its text does not tell."""
     del node, scope
     return None
 
 
 @type_of.register
-def _(node: exp.Column, scope: Scope) -> KsqlType | None:
+def _(node: exp.Column, scope: NameScope) -> KsqlType | None:
     name = column_name(node, scope)
     if name in scope.variables:
         return None
@@ -84,13 +84,13 @@ def _(node: exp.Column, scope: Scope) -> KsqlType | None:
 
 
 @type_of.register
-def _(node: exp.Dot, scope: Scope) -> KsqlType | None:
+def _(node: exp.Dot, scope: NameScope) -> KsqlType | None:
     base = type_of(node.this, scope)
     return dict(base.fields).get(field_name(node.expression)) if isinstance(base, Struct) else None
 
 
 @type_of.register
-def _(node: exp.Bracket, scope: Scope) -> KsqlType | None:
+def _(node: exp.Bracket, scope: NameScope) -> KsqlType | None:
     base = type_of(node.this, scope)
     if isinstance(base, Array):
         return base.element
@@ -98,7 +98,7 @@ def _(node: exp.Bracket, scope: Scope) -> KsqlType | None:
 
 
 @type_of.register
-def _(node: exp.Literal, _scope: Scope) -> KsqlType | None:
+def _(node: exp.Literal, _scope: NameScope) -> KsqlType | None:
     if node.is_string:
         return Primitive.STRING
     return Primitive.BIGINT if node.is_int else None
@@ -106,7 +106,7 @@ def _(node: exp.Literal, _scope: Scope) -> KsqlType | None:
 
 @type_of.register(exp.Paren)
 @type_of.register(exp.Neg)
-def _(node: exp.Expr, scope: Scope) -> KsqlType | None:
+def _(node: exp.Expr, scope: NameScope) -> KsqlType | None:
     return type_of(node.this, scope)
 
 
@@ -114,7 +114,7 @@ def _(node: exp.Expr, scope: Scope) -> KsqlType | None:
 @type_of.register(exp.Sub)
 @type_of.register(exp.Mul)
 @type_of.register(exp.Div)
-def _(node: exp.Binary, scope: Scope) -> KsqlType | None:
+def _(node: exp.Binary, scope: NameScope) -> KsqlType | None:
     sides = {type_of(node.this, scope), type_of(node.expression, scope)}
     if len(sides) == 1:
         return sides.pop()
@@ -122,7 +122,7 @@ def _(node: exp.Binary, scope: Scope) -> KsqlType | None:
 
 
 @type_of.register
-def _(node: exp.Anonymous, scope: Scope) -> KsqlType | None:
+def _(node: exp.Anonymous, scope: NameScope) -> KsqlType | None:
     # A SUM has its argument's type in ksqlDB; DuckDB would widen it.
     if str(node.this).upper() == "SUM" and len(node.expressions) == 1:
         return type_of(node.expressions[0], scope)

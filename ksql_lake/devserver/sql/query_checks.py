@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from ksql_lake.devserver.ksql_errors import RefusedError
 from ksql_lake.devserver.sql.dialect import tokenize
-from ksql_lake.devserver.sql.inference import INTEGERS, Scope, column_name, type_of
+from ksql_lake.devserver.sql.inference import INTEGERS, NameScope, column_name, type_of
 from ksql_lake.devserver.sql.source_columns import WINDOW_BOUNDS
 from ksql_lake.devserver.sql.statement_text import expression_text
 from ksql_lake.schema import Decimal, KsqlType, Primitive
@@ -46,7 +46,7 @@ def in_clause(refusal: RefusedError, clause: str, text: str) -> RefusedError:
     )
 
 
-def check_condition(condition: exp.Expr, scope: Scope) -> None:
+def check_condition(condition: exp.Expr, scope: NameScope) -> None:
     """Make sure that a WHERE condition is one, and compares like with like.
 
     Raises:
@@ -75,7 +75,7 @@ def check_condition(condition: exp.Expr, scope: Scope) -> None:
         )
 
 
-def _type(node: exp.Expr, scope: Scope) -> KsqlType | None:
+def _type(node: exp.Expr, scope: NameScope) -> KsqlType | None:
     return Primitive.BOOLEAN if isinstance(node, exp.Boolean) else type_of(node, scope)
 
 
@@ -85,7 +85,7 @@ def _told(node: exp.Expr, kind: KsqlType | None) -> str:
     return kind.text if kind is not None else ""
 
 
-def _comparable(node: exp.Expr, left: KsqlType | None, right: KsqlType | None, scope: Scope) -> bool:
+def _comparable(node: exp.Expr, left: KsqlType | None, right: KsqlType | None, scope: NameScope) -> bool:
     columns = [side for side in (node.this, node.expression) if isinstance(side, exp.Column)]
     if any(column_name(column, scope) in ("ROWTIME", *WINDOW_BOUNDS) for column in columns):
         return True
@@ -100,7 +100,7 @@ def _family(kind: KsqlType | None) -> str | None:
     return kind.value if kind in (Primitive.STRING, Primitive.BOOLEAN) and isinstance(kind, Primitive) else None
 
 
-def check_keyed(condition: exp.Expr | None, scope: Scope) -> None:
+def check_keyed(condition: exp.Expr | None, scope: NameScope) -> None:
     """Make sure that a condition pins every key column, for servers that do not scan tables.
 
     Raises:

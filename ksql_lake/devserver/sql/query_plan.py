@@ -12,7 +12,7 @@ from ksql_lake.devserver.ksql_errors import RefusedError, not_implemented, unres
 from ksql_lake.devserver.release import Release
 from ksql_lake.devserver.sql.dialect import parse_expressions
 from ksql_lake.devserver.sql.expressions import translate
-from ksql_lake.devserver.sql.inference import Scope, column_name, identifier, type_of
+from ksql_lake.devserver.sql.inference import NameScope, column_name, identifier, type_of
 from ksql_lake.devserver.sql.query_checks import PULL_HELP, check_condition, check_keyed, in_clause
 from ksql_lake.devserver.sql.source_columns import WINDOW_BOUNDS, Source, ksql_type, quoted, stored_type
 from ksql_lake.devserver.sql.statements import Select
@@ -115,7 +115,7 @@ def plan_query(
         RefusedError: With ksqlDB's own words where those are known.
     """
     kind = _kind(select, source)
-    scope = Scope(source, select.alias)
+    scope = NameScope(source, select.alias)
     projections = parse_expressions(select.projections)
     condition = parse_expressions(select.where)[0] if select.where else None
     if kind == "push":
@@ -145,7 +145,7 @@ def plan_query(
 
 
 def _condition(
-    condition: exp.Expr | None, scope: Scope, select: Select, cursor: duckdb.DuckDBPyConnection
+    condition: exp.Expr | None, scope: NameScope, select: Select, cursor: duckdb.DuckDBPyConnection
 ) -> str:
     if condition is None:
         return "TRUE"
@@ -204,7 +204,7 @@ def _check_push(select: Select) -> None:
 
 
 def _check_offsets(
-    projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope, select: Select
+    projections: list[exp.Expr], condition: exp.Expr | None, scope: NameScope, select: Select
 ) -> None:
     for clause, nodes in (("SELECT", projections), ("WHERE", [condition] if condition is not None else [])):
         used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
@@ -213,7 +213,7 @@ def _check_offsets(
                 raise in_clause(unresolved(name), clause, select.text)
 
 
-def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None, scope: Scope) -> None:
+def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None, scope: NameScope) -> None:
     for clause, nodes in (("SELECT", projections), ("WHERE", [condition] if condition is not None else [])):
         used = {column_name(node, scope) for item in nodes for node in item.find_all(exp.Column)}
         forbidden = [name for name in ("ROWPARTITION", "ROWOFFSET") if name in used]
@@ -224,7 +224,7 @@ def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None,
             )
 
 
-def project(nodes: list[exp.Expr], scope: Scope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
+def project(nodes: list[exp.Expr], scope: NameScope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
     """The output columns of a select list.
 
     Raises:
@@ -256,7 +256,7 @@ def star(source: Source) -> list[Projection]:
     return [*keys, *windows, *rest]
 
 
-def _output(node: exp.Expr, scope: Scope, cursor: duckdb.DuckDBPyConnection, taken: set[str]) -> Projection:
+def _output(node: exp.Expr, scope: NameScope, cursor: duckdb.DuckDBPyConnection, taken: set[str]) -> Projection:
     value = node.this if isinstance(node, exp.Alias) else node
     expression = translate(value, scope)
     if isinstance(value, exp.Null):
@@ -286,7 +286,7 @@ def _generated(taken: set[str]) -> str:
     return next(name for number in range(len(taken) + 1) if (name := f"KSQL_COL_{number}") not in taken)
 
 
-def _expression_type(expression: str, scope: Scope, cursor: duckdb.DuckDBPyConnection) -> KsqlType:
+def _expression_type(expression: str, scope: NameScope, cursor: duckdb.DuckDBPyConnection) -> KsqlType:
     relation = bind(f"SELECT {expression} AS v FROM {quoted(scope.source.storage)}", cursor)
     return ksql_type(relation.types[0])
 

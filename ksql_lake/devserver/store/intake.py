@@ -11,7 +11,7 @@ import duckdb
 from ksql_lake.devserver.ksql_errors import RefusedError, bad_request, not_implemented
 from ksql_lake.devserver.sql.dialect import parse_expressions
 from ksql_lake.devserver.sql.expressions import translate
-from ksql_lake.devserver.sql.inference import Scope
+from ksql_lake.devserver.sql.inference import NameScope
 from ksql_lake.devserver.sql.row_text import HALF_PAIRS
 from ksql_lake.devserver.sql.source_columns import (
     WINDOW_BOUNDS,
@@ -122,7 +122,7 @@ def insert(statement: Insert, catalog: Catalog) -> None:
         # A real server writes the record into the topic, and the query's state knows nothing of it.
         raise not_implemented(f"INSERT INTO {source.name}, a table that a query writes,")
     names = statement.columns or tuple(column.name for column in source.columns)
-    values = [translate(node, Scope(source)) for node in parse_expressions(statement.values)]
+    values = [translate(node, NameScope(source)) for node in parse_expressions(statement.values)]
     if len(names) != len(values):
         raise RefusedError(
             f"Expected a value for each column. Expected Columns: {list(names)}. Got {len(values)} values.",

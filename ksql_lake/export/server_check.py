@@ -26,7 +26,7 @@ _ON_THIS_MACHINE = ("http://localhost", "http://127.", "http://[::1]")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Probe:
     """One thing that was looked at.
 
     Attributes:
@@ -57,7 +57,7 @@ class _Known:
         return {host for query in (self.queries or {}).values() for host in query.hosts}
 
 
-def examine(client: KsqlClient) -> Iterator[Finding]:
+def examine(client: KsqlClient) -> Iterator[Probe]:
     """Ask a server what it lets us do; yield each finding as it is made, up to the one that ends the asking.
 
     Args:
@@ -66,7 +66,7 @@ def examine(client: KsqlClient) -> Iterator[Finding]:
     try:
         info = client.server_info()
     except KsqlError as error:
-        yield Finding("server", "fails", error.message, error.hint)
+        yield Probe("server", "fails", error.message, error.hint)
         return
     known = _Known(client, info)
     yield _address(client)
@@ -75,7 +75,7 @@ def examine(client: KsqlClient) -> Iterator[Finding]:
         summaries = list_sources(client)
         known.sources = [describe(client, source.name) for source in summaries]
     except KsqlError as error:
-        yield Finding("rights", "fails", f"sources cannot be listed and described: {error.message}", error.hint)
+        yield Probe("rights", "fails", f"sources cannot be listed and described: {error.message}", error.hint)
         return
     yield _rights(known)
     yield _sources(known)
@@ -86,7 +86,7 @@ def examine(client: KsqlClient) -> Iterator[Finding]:
     yield _continuing(known)
 
 
-def _address(client: KsqlClient) -> Finding:
+def _address(client: KsqlClient) -> Probe:
     settings = client.settings
     who = "no credentials are sent"
     if settings.ksqldb_token is not None:
@@ -95,55 +95,55 @@ def _address(client: KsqlClient) -> Finding:
         who = f"the user {settings.ksqldb_user} is sent"
     if client.url.startswith("https://"):
         mutual = ", and we show one of our own" if settings.ksqldb_cert_file else ""
-        return Finding("server", "works", f"{client.url} answers; its certificate is accepted{mutual}; {who}")
+        return Probe("server", "works", f"{client.url} answers; its certificate is accepted{mutual}; {who}")
     text = f"{client.url} answers, without TLS; {who}"
     if who.startswith("no") or client.url.startswith(_ON_THIS_MACHINE):
-        return Finding("server", "works", text)
+        return Probe("server", "works", text)
     fix = "Use an https:// address: whoever listens on the way can read the credentials."
-    return Finding("server", "limited", text, fix)
+    return Probe("server", "limited", text, fix)
 
 
-def _version(info: ServerInfo) -> Finding:
+def _version(info: ServerInfo) -> Probe:
     version = info.version
     text = f"{version.text}, service {info.service_id or 'unknown'}"
     if version.release is None:
-        return Finding("version", "limited", f"{text}; it tells no release, so the strictest rules apply")
+        return Probe("version", "limited", f"{text}; it tells no release, so the strictest rules apply")
     if not version.pulls_streams:
-        return Finding(
+        return Probe(
             "version",
             "limited",
             f"{text}; pull queries on streams came with ksqlDB 0.23 (Confluent Platform 7.1)",
             'Streams need "extraction": "push", which `ksql-lake feeds add` writes by itself.',
         )
-    return Finding("version", "works", text)
+    return Probe("version", "works", text)
 
 
-def _rights(known: _Known) -> Finding:
+def _rights(known: _Known) -> Probe:
     try:
         known.queries = persistent_queries(known.client)
     except (StatementError, UnauthorizedError) as error:
-        return Finding(
+        return Probe(
             "rights",
             "limited",
             f"sources can be listed, queries cannot: {error.message}",
             "Ask for the right to SHOW QUERIES: without it tables are exported, but unchecked.",
         )
     except KsqlError as error:
-        return Finding("rights", "fails", f"queries cannot be listed: {error.message}", error.hint)
-    return Finding("rights", "works", "sources and queries can be listed and described")
+        return Probe("rights", "fails", f"queries cannot be listed: {error.message}", error.hint)
+    return Probe("rights", "works", "sources and queries can be listed and described")
 
 
-def _sources(known: _Known) -> Finding:
+def _sources(known: _Known) -> Probe:
     if not known.sources:
         text = "the server has no stream and no table, so there is nothing to export yet"
-        return Finding("sources", "limited", text)
+        return Probe("sources", "limited", text)
     streams = [source for source in known.sources if source.kind == "stream"]
     pushed = [source for source in known.sources if reach(source, known.info.version).extraction == "push"]
     text = f"{count_text(len(streams), 'stream')} and {count_text(len(known.sources) - len(streams), 'table')}"
     if not pushed:
-        return Finding("sources", "works", f"{text}; pull queries can read all of them")
+        return Probe("sources", "works", f"{text}; pull queries can read all of them")
     names = ", ".join(source.name for source in pushed[:5]) + (", ..." if len(pushed) > 5 else "")
-    return Finding(
+    return Probe(
         "sources",
         "works",
         f"{text}; {len(pushed)} can be read by push query only ({names})",
@@ -151,11 +151,11 @@ def _sources(known: _Known) -> Finding:
     )
 
 
-def _queries(known: _Known) -> Iterator[Finding]:
+def _queries(known: _Known) -> Iterator[Probe]:
     """Read a row of one stream and of one table, with every property of an export."""
     if not known.info.version.limits_pulls:
         text = "not tried: before 0.24 a pull query has no LIMIT, and would read everything"
-        yield Finding("pull queries", "limited", text)
+        yield Probe("pull queries", "limited", text)
         return
     for kind, query_kind in (("stream", QueryKind.PULL_STREAM), ("table", QueryKind.PULL_TABLE)):
         readable = (
@@ -171,20 +171,20 @@ def _queries(known: _Known) -> Iterator[Finding]:
             with known.client.query(sql, kind=query_kind) as answer:
                 rows = sum(block.count for block in answer)
         except PropertyRefusedError as error:
-            yield Finding(f"{kind}s", "limited", error.message, error.hint)
+            yield Probe(f"{kind}s", "limited", error.message, error.hint)
             continue
         except KsqlError as error:
-            yield Finding(f"{kind}s", "fails", f"{source.name} cannot be read: {error.message}", error.hint)
+            yield Probe(f"{kind}s", "fails", f"{source.name} cannot be read: {error.message}", error.hint)
             continue
         said = "a row of" if rows else "the answer for"
-        yield Finding(f"{kind}s", "works", f"{said} {source.name} came whole")
+        yield Probe(f"{kind}s", "works", f"{said} {source.name} came whole")
 
 
-def _properties(client: KsqlClient) -> Finding:
+def _properties(client: KsqlClient) -> Probe:
     refused = client.properties.refused
     if not refused:
-        return Finding("properties", "works", "the server takes every property that our queries carried")
-    return Finding(
+        return Probe("properties", "works", "the server takes every property that our queries carried")
+    return Probe(
         "properties",
         "limited",
         "refused: " + "; ".join(refused),
@@ -192,12 +192,12 @@ def _properties(client: KsqlClient) -> Finding:
     )
 
 
-def _nodes(known: _Known) -> Iterator[Finding]:
+def _nodes(known: _Known) -> Iterator[Probe]:
     hosts = known.hosts
     if not hosts:
         if known.queries is not None:
             text = "not reported: the server runs no query yet, or is too old to say where its queries run"
-            yield Finding("nodes", "works", text)
+            yield Probe("nodes", "works", text)
         return
     with Nodes(known.client) as nodes:
         problems = nodes.problems(hosts)
@@ -205,25 +205,25 @@ def _nodes(known: _Known) -> Iterator[Finding]:
     for address, problem in problems.items():
         if problem:
             fix = "Name the addresses that can be reached from here in KSQLDB_NODES, commas between them."
-            yield Finding("nodes", "limited", f"{address}: {problem}", fix)
+            yield Probe("nodes", "limited", f"{address}: {problem}", fix)
     if len(problems) < len(hosts):
         text = f"KSQLDB_NODES names {len(problems)} of the {len(hosts)} nodes ({', '.join(sorted(hosts))})"
-        yield Finding("nodes", "limited", text, "Name all of them.")
+        yield Probe("nodes", "limited", text, "Name all of them.")
     elif len(reached) == len(problems):
-        yield Finding(
+        yield Probe(
             "nodes", "works", f"{count_text(len(reached), 'node')}, reached from here: {', '.join(reached)}"
         )
 
 
-def _evidence(known: _Known) -> Finding:
+def _evidence(known: _Known) -> Probe:
     """Say what a table's rows can be believed on."""
     if known.queries is None:
-        return Finding("tables' evidence", "limited", "unchecked: the queries behind tables cannot be listed")
+        return Probe("tables' evidence", "limited", "unchecked: the queries behind tables cannot be listed")
     hosts = known.hosts
     with Nodes(known.client) as nodes:
         reached = nodes.reach(hosts) if len(hosts) > 1 else None
     if reached is not None and reached.reason:
-        return Finding(
+        return Probe(
             "tables' evidence",
             "limited",
             f"checked: several nodes, and {reached.reason}; tables are read twice and compared",
@@ -231,26 +231,24 @@ def _evidence(known: _Known) -> Finding:
         )
     if any(name.startswith(LEGACY_WRITER) for name in known.client.properties.refused):
         text = "checked: the server's writer may end a failed answer like a whole one; tables are read twice"
-        return Finding("tables' evidence", "limited", text, f"Let the server take {LEGACY_WRITER}.")
+        return Probe("tables' evidence", "limited", text, f"Let the server take {LEGACY_WRITER}.")
     text = "proven for tables that a query makes; checked for SOURCE tables, which are read twice"
-    return Finding("tables' evidence", "works", text)
+    return Probe("tables' evidence", "works", text)
 
 
-def _continuing(known: _Known) -> Finding:
+def _continuing(known: _Known) -> Probe:
     name = "only new rows"
     version = known.info.version
     if version.release is not None and not version.has_two_writers:
-        return Finding(
+        return Probe(
             name, "limited", f"not possible with {version.text}; it came with 0.24", "Use a newer server."
         )
     setting = _setting(known.client)
     if setting == "true":
         text = f"possible ({SETTING}=true; measured on {MEASURED} only)"
-        return Finding(
-            name, "works", text, "`ksql-lake feeds prepare NAME --continue` says what a stream needs."
-        )
+        return Probe(name, "works", text, "`ksql-lake feeds prepare NAME --continue` says what a stream needs.")
     what = f"{SETTING} is {setting}" if setting else f"the server does not show {SETTING}"
-    return Finding(
+    return Probe(
         name,
         "limited",
         f"each export of a stream reads its topic from the start: {what}",
