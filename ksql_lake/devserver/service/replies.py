@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.responses import Response
-from starlette.types import Scope, Receive, Send
+from starlette.types import Receive, Scope, Send
 
 from ksql_lake.devserver.framing import JSON, compact
 from ksql_lake.devserver.ksql_errors import RefusedError
