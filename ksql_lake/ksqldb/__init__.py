@@ -1,4 +1,4 @@
-"""Talking to ksqlDB: requests out, rows and facts back; nothing else in ksql-lake speaks HTTP."""
+"""The ksqlDB client: requests, statements and queries over HTTP."""
 
 from __future__ import annotations
 

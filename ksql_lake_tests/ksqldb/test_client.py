@@ -110,7 +110,9 @@ def test_only_reading_statements_are_repeated(server: ScriptedServer, make_clien
     with pytest.raises(ServerUnavailableError) as write:
         client.execute("CREATE STREAM A AS SELECT * FROM B;")
     assert len(server.requests) == 4
-    assert write.value.hint.endswith("If the statement was sent it may have run: look before sending it again.")
+    assert write.value.hint.endswith(
+        "If the statement was sent it may have run: check that before you send it again."
+    )
 
 
 def test_a_refusal_that_will_not_pass_is_not_repeated(server: ScriptedServer, make_client: MakeClient) -> None:
