@@ -138,7 +138,7 @@ def test_a_feed_of_ten_thousand_columns_is_a_feed() -> None:
 
 def test_a_key_thousands_of_times_is_told_once() -> None:
     """Counting the keys of an object no longer takes the square of their number."""
-    with pytest.raises(FeedError, match="a: this key stands more than once"):
+    with pytest.raises(FeedError, match="a: this key occurs more than once"):
         parse_feed(b"{" + b",".join([b'"a":1'] * 150_000) + b"}")
 
 

@@ -77,8 +77,8 @@ def test_a_store_that_ignores_the_condition_is_refused(
 
     assert str(raised.value) == (
         f"path {root}/{PROBE}: the object store ignores If-None-Match: it let the same "
-        "object be created twice\nTwo exports at once could both commit there, and rows be lost. Use a store, or "
-        "a release of it, that knows conditional writes; see docs/object-stores.md."
+        "object be created twice\nTwo exports at once could both commit there, and rows be lost. Use a store, "
+        "or a release of it, that knows conditional writes; see docs/object-stores.md."
     )
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_store.url)
     assert Place(root).keys() == [PROBE]
@@ -243,7 +243,7 @@ def test_what_the_store_cannot_copy_is_read_and_written(
     [
         (
             None,
-            "a file that was staged here is missing, and no other run can have cleared it\nNothing was committed.",
+            "a file that was staged here is missing, and no other run can have cleared it\nNothing was committed",
         ),
         (b"ro", "bytes were sent, but the object store holds 2\nNothing was committed."),
     ],

@@ -76,13 +76,13 @@ def record_failure(
 ) -> None:
     """Record a failed export, whatever ended it; raises nothing."""
     known = read_failures(storage, layout)
-    known = error if isinstance(error, KsqlLakeError) else _unexpected(error, layout.name)
+    raised = error if isinstance(error, KsqlLakeError) else _unexpected(error, layout.name)
     failure = Failure(
         at=(at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
         error=type(error).__name__,
-        message=known.message[:_LONGEST],
-        hint=known.hint[:_LONGEST],
-        where={name: str(value)[:_LONGEST] for name, value in known.where.items()},
+        message=raised.message[:_LONGEST],
+        hint=raised.hint[:_LONGEST],
+        where={name: str(value)[:_LONGEST] for name, value in raised.where.items()},
     )
     noted = Failures(count=known.count + 1, newest=[*known.newest, failure][-KEPT:])
     # Number 0 is below every commit: if the process dies in between, the next commit clears the folder.
