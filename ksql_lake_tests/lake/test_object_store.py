@@ -243,7 +243,7 @@ def test_what_the_store_cannot_copy_is_read_and_written(
     [
         (
             None,
-            "a file that was staged here is missing, and no other run can have cleared it\nNothing was committed",
+            "a staged file is missing, and no other run can have cleared it\nNothing was committed.",
         ),
         (b"ro", "bytes were sent, but the object store holds 2\nNothing was committed."),
     ],

@@ -146,7 +146,7 @@ class Attempt:
             if self.log.load().sequence >= self.sequence:
                 return False
             raise StoreError(
-                "a file that was staged here is missing, and no other run can have cleared it",
+                "a staged file is missing, and no other run can have cleared it",
                 hint="Nothing was committed. The store does not keep what it accepts; check it first.",
                 path=self.log.storage.uri(self.folder),
             )
