@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         dagster_home: Dagster's own folder; if set, exports from the shell are recorded in this Dagster
             instance.
         dagster_url: Dagster's web server, which is asked to reload when feed files change.
-        schedules: Whether schedules and sensors are `running` until they are switched off in Dagster, or
+        schedules: Whether scheduled exports and upkeep are `running` until they are switched off in Dagster, or
             `stopped` until they are switched on.
         alert_webhook: Address to which alerts are posted as JSON; secret, because everyone who knows it can
             post.
