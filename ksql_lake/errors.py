@@ -251,7 +251,7 @@ class QueryStalledError(KsqlError):
 
 
 class NotHereError(KsqlError):
-    """The node that was asked does not hold the partition that was asked for."""
+    """The node does not hold the requested partition."""
 
     recovery = Recovery.RETRY
 
@@ -355,7 +355,7 @@ class SnapshotRefusedError(LakeError):
 
 
 class VersionError(LakeError):
-    """A table version other than the open one was asked for."""
+    """A table version other than the open one was requested."""
 
     recovery = Recovery.FIX
 

@@ -86,7 +86,9 @@ def mail_alert(
     except ssl.SSLError as error:
         raise OSError(f"{server.name} cannot be trusted: {error.reason}") from None
     except PermissionError:
-        raise OSError(f"{server.name} offers no encryption, so it got no password; use smtps://") from None
+        raise OSError(
+            f"{server.name} offers no encryption, so the password was not sent; use smtps://"
+        ) from None
     except OSError as error:
         raise ConnectionError(
             f"{server.name} cannot be reached: {error.strerror or type(error).__name__}"

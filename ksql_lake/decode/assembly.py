@@ -66,7 +66,7 @@ def assembled(
         in_struct: Whether they are inside a STRUCT.
 
     Raises:
-        Unfit: A double may stand for several DECIMALs, or an exact DECIMAL does not round to its double.
+        Unfit: Several DECIMALs can have become a double, or an exact DECIMAL does not round to its double.
     """
     match kind:
         case Decimal() if in_struct:

@@ -82,7 +82,7 @@ def refusal(status: int, body: bytes, *, reason: str = "", signed: bool = False)
     if status >= 500:
         return ServerUnavailableError(
             f"{head}: {text}",
-            hint="Something between here and ksqlDB, or ksqlDB itself, is not up; try again later.",
+            hint="A proxy on the way, or ksqlDB itself, is down; try again later.",
         )
     where_to = "Is KSQLDB_URL the address of a ksqlDB server, without a path?"
     if 300 <= status < 400:

@@ -1,6 +1,6 @@
 """The server's time, selected through ksqlDB or read from the Date header of a proxy in front of it."""
 
-# If neither is available the result is None; our own clock never stands in for the server's.
+# If neither is available the result is None; our own clock never replaces the server's.
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class DaySplitter:
         """Sort a batch's rows by day, in their order within a day; return the batch and a slice per day.
 
         Raises:
-            LakeError: A row lies outside the window.
+            LakeError: A row is outside the window.
         """
         if batch.num_rows == 0:
             return batch, []
@@ -145,7 +145,7 @@ class DaySplitter:
 
     def _outside(self, event: int) -> LakeError:
         return LakeError(
-            f"the server sent a row with event time {event} (epoch ms), outside the days that were asked for",
+            f"the server sent a row with event time {event} (epoch ms), outside the requested days",
             hint="Nothing was kept. Is the feed's `event_time` column in epoch milliseconds?",
             window=f"{self.days[0]} to {self.days[-1]}",
         )

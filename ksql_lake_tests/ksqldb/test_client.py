@@ -153,7 +153,7 @@ def test_a_refused_connection_is_one_clear_line_with_the_address(make_client: Ma
         (
             Script([b"\x15\x03\x03\x00\x02\x02\x50\r\n\r\n"]),
             ProtocolError,
-            "what answers there does not speak HTTP",
+            "the answer there is not HTTP",
         ),
         (answer(b"<html>", content_type="text/html"), ProtocolError, "not that of a ksqlDB server: '<html>'"),
         (answer(b'{"other":1}'), ProtocolError, "not that of a ksqlDB server: '{\"other\":1}'"),

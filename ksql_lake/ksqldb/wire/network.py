@@ -66,7 +66,7 @@ def request_failure(
         hint = "Is the server restarting, or does it expect https? Look at its log."
     elif _first(causes, http.client.BadStatusLine):
         return ProtocolError(
-            "what answers there does not speak HTTP",
+            "the answer there is not HTTP",
             hint="If the server uses TLS, KSQLDB_URL must begin with https://.",
             server=url,
         )

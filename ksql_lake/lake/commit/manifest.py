@@ -135,8 +135,8 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         server_version: The version that `/info` reports.
         read_at: When the reading began, ISO 8601 UTC, by our clock or the server's, whichever is earlier; every
             row that the server had by then is included.
-        first_day: First day asked for (streams).
-        last_day: Last day asked for (streams).
+        first_day: First day of the window (streams).
+        last_day: Last day of the window (streams).
         rows: Rows received.
         response_bytes: Bytes received.
         extraction: `push`, `continue`, or empty for a pull query.

@@ -77,7 +77,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",
     Problem.FOOTER_DIFFERS: "none; please report this",
     Problem.ROW_OUTSIDE_DAY: "none; was the feed's time zone or event time changed?",
-    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan writes it anew; of a table the next version is right",
+    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan writes it anew; for a table, the next version is right",
     Problem.SUMMARY_STALE: "write it anew",
     Problem.CHECKPOINT_DAMAGED: "write it anew",
     Problem.STAGING_LEFT: "remove it; nothing in it was committed",

@@ -117,7 +117,7 @@ def _values(array: pa.Array) -> Words:
         words = _looked_up(array)
     elif isinstance(array, pa.StructArray):
         words = _structs(array)
-    elif isinstance(array, pa.MapArray):  # which is a ListArray as well
+    elif isinstance(array, pa.MapArray):  # also a ListArray
         words = _lists(array.offsets, partial(_pairs, array), ordered=False)
     elif isinstance(array, pa.ListArray):
         words = _lists(array.offsets, partial(_elements, array), ordered=True)

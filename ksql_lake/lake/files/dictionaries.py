@@ -100,7 +100,7 @@ def _repeats(values: pa.Array) -> bool:
 
 def leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     """Yield the Parquet columns of a column and their values, booleans left out."""
-    if isinstance(values, pa.MapArray):  # which is a ListArray as well
+    if isinstance(values, pa.MapArray):  # also a ListArray
         yield from leaves(f"{path}.key_value.key", values.keys)
         yield from leaves(f"{path}.key_value.value", values.items)
     elif isinstance(values, pa.ListArray):

@@ -110,7 +110,7 @@ class Staging:
         """Stage a batch of rows, split by day for a stream.
 
         Raises:
-            LakeError: A row lies outside the window.
+            LakeError: A row is outside the window.
             WriteError: The disk is full or not writable.
         """
         self.attempt.announce()

@@ -283,7 +283,7 @@ class ObjectStorage:
             connection.register_filesystem(self.filesystem)
 
     @contextmanager
-    def writing(self, key: str) -> Iterator[None]:  # noqa: ARG002 - the spool has names of its own
+    def writing(self, key: str) -> Iterator[None]:  # noqa: ARG002 - the spool has other names
         """Turn errors of the operating system while the spool is written into a `WriteError`."""
         try:
             yield
