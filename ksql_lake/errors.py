@@ -319,7 +319,7 @@ class StoreRefusedError(StoreError):
 
 
 class WriteError(LakeError):
-    """A file could not be written, synced or renamed; no part of the change is visible."""
+    """A file could not be written, synced or renamed; every visible file is whole."""
 
     recovery = Recovery.FIX
 

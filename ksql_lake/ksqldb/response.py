@@ -320,7 +320,7 @@ def _unproven(outcome: Outcome, rows: int) -> IncompleteResponseError:
     if outcome is Outcome.CLOSED:
         return IncompleteResponseError(
             f"the server closed the query after {count}",
-            hint="It was terminated, or the server shut down; nothing proves that its rows were all.",
+            hint="It was terminated, or the server shut down; nothing proves that all rows came.",
         )
     if outcome is Outcome.LIMIT:
         return IncompleteResponseError(

@@ -217,7 +217,7 @@ def test_a_manifest_under_another_number_is_refused(tmp_path: Path) -> None:
     layout = FeedLayout("stream", feed.name)
     Path(lake.root, layout.manifest(2)).write_bytes(Path(lake.root, layout.manifest(1)).read_bytes())
 
-    with pytest.raises(CorruptLakeError, match="this manifest names itself commit 1 of a stream"):
+    with pytest.raises(CorruptLakeError, match="this manifest holds commit 1 of a stream"):
         Lake(tmp_path).feed(feed).state()
 
 

@@ -155,7 +155,7 @@ class CommitLog:
         manifest = decode_manifest(data, path=path)
         if (manifest.sequence, manifest.kind) != (sequence, self.layout.kind):
             raise CorruptLakeError(
-                f"this manifest names itself commit {manifest.sequence} of a {manifest.kind}",
+                f"this manifest holds commit {manifest.sequence} of a {manifest.kind}",
                 hint="A manifest is never edited or moved. Run `ksql-lake doctor`.",
                 path=path,
             )

@@ -105,7 +105,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
             yield Finding(Problem.MANIFEST_DAMAGED, key, error.message, number)
             continue
         if (manifest.sequence, manifest.feed) != (number, layout.name):
-            detail = f"it names itself commit {manifest.sequence} of {manifest.feed}"
+            detail = f"it holds commit {manifest.sequence} of {manifest.feed}"
             yield Finding(Problem.MANIFEST_DAMAGED, key, detail, number)
             continue
         result.manifests[number] = manifest

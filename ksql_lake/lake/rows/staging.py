@@ -160,7 +160,7 @@ class Staging:
             ConflictError: Staging was cleared by another run; read again.
             SchemaChangeError: The columns do not fit the lake's.
             VersionError: `version` is not the open one.
-            WriteError: The disk is full or not writable; no part of the export is visible.
+            WriteError: The disk is full or not writable; every visible file is whole.
         """
         self._pushed = pushed or Pushed()
         self.read = msgspec.structs.replace(

@@ -367,7 +367,7 @@ class LocalStorage:
             errno.EXDEV: "The lake renames and links between its folders; all of it must be on one filesystem.",
             errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
             errno.ENOTDIR: "A file has the name of a folder that the lake needs; move it away.",
-        }.get(error.errno or 0, "Check the disk, then run it again; no part of this export is visible.")
+        }.get(error.errno or 0, "Check the disk, then run it again; every visible file is whole.")
         return WriteError(f"could not be written: {reason}{free_space(path)}", hint=hint, path=str(path))
 
 
