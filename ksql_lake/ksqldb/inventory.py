@@ -30,7 +30,7 @@ from ksql_lake.quantities import age_text
 _RETENTION = re.compile(r"[(,]\s*RETENTION_MS\s*=\s*'?(-?\d{1,20})'?", re.IGNORECASE)
 _COMPACTED = re.compile(r"[(,]\s*CLEANUP_POLICY\s*=\s*'compact'", re.IGNORECASE)
 
-_FOR_GOOD = 1000 * 365 * 86_400_000
+_WITHOUT_LIMIT = 1000 * 365 * 86_400_000
 """A retention of this many milliseconds or more is without limit: no calendar date is that old."""
 
 _AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
@@ -64,7 +64,7 @@ def retention_of(statement: str) -> Retention:
             None, known=False, text="for an unknown time: the source's statement names no RETENTION_MS"
         )
     milliseconds = int(found.group(1))
-    if not 0 <= milliseconds <= _FOR_GOOD:
+    if not 0 <= milliseconds <= _WITHOUT_LIMIT:
         return Retention(None, known=True, text="without limit, by the source's statement")
     hours = milliseconds / 3_600_000
     return Retention(hours, known=True, text=f"for {age_text(hours)}, by the source's statement")
