@@ -298,8 +298,8 @@ def _outside(state: FeedState) -> tuple[str, ...]:
     found = state.last_read.outside if state.last_read is not None else {}
     if not found:
         return ()
-    told = ", ".join(f"{count:,} {why}" for why, count in found.items())
-    return (f"the last export saw rows that lie in no day of the feed and did not land: {told}",)
+    text = ", ".join(f"{count:,} {why}" for why, count in found.items())
+    return (f"the last export saw rows that belong to no day of the feed and did not land: {text}",)
 
 
 def _remarks(metadata: FeedMetadata | None) -> tuple[str, ...]:
