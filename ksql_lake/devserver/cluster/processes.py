@@ -60,7 +60,7 @@ class Cluster:
         self._over = asyncio.Event()
 
     async def run(self) -> None:
-        """Start everything, serve until told to stop, then stop every node.
+        """Start everything, serve until a stop signal, then stop every node.
 
         Raises:
             ConfigError: A node did not come up.
@@ -83,7 +83,7 @@ class Cluster:
                     task.cancel()
             await self._stop_all()
             server.close()
-            for number in (signal.SIGTERM, signal.SIGINT):  # told again while it clears up
+            for number in (signal.SIGTERM, signal.SIGINT):  # a second signal while it shuts down
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 
