@@ -12,7 +12,7 @@ from ksql_lake.schema import Schema
 
 Writer = Literal["v1", "legacy", "delimited", "json_array"]
 Parts = tuple[str, ...]
-"""Text, each element an HTTP chunk of its own."""
+"""Text, each element one HTTP chunk."""
 
 V1 = "application/vnd.ksql.v1+json"
 DELIMITED = "application/vnd.ksqlapi.delimited.v1"
@@ -39,7 +39,7 @@ class Framing:
         before_row: Text before a row's first value.
         after_row: Text after a row's last value.
         after_tombstone: The same for a deleted table key; None where the form cannot express it.
-        gap: Text after each row that is a chunk of its own.
+        gap: Text after each row, as a separate chunk.
         end: A clean end without final message.
         final_before: Text before a final message, except that of a limit.
         final_end: Text after a final message; None where the form has none.

@@ -4,7 +4,7 @@ It changes nothing.
 """
 
 # Rows are compared on the columns that the source and every file of the day have, since a row exported before
-# a column existed has no value for it. Against the certificate each file is compared on all of its own
+# a column existed has no value for it. Against the certificate each file is compared on all its
 # columns.
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Certification:
         columns: The compared columns.
         unseen: Columns left out, because an earlier release read their values of this day less exactly.
         certificate: What the export that last read the closed day certified, if one did.
-        held_checksum: Of the rows in the lake's files, each on all of its own columns, as certificates count.
+        held_checksum: Of the rows in the lake's files, each on all its columns, as certificates count.
         questioned: Why the certificate cannot be trusted; empty where it can.
         clock: Whose clock says that the day has ended.
         offsets: Per Kafka partition, for feeds with identity `offset`.

@@ -93,7 +93,7 @@ def plan_export(
     if isinstance(feed, TableFeed):
         return replace(_plan_table(feed, state, days, version), made_at=now)
     if version is not None:
-        raise ConfigError("a stream has days, not versions", hint="Give a date instead.", feed=feed.name)
+        raise ConfigError("a stream has days, not versions", hint="Name a date instead.", feed=feed.name)
     planned = _plan_stream(feed, state, days, now)
     planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked)
     if feed.extraction != "continue" or planned.days is None:

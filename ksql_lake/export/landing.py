@@ -277,7 +277,7 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
         return result
     feed_lake = lake.feed(feed)
     landing = _Landing(extraction, feed_lake, on_progress, apart=on_progress.apart)
-    # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock: if
+    # Asked once, with separate retries (inside the loop below they would multiply), and before the lock: if
     # the server is down, nothing is created on disk.
     landing.origin = checked_origin(extraction, feed_lake)
     with feed_lake.exclusive():

@@ -26,7 +26,7 @@ class Judgement:
     next_step: str = ""
 
 
-def judge(  # noqa: PLR0913 - each is a fact of its own
+def judge(  # noqa: PLR0913 - each is a separate fact
     feed: Feed,
     metadata: FeedMetadata | None,
     *,

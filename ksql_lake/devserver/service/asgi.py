@@ -156,7 +156,7 @@ class Gate:
     node: Node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer it here."""
+        """Pass the request on, or answer it here."""
         if scope["type"] != "http" or scope["path"].startswith("/devserver"):
             await self.app(scope, receive, send)
             return

@@ -15,7 +15,7 @@ TICK_SECONDS = 3.0
 
 
 class Growth:
-    """Appends to a sample the rows that have arrived, every few seconds, in a thread of its own.
+    """Appends to a sample the rows that have arrived, every few seconds, in its own thread.
 
     Args:
         sample: The sample.

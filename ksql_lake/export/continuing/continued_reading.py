@@ -143,7 +143,7 @@ class ContinuedReading:
         """How the rows were read, for the commit.
 
         Raises:
-            ProtocolError: The reading has not come to its end.
+            ProtocolError: The reading has not ended.
         """
         verdict = self._proven()
         sink, groups = self._sink.marks
@@ -159,7 +159,7 @@ class ContinuedReading:
         """Return what shows that all rows came.
 
         Raises:
-            ProtocolError: The reading has not come to its end.
+            ProtocolError: The reading has not ended.
         """
         return Evidence(
             level="checked" if self._standing.doubt else "proven",
@@ -378,13 +378,13 @@ class ContinuedReading:
 
     def _proven(self) -> Verdict:
         if self.verdict is None:
-            raise ProtocolError("a reading that has not come to its end cannot be committed", hint="Read on.")
+            raise ProtocolError("a reading that has not ended cannot be committed", hint="Read on.")
         return self.verdict
 
 
 def _bounded(batch: _Batch) -> None:
     if batch.rows > _MOST_ROWS:
-        raise BrokenBatchError(f"{batch.rows:,} rows came without a token behind them")
+        raise BrokenBatchError(f"{batch.rows:,} rows came without a token after them")
 
 
 def _lake_schema(columns: Schema, question: Question) -> Schema:

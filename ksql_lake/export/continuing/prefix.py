@@ -1,6 +1,6 @@
 """The known rows of the source: per partition a prefix without gaps, and the offsets known beyond it. Pure."""
 
-# A derived stream distributes its rows anew, so rows of one partition of the source arrive in any order.
+# A derived stream repartitions the rows, so rows of one partition of the source arrive in any order.
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class SourceRows:
         return all(self._parts[number].next >= end.end for number, end in self._ends.items())
 
     def missing(self) -> list[tuple[int, int, int]]:
-        """Return what is missing below the ends: partition, first offset, offset behind the last."""
+        """Return what is missing below the ends: partition, first offset, offset after the last."""
         return [
             (number, first, behind)
             for number, end in sorted(self._ends.items())

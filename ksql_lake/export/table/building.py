@@ -122,7 +122,7 @@ class Building:
             return None
         if self._stage < len(internal):
             # The source's last records are in the internal topic by now: the next look takes its ends. With
-            # several internal topics in a row each needs a round of its own.
+            # several internal topics in a row each needs a separate round.
             self._stage, self._ends = self._stage + 1, None
             self.waiting_for = "the query's internal topics"
             return None

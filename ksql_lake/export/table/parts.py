@@ -38,7 +38,7 @@ class Parts:
         self._closed = False
 
     def open(self) -> None:
-        """Ask for the first partition, whose header stands for all.
+        """Ask for the first partition, whose header is that of all.
 
         Raises:
             NotHereError: No node answers.

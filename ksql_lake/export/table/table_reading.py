@@ -137,7 +137,7 @@ def read_table(query: TableQuery) -> Iterator[TableAnswer]:
     """Read a whole table; leaving early closes all connections.
 
     Raises:
-        NotBuiltError: The query behind the table does not come to the end of its source.
+        NotBuiltError: The query behind the table does not reach the end of its source.
         NotHereError: No node answers for a partition; begin again.
         KsqlError: The server refused, broke off or could not be reached.
     """
