@@ -205,8 +205,8 @@ class Commands:
                     f"Mismatched configuration for topic {statement.topic}: For config {name.lower()}, "
                     f"expected {wanted} got {has}"
                 )
-        found = {"topicName": statement.topic, "exists": True}
-        return {"@type": "assert_topic", "statementText": statement.text, **found, "warnings": []}
+        topic = {"topicName": statement.topic, "exists": True}
+        return {"@type": "assert_topic", "statementText": statement.text, **topic, "warnings": []}
 
     def _explain(self, statement: Explain, host: str) -> Entity:
         if statement.select is not None:
