@@ -54,7 +54,7 @@ class CheckOutcome:
         name: The check.
         passed: Whether it holds.
         says: Why, in words for people; never empty.
-        judged: The partitions it looked at; empty for a check of the feed as a whole.
+        judged: The partitions it judged; empty for a check of the feed as a whole.
         failed: Partition -> why it does not hold there, for those of them where it does not.
         figures: Partition -> the numbers it was judged by, by their names.
     """

@@ -103,7 +103,7 @@ def check_unit(feed: StreamFeed, event_type: str, client: KsqlClient) -> None:
     try:
         found = first_number(client, feed.source, quote_identifier(feed.event_time))
     except (KsqlLakeError, ValueError) as error:
-        _log.info("%s: no row can be looked at: %s", feed.name, error)
+        _log.info("%s: no row can be read to check the unit: %s", feed.name, error)
         return
     if found is None or _likely(found, feed.event_time_unit):
         return

@@ -27,7 +27,7 @@ _ON_THIS_MACHINE = ("http://localhost", "http://127.", "http://[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing that was looked at.
+    """One finding about the server.
 
     Attributes:
         name: What, in a word or two.

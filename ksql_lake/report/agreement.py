@@ -93,7 +93,7 @@ def cross_check(
         storage: The lake's storage.
         connection: DuckDB to read footers with.
         metadata: What the lake knows about its feeds.
-        per_feed: How many files of each feed are looked at.
+        per_feed: How many files of each feed are checked.
         turn: Which sample; the number of the day.
     """
     readable = [feed for feed in metadata if feed.state is not None]
