@@ -111,6 +111,7 @@ PLACES = {
     "report/test_silence.py": "slow",
     "report/test_statuses.py": "slow",
     "site": "slow",
+    "site/test_site.py": "browser",
     "soak": "slow",
     "tokenloop": "slow",
     "test_flights.py": "slow",
