@@ -51,7 +51,7 @@ def test_a_row_that_came_late_names_its_hour(cli: Cli, orders: Orders) -> None:
 
 
 def test_what_certify_finds_is_a_result_of_the_check_certificate(cli: Cli, orders: Orders) -> None:
-    """The report shows it, as after the job `certify`, until an export of the day has brought what was missing."""
+    """The report shows it, as after the job `certify`, until an export of the day brings what was missing."""
     assert cli("export", "--stream", "orders", *DAYS).code == 0
     orders.append(29, note="late")
     before = cli("report", "--offline", "--fail-on", "failing")
