@@ -62,6 +62,7 @@ PLACES = {
     "devserver/test_push.py": "slow",
     "devserver/test_recordings.py": "slow",
     "devserver/test_writers.py": "slow",
+    "export/test_check_reads.py": "slow",
     "export/push/test_kills.py": "crash",
     "export/table": "slow",
     "export/continuing": "slow",
