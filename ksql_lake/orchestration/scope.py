@@ -101,6 +101,9 @@ class Scope:
         key = self.plain_key(feed.name)
         if self.translate is None:
             return key
+        known = self._translated_keys.get(feed.name)
+        if known is not None and known[0] == feed:
+            return known[1]
         group, owners = self.feed_group(feed), list(feed.owners)
         made = self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
         if not _NAME.fullmatch(made.to_python_identifier()):
@@ -109,6 +112,7 @@ class Scope:
                 hint="Use letters (A-Z, a-z), digits, underscores, hyphens and dots, with / between the parts.",
                 feed=feed.name,
             )
+        self._translated_keys[feed.name] = feed, made
         return made
 
     def separated(self, feeds: Feeds) -> Feeds:
@@ -188,6 +192,11 @@ class Scope:
         while free in taken:
             free += "_job"
         return free
+
+    @cached_property
+    def _translated_keys(self) -> dict[str, tuple[Feed, dg.AssetKey]]:
+        """Name -> the feed, and its key: templates take milliseconds, and a key is asked for many times."""
+        return {}
 
     @property
     def clocks_run(self) -> bool:

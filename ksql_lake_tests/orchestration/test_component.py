@@ -17,7 +17,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 import ksql_lake
 from ksql_lake.errors import ConfigError, SettingsError
-from ksql_lake.feeds import Feed
+from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.orchestration import project
 from ksql_lake.orchestration.component import KsqlFeeds, KsqlServer
 from ksql_lake.orchestration.scope import Scope
@@ -294,3 +294,21 @@ def test_a_setting_of_the_component_is_not_one_of_the_environment(tmp_path: Path
     with pytest.raises(SettingsError, match="the settings cannot be used: attempts: ") as told:
         KsqlFeeds(settings={"attempts": "many"})._settings(tmp_path)
     assert "environment" not in str(told.value)
+
+
+def test_a_translation_is_asked_twice_per_feed(tmp_path: Path) -> None:
+    """Once for the key and once for the asset, however often a key is needed; again for a changed feed."""
+    _write(tmp_path / "feeds", orders=ORDERS, sums=SUMS)
+    asked: list[str] = []
+
+    def translate(spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+        asked.append(feed.name)
+        return spec.replace_attributes(key=["lake", feed.source])
+
+    settings = load_settings(feeds_root=tmp_path / "feeds", lake_root=str(tmp_path / "lake"))
+    scope = Scope(settings, translate=translate)
+    project.scope_definitions(scope).get_repository_def()
+
+    assert sorted(asked) == ["orders", "orders", "sums", "sums"]
+    changed = FeedStore(tmp_path / "feeds").load().get("orders").model_copy(update={"source": "OTHER"})
+    assert scope.key(changed) == dg.AssetKey(["lake", "OTHER"])
