@@ -90,6 +90,7 @@ def test_an_asset_of_the_users_stands_below_ours(shop: DagsterDev) -> None:
         page.goto(f"{shop.url}/assets/daily_sales?view=lineage&lineageScope=upstream&lineageDepth=5")
         for name in ("daily_sales", "transaction_stream", "user_transaction_summary", "TRANSACTION_STREAM"):
             expect(page.locator("svg").get_by_text(name, exact=True).first).to_be_visible()
+        expect(page.locator("svg").get_by_text("Loading")).to_have_count(0)
         shoot(page, "component-lineage")
         page.goto(f"{shop.url}/assets/{STREAM}?view=overview")
         for told in ("shop_streams", "TRANSACTION_STREAM", "team:payments", "Storage"):
