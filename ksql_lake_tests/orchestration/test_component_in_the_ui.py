@@ -93,7 +93,7 @@ def test_an_asset_of_the_users_stands_below_ours(shop: DagsterDev) -> None:
         expect(page.locator("svg").get_by_text("Loading")).to_have_count(0)
         shoot(page, "component-lineage")
         page.goto(f"{shop.url}/assets/{STREAM}?view=overview")
-        for told in ("shop_streams", "TRANSACTION_STREAM", "team:payments", "Storage"):
+        for told in ("shop_streams", "TRANSACTION_STREAM", "payments", "Storage"):
             expect(page.get_by_text(told).first).to_be_visible()
         shoot(page, "component-asset", height=2200)
         page.goto(f"{shop.url}/assets/daily_sales?view=overview")
