@@ -164,9 +164,8 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     )
     _look_for_checks(files, topology, scope)
     jobs = {job.name for job in defs.jobs or ()}
-    alerts = dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs))
     keys = [*scope.keys(feeds), report_key(taken, scope)]
-    whole = dg.Definitions.merge(defs, alerts)
+    whole = dg.Definitions.merge(defs, dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs)))
     whole = dg.Definitions.merge(whole, prune_definitions(scope, keys, whole))
     return dg.Definitions(
         assets=whole.assets,
