@@ -44,6 +44,7 @@ PLACES = {
     "decode/test_times.py": "slow",
     "orchestration": "slow",
     "orchestration/test_checks_in_the_ui.py": "browser",
+    "orchestration/test_component_in_the_ui.py": "browser",
     "orchestration/test_dagster_dev.py": "browser",
     "orchestration/test_interrupted_runs.py": "browser",
     "orchestration/test_nginx.py": "browser",
