@@ -162,6 +162,20 @@ class LocalStorage:
         found = {key: self.size(key) for key in keys}
         return {key: size for key, size in found.items() if size is not None}
 
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return size and time of the last write of each file inside a folder whose name comes after a name.
+
+        Raises:
+            LakeError: The folder or one of the files cannot be looked at.
+        """
+        found = {}
+        with self._reading(folder), suppress(FileNotFoundError), os.scandir(self._path(folder)) as entries:
+            for entry in entries:
+                if entry.name > after:
+                    seen = entry.stat()
+                    found[entry.name] = f"{seen.st_size:x}.{seen.st_mtime_ns:x}"
+        return found
+
     def begin(self, folder: str) -> None:
         """Make a folder, and those above it.
 
