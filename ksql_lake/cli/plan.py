@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ksql_lake import export, ksqldb
 from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, selection_options
 from ksql_lake.cli.terminal.output import note, print_json, print_table, waiting
 from ksql_lake.errors import ConfigError, KsqlLakeError
-from ksql_lake.export import ExportPlan, plan_export
-from ksql_lake.export.cost import Cost, advice, estimate
+from ksql_lake.export.advice import advice
+from ksql_lake.export.export_plan import ExportPlan, plan_export
 from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
-from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ksql_lake.export.cost import Cost
+    from ksql_lake.ksqldb import KsqlClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def plan(context: click.Context, /, *, server: bool, as_json: bool, **options: A
     selection = select(FeedStore(settings.feeds_root).load(), wanted)
     planned = plan_all(selection, wanted, settings)
     if server:
-        with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
+        with ksqldb.KsqlClient(settings) as client, waiting(f"asking {client.url}"):
             planned = [_explained(one, client) for one in planned]
     else:
         planned = [_explained(one, None) for one in planned]
@@ -130,7 +134,7 @@ def _explained(one: Planned, client: KsqlClient | None) -> Planned:
     said = tuple(advice(one.feed, state, one.plan.partitions, now=datetime.now(UTC)))
     if client is None:
         return replace(one, refused=refused, advice=said)
-    cost = estimate(one.plan, state, client)
+    cost = export.estimate(one.plan, state, client)
     # The server's figure takes the place of the one that the lake alone allows.
     kept = tuple(text for text in said if not cost.advice or cost.advice not in text)
     return replace(one, refused=refused, advice=kept, cost=cost)
