@@ -1,4 +1,4 @@
-"""The use case: plan what to read, read it, land it. Both doors, shell and Dagster, call this."""
+"""The use case: plan what to read, read it, land it. The shell and Dagster both call this."""
 
 # Its names load on first use: a command that plans or lists waits for no HTTP client and no decoder.
 

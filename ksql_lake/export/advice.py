@@ -12,14 +12,14 @@ from ksql_lake.lake.days import day_of
 from ksql_lake.quantities import count_text
 
 LONG = 1_000_000
-"""Rows from which on a scan of a topic is worth a thought: a running 8.0.7 took 7 s of CPU for as many."""
+"""Rows from which on a scan of a topic is worth advice: a running 8.0.7 took 7 s of CPU for as many."""
 
 SHARE = 4
-"""How many times the rows of the days to be read a scan must have for that."""
+"""How many times the rows of the days to be read a scan must have to be worth advice."""
 
 
 def advice(feed: Feed, state: FeedState, partitions: Collection[str], *, now: datetime) -> Iterator[str]:
-    """Yield what is to be said of an export that is about to read some days of a stream; nothing for a table.
+    """Yield the advice for an export that is about to read some days of a stream; nothing for a table.
 
     Args:
         feed: The feed.
@@ -44,7 +44,7 @@ def advice(feed: Feed, state: FeedState, partitions: Collection[str], *, now: da
 def _long_topic(
     feed: StreamFeed, state: FeedState, partitions: Collection[str], now: datetime
 ) -> Iterator[str]:
-    """Say what a scan costs where most of it is for nothing, judged by the rows that the lake holds."""
+    """Return what a scan costs where most of it is wasted, judged by the rows that the lake holds."""
     oldest = ""
     if feed.topic_retention_hours is not None:
         oldest = day_of(now - timedelta(hours=feed.topic_retention_hours), feed.zone).isoformat()
@@ -59,7 +59,7 @@ def _long_topic(
 
 
 def ways_out(feed: Feed) -> str:
-    """What helps where a topic is long, the best first."""
+    """Return what helps where a topic is long, the best first."""
     return (
         f"What helps, best first: ksql-lake feeds prepare {feed.name} --continue; a derived stream WITH "
         "(RETENTION_MS = ...), which loses late rows; fewer columns; fewer exports (docs/large-topics.md)"

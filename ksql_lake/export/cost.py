@@ -22,11 +22,11 @@ class Cost:
     """An estimate of one export.
 
     Attributes:
-        scanned: Records that the server scans; None where that cannot be known.
+        scanned: Records that the server scans; None where that is unknown.
         seconds: How long it will take, by the last export that was read in the same way; None without one.
         basis: What the number of records rests on, or why there is none; a phrase.
         received: Rows that the last export received; None without one.
-        advice: What would make the export cheaper, the first thing to try first; empty where it is not needed.
+        advice: What would make the export cheaper, the best first; empty where it is not needed.
     """
 
     scanned: int | None
@@ -37,7 +37,7 @@ class Cost:
 
 
 def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
-    """Estimate what an export will cost; two or three statements are sent, and no query.
+    """Estimate what an export will cost; it sends two or three statements, and no query.
 
     Args:
         plan: The export.
@@ -45,7 +45,7 @@ def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
         client: The server.
 
     Raises:
-        KsqlError: The server cannot be asked, or answers something else.
+        KsqlError: The server cannot be asked, or its answer is unusable.
     """
     feed = plan.feed
     if not plan.partitions:
@@ -58,7 +58,7 @@ def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
 
 
 def _scanned(plan: ExportPlan, state: FeedState, client: KsqlClient) -> tuple[int | None, str]:
-    """Tell how many records are scanned, and what that rests on."""
+    """Return how many records are scanned, and what that number rests on."""
     feed = plan.feed
     if feed.extraction == "continue":
         return _of_new_rows(state, look_at(client, feed.source))
@@ -80,9 +80,9 @@ def _of_table(state: FeedState) -> tuple[int | None, str]:
 
 
 def _of_new_rows(state: FeedState, look: Look) -> tuple[int | None, str]:
-    """Tell what a feed that reads on has to read; on its first reading all of the derived stream."""
+    """Return what a feed that reads on has to read; on its first reading that is the whole derived stream."""
     if not look.ends:
-        return None, "the server does not tell where the derived stream's source ends"
+        return None, "the server does not report where the derived stream's source ends"
     parts, held = count_text(len(look.ends), "partition"), state.continued
     if held is None or held.out or held.query != look.query:
         rows = sum(part.end - part.start for part in look.ends.values())
@@ -94,7 +94,7 @@ def _of_new_rows(state: FeedState, look: Look) -> tuple[int | None, str]:
 
 def _of_topic(source: SourceDescription, ends: Mapping[int, LogOffsets]) -> tuple[int | None, str]:
     if not ends:
-        return None, f"no query on the server reads {source.topic}, so its offsets are not told"
+        return None, f"no query on the server reads {source.topic}, so its offsets are not reported"
     held = sum(part.end - part.start for part in ends.values())
     return held, f"all of {source.topic}, by Kafka's offsets ({count_text(len(ends), 'partition')})"
 
@@ -104,10 +104,10 @@ def _received(state: FeedState) -> int | None:
 
 
 def _seconds(feed: Feed, state: FeedState, scanned: int | None) -> float | None:
-    """Tell how long it will take, by the last export that was read in the same way.
+    """Return how long it will take, by the last export that was read in the same way.
 
-    What scans a whole topic takes as long again, whatever it brings: the topic grows little from one export to
-    the next. What reads on takes longer the more is new, and never less than waiting for the server takes.
+    A scan of a whole topic takes as long again, whatever it brings: the topic grows little from one export to
+    the next. Reading on takes longer the more is new, and never less than waiting for the server takes.
     """
     read = state.last_read
     if read is None or (read.extraction or "pull") != feed.extraction:
@@ -115,7 +115,7 @@ def _seconds(feed: Feed, state: FeedState, scanned: int | None) -> float | None:
     took = datetime.fromisoformat(state.last_export) - datetime.fromisoformat(read.read_at)
     seconds = took.total_seconds()
     if seconds < 0:
-        return None  # a clock that was set back in between tells nothing
+        return None  # the clock was set back in between
     if feed.extraction == "continue":
         return None if scanned is None else seconds * max(1.0, scanned / max(read.rows, 1))
     return seconds
