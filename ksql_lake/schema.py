@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -21,6 +22,8 @@ MAX_TEXT = 8_000_000
 """The most characters of a schema text, enough for tens of thousands of columns."""
 MAX_DIGITS = 38
 """Digits of the longest DECIMAL that fits decimal128."""
+_SHORT_TEXT = 20_000
+"""Characters of the longest schema text that is remembered with what it says: hundreds of columns."""
 _LEAVE_OUT = "Leave the column out: name the wanted ones in the feed's `columns`."
 
 
@@ -262,6 +265,10 @@ def parse_schema(text: str) -> Schema:
     """
     if len(text) > MAX_TEXT:
         raise SchemaError(f"the schema text has {len(text):,} characters", hint=_LEAVE_OUT)
+    return _remembered(text) if len(text) <= _SHORT_TEXT else _parsed(text)
+
+
+def _parsed(text: str) -> Schema:
     reader = _Reader(text)
     columns = [reader.column()]
     while reader.take(", "):
@@ -274,6 +281,10 @@ def parse_schema(text: str) -> Schema:
             hint="Name each column once in the feed's `columns`.",
         )
     return Schema(tuple(columns))
+
+
+# A feed's columns stand in each of its manifests.
+_remembered = lru_cache(maxsize=512)(_parsed)
 
 
 def _twice(names: list[str]) -> str:

@@ -49,6 +49,7 @@ PLACES = {
     "orchestration/test_interrupted_runs.py": "browser",
     "orchestration/test_nginx.py": "browser",
     "orchestration/test_sample_in_the_ui.py": "browser",
+    "report/test_reads.py": "slow",
     "report/test_report_page.py": "browser",
     "deploy": "slow",
     "devserver/test_cluster.py": "slow",

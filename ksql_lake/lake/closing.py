@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -58,9 +59,15 @@ def read_to_end(looked: Mapping[str, str], day: date, zone: ZoneInfo, *, now: da
 
 def in_the_future(moment: str, now: datetime) -> bool:
     """Whether a recorded moment (ISO 8601) is in the future."""
-    limit = (now + AHEAD).astimezone(UTC)
+    limit, day = _limit(now)
     # Most differ in the year, so comparing the texts is enough.
-    return moment[:10] >= limit.date().isoformat() and datetime.fromisoformat(moment) > limit
+    return moment[:10] >= day and datetime.fromisoformat(moment) > limit
+
+
+@lru_cache(maxsize=16)  # every day of every feed is compared with the same present
+def _limit(now: datetime) -> tuple[datetime, str]:
+    limit = (now + AHEAD).astimezone(UTC)
+    return limit, limit.date().isoformat()
 
 
 def questioned_days(looked: Mapping[str, str], *, now: datetime) -> list[date]:

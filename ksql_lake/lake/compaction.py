@@ -189,8 +189,10 @@ def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
 
 def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
     """Return the day's largest group of two or more files with the same columns, read in the same form."""
-    groups: dict[tuple[str, int], list[FileEntry]] = {}
-    for file in state.files_of(day):
+    files, groups = state.files_of(day), dict[tuple[str, int], list[FileEntry]]()
+    if len(files) < 2:
+        return []
+    for file in files:
         groups.setdefault((state.shape(file).text, state.form(file)), []).append(file)
     largest = max(groups.values(), key=len, default=[])
     return largest if len(largest) > 1 else []

@@ -106,7 +106,7 @@ def check_moments(*texts: str | None) -> None:
         try:
             time = datetime.fromisoformat(text)
             # A time that overflows in UTC cannot be compared with other times.
-            known = time.utcoffset() is not None and time.astimezone(UTC) is not None
+            known = time.tzinfo is not None and (1 < time.year < 9999 or time.astimezone(UTC) is not None)
         except (ValueError, OverflowError):
             known = False
         if not known:

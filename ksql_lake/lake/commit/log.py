@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
-from ksql_lake.errors import CorruptLakeError, StoreError, WriteError
+from ksql_lake.errors import CorruptLakeError, LakeError, StoreError, WriteError
+from ksql_lake.lake.commit.commit_facts import FACTS_KEPT, CommitFacts, facts_of
 from ksql_lake.lake.commit.derived_files import (
     decode_checkpoint,
+    decode_facts,
     encode_checkpoint,
     encode_summary,
     published_through,
@@ -170,6 +172,47 @@ class CommitLog:
             return self._ahead.pop(sequence)
         return self.storage.read(self.layout.manifest(sequence))
 
+    def facts(
+        self, *, through: int, commits: int = FACTS_KEPT, anew: Collection[int] = ()
+    ) -> Iterator[tuple[int, CommitFacts | LakeError]]:
+        """Yield what each of the newest commits did, oldest first, or why its manifest cannot be read.
+
+        What the checkpoint says of a commit is taken while the manifest is as it was when it was read for it.
+
+        Args:
+            through: The last commit.
+            commits: How many at most.
+            anew: Commits whose manifests are read all the same.
+
+        Raises:
+            LakeError: The manifests cannot be listed.
+        """
+        numbers = range(max(1, through - commits + 1), through + 1)
+        stamps = self._stamps(numbers)
+        saved = decode_facts(self.storage.read(self.layout.checkpoint), self.layout.kind, through=through)
+        known = {
+            each.sequence: each
+            for each in saved or ()
+            if each.stamp == stamps.get(each.sequence) and each.sequence not in anew
+        }
+        for number in numbers:
+            if number in known:
+                yield number, known[number]
+                continue
+            run = range(number + 1, min(through, number + _KEPT) + 1)
+            last = next((later - 1 for later in run if later in known), through)
+            try:
+                yield number, facts_of(self.manifest(number, ahead=last), stamp=stamps.get(number, ""))
+            except LakeError as error:
+                yield number, error
+
+    def _stamps(self, numbers: range) -> dict[int, str]:
+        """Return what the storage says of these manifests without reading them."""
+        before = self.layout.manifest(max(numbers.start - 1, 0)).rsplit("/", 1)[1]
+        found = self.storage.stamps(self.layout.commits, after=before)
+        named = ((manifest_sequence(name), stamp) for name, stamp in found.items())
+        return {number: stamp for number, stamp in named if number is not None and number in numbers}
+
     def recover(self, *, strict: bool = True) -> FeedState:
         """Finish what a killed process left behind, and return the state after the last commit.
 
@@ -324,6 +367,10 @@ class CommitLog:
                     path=self.storage.uri(self.layout.data(path)),
                 )
 
+    def _checkpoint(self, state: FeedState) -> bytes:
+        found = self.facts(through=state.sequence)
+        return encode_checkpoint(state, [facts for _, facts in found if isinstance(facts, CommitFacts)])
+
     def _derive(self, state: FeedState) -> FeedState:
         while True:
             scratch = self.layout.attempt(state.sequence, uuid.uuid4().hex[:8])
@@ -336,7 +383,7 @@ class CommitLog:
             )
             if state.sequence % CHECKPOINT_EVERY == 0:
                 self.storage.replace(
-                    self.layout.checkpoint, encode_checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
+                    self.layout.checkpoint, self._checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
                 )
             self.storage.remove_folder(scratch)
             self.on_step("clear")

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
 from ksql_lake.lake.closing import in_the_future
-from ksql_lake.lake.commit.derived_files import decode_checkpoint, encode_summary
+from ksql_lake.lake.commit.commit_facts import facts_of
+from ksql_lake.lake.commit.derived_files import decode_checkpoint, decode_facts, encode_summary
 from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import day_start, event_times
@@ -314,6 +315,11 @@ def _unpublished(result: Examination, number: int, attempt: str) -> bool:
 def _checkpoint_fits(data: bytes, result: Examination) -> bool:
     saved = decode_checkpoint(data, result.layout.kind)
     if saved is None or saved.sequence > result.state.sequence:
+        return False
+    facts = decode_facts(data, result.layout.kind, through=saved.sequence)
+    if facts is None or any(
+        each != facts_of(result.manifests[each.sequence], stamp=each.stamp) for each in facts
+    ):
         return False
     manifests = [result.manifests[number] for number in range(1, saved.sequence + 1)]
     return FeedState(kind=result.layout.kind).after(manifests) == saved

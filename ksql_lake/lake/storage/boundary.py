@@ -80,6 +80,12 @@ class Storage(Protocol):
     def sizes(self, folder: str, keys: Collection[str]) -> Mapping[str, int]:
         """Return the sizes of the objects below a folder, in few requests; missing objects are left out."""
 
+    def stamps(self, folder: str, *, after: str = "") -> Mapping[str, str]:
+        """Return, for each name directly inside a folder, what changes when its object is written again.
+
+        Only names after `after`. A store answers with its own mark of the content, a disk with size and time.
+        """
+
     def begin(self, folder: str) -> None:
         """Make a folder for staged objects."""
 

@@ -123,9 +123,10 @@ class LocalStorage:
 
     def walk(self, folder: str) -> Iterator[str]:
         """Yield the keys of all files below a folder, sorted."""
-        for path in sorted(self._path(folder).rglob("*")):
-            if not path.is_dir():
-                yield path.relative_to(self.root).as_posix()
+        top = os.fspath(self._path(folder))
+        walked = os.walk(top, onerror=_read_on)
+        found = (f"{folder}{above[len(top) :]}/{name}" for above, _, names in walked for name in names)
+        yield from sorted(found, key=lambda key: key.split("/"))
 
     def open(self, key: str, *, whole: bool = False) -> BufferedReader:  # noqa: ARG002 - the same on a disk
         """Open a file for reading; the caller closes it.
@@ -161,6 +162,13 @@ class LocalStorage:
         """
         found = {key: self.size(key) for key in keys}
         return {key: size for key, size in found.items() if size is not None}
+
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return size and time of the last write of each file inside a folder whose name comes after a name."""
+        with self._reading(folder), suppress(FileNotFoundError), os.scandir(self._path(folder)) as entries:
+            seen = ((entry.name, entry.stat()) for entry in entries if entry.name > after)
+            return {name: f"{stat.st_size:x}.{stat.st_mtime_ns:x}" for name, stat in seen}
+        return {}
 
     def begin(self, folder: str) -> None:
         """Make a folder, and those above it.
@@ -384,3 +392,9 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _read_on(error: OSError) -> None:
+    """Let a walk go on where a folder is gone or may not be listed, and nowhere else."""
+    if not isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
+        raise error

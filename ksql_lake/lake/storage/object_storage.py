@@ -144,6 +144,10 @@ class ObjectStorage:
         wanted = set(keys)
         return {meta["path"]: meta["size"] for meta in self.objects.below(folder) if meta["path"] in wanted}
 
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return the store's mark of each object inside a folder whose name comes after a name."""
+        return self.objects.stamps(folder, after=after)
+
     def begin(self, folder: str) -> None:
         """Make a folder in the spool.
 

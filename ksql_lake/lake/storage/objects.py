@@ -119,6 +119,17 @@ class Objects:
             keys = [*listed["common_prefixes"], *(meta["path"] for meta in listed["objects"])]
         return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in keys})
 
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return size and entity tag, or time, of the objects in a folder after a name, by name."""
+        with self.asking(folder, "listed"):
+            found = obstore.list(self.store, folder, offset=f"{folder}/{after}").collect()
+        return {
+            meta["path"].removeprefix(
+                f"{folder}/"
+            ): f"{meta['size']:x}.{meta['e_tag'] or meta['last_modified']}"
+            for meta in found
+        }
+
     def copy(self, source: str, target: str) -> bool:
         """Copy an object inside the store, or by way of the local disk if it is too large; False without one.
 
