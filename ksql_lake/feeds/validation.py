@@ -193,7 +193,7 @@ def glean(data: bytes) -> dict[str, str]:
 
 
 def feed_error(problems: Iterable[FeedProblem]) -> FeedError:
-    """Return one error of the problems of a file: the first MOST_PROBLEMS, then AND_MORE if there are more."""
+    """Return one error of a file: its first MOST_PROBLEMS problems, then AND_MORE if there are others."""
     lines = list(dict.fromkeys(str(found) for found in problems))
     if len(lines) > MOST_PROBLEMS:
         # Callers stop looking soon after that many, so how many there are is not known.

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -100,7 +101,7 @@ _HINT = "An export of the day adds what is missing: ksql-lake export --stream {f
 def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:
     """Yield the result of the day, and after it the one of all days; the lake notes it too."""
     day = str(found.day)
-    facts = {
+    facts: dict[str, Any] = {
         "source_rows": found.source_rows,
         "lake_rows": found.lake_rows,
         "source_checksum": found.source_checksum,
