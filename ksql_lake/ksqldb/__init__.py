@@ -1,4 +1,4 @@
-"""Talking to ksqlDB: requests out, rows and facts back; nothing else in ksql-lake speaks HTTP."""
+"""The ksqlDB client: requests, statements and queries over HTTP."""
 
 # Its names load on first use: a command that plans or lists waits for no HTTP client and no decoder.
 

@@ -77,18 +77,18 @@ def summary(feed: str, state: FeedState) -> dict[str, Any]:
 
 
 def _evidence(state: FeedState) -> dict[str, Any] | None:
-    """Say what the last reading rests on; None for one of a release that kept no evidence."""
+    """Return the evidence of the last reading; None for a release that kept none."""
     found = state.last_read.evidence if state.last_read else None
     return None if found is None else msgspec.to_builtins(found)
 
 
 def encode_summary(feed: str, state: FeedState) -> bytes:
-    """Return `_metadata.json` as it is written."""
+    """Return the bytes of `_metadata.json`."""
     return msgspec.json.format(msgspec.json.encode(summary(feed, state)), indent=2) + b"\n"
 
 
 def published_through(data: bytes | None) -> int:
-    """Return the commit up to which publishing is known to be finished; 0 when that cannot be told."""
+    """Return the commit up to which publishing is known to be finished; 0 if the file does not show it."""
     if data is None:
         return 0
     try:
@@ -131,7 +131,7 @@ _CHECKPOINT = msgspec.json.Decoder(Checkpoint)
 
 def encode_checkpoint(state: FeedState, facts: Sequence[CommitFacts] = ()) -> bytes:
     """Save a state, and what the newest commits did, with their digests."""
-    # A state's mappings are closed to writing; `dict` opens them for the encoder.
+    # A state's mappings are read-only, and the encoder takes plain dicts only.
     body = msgspec.json.encode(state, enc_hook=dict)
     saved = Checkpoint(_digest(body), msgspec.Raw(body))
     if facts:
