@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -284,7 +284,7 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _unusable(error) from None
+        raise _unusable(error, given=overrides) from None
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -321,11 +321,17 @@ def load_store_settings() -> StoreSettings:
         raise _unusable(error) from None
 
 
-def _unusable(error: ValidationError) -> SettingsError:
+def _unusable(error: ValidationError, *, given: Collection[str] = ()) -> SettingsError:
+    details = error.errors(include_input=False, include_url=False)
     problems = [
         ": ".join([*(str(key) for key in detail["loc"]), detail["msg"].removeprefix("Value error, ")])
-        for detail in error.errors(include_input=False, include_url=False)
+        for detail in details
     ]
+    if given and all(not detail["loc"] or detail["loc"][0] in given for detail in details):
+        return SettingsError(
+            "the settings cannot be used: " + "; ".join(problems),
+            hint="Correct the setting, or leave it out to use its default.",
+        )
     return SettingsError(
         "the environment cannot be used: " + "; ".join(problems),
         hint="Correct the variable, or unset it to use its default.",

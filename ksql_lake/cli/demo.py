@@ -35,6 +35,9 @@ SERVER_VERSION = "0.29.0-demo"
 
 PROCESSES = 2
 
+_SUPERSEDED = "ignore:Function `dev_command` is superseded"
+"""Keeps Dagster's advice to use `dg dev` off the screen: that needs a package which the demo does not."""
+
 _HELP = """Export everything of the embedded server through Dagster, and show what landed.
 
 Makes FOLDER (default: demo), a project with eight sample feeds. Starts the embedded ksqlDB stand-in on a free
@@ -184,7 +187,11 @@ def _show(project: DagsterProject, port: int) -> int:
     port = _free_port(port)
     process = project.start(
         ["-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
-        variables={"KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}", "KSQL_LAKE_SCHEDULES": "running"},
+        variables={
+            "KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}",
+            "KSQL_LAKE_SCHEDULES": "running",
+            "PYTHONWARNINGS": _SUPERSEDED,
+        },
     )
     try:
         _wait_for(port, process)

@@ -48,6 +48,9 @@ _Words = Callable[[ErrorDetails], str]
 MOST_PROBLEMS = 100
 """The most problems of a file that are listed."""
 
+AND_MORE = "... and more"
+"""Ends the list of a file that has others."""
+
 _GLEANED = re.compile(rb'"(kind|source|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
 _SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
 
@@ -190,11 +193,14 @@ def glean(data: bytes) -> dict[str, str]:
 
 
 def feed_error(problems: Iterable[FeedProblem]) -> FeedError:
-    """Return one error with all problems of a file."""
+    """Return one error of a file: its first MOST_PROBLEMS problems, then AND_MORE if there are others."""
     lines = list(dict.fromkeys(str(found) for found in problems))
+    if len(lines) > MOST_PROBLEMS:
+        # Callers stop looking soon after that many, so how many there are is not known.
+        more = f"more than {MOST_PROBLEMS} problems found"
+        return FeedError(more, problems=[*lines[:MOST_PROBLEMS], AND_MORE])
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    more = [f"... and {len(lines) - MOST_PROBLEMS} more"] if len(lines) > MOST_PROBLEMS else []
-    return FeedError(f"{count} found", problems=lines[:MOST_PROBLEMS] + more)
+    return FeedError(f"{count} found", problems=lines)
 
 
 def _schema_key_problems(document: Document) -> Iterator[FeedProblem]:

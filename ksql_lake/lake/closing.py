@@ -64,7 +64,7 @@ def in_the_future(moment: str, now: datetime) -> bool:
     return moment[:10] >= day and datetime.fromisoformat(moment) > limit
 
 
-@lru_cache(maxsize=16)  # every day of every feed is asked for the same present
+@lru_cache(maxsize=16)  # every day of every feed is compared with the same present
 def _limit(now: datetime) -> tuple[datetime, str]:
     limit = (now + AHEAD).astimezone(UTC)
     return limit, limit.date().isoformat()

@@ -65,13 +65,14 @@ def read_inputs(scope: Scope, *, patience: float = LAKE_SECONDS) -> Inputs:
 
 def _feeds(store: FeedStore, contents: Mapping[Path, bytes | OSError], scope: Scope) -> Feeds:
     try:
-        return store.load(contents)
+        feeds = store.load(contents)
     except ConfigError as error:
         if scope.whole_location or scope.settings.validating:
             raise
         # What else is in the code location loads all the same.
         _log.warning("There are no feeds: %s", error)
         return Feeds((), ())
+    return scope.separated(feeds)
 
 
 def fingerprint(feeds_root: Path, lake: Lake) -> str:
