@@ -199,8 +199,7 @@ class CommitLog:
             if number in known:
                 yield number, known[number]
                 continue
-            run = range(number + 1, min(through, number + _KEPT) + 1)
-            last = next((later - 1 for later in run if later in known), through)
+            last = next((each - 1 for each in range(number + 1, number + _KEPT) if each in known), through)
             try:
                 yield number, facts_of(self.manifest(number, ahead=last), stamp=stamps.get(number, ""))
             except LakeError as error:
@@ -209,8 +208,8 @@ class CommitLog:
     def _stamps(self, numbers: range) -> dict[int, str]:
         """Return what the storage says of these manifests without reading them."""
         before = self.layout.manifest(max(numbers.start - 1, 0)).rsplit("/", 1)[1]
-        found = self.storage.stamps(self.layout.commits, after=before)
-        named = ((manifest_sequence(name), stamp) for name, stamp in found.items())
+        found = self.storage.stamps(self.layout.commits, after=before).items()
+        named = ((manifest_sequence(name), stamp) for name, stamp in found)
         return {number: stamp for number, stamp in named if number is not None and number in numbers}
 
     def recover(self, *, strict: bool = True) -> FeedState:
