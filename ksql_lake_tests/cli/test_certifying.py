@@ -204,5 +204,5 @@ def test_a_day_that_was_never_exported_has_no_certificate(cli: Cli, orders: Orde
 
     assert json.loads(said.out)["certified_rows"] is None
     assert text.out.startswith("orders 2025-01-06: different in 24 hours (source read again: proven)\n")
-    assert "note: no export has read this day after its end, so there is no certificate of it\n" in text.err
+    assert "note: no export has read this day after its end, so it has no certificate\n" in text.err
     assert not (orders.project.root / "data_lake").exists()

@@ -132,7 +132,7 @@ def test_versions_without_a_difference_say_so(users: Project, cli: Cli) -> None:
         (
             ("users", "--format", "parquet"),
             2,
-            "error: parquet is no text; say where to: --output ",
+            "error: parquet is binary; name a file: --output ",
         ),
         (
             ("users", "--output", "no/where.json"),

@@ -121,7 +121,7 @@ def test_disabled_tables_are_left_alone_unless_named(cli: Cli, project: Project)
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("orders", "feed 'orders' is a stream; this is for tables\nA stream has days, which are never removed"),
+        ("orders", "feed 'orders' is a stream; this is for tables\nA stream has days; they are never removed"),
         ("user", "there is no feed named 'user'\nDid you mean 'users'?"),
     ],
 )
