@@ -25,9 +25,9 @@ _SHOWN = 5
 
 
 class CertifyConfig(dg.Config):
-    """Which streams to compare."""
+    """The streams to compare."""
 
-    feeds: list[str] = Field([], description="Names of the streams; none means all of this time zone.")
+    feeds: list[str] = Field([], description="Names of the streams; empty means all of this time zone.")
 
 
 def certify_jobs(
@@ -41,8 +41,8 @@ def certify_jobs(
     Args:
         streams: The enabled streams.
         days: Time zone -> its days.
-        feeds: All enabled feeds, whose assets jobs cannot be named like.
-        scope: What the names are made for.
+        feeds: All enabled feeds; jobs cannot have the names of their assets.
+        scope: The scope of the names.
     """
     taken = scope.taken(feeds)
     return [
@@ -71,7 +71,7 @@ def _job(
         unknown = sorted(set(config.feeds) - {feed.name for feed in streams})
         if unknown:
             known = ", ".join(feed.name for feed in streams)
-            raise dg.Failure(f"no stream here is named {', '.join(unknown)}; there are {known}")
+            raise dg.Failure(f"there is no stream named {', '.join(unknown)} in this job; it has {known}")
 
         def compare_feed(feed: StreamFeed) -> str:
             found = certify(feed, day, client, scope.lake)
@@ -99,7 +99,7 @@ _HINT = "An export of the day adds what is missing: ksql-lake export --stream {f
 
 
 def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield the result of the day, and after it the one of all days; the lake notes it too."""
+    """Yield the result of the day, then the one of all days; the lake keeps it too."""
     day, says = str(found.day), f"{found.day}, read again from the server: {_text(found)}"
     rows = {day: {"source_rows": found.source_rows, "lake_rows": found.lake_rows}}
     outcome = CheckOutcome("certificate", found.whole, says, (day,), {} if found.whole else {day: says}, rows)
@@ -112,11 +112,11 @@ def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iter
 
 def _text(found: Certification) -> str:
     if found.questioned:
-        return f"the certificate cannot be believed: {found.questioned}."
+        return f"the certificate cannot be trusted: {found.questioned}."
     if found.as_certified is False:
-        return f"the {found.lake_rows:,} rows of the lake are not those that were certified."
+        return f"the {found.lake_rows:,} rows of the lake differ from those that were certified."
     if found.equal:
-        return f"the {found.lake_rows:,} rows of the lake are those of the source."
+        return f"the {found.lake_rows:,} rows of the lake equal those of the source."
     more = len(found.differences) - _SHOWN
     lines = [hour.text for hour in found.differences[:_SHOWN]]
     return "\n".join([*lines, *([f"... and {more} more hours"] if more > 0 else [])])

@@ -406,4 +406,4 @@ def test_a_dagster_that_exports_nothing_is_told(
 
     assert (added.code, added.out) == (0, "written: feeds/active/merchants.json\n")
     said = " ".join(added.err.split())
-    assert "Dagster: Nothing is exported by the clock: switch on streams_due and tables_due" in said
+    assert "Dagster: No export starts by the clock: switch on streams_due and tables_due" in said

@@ -53,7 +53,7 @@ def test_the_statement_is_printed_and_nothing_is_done(cli: Cli, orders: Orders) 
     assert said.code == 0
     assert said.out == f"SET 'auto.offset.reset' = 'earliest';\n{statement(orders.source)}\n"
     assert said.err == (
-        "next: then put this into feeds/active/orders.json, or let --write do it:\n"
+        "next: then put this into feeds/active/orders.json, or use --write:\n"
         f'  "source": "{orders.source}_LAKE"\n'
         '  "identity": {"by": "offset", "columns": ["RP", "RO"]}\n'
     )
@@ -288,7 +288,7 @@ def test_the_statement_for_continuing_makes_a_key_of_its_own(cli: Cli, orders: O
     assert said.err == (
         f"note: continuing needs ksql.query.push.v2.registry.installed=true on {orders.url}; by ksqlDB's "
         "source it works from 0.24 on, measured on 8.0.7 only. Test it: ksql-lake feeds validate --server\n"
-        "next: then put this into feeds/active/orders.json, or let --write do it:\n"
+        "next: then put this into feeds/active/orders.json, or use --write:\n"
         f'  "source": "{orders.source}_LAKE"\n'
         '  "columns": ["ID", "NOTE"]\n'
         '  "extraction": "continue"\n'
