@@ -207,4 +207,4 @@ def test_a_feed_that_leaves_part_of_the_key_out_loses_no_row(
     assert project.rows("visits") == 3
     said = cli("diff", "visits")
     assert said.code == 1
-    assert said.err.startswith("error: feed visits, versions v1 and v2: this version does not know its key\n")
+    assert said.err.startswith("error: feed visits, versions v1 and v2: this version lacks its key columns\n")

@@ -166,9 +166,7 @@ def test_a_lost_dagster_home_is_a_warning(cli: Cli, project: Project, monkeypatc
     said = cli("retention")
 
     assert said.code == 0
-    assert said.err.startswith(
-        f"warning: dagster_home {project.root}/nowhere: the lake is up to date, but "
-    )
+    assert said.err.startswith(f"warning: dagster_home {project.root}/nowhere: the lake is up to date, but ")
     assert versions(project) == ["v2"]
 
 

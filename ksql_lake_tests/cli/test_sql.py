@@ -301,7 +301,7 @@ def test_the_catalog_command(
     assert duckdb.connect(str(path)).sql("SELECT count(*) FROM users").fetchall() == [(5,)]
     path.write_bytes(b"mine")
     assert run(["catalog", str(path)]) == 2
-    assert b"is no catalog of ours" in capfdbinary.readouterr().err
+    assert b"is no catalog of ksql-lake" in capfdbinary.readouterr().err
 
 
 def test_days_that_were_not_read_are_told(said: Said) -> None:
@@ -314,7 +314,7 @@ def test_days_that_were_not_read_are_told(said: Said) -> None:
     code, out, err = said("SELECT count(*) AS n FROM events x WHERE x.year = 2025 AND month = 1 AND day < 16")
 
     assert (code, out.split()) == (0, ["n", "8"])
-    assert err == ("note: events: 2025-01-01 to 2025-01-14 of what is asked for were never read by an export\n")
+    assert err == ("note: events: no export has read 2025-01-01 to 2025-01-14, which the query asks for\n")
 
 
 @pytest.mark.parametrize("name", ["r.xlsx", "r.arrow", "r.pdf", "rows"])
