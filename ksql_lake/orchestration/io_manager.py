@@ -161,7 +161,7 @@ def _days(feed: StreamFeed, state: FeedState, wanted: Wanted, loaded: Loaded) ->
 def _unread(feed: StreamFeed, never: list[date], opened: list[date]) -> LakeError:
     reasons = []
     if never:
-        reasons.append(f"{days_text(never)} {be(never)} never read, so their rows are unknown")
+        reasons.append(f"{days_text(never)} {be(never)} never read, so the rows are unknown")
     if opened:
         reasons.append(
             f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing"

@@ -50,7 +50,7 @@ def check_read(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> None
     if unread:
         export = export_command(feed, unread)
         raise LakeError(
-            f"{days_text(unread)} {be(unread)} never read, so their rows are unknown",
+            f"{days_text(unread)} {be(unread)} never read, so the rows are unknown",
             hint=f"Run: {export}. Or say allow_missing=True to read the other days.",
             feed=feed.name,
         )

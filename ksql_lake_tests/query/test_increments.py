@@ -156,7 +156,8 @@ def test_a_cursor_older_than_retention_is_refused(lake: Lake) -> None:
 
     assert str(caught.value) == (
         "feed users: the cursor is at version v1, which the lake no longer holds\n"
-        "There are v2, v3. Start again without a cursor, and ask more often or keep more versions (`retention`)."
+        "There are v2, v3. Start again without a cursor, and ask more often or keep more versions "
+        "(`retention`)."
     )
 
 
