@@ -95,7 +95,7 @@ def _job(
     )
 
 
-_HINT = "An export of the day adds what is missing: ksql-lake export --stream {feed} --date {day}"
+_HINT = "An export of the day adds the missing rows: ksql-lake export --stream {feed} --date {day}"
 
 
 def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:

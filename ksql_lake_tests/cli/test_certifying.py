@@ -44,7 +44,7 @@ def test_a_row_that_came_late_names_its_hour(cli: Cli, orders: Orders) -> None:
         "",
     ]
     command = "ksql-lake export --stream orders --date 2025-01-07"
-    assert said.err == f"next: an export of the day adds what is missing: {command}\n"
+    assert said.err == f"next: an export of the day adds the missing rows: {command}\n"
     assert cli("certify", "orders", "2025-01-06").code == 0
     assert cli(*command.split()[1:]).code == 0
     assert cli("certify", "orders", "2025-01-07").code == 0
