@@ -34,9 +34,9 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of NAME.sql and data files.",
 )
-@click.option("--sample", is_flag=True, help="Serve the payments sample (8 sources, 2025-01-06 on).")
+@click.option("--sample", is_flag=True, help="Serve the payments sample (8 sources, from 2025-01-06 on).")
 @click.option("--sample-rows", default=100_000, type=click.IntRange(1), help="Rows of its largest stream.")
-@click.option("--sample-days", default=14, type=click.IntRange(1, 366), help="Days they spread over.")
+@click.option("--sample-days", default=14, type=click.IntRange(1, 366), help="Days the rows spread over.")
 @click.option(
     "--sample-at",
     callback=_moment,
@@ -44,14 +44,14 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     help="The sample with this moment in the last of its days, and no rows after it; `now` or ISO 8601.",
 )
 @click.option(
-    "--sample-live", is_flag=True, help="Its rows go on from there while the server runs, late ones too."
+    "--sample-live", is_flag=True, help="Add rows to the sample while the server runs, late ones too."
 )
-@click.option("--server-version", default=CURRENT, help="Release to play, e.g. 0.24.0 or 7.1.0.")
+@click.option("--server-version", default=CURRENT, help="Release to imitate, e.g. 0.24.0 or 7.1.0.")
 @click.option(
     "--fault", "faults", multiple=True, help="A fault, e.g. cut_row:after_rows=100,times=1; repeatable."
 )
-@click.option("--user", help="Demand basic auth: NAME:PASSWORD.")
-@click.option("--token", help="Demand this bearer token.")
+@click.option("--user", help="Require basic auth: NAME:PASSWORD.")
+@click.option("--token", help="Require this bearer token.")
 @click.option(
     "--tls-cert", type=click.Path(exists=True, path_type=Path), help="Serve https with this certificate."
 )
@@ -64,7 +64,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     default=True,
     help="A stream's rows in the real writers' HTTP chunks (one row each), or in large ones.",
 )
-@click.option("--ready-file", type=click.Path(path_type=Path), help="Written with the URL once it answers.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="File for the URL once the server answers.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends: no orphan is left.")
 @click.option("--memory-limit", help="DuckDB's memory limit, e.g. 2GB.")
 @click.option(
@@ -74,7 +74,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     "--session-seconds",
     type=click.FloatRange(0.2),
     show_default="3 for nodes, 45 for queries",
-    help="After so long a silence a node loses its partitions, a query of a stream its place.",
+    help="Silence after which a node loses its partitions, or the query of a stream its place.",
 )
 @click.option(
     "--lag-reporting", is_flag=True, help="Nodes know each other's state and lag; /clusterStatus answers."
@@ -95,7 +95,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     "--token-seconds",
     default=5.0,
     type=click.FloatRange(0.01),
-    help="After so long without a row a query with continuation tokens sends one.",
+    help="Seconds without a row after which a query with continuation tokens sends one.",
 )
 @click.option("--node", type=int, hidden=True)
 @click.option("--broker", hidden=True)
@@ -115,7 +115,7 @@ def main(faults: tuple[str, ...], user: str | None, phases: tuple[str, ...], **o
 
             serve_cluster(chosen)
         else:
-            # It takes longer to import than all else.
+            # It takes longer to import than everything else.
             keep_pandas_out()
             from ksql_lake.devserver.service.server import serve  # noqa: PLC0415 - keeps --help fast
 

@@ -19,7 +19,7 @@ _READ_BYTES = 1 << 16
 
 
 class Reply:
-    """What the HTTP parser finds of an answer: its body, and whether it is whole."""
+    """Collects what the HTTP parser finds in an answer: its body, and whether it is complete."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -30,7 +30,7 @@ class Reply:
         self.body += body
 
     def on_message_complete(self) -> None:
-        """Take note that the body has ended as it should."""
+        """Note that the body has ended properly."""
         self.complete = True
 
 
@@ -40,8 +40,8 @@ def append(url: str, source: str, rows: Iterable[Mapping[str, Any]], *, transact
     Args:
         url: The server.
         source: A stream or table that no query writes.
-        rows: Values by column name; `ROWTIME`, `ROWPARTITION` and `@tombstone` may stand among them.
-        transaction: They belong to this transaction, which stays open until it is ended.
+        rows: Values by column name; `ROWTIME`, `ROWPARTITION` and `@tombstone` are allowed too.
+        transaction: The transaction of the rows, which stays open until it is ended.
 
     Raises:
         ConfigError: The server refuses them, or does not answer.
@@ -55,7 +55,7 @@ def end_transaction(url: str, source: str, transaction: str, *, commit: bool) ->
     """Commit or abort a transaction.
 
     Raises:
-        ConfigError: There is no open one of this name, or the server does not answer.
+        ConfigError: There is no open transaction of this name, or the server does not answer.
     """
     end = "commit" if commit else "abort"
     call(url, "POST", f"/devserver/sources/{quote(source)}/transactions/{quote(transaction)}/{end}", "")
@@ -65,7 +65,7 @@ def change_log(url: str, source: str, change: Mapping[str, Any]) -> None:
     """Change a source's log: `trim`, `gap` and `repeat` by partition, `partitions` their number.
 
     Raises:
-        ConfigError: It cannot be changed so, or the server does not answer.
+        ConfigError: The change is not possible, or the server does not answer.
     """
     call(url, "POST", f"/devserver/sources/{quote(source)}/log", json.dumps(dict(change)))
 
@@ -80,7 +80,7 @@ def set_faults(url: str, faults: Iterable[Mapping[str, Any]]) -> None:
 
 
 def call(url: str, method: str, path: str, body: str) -> Any:
-    """One request; returns its JSON answer.
+    """Send one request; returns its JSON answer.
 
     Raises:
         ConfigError: The answer is not 200, or there is none.

@@ -69,20 +69,20 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One switch.
 
     Kinds that concern a request: `not_ready` (every route but /chc answers 503), `busy` (queries get 429),
-    `drop` (queries: the connection closes without an answer), `prohibit` (whoever overrides `property` gets
-    400/40000), `session_limit` (a query whose consumer asks for a session time-out of more than `limit_ms`
+    `drop` (queries: the connection closes without an answer), `prohibit` (a request that overrides `property`
+    gets 400/40000), `session_limit` (a query whose consumer asks for a session time-out over `limit_ms`
     fails at once, as with a broker's group.max.session.timeout.ms), `wrong_context` (/close-query answers 500).
     Kinds that concern a query, all after `after_rows` whole rows (None: after the last): `cut_row` (TCP
     closes in the middle of the next row), `cut_chunk` (TCP closes between two rows and two HTTP chunks),
     `reset` (TCP reset), `error` (errorMessage), `no_final` (clean end with `]` but without finalMessage),
     `no_bracket` (clean HTTP end, no `]` either), `short` (clean and complete-looking end), `hang`
     (silence), `stall` (no more rows; the older writer goes on sending newlines), `failure` (a failure of
-    the server: the newer writer loses the error of a table pull), `stranger_close` (somebody's
+    the server: the newer writer loses the error of a table pull), `stranger_close` (another client's
     /close-query: the newer writer ends with `Query Completed`). And for whole queries: `duplicate` (the
     last `rows` rows come twice), `slow` (`rows_per_second`), `endless` (a push query that never runs out of
     rows), `overshoot` (a stream pull also sends rows that arrived after it began, at most one per
     partition), `replay` (a push query sends the `rows` rows before `after_rows` once more, and then goes on
-    from there), `no_positions` (SHOW QUERIES EXTENDED does not tell of the query), `session_lost` (like
+    from there), `no_positions` (SHOW QUERIES EXTENDED does not list the query), `session_lost` (like
     `replay`, for every query of a stream whose consumer would not outlive a pause of `pause_ms`),
     `slow_reader` (a table pull or push query whose client reads nothing for `pause_ms` is cut off),
     `forward_lost` (`rows` rows of each other node get lost on their way), `unrestored` (a table's store
@@ -90,12 +90,12 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     Kinds that concern a query with continuation tokens: `not_scalable` (it is an ordinary push query, and its
     token is ignored), `catch_ups_full` (as if all places for catch-ups were taken), and after the first batch
-    that ends behind `after_rows` rows (None: that reaches the end of the log): `repeated_batch` (the last
+    that ends after `after_rows` rows (None: that reaches the end of the log): `repeated_batch` (the last
     `rows` rows come again, with a token whose range is empty), `overlapping_batch` (the next batch begins
     `rows` records earlier in each partition), `short_batch` (its last `rows` rows do not come),
     `skipped_batch` (the next batch begins `rows` records later in each partition).
 
-    Kinds that hold a persistent query back, `source` naming what it writes, until they are switched off: `lag`
+    Kinds that delay a persistent query, `source` naming what it writes, until they are switched off: `lag`
     (it leaves the last `rows` records of each partition unread), `repartition_lag` (the same of its repartition
     topic), `dead_task` (it reads `partition` no further).
 
@@ -107,10 +107,10 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         code: Error code of `error`.
         rows: How many rows `duplicate` and `replay` repeat, `lag` and `repartition_lag` leave unread, and the
             batches of continuation tokens have too many or too few.
-        partition: Which one `dead_task` stops at.
+        partition: The one at which `dead_task` stops.
         rows_per_second: Speed of `slow`.
-        pause_ms: How long the pause of `session_lost` is, or the patience of `slow_reader`.
-        property: Name that `prohibit` refuses.
+        pause_ms: Length of the pause of `session_lost`, or of the patience of `slow_reader`.
+        property: Name of the property that `prohibit` refuses.
         limit_ms: The broker's limit of `session_limit`.
     """
 
@@ -133,8 +133,8 @@ class ReadLimit:
     """How far a query may read.
 
     Attributes:
-        source: Of its source, by partition; a missing partition to its end.
-        unread: Records at the end of each partition of its repartition topic that it leaves unread.
+        source: Its limit in its source, by partition; a missing partition is read to its end.
+        unread: Records that it leaves unread at the end of each partition of its repartition topic.
     """
 
     source: dict[int, int] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class ReadLimit:
 
 
 class FaultBoard:
-    """The faults that are on; may be changed while queries run, which keep what they took."""
+    """The faults that are on; they may change while queries run, which keep the faults they took."""
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._lock = threading.Lock()
@@ -152,17 +152,17 @@ class FaultBoard:
         self.hold(faults)
 
     def set(self, faults: tuple[Fault, ...]) -> None:
-        """Replace all switches but those that hold persistent queries back."""
+        """Replace all switches except those that delay persistent queries."""
         with self._lock:
             self._left = [(fault, fault.times) for fault in faults if fault.kind not in LAG_FAULTS]
 
     def hold(self, faults: tuple[Fault, ...]) -> None:
-        """Replace the switches that hold persistent queries back, which all nodes of a service share."""
+        """Replace the switches that delay persistent queries, which all nodes of a service share."""
         with self._lock:
             self._held = tuple(fault for fault in faults if fault.kind in LAG_FAULTS)
 
     def current(self) -> list[Fault]:
-        """What is on now, `times` showing what is left."""
+        """Return the faults that are on now, with `times` as what is left."""
         with self._lock:
             switched = [
                 fault if left is None else msgspec.structs.replace(fault, times=left)
@@ -171,28 +171,28 @@ class FaultBoard:
             return [*switched, *self._held]
 
     def take_for_query(self, source: str, *, tokens: bool = False) -> tuple[Fault, ...]:
-        """The faults the query that starts now has to suffer.
+        """Return the faults of the query that starts now.
 
         Args:
-            source: What it reads.
-            tokens: It asks for continuation tokens, and could have them.
+            source: The source it reads.
+            tokens: Whether it asks for continuation tokens, and could have them.
         """
         others = REQUEST_FAULTS if tokens else (*REQUEST_FAULTS, *TOKEN_FAULTS)
         return self._take(lambda fault: fault.kind not in others and fault.source in (None, source))
 
     def take_for_request(self, *, query: bool, probe: bool) -> Fault | None:
-        """The fault the request that arrives now has to suffer.
+        """Return the fault of the request that arrives now.
 
         Args:
-            query: It is a /query or /query-stream.
-            probe: It is a /chc route, which answers even when the server is not ready.
+            query: Whether it is a /query or /query-stream.
+            probe: Whether it is a /chc route, which answers even when the server is not ready.
         """
         kinds = (() if probe else ("not_ready",)) + (("busy", "drop") if query else ())
         taken = self._take(lambda fault: fault.kind in kinds, most=1)
         return taken[0] if taken else None
 
     def reach(self, name: str, ends: Mapping[int, int], positions: Mapping[int, int]) -> ReadLimit:
-        """How far a persistent query may read; these switches stay on whatever happens.
+        """Return how far a persistent query may read; these switches stay on until they are switched off.
 
         Args:
             name: The query's sink, or the source table that it reads.
@@ -212,7 +212,7 @@ class FaultBoard:
         return ReadLimit(limits, unread)
 
     def take_prohibited(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the names that may not be overridden."""
+        """Return those of the names that may not be overridden."""
         given = set(names)
         taken = self._take(lambda fault: fault.kind == "prohibit" and fault.property in given)
         return tuple(fault.property for fault in taken)
@@ -241,7 +241,7 @@ class FaultBoard:
 
 
 def refusal_of(fault: Fault) -> RefusedError:
-    """The answer a request gets from a `not_ready` or `busy` fault."""
+    """Return the answer to a request that a `not_ready` or `busy` fault strikes."""
     if fault.kind == "not_ready":
         return RefusedError(
             "KSQL is not yet ready to serve requests.",
@@ -262,7 +262,7 @@ def parse_faults(body: bytes) -> tuple[Fault, ...]:
     """Read a JSON array of faults.
 
     Raises:
-        RefusedError: It is no such array; names the key.
+        RefusedError: It is no such array; the error names the key.
     """
     try:
         return tuple(msgspec.json.decode(body, type=list[Fault]))
@@ -271,7 +271,7 @@ def parse_faults(body: bytes) -> tuple[Fault, ...]:
 
 
 def fault_text(fault: Fault) -> str:
-    """The command line's text of a fault."""
+    """Return a fault as text for the command line."""
     pairs = {key: value for key, value in msgspec.to_builtins(fault).items() if key != "kind"}
     return f"{fault.kind}:" + ",".join(f"{key}={value}" for key, value in pairs.items())
 
@@ -280,7 +280,7 @@ def parse_fault(text: str) -> Fault:
     """Read a command-line fault such as `cut_row:after_rows=100,times=1`.
 
     Raises:
-        RefusedError: It is no such text; names the key.
+        RefusedError: It is no such text; the error names the key.
     """
     kind, _, rest = text.partition(":")
     pairs = dict(part.partition("=")[::2] for part in rest.split(",") if part)

@@ -12,21 +12,21 @@ from ksql_lake.schema import Schema
 
 Writer = Literal["v1", "legacy", "delimited", "json_array"]
 Parts = tuple[str, ...]
-"""Text, each element a HTTP chunk of its own."""
+"""Text, each element one HTTP chunk."""
 
 V1 = "application/vnd.ksql.v1+json"
 DELIMITED = "application/vnd.ksqlapi.delimited.v1"
 JSON = "application/json"
 
 TABLE_CHUNK = 5200
-"""Bytes after which the newer writer ends a chunk of a table pull, behind a row."""
+"""Bytes after which the newer writer ends a chunk of a table pull, after a row."""
 LEGACY_TABLE_CHUNK = 51_000
 LONG_STRING = 250
 """Characters of a string from which on the older writer splits a stream's row over several chunks."""
 
 
 def compact(value: object) -> str:
-    """JSON without white space, non-ASCII characters as they are."""
+    """Return JSON without white space, non-ASCII characters as they are."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -37,21 +37,21 @@ class Framing:
     Attributes:
         head: Text before the first row.
         before_row: Text before a row's first value.
-        after_row: Text behind a row's last value.
-        after_tombstone: The same for a deleted table key; None where the form cannot say it.
-        gap: Text behind each row that is a chunk of its own.
+        after_row: Text after a row's last value.
+        after_tombstone: The same for a deleted table key; None where the form cannot express it.
+        gap: Text after each row, as a separate chunk.
         end: A clean end without final message.
-        final_before: What stands before a final message that is no limit's.
-        final_end: What stands behind a final message; None where the form has none.
-        error_head: What stands before an error and is no part of its chunk.
+        final_before: Text before a final message, except that of a limit.
+        final_end: Text after a final message; None where the form has none.
+        error_head: Text before an error, outside its chunk.
         keepalive: Text sent in each second without a row.
         before_mark: Text before a continuation token.
-        after_mark: Text behind it.
+        after_mark: Text after it.
         gathered: Bytes that rows are gathered up to before they are sent as a chunk; 0 sends each row as one.
-        first_alone: The first row leaves with the head; only the others are gathered.
-        splits: Rows with long strings are split over several chunks.
-        transfer_first: `Transfer-Encoding` stands before `content-type`.
-        closable: `/close-query` knows the query.
+        first_alone: Whether the first row leaves with the head, so that only the others are gathered.
+        splits: Whether rows with long strings are split over several chunks.
+        transfer_first: Whether `Transfer-Encoding` comes before `content-type`.
+        closable: Whether `/close-query` knows the query.
     """
 
     content_type: str
@@ -77,17 +77,17 @@ class Framing:
     closable: bool = True
 
     def final(self, message: str, *, limit: bool = False) -> Parts:
-        """The end with a final message, or the plain one where the form has none."""
+        """Return the end with a final message, or the plain end where the form has none."""
         if self.final_end is None:
             return self.end
         return (*(() if limit else self.final_before), compact({"finalMessage": message}), *self.final_end)
 
     def token(self, token: str) -> Parts:
-        """A continuation token, between two rows."""
+        """Return a continuation token, between two rows."""
         return (self.before_mark + token + self.after_mark, self.gap)
 
     def error(self, error: Mapping[str, object]) -> Parts:
-        """The end after a failure."""
+        """Return the end after a failure."""
         return (
             *self.error_head,
             self.error_before + compact(error) + self.error_after,
@@ -98,11 +98,11 @@ class Framing:
 def framing(
     writer: Writer, kind: QueryKind, query_id: str, schema: Schema, *, schema_text: str | None = None
 ) -> Framing:
-    """How one response is framed.
+    """Return how one response is framed.
 
     Args:
         writer: The form.
-        kind: What is answered.
+        kind: The kind of query.
         query_id: The query's id.
         schema: Its columns.
         schema_text: Text of the v1 header, where it differs from the columns' own.

@@ -23,18 +23,18 @@ Shown = Literal["labelled", "bare", "chunked"]
 
 
 class RefusedError(StatementError):
-    """The request gets this error body and no result.
+    """A request that gets this error body and no result.
 
     Args:
         message: The sentence the client sees.
         status: HTTP status.
         code: ksqlDB's error code.
         statement: The statement's text when the body is a `statement_error`, None for a `generic_error`.
-        shown: How the body travels; what is refused while a query is planned is chunked.
-        unexpected: A mistake that a real server does not expect in a SELECT: it hides the reason in its log.
+        shown: How the body travels; a refusal during planning is chunked.
+        unexpected: Whether a real server does not expect the mistake in a SELECT: the reason is in its log.
 
     Attributes:
-        column: The name that no column has, where that is what is wrong.
+        column: The name that no column has, if that is the mistake.
     """
 
     def __init__(
@@ -69,29 +69,29 @@ class RefusedError(StatementError):
 
 
 def unresolved(column: str) -> RefusedError:
-    """A name that no column of the source has."""
+    """Return the refusal of a name that no column of the source has."""
     refusal = RefusedError(f"Column '{column}' cannot be resolved.")
     refusal.column = column
     return refusal
 
 
 def bad_request(message: str, *, shown: Shown = "labelled") -> RefusedError:
-    """A request that is wrong before any statement is looked at: 400/40000."""
+    """Return the refusal of a request that is wrong before any statement is read: 400/40000."""
     return RefusedError(message, code=BAD_REQUEST, statement=None, shown=shown)
 
 
 def failed_assertion(message: str) -> RefusedError:
-    """What an ASSERT statement found otherwise: 417."""
+    """Return the refusal of an ASSERT statement that does not hold: 417."""
     return RefusedError(message, status=417, code=ASSERTION_FAILED, statement=None)
 
 
 def not_found() -> RefusedError:
-    """A path, or a form of answer, that there is none of."""
+    """Return the refusal of a path, or a form of answer, that does not exist."""
     return RefusedError("Not Found", status=404, code=NOT_FOUND, statement=None, shown="bare")
 
 
 def internal_error() -> RefusedError:
-    """What a server says of many mistakes that it did not expect: the reason stands in its log only."""
+    """Return what a server answers to many mistakes it does not expect: the reason is in its log only."""
     return RefusedError(
         "The server encountered an internal error when processing the query. Please consult the server logs "
         "for more information.",
@@ -102,12 +102,12 @@ def internal_error() -> RefusedError:
 
 
 def not_implemented(what: str) -> RefusedError:
-    """Something a real server does and this stand-in does not; the text says so."""
+    """Return the refusal of something that a real server does and this stand-in does not."""
     return RefusedError(f"{what} is not something the ksql-lake devserver can do; a real ksqlDB server can.")
 
 
 def syntax_error(source: str, at: int, what: str, statement: str) -> RefusedError:
-    """The error for something at character `at` of a request's text."""
+    """Return the error for a mistake at character `at` of a request's text."""
     before = source[:at]
     place = f"line {before.count(chr(10)) + 1}:{at - (before.rfind(chr(10)) + 1) + 1}"
     return RefusedError(
@@ -117,7 +117,7 @@ def syntax_error(source: str, at: int, what: str, statement: str) -> RefusedErro
 
 
 def too_large() -> RefusedError:
-    """A statement that nests too deeply to be read."""
+    """Return the refusal of a statement that nests too deeply to be read."""
     return RefusedError(
         "Failed to prepare statement: Statement is too large to parse. This may be caused by having too many "
         "nested expressions in the statement."

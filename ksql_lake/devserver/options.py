@@ -14,7 +14,7 @@ from ksql_lake.devserver.release import CURRENT
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything a server can be told.
+    """Everything that can be set when a server starts.
 
     Attributes:
         port: 0 takes a free one.
@@ -22,24 +22,24 @@ class Options:
         sample: Serve the payments sample.
         sample_rows: Rows of the sample's largest stream; the others follow in proportion.
         sample_days: Days of the sample, from 2025-01-06 on.
-        sample_at: Serve the sample as it was at this moment instead, which is in the last of its days.
-        sample_live: Let it go on from there until now, and while the server runs.
-        user: Name and password every request must show (basic), or None.
-        token: Bearer token every request must show, or None.
+        sample_at: Serve the sample as it was at this moment instead; the moment is in the last of its days.
+        sample_live: Add the sample's rows up to now, and go on while the server runs.
+        user: Name and password that every request must carry (basic), or None.
+        token: Bearer token that every request must carry, or None.
         row_chunks: Rows come in the HTTP chunks of the real writers; without it those of streams come in large
             ones, which no ksqlDB does.
         ready_file: Written with the URL once the server answers.
-        until_stdin_closes: Stop when whoever holds the other end of standard input is gone.
+        until_stdin_closes: Stop when the process at the other end of standard input has ended.
         memory_limit: DuckDB's, e.g. `2GB`.
         nodes: Processes that serve one service, on ports from `port` on.
         node: The number of this process among them; None where it serves alone.
         broker: Host and port of the process that started the nodes.
-        session_seconds: Seconds of silence after which a group forgets a member: a node, whose partitions the
-            others take, or a query's consumer. None stands for 3 (nodes) and Kafka's 45 (consumers).
-        lag_reporting: Play `ksql.heartbeat.enable` and `ksql.lag.reporting.enable`.
+        session_seconds: Seconds of silence after which a group drops a member: a node, whose partitions the
+            others take, or a query's consumer. None means 3 (nodes) and Kafka's 45 (consumers).
+        lag_reporting: Whether to imitate `ksql.heartbeat.enable` and `ksql.lag.reporting.enable`.
         phases: How long starting, restoring and so on take.
         settings: `NAME=VALUE` of the server's own settings; see `properties.SETTABLE`.
-        token_seconds: Seconds after which a query with continuation tokens sends one although it has no row.
+        token_seconds: Seconds without a row after which a query with continuation tokens sends one.
     """
 
     host: str = "127.0.0.1"
@@ -72,10 +72,10 @@ class Options:
 
     @property
     def node_session(self) -> float:
-        """Seconds without a sign of life after which the other nodes take a node's partitions."""
+        """Seconds without a heartbeat after which the other nodes take a node's partitions."""
         return 3.0 if self.session_seconds is None else self.session_seconds
 
     @property
     def consumer_session_ms(self) -> float:
-        """Milliseconds of silence after which the group of a query's consumer forgets it."""
+        """Milliseconds of silence after which the group of a query's consumer drops it."""
         return SESSION_MS if self.session_seconds is None else self.session_seconds * 1000

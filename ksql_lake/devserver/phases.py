@@ -17,9 +17,9 @@ class PhaseSeconds:
     """How long each phase lasts, in seconds.
 
     Attributes:
-        starting: Every request is answered with 503 after the process began to listen.
-        locating: Then table pulls cannot tell which node holds the partitions.
-        restoring: Then table pulls cannot read their stores; the same after each partition that is taken over.
+        starting: Every request gets a 503, from the moment the process listens.
+        locating: After that, table pulls cannot find the node that holds the partitions.
+        restoring: After that, table pulls cannot read their stores; also after each takeover of a partition.
         stopping: From SIGTERM to the end of the process; requests are still answered.
     """
 
@@ -33,7 +33,7 @@ def parse_phases(texts: tuple[str, ...]) -> PhaseSeconds:
     """Read `NAME=SECONDS` texts.
 
     Raises:
-        RefusedError: A text is none, or names no phase.
+        RefusedError: A text has another form, or names no phase.
     """
     known = {item.name for item in fields(PhaseSeconds)}
     given: dict[str, float] = {}
@@ -50,7 +50,7 @@ def parse_phases(texts: tuple[str, ...]) -> PhaseSeconds:
 
 @dataclass(eq=False)
 class Phases:
-    """Where one server is in its life.
+    """The phase of one server's life.
 
     Attributes:
         ready: What must hold before the server leaves its starting phase.
@@ -64,11 +64,11 @@ class Phases:
         self._stopping: float | None = None
 
     def listen(self) -> None:
-        """The process answers from now on; the first phase begins."""
+        """Begin the first phase: the process answers from now on."""
         self._listening = time.monotonic()
 
     def stop(self) -> None:
-        """The process was told to stop."""
+        """Begin the last phase: the process was asked to stop."""
         self._stopping = self._stopping or time.monotonic()
 
     def _age(self) -> float:
@@ -76,27 +76,27 @@ class Phases:
 
     @property
     def starting(self) -> bool:
-        """Every request is answered with 503."""
+        """Whether every request gets a 503."""
         return self._age() < self.seconds.starting or not self.ready()
 
     @property
     def locating(self) -> bool:
-        """Nothing is known yet about who holds which partition."""
+        """Whether the owners of the partitions are still unknown."""
         return self._age() < self.seconds.starting + self.seconds.locating
 
     @property
     def restoring(self) -> bool:
-        """The stores cannot be read yet."""
+        """Whether the stores cannot be read yet."""
         return self._age() < self.seconds.starting + self.seconds.locating + self.seconds.restoring
 
     @property
     def stopping(self) -> bool:
-        """The process was told to stop."""
+        """Whether the process was asked to stop."""
         return self._stopping is not None
 
     @property
     def unqueryable(self) -> bool:
-        """The persistent queries are gone already."""
+        """Whether the persistent queries have ended already."""
         return self.past("unqueryable")
 
     def past(self, event: str) -> bool:
@@ -109,7 +109,7 @@ class Phases:
         """Refuse a table pull that this phase cannot answer.
 
         Raises:
-            RefusedError: With ksqlDB's words for the phase.
+            RefusedError: The phase cannot answer it; in ksqlDB's words.
         """
         if self._stopping is not None:
             raise RefusedError(
@@ -120,7 +120,7 @@ class Phases:
 
 
 def cannot_determine() -> RefusedError:
-    """The refusal of a table pull whose partitions nobody is known to hold."""
+    """Return the refusal of a table pull whose partitions have no known owner."""
     return RefusedError(
         "Cannot determine which host contains the required partitions to serve the pull query. \n"
         "The underlying persistent query may be restarting (e.g. as a result of ALTER SYSTEM) view the status "

@@ -62,8 +62,7 @@ class DevServer:
             arguments: More of what `python -m ksql_lake.devserver --help` lists.
 
         Raises:
-            ConfigError: Packages that it needs are not installed, or it did not come up; the text is what it
-                said.
+            ConfigError: Packages are missing, or the server did not start; the message has its output.
         """
         _need_packages()
         command = [sys.executable, "-m", "ksql_lake.devserver", "--port", str(port), "--until-stdin-closes"]
@@ -83,7 +82,7 @@ class DevServer:
             log.seek(0)
             said = log.read().decode(errors="replace").strip()
             log.close()
-            raise ConfigError(f"the devserver did not start: {said or line or 'it said nothing'}")
+            raise ConfigError(f"the devserver did not start: {said or line or 'it wrote nothing'}")
         return cls(process, line.rsplit(" ", 1)[1].strip(), log)
 
     @property
@@ -93,19 +92,19 @@ class DevServer:
         return self._log.read().decode(errors="replace")
 
     def terminate(self) -> None:
-        """Send SIGTERM and go on: it shuts down as its `stopping` phase says."""
+        """Send SIGTERM without waiting: the server shuts down as its `stopping` phase says."""
         self._process.terminate()
 
     def pause(self) -> None:
-        """Stop it as SIGSTOP does: connections stay, nothing is answered."""
+        """Send SIGSTOP: connections stay, nothing is answered."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Send SIGCONT."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Send SIGKILL, which ends it as a crash would."""
         self._process.kill()
         self._process.wait()
 
@@ -175,7 +174,7 @@ class DevCluster:
         port: int = 0,
         arguments: Sequence[str] = (),
     ) -> Self:
-        """Start a cluster and wait until its nodes have agreed who holds what.
+        """Start a cluster and wait until its nodes have agreed on the partitions each holds.
 
         Args:
             nodes: How many.
@@ -185,7 +184,7 @@ class DevCluster:
             arguments: More of what `python -m ksql_lake.devserver --help` lists.
 
         Raises:
-            ConfigError: It did not come up; the text is what it said.
+            ConfigError: It did not start; the message has its output.
         """
         more = ["--nodes", str(nodes), *arguments]
         return cls(DevServer.start(sample=sample, data=data, port=port, arguments=more))

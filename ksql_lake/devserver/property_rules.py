@@ -17,7 +17,7 @@ INSTALLED = "ksql.query.push.v2.registry.installed"
 LATEST_DELAY = "ksql.query.push.v2.new.latest.delay.ms"
 CATCH_UPS = "ksql.query.push.v2.max.catchup.consumers"
 SETTABLE = (PUSH_V2, TOKENS, INSTALLED, LATEST_DELAY, CATCH_UPS)
-"""Which of its own settings a server of this kind can be started with."""
+"""The settings with which a server of this kind can be started."""
 _PROHIBITED = ("ksql.service.id",)
 _STREAMS = "ksql.streams."
 SESSION_MS = 45_000
@@ -131,9 +131,9 @@ _SINCE = {MIGRATE: (0, 24)}
 
 
 def resolve(name: str, version: Release) -> tuple[str, str] | None:
-    """The plain name and type (`s`, `i`, `l`, `b`) of a property; None where this release knows none.
+    """Return the plain name and type (`s`, `i`, `l`, `b`) of a property; None if this release does not know it.
 
-    Kafka's names stand bare, behind `ksql.streams.`, `consumer.` or `producer.`, or behind both.
+    Kafka's names may be bare, after `ksql.streams.`, `consumer.` or `producer.`, or after both.
     """
     if name.startswith("ksql.") and not name.startswith(_STREAMS):
         known = version.release >= _SINCE.get(name, (0, 0))
@@ -148,7 +148,7 @@ def resolve(name: str, version: Release) -> tuple[str, str] | None:
 
 
 def check_names(properties: Mapping[str, Any], version: Release) -> None:
-    """Make sure that this release knows every property.
+    """Check that this release knows every property.
 
     Raises:
         RefusedError: It does not: 500 since 0.24, 400 before.
@@ -164,7 +164,7 @@ def check_names(properties: Mapping[str, Any], version: Release) -> None:
 
 
 def check_values(properties: Mapping[str, Any], version: Release) -> None:
-    """Make sure that every value is of its property's type.
+    """Check that every value is of its property's type.
 
     Raises:
         RefusedError: One is not.
@@ -181,7 +181,7 @@ def check_values(properties: Mapping[str, Any], version: Release) -> None:
 
 
 def _wrong(plain: str, kind: str, value: object) -> str | None:
-    """Why a value is none of the property's, or None."""
+    """Return why a value is not one of the property's, or None."""
     text = str(value)
     if plain == "auto.offset.reset":
         if text.lower() in ("earliest", "latest", "none") or text.startswith("by_duration:"):
@@ -200,7 +200,7 @@ def _wrong(plain: str, kind: str, value: object) -> str | None:
 
 
 def prohibited(names: list[str]) -> RefusedError:
-    """The refusal of properties that the server's operator does not let anybody override."""
+    """Return the refusal of properties that the server's operator lets no client override."""
     return bad_request(
         "One or more properties overrides set locally are prohibited by the KSQL server (use UNSET to reset "
         f"their default value): [{', '.join(names)}]"
@@ -208,11 +208,11 @@ def prohibited(names: list[str]) -> RefusedError:
 
 
 def check_allowed(properties: Mapping[str, Any], forbidden: tuple[str, ...]) -> None:
-    """Make sure that nothing prohibited is overridden.
+    """Check that nothing prohibited is overridden.
 
     Args:
         properties: The request's.
-        forbidden: Names beside those that no server lets pass.
+        forbidden: Names beside those that no server allows.
 
     Raises:
         RefusedError: Something is; the text has all the names.
@@ -223,7 +223,7 @@ def check_allowed(properties: Mapping[str, Any], forbidden: tuple[str, ...]) -> 
 
 
 def consumer_number(properties: Mapping[str, Any], plain: str) -> int | None:
-    """A number set for the query's consumer; a bare name loses against the server's own setting."""
+    """Return a number set for the query's consumer; the server's own setting overrides a bare name."""
     for prefix in ("ksql.streams.consumer.", "consumer."):
         if f"{prefix}{plain}" in properties:
             return int(properties[f"{prefix}{plain}"])
@@ -231,7 +231,7 @@ def consumer_number(properties: Mapping[str, Any], plain: str) -> int | None:
 
 
 def server_settings(given: Iterable[str]) -> dict[str, str]:
-    """The settings that a server runs with: of a real server's hundreds those that matter to a reader.
+    """Return the settings that a server runs with: of a real server's hundreds those that matter to a reader.
 
     Args:
         given: `NAME=VALUE` of each that is not left at its default.
@@ -252,7 +252,7 @@ def server_settings(given: Iterable[str]) -> dict[str, str]:
 
 
 def server_properties(settings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What SHOW PROPERTIES tells of the settings."""
+    """Return what SHOW PROPERTIES reports of the settings."""
     return [
         {"name": name, "scope": "KSQL", "value": value, "editable": False, "level": "SERVER"}
         for name, value in settings.items()
@@ -260,10 +260,10 @@ def server_properties(settings: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def outlives(pause_ms: float, properties: Mapping[str, Any], *, session_ms: float = SESSION_MS) -> bool:
-    """Whether a query's consumer keeps its place in its group over a pause.
+    """Whether a query's consumer keeps its place in its group during a pause.
 
     Args:
-        pause_ms: How long the server, its broker or its client stands still.
+        pause_ms: Length of the pause of the server, its broker or its client.
         properties: What the request overrides.
         session_ms: The server's own session time-out.
     """

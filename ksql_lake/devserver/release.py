@@ -1,4 +1,4 @@
-"""Which ksqlDB release the server plays, and what that changes on the wire."""
+"""The ksqlDB release that the server imitates, and what that changes on the wire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONFLUENT_PLATFORM = {
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release number as `/info` shows it, and the behaviour it stands for.
+    """A release number as `/info` shows it, and the behaviour that goes with it.
 
     Attributes:
         text: As given, e.g. `0.29.0` or Confluent Platform's `7.5.1`.
@@ -28,77 +28,77 @@ class Release:
 
     @property
     def final_message(self) -> bool:
-        """Stream pulls end with `Query Completed`."""
+        """Whether stream pulls end with `Query Completed`."""
         return self.release >= (0, 25)
 
     @property
     def migrated(self) -> bool:
-        """`/query` is written by the `/query-stream` handler unless the request says otherwise."""
+        """Whether the `/query-stream` handler writes `/query` unless the request says otherwise."""
         return self.release >= (0, 24)
 
     @property
     def labels_rows(self) -> bool:
-        """The newer writer says its content type."""
+        """Whether the newer writer sends its content type."""
         return not self.migrated or self.release >= (0, 29)
 
     @property
     def http1_query_stream(self) -> bool:
-        """`/query-stream` answers over HTTP/1.1."""
+        """Whether `/query-stream` answers over HTTP/1.1."""
         return self.release >= (0, 24)
 
     @property
     def stream_pulls(self) -> bool:
-        """Pull queries on streams are on."""
+        """Whether pull queries on streams are on."""
         return self.release >= (0, 23)
 
     @property
     def explains_sources(self) -> bool:
-        """An unknown source is told a second time, as the cause."""
+        """Whether an unknown source is reported a second time, as the cause."""
         return self.release < (0, 29)
 
     @property
     def repeats_statements(self) -> bool:
-        """Messages of the parser, and of the newer writer's planner, end with the statement."""
+        """Whether messages of the parser, and of the newer writer's planner, end with the statement."""
         return self.release <= (0, 26)
 
     @property
     def loses_errors(self) -> bool:
-        """The newer writer may end a table pull that failed as if it were complete."""
+        """Whether the newer writer may end a table pull that failed as if it were complete."""
         return self.release >= (0, 29)
 
     @property
     def loses_forwarded(self) -> bool:
-        """A node loses rows of the other nodes while it forwards them; measured on these two releases."""
+        """Whether a node loses rows of other nodes when it forwards them; measured on these two releases."""
         return self.text in ("7.3.5", "7.5.1")
 
     @property
     def table_scan(self) -> bool:
-        """Table scans are on unless the request says otherwise."""
+        """Whether table scans are on unless the request says otherwise."""
         return self.release >= (0, 23)
 
     @property
     def topic_settings(self) -> bool:
-        """Statements are shown with the clean-up policy and retention of their topics."""
+        """Whether statements are shown with the clean-up policy and retention of their topics."""
         return self.release >= (0, 29)
 
     @property
     def query_positions(self) -> bool:
-        """SHOW QUERIES EXTENDED tells how far each running query has read."""
+        """Whether SHOW QUERIES EXTENDED reports how far each running query has read."""
         return self.release >= (0, 18)
 
     @property
     def pull_limit(self) -> bool:
-        """Pull queries take LIMIT."""
+        """Whether pull queries take LIMIT."""
         return self.release >= (0, 24)
 
     @property
     def continuation_tokens(self) -> bool:
-        """Scalable push queries tell where they are, and go on from there."""
+        """Whether scalable push queries report their positions, and can begin at them."""
         return self.release >= (0, 24)
 
     @property
     def offsets(self) -> bool:
-        """ROWPARTITION and ROWOFFSET exist."""
+        """Whether ROWPARTITION and ROWOFFSET exist."""
         return self.release >= (0, 23)
 
 

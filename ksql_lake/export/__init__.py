@@ -1,4 +1,4 @@
-"""The use case: plan what to read, read it, land it. Both doors, shell and Dagster, call this."""
+"""The use case: plan what to read, read it, land it. The shell and Dagster both call this."""
 
 from ksql_lake.export.export_plan import ExportPlan, plan_export
 from ksql_lake.export.extraction import Extraction, extract

@@ -4,7 +4,7 @@ It changes nothing.
 """
 
 # Rows are compared on the columns that the source and every file of the day have, since a row exported before
-# a column existed cannot know its value. Against the certificate each file is compared on all of its own
+# a column existed has no value for it. Against the certificate each file is compared on all its
 # columns.
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ksql_lake.lake.files.precision import blurred
 Hours = npt.NDArray[np.int64]
 _HOUR = 3_600_000
 _ROUNDED = re.compile(r"\bTIME\b|\bDECIMAL\b")
-"""Types of which an earlier form lost digits; of moments it lost only the calendar of some centuries."""
+"""Types whose earlier form lost digits; that of timestamps lost only the calendar of some centuries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class HourDifference:
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """What the lake holds of one Kafka partition on a day, for feeds that know offsets.
+    """The offsets of one Kafka partition that the lake holds on a day, for feeds that know offsets.
 
-    Gaps are normal (filters, transactions, compacted topics); they are reported, not condemned.
+    Gaps are normal (filters, transactions, compacted topics): they are reported and are no failure.
     """
 
     kafka_partition: int
@@ -94,15 +94,15 @@ class Certification:
         source_checksum: Of the source's rows, in any order.
         lake_checksum: Of the lake's rows on the same columns, in any order.
         differences: The hours that differ; empty when the day is equal.
-        columns: The columns that were compared.
-        unseen: Columns that were not, because an earlier release read the day's values of them less exactly.
+        columns: The compared columns.
+        unseen: Columns left out, because an earlier release read their values of this day less exactly.
         certificate: What the export that last read the closed day certified, if one did.
-        held_checksum: Of the rows in the lake's files, each on all of its own columns, as certificates count.
-        questioned: Why the certificate cannot be believed; empty where it can.
+        held_checksum: Of the rows in the lake's files, each on all its columns, as certificates count.
+        questioned: Why the certificate cannot be trusted; empty where it can.
         clock: Whose clock says that the day has ended.
         offsets: Per Kafka partition, for feeds with identity `offset`.
         read_at: When the source was read (UTC).
-        evidence: What shows that this reading brought all of the source's rows.
+        evidence: What shows that this reading brought all rows of the source.
     """
 
     feed: str
@@ -124,20 +124,20 @@ class Certification:
 
     @property
     def equal(self) -> bool:
-        """Whether the lake holds exactly the source's rows: by number, by checksum, and in each hour."""
+        """Whether the lake holds exactly the source's rows: by count, by checksum, and in each hour."""
         totals = (self.source_rows, self.source_checksum) == (self.lake_rows, self.lake_checksum)
         return totals and not self.differences
 
     @property
     def sound(self) -> bool:
-        """Whether the lake holds the source's rows, and nothing speaks against its certificate."""
+        """Whether the lake holds the source's rows and its certificate does not contradict that."""
         return self.equal and self.as_certified is not False and not self.questioned
 
     @property
     def whole(self) -> bool:
-        """Whether the lake misses nothing, as far as can be known.
+        """Whether the lake misses no row, as far as source and certificate show.
 
-        Hours of the day in which it has more rows are those Kafka deletes from, if it holds what was certified.
+        If it holds what was certified, hours of the day in which it has more rows are those Kafka deletes from.
         """
         if self.as_certified is False or self.questioned:
             return False
@@ -147,7 +147,7 @@ class Certification:
 
     @property
     def as_certified(self) -> bool | None:
-        """Whether the lake still holds what its certificate says; None without a certificate."""
+        """Whether the lake still holds what its certificate states; None without a certificate."""
         if self.certificate is None:
             return None
         return (self.certificate.rows, self.certificate.checksum) == (self.lake_rows, self.held_checksum)
@@ -231,16 +231,16 @@ def certify(
 
     Args:
         feed: The feed.
-        day: The day.
+        day: The day, which must have ended.
         client: The server.
         lake: Where it landed.
         by: How the source is read; None as the feed says. A push query brings each row with its offset, so that
-            a row which comes twice shows.
+            a row that comes twice is noticed.
         now: The present; for tests.
 
     Raises:
         ConfigError: The feed is a table, or the day has not ended.
-        KsqlError: The source could not be read whole.
+        KsqlError: The source could not be read completely.
         LakeError: The lake's files could not be read.
     """
     if not isinstance(feed, StreamFeed):
@@ -309,7 +309,7 @@ def _questioned(lake: FeedLake, day: date, now: datetime) -> str:
     looked = lake.state().looked.get(day.isoformat(), "")
     if not looked or not in_the_future(looked, now):
         return ""
-    return f"it says that the day was read at {looked}, which is still to come: by a clock that is ahead"
+    return f"it says that the day was read at {looked}, which is in the future: by a clock that is ahead"
 
 
 def _held_checksum(lake: FeedLake, day: date) -> str:
@@ -342,7 +342,7 @@ def _read_source(
 
 
 def _compared(lake: FeedLake, day: date, received: list[str]) -> tuple[list[str], list[str]]:
-    """Tell which columns can be compared, and which cannot because they were read in a coarser form."""
+    """Return the columns that can be compared, and those that cannot: they were read in a coarser form."""
     state = lake.state()
     files = state.files_of(day.isoformat())
     shapes = [set(state.shape(file).names) for file in files]

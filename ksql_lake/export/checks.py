@@ -1,6 +1,6 @@
 """Judge a feed's checks over all rows of the partitions that an export covered."""
 
-# All rows count, not only the new ones: reading a day again without news must not hide what is wrong with it.
+# All rows count, not only the new ones: a day read again without new rows must not hide its faults.
 # A check never undoes an export.
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class CheckOutcome:
     Attributes:
         name: The check.
         passed: Whether it holds.
-        says: Why, for people; never empty.
-        judged: The partitions it looked at; empty for a check of the feed as a whole.
+        says: Why, in words for people; never empty.
+        judged: The partitions it judged; empty for a check of the feed as a whole.
         failed: Partition -> why it does not hold there, for those of them where it does not.
         figures: Partition -> the numbers it was judged by, by their names.
     """
@@ -68,11 +68,11 @@ class CheckOutcome:
 
 
 def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, CheckAsked]:
-    """Return the checks that every export of a feed evaluates, in order, without those switched off.
+    """Return the checks that every export of a feed evaluates, in order, without those that are switched off.
 
     Args:
         feed: The feed.
-        retention: How long the topic keeps records, if that is to be watched.
+        retention: How long the topic keeps records, if that is to be checked.
     """
     return promises(feed, retention.text if retention is not None and retention.hours is not None else "")
 
@@ -80,7 +80,7 @@ def checks_of(feed: Feed, retention: Retention | None = None) -> dict[str, Check
 def check_export(
     result: ExportResult, lake: FeedLake, retention: Retention | None = None
 ) -> list[CheckOutcome]:
-    """Judge the partitions an export covered; gives one outcome per name of `checks_of`, in that order.
+    """Judge the partitions an export covered; one outcome per name of `checks_of`, in that order.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -97,7 +97,7 @@ def check_export(
 def judge_topic_retention(
     feed: StreamFeed, state: FeedState, retention: Retention, *, now: datetime
 ) -> CheckOutcome:
-    """Judge whether Kafka deletes days, or is about to, that were not read to their end."""
+    """Judge whether Kafka has deleted, or will soon delete, days that were not read to their end."""
     risks = list(days_at_risk(feed, state, retention, now=now))
     return CheckOutcome("topic_retention", not risks, risk_text(feed, risks, retention) or safe_text(retention))
 
@@ -127,10 +127,10 @@ def _outcomes(
 def _found(
     name: str, judged: Sequence[str], failed: Mapping[str, Sequence[str]], calm: str, figures: Figures
 ) -> CheckOutcome:
-    """Make an outcome of what was found in each partition."""
+    """Build an outcome from the problems found in each partition."""
     says = _listed(problem for problems in failed.values() for problem in problems)
-    told = {partition: _listed(problems) for partition, problems in failed.items()}
-    return CheckOutcome(name, not told, says or calm, tuple(judged), told, figures)
+    failed_texts = {partition: _listed(problems) for partition, problems in failed.items()}
+    return CheckOutcome(name, not failed_texts, says or calm, tuple(judged), failed_texts, figures)
 
 
 def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
@@ -139,9 +139,9 @@ def _min_records(feed: Feed, closed: Sequence[PartitionResult]) -> CheckOutcome:
     says = f"{len(closed)} partitions have enough."
     if few:
         says = f"Fewer than {fewest:,} records: {_listed(few.values())}"
-    told = {partition: f"Fewer than {fewest:,} records: {text}" for partition, text in few.items()}
+    few_texts = {partition: f"Fewer than {fewest:,} records: {text}" for partition, text in few.items()}
     figures = {part.partition: {"records": part.records} for part in closed}
-    return CheckOutcome("min_records", not few, says, tuple(figures), told, figures)
+    return CheckOutcome("min_records", not few, says, tuple(figures), few_texts, figures)
 
 
 def _volume(feed: StreamFeed, closed: Sequence[PartitionResult], state: FeedState) -> CheckOutcome:
@@ -197,7 +197,7 @@ def _weekdays_before(feed: StreamFeed, day: date, state: FeedState) -> Iterator[
 
 
 def _usual(counts: Sequence[int]) -> tuple[float, float]:
-    """Return the median and how far counts stray from it: never less than chance, or a twentieth, would."""
+    """Return the median of counts and how far they stray from it, at least by chance or a twentieth of it."""
     middle = median(counts)
     deviation = _MAD_TO_SIGMA * median(abs(count - middle) for count in counts)
     return middle, max(deviation, sqrt(middle), middle / 20, 1.0)
@@ -219,7 +219,7 @@ def _certificates(lake: FeedLake, closed: Sequence[PartitionResult], state: Feed
             broken[day] = f"{day} holds {held.records:,} records, not the {proof.rows:,} certified"
     for questioned in questioned_days(state.looked, now=datetime.now(UTC)):
         day, at = str(questioned), state.looked[str(questioned)]
-        ahead = f"{day} was read at {at}, which is still to come: by a clock that is ahead"
+        ahead = f"{day} was read at {at}, which is in the future: by a clock that is ahead"
         broken[day] = f"{broken[day]}\n{ahead}" if day in broken else ahead
     calm = f"{len(days)} of {len(closed)} closed days hold what was certified."
     judged = tuple(dict.fromkeys([*days, *broken]))
@@ -251,12 +251,12 @@ def _schema(result: ExportResult, state: FeedState) -> CheckOutcome:
 
 
 def _schemas(state: FeedState, result: ExportResult) -> list[str]:
-    """Return the columns before an export and those it wrote; fewer than two when there is nothing before."""
+    """Return the columns before an export and those it wrote; fewer than two if there was no export before."""
     if isinstance(result.feed, TableFeed):
         return [state.partitions[key].schema for key in state.partition_keys()[-2:]]
     up_to = [text for commit, text in state.shapes if commit <= (result.commit or state.sequence)]
     brought = any(commit == result.commit for commit, _ in state.shapes)
-    # An export that brought no other columns wrote those of the one before it.
+    # An export that brought no other columns wrote those of the export before it.
     return up_to[-2:] if brought else up_to[-1:] * 2
 
 

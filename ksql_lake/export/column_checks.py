@@ -27,7 +27,7 @@ Figures = Mapping[str, Mapping[str, int | float]]
 
 @dataclass(slots=True)
 class ColumnFindings:
-    """What was found in the values: rows looked at; per partition a sentence for each problem, and counts."""
+    """What was found in the values: the rows read; per partition one sentence for each problem, and counts."""
 
     rows: int = 0
     nulls: dict[str, list[str]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class ColumnFindings:
     figures: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def of(self, name: str) -> Figures:
-        """Return the rows of each partition and this number of it, where it was counted."""
+        """Return, per partition, its rows and its number called `name`, where that was counted."""
         return {
             partition: {"rows": found["rows"], name: found[name]}
             for partition, found in self.figures.items()
@@ -46,7 +46,7 @@ class ColumnFindings:
 
 @dataclass(slots=True)
 class _Wanted:
-    """Columns by their names in the lake, and what the event time counts."""
+    """Columns by their names in the lake, and the unit of the event time."""
 
     not_null: list[str]
     unique: list[str]
@@ -61,7 +61,7 @@ class _Wanted:
 def column_findings(
     result: ExportResult, lake: FeedLake, state: FeedState, names: Collection[str]
 ) -> ColumnFindings:
-    """Look at the values of every partition an export covered; `names` are the checks that are asked for."""
+    """Check the values of every partition an export covered; `names` are the checks to evaluate."""
     findings, wanted = ColumnFindings(), _wanted(result.feed, names)
     if not wanted.looked_at and not wanted.unique:
         return findings
@@ -79,7 +79,7 @@ def column_findings(
 
 
 def _uncounted(_rows: Callable[[], pa.RecordBatchReader]) -> int:
-    """Stand for the counter where no column is promised to be unique, and DuckDB need not be there."""
+    """Replace the counter where no column is promised to be unique, so that DuckDB is not needed."""
     return 0
 
 
@@ -119,8 +119,8 @@ def _look(partition: str, lake: FeedLake, state: FeedState, wanted: _Wanted, fin
     findings.rows += rows
     counted = findings.figures.setdefault(partition, {})
     counted |= {"rows": rows, "null_rows": sum(nulls.values()), "stray_rows": strays}
-    told = (f"{partition}: {count:,} of {rows:,} rows have no {name}" for name, count in nulls.items() if count)
-    _add(findings.nulls, partition, told)
+    texts = (f"{partition}: {count:,} of {rows:,} rows have no {key}" for key, count in nulls.items() if count)
+    _add(findings.nulls, partition, texts)
     if strays:
         _add(findings.strays, partition, [f"{partition}: {strays:,} of {rows:,} rows belong to another day"])
 
@@ -139,7 +139,7 @@ def _count_doubles(
     repeats: Callable[[Callable[[], pa.RecordBatchReader]], int],
     findings: ColumnFindings,
 ) -> None:
-    """NULL counts as a value."""
+    """Count the rows that repeat an earlier key; NULL counts as a value."""
     files = state.files_of(partition)
     listed, rows, missing = ", ".join(names), 0, 0
     shapes, counted = [], findings.figures.setdefault(partition, {})
@@ -179,7 +179,7 @@ def _values(lake: FeedLake, files: Sequence[FileEntry], schema: pa.Schema) -> It
 
 
 def _bounds(feed: Feed, partition: str) -> tuple[int, int] | None:
-    """First and last instant of a day, the last excluded; None for a version."""
+    """Return the first instant of a day and the first after it, epoch ms; None for a version."""
     if not isinstance(feed, StreamFeed):
         return None
     day = date.fromisoformat(partition)

@@ -18,14 +18,14 @@ from ksql_lake.lake.days import day_of
 from ksql_lake.quantities import count_text
 
 LONG = 1_000_000
-"""Rows from which on a scan of a topic is worth a thought: a running 8.0.7 took 7 s of CPU for as many."""
+"""Rows from which on a scan of a topic is worth advice: a running 8.0.7 took 7 s of CPU for as many."""
 
 SHARE = 4
-"""How many times the rows of the days to be read a scan must have for that."""
+"""How many times the rows of the days to be read a scan must have to be worth advice."""
 
 
 def advice(feed: Feed, state: FeedState, partitions: Collection[str], *, now: datetime) -> Iterator[str]:
-    """Yield what is to be said of an export that is about to read some days of a stream; nothing for a table.
+    """Yield the advice for an export that is about to read some days of a stream; nothing for a table.
 
     Args:
         feed: The feed.
@@ -50,7 +50,7 @@ def advice(feed: Feed, state: FeedState, partitions: Collection[str], *, now: da
 def _long_topic(
     feed: StreamFeed, state: FeedState, partitions: Collection[str], now: datetime
 ) -> Iterator[str]:
-    """Say what a scan costs where most of it is for nothing, judged by the rows that the lake holds."""
+    """Return what a scan costs where most of it is wasted, judged by the rows that the lake holds."""
     oldest = ""
     if feed.topic_retention_hours is not None:
         oldest = day_of(now - timedelta(hours=feed.topic_retention_hours), feed.zone).isoformat()
@@ -65,7 +65,7 @@ def _long_topic(
 
 
 def ways_out(feed: Feed) -> str:
-    """What helps where a topic is long, the best first."""
+    """Return what helps where a topic is long, the best first."""
     return (
         f"What helps, best first: ksql-lake feeds prepare {feed.name} --continue; a derived stream WITH "
         "(RETENTION_MS = ...), which loses late rows; fewer columns; fewer exports (docs/large-topics.md)"
@@ -77,11 +77,11 @@ class Cost:
     """An estimate of one export.
 
     Attributes:
-        scanned: Records that the server scans; None where that cannot be known.
+        scanned: Records that the server scans; None where that is unknown.
         seconds: How long it will take, by the last export that was read in the same way; None without one.
         basis: What the number of records rests on, or why there is none; a phrase.
         received: Rows that the last export received; None without one.
-        advice: What would make the export cheaper, the first thing to try first; empty where it is not needed.
+        advice: What would make the export cheaper, the best first; empty where it is not needed.
     """
 
     scanned: int | None
@@ -92,7 +92,7 @@ class Cost:
 
 
 def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
-    """Estimate what an export will cost; two or three statements are sent, and no query.
+    """Estimate what an export will cost; it sends two or three statements, and no query.
 
     Args:
         plan: The export.
@@ -100,7 +100,7 @@ def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
         client: The server.
 
     Raises:
-        KsqlError: The server cannot be asked, or answers something else.
+        KsqlError: The server cannot be asked, or its answer is unusable.
     """
     feed = plan.feed
     if not plan.partitions:
@@ -113,7 +113,7 @@ def estimate(plan: ExportPlan, state: FeedState, client: KsqlClient) -> Cost:
 
 
 def _scanned(plan: ExportPlan, state: FeedState, client: KsqlClient) -> tuple[int | None, str]:
-    """Tell how many records are scanned, and what that rests on."""
+    """Return how many records are scanned, and what that number rests on."""
     feed = plan.feed
     if feed.extraction == "continue":
         return _of_new_rows(state, look_at(client, feed.source))
@@ -135,9 +135,9 @@ def _of_table(state: FeedState) -> tuple[int | None, str]:
 
 
 def _of_new_rows(state: FeedState, look: Look) -> tuple[int | None, str]:
-    """Tell what a feed that reads on has to read; on its first reading all of the derived stream."""
+    """Return what a feed that reads on has to read; on its first reading that is the whole derived stream."""
     if not look.ends:
-        return None, "the server does not tell where the derived stream's source ends"
+        return None, "the server does not report where the derived stream's source ends"
     parts, held = count_text(len(look.ends), "partition"), state.continued
     if held is None or held.out or held.query != look.query:
         rows = sum(part.end - part.start for part in look.ends.values())
@@ -149,7 +149,7 @@ def _of_new_rows(state: FeedState, look: Look) -> tuple[int | None, str]:
 
 def _of_topic(source: SourceDescription, ends: Mapping[int, LogOffsets]) -> tuple[int | None, str]:
     if not ends:
-        return None, f"no query on the server reads {source.topic}, so its offsets are not told"
+        return None, f"no query on the server reads {source.topic}, so its offsets are not reported"
     held = sum(part.end - part.start for part in ends.values())
     return held, f"all of {source.topic}, by Kafka's offsets ({count_text(len(ends), 'partition')})"
 
@@ -159,10 +159,10 @@ def _received(state: FeedState) -> int | None:
 
 
 def _seconds(feed: Feed, state: FeedState, scanned: int | None) -> float | None:
-    """Tell how long it will take, by the last export that was read in the same way.
+    """Return how long it will take, by the last export that was read in the same way.
 
-    What scans a whole topic takes as long again, whatever it brings: the topic grows little from one export to
-    the next. What reads on takes longer the more is new, and never less than waiting for the server takes.
+    A scan of a whole topic takes as long again, whatever it brings: the topic grows little from one export to
+    the next. Reading on takes longer the more is new, and never less than waiting for the server takes.
     """
     read = state.last_read
     if read is None or (read.extraction or "pull") != feed.extraction:
@@ -170,7 +170,7 @@ def _seconds(feed: Feed, state: FeedState, scanned: int | None) -> float | None:
     took = datetime.fromisoformat(state.last_export) - datetime.fromisoformat(read.read_at)
     seconds = took.total_seconds()
     if seconds < 0:
-        return None  # a clock that was set back in between tells nothing
+        return None  # the clock was set back in between
     if feed.extraction == "continue":
         return None if scanned is None else seconds * max(1.0, scanned / max(read.rows, 1))
     return seconds

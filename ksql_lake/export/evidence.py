@@ -17,20 +17,20 @@ def pull_evidence(
     refused: tuple[str, ...],
     fell_back: str = "",
 ) -> Evidence:
-    """Judge a pull query of a stream that ended well.
+    """Judge a pull query of a stream that ended properly.
 
     Args:
         sent: The properties it carried.
         version: The server's version; None counts as the newest.
-        derived: Another query writes the stream.
-        refused: What the server refuses.
-        fell_back: Why a stream that is to be read on from its marks was read by pull query.
+        derived: Whether another query writes the stream.
+        refused: The properties that the server refuses.
+        fell_back: Why a pull query read a stream that is to be read on from its marks.
     """
     doubts = []
     if fell_back:
         doubts.append(f"it was a pull query, which proves nothing of the stream's own source: {fell_back}")
     if not sent.legacy:
-        doubts.append("its writer ends an answer alike when somebody closes the query in its middle")
+        doubts.append("its writer ends an answer in the same way when the query is closed in its middle")
     if version is not None and not version.stream_pulls_say_completed:
         doubts.append(f"release {version.text} ends a pull query without saying that it is complete")
     if sent.rows_may_repeat:
@@ -62,17 +62,17 @@ def push_evidence(
 
 
 def isolation_of(sent: SentProperties, *, derived: bool) -> str:
-    """Say which records were read; a derived source holds what its own query has read."""
+    """Return which records were read; a derived source holds what its own query has read."""
     if derived:
         return "unknown"
     return "committed" if sent.committed else "uncommitted"
 
 
 def demand(feed: Feed, evidence: Evidence) -> None:
-    """Refuse rows that the feed wants proven and that are not.
+    """Refuse rows that the feed requires to be proven and that are not.
 
     Raises:
-        EvidenceError: They are not.
+        EvidenceError: The rows are not proven.
     """
     if feed.evidence == "proven" and evidence.level != "proven":
         raise EvidenceError(
@@ -84,7 +84,7 @@ def demand(feed: Feed, evidence: Evidence) -> None:
 
 def _ways_out(feed: Feed) -> str:
     if feed.kind == "stream" and feed.positions is not None:
-        return "put right what is named, and export again"
+        return "correct what is named, and export again"
     if feed.extraction == "push":
         return (
             "let a query on the server read the same topic (CREATE STREAM ... AS SELECT), so "

@@ -38,7 +38,7 @@ class DayAtRisk:
 
 
 def kept_retention(feed: StreamFeed, topology: Topology) -> Retention:
-    """Tell how long the topic of a feed keeps records, by the feed and what is kept of the server's sources."""
+    """Return how long the topic of a feed keeps records, by the feed and the saved topology of the server."""
     known = topology.sources.get(feed.source)
     return topic_retention(feed, known.statement if known is not None else "")
 
@@ -46,9 +46,9 @@ def kept_retention(feed: StreamFeed, topology: Topology) -> Retention:
 def days_at_risk(
     feed: StreamFeed, state: FeedState, retention: Retention, *, now: datetime
 ) -> Iterator[DayAtRisk]:
-    """Yield the days at risk, oldest first; none where the topic keeps records for good or nobody knows.
+    """Yield the days at risk, oldest first; none where the retention is unlimited or unknown.
 
-    Of a feed that was never exported the lost days are left out: nobody wanted them while they were there.
+    Lost days of a feed that was never exported are left out: no feed asked for them while Kafka had them.
     """
     if retention.hours is None:
         return
@@ -62,7 +62,7 @@ def days_at_risk(
 
 
 def risk_text(feed: StreamFeed, days: list[DayAtRisk], retention: Retention) -> str:
-    """Tell what is at risk and what to do; empty where nothing is."""
+    """Return what is at risk and what to do; empty where nothing is."""
     if not days:
         return ""
     lines = [line for fate in FATES for line in _lines(fate, [day for day in days if day.fate == fate])]
@@ -78,7 +78,7 @@ def fate_ranges(days: list[DayAtRisk], fate: str) -> tuple[Days, ...]:
 
 
 def safe_text(retention: Retention) -> str:
-    """Tell why nothing is at risk."""
+    """Return why nothing is at risk."""
     if retention.hours is None:
         return f"Kafka keeps the records {retention.text}."
     return f"Every day was read before Kafka deletes it, {age_text(retention.hours)} after it came."

@@ -24,15 +24,15 @@ class ExportPlan:
         days: The days to read (streams); None when there is nothing to read, e.g. all before `start_date`.
         version: Number of the version to write (tables).
         pinned: Whether the caller named the version, so that no other may be written instead.
-        reason: Why exactly this, one phrase.
-        new_topic: The source's topic was made anew: what the lake knows of its offsets holds no longer.
-        timed: The time of each change of a table is read too.
-        open_end: The last day is today, and rows of the future are asked for too, to be counted and left out.
-        window: All days of which rows may land, where these are more than those that were asked for.
-        fell_back: Why a feed that is to be read on from its marks is read by pull query; empty where it is not.
-        already: Partitions of the plan that another export has read since it was made.
+        reason: Why exactly this, as a phrase.
+        new_topic: Whether the source's topic was recreated, so that the lake's offsets are no longer valid.
+        timed: Whether the time of each change of a table is read too.
+        open_end: Whether the last day is today and rows of the future are read too, to be counted and left out.
+        window: All days of which rows may land, where these are more than the days requested.
+        fell_back: Why a pull query reads a feed that is to be read on from its marks; empty where none does.
+        already: Partitions of the plan that another export has read since the plan was made.
         made_at: When it was made (UTC); None for a plan that other exports do not change.
-        basis: Day -> when it had last been read, as the plan knew it (`FeedState.looked`).
+        basis: Day -> when it had last been read at the time of the plan (`FeedState.looked`).
     """
 
     feed: Feed
@@ -50,7 +50,7 @@ class ExportPlan:
     basis: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def pulled(self, reason: str = "") -> ExportPlan:
-        """The plan of reading the same days by pull query, where the feed says `continue`."""
+        """Return the plan of reading the same days by pull query, where the feed says `continue`."""
         if self.feed.extraction != "continue":
             return self
         feed = self.feed.model_copy(update={"extraction": "pull"})
@@ -80,11 +80,11 @@ def plan_export(
         lake: Where it lands.
         days: Days of a stream; None means every day that is not closed, and `lookback_days` more.
         version: Version of a table; None means the open one.
-        new_topic: The stream's topic was made anew: rows are compared by value, and offsets kept from there on.
+        new_topic: Whether the stream's topic was recreated: then rows are compared by value.
         now: The present; for tests.
 
     Raises:
-        ConfigError: The days lie in the future, or days were given for a table.
+        ConfigError: The days are in the future, or days were given for a table.
         VersionError: The version is not the open one.
         CorruptLakeError: The feed's manifests cannot be read.
     """
@@ -93,25 +93,25 @@ def plan_export(
     if isinstance(feed, TableFeed):
         return replace(_plan_table(feed, state, days, version), made_at=now)
     if version is not None:
-        raise ConfigError("a stream has days, not versions", hint="Give a date instead.", feed=feed.name)
+        raise ConfigError("a stream has days, not versions", hint="Name a date instead.", feed=feed.name)
     planned = _plan_stream(feed, state, days, now)
     planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked)
     if feed.extraction != "continue" or planned.days is None:
         return planned
-    # New rows are of any day, whatever was asked for.
+    # New rows are of any day, whatever days were requested.
     window = Days(feed.start_date, day_of(now, feed.zone))
     return replace(planned, window=window, reason=f"{planned.reason}; {_way_in(state)}")
 
 
 def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = None) -> ExportPlan:
-    """Return a plan without what another export has read since it was made.
+    """Return a plan without what another export has read since the plan was made.
 
-    That is the days at its beginning and end that were read to their end, and what was read by an export that
-    began after this one was asked for. Else the running day may have got rows since, and is read again.
+    These are days at its beginning and end that were read to their end, and days that an export read which
+    began after this one was requested. Otherwise the running day is read again.
 
     Args:
         plan: The plan, made before the feed's lock was held.
-        state: What the feed's lake holds now that it is.
+        state: What the feed's lake holds now that the lock is held.
         now: The present; for tests.
 
     Raises:
@@ -122,7 +122,7 @@ def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = N
     if isinstance(plan.feed, TableFeed):
         return _version_still_wanted(plan, plan.feed, state, plan.made_at)
     if plan.days is None or plan.new_topic or plan.feed.extraction == "continue":
-        # New rows are read on from the marks, which are looked up under the lock.
+        # New rows are read on from the marks, which are read under the lock.
         return plan
     moment = now or datetime.now(UTC)
     left = [day for day in plan.days if not _read_since(plan, plan.made_at, state, day, moment)]
@@ -156,9 +156,9 @@ def _version_still_wanted(plan: ExportPlan, feed: TableFeed, state: FeedState, m
 
 
 def closed_days_due(feed: StreamFeed, lake: Lake, *, now: datetime | None = None) -> Days | None:
-    """Return the days that have ended and are still to be read to their end, with `lookback_days` before them.
+    """Return the ended days still to be read to their end, with `lookback_days` before them.
 
-    None where there are none, and where the running day cannot be read apart from them.
+    None where there are none, or where the running day cannot be read apart from them.
 
     Raises:
         CorruptLakeError: The feed's manifests cannot be read.
@@ -202,7 +202,7 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         if days.last > today:
             raise ConfigError(
                 f"{days.last} has not begun yet (today is {today} in {feed.timezone})",
-                hint=f"Give days up to {today}.",
+                hint=f"Use days up to {today}.",
                 feed=feed.name,
             )
         if days.last < feed.start_date:
@@ -210,7 +210,7 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         asked = Days(max(days.first, feed.start_date), days.last)
         return ExportPlan(feed, days=asked, reason="as asked", open_end=open_end and days.last == today)
     if today < feed.start_date:
-        return ExportPlan(feed, reason=f"start_date {feed.start_date} is still to come")
+        return ExportPlan(feed, reason=f"start_date {feed.start_date} is in the future")
     if not state.looked:
         return ExportPlan(
             feed, days=Days(feed.start_date, today), reason="first export, from start_date", open_end=open_end
@@ -228,7 +228,7 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
 
 
 def _way_in(state: FeedState) -> str:
-    """Say from where a `continue` feed is read."""
+    """Return from where a `continue` feed is read, in words."""
     marks = state.continued
     if marks is None:
         return "the stream is read from its first row on, and from then on only what is new"

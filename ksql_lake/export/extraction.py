@@ -37,7 +37,7 @@ from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 FLAT_THREADS, NESTED_THREADS = 1, 2
 """How many blocks are decoded at once. Rows without nested values are decoded nearly as fast as the caller's
-thread receives and hashes them; a second thread would mostly wait for the interpreter, and make others wait."""
+thread receives and hashes them; a second thread would mostly wait for the interpreter and slow down others."""
 NESTED_BLOCK = 3 * 1024 * 1024
 """Bytes per block where two are decoded at once: what is made of nested values takes more memory."""
 
@@ -50,9 +50,9 @@ class PullReading:
     Attributes:
         schema: Columns in the lake's names; pseudo columns are timestamps.
         read_at: When the query was sent (UTC).
-        judge: Says what shows that the rows are all of them; to be called after the last row.
-        nodes: How many nodes hold what is read, of a table; 0 where that is not known.
-        on_wait: Not called: the rows of a pull query come without pause, or it fails.
+        judge: Returns what shows that all rows came; to be called after the last row.
+        nodes: How many nodes hold a table; 0 where that is not known.
+        on_wait: Not called: the rows of a pull query come without pause, or the query fails.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class PullReading:
                 Column(
                     name,
                     Primitive.TIMESTAMP if column.name in TIME_COLUMNS else column.type,
-                    # A key column that travels wrapped is none in the answer's header: by what is left of the
+                    # The answer's header does not mark a key column that travels wrapped: by the rest of the
                     # key different rows would be taken for one.
                     key=(column.name in question.key if question.key else column.key) and question.key_lands,
                 )
@@ -106,12 +106,12 @@ class PullReading:
 
     @property
     def replaced_texts(self) -> int:
-        """How many texts were changed so that they are text."""
+        """How many texts were changed to be valid Unicode."""
         return self._decoder.replaced
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What the commit says of the rows that were read, by its fields."""
+        """What the commit notes about the rows, by its fields."""
         outside = self._beyond.counts if self._beyond is not None else {}
         return {"replaced_texts": self.replaced_texts, "outside": outside}
 
@@ -145,10 +145,10 @@ class PullReading:
             yield wanted
 
     def evidence(self) -> Evidence:
-        """Say what shows that the rows are all of them; may look at the server once more.
+        """Return what shows that all rows came; may ask the server once more.
 
         Raises:
-            KsqlError: Something showed that they are not.
+            KsqlError: Something showed that rows are missing.
         """
         return self.judge()
 
@@ -165,7 +165,7 @@ class PullReading:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is to be read, from where; opened as often as needed.
+    """What to read, and from where; opened as often as needed.
 
     Attributes:
         plan: The plan.
@@ -182,12 +182,12 @@ class Extraction:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to read at all."""
+        """Whether there is nothing to read."""
         return self.plan.days is None and self.plan.version is None
 
     @cached_property
     def question(self) -> Question:
-        """The query, written after asking the server what the source looks like.
+        """The query, written after asking the server for the source.
 
         Raises:
             ConfigError: The feed names a kind or columns the source does not have.
@@ -197,7 +197,7 @@ class Extraction:
         return write_question(self.plan, self.client)
 
     def still_wanted(self, lake: FeedLake) -> Extraction:
-        """Describe what is left of this once the feed's lock is held; see `export_plan.still_wanted`."""
+        """Return what is left of this once the feed's lock is held; see `export_plan.still_wanted`."""
         plan = still_wanted(self.plan, lake.state())
         if plan is self.plan:
             return self
@@ -205,7 +205,7 @@ class Extraction:
         return replace(self, plan=plan)
 
     def pulled(self, reason: str = "") -> Extraction:
-        """Describe the reading of the same days by pull query, where the feed says `continue`."""
+        """Return the extraction of the same days by pull query, where the feed says `continue`."""
         return replace(self, plan=self.plan.pulled(reason))
 
     @contextmanager
@@ -219,9 +219,9 @@ class Extraction:
         """Send the query; leaving early closes it on the server.
 
         Args:
-            known: What the lake holds of a stream by offset, and need not be read (push queries, tokens).
-            sighted: The server is known to tell how far a query is (push queries).
-            note: Called with a line for people while something is waited for.
+            known: What the lake holds of a stream by offset and need not be read (push queries, tokens).
+            sighted: Whether the server is known to report a query's positions (push queries).
+            note: Called with a line for people while the export waits.
 
         Raises:
             FallBackError: A `continue` feed cannot be read on; see `pulled`.
@@ -269,7 +269,7 @@ class Extraction:
         return Beyond(feed, plan.days.last)
 
     def _unmapped(self, error: StatementError, question: Question) -> StatementError:
-        """Name the columns of a query that the server refuses because of the keys of a MAP."""
+        """Make the error that names the columns for whose MAP keys the server refuses the query."""
         return StatementError(
             "a MAP in this column holds DECIMALs in STRUCTs, and the server cannot take it apart, probably "
             f"because its keys are not STRING: {error.message}",
@@ -281,12 +281,12 @@ class Extraction:
         )
 
     def _explained(self, error: ServerUnavailableError, question: Question) -> KsqlError:
-        """Tell a server that is going from a source whose topic is gone, which answers alike."""
+        """Return which error it is: the server shuts down, or the source's topic is gone; both answer alike."""
         if not topic_is_gone(self.client, question.topic):
             return error
         return StatementError(
             f"the topic {question.topic} of {self.feed.source} does not exist any more",
-            hint="It was deleted. What the lake holds stays: disable the feed, or make topic and source anew.",
+            hint="It was deleted. What the lake holds stays: disable the feed, or recreate topic and source.",
             server=self.client.url,
         )
 
@@ -328,5 +328,5 @@ def _no_judge() -> Evidence:
 
 
 def extract(plan: ExportPlan, client: KsqlClient) -> Extraction:
-    """Describe the reading of a plan; nothing is sent until it is opened."""
+    """Return the extraction of a plan; nothing is sent until it is opened."""
     return Extraction(plan, client)

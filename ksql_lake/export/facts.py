@@ -18,10 +18,10 @@ from ksql_lake.quantities import count_text, size_text
 from ksql_lake.schema import Schema, arrow_type
 
 LISTED = 5
-"""How many days with late rows a summary names."""
+"""How many days with late rows a summary lists."""
 
 ROWS = "partition_rows"
-"""The name of the rows a partition holds. Dagster's own name for it is so long that its pages overflow."""
+"""The name of the rows a partition holds. Dagster's own name for it is so long that it overflows its pages."""
 
 Facts = dict[str, int | float | str]
 
@@ -32,9 +32,9 @@ class PartitionRecord:
 
     Attributes:
         partition: `2025-01-15` or `v4`.
-        closed: Whether it was over when it was read; only the running day is not.
+        closed: Whether it had ended when it was read; only the running day has not.
         facts: Name -> count, seconds or text. Numbers are plotted, so the number of a commit is a text.
-        newest: Whether it is the last one there is, which also tells what is true of the whole feed.
+        newest: Whether it is the last one, which also carries the facts of the whole feed.
     """
 
     partition: str
@@ -58,7 +58,7 @@ def partition_facts(result: ExportResult, partition: str, *, newest: bool = True
     Args:
         result: The export.
         partition: `2025-01-15` or `v4`.
-        newest: Whether to tell what is true of the whole feed, and the query, as well.
+        newest: Whether to add the facts of the whole feed and of the query.
     """
     whole = _feed_facts(result) if newest and result.commit is not None else {}
     part = next((part for part in result.partitions if part.partition == partition), None)
@@ -70,14 +70,14 @@ def partition_facts(result: ExportResult, partition: str, *, newest: bool = True
 
 
 def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
-    """Yield what is recorded of an export whose partitions nobody asked for by name, newest last.
+    """Yield what is recorded of an export that was started without naming partitions, newest last.
 
-    Days without rows are recorded too: a day that is left out would look as if it were still to be read.
+    Days without rows are recorded too: a day that is left out would look as if it were not yet read.
     """
-    told = [part.partition for part in result.partitions]
-    # The running day is no partition yet, so the one before it has to tell as well.
-    whole = {*told[-1:], *[key for key in told if is_closed(result, key)][-1:]}
-    for key in told:
+    keys = [part.partition for part in result.partitions]
+    # The running day is no partition yet, so the one before it carries the feed's facts too.
+    whole = {*keys[-1:], *[key for key in keys if is_closed(result, key)][-1:]}
+    for key in keys:
         facts = partition_facts(result, key, newest=key in whole)
         yield PartitionRecord(key, is_closed(result, key), facts, key in whole)
 
@@ -92,7 +92,7 @@ def early_records(feed: StreamFeed, since: date) -> Iterator[PartitionRecord]:
 
 
 def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
-    """Yield what is worth recording of everything a lake holds: versions, and days that were read to their end.
+    """Yield what is worth recording of all that a lake holds: versions, and days that were read to their end.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -121,7 +121,7 @@ def lake_columns(lake: FeedLake) -> tuple[ColumnRecord, ...]:
 
 
 def is_closed(result: ExportResult, partition: str) -> bool:
-    """Tell whether a partition was over when it was read; a version always is."""
+    """Return whether a partition had ended when it was read; a version always has."""
     if not isinstance(result.feed, StreamFeed):
         return True
     read_at = result.read_at or result.started_at
@@ -129,7 +129,7 @@ def is_closed(result: ExportResult, partition: str) -> bool:
 
 
 def clock_text(clock: Clock) -> str:
-    """Whose clock says which days had ended, in a phrase; empty where nothing was noted."""
+    """Return whose clock decides which days had ended, as a phrase; empty where nothing was noted."""
     match clock:
         case "server":
             return "days were closed by the server's clock"
@@ -149,7 +149,7 @@ def column_records(result: ExportResult) -> tuple[ColumnRecord, ...]:
 
 
 def beginning(plan: ExportPlan, server: str) -> str:
-    """Tell in one line what an export is about to read, from where."""
+    """Return one line on what an export is about to read, and from where."""
     if plan.days is not None:
         what = f"{plan.days} ({count_text(len(plan.days), 'day')}; {plan.reason})"
     elif plan.version is not None:
@@ -160,7 +160,7 @@ def beginning(plan: ExportPlan, server: str) -> str:
 
 
 def summary(result: ExportResult) -> str:
-    """Tell in a few lines what an export did; the query is said when it is sent."""
+    """Return a few lines on what an export did; without the query, which is logged when it is sent."""
     if result.commit is None:
         return f"{result.feed.name}: nothing to read: {result.plan.reason}"
     where = f"version {result.partitions[0].partition}" if result.partitions else "no version"
@@ -239,7 +239,7 @@ def _evidence_facts(evidence: Evidence | None) -> Facts:
 
 
 def _whole(records: int, size: int) -> Facts:
-    # Under these two names Dagster shows them at the top of the asset's page.
+    # Dagster shows facts with these two names at the top of the asset's page.
     return {"dagster/row_count": records, "dagster/size_bytes": size}
 
 

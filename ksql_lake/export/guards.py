@@ -27,19 +27,19 @@ from ksql_lake.schema import KsqlType, Schema, parse_schema
 
 _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _LIKELY = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-"""Between these an event is likely to have happened; a number fits in with one unit only."""
+"""Between these an event is likely to have happened; a number fits one unit only."""
 
 _log = logging.getLogger(__name__)
 _MAKING = ("CSAS_", "CTAS_")
-"""How the ids of queries begin that a source was made with; others only add to it."""
+"""How the ids of queries begin that create a source; other queries only add to it."""
 
 
 class SmallSnapshotError(Exception):
-    """A snapshot is suspiciously small for the first time; it is read once more."""
+    """A snapshot is suspiciously small for the first time, so it is read once more."""
 
 
 def lost_share(feed: TableFeed, state: FeedState, rows: int, *, seen: int | None) -> float:
-    """Return the share of rows that a snapshot has lost, for it to be marked; 0 where that is within bounds.
+    """Return the share of rows that a snapshot has lost, for the commit; 0 where that is within bounds.
 
     Args:
         feed: The feed.
@@ -48,11 +48,11 @@ def lost_share(feed: TableFeed, state: FeedState, rows: int, *, seen: int | None
         seen: Rows of the reading just before it, if that was suspiciously small.
 
     Raises:
-        SmallSnapshotError: It is suspicious, and seen once only.
+        SmallSnapshotError: It is suspicious, and was seen only once.
         IncompleteResponseError: Two readings do not show the same loss.
         SnapshotRefusedError: It is smaller than the feed allows, and was read twice.
     """
-    # Not always the latest there ever was: doctor may have taken that one out.
+    # Not always the latest there ever was: doctor may have removed that one.
     newest = (state.partition_keys() or [""])[-1]
     previous = state.partitions[newest].records if newest else 0
     lost = 1 - rows / previous if previous else 0.0
@@ -88,7 +88,7 @@ def shrunk_text(share: float) -> str:
 
 
 def check_unit(feed: StreamFeed, event_type: str, client: KsqlClient) -> None:
-    """Look at one row, without any condition, where a window held none.
+    """Check the unit of the event time on one row, read without any condition, where a window held none.
 
     Args:
         feed: The feed.
@@ -103,19 +103,19 @@ def check_unit(feed: StreamFeed, event_type: str, client: KsqlClient) -> None:
     try:
         found = first_number(client, feed.source, quote_identifier(feed.event_time))
     except (KsqlLakeError, ValueError) as error:
-        _log.info("%s: no row can be looked at: %s", feed.name, error)
+        _log.info("%s: no row can be read to check the unit: %s", feed.name, error)
         return
     if found is None or _likely(found, feed.event_time_unit):
         return
     unit = next((unit for unit in UNITS if _likely(found, unit)), None)
     if unit is not None:
         raise ConfigError(
-            f"no row of {feed.source} lies in these days, but a row has {feed.event_time} {found}: it seems to "
+            f"no row of {feed.source} is in these days, but a row has {feed.event_time} {found}: it seems to "
             f"count {_NAMES[unit]} ({_moment(found, unit):%Y-%m-%d %H:%M} UTC), not "
             f"{_NAMES[feed.event_time_unit]}",
             hint=f'Nothing was closed. Set "event_time_unit": "{unit}" in the feed file, or name '
             f"another column "
-            "in `event_time`, and export again: every day is read anew.",
+            "in `event_time`, and export again: every day is then read again.",
             feed=feed.name,
         )
 
@@ -136,11 +136,11 @@ def _moment(number: int, unit: str) -> datetime:
 
 
 def checked_origin(extraction: Extraction, lake: FeedLake) -> Origin | None:
-    """Return what the server tells of an export's source, once its rows mean what those in the lake do.
+    """Return what the server reports of an export's source, once its rows mean what those in the lake do.
 
     Raises:
         CorruptLakeError: The log does not name what the lake holds.
-        MeaningChangeError: The rows would mean something else than those that the lake holds.
+        MeaningChangeError: The rows would not mean the same as those in the lake.
     """
     source = extraction.question.source
     if source is None:
@@ -165,7 +165,7 @@ def _origin(plan: ExportPlan, source: SourceDescription, client: KsqlClient, hel
 
 
 def _retyped(feed: Feed, source: SourceDescription, held: Schema | None) -> Iterator[str]:
-    """Find the columns whose type cannot be read as one with that of the lake's column of their old name."""
+    """Yield the columns whose type cannot be combined with that of the lake's column of their old name."""
     known = {column.name: column.type for column in held or ()}
     for column in source.columns:
         old = known.get(column.name)
@@ -177,6 +177,6 @@ def _differs(old: KsqlType, declared: str) -> bool:
     try:
         (column,) = parse_schema(f"`X` {declared}")
     except SchemaError:
-        # DESCRIBE does not tell all of a MAP; what kind of type it is it does.
+        # DESCRIBE does not report all of a MAP, but it does report what kind of type it is.
         return declared.partition("<")[0] != old.text.partition("<")[0]
     return widened(old, column.type) is None

@@ -1,6 +1,6 @@
-"""After an export: its checks are evaluated once, and what they found is noted in the lake.
+"""After an export: evaluate its checks once, and note the results in the lake.
 
-Shell and Dagster both call this, so that the report tells what Dagster shows.
+Shell and Dagster both call this, so that the report shows what Dagster shows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class JudgedCheck:
     Attributes:
         outcome: What it found.
         severity: What a failure means for the feed.
-        failing: Partition -> why it does not hold there, for all of the feed: as each was judged last.
-        recovered: Partitions of this export where it did not hold before and does now.
+        failing: Partition -> why it does not hold there, for the whole feed: as each was judged last.
+        recovered: Partitions of this export where it did not hold before and now does.
     """
 
     outcome: CheckOutcome
@@ -37,16 +37,16 @@ class JudgedCheck:
 
     @property
     def failed(self) -> bool:
-        """Whether it does not hold."""
+        """Whether the check does not hold."""
         return not self.outcome.passed
 
     @property
     def grave(self) -> bool:
-        """Whether it does not hold, and that is more than unusual."""
+        """Whether the check does not hold and its severity is more than `warn`."""
         return self.failed and self.severity in GRAVE
 
     def as_dict(self) -> dict[str, object]:
-        """Return it as JSON-ready data."""
+        """Return the check as JSON-ready data."""
         return {
             "check": self.outcome.name,
             "passed": self.outcome.passed,
@@ -73,14 +73,14 @@ def note_outcomes(
     *,
     commit: int | None = None,
 ) -> list[JudgedCheck]:
-    """Note in the lake what checks found; gives each with what is known of all partitions.
+    """Note the outcomes of checks in the lake; return each with the results of all partitions.
 
-    One that the feed has switched off is neither noted nor given.
+    A check that the feed has switched off is neither noted nor returned.
 
     Args:
-        outcomes: What they found.
+        outcomes: The outcomes.
         lake: The feed's lake.
-        retention: How long the topic keeps records, if that is watched.
+        retention: How long the topic keeps records, if that is checked.
         commit: The commit that was judged; None means the newest.
 
     Raises:
@@ -98,7 +98,7 @@ def note_outcomes(
 
 
 def _judged(outcome: CheckOutcome, severity: Severity, before: CheckNotes, now: CheckNotes) -> JudgedCheck:
-    # Of what could not be noted the lake still says what was before.
+    # If the results could not be noted, the lake still holds those of before.
     noted, judged = now.checks.get(outcome.name), set(outcome.judged)
     others = {key: each.says for key, each in noted.failed.items() if key not in judged} if noted else {}
     known = before.checks.get(outcome.name)

@@ -28,7 +28,7 @@ from ksql_lake.export.export_plan import plan_export
 from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.guards import SmallSnapshotError, check_unit, checked_origin, lost_share, shrunk_text
 from ksql_lake.export.push import PositionsUntoldError
-from ksql_lake.export.push.outside import told_outside
+from ksql_lake.export.push.outside import noted_outside
 from ksql_lake.export.push.snapshot import snapshot_rows
 from ksql_lake.export.reading import Reading
 from ksql_lake.export.reading_clock import Beginning, timed
@@ -49,14 +49,14 @@ ProgressHook = Callable[[Progress], None]
 _log = logging.getLogger(__name__)
 
 _MOST_BAD_DAYS = 20
-"""After how many days with rows that cannot be read no further ones are looked for: each costs some queries."""
+"""After how many days with unreadable rows the search for further ones stops: each costs some queries."""
 _MOVE_SECONDS = 2.0
-"""How long nodes that move their work among themselves are left alone before the next try."""
+"""How long to wait for nodes that move their work among themselves before the next try."""
 
 
 @dataclass(slots=True)
 class _Landing:
-    """What one attempt needs and leaves behind."""
+    """What one attempt needs, and what it leaves."""
 
     extraction: Extraction
     lake: FeedLake
@@ -66,7 +66,7 @@ class _Landing:
     sighted: bool = True
     settle: bool = False
     apart: bool = False
-    """A push query is to bring no other days' rows, among which one cannot be read."""
+    """Whether a push query has to leave out other days' rows, one of which cannot be read."""
     origin: Origin | None = None
     received: int = 0
 
@@ -74,24 +74,24 @@ class _Landing:
         """Read everything, stage it, commit it."""
         plan = self.extraction.plan
         known = self._known()
-        sighted = self.sighted and (self.apart or self._were_told())
+        sighted = self.sighted and (self.apart or self._positions_reported())
         began = Beginning()
         with self.extraction.open(known=known, sighted=sighted, note=self._note) as reading:
-            reading.on_wait = partial(self._tell, reading)
+            reading.on_wait = partial(self._report, reading)
             facts = self._facts(reading)
-            self._tell(reading)
+            self._report(reading)
             days = plan.window or plan.days
             window = (days.first, days.last) if days else None
             with self.lake.stage(
                 reading.schema, read=facts, days=window, known=known, origin=self.origin
             ) as staging:
-                with span("read") as told:
+                with span("read") as noted:
                     for batch in self._batches(reading, staging):
                         staging.write(batch)
-                        self._tell(reading)
-                    self._tell(reading)
+                        self._report(reading)
+                    self._report(reading)
                     self.received = reading.rows
-                    told |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
+                    noted |= {"query": reading.query_id, "rows": reading.rows, "bytes": reading.bytes_read}
                 evidence = reading.evidence()
                 demand(plan.feed, evidence)
                 if isinstance(plan.feed, StreamFeed) and not staging.rows and not plan.window:
@@ -113,7 +113,7 @@ class _Landing:
         return reading if reading.log is None else snapshot_rows(reading.log, staging)
 
     def _known(self) -> KnownDays:
-        """Return what the lake knows by offset of the days to be read."""
+        """Return what the lake knows by offset of the days to read."""
         plan = self.extraction.plan
         going_on = plan.feed.extraction == "continue"
         if plan.days is None or plan.feed.extraction == "pull" or (plan.new_topic and not going_on):
@@ -123,8 +123,8 @@ class _Landing:
             return KnownDays(continued=None if plan.new_topic else state.continued, base=state.reading)
         return known_days(state.marks, state.marked, plan.days.keys())
 
-    def _were_told(self) -> bool:
-        """Tell whether the server told last time how far the query was."""
+    def _positions_reported(self) -> bool:
+        """Return whether the server reported the query's positions last time."""
         last = self.lake.state().last_read
         return last is not None and last.judged_by in ("positions", "offsets")
 
@@ -143,26 +143,26 @@ class _Landing:
             fell_back=plan.fell_back,
         )
 
-    def _tell(self, reading: Reading) -> None:
+    def _report(self, reading: Reading) -> None:
         feed = self.extraction.feed.name
         self.on_progress(Progress(feed, reading.rows, reading.bytes_read, self.attempt))
 
     def _note(self, line: str) -> None:
-        """Show what is waited for."""
+        """Report what the export waits for."""
         _log.info("%s", line)
         self.on_progress(Progress(self.extraction.feed.name, 0, 0, self.attempt, note=line))
 
     def _guard(self, staging: Staging, reading: Reading, level: str) -> float:
-        """Return the share of rows that a snapshot has lost; a suspicious loss is looked at twice."""
+        """Return the share of rows that a snapshot has lost; a suspicious loss is read twice."""
         feed, seen = self.extraction.feed, self.suspicious
         if not isinstance(feed, TableFeed):
             return 0.0
-        # Nodes that leave say for a while that they run; one node has nothing to wait for.
+        # Nodes that shut down report for a while that they run; one node has nothing to wait for.
         several = level != "proven" and reading.nodes != 1
         self.settle, self.suspicious = several, staging.rows
         if reading.log is not None and not staging.rows:
-            # It was listened to from the first change on for as long as a query may need to begin. Where there
-            # was nothing before, a second time would tell no more.
+            # The push query ran from the first change on, for as long as a query may need to begin. Where the
+            # lake held no row before, a second reading would show no more.
             seen = seen if self.lake.state().records else 0
         lost = lost_share(feed, self.lake.state(), staging.rows, seen=seen)
         if lost:
@@ -188,11 +188,11 @@ def land(
     Raises:
         DecodeError, UnsendableError: A row cannot be read; the other days of a stream's window have landed.
         KsqlLakeError: The export failed; the lake shows what it showed before.
-        Exception: The same; it is a defect, and noted like any other failure.
+        Exception: The same; it is a defect, and recorded like any other failure.
     """
     feed = extraction.feed
     watched = _Watched(on_progress)
-    with about(feed=feed.name), span("export") as told:
+    with about(feed=feed.name), span("export") as noted:
         try:
             result = _land_around(extraction, lake, watched, attempts)
             if result.commit is not None:
@@ -204,16 +204,16 @@ def land(
             if error is not watched.raised:
                 lake.feed(feed).record_failure(error)
             raise
-        told |= {"commit": result.commit, "read": result.read, "new": result.new, "attempts": result.attempts}
+        noted |= {"commit": result.commit, "read": result.read, "new": result.new, "attempts": result.attempts}
     return result
 
 
 @dataclass(slots=True)
 class _Watched:
-    """A hook, and what it raised: an interruption of the export and no failure of it.
+    """A hook, and what it raised: that interrupts the export and is no failure of it.
 
     Attributes:
-        apart: A row was met that cannot be read, so days are read apart.
+        apart: Whether a row was met that cannot be read, so that days are read apart.
         bad_days: On how many days such rows were met.
     """
 
@@ -235,7 +235,7 @@ class _Watched:
 def _land_around(
     extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: int | None
 ) -> ExportResult:
-    """Land a window; where a row of it cannot be read, land the days that have no such row, then raise."""
+    """Land a window; if a row of it cannot be read, land the days without such a row, then raise."""
     try:
         return _land(extraction, lake, on_progress, attempts)
     except (DecodeError, UnsendableError) as error:
@@ -264,7 +264,7 @@ def _land_around(
             _land_around(part, lake, on_progress, attempts)
         except (DecodeError, UnsendableError) as error:
             first = first or error
-    if first is None:  # what could not be read is gone since
+    if first is None:  # the unreadable row is gone since
         return _land(extraction, lake, on_progress, attempts)
     raise first from first.__cause__
 
@@ -277,11 +277,11 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
         return result
     feed_lake = lake.feed(feed)
     landing = _Landing(extraction, feed_lake, on_progress, apart=on_progress.apart)
-    # Asked once, with retries of its own (inside the loop below they would multiply), and before the lock: for
-    # a server that is down nothing is made on disk.
+    # Asked once, with separate retries (inside the loop below they would multiply), and before the lock: if
+    # the server is down, nothing is created on disk.
     landing.origin = checked_origin(extraction, feed_lake)
     with feed_lake.exclusive():
-        # Only now that nobody else reads: what another export has read meanwhile is not read again.
+        # Under the lock, so that what another export has read meanwhile is not read again.
         extraction = landing.extraction = extraction.still_wanted(feed_lake)
         already = held_partitions(feed_lake, extraction.plan.already)
         result = replace(result, plan=extraction.plan, partitions=already)
@@ -310,7 +310,7 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
         read_at=datetime.fromisoformat(read.read_at) if read else None,
         clock=read.clock if read else "",
         shrunk=read.shrunk if read else 0.0,
-        outside=told_outside(feed, read),
+        outside=noted_outside(feed, read),
         fell_back=read.fell_back if read else "",
         received=landing.received,
         requests=extraction.client.requests - requests,
@@ -365,16 +365,16 @@ def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
             except PositionsUntoldError:
                 landing.sighted = False
                 _log.warning(
-                    "%s: the server does not tell how far the query is; reading without condition", name
+                    "%s: the server does not report how far the query is; reading without condition", name
                 )
             return _patiently(client, landing.once, name)
     raise AssertionError("tenacity re-raises the last error")
 
 
 def _patiently(client: KsqlClient, once: Callable[[], Landed], name: str) -> Landed:
-    """Read again, without counting it as a try, where that is sure to make a difference.
+    """Read again, without counting it as a try, where a new try is sure to differ.
 
-    That is without a property that the server refuses, and after nodes have moved their work among themselves:
+    That is without a property that the server refuses, or after nodes have moved their work among themselves:
     each time the table has to be built and its nodes have to run before it is read.
     """
     moves = int(client.settings.table_wait / _MOVE_SECONDS)

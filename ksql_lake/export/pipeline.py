@@ -1,7 +1,7 @@
 """Run work on many items in threads, with results in order and a bounded number of items under way."""
 
-# The first error in the order of the items is raised after the results before it. A consumer that stops stops
-# the work.
+# The first error in the order of the items is raised after the results before it. When a consumer stops, the
+# work stops.
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 def side_by_side(
     items: Iterable[Item], work: Callable[[Item], Result], *, threads: int
 ) -> Generator[Result, None, None]:
-    """Yield what `work` makes of each item; as many as there are threads at once, one more waiting.
+    """Yield what `work` returns for each item; as many items run as there are threads, and one more waits.
 
     Items are taken in the caller's thread.
 

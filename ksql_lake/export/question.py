@@ -1,4 +1,4 @@
-"""Prepare the query of an export: ask the server for the source and refuse what cannot be read."""
+"""Prepare the query of an export: ask the server for the source, and refuse what cannot be read."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ class Question:
     """The query of an extraction.
 
     Attributes:
-        statement: Its text; a push query's without a condition.
-        kind: What it is.
+        statement: Its text; that of a push query has no condition.
+        kind: What kind of query it is.
         columns: The source columns it selects, in order.
         names: Their names in the lake.
-        forms: How each travels.
-        landed: How many of them land; those behind are only read (push queries).
+        forms: How each column travels.
+        landed: How many of them land; those after them are only read (push queries).
         key: A table's key columns, window bounds included.
         event_type: ksqlDB type of a stream's event-time column.
         topic: The source's topic.
-        partitions: How many partitions that has; 0 if the server did not say.
-        derived: Another query on the server writes the source.
-        committed: Records of aborted and of open transactions are left out.
-        readers: The sinks of the queries that read the source; what the server reports of them tells where its
+        partitions: How many partitions the topic has; 0 if the server did not report it.
+        derived: Whether another query on the server writes the source.
+        committed: Whether records of aborted and of open transactions are left out.
+        readers: The sinks of the queries that read the source; what the server reports of them shows where its
             topic ends.
-        replace_text: Half a surrogate pair in a text becomes U+FFFD instead of an error.
+        replace_text: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
         doubtful: Columns that can hold a value which the server cannot write.
-        source: The source as the server described it; None where nobody asked.
+        source: The source as the server described it; None where it was not asked.
     """
 
     statement: str
@@ -79,13 +79,13 @@ class Question:
 
     @property
     def eraless(self) -> tuple[str, ...]:
-        """Key columns whose TIMESTAMPs come as text, which has no era: 2 BC is read like AD 2."""
+        """Key columns whose TIMESTAMPs come as text, which has no era: 2 BC is read as AD 2."""
         formed = zip(self.columns, self.forms, strict=False)
         return tuple(name for name, form in formed if form.fixed and not form.seconds)
 
     @property
     def mapped(self) -> tuple[str, ...]:
-        """Columns with a MAP whose keys and values are asked for one by one."""
+        """Columns with a MAP whose keys and values are requested one by one."""
         formed = zip(self.columns, self.forms, strict=False)
         return tuple(name for name, form in formed if any(KEYS in path for path in form.parts))
 
@@ -96,16 +96,16 @@ class Question:
 
     @property
     def readings(self) -> dict[str, str]:
-        """What each landing column is read as, by its name in the lake; `plain` ones are left out.
+        """The form each landing column is read in, by its name in the lake; `plain` ones are left out.
 
-        Rows that were read in another form may differ in values that the older form could not tell.
+        Rows that were read in another form may differ in values that the older form could not represent.
         """
         landing = zip(self.names[: self.landed], self.forms, strict=False)
         return {name: form.reading.value for name, form in landing if form != PLAIN}
 
 
 def answer_decoder(question: Question, schema_text: str) -> AnswerDecoder:
-    """Prepare for the rows that a response's header announces.
+    """Prepare a decoder for the rows that a response's header announces.
 
     Raises:
         ProtocolError: They do not have the columns that were asked for.
@@ -128,17 +128,17 @@ def column_forms(
 
     Args:
         source: The source.
-        columns: Those that are asked for.
+        columns: The columns requested.
         fixed: Those of them that have to come under their own name and type.
     """
     kinds = {column.name: column.type for column in source.columns}
     return tuple(_form(kinds.get(name, ""), wrappable=name not in fixed) for name in columns)
 
 
-def _form(told: str, *, wrappable: bool) -> Form:
+def _form(declared: str, *, wrappable: bool) -> Form:
     try:
-        # DESCRIBE does not tell the type of a MAP's keys; where it is not STRING the server refuses the query.
-        kind = parse_type(told.replace("MAP<?", "MAP<STRING"))
+        # DESCRIBE does not report the type of a MAP's keys; if it is not STRING, the server refuses the query.
+        kind = parse_type(declared.replace("MAP<?", "MAP<STRING"))
     except SchemaError:
         return PLAIN
     return form_of(kind, wrappable=wrappable)
@@ -148,31 +148,31 @@ def check_fields(columns: Iterable[tuple[str, KsqlType]]) -> None:
     """Refuse a STRUCT with fields that differ only in case.
 
     Raises:
-        SchemaError: Names the two; DuckDB and Spark would take one for the other.
+        SchemaError: A STRUCT has such fields; the error names the two. DuckDB and Spark would confuse them.
     """
     for name, kind in columns:
         found = alike_fields(kind, name)
         if found is not None:
             raise SchemaError(
-                f"the fields {found[0]!r} and {found[1]!r} differ only in case, which DuckDB and Spark cannot "
-                "tell apart",
+                f"the fields {found[0]!r} and {found[1]!r} differ only in case, which DuckDB and Spark do not "
+                "distinguish",
                 hint="Leave the column out with the feed's `columns`, or derive a stream on the server where "
                 "one of the fields has another name.",
                 column=name,
             )
 
 
-def _told_types(source: SourceDescription, wanted: Iterable[str]) -> Iterator[tuple[str, KsqlType]]:
-    """Yield the types of columns as far as DESCRIBE tells them; the response's header tells all of them."""
-    told = {column.name: column.type for column in source.columns}
+def _described_types(source: SourceDescription, wanted: Iterable[str]) -> Iterator[tuple[str, KsqlType]]:
+    """Yield the types of columns as far as DESCRIBE reports them; the response's header has all of them."""
+    declared = {column.name: column.type for column in source.columns}
     for name in wanted:
-        # Of a MAP's key no more is told than that there is one.
+        # Of a MAP's key DESCRIBE reports no more than that there is one.
         with suppress(SchemaError):
-            yield name, parse_type(told.get(name, "BIGINT").replace("MAP<?, ", "MAP<STRING, "))
+            yield name, parse_type(declared.get(name, "BIGINT").replace("MAP<?, ", "MAP<STRING, "))
 
 
 def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
-    """Ask what the source looks like, and write the query that reads what the plan says.
+    """Ask the server for the source, and write the query that reads what the plan says.
 
     Raises:
         ConfigError: The feed names a kind or columns the source does not have.
@@ -202,7 +202,7 @@ def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -
     if found.extraction == "push":
         raise NotQueryableError(found.reason, hint=found.fix, feed=feed.name)
     columns = wanted_columns(feed, available)
-    check_fields(_told_types(source, columns))
+    check_fields(_described_types(source, columns))
     names = tuple(lake_names(feed, columns))
     forms = column_forms(source, columns)
     if isinstance(feed, StreamFeed):
@@ -246,15 +246,15 @@ def _push_question(
         if not key:
             raise ConfigError(
                 f"{feed.source} has no key column, so its changes cannot be put together",
-                hint="Give the table a PRIMARY KEY on the server.",
+                hint="Create the table with a PRIMARY KEY on the server.",
                 feed=feed.name,
             )
         landed = wanted_columns(feed, available)
-        # A table's rows are told apart by their key, and old ones from new ones by their place or time.
+        # A table's rows are distinguished by their key, and old ones from new ones by their place or time.
         needed = (*key, *(POSITION_COLUMNS if placed else (ROWTIME,)))
         if plan.timed and ROWTIME not in needed:
             needed = (*needed, ROWTIME)
-    check_fields(_told_types(source, landed))
+    check_fields(_described_types(source, landed))
     names = lake_names(feed, landed)
     extra = [name for name in needed if name not in landed]
     forms = column_forms(source, [*landed, *extra], fixed=key)
@@ -266,7 +266,7 @@ def _push_question(
         names=(
             *names,
             *(f"read:{name}" for name in extra),
-        ),  # what only is read clashes with no name in the lake
+        ),  # a column that is only read clashes with no name in the lake
         forms=forms,
         landed=len(landed),
         key=key,
@@ -285,7 +285,7 @@ def _refuse_coarse_keys(feed: Feed, key: Sequence[str], forms: Mapping[str, Form
         if forms[name].seconds:
             raise ConfigError(
                 f"a push query brings the TIME key {name} of a deleted row without its milliseconds, so rows "
-                "of the same second cannot be told apart",
+                "of the same second cannot be distinguished",
                 hint="Derive a table whose key is not a TIME, or that a pull query can read, and export that "
                 "one: there the milliseconds arrive.",
                 feed=feed.name,

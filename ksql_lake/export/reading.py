@@ -1,4 +1,4 @@
-"""What a running query is to whoever lands its rows, in whichever way they are read."""
+"""A running query as the landing code sees it, however it is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 class TableChanges(Protocol):
-    """A table's changes from the first on: the last of each key makes the snapshot."""
+    """A table's changes from the first on: the last change of each key makes the snapshot."""
 
     @property
     def feed(self) -> Feed:
@@ -33,7 +33,7 @@ class TableChanges(Protocol):
 
     @property
     def log_schema(self) -> Schema:
-        """Columns of the changes: the snapshot's, and others that are only read."""
+        """Columns of the changes: the snapshot's, and columns that are only read."""
         ...
 
     @property
@@ -45,7 +45,7 @@ class TableChanges(Protocol):
         """Yield the changes in their order, and which of them delete their keys.
 
         Raises:
-            KsqlError: The query broke off, failed, stands still, or ended without being asked to.
+            KsqlError: The query broke off, failed, makes no progress, or ended without being asked to.
             DecodeError: A value does not fit its column.
         """
         ...
@@ -55,7 +55,7 @@ class Reading(Protocol):
     """One running query: iterate it for record batches in the lake's columns.
 
     Attributes:
-        on_wait: Called again and again while nothing comes; may raise to end the reading.
+        on_wait: Called repeatedly while nothing comes; may raise to end the reading.
     """
 
     on_wait: Callable[[], None]
@@ -82,7 +82,7 @@ class Reading(Protocol):
 
     @property
     def nodes(self) -> int:
-        """How many nodes answer for what is read; 0 where that is not known."""
+        """How many nodes answer for the rows; 0 where that is not known."""
         ...
 
     @property
@@ -97,12 +97,12 @@ class Reading(Protocol):
 
     @property
     def replaced_texts(self) -> int:
-        """How many texts were changed so that they are text."""
+        """How many texts were changed to be valid Unicode."""
         ...
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What the commit says of the rows that were read, beside `pushed`, by its fields."""
+        """What the commit notes about the rows beside `pushed`, by its fields."""
         ...
 
     @property
@@ -110,28 +110,28 @@ class Reading(Protocol):
         """How a push query was read, for the commit; None for a pull query.
 
         Raises:
-            ProtocolError: It has not caught up.
+            ProtocolError: The query has not caught up.
         """
         ...
 
     @property
     def log(self) -> TableChanges | None:
-        """The changes that the rows have to be made of; None where rows land as they come."""
+        """The changes from which the rows are made; None where rows land as they come."""
         ...
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows that land; ends normally only when all of them came.
 
         Raises:
-            KsqlError: The query broke off, failed, or stands still.
+            KsqlError: The query broke off, failed, or makes no progress.
             DecodeError: A value does not fit its column.
         """
         ...
 
     def evidence(self) -> Evidence:
-        """Say what shows that the rows are all of them; to be called after the last row.
+        """Return what shows that all rows came; to be called after the last row.
 
         Raises:
-            KsqlError: Something showed that they are not.
+            KsqlError: Something showed that rows are missing.
         """
         ...

@@ -19,23 +19,23 @@ from ksql_lake.lake import ReadFacts
 from ksql_lake.lake.closing import Clock
 
 REMARKABLE = timedelta(minutes=1)
-"""A difference of clocks beyond this is warned of."""
+"""A difference of clocks beyond this is logged as a warning."""
 
 UNBELIEVABLE = timedelta(hours=1)
-"""... and beyond this closes no day."""
+"""A difference beyond this closes no day."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """An instant, by our clock and by the machine's steady one, which nobody sets."""
+    """An instant, by our clock and by the machine's steady one, which is never set."""
 
     ours: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady: float = field(default_factory=time.monotonic)
 
     def judged(self, theirs: ServerTime | None) -> tuple[Clock, timedelta]:
-        """Tell whose clock bounds this instant, and by how much ours was ahead of the other one."""
+        """Return whose clock bounds this instant, and by how much ours was ahead of the other one."""
         if theirs is None:
             return "client", timedelta(0)
         ahead = self.ours - theirs.at(self.steady)
@@ -43,7 +43,7 @@ class Beginning:
 
 
 def timed(facts: ReadFacts, feed: Feed, client: KsqlClient, began: Beginning) -> ReadFacts:
-    """Bound the time of a stream's reading by the server's clock, asked now; a table's is left as it is."""
+    """Bound the time of a stream's reading by the server's clock, asked now; a table's is returned as it is."""
     if not isinstance(feed, StreamFeed):
         return facts
     clock, ahead = began.judged(server_time(client, feed.source))

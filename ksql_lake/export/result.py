@@ -1,4 +1,4 @@
-"""What an export did, as plain data for every door: shell, Dagster, tests."""
+"""What an export did, as plain data for the shell, Dagster and tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ksql_lake.schema import Schema
 class Progress:
     """How far a running export is: rows and response bytes received so far; `attempt` counts from 1.
 
-    `note` says what is waited for; empty while rows come.
+    `note` says what the export waits for; empty while rows come.
     """
 
     feed: str
@@ -41,7 +41,7 @@ class PartitionResult:
         read: Rows received for it.
         new: Rows that were added.
         already_there: Rows the lake held before.
-        late: New rows of a day that had been read before and lies behind the newest one.
+        late: New rows of a day that had been read before and is earlier than the newest one.
         records: Rows the lake now holds in it.
         bytes: Size of its files now.
         files: Paths this export added, absolute.
@@ -75,22 +75,22 @@ class ExportResult:
         caught_up: What showed that a push query had caught up; empty for a pull query.
         evidence: Why the rows were taken for all of them; None when there was nothing to read.
         replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
-        outside: Why rows that were seen lie in no day of the feed -> how many.
-        fell_back: Why a `continue` feed was read by pull query this time; empty where it was not.
+        outside: Why rows were seen that belong to no day of the feed -> how many.
+        fell_back: Why a pull query read a `continue` feed this time; empty where none did.
         received: Rows that the server sent in the reading that landed.
         requests: Requests that were sent by the client, from its beginning to its end.
         compared: Files of the lake that were opened to compare rows with.
-        query_id: As the server named it.
+        query_id: The query's id on the server.
         schema: Columns of the rows in the lake's names; None when nothing was read.
         started_at: When it began by our clock (UTC).
         read_at: Up to when the days were read, as the lake noted it (UTC); None when nothing was read.
-        clock: Whose clock bounds that; `disputed` closes no day.
-        shrunk: Share of rows that the version has lost against the one before, where that was remarkable.
+        clock: Whose clock bounds `read_at`; `disputed` closes no day.
+        shrunk: Share of rows that the version has lost against the one before, where the commit notes it.
         seconds: How long it took.
         bytes_read: Response bytes.
         attempts: How many readings it took.
         open_version: Number of the version that is open now (tables).
-        held_records: Rows a reader sees now, of a table its newest version; 0 when nothing was read.
+        held_records: Rows a reader sees now; for a table those of its newest version; 0 when nothing was read.
         held_bytes: Size of their files.
     """
 

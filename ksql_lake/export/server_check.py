@@ -27,13 +27,13 @@ _ON_THIS_MACHINE = ("http://localhost", "http://127.", "http://[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing that was looked at.
+    """One finding about the server.
 
     Attributes:
         name: What, in a word or two.
-        state: `works`; `limited`, exports run but something is not to be had; `fails`, exports cannot run.
+        state: `works`; `limited`: exports run but something is unavailable; `fails`: exports cannot run.
         text: What was found.
-        fix: What would help; empty where nothing has to.
+        fix: What would help; empty where nothing is needed.
     """
 
     name: str
@@ -53,15 +53,15 @@ class _Known:
 
     @property
     def hosts(self) -> set[str]:
-        """The nodes as they advertise themselves; empty where that is not reported."""
+        """The nodes as they advertise themselves; empty where the server does not report them."""
         return {host for query in (self.queries or {}).values() for host in query.hosts}
 
 
 def examine(client: KsqlClient) -> Iterator[Probe]:
-    """Ask a server what it lets us do; yield each finding as it is made, up to the one that ends the asking.
+    """Ask a server what it lets us do; yield each finding as it is made, up to one that ends the check.
 
     Args:
-        client: Its client; one attempt is enough, as somebody waits for the answer.
+        client: Its client; one attempt is enough, since a person waits for the answer.
     """
     try:
         info = client.server_info()
@@ -99,7 +99,7 @@ def _address(client: KsqlClient) -> Probe:
     text = f"{client.url} answers, without TLS; {who}"
     if who.startswith("no") or client.url.startswith(_ON_THIS_MACHINE):
         return Probe("server", "works", text)
-    fix = "Use an https:// address: whoever listens on the way can read the credentials."
+    fix = "Use an https:// address: anyone on the network path can read the credentials."
     return Probe("server", "limited", text, fix)
 
 
@@ -107,7 +107,7 @@ def _version(info: ServerInfo) -> Probe:
     version = info.version
     text = f"{version.text}, service {info.service_id or 'unknown'}"
     if version.release is None:
-        return Probe("version", "limited", f"{text}; it tells no release, so the strictest rules apply")
+        return Probe("version", "limited", f"{text}; it reports no release, so the strictest rules apply")
     if not version.pulls_streams:
         return Probe(
             "version",
@@ -216,7 +216,7 @@ def _nodes(known: _Known) -> Iterator[Probe]:
 
 
 def _evidence(known: _Known) -> Probe:
-    """Say what a table's rows can be believed on."""
+    """Return how far a table's rows can be believed, and why."""
     if known.queries is None:
         return Probe("tables' evidence", "limited", "unchecked: the queries behind tables cannot be listed")
     hosts = known.hosts

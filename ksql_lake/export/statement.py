@@ -20,7 +20,7 @@ from ksql_lake.lake.days import Days, day_start, in_unit
 ROWTIME = "ROWTIME"
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
 LAST_MOMENT = 253_402_300_799_000
-"""The last second of the year 9999; what is beyond is no time, and would not be read as one."""
+"""The last second of the year 9999; later values are no time, and would not be read as one."""
 TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 """Columns the server adds: BIGINT epoch milliseconds on the wire, timestamps in the lake."""
 
@@ -28,13 +28,13 @@ TIME_COLUMNS = (ROWTIME, *WINDOW_BOUNDS)
 def wanted_columns(feed: Feed, available: Sequence[str], *, placed: bool = False) -> list[str]:
     """Return the source columns an export selects, in order.
 
-    A stream's ROWTIME comes first, always; its event-time column is added when `columns` leaves it out. The
-    bounds of a windowed source tell its rows apart and are never left out.
+    A stream's ROWTIME always comes first; its event-time column is added when `columns` leaves it out. The
+    bounds of a windowed source distinguish its rows and are never left out.
 
     Args:
         feed: The feed.
         available: What the source has.
-        placed: Kafka's partition and offset may be named too.
+        placed: Whether Kafka's partition and offset may be named too.
 
     Raises:
         ConfigError: `columns`, `rename`, `event_time` or `identity` names a column the source does not have.
@@ -57,9 +57,8 @@ def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
     """Return the names the columns have in the lake.
 
     Raises:
-        SchemaError: Two names differ by nothing but case, or one is a partition column's; DuckDB and Spark
-        would
-            mix them up.
+        SchemaError: Two names differ only in case, or one is a partition column's; DuckDB and Spark would
+            confuse them.
     """
     taken = dict.fromkeys(HIVE_COLUMNS[feed.kind], "a partition column of the lake")
     if feed.marks_deleted:
@@ -71,7 +70,7 @@ def lake_names(feed: Feed, columns: Sequence[str]) -> list[str]:
             raise SchemaError(
                 f"its name in the lake would be {name!r}, but that is {taken[name.casefold()]} "
                 "(readers ignore case)",
-                hint=f'Give it another one in the feed file: "rename": {{"{column}": "{name}_"}}',
+                hint=f'Set another one in the feed file: "rename": {{"{column}": "{name}_"}}',
                 feed=feed.name,
                 column=column,
             )
@@ -96,8 +95,8 @@ def stream_statement(
         columns: Source columns in order.
         days: The window.
         event_type: ksqlDB type of the event-time column.
-        forms: How each column travels; none given means that all come as they are.
-        open_end: Rows behind the last day are asked for too.
+        forms: How each column travels; without forms all columns travel as they are.
+        open_end: Whether rows after the last day are read too.
 
     Raises:
         ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
@@ -107,7 +106,7 @@ def stream_statement(
 
 
 def window_condition(feed: StreamFeed, days: Days, *, event_type: str, open_end: bool = False) -> str:
-    """Write the condition that a row belongs to a window of days, or with an open end is behind it.
+    """Write the condition that a row belongs to a window of days or, with an open end, is later.
 
     Raises:
         ConfigError: The event-time column is neither BIGINT nor TIMESTAMP.
@@ -135,7 +134,7 @@ def window_condition(feed: StreamFeed, days: Days, *, event_type: str, open_end:
 
 
 def push_statement(feed: Feed, columns: Sequence[str], *, where: str = "", forms: Sequence[Form] = ()) -> str:
-    """Write the push query that reads a source from its first row on, and then goes on."""
+    """Write the push query that reads a source from its first row on, and does not end."""
     condition = f" WHERE {where}" if where else ""
     return f"SELECT {_listed(columns, forms)} FROM {quote_identifier(feed.source)}{condition} EMIT CHANGES;"
 
@@ -158,12 +157,12 @@ def _listed(columns: Sequence[str], forms: Sequence[Form]) -> str:
 
 
 def part_expression(value: str, path: Path, *, depth: int = 1) -> str:
-    """Write the expression of a part of a value: what lies in an ARRAY or MAP comes as an ARRAY.
+    """Write the expression of a part of a value; a part inside an ARRAY or MAP comes as an ARRAY.
 
     Args:
         value: Expression of the value.
         path: Where the part is in it.
-        depth: How many lambdas are around it, and this one.
+        depth: How many lambdas enclose it, itself included.
     """
     if not path:
         return value

@@ -26,7 +26,7 @@ from ksql_lake.lake.files.checksum import Words, batch_hashes
 from ksql_lake.quantities import count_text
 
 COMPACT_ROWS = 2_000_000
-"""Changes that are kept before all but the last of each key are forgotten."""
+"""Changes kept before all but the last of each key are dropped."""
 _TIME = f"read:{ROWTIME}"
 _UNKNOWN_TIME = np.iinfo(np.int64).min
 
@@ -41,10 +41,10 @@ class TableCertification:
         lake_rows: Rows of the version.
         source_rows: Keys that the table has now.
         equal_keys: Keys whose rows are the same.
-        missing: Keys that the table had before the version was read, and the version has not.
+        missing: Keys that the table had before the version was read, and the version lacks.
         extra: Keys of the version that the table never had, or that Kafka has deleted since.
         different: Keys with other values, although they did not change since.
-        changed_since: Keys that changed after the version's reading began; nothing can be said about them.
+        changed_since: Keys that changed after the version's reading began; they are not compared.
         deleted_since: Keys of the version that are deleted now; ksqlDB does not report when.
         columns: The columns that were compared.
         evidence: What shows that all changes were read.
@@ -128,7 +128,7 @@ class _Changes:
         keys, rows, times, gone = (
             np.concatenate(column) for column in zip(*(self.parts or [empty]), strict=True)
         )
-        # `unique` finds the first of each; from behind that is the last.
+        # `unique` finds the first of each key; in reverse order that is the last.
         _, behind = np.unique(keys[::-1], return_index=True)
         last = len(keys) - 1 - behind
         found = (keys[last], rows[last], times[last], gone[last])
@@ -147,11 +147,11 @@ def certify_table(feed: Feed, version: str | None, client: KsqlClient, lake: Lak
 
     Raises:
         ConfigError: The feed is a stream, or the lake does not hold the version.
-        KsqlError: The table's changes could not be read whole.
+        KsqlError: The table's changes could not be read completely.
         LakeError: The version's file could not be read.
     """
     if not isinstance(feed, TableFeed):
-        raise ConfigError("only tables have versions", hint="Give a day of the stream.", feed=feed.name)
+        raise ConfigError("only tables have versions", hint="Name a day of the stream.", feed=feed.name)
     feed_lake = lake.feed(feed)
     state = feed_lake.state()
     keys = state.partition_keys()
@@ -190,7 +190,7 @@ def _read_changes(extraction: Extraction, lake: FeedLake, version: str) -> tuple
         held = set(state.shape(state.files_of(version)[0]).names)
         if missing := sorted(set(log.key) - held):
             raise ConfigError(
-                f"the version lacks the key column {', '.join(missing)}, so its rows cannot be told apart",
+                f"the version lacks the key column {', '.join(missing)}, so its rows cannot be distinguished",
                 hint="Add it to `columns` in the feed file; the next version can then be certified.",
             )
         columns = [name for name in log.schema.names if name in held]

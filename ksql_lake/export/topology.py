@@ -1,4 +1,4 @@
-"""What the server says of its sources and queries, kept in the lake."""
+"""The server's sources and queries, as last reported and kept in the lake."""
 
 # It is kept because a page that shows it must not need the server.
 
@@ -14,7 +14,7 @@ from ksql_lake.ksqldb.inventory import SourceDescription, describe, list_sources
 from ksql_lake.lake import Lake
 
 KEY = "metadata/ksqldb_sources.json"
-"""Where it is kept, relative to the lake's root."""
+"""Where the topology is kept, relative to the lake's root."""
 
 
 class SourceQuery(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ class Topology(msgspec.Struct, frozen=True):
     sources: dict[str, KnownSource] = {}
 
     def with_ancestors(self, names: Iterable[str]) -> list[KnownSource]:
-        """Return the named sources that are known, and all they are made of, sorted by name."""
+        """Return the named sources that are known and all their ancestors, sorted by name."""
         found: dict[str, KnownSource] = {}
         waiting = list(names)
         while waiting:
@@ -98,7 +98,7 @@ def read_topology(client: KsqlClient) -> Topology:
 
 
 def save_topology(topology: Topology, lake: Lake) -> bool:
-    """Keep a topology in the lake; False when the very same was kept already.
+    """Keep a topology in the lake; return False when the same one was kept already.
 
     Raises:
         WriteError: It cannot be written; the one before stays.
@@ -111,7 +111,7 @@ def save_topology(topology: Topology, lake: Lake) -> bool:
 
 
 def kept_topology(lake: Lake) -> Topology:
-    """Return what was kept last; one without sources when there is none that can be read.
+    """Return the topology that was kept last; one without sources when none can be read.
 
     Raises:
         LakeError: The file is there, and the operating system refuses to read it.
@@ -121,7 +121,7 @@ def kept_topology(lake: Lake) -> Topology:
 
 
 def parse_topology(data: bytes) -> Topology:
-    """Return what is kept in a file of the topology; one without sources where it cannot be read."""
+    """Return the topology in a file's bytes; one without sources where they cannot be read."""
     try:
         return _TOPOLOGY.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -142,7 +142,7 @@ def _known(source: SourceDescription, upstream: set[str]) -> KnownSource:
         value_format=source.value_format,
         window_type=source.window_type,
         columns=tuple(KnownColumn(column.name, column.type, column.key) for column in source.columns),
-        # A table that reads itself for its own state (CREATE SOURCE TABLE) is not made of itself.
+        # A table that reads itself for its own state (CREATE SOURCE TABLE) is not its own ancestor.
         upstream=tuple(sorted(upstream - {source.name})),
         queries=tuple(
             sorted((SourceQuery(query.id, query.text) for query in source.write_queries), key=lambda q: q.id)

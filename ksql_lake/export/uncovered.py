@@ -23,7 +23,7 @@ HOW: Mapping[str, str] = {
 """What an extraction does, in words."""
 
 ASSUMED_DAYS = 7
-"""How far back a proposed stream begins where nobody says how long its topic keeps records: Kafka's default."""
+"""Days before today at which a proposed stream begins if the topic's retention is unknown: Kafka's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class UncoveredSource:
         kind: `stream` or `table`.
         feed: The name its feed would have.
         extraction: How it can be read: `pull`, `push`, or `continue`.
-        reason: Why no pull query can, or what continuing rests on; empty for `pull`.
+        reason: Why no pull query can read it, or what continuing rests on; empty for `pull`.
         first_day: The first day a stream's topic may still hold.
-        rename: Names in the lake of the columns that cannot keep theirs.
+        rename: New names in the lake for the columns that cannot keep theirs.
         positions: The columns of a derived stream that carry its source's offsets; empty elsewhere.
-        columns: The columns to export, where not all of them; empty for all.
+        columns: The columns to export, if not all of them; empty for all.
     """
 
     name: str
@@ -81,7 +81,7 @@ def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[Uncovere
     """
     listed = list_sources(client)
     exported = {file.feed.source for file in feeds.files}
-    # Whose copy is exported is exported: `feeds prepare` puts the copy in its place.
+    # A source whose copy is exported counts as exported: `feeds prepare` puts the copy in its place.
     exported |= copied_sources(client, feeds.offset_sources & {source.name for source in listed})
     taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}
     version = client.server_info().version
@@ -118,7 +118,7 @@ def carrying_keys(stream: SourceDescription, carried: Carrier) -> dict[str, Any]
     if not carried.obstacle:
         keys["extraction"] = "continue"
     if carried.made_key:
-        # The key was made of the two columns and says nothing that they do not.
+        # The key was made of the two columns and holds nothing that they do not.
         keys["columns"] = tuple(column.name for column in stream.columns if column.name != carried.made_key)
     return keys
 

@@ -1,7 +1,7 @@
 """Keep a scheduler's list of a table's version keys: the committed versions, or v1 before the first export."""
 
-# The next version is offered only on request: a key that is always there and never done would look like
-# missing work.
+# The next version is offered only on request: a key that always exists and is never materialised would look
+# like missing work.
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KeyRegistry(Protocol):
 
 
 def version_keys(state: FeedState) -> tuple[str, ...]:
-    """Return the keys of a table that are offered although nobody asked for one, in order."""
+    """Return the keys of a table that are always offered, in order."""
     return tuple(state.partition_keys()) or (open_version(state),)
 
 
@@ -48,9 +48,9 @@ def in_step(state: FeedState, known: Sequence[str]) -> bool:
 
 
 def keep_versions(name: str, lake: FeedLake, registry: KeyRegistry) -> None:
-    """Make the keys kept under `name` those the lake has, whoever else is exporting or doing the same.
+    """Make the keys kept under `name` those the lake has, even while other processes export or do the same.
 
-    The open version stays where it is among them: somebody asked for it.
+    The open version stays among them if it is there: it was requested.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.

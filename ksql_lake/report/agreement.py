@@ -15,7 +15,7 @@ from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.report.lake_facts import FeedMetadata
 from ksql_lake.report.lake_model import CrossCheck, Disagreement
 
-# A file without rows has no row group: it stands in the first relation alone.
+# A file without rows has no row group, so it appears in the first relation only.
 _QUERY = """
     SELECT file_name, num_rows, coalesce(compressed, 0), coalesce(uncompressed, 0)
     FROM parquet_file_metadata($paths)
@@ -32,13 +32,13 @@ SAMPLE = 10
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a file's footer says.
+    """The contents of a file's footer that the report compares.
 
     Attributes:
         rows: Its rows.
         compressed: Bytes of its column chunks.
-        uncompressed: Bytes they have encoded, but not compressed.
-        problem: Why it cannot be read; the numbers mean nothing then.
+        uncompressed: Their bytes, encoded but not compressed.
+        problem: Why the footer cannot be read; then the numbers mean nothing.
     """
 
     rows: int = 0
@@ -93,8 +93,8 @@ def cross_check(
         storage: The lake's storage.
         connection: DuckDB to read footers with.
         metadata: What the lake knows about its feeds.
-        per_feed: How many files of each feed are looked at.
-        turn: Which sample; the day's number.
+        per_feed: How many files of each feed are checked.
+        turn: Which sample; the number of the day.
     """
     readable = [feed for feed in metadata if feed.state is not None]
     sample = [item for feed in readable for item in _sample(storage, feed, per_feed, turn)]
@@ -105,7 +105,7 @@ def cross_check(
     ]
     for feed in readable:
         wrong += [(feed, found) for found in _summary_disagreement(feed)]
-        damage = [Disagreement(feed.name, feed.layout.commits, told) for told in feed.history.damage]
+        damage = [Disagreement(feed.name, feed.layout.commits, text) for text in feed.history.damage]
         wrong += [(feed, found) for found in damage]
     check = CrossCheck(
         files=sum(len(part.files) for feed in readable for part in _state(feed).partitions.values()),
@@ -126,7 +126,7 @@ def _sample(storage: Storage, feed: FeedMetadata, count: int, turn: int) -> Iter
     if not files or count < 1:
         return
     step = -(-len(files) // count)
-    # The newest file is always looked at: it is the one most likely to be read next.
+    # The newest file is always checked: it is the one most likely to be read next.
     chosen = {entry.path: entry for entry in (*files[turn % step :: step], files[-1])}
     for entry in chosen.values():
         key = feed.layout.data(entry.path)
@@ -143,7 +143,7 @@ def _size(storage: Storage, key: str) -> int | None:
 def _file_disagreement(item: _Sampled, footer: Footer | None) -> Iterator[Disagreement]:
     entry = item.entry
     if item.size is None or footer is None:
-        what = f"the file is not there; its manifest says {entry.records:,} rows"
+        what = f"the file does not exist; its manifest says {entry.records:,} rows"
     elif item.size != entry.bytes:
         what = f"the file has {item.size:,} bytes, its manifest says {entry.bytes:,}"
     elif footer.problem:
@@ -160,9 +160,9 @@ def _summary_disagreement(feed: FeedMetadata) -> Iterator[Disagreement]:
     if state.sequence == 0:
         return
     if said is None:
-        what = "it is not there, or is no JSON; the next export writes it"
+        what = "it does not exist, or is no JSON; the next export writes it"
     elif said.commit != state.sequence:
-        what = f"it tells of commit {said.commit}, the newest is {state.sequence}; the next export rewrites it"
+        what = f"it is of commit {said.commit}, the newest is {state.sequence}; the next export rewrites it"
     elif (said.records, said.bytes) != (state.records, state.bytes):
         what = (
             f"it says {_number(said.records)} rows in {_number(said.bytes)} bytes, "
@@ -178,7 +178,7 @@ def _number(value: int | None) -> str:
 
 
 def _still_so(storage: Storage, found: Sequence[tuple[FeedMetadata, Disagreement]]) -> Iterator[Disagreement]:
-    """Leave out what an export that ran meanwhile explains: its feed is at another commit now."""
+    """Leave out differences that a concurrent export explains: its feed is at another commit now."""
     moved: dict[FeedLayout, bool] = {}
     for feed, item in found:
         if feed.layout not in moved:

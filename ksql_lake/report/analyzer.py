@@ -91,7 +91,7 @@ class MetadataAnalyzer:
         reader: Reads the lake's metadata.
         feeds: The feed files.
         client: The server to ask; None leaves its part out.
-        sample: Files of each feed whose footers are held against the metadata; 0 for none.
+        sample: Files of each feed whose footers are compared with the metadata; 0 for none.
         now: The present; for tests.
     """
 
@@ -111,7 +111,7 @@ class MetadataAnalyzer:
         self.now = now
 
     def generate_report(self) -> Report:
-        """Read everything and give the report.
+        """Read everything and return the report.
 
         Raises:
             LakeError: The lake's folder cannot be listed; a feed that cannot be read is part of the report.
@@ -166,8 +166,8 @@ def _feed_report(
     late = history.late if history is not None else {}
     exports = history.exports if history is not None else []
     checks = _checks(feed, metadata)
-    told = partial(judge, feed, metadata, freshness=fresh, coverage=covered, overdue=overdue)
-    judged = told(questioned=questioned, checks=checks)
+    judgement = partial(judge, feed, metadata, freshness=fresh, coverage=covered, overdue=overdue)
+    judged = judgement(questioned=questioned, checks=checks)
     keys = state.partition_keys()
     made = FeedReport(
         name=feed.name,
@@ -210,7 +210,7 @@ def _feed_report(
 def _described(
     made: FeedReport, feed: Feed, state: FeedState, exports: Sequence[ExportPoint], now: datetime
 ) -> FeedReport:
-    """Add how recent the rows are, and what a reader wants to know of the feed itself."""
+    """Add how recent the rows are, and the facts of the feed itself."""
     return replace(
         made,
         recency=recency(made.max_event_time, exports, now=now),
@@ -229,7 +229,7 @@ def _checks(feed: Feed, metadata: FeedMetadata | None) -> tuple[CheckFacts, ...]
 
 
 def _fell_back(state: FeedState) -> list[str]:
-    """Say why a `continue` feed was not read on from its marks, or will not be next time."""
+    """Return why a `continue` feed was not read on from its marks, or will not be next time."""
     if state.last_read is not None and state.last_read.fell_back:
         why = state.last_read.fell_back
         return [f"the last export read it by pull query, not on from its marks: {why}"]
@@ -249,7 +249,7 @@ def _freshness(feed: Feed, state: FeedState, now: datetime) -> Freshness:
     target = feed.checks.max_age_hours
     if not state.last_export:
         return Freshness(None, target, None)
-    # A clock that is behind the one that committed makes nothing younger than new.
+    # A clock that is behind the clock of the commit makes no age negative.
     age = max(0.0, (now - datetime.fromisoformat(state.last_export)).total_seconds() / 3600)
     return Freshness(age, target, None if target is None else age <= target)
 
@@ -298,14 +298,14 @@ def _outside(state: FeedState) -> tuple[str, ...]:
     found = state.last_read.outside if state.last_read is not None else {}
     if not found:
         return ()
-    told = ", ".join(f"{count:,} {why}" for why, count in found.items())
-    return (f"the last export saw rows that lie in no day of the feed and did not land: {told}",)
+    text = ", ".join(f"{count:,} {why}" for why, count in found.items())
+    return (f"the last export saw rows that belong to no day of the feed and did not land: {text}",)
 
 
 def _remarks(metadata: FeedMetadata | None) -> tuple[str, ...]:
     remarks = []
     if metadata is not None and metadata.attempt is not None and metadata.attempt.alive:
-        remarks.append("an export is at work")
+        remarks.append("an export is running")
     if metadata is not None and metadata.history.first > 1:
         since = f"commit {metadata.history.first:,}"
         remarks.append(f"late rows, removed versions and the ratio to JSON are counted from {since} on")
@@ -358,4 +358,4 @@ def _moment(milliseconds: int | None) -> datetime | None:
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        return None  # a time that no calendar here can hold
+        return None  # a time outside the calendar

@@ -16,27 +16,27 @@ Level = Literal["alarm", "notice"]
 
 _ALARMS = frozenset({Status.FAILING, Status.STALE})
 _SHOWN = 5
-"""Disagreements told one by one; the rest is a number."""
+"""How many disagreements are listed one by one; the rest is a number."""
 
 _NAMED = 12
 """How many names a text lists; the rest is a number."""
 
 _ALIKE = 3
-"""As many feeds with the same status for reasons of their own are told one by one; more are a list of names."""
+"""How many feeds with one status and different reasons are listed one by one; more become a list of names."""
 
 QUIET = timedelta(days=2)
-"""How long a stream's exports may bring no new row before that is worth a look."""
+"""How long a stream's exports may bring no new row before the report mentions it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One thing to look at.
+    """One point that needs attention.
 
     Attributes:
         level: `alarm` where data is late, lost or doubtful, else `notice`.
         label: One or two words, a feed's status for instance.
-        subject: What it is about.
-        text: What is the matter.
+        subject: The feed or feeds, or the server.
+        text: The problem.
         next_step: What to do; may be empty.
         feeds: The feeds it is about.
     """
@@ -50,7 +50,7 @@ class Point:
 
 
 def attention(report: Report) -> tuple[Point, ...]:
-    """Gather the points, alarms first, each kind in the order of the report."""
+    """Return the points, alarms first, each kind in the order of the report."""
     points = [
         *_statuses(report),
         *_files(report),
@@ -70,14 +70,14 @@ def _statuses(report: Report) -> Iterator[Point]:
             yield _shared_cause(alike) if len(alike) > 1 else _one(alike[0])
     for feed in report.feeds:
         if feed.fell_back:
-            text = f"not continued, but read by pull query: {feed.fell_back}"
+            text = f"read by pull query instead of on from its marks: {feed.fell_back}"
             yield Point(
                 "notice", "pull query", feed.name, text, "ksql-lake feeds validate --server", (feed.name,)
             )
 
 
 def _by_cause(feeds: Sequence[FeedReport]) -> list[list[FeedReport]]:
-    """Group feeds of one status that failed alike; where many have reasons of their own, they are one group."""
+    """Group feeds of one status that failed alike; where many have different reasons, they are one group."""
     groups = dict[str, list[FeedReport]]()
     for feed in feeds:
         failed = feed.status is Status.FAILING and feed.failures is not None and "failed export" in feed.reason
@@ -123,7 +123,7 @@ def _aged(feeds: Sequence[FeedReport]) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    """Name the first of many."""
+    """List the first of many names."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more}"
 
@@ -135,14 +135,14 @@ def _level(feed: FeedReport) -> Level:
 def _promises(report: Report) -> Iterator[Point]:
     for feed in report.feeds:
         for check in feed.failed_checks:
-            # A grave one is told by the feed's status, unless something worse is.
+            # The feed's status reports a grave one, unless something worse decides the status.
             if not (check.grave and feed.failing_by_checks):
                 level: Level = "alarm" if check.grave else "notice"
                 yield Point(level, "check", feed.name, f"{check.name}: {check.says}", "", (feed.name,))
     unknown = [feed for feed in report.feeds if feed.enabled and feed.last_export and feed.promises_unevaluated]
-    told = [f"{feed.name} ({', '.join(feed.promises_unevaluated)})" for feed in unknown]
-    if told:
-        text = f"the feed file promises what no export has evaluated: {_names(told)}"
+    texts = [f"{feed.name} ({', '.join(feed.promises_unevaluated)})" for feed in unknown]
+    if texts:
+        text = f"no export has evaluated what the feed file promises: {_names(texts)}"
         subject = unknown[0].name if len(unknown) == 1 else count_text(len(unknown), "feed")
         names = tuple(feed.name for feed in unknown)
         yield Point("notice", "not checked", subject, text, "The next export evaluates it", names)
@@ -156,9 +156,9 @@ def _rows(report: Report) -> Iterator[Point]:
             yield Point("notice", "outside", feed.name, text, f"ksql-lake feeds show {feed.name}", (feed.name,))
     quiet = [feed for feed in report.feeds if _quiet(feed, report)]
     if quiet:
-        told = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])
+        since = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])
         subject = quiet[0].name if len(quiet) == 1 else count_text(len(quiet), "feed")
-        text, names = f"exported, but no new row came: {told}", tuple(feed.name for feed in quiet)
+        text, names = f"exported, but no new row came: {since}", tuple(feed.name for feed in quiet)
         yield Point("notice", "no new rows", subject, text, "Does anything still write to the source?", names)
 
 
@@ -186,9 +186,9 @@ def _disagreements(report: Report) -> Iterator[Point]:
 
 def _server(report: Report) -> Iterator[Point]:
     server = report.server
-    # The outage that the feeds' own failures tell of is not told again.
-    told = any(feed.failures is not None and feed.failures.message in server.problem for feed in report.feeds)
-    if server.problem and not told:
+    # An outage that a feed's own failure reports is not reported again.
+    known = any(feed.failures is not None and feed.failures.message in server.problem for feed in report.feeds)
+    if server.problem and not known:
         yield Point("notice", "no answer", "the server", server.problem)
     for gone in server.feeds_without_source:
         text = f"the server has no {gone.source}"
@@ -198,7 +198,7 @@ def _server(report: Report) -> Iterator[Point]:
     if server.sources_without_feed:
         count = count_text(len(server.sources_without_feed), "source")
         names = _names([source.name for source in server.sources_without_feed])
-        yield Point("notice", "no feed", count, f"nobody exports {names}", "ksql-lake feeds discover")
+        yield Point("notice", "no feed", count, f"no feed exports {names}", "ksql-lake feeds discover")
 
 
 def _gaps(gaps: KafkaGaps) -> Iterator[Point]:

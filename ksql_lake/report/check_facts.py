@@ -1,7 +1,7 @@
-"""What the checks of a feed found, held against what its feed file promises now: pure.
+"""The results of a feed's checks, compared with what its feed file promises now. Pure.
 
-A promise without a result is not evaluated, and the report says so; it refuses to take silence for success. How
-bad a failure is, the feed file of now decides.
+A promise without a result is reported as not evaluated, never as passed. The current feed file decides how
+grave a failure is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check_facts(feed: Feed, notes: CheckNotes, *, last_export: int) -> tuple[Che
     """
     asked = dict(promises(feed))
     for name, record in notes.checks.items():
-        # What only the server can tell (how long a topic keeps records) is known by its result alone.
+        # A check that needs the server (how long a topic keeps records) is known by its result alone.
         if name == "topic_retention" and feed.checks.severity.get("topic_retention") != "off":
             severity = feed.checks.severity.get("topic_retention", record.severity)
             asked[name] = CheckAsked(record.asks, severity)
@@ -48,7 +48,7 @@ def _facts(
 ) -> CheckFacts:
     made = partial(CheckFacts, name, asked.asks, asked.severity, promised=promised)
     if record is None or record.asks != asked.asks:
-        why = _NEVER if record is None else "the feed file asks something else since it was evaluated"
+        why = _NEVER if record is None else "the feed file has changed what it asks since it was evaluated"
         return made("not_evaluated", why)
     at = datetime.fromisoformat(record.at).astimezone(UTC)
     keys, failed = list(record.judged_keys()), _failed(record.failed)
@@ -66,7 +66,7 @@ def _facts(
 def _fails(record: CheckRecord, keys: Sequence[str]) -> bool:
     if not keys:
         return not record.passed
-    # A version is judged as a whole: what was wrong with one that was replaced is history.
+    # A version is judged as a whole: the faults of a version that was replaced are history.
     return keys[-1] in record.failed if keys[-1].startswith("v") else bool(record.failed)
 
 
@@ -86,7 +86,7 @@ def _says(record: CheckRecord, failed: Sequence[FailedPartitionFacts]) -> str:
 
 
 def promised_in_file(feed: Feed) -> frozenset[str]:
-    """Return the checks that the feed file itself names; the others every feed has."""
+    """Return the checks that the feed file itself names; every feed has the others."""
     named = {
         name for name in ("min_records", "not_null", "unique") if getattr(feed.checks, name) not in (None, ())
     }

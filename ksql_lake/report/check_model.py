@@ -33,14 +33,14 @@ class CheckFacts:
 
     Attributes:
         name: The check.
-        asks: What it asks, by the feed file of now.
+        asks: What it asks, by the current feed file.
         severity: What a failure means: `warn`, `error` or `block`.
         state: `passed`, `failed` or `not_evaluated`.
         says: Why, in a sentence.
         at: When it was evaluated last; null when it never was.
         judged: Days or versions that have a result; 0 for a check of the whole feed.
         failed: Those in which it does not hold, oldest first; of a table replaced versions too.
-        promised: Whether the feed file itself names it; the others every feed has.
+        promised: Whether the feed file itself names it; every feed has the others.
     """
 
     name: str
@@ -55,5 +55,5 @@ class CheckFacts:
 
     @property
     def grave(self) -> bool:
-        """Whether it does not hold, and that is more than unusual."""
+        """Whether the check does not hold and its severity is more than `warn`."""
         return self.state == "failed" and self.severity in ("error", "block")

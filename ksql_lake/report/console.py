@@ -1,4 +1,4 @@
-"""A report for a terminal: a headline, a table, what to look at; as text that others print."""
+"""A report for a terminal: a headline, a table, points that need attention, all as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ksql_lake.report.lake_model import Report, ServerSide
 from ksql_lake.report.wording import checks_text, short_count
 
 WIDTH = 80
-"""Columns of a line where no terminal says how many it has."""
+"""Columns of a line where the terminal reports no width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ def headline(report: Report, *, width: int = WIDTH) -> str:
 
 
 def feed_table(report: Report) -> FeedTable:
-    """Return the feeds as a table that fits, unless a feed's own name is very long."""
+    """Return the feeds as a table that fits the width, unless a feed's name is very long."""
     headers = ("Feed", "Status", "Evidence", "Checks", "Rows", "Size", "Age", "Missing", "Late")
     return FeedTable(headers, tuple(_row(feed) for feed in report.feeds), right=headers[4:])
 
 
 def remarks(report: Report, *, width: int = WIDTH) -> list[str]:
-    """Return what to look at, and how much was checked, as wrapped lines."""
+    """Return the points that need attention, and how much was checked, as wrapped lines."""
     lines = [line for point in attention(report) for line in _point(point, width)]
     if lines:
         lines.append("")

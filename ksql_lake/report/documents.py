@@ -132,7 +132,7 @@ def _families(report: Report) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     )
     yield (
         "feed_days",
-        "Days of a stream by what is known of them.",
+        "Days of a stream by their state.",
         [
             ({**_feed(feed), "state": state}, _row(feed)[f"{state}_days"])
             for feed in feeds
@@ -142,7 +142,7 @@ def _families(report: Report) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     yield from _check_families(feeds)
     yield (
         "disagreements",
-        "Places where metadata and files differ, among those looked at.",
+        "Places where metadata and files differ, among those checked.",
         [({}, len(report.cross_check.disagreements))],
     )
     yield "broken_feed_files", "Feed files that cannot be used.", [({}, len(report.broken_feeds))]

@@ -17,17 +17,17 @@ Kind = Literal["stream", "table"]
 
 
 class Status(StrEnum):
-    """How a feed is, in one word; of several that apply, the first of this list."""
+    """The state of a feed in one word; of several that apply, the first of this list."""
 
     DISABLED = "disabled"
-    """Its file says `enabled: false`; nothing is expected of it."""
+    """Its file says `enabled: false`; no export is expected."""
 
     FAILING = "failing"
     """The newest attempt to export it failed or was killed, its manifests cannot be read, or a check that is an
     error does not hold."""
 
     NEVER_RAN = "never_ran"
-    """No export of it was ever tried."""
+    """No export of it was tried yet."""
 
     EMPTY = "empty"
     """It was exported, and there are no rows: in the lake, or in a table's newest version."""
@@ -36,10 +36,10 @@ class Status(StrEnum):
     """Its last export is older than its target, `checks.max_age_hours`."""
 
     INCOMPLETE = "incomplete"
-    """Days are missing, or were over for more than 24 hours and never read to their end."""
+    """Days are missing, or ended more than 24 hours ago and were not read to their end."""
 
     HEALTHY = "healthy"
-    """Exported, with rows, in time, without a day missing, and no check says that something is wrong."""
+    """Exported, with rows, in time, without a day missing, and no check fails as error or block."""
 
     @property
     def label(self) -> str:
@@ -48,18 +48,18 @@ class Status(StrEnum):
 
     @property
     def calm(self) -> bool:
-        """Whether nobody has to do anything."""
+        """Whether the feed needs no action."""
         return self in (Status.HEALTHY, Status.DISABLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Which days of a stream the lake is sure of, from its `start_date` to today.
+    """The days of a stream by how the lake has read them, from its `start_date` to today.
 
     Attributes:
         first: The feed's `start_date`.
         last: Today in the feed's time zone; it is always open.
-        timezone: Whose days they are.
+        timezone: The time zone of the days.
         complete: How many days were read after they had ended, with rows or without.
         open: How many days were read before they had ended, or have not ended yet.
         missing: How many ended days were never read.
@@ -79,11 +79,11 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFacts:
-    """What the last reading that landed rests on.
+    """Why the rows of the last reading that landed were taken for all of them.
 
     Attributes:
-        level: `proven`, `checked` (it looked right and cannot be proven) or `unchecked` (the server would not
-            tell).
+        level: `proven`, `checked` (it looked right and cannot be proven) or `unchecked` (the server did not
+            report what would prove it).
         text: Why, in a sentence.
         isolation: `committed`, `uncommitted`, or `unknown` where another query wrote what was read.
         caveats: What the server refused, and what was lost with it.
@@ -104,7 +104,7 @@ class DayPoint:
         records: Rows the lake holds for it.
         bytes: Size of its files.
         late: Rows of it that came after newer days had been read, as far as `history_from` goes back.
-        evidence: How strong the evidence of its last reading is; null where a release kept none.
+        evidence: How strong the evidence of its last reading is; null where an earlier release kept none.
     """
 
     day: date
@@ -124,8 +124,8 @@ class VersionPoint:
         bytes: Size of its file.
         committed_at: When it landed.
         kept: Whether the lake still holds it; retention removes old ones.
-        evidence: How strong the evidence is that it is whole; null where a release kept none, and for removed
-            ones.
+        evidence: How strong the evidence is that it is complete; null where a release kept none, and for
+            removed versions.
     """
 
     version: int
@@ -199,7 +199,7 @@ class FailureFacts:
 
 @dataclass(frozen=True, slots=True)
 class Recency:
-    """How recent the rows are, whatever the exports say.
+    """How recent the rows are, by their own times.
 
     Attributes:
         event_age_hours: Hours since the newest event; null for tables and without rows.
@@ -214,7 +214,7 @@ class Recency:
 
 @dataclass(frozen=True, slots=True)
 class OutsideDays:
-    """Days with rows that lie before the feed's `start_date` or after today.
+    """Days with rows before the feed's `start_date` or after today.
 
     Attributes:
         days: The days.
@@ -239,7 +239,7 @@ class ColumnPoint:
 
 
 def evidence_text(feed: FeedReport) -> str:
-    """Say in a word what the last reading rests on."""
+    """Return in a word how strong the evidence of the last reading is."""
     if feed.evidence is None:
         return "before evidence" if feed.last_export is not None else "-"
     return feed.evidence.level
@@ -253,12 +253,12 @@ class FeedReport:
         name: The feed.
         kind: `stream` or `table`.
         source: The ksqlDB stream or table.
-        description: The feed file's own words.
-        enabled: Whether exports take it.
-        status: How it is, in one word.
+        description: The description in the feed file.
+        enabled: Whether it is exported.
+        status: Its state, in one word.
         reason: Why, in a sentence.
         next_step: What to do about it; empty when nothing has to be done.
-        running: Whether an export of it is at work right now.
+        running: Whether an export of it is running right now.
         records: Rows in the lake; of a table all kept versions together.
         current_records: Rows a reader of the newest state sees: of a table its newest version, else `records`.
         bytes: Size of all files.
@@ -269,7 +269,7 @@ class FeedReport:
         min_event_time: Smallest event time of all rows; null for tables.
         max_event_time: Largest one.
         last_export: The last export that landed; null before the first.
-        evidence: What it rests on; null before the first, and where a release kept none.
+        evidence: The evidence of the last reading; null before the first, and where a release kept none.
         freshness: Its age against the target.
         failures: Failed exports since then; null when there are none.
         coverage: Complete, open and missing days; null for tables.
@@ -280,12 +280,12 @@ class FeedReport:
         versions: Table versions, oldest first, removed ones too as far as the history goes; empty for streams.
         exports: The newest exports that landed, oldest first.
         history_from: The oldest commit that `late_rows`, `versions`, `json_ratio` and `exports` come from.
-        remarks: What else is odd, one sentence each.
-        fell_back: Why the last export of a continued feed read it by pull query; empty where it did not.
-        checks: Its checks and what they found, in the order in which they are evaluated.
-        recency: How recent its rows are, whatever the exports say.
+        remarks: Other remarks, one sentence each.
+        fell_back: Why a pull query read a continued feed in the last export; empty where none did.
+        checks: Its checks and their results, in the order in which they are evaluated.
+        recency: How recent its rows are, by their own times.
         outside: Days with rows before `start_date` or after today; null when there are none.
-        owners: The feed file's own words.
+        owners: The owners in the feed file.
         columns: Its columns in the lake; empty before the first export.
         schedule: Cron expression by which Dagster exports it, its own or its kind's default.
         schedule_default: Whether that is the default.
@@ -338,7 +338,7 @@ class FeedReport:
 
     @property
     def failing_by_checks(self) -> bool:
-        """Whether its checks are what makes it failing."""
+        """Whether its checks make it failing."""
         return self.status is Status.FAILING and self.reason.startswith("check ")
 
     @property

@@ -29,13 +29,13 @@ from ksql_lake.report.plots import (
 )
 
 EXPORTS_LISTED = 10
-"""How many of a feed's newest exports are told with their numbers."""
+"""How many of a feed's newest exports are listed with their numbers."""
 
 POINTS_SHOWN = 12
-"""How many points stand at the top at once; the others open with a click."""
+"""How many points are shown at once; the others open with a click."""
 
 _TRACK = 1.5
-"""How much of the target's age the track of a freshness bar is long."""
+"""Length of the track of a freshness bar, as a multiple of the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +63,24 @@ class FeedView:
 
     @property
     def last_exports(self) -> tuple[ExportPoint, ...]:
-        """The exports that are told with their numbers, newest first."""
+        """The exports that are listed with their numbers, newest first."""
         return self.feed.exports[: -EXPORTS_LISTED - 1 : -1]
 
     @property
     def checks_rank(self) -> int:
-        """How bad the results of the checks are: errors count most, then warnings, then what has no result."""
+        """How bad the results of the checks are: errors count most, then warnings, then missing results."""
         failed = self.feed.failed_checks
         return sum(10_000 if check.grave else 100 for check in failed) + len(self.feed.unevaluated)
 
     @property
     def checks_level(self) -> str:
-        """The same as a class of the style."""
+        """The same as a CSS class."""
         failed = self.feed.failed_checks
         return "bad" if any(check.grave for check in failed) else "odd" if failed else ""
 
     @property
     def search_text(self) -> str:
-        """What the search looks at, in small letters."""
+        """The text that the search matches, in lower case."""
         feed = self.feed
         columns = " ".join(column.name for column in feed.columns)
         checks = " ".join(check.name for check in feed.failed_checks)
@@ -89,7 +89,7 @@ class FeedView:
 
     @property
     def sql(self) -> str:
-        """A question to begin with: the newest day's rows, or a table's."""
+        """A query to begin with: the newest day's rows, or a table's."""
         where, day = "", self.feed.last_partition
         if self.feed.kind == "stream" and day is not None:
             year, month, number = (int(part) for part in day.split("-"))
@@ -98,7 +98,7 @@ class FeedView:
 
     @property
     def target_percent(self) -> float:
-        """Where on its track the target stands, in percent."""
+        """The position of the target on its track, in percent."""
         return round(100 / _TRACK, 1)
 
     @property

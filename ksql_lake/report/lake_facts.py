@@ -1,7 +1,7 @@
 """Read everything the lake knows about its feeds, without a feed file and without changing anything."""
 
-# The manifests decide, proven by their digests. A feed that cannot be read is a problem of the report, not
-# its end.
+# The manifests decide, proven by their digests. A feed that cannot be read is a problem in the report and does
+# not end it.
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HISTORY = 1000
 
 @dataclass(frozen=True, slots=True)
 class OngoingExport:
-    """An attempt that has neither committed nor gone away: when it last wrote, and whether it is alive."""
+    """An attempt that has neither committed nor been removed: when it last wrote, and whether it is alive."""
 
     written_at: datetime
     alive: bool
@@ -80,7 +80,7 @@ def _held(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The totals of one `_metadata.json`; None stands for what it does not say, or not as a number."""
+    """The totals of one `_metadata.json`; None for a total that is missing or no number."""
 
     commit: int | None
     records: int | None
@@ -88,7 +88,7 @@ class Summary:
 
 
 def read_summaries(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, Summary]:
-    """Read the files that can be read; those that are no JSON are left out."""
+    """Read the files that can be read; files that are no JSON are left out."""
     if not paths:
         return {}
     try:
@@ -96,7 +96,7 @@ def read_summaries(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) 
     except duckdb.Error:
         if len(paths) == 1:
             return {}
-        # One file that is no text stops the query for all; asked one by one, only that one is missing.
+        # One file that is no text stops the query for all; read one by one, only that one is missing.
         found = (read_summaries(connection, [path]) for path in paths)
         return {path: summary for one in found for path, summary in one.items()}
     return {path: Summary(commit, records, size) for path, commit, records, size in rows}
@@ -189,7 +189,7 @@ def _export(manifest: Manifest, at: datetime) -> ExportPoint:
     return ExportPoint(
         commit=manifest.sequence,
         at=at,
-        # A clock that was set back in between tells nothing.
+        # The clock was set back in between, so there is no duration.
         seconds=seconds if seconds >= 0 else None,
         read=read,
         new=new,
@@ -210,9 +210,9 @@ class FeedMetadata:
         problem: Why they cannot be read.
         history: The newest commits, condensed.
         failures: Failed exports since the last one that landed.
-        attempt: An attempt that is at work or was killed.
-        summary: What `_metadata.json` says; None when there is none or it says nothing.
-        checks: What its checks found last.
+        attempt: An attempt that is running or was killed.
+        summary: The totals of `_metadata.json`; None when there are none.
+        checks: The last results of its checks.
     """
 
     layout: FeedLayout

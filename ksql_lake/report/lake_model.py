@@ -9,7 +9,7 @@ from ksql_lake.lake.days import Days
 from ksql_lake.report.feed_model import FeedReport, Kind, Status
 
 FORMAT = 2
-"""Version of the shape; grows when a field changes its meaning or goes."""
+"""Version of the format; grows when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class CrossCheck:
-    """Metadata held against Parquet footers and file sizes.
+    """The comparison of the metadata with Parquet footers and file sizes.
 
     Attributes:
         files: Files the lake holds.
-        sampled: How many of them were looked at.
+        sampled: How many of them were checked.
         summaries: How many `_metadata.json` were compared with the manifests.
-        disagreements: What did not fit.
+        disagreements: The differences.
     """
 
     files: int
@@ -106,10 +106,9 @@ class FeedWithoutSource:
 
 @dataclass(frozen=True, slots=True)
 class KafkaGaps:
-    """What Kafka can still do about a stream's days that are not complete.
+    """A stream's days that are not complete, by what Kafka can still deliver.
 
-    Kafka deletes whole segments, by the time of their records, so days near the border are a promise of neither
-    side.
+    Kafka deletes whole segments, by the time of their records, so days near the border may be either.
 
     Attributes:
         feed: The feed.
@@ -119,7 +118,7 @@ class KafkaGaps:
         deliverable: Days Kafka still has.
         fading: Days of which Kafka has a part, or is about to delete it.
         lost: Days older than Kafka keeps.
-        unknown: Days nothing can be said about, because the retention is not known.
+        unknown: Days of which nothing is known, because the retention is unknown.
     """
 
     feed: str
@@ -134,14 +133,14 @@ class KafkaGaps:
 
 @dataclass(frozen=True, slots=True)
 class ServerSide:
-    """What the server has to do with it.
+    """The comparison of the feeds with the server's sources.
 
     Attributes:
         asked: Whether it was asked at all.
         url: Its address; empty when it was not asked.
         problem: Why it gave no answer; empty when it did.
-        sources_without_feed: What nobody exports.
-        feeds_without_source: What can no longer be exported.
+        sources_without_feed: Sources that no feed exports.
+        feeds_without_source: Feeds that can no longer be exported.
         gaps: Days that are not complete, by what Kafka can still deliver.
     """
 
@@ -187,7 +186,7 @@ class Report:
     """The whole report.
 
     Attributes:
-        format: Version of this shape.
+        format: Version of this format.
         generated_at: When it was made.
         lake: The lake's folder.
         totals: The sums.

@@ -25,7 +25,7 @@ SLOT = 10
 HEIGHT = 100
 """Height of every plot of bars."""
 _LEAST = 1.5
-"""Height of the smallest bar that stands for something."""
+"""Height of the smallest bar that has a value."""
 CELL = 8
 """Width and height of the place of one day in a calendar; the day itself leaves one unit free."""
 
@@ -34,7 +34,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar: its box, what it means (`main`, `late`, `gone`), and what it says when pointed at."""
+    """A bar: its box, what it means (`main`, `late`, `gone`), and its tooltip."""
 
     x: float
     y: float
@@ -51,7 +51,7 @@ class Bars:
     Attributes:
         bars: The bars, from left to right.
         slots: How many places there are.
-        top: What the full height stands for.
+        top: The value of the full height.
         first: Name of the first place.
         last: Name of the last one.
     """
@@ -75,7 +75,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class CalendarRun:
-    """Days in a row that are worth pointing at: their state, their path, and what they say."""
+    """Consecutive days with a tooltip: their state, their path, and its text."""
 
     state: str
     path: str
@@ -186,12 +186,12 @@ def export_durations(feed: FeedReport) -> Bars | None:
 
 
 def outline(plot: Bars) -> str:
-    """Return a plot's bars as one path, for where it is drawn small."""
+    """Return a plot's bars as one path, for small drawings."""
     return "".join(f"M{bar.x:g} {bar.y:g}h{bar.width:g}V{HEIGHT}h-{bar.width:g}z" for bar in plot.bars)
 
 
 def calendar(feed: FeedReport) -> tuple[CalendarStrip, ...]:
-    """The feed's days in strips of a year, the newest last; none for tables and feeds still to begin."""
+    """Return the feed's days in strips of a year, the newest last; none for tables and feeds still to begin."""
     covered = feed.coverage
     if covered is None or covered.first > covered.last:
         return ()

@@ -1,4 +1,4 @@
-"""How recent a feed's rows are, whatever its exports say, and which of them lie outside its days: pure."""
+"""How recent a feed's rows are by their own times, and which of them are outside its days. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ksql_lake.report.feed_model import ExportPoint, OutsideDays, Recency
 
 
 def recency(newest: datetime | None, exports: Sequence[ExportPoint], *, now: datetime) -> Recency:
-    """Tell how old a feed's newest event is, and since when no export has brought a new row.
+    """Return the age of a feed's newest event, and since when no export has brought a new row.
 
     Args:
         newest: Time of the newest event; None for tables and without rows.

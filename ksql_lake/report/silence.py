@@ -27,11 +27,11 @@ def ask_server(
     looked: Mapping[str, Looked],
     now: datetime,
 ) -> ServerSide:
-    """Hold feeds and sources against each other; a server that does not answer is part of the answer.
+    """Compare feeds and sources; a server that does not answer is part of the result.
 
     Args:
         client: The server.
-        feeds: All feed files; an archived feed's source is not silent, somebody decided about it.
+        feeds: All feed files; an archived feed's source counts as one with a feed.
         reports: The active feeds' reports.
         looked: Stream feed -> when its days were last read.
         now: The present.

@@ -26,7 +26,7 @@ class Judgement:
     next_step: str = ""
 
 
-def judge(  # noqa: PLR0913 - each is a fact of its own
+def judge(  # noqa: PLR0913 - each is a separate fact
     feed: Feed,
     metadata: FeedMetadata | None,
     *,
@@ -36,7 +36,7 @@ def judge(  # noqa: PLR0913 - each is a fact of its own
     questioned: str = "",
     checks: Sequence[CheckFacts] = (),
 ) -> Judgement:
-    """Decide how a feed is.
+    """Decide the status of a feed.
 
     Args:
         feed: The feed.
@@ -44,7 +44,7 @@ def judge(  # noqa: PLR0913 - each is a fact of its own
         freshness: Age of the last export against the target.
         coverage: Complete, open and missing days of a stream.
         overdue: Open days that ended long enough ago to count.
-        questioned: Why the times that the lake tells cannot be believed; empty where they can.
+        questioned: Why the times in the lake cannot be trusted; empty where they can.
         checks: What the feed's checks found.
     """
     export = f"ksql-lake export --{feed.kind} {feed.name}"
@@ -71,11 +71,11 @@ def judge(  # noqa: PLR0913 - each is a fact of its own
 
 
 def doubt(state: FeedState, *, now: datetime) -> str:
-    """Tell why a lake's times cannot be believed: they are still to come; empty where they are not."""
+    """Return why a lake's times cannot be trusted: they are in the future; empty where they are not."""
     days = questioned_days(state.looked, now=now)
     if days:
-        told = f"{count_text(len(days), 'day')} ({ranges_text(day_ranges(days))})"
-        return f"the reading of {told} is dated {state.looked[str(days[-1])]}, by a clock that is ahead"
+        shown = f"{count_text(len(days), 'day')} ({ranges_text(day_ranges(days))})"
+        return f"the reading of {shown} is dated {state.looked[str(days[-1])]}, by a clock that is ahead"
     if state.last_read is not None and in_the_future(state.last_read.read_at, now):
         return f"the last export is dated {state.last_read.read_at}, by a clock that is ahead"
     return ""
@@ -94,7 +94,7 @@ def last_failure(metadata: FeedMetadata) -> Failure | None:
     failure = metadata.failures.last
     if failure is None or metadata.state is None or not metadata.state.last_export:
         return failure
-    # A success removes the note. Should that have failed, the times still tell.
+    # A success removes the note. If that failed, the times still show it.
     landed = datetime.fromisoformat(metadata.state.last_export)
     return failure if datetime.fromisoformat(failure.at) >= landed else None
 
@@ -144,8 +144,8 @@ def _gap_reason(coverage: Coverage, overdue: list[date]) -> str:
     if coverage.missing:
         parts.append(f"{count_text(coverage.missing, 'day')} never read: {ranges_text(coverage.missing_days)}")
     if overdue:
-        told = ranges_text(day_ranges(overdue))
-        parts.append(f"{count_text(len(overdue), 'day')} not read to the end: {told}")
+        shown = ranges_text(day_ranges(overdue))
+        parts.append(f"{count_text(len(overdue), 'day')} not read to the end: {shown}")
     return "; ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Numbers, sizes, times and days as people read them; one way for every format that people read."""
+"""Numbers, sizes, times and days as people read them, the same in every format."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ranges_text(ranges: Sequence[Days]) -> str:
 
 
 def checks_text(feed: FeedReport) -> str:
-    """Say in a word or two what a feed's checks found: `ok`, `2 fail`, `1 warns`, `not yet`."""
+    """Return in a word or two what a feed's checks found: `ok`, `2 fail`, `1 warns`, `not yet`."""
     grave = sum(check.grave for check in feed.checks)
     if grave:
         return f"{grave} fail" if grave > 1 else "1 fails"

@@ -98,7 +98,7 @@ def test_a_server_that_was_not_set_up_is_found_and_read_as_before(cli: Cli, orde
     assert (
         f"orders was read by pull query the last time, because it could not be continued: {why}" in planned.err
     )
-    assert f"pull query: orders: not continued, but read by pull query: {why}" in report
+    assert f"pull query: orders: read by pull query instead of on from its marks: {why}" in report
     assert ids(orders) == Counter(range(49))
 
 

@@ -230,7 +230,7 @@ def test_a_stream_that_starts_later_has_nothing_to_read(cli: Cli, sample: Projec
 
     assert said.code == 0
     assert "later         nothing " in said.out
-    assert said.err == "note: later: nothing to read: start_date 2199-01-01 is still to come\n"
+    assert said.err == "note: later: nothing to read: start_date 2199-01-01 is in the future\n"
 
 
 def test_progress_is_drawn_on_terminals_only(cli: Cli, sample: Project) -> None:

@@ -107,7 +107,7 @@ def test_a_dead_task_is_named_with_its_offset(url: str, tmp_path: Path) -> None:
         assert query["state"] == "RUNNING"
 
         with pytest.raises(
-            NotBuiltError, match="stands still at offset 5 of partition 1 of dying, which ends at 8"
+            NotBuiltError, match="has stopped at offset 5 of partition 1 of dying, which ends at 8"
         ):
             export(url, tmp_path, table_feed("DEAD"), sleep=Meanwhile(), read_timeout=5)
     finally:

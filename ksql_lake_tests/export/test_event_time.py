@@ -66,7 +66,7 @@ def test_another_unit_is_named_and_nothing_is_closed(
 
     value = server.rows[0][1][1]
     assert str(caught.value).splitlines()[0] == (
-        f"feed s: no row of S lies in these days, but a row has AT {value}: it seems to count {name} "
+        f"feed s: no row of S is in these days, but a row has AT {value}: it seems to count {name} "
         "(2025-01-06 00:00 UTC), not milliseconds"
     )
     assert f'Set "event_time_unit": "{unit}" in the feed file' in str(caught.value)

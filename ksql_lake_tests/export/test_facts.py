@@ -67,14 +67,14 @@ def test_what_will_be_read_is_told_before() -> None:
     url = "http://ksqldb:8088"
     plan = ExportPlan(stream_feed(), days=_days(10), reason="as asked")
     version = ExportPlan(table_feed(), version=4, reason="after v3")
-    nothing = ExportPlan(stream_feed(), reason="start_date 2025-01-01 is still to come")
+    nothing = ExportPlan(stream_feed(), reason="start_date 2025-01-01 is in the future")
 
     assert (
         beginning(plan, url)
         == "events: reading 2025-01-01 to 2025-01-10 (10 days; as asked) from EVENTS at http://ksqldb:8088"
     )
     assert beginning(version, url) == "users: reading version v4 (after v3) from USERS at http://ksqldb:8088"
-    assert beginning(nothing, url) == "events: nothing to read: start_date 2025-01-01 is still to come"
+    assert beginning(nothing, url) == "events: nothing to read: start_date 2025-01-01 is in the future"
     assert summary(ExportResult(stream_feed(), nothing, STARTED)) == beginning(nothing, url)
 
 

@@ -107,7 +107,7 @@ def test_the_future_is_refused(tmp_path: Path) -> None:
         plan_export(stream_feed(), Lake(tmp_path), days=Days(date(2025, 1, 21), date(2025, 1, 21)), now=NOW)
 
     assert str(caught.value) == (
-        "feed events: 2025-01-21 has not begun yet (today is 2025-01-20 in UTC)\nGive days up to 2025-01-20."
+        "feed events: 2025-01-21 has not begun yet (today is 2025-01-20 in UTC)\nUse days up to 2025-01-20."
     )
     not_yet = plan_export(stream_feed(start_date="2025-02-01"), Lake(tmp_path), now=NOW)
     assert not_yet.days is None

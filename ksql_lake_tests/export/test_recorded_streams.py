@@ -175,7 +175,8 @@ def refusing(*names: str) -> Callable[[Request], Script]:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [(LEGACY_WRITER, "its writer ends an answer alike"), (SESSION_TIMEOUT, "rows may repeat")]
+    ("name", "text"),
+    [(LEGACY_WRITER, "its writer ends an answer in the same way"), (SESSION_TIMEOUT, "rows may repeat")],
 )
 def test_without_a_property_a_pull_is_checked_and_says_what_is_lost(
     tmp_path: Path, name: str, text: str

@@ -259,7 +259,7 @@ def _task_dead(node: TableNode) -> None:
         (
             "values: source_table_stuck",
             _task_dead,
-            "stands still at offset 0 of partition 1 of rp_t, which ends at 83",
+            "has stopped at offset 0 of partition 1 of rp_t, which ends at 83",
         ),
     ],
 )

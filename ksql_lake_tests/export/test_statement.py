@@ -132,7 +132,7 @@ def test_fields_of_a_struct_that_differ_only_in_case_are_refused() -> None:
         check_fields([("S", kind)])
 
     assert str(caught.value) == (
-        "column S: the fields 'S.x' and 'S.X' differ only in case, which DuckDB and Spark cannot tell apart\n"
+        "column S: the fields 'S.x' and 'S.X' differ only in case, which DuckDB and Spark do not distinguish\n"
         "Leave the column out with the feed's `columns`, or derive a stream on the server where one of the "
         "fields has another name."
     )

@@ -239,7 +239,7 @@ def test_without_the_older_writer_a_strangers_end_is_never_proven(url: str, tmp_
 
     done = export(url, tmp_path / "lake", stream_feed())
     assert (done.evidence.level, done.read) == ("checked", 7)
-    assert "when somebody closes the query in its middle" in done.evidence.text
+    assert "when the query is closed in its middle" in done.evidence.text
     with pytest.raises(EvidenceError):
         export(url, tmp_path / "other", stream_feed(evidence="proven"))
     assert held(tmp_path / "other", stream_feed()) == {}

@@ -126,8 +126,8 @@ def test_time_keys_of_changes_are_refused(server: Server, tmp_path: Path) -> Non
 
     assert str(caught.value) == (
         "feed clocks, column K: a push query brings the TIME key K of a deleted row without its milliseconds"
-        ", so rows of the same second cannot be told apart\nDerive a table whose key is not a TIME, or that a "
-        "pull query can read, and export that one: there the milliseconds arrive."
+        ", so rows of the same second cannot be distinguished\nDerive a table whose key is not a TIME, or that "
+        "a pull query can read, and export that one: there the milliseconds arrive."
     )
     assert not server.asked("CLOCKS")
 
@@ -315,8 +315,8 @@ def test_a_pull_counts_rows_of_the_future(
     assert (first.new, first.read, second.new) == (2, 2, 0)
     assert sorted(Lake(tmp_path).feed(wanted).dataset().to_table().column("N").to_pylist()) == [0, 1]
     assert first.as_dict()["outside"] == second.as_dict()["outside"] == {"in the future": 2}
-    assert "rows were seen that lie in no day of the feed and did not land: 2 in the future" in caplog.text
-    said = "the last export saw rows that lie in no day of the feed and did not land: 2 in the future"
+    assert "rows that belong to no day of the feed did not land: 2 in the future" in caplog.text
+    said = "the last export saw rows that belong to no day of the feed and did not land: 2 in the future"
     assert said in report_on(tmp_path, wanted, now=_later(0)).remarks
 
 

@@ -268,7 +268,10 @@ def test_what_is_lost_without_a_property_is_said_of_the_rows(
     version = parse_version("8.0.7")
     whole = pull_evidence(ask_sent(server, client), version, derived=False, refused=())
     assert (whole.level, whole.isolation, whole.caveats) == ("proven", "committed", [])
-    for name, text in [(LEGACY_WRITER, "its writer ends an answer alike"), (POLL_INTERVAL, "rows may repeat")]:
+    for name, text in [
+        (LEGACY_WRITER, "its writer ends an answer in the same way"),
+        (POLL_INTERVAL, "rows may repeat"),
+    ]:
         with KsqlClient(client.settings) as other:
             found = pull_evidence(
                 ask_sent(server, other, name), version, derived=True, refused=other.properties.refused

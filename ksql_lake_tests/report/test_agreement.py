@@ -57,7 +57,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
         Disagreement(
             "events",
             path.relative_to(tmp_path).as_posix(),
-            "the file is not there; its manifest says 5 rows",
+            "the file does not exist; its manifest says 5 rows",
         ),
     )
 
@@ -106,11 +106,11 @@ def test_a_footer_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (None, "it is not there, or is no JSON; the next export writes it"),
-        (b"{", "it is not there, or is no JSON; the next export writes it"),
-        (b"\xff\xfe\x00", "it is not there, or is no JSON; the next export writes it"),
-        (b"[]", "it tells of commit None, the newest is 1; the next export rewrites it"),
-        (b'{"commit": 9}', "it tells of commit 9, the newest is 1; the next export rewrites it"),
+        (None, "it does not exist, or is no JSON; the next export writes it"),
+        (b"{", "it does not exist, or is no JSON; the next export writes it"),
+        (b"\xff\xfe\x00", "it does not exist, or is no JSON; the next export writes it"),
+        (b"[]", "it is of commit None, the newest is 1; the next export rewrites it"),
+        (b'{"commit": 9}', "it is of commit 9, the newest is 1; the next export rewrites it"),
         (b'{"commit": 1, "total_records": 4}', "it says 4 rows in no bytes, the manifests 15 in "),
     ],
 )
@@ -150,8 +150,8 @@ def test_a_commit_that_was_not_published(tmp_path: Path) -> None:
 
     assert report.feeds[0].records == 5
     assert [item.what.split(";")[0] for item in report.cross_check.disagreements] == [
-        "the file is not there",
-        "it is not there, or is no JSON",
+        "the file does not exist",
+        "it does not exist, or is no JSON",
     ]
 
 

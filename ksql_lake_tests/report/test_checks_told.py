@@ -113,7 +113,7 @@ def test_a_promise_without_a_result_is_told(tmp_path: Path, lake: FeedLake) -> N
     _, held = told(tmp_path)
     found, states = told(tmp_path, changed)
 
-    assert before.text == "the feed file promises what no export has evaluated: events (not_null)"
+    assert before.text == "no export has evaluated what the feed file promises: events (not_null)"
     assert held["not_null"] == "passed"
     assert states["not_null"] == "not_evaluated"
     assert found.promises_unevaluated == ["not_null"]

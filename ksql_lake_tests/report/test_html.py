@@ -79,7 +79,7 @@ def busy(report: Report) -> Report:
         feeds_without_source=(FeedWithoutSource("stale", "GONE"),),
         gaps=(KafkaGaps("gaps", "GAPS", 1.0, "for 1 h", days, days, days, days),),
     )
-    check = CrossCheck(3, 3, 1, (Disagreement("whole", "streams/whole/x.parquet", "the file is not there"),))
+    check = CrossCheck(3, 3, 1, (Disagreement("whole", "streams/whole/x.parquet", "the file does not exist"),))
     return replace(report, server=server, cross_check=check)
 
 
@@ -144,7 +144,7 @@ def test_a_calm_report_says_so(report: Report) -> None:
 
     text = Page(render_html(replace(report, feeds=calm, totals=totals))).text
 
-    assert "All 3 feeds well" in text
+    assert "All 3 feeds OK" in text
     assert "Nothing. Every feed is healthy." in text
 
 

@@ -85,7 +85,7 @@ def test_search_and_filter(browser: Page, tmp_path: Path) -> None:
     browser.locator("button[data-filter=failing]").click()
     expect(browser.locator("#shown")).not_to_have_text(f"{narrowed} of {MANY}")
     search.fill("no feed has this")
-    expect(browser.get_by_text("No feed fits.")).to_be_visible()
+    expect(browser.get_by_text("No feed matches.")).to_be_visible()
 
 
 def test_columns_sort(browser: Page, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_sources_and_feeds_are_held_against_each_other(client: KsqlClient, tmp_p
     )
     told = {(point.label, point.subject): point for point in attention(report)}
     assert told["no source", "users"].text == "the server has no GONE"
-    assert told["no feed", "2 sources"].text == "nobody exports SILENT, USERS"
+    assert told["no feed", "2 sources"].text == "no feed exports SILENT, USERS"
 
 
 def test_days_are_sorted_by_what_kafka_still_has(client: KsqlClient, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_failed_by_a_killed_process(tmp_path: Path) -> None:
     at_once, later = (report_on(tmp_path, FEED, now=NOON + after) for after in (timedelta(minutes=1), QUIET))
 
     assert (at_once.status, at_once.running) == (Status.HEALTHY, True)
-    assert at_once.remarks == ("an export is at work",)
+    assert at_once.remarks == ("an export is running",)
     assert (later.status, later.running) == (Status.FAILING, False)
     assert later.reason == "an export was killed; its last sign of life is from 2025-01-20 12:00 UTC"
 

@@ -21,20 +21,20 @@ TICKS_PER_SESSION = 10
 """How many heartbeats a node sends in the time after which it counts as gone."""
 
 ALIVE_TICKS = 4
-"""After how many missed heartbeats the others call a node not alive, while it still is in the group."""
+"""After how many missed heartbeats other nodes report a node as not alive, while it still is in the group."""
 
 LEASE_SHARE = 0.8
-"""A node trusts its own membership for less time than the broker does, so two never think they own the same."""
+"""A node trusts its own membership for less time than the broker does, so that no partition has two owners."""
 
 
 def pack(frame: Frame) -> bytes:
-    """The bytes of one message."""
+    """Return the bytes of one message."""
     body = msgspec.json.encode(frame)
     return len(body).to_bytes(_LENGTH, "big") + body
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
-    """The next message; None when the other side is gone."""
+    """Read the next message; None when the other side has closed the connection."""
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
         body = await reader.readexactly(length)
@@ -44,7 +44,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
 
 
 def receive(connection: socket.socket) -> Frame | None:
-    """The same over a blocking socket."""
+    """Read the next message from a blocking socket; None when the other side has closed the connection."""
     try:
         length = int.from_bytes(_exactly(connection, _LENGTH), "big")
         return dict(msgspec.json.decode(_exactly(connection, length)))
@@ -68,9 +68,9 @@ class _Member:
 
     Attributes:
         heard: When its last heartbeat came.
-        ready: It has replayed the log as it was when it connected.
-        grouped: It belongs to the group.
-        leaving: It has said goodbye and stays out.
+        ready: Whether it has replayed the log as it was when it connected.
+        grouped: Whether it belongs to the group.
+        leaving: Whether it has said that it leaves, and stays out.
         revoked: The latest epoch for which it gave up what it lost.
     """
 
@@ -84,7 +84,7 @@ class _Member:
     revoked: int = 0
 
     def send(self, frame: Frame) -> None:
-        """Queue a message; a node that does not read must not hold the others up."""
+        """Queue a message, so that a node that does not read does not delay the others."""
         if not self.writer.is_closing():
             self.writer.write(pack(frame))
 
@@ -123,7 +123,7 @@ class Broker:
         return self._session
 
     async def watch(self) -> None:
-        """Put nodes out of the group whose heartbeats stopped; runs until cancelled."""
+        """Remove nodes from the group whose heartbeats stopped; runs until cancelled."""
         while True:
             await asyncio.sleep(self._session / TICKS_PER_SESSION)
             limit = time.monotonic() - self._session
@@ -140,7 +140,7 @@ class Broker:
             writer.close()
             return
         member = _Member(int(hello["node"]), str(hello["url"]), writer, time.monotonic())
-        # The log comes first of all: as a member it is sent what concerns the group.
+        # The log comes first: as a member the node also gets the messages about the group.
         member.send({"session": self._session, "replay": len(self._log)})
         for index, entry in enumerate(self._log):
             member.send({"entry": entry, "index": index})
@@ -215,7 +215,7 @@ class Broker:
         self._epoch += 1
         self._assigned = False
         self.settled.clear()
-        self._tell()
+        self._publish()
         self._assign_when_revoked()
 
     def _assign_when_revoked(self) -> None:
@@ -223,12 +223,12 @@ class Broker:
         if self._assigned or any(member.revoked != self._epoch for member in group):
             return
         self._assigned = True
-        self._tell()
+        self._publish()
         for member in group:
             self._lease(member, member.heard)
         self.settled.set()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         group = [[member.number, member.url] for member in self._grouped()]
         view = {"epoch": self._epoch, "group": group, "assigned": self._assigned, "first": self._epoch == 1}
         for member in self._members.values():

@@ -17,7 +17,7 @@ from ksql_lake.devserver.cluster.broker import TICKS_PER_SESSION, Frame, pack, r
 from ksql_lake.devserver.ksql_errors import SERVER_ERROR, RefusedError
 
 SLOTS = 1024
-"""Partition numbers are told apart up to here; no source of a stand-in has more."""
+"""Upper bound of partition numbers; no source of a stand-in has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class GroupView:
 
     Attributes:
         hosts: Number and URL of every node in the group.
-        assigned: The group has agreed; otherwise nodes are still giving partitions up.
-        first: It is the group's first agreement: there is nothing to restore.
+        assigned: Whether the group has agreed; otherwise nodes are still giving partitions up.
+        first: Whether it is the group's first agreement, with nothing to restore.
     """
 
     epoch: int = 0
@@ -46,8 +46,8 @@ class Membership:
 
     Args:
         number: The node's number, from 1.
-        url: Where clients reach it.
-        apply: Carries out one entry of the log.
+        url: The URL at which clients reach it.
+        apply: Applies one entry of the log.
         restoring: Seconds for which a partition that was just taken over cannot be read.
     """
 
@@ -88,7 +88,7 @@ class Membership:
             thread.start()
 
     def close(self) -> None:
-        """Leave the broker and end what runs in the background."""
+        """Leave the broker and end the background threads."""
         self.failed = lambda: None
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -108,15 +108,15 @@ class Membership:
         return self.view.assigned and self._leased() and self.number in dict(self.view.hosts)
 
     def submit(self, entry: Frame) -> Any:
-        """Append an entry to the log and wait until this node has carried it out; returns what that gave.
+        """Append an entry to the log and wait until this node has applied it; returns its result.
 
         Raises:
-            RefusedError: Carrying it out was refused.
+            RefusedError: The entry was refused.
         """
         return self._ask({"submit": entry})
 
     def barrier(self) -> None:
-        """Wait until everything the log holds now has been carried out here."""
+        """Wait until this node has applied everything that the log holds now."""
         end = int(self._ask({"barrier": None}))
         with self._lock:
             self._lock.wait_for(lambda: self._applied >= end or self.failure is not None)
@@ -126,7 +126,7 @@ class Membership:
         return str(self._ask({"act": [number, action]}))
 
     def leave(self) -> None:
-        """Say goodbye to the group; the others take the partitions over."""
+        """Leave the group; the other nodes take over the partitions."""
         self._left = True
         with self._lock:
             self._held.clear()
@@ -181,11 +181,11 @@ class Membership:
         self._fail(ConnectionError("the cluster's broker is gone"))
 
     def _see(self, view: GroupView) -> None:
-        """Take note of the group; give up first, take later."""
+        """Adopt a view of the group; give up partitions first, take others later."""
         with self._lock:
             mine = {slot for slot in range(SLOTS) if view.owner(slot) == self.number and not self._left}
             if not self._leased() and not view.first:
-                self._held = {}  # whatever it held, others may have held it since
+                self._held = {}  # other nodes may have held these partitions since
             kept = {slot: since for slot, since in self._held.items() if slot in mine}
             if view.assigned:
                 usable = 0.0 if view.first else time.monotonic() + self.restoring
@@ -198,7 +198,7 @@ class Membership:
                 self._send({"revoked": view.epoch})
 
     def _follow(self) -> None:
-        """Carry the log out, entry by entry."""
+        """Apply the log, entry by entry."""
         if self.ready:
             self._announce()
         while True:

@@ -20,19 +20,19 @@ PARTITIONS = "request.ksql.query.pull.partition"
 
 
 def store_partitions(source: Source, catalog: Catalog) -> int:
-    """Into how many partitions the table's store is cut: those of the topic its query reads, not its own."""
+    """Return the number of partitions of the table's store: that of the topic its query reads, not its own."""
     writers = catalog.writers(source.name)
     read = catalog.sources.get(writers[0].source) if writers else None
     return read.partitions if read is not None else source.partitions
 
 
 def restricted(plan: QueryPlan, partitions: frozenset[int], count: int) -> QueryPlan:
-    """The same table pull over some partitions of its store only.
+    """Return the same table pull over some partitions of its store only.
 
     Args:
         plan: A pull of a table.
-        partitions: Which.
-        count: Into how many the store is cut.
+        partitions: The partitions.
+        count: The number of partitions of the store.
     """
     numbers = ", ".join(map(str, sorted(partitions))) or "NULL"
     source = plan.source
@@ -47,8 +47,8 @@ class Route:
     Attributes:
         local: Partitions read here; None reads everything without looking at partitions.
         remote: URL of each other node, and the partitions it is asked for.
-        failure: What the answer ends with after its local rows, if it cannot be whole.
-        hangs: The request is never answered.
+        failure: The error that ends the answer after its local rows, if it cannot be complete.
+        hangs: Whether the request is never answered.
     """
 
     local: frozenset[int] | None = None
@@ -63,8 +63,8 @@ class Node:
 
     Attributes:
         url: Where clients reach it.
-        lag_reporting: Plays `ksql.heartbeat.enable` and `ksql.lag.reporting.enable`.
-        patience: Seconds after which another node that says nothing is given up.
+        lag_reporting: Whether `ksql.heartbeat.enable` and `ksql.lag.reporting.enable` are on.
+        patience: Seconds of silence after which another node is given up.
     """
 
     catalog: Catalog
@@ -80,7 +80,7 @@ class Node:
         return urlsplit(self.url).netloc
 
     def catch_up(self) -> None:
-        """Wait until this node has carried out everything that the service had taken in when asked."""
+        """Wait until this node has applied everything that the service had accepted when it was asked."""
         if self.membership is not None:
             self.membership.barrier()
 
@@ -95,7 +95,7 @@ class Node:
         return self.membership is None or self.membership.holds(partition)
 
     def readable(self, partitions: frozenset[int]) -> bool:
-        """Whether the stores of partitions it holds have been restored."""
+        """Whether the stores of the partitions it holds have been restored."""
         if self.phases.restoring:
             return False
         if self.membership is None:
@@ -110,7 +110,7 @@ class Node:
             asked: The request's `requestProperties`.
 
         Raises:
-            RefusedError: Nobody knows who holds the partitions, or this phase answers no pull.
+            RefusedError: The owners of the partitions are unknown, or this phase answers no pull.
         """
         self.phases.check_tables()
         if self.membership is not None and not self.membership.settled:
@@ -128,7 +128,7 @@ class Node:
         return Route(None if whole else mine, self._elsewhere(wanted - mine), failure)
 
     def unscannable(self) -> RefusedError:
-        """What ends a pull whose local store cannot be read."""
+        """Return the error of a pull whose local store cannot be read."""
         return RefusedError(
             "Unable to execute pull query: io.confluent.ksql.util.KsqlException: Error executing query locally "
             f"at node {self.url}/: Failed to scan materialized table",
@@ -148,7 +148,7 @@ class Node:
         by_url: dict[str, set[int]] = {}
         for partition in partitions:
             owner = view.owner(partition)
-            if owner not in urls:  # the group changed under our hands
+            if owner not in urls:  # the group changed meanwhile
                 raise cannot_determine()
             if self.lag_reporting and owner not in self.membership.alive:
                 dead = [item for item in sorted(partitions) if view.owner(item) == owner]
@@ -171,7 +171,7 @@ def _wanted(asked: Mapping[str, Any], count: int) -> frozenset[int]:
 
 
 def no_valid_host(partitions: list[int], host: str, why: str) -> RefusedError:
-    """The refusal of a pull some of whose partitions no node may answer (lag reporting on)."""
+    """Return the refusal of a pull some of whose partitions no node may answer (lag reporting on)."""
     parts = ", ".join(
         f"Partition {number} failed to find valid host. Hosts scanned: [{host} was not selected because {why}]"
         for number in partitions

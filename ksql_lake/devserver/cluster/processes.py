@@ -27,7 +27,7 @@ _SIGNALS = {
 
 @dataclass(eq=False)
 class _NodeProcess:
-    """One node: its fixed address and the process that serves it at the moment."""
+    """One node: its fixed address and its current process."""
 
     number: int
     port: int
@@ -43,7 +43,7 @@ class Cluster:
     """The parent of a cluster.
 
     Args:
-        options: How it is started; `nodes` says how many.
+        options: Its options; `nodes` is the number of nodes.
     """
 
     def __init__(self, options: Options) -> None:
@@ -60,10 +60,10 @@ class Cluster:
         self._over = asyncio.Event()
 
     async def run(self) -> None:
-        """Start everything, serve until told to stop, then stop every node.
+        """Start everything, serve until a stop signal, then stop every node.
 
         Raises:
-            ConfigError: A node did not come up.
+            ConfigError: A node did not start.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,7 +83,7 @@ class Cluster:
                     task.cancel()
             await self._stop_all()
             server.close()
-            for number in (signal.SIGTERM, signal.SIGINT):  # told again while it clears up
+            for number in (signal.SIGTERM, signal.SIGINT):  # a second signal while it shuts down
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 
@@ -97,7 +97,7 @@ class Cluster:
             beside.replace(self._options.ready_file)
 
     async def act(self, number: int, action: str) -> str:
-        """Do something to a node; returns what was done, or why not, in a word or a sentence."""
+        """Run an action on a node; return the result, or why it failed, in a word or a sentence."""
         node = self._nodes.get(number)
         if node is None or action not in ACTIONS:
             known = f"there are nodes 1 to {len(self._nodes)} and {', '.join(ACTIONS)}"
@@ -130,7 +130,7 @@ class Cluster:
         line = await node.process.stdout.readline() if node.process.stdout is not None else b""
         if b" listening on " not in line:
             await node.process.wait()
-            raise ConfigError(f"node {node.number} did not start", hint="What it said stands above.")
+            raise ConfigError(f"node {node.number} did not start", hint="Its output is above.")
 
     async def _stop_all(self) -> None:
         running = [node.process for node in self._nodes.values() if node.running and node.process is not None]
@@ -140,7 +140,7 @@ class Cluster:
         await asyncio.gather(*(process.wait() for process in running))
 
     async def _listen_to_stdin(self) -> None:
-        """Carry out lines such as `kill 2`; the end of standard input ends the cluster."""
+        """Run lines such as `kill 2`; the end of standard input ends the cluster."""
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
@@ -178,13 +178,13 @@ def _ports(options: Options) -> list[int]:
 
 
 def _phases(options: Options, *, again: bool) -> list[str]:
-    """The phases of a node: a service that starts for the first time is ready at once."""
+    """Return the phases of a node: a service that starts for the first time is ready at once."""
     names = ["restoring", "stopping", *(["starting", "locating"] if again else [])]
     return [text for name in names for text in ("--phase", f"{name}={getattr(options.phases, name)}")]
 
 
 def _arguments(options: Options) -> list[str]:
-    """What each node's command line repeats of the cluster's."""
+    """Return the options of the cluster that each node's command line repeats."""
     arguments = ["--host", options.host, "--server-version", options.server_version]
     if options.session_seconds is not None:
         arguments += ["--session-seconds", str(options.session_seconds)]
@@ -205,10 +205,10 @@ def _arguments(options: Options) -> list[str]:
 
 
 def serve_cluster(options: Options) -> None:
-    """Serve a cluster until told to stop.
+    """Serve a cluster until a stop signal.
 
     Raises:
-        ConfigError: A node did not come up, or the options do not fit several nodes.
+        ConfigError: A node did not start, or the options do not fit several nodes.
     """
     if options.tls_cert is not None:
         raise ConfigError("several nodes do not speak TLS", hint="Leave --tls-cert out, or start one node.")

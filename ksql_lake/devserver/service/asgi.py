@@ -48,7 +48,7 @@ _NOT_READY = RefusedError(
 
 @dataclass(eq=False)
 class Switches:
-    """The endpoints over one server's inside."""
+    """The stand-in's own routes, under /devserver."""
 
     catalog: Catalog
     running: RunningQueries
@@ -73,7 +73,7 @@ class Switches:
         return entity_response({"changed": request.path_params["name"]})
 
     async def end_transaction(self, request: Request) -> Response:
-        """POST .../sources/NAME/transactions/ID/commit or abort; `?partitions=0,2` gives those markers too."""
+        """POST .../sources/NAME/transactions/ID/commit or abort; `?partitions=0,2` puts markers there too."""
         name, transaction = request.path_params["name"], request.path_params["transaction"]
         end = request.path_params["end"]
         if end not in ("commit", "abort"):
@@ -120,7 +120,7 @@ class Switches:
         return entity_response({"node": number, "action": action})
 
     async def queries(self, _request: Request) -> Response:
-        """GET /devserver/queries: what was asked so far, and how it went."""
+        """GET /devserver/queries: the queries so far, and how each ended."""
         return entity_response(
             [
                 {
@@ -135,7 +135,7 @@ class Switches:
         )
 
     async def about(self, _request: Request) -> Response:
-        """GET /devserver: what this is, what is in it, what is running."""
+        """GET /devserver: what this server is, its sources, its running queries."""
         return entity_response(
             {
                 "server": "ksql-lake devserver: a stand-in for tests and demos, not ksqlDB",
@@ -148,7 +148,7 @@ class Switches:
 
 @dataclass(eq=False)
 class Gate:
-    """ASGI middleware; the server's own routes under /devserver pass without question."""
+    """ASGI middleware that checks each request; routes under /devserver pass unchecked."""
 
     app: ASGIApp
     options: Options
@@ -156,7 +156,7 @@ class Gate:
     node: Node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer it here."""
+        """Pass the request on, or answer it here."""
         if scope["type"] != "http" or scope["path"].startswith("/devserver"):
             await self.app(scope, receive, send)
             return
@@ -198,7 +198,7 @@ class Gate:
 def build_app(
     options: Options, catalog: Catalog, running: RunningQueries, node: Node, ledger: Ledger
 ) -> Starlette:
-    """The application over one catalog.
+    """Build the application over one catalog.
 
     Raises:
         RefusedError: The options name an impossible server version.

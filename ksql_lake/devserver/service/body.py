@@ -17,7 +17,7 @@ class Flow(Protocol):
     """uvicorn's view of how full the socket is."""
 
     async def drain(self) -> None:
-        """Wait until there is room."""
+        """Wait until there is room in the socket."""
 
 
 class AnswerBody:
@@ -27,7 +27,7 @@ class AnswerBody:
         scope: The request's ASGI scope.
         send: Its ASGI send.
         framing: How the answer is cut into chunks.
-        framed: Rows come with their own HTTP chunk framing.
+        framed: Whether rows come with their own HTTP chunk framing.
     """
 
     def __init__(self, scope: Scope, send: Send, framing: Framing, *, framed: bool) -> None:
@@ -52,14 +52,14 @@ class AnswerBody:
             await self.text(*self._framing.head)
 
     async def text(self, *parts: str) -> None:
-        """Send each text as one chunk, behind what is held."""
+        """Send each text as one chunk, after the rows that are held."""
         await self.flush()
         for part in parts:
             if part:
                 await self._chunk(part.encode())
 
     async def finish(self, *parts: str) -> None:
-        """Send the last texts; rows that are still held leave in one chunk with the first."""
+        """Send the last texts; rows that are still held leave in one chunk with the first text."""
         if self._framing.gathered and parts and not self._framing.first_alone:
             self._held += parts[0].encode()
             parts = parts[1:]
@@ -90,7 +90,7 @@ class AnswerBody:
         await self._write(row)
 
     async def flush(self) -> None:
-        """Send what is held as one chunk."""
+        """Send the held rows as one chunk."""
         if self._held:
             data, self._held = bytes(self._held), bytearray()
             self._room = self._framing.gathered

@@ -1,4 +1,4 @@
-"""Statements of `/ksql`: carry each out and give the entity that answers it."""
+"""Run the statements of `/ksql` and return the entity that answers each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Commands:
     """Runs statements against one catalog.
 
     Attributes:
-        settings: What the server runs with.
+        settings: The settings of the server.
     """
 
     catalog: Catalog
@@ -52,11 +52,11 @@ class Commands:
         """Run one statement; None when it has no entity (INSERT).
 
         Args:
-            statement: What to do.
+            statement: The statement.
             host: The server's address, as it calls itself.
 
         Raises:
-            RefusedError: It cannot be carried out, or belongs to another endpoint.
+            RefusedError: It cannot be run, or belongs to another endpoint.
         """
         match statement:
             case Select() | Print():
@@ -122,8 +122,8 @@ class Commands:
                 ]
                 return "kafka_topics", {"topics": topics}
             case _:
-                told = server_properties(self.settings)
-                return "properties", {"properties": told, "overwrittenProperties": [], "defaultProperties": []}
+                shown = server_properties(self.settings)
+                return "properties", {"properties": shown, "overwrittenProperties": [], "defaultProperties": []}
 
     def _sources(self, statement: Listing) -> tuple[str, Entity]:
         chosen = [item for item in self.catalog.sources.values() if f"{item.kind}S" == statement.what]
@@ -158,21 +158,21 @@ class Commands:
             for sink in self.catalog.terminate(statement):
                 self.running.fail_scans(sink, f"RocksDB iterator for store {sink} has closed")
             return self._status(statement.text, f"terminate/{statement.query_id}/execute", "Query terminated.")
-        told = statement.query_id.upper()
+        query_id = statement.query_id.upper()
         if transient.plan.kind != "push":
-            raise bad_request(f"Failed to terminate query with query ID: '{told}'")
+            raise bad_request(f"Failed to terminate query with query ID: '{query_id}'")
         self.running.terminate(transient)
         return {
             "@type": "terminate_query",
             "statementText": statement.text,
-            "queryId": told,
+            "queryId": query_id,
             "wasTerminated": True,
             "warnings": [],
         }
 
     def _create(self, statement: Create) -> Entity:
         made = self.catalog.create(statement)
-        told = self.catalog.sources[statement.name].statement if made is not None else statement.text
+        shown = self.catalog.sources[statement.name].statement if made is not None else statement.text
         query_id = made.id if isinstance(made, PersistentQuery) else None
         if made is None:
             text = f"Cannot add {statement.kind.lower()} `{statement.name}`: already exists."
@@ -181,7 +181,7 @@ class Commands:
         else:
             text = f"{statement.kind.capitalize()} created"
         return self._status(
-            told, f"{statement.kind.lower()}/`{statement.name}`/create", text, query_id=query_id
+            shown, f"{statement.kind.lower()}/`{statement.name}`/create", text, query_id=query_id
         )
 
     def _status(self, text: str, command: str, message: str, *, query_id: str | None = None) -> Entity:
@@ -205,8 +205,8 @@ class Commands:
                     f"Mismatched configuration for topic {statement.topic}: For config {name.lower()}, "
                     f"expected {wanted} got {has}"
                 )
-        told = {"topicName": statement.topic, "exists": True}
-        return {"@type": "assert_topic", "statementText": statement.text, **told, "warnings": []}
+        topic = {"topicName": statement.topic, "exists": True}
+        return {"@type": "assert_topic", "statementText": statement.text, **topic, "warnings": []}
 
     def _explain(self, statement: Explain, host: str) -> Entity:
         if statement.select is not None:
@@ -234,5 +234,5 @@ class Commands:
 
 
 def _scattered(name: str) -> int:
-    """A place in an order that is no order, as a hash map gives it."""
+    """Return a place in an arbitrary order, as a hash map has one."""
     return zlib.crc32(name.encode())

@@ -1,4 +1,4 @@
-"""Scalable push queries: read a derived source's own log from given offsets, with a token behind each batch."""
+"""Scalable push queries: read a derived source's own log from given offsets, with a token after each batch."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from ksql_lake.devserver.store.sources import Catalog
 
 TOKEN = "request.ksql.query.push.continuation.token"  # noqa: S105 - the name of a request's key
 RECORDS = 500
-"""How many records of the log one batch has at most."""
+"""Most records of the log in one batch."""
 LEGACY_ROWS = (500, 2000)
-"""Between these, the older writer is cut off when it has a backlog to send."""
+"""Rows of a backlog, at least and at most, after which the older writer is cut off; chosen at random."""
 _NOTHING = pa.array([], pa.string())
 _PLACES = re.compile(r"\bROW(PARTITION|OFFSET)\b")
 
 
 def encode(start: list[int], end: list[int]) -> str:
-    """The token of a batch: the offsets before it and behind it, by partition."""
+    """Return the token of a batch: the offsets before it and after it, by partition."""
     return base64.b64encode(compact({"s": {"o": start}, "e": {"o": end}, "v": 0}).encode()).decode()
 
 
 def decode(token: object, statement: str) -> tuple[int, ...]:
-    """The offsets at which a token says to go on, by partition.
+    """Return the offsets at which a token continues, by partition.
 
     Raises:
         RefusedError: It is no token; the error names the statement.
@@ -56,13 +56,13 @@ def decode(token: object, statement: str) -> tuple[int, ...]:
 
 
 def queue_full() -> RefusedError:
-    """The end of an answer whose client is slower than its rows."""
+    """Return the end of an answer whose client is slower than its rows."""
     return _failure("Hit limit of request queue")
 
 
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """A log as it is at one moment.
+    """A log at one moment.
 
     Attributes:
         until: The arrival number of its next record.
@@ -77,7 +77,7 @@ class _Log:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """Some records: the rows that a client gets of them, and the offsets behind them."""
+    """Some records: the rows that a client gets of them, and the offsets after them."""
 
     rows: pa.StringArray
     to: list[int]
@@ -89,8 +89,8 @@ class LogReading:
     """What scalable push queries need of their server.
 
     Attributes:
-        settings: What it runs with.
-        interval: Seconds after which a token is sent although there is no row.
+        settings: The settings of the server.
+        interval: Seconds without a row after which a token is sent.
     """
 
     queries: RunningQueries
@@ -99,13 +99,12 @@ class LogReading:
     interval: float
 
     def asked(self, plan: QueryPlan, asked: QueryRequest) -> tuple[int, ...] | None:
-        """Where a query begins in its source's own log, () for its end; None for an ordinary push or a pull.
+        """Return where a query begins in its source's own log, () for its end; None for any other query.
 
-        Where one condition fails it is an ordinary push, and nothing says so. Properties count only as JSON's
-        true.
+        If one condition fails it is an ordinary push, without notice. Properties count only as JSON's true.
 
         Raises:
-            RefusedError: The request's token is none, or a `*` stands beside other columns.
+            RefusedError: The request's token is none, or the select list has a `*` and other columns.
         """
         outputs = [plan.where, *(item.expression for item in plan.projections)]
         scalable = (
@@ -128,7 +127,7 @@ class LogReading:
     def begin(
         self, query: RunningQuery, framing: Framing, asked: tuple[int, ...], faults: tuple[Fault, ...]
     ) -> ScalablePush:
-        """The rows of one query, from what `asked` has found on; `faults` go wrong with it."""
+        """Return the rows of one query, from the offsets that `asked` found; `faults` strike it."""
         return ScalablePush(query, self, framing, asked, faults)
 
 
@@ -139,7 +138,7 @@ class ScalablePush:
     Attributes:
         server: Its server.
         asked: The offsets of the client's token, -1 for a partition's end; () begins at the log's end.
-        faults: What goes wrong.
+        faults: The faults that strike it.
     """
 
     query: RunningQuery
@@ -161,13 +160,13 @@ class ScalablePush:
         self._allowance = random.randint(*LEGACY_ROWS) if legacy else None  # noqa: S311 - no secret
 
     async def batches(self, *, framed: bool) -> AsyncGenerator[RowBatch, None]:
-        """Batches of rows, each with its token, until the query is over.
+        """Yield batches of rows, each with its token, until the query has ended.
 
         Args:
-            framed: Rows are put into HTTP chunks.
+            framed: Whether rows are put into HTTP chunks.
 
         Raises:
-            RefusedError: Too many catch up already, the older writer has too many rows to send, or the token
+            RefusedError: Too many queries catch up, the older writer has too many rows to send, or the token
                 has another number of partitions.
         """
         self._admit()
@@ -197,7 +196,7 @@ class ScalablePush:
                     yield batch
 
     def _admit(self) -> None:
-        """Take one of the places that a source has for catch-ups."""
+        """Take one of the catch-up places of a source."""
         if not self.asked:
             return
         source = self.query.plan.source
@@ -208,7 +207,7 @@ class ScalablePush:
         self.query.catching_up = True
 
     def _batches(self, read: _Read) -> Iterator[RowBatch]:
-        """The batch of some records, and whatever goes wrong with it."""
+        """Yield the batch of some records, and what a fault adds to it."""
         rows = read.rows
         self._sent += len(rows)
         if self._allowance is not None and self.query.catching_up and self._sent > self._allowance:
@@ -228,7 +227,7 @@ class ScalablePush:
             yield RowBatch(whole.slice(max(0, len(whole) - repeated.rows)), self._token(read.to, read.to))
 
     def _moved(self, read: _Read, log: _Log) -> bool:
-        """Whether the next batch does not begin where this one has ended."""
+        """Whether the next batch does not begin where this one ended."""
         overlapping, skipped = self._struck("overlapping_batch", read), self._struck("skipped_batch", read)
         if overlapping is not None:
             pairs = zip(self._position, log.starts, strict=True)
@@ -238,7 +237,7 @@ class ScalablePush:
         return overlapping is not None or skipped is not None
 
     def _struck(self, kind: str, read: _Read) -> Fault | None:
-        """The switch of this kind, if it is its turn; each query suffers it once."""
+        """Return the switch of this kind if it is due; it strikes each query once."""
         fault = self._pending.get(kind)
         if fault is None or not (read.last if fault.after_rows is None else self._sent >= fault.after_rows):
             return None
@@ -262,11 +261,11 @@ class ScalablePush:
             )
 
     def _beyond(self, log: _Log) -> bool:
-        """Whether every partition ends before the place where it is to be read: nothing is ever said of it."""
+        """Whether every partition ends before its position; the server never reports that."""
         return all(at > end for at, end in zip(self._position, log.ends, strict=True))
 
     def _first(self, log: _Log) -> list[int]:
-        """Where each partition is read on: what the log has no longer is left out, and with it all the rest."""
+        """Return each partition's position, or its end if the log no longer has the position."""
         return [
             end if at < start else at
             for at, start, end in zip(self._position, log.starts, log.ends, strict=True)
@@ -285,7 +284,7 @@ class ScalablePush:
         return True
 
     async def _sweep(self, log: _Log, *, framed: bool) -> AsyncGenerator[_Read, None]:
-        """What the log has behind the position, in batches."""
+        """Yield what the log has after the position, in batches."""
         at = self._first(log)
         if not any(first < end for first, end in zip(at, log.ends, strict=True)):
             return
@@ -302,13 +301,13 @@ class ScalablePush:
                         yield held
                     held = _read(part.slice(first, RECORDS), at)
                     at = held.to
-        if not self.query.over:  # stopped in the middle, the end was not reached
+        if not self.query.over:  # a query stopped in its middle has not reached the end
             rows = held.rows if held is not None else _NOTHING
             yield _Read(rows, self._reached(log), last=True)
 
 
 def _begin(asked: tuple[int, ...], log: _Log) -> list[int]:
-    """The offset at which each partition is read first."""
+    """Return the offset at which each partition is read first."""
     given = dict(enumerate(asked))
     return [given.get(number, -1) if given.get(number, -1) >= 0 else end for number, end in enumerate(log.ends)]
 
@@ -318,7 +317,7 @@ def _failure(message: str) -> RefusedError:
 
 
 def _read(part: pa.RecordBatch, at: list[int]) -> _Read:
-    """The rows of some records, one partition's behind the other's, as a consumer gets them."""
+    """Return the rows of some records, one partition after the other, as a consumer gets them."""
     places, offsets = part.column(1).to_numpy(), part.column(2).to_numpy()
     to = list(at)
     for number in np.unique(places).tolist():
@@ -328,14 +327,14 @@ def _read(part: pa.RecordBatch, at: list[int]) -> _Read:
 
 
 def log_sql(plan: QueryPlan, framing: Framing, at: list[int], until: int, *, framed: bool) -> str:
-    """The query for records of a log in order: text (NULL where a client gets none), partition, offset.
+    """Return the query for records of a log in order: text (NULL where a client gets none), partition, offset.
 
     Args:
-        plan: What is asked.
-        framing: What stands around a row's values.
+        plan: The plan of the query.
+        framing: The text around a row's values.
         at: The first offset of each partition.
         until: The arrival number at which to stop.
-        framed: Rows are put into HTTP chunks.
+        framed: Whether rows are put into HTTP chunks.
     """
     source = plan.source
     values = [(item.type, item.expression) for item in plan.projections]
@@ -350,6 +349,6 @@ def log_sql(plan: QueryPlan, framing: Framing, at: list[int], until: int, *, fra
         f"SELECT CASE WHEN {shown} THEN {text} END AS r, ROWPARTITION AS p, ROWOFFSET AS o "
         f"FROM {quoted(source.storage)} WHERE __SEQ < {until} AND ({here})"
     )
-    # A scan keeps the order of arrival, so that nothing has to be sorted before the first row leaves.
-    told = f"CASE WHEN r IS NOT NULL THEN {in_chunks(framing)} END" if framed else "r"
-    return f"SELECT {told} AS r, p, o FROM ({records})"
+    # A scan keeps the order of arrival, so no sort delays the first row.
+    text = f"CASE WHEN r IS NOT NULL THEN {in_chunks(framing)} END" if framed else "r"
+    return f"SELECT {text} AS r, p, o FROM ({records})"

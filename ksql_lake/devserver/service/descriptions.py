@@ -15,11 +15,11 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Map, Struct
 Entity = dict[str, Any]
 
 _EARLIEST = {"ksql.streams.auto.offset.reset": "earliest"}
-"""What persistent queries override."""
+"""The properties that persistent queries override."""
 
 
 def source_info(source: Source) -> Entity:
-    """One element of LIST STREAMS or LIST TABLES."""
+    """Return one element of LIST STREAMS or LIST TABLES."""
     return {
         "type": source.kind,
         "name": source.name,
@@ -31,7 +31,7 @@ def source_info(source: Source) -> Entity:
 
 
 def type_info(kind: KsqlType) -> Entity:
-    """A field's type; of a MAP only the value type is told, as on the real server."""
+    """Return a field's type; of a MAP only the value type is shown, as on the real server."""
     info: Entity = {"type": "", "fields": None, "memberSchema": None}
     match kind:
         case Decimal(precision, scale):
@@ -51,7 +51,7 @@ def type_info(kind: KsqlType) -> Entity:
 
 
 def field_info(column: DeclaredColumn) -> Entity:
-    """One element of a description's `fields`."""
+    """Return one element of a description's `fields`."""
     info: Entity = {"name": column.name, "schema": type_info(column.type)}
     if column.role != "VALUE":
         info["type"] = column.role
@@ -61,7 +61,7 @@ def field_info(column: DeclaredColumn) -> Entity:
 
 
 def query_info(query: PersistentQuery, catalog: Catalog) -> Entity:
-    """One running persistent query."""
+    """Return one running persistent query."""
     return {
         "queryString": query.statement,
         "sinks": [query.sink] if query.sink else [],
@@ -74,7 +74,7 @@ def query_info(query: PersistentQuery, catalog: Catalog) -> Entity:
 
 
 def push_info(query: RunningQuery) -> Entity:
-    """One running push query."""
+    """Return one running push query."""
     return {
         "queryString": query.plan.statement,
         "sinks": [],
@@ -87,13 +87,13 @@ def push_info(query: RunningQuery) -> Entity:
 
 
 def push_description(query: RunningQuery, catalog: Catalog, host: str, *, positions: bool) -> Entity:
-    """What SHOW QUERIES EXTENDED tells about a running push query.
+    """Return what SHOW QUERIES EXTENDED reports about a running push query.
 
     Args:
         query: The query.
         catalog: Where its source is.
         host: The server's address, as it calls itself.
-        positions: Whether this release tells how far each task has read.
+        positions: Whether this release reports how far each task has read.
     """
     return {
         **plan_description(query.plan, query.id),
@@ -108,7 +108,7 @@ def push_description(query: RunningQuery, catalog: Catalog, host: str, *, positi
 
 
 def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
-    """What DESCRIBE tells about a source."""
+    """Return what DESCRIBE reports about a source."""
     readers = catalog.readers(source.name)
     filled_by = catalog.materialisations.get(source.name)
     reads = [query_info(query, catalog) for query in (*readers, *([filled_by] if filled_by else []))]
@@ -144,17 +144,17 @@ def description(source: Source, catalog: Catalog, *, extended: bool) -> Entity:
 
 
 def query_description(query: PersistentQuery, catalog: Catalog, host: str) -> Entity:
-    """What EXPLAIN and SHOW QUERIES EXTENDED tell about a persistent query."""
-    told = catalog.sources[query.sink or query.source]
-    sink_topic = told.topic if query.sink else ""
+    """Return what EXPLAIN and SHOW QUERIES EXTENDED report about a persistent query."""
+    made = catalog.sources[query.sink or query.source]
+    sink_topic = made.topic if query.sink else ""
     return {
         "id": query.id,
         "statementText": query.statement,
-        "windowType": told.window_type,
-        "fields": [field_info(column) for column in told.columns],
+        "windowType": made.window_type,
+        "fields": [field_info(column) for column in made.columns],
         "sources": [query.source],
         "sinks": [query.sink] if query.sink else [],
-        "topology": query.topology(catalog.sources[query.source].topic, sink_topic, table=told.kind == "TABLE"),
+        "topology": query.topology(catalog.sources[query.source].topic, sink_topic, table=made.kind == "TABLE"),
         "executionPlan": "",
         "overriddenProperties": _EARLIEST,
         "ksqlHostQueryStatus": {host: "RUNNING"},
@@ -167,7 +167,7 @@ def query_description(query: PersistentQuery, catalog: Catalog, host: str) -> En
 
 
 def plan_description(plan: QueryPlan, query_id: str) -> Entity:
-    """What EXPLAIN tells about a SELECT."""
+    """Return what EXPLAIN reports about a SELECT."""
     return {
         "id": query_id,
         "statementText": plan.statement,

@@ -1,4 +1,4 @@
-"""How an answer ends that a fault strikes: in the middle of a row, silently, or as if it were whole."""
+"""How an answer ends that a fault strikes: in the middle of a row, silently, or as if it were complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ksql_lake.devserver.service.body import AnswerBody
 from ksql_lake.devserver.store.running_queries import RunningQuery
 
 KEEPALIVE_SECONDS = 1.0
-"""How often the older writer shows that it is alive."""
+"""Seconds between two signs of life of the older writer."""
 
 
 async def strike(
@@ -18,12 +18,12 @@ async def strike(
     """End an answer as a fault says; returns when nothing more is to be written.
 
     Args:
-        fault: One of `faults.STOPPING`, but no `failure`.
+        fault: One of `faults.STOPPING`, except `failure`.
         half_row: The beginning of the row that would come next.
         body: The answer.
-        query: What it answers.
-        framing: How it is written.
-        end: How it would end if it were whole.
+        query: The query that it answers.
+        framing: The form in which it is written.
+        end: Its end if it were complete.
     """
     match fault.kind:
         case "cut_row":

@@ -67,7 +67,7 @@ SESSION_TIMEOUT = (
 
 @dataclass(eq=False)
 class Doors:
-    """What clients of a real server call."""
+    """The routes that clients of a real server call."""
 
     options: Options
     catalog: Catalog
@@ -118,13 +118,13 @@ class Doors:
         return entity_response({})
 
     async def inserts_stream(self, request: Request) -> Response:
-        """POST /inserts-stream: HTTP/2 only; rows come in by other doors here."""
+        """POST /inserts-stream: HTTP/2 only; this server takes rows by other routes."""
         if request.scope["http_version"] == "2":
             raise not_implemented("/inserts-stream")
         raise RefusedError("This endpoint is only available when using HTTP2", code=HTTP2_ONLY, statement=None)
 
     async def ksql(self, request: Request) -> Response:
-        """POST /ksql: statements one after the other, their entities in one array."""
+        """POST /ksql: statements one after another, their entities in one array."""
         try:
             asked = parse_request(await request.body(), text_key="ksql", properties_key="streamsProperties")
         except RefusedError as refusal:
@@ -134,11 +134,11 @@ class Doors:
         self._check(asked.properties)
         statements = await self.running.in_thread(parse_statements, asked.text)
         await self.running.in_thread(self.node.catch_up)
-        states = await host_states(self.node) if any(map(_tells_of_hosts, statements)) else {}
+        states = await host_states(self.node) if any(map(_lists_hosts, statements)) else {}
         return await self.running.in_thread(self._execute_all, statements, states, _host(request))
 
     def _check(self, properties: dict[str, Any]) -> None:
-        """Refuse properties that this server does not know, does not let pass, or whose values are wrong."""
+        """Refuse properties that this server does not know or allow, or whose values are wrong."""
         check_names(properties, self.version)
         check_allowed(properties, self.faults.take_prohibited(properties))
         check_values(properties, self.version)
@@ -153,7 +153,7 @@ class Doors:
                 refusal.statement = statement.text
                 return refusal_response(refusal)
             except RefusedError as refusal:
-                # The entities of the statements before it are lost, although the body has a place for them.
+                # The entities of earlier statements are lost, although the body has a place for them.
                 refusal.statement = statement.text if refusal.statement is not None else None
                 return refusal_response(refusal)
             if entity is not None:
@@ -162,14 +162,14 @@ class Doors:
         return entity_response(entities)
 
     def _execute(self, statement: Statement, host: str) -> dict[str, Any] | None:
-        """Run a statement: here alone, or, when it changes what all nodes share, in the ledger's order."""
+        """Run a statement: on this node alone or, if it changes what all nodes share, in the ledger's order."""
         shared = isinstance(statement, Create | Alter | Drop | Insert | InsertSelect) or (
             isinstance(statement, Terminate) and statement.query_id in (*self.catalog.queries, "ALL")
         )
         return self.ledger.statement(statement, host) if shared else self._commands.execute(statement, host)
 
     async def rows_for_another_node(self, request: Request) -> ASGIApp:
-        """POST of another node: rows of the partitions that this one holds."""
+        """POST of another node: rows of the partitions that this node holds."""
         wanted = msgspec.json.decode(await request.body())
         partitions = frozenset(wanted["partitions"])
         await self.running.in_thread(self.node.catch_up)
@@ -254,7 +254,7 @@ class Doors:
         )
 
     def _forward_loss(self, faults: tuple[Fault, ...]) -> int:
-        """How many rows of each other node get lost on their way."""
+        """Return how many rows of each other node get lost on the way."""
         lost = next((fault.rows for fault in faults if fault.kind == "forward_lost"), 0)
         return lost or (random.randint(1, 50) if self.version.loses_forwarded else 0)  # noqa: S311 - no secret
 
@@ -269,7 +269,7 @@ class Doors:
             raise
 
     def _scan_refusal(self, plan: QueryPlan, writer: Writer, request: Request) -> str | None:
-        """Why a table cannot be scanned; the newer writer of later releases mostly loses it (see `empty`)."""
+        """Return why a table cannot be scanned; later releases' newer writer mostly loses it (see `empty`)."""
         if not _session_scan(plan):
             return None
         if writer != "legacy" and self.version.loses_errors:
@@ -282,7 +282,7 @@ class Doors:
         return f"{thrown}Unable to execute pull query: io.confluent.ksql.util.KsqlException: {reason}"
 
     def _consumer_refusal(self, plan: QueryPlan, asked: QueryRequest, writer: Writer) -> str | None:
-        """Why the query's consumer cannot join its group: the broker allows no such session time-out."""
+        """Return why the query's consumer cannot join its group: the broker allows no such session time-out."""
         session = consumer_number(asked.properties, "session.timeout.ms")
         if plan.kind == "pull_table" or session is None or not self.faults.take_session_limit(session):
             return None
@@ -290,7 +290,7 @@ class Doors:
         return prefix + SESSION_TIMEOUT
 
     def _plan(self, asked: QueryRequest, query_stream: bool, writer: Writer) -> QueryPlan:
-        """Read and plan a query; mistakes of the plan are told in another way than those of the text."""
+        """Read and plan a query; mistakes of the plan are reported in another form than those of the text."""
         shown: Shown = "chunked" if query_stream else "labelled"
         with closing(self.catalog.cursor()) as cursor:
             try:
@@ -299,21 +299,21 @@ class Doors:
                 shown = "labelled" if writer == "legacy" else "chunked"
                 return plan_query(select, source, self.version, cursor, scan=_flag(asked.properties.get(SCAN)))
             except RecursionError:
-                told = too_large()
-                told.shown, told.statement = shown, asked.text
-                raise told from None
+                answer = too_large()
+                answer.shown, answer.statement = shown, asked.text
+                raise answer from None
             except RefusedError as refusal:
-                told = refusal
+                answer = refusal
                 if refusal.unexpected and shown == "chunked":
                     _LOG.error("%s: %s", asked.text, refusal.message)
-                    told = internal_error()
-                told.shown = shown
-                if told.statement is not None:
-                    told.statement = told.statement or asked.text
-                raise self._worded(told) from None
+                    answer = internal_error()
+                answer.shown = shown
+                if answer.statement is not None:
+                    answer.statement = answer.statement or asked.text
+                raise self._worded(answer) from None
 
     def _worded(self, refusal: RefusedError) -> RefusedError:
-        """The refusal as this release words it."""
+        """Return the refusal as this release words it."""
         if refusal.statement is None or "Syntax Error" in refusal.message:
             return refusal
         unknown = refusal.message.startswith(PREPARING)
@@ -338,7 +338,7 @@ class Doors:
         return Response(status_code=200)
 
 
-def _tells_of_hosts(statement: Statement) -> bool:
+def _lists_hosts(statement: Statement) -> bool:
     return isinstance(statement, Listing) and statement.what == "QUERIES"
 
 
@@ -358,7 +358,7 @@ def _only_select(text: str) -> Select:
 
 
 def _host(request: Request) -> str:
-    """The server's own address, where the request came in."""
+    """Return the server's own address, as the request used it."""
     return "{}:{}".format(*(request.scope.get("server") or ("127.0.0.1", 8088)))
 
 

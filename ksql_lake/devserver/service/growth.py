@@ -1,4 +1,4 @@
-"""The sample that goes on: while the server runs, its rows arrive as they would have arrived."""
+"""The growing sample: while the server runs, its rows arrive as they would have arrived."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TICK_SECONDS = 3.0
 
 
 class Growth:
-    """Appends to a sample what has arrived, every few seconds, in a thread of its own.
+    """Appends to a sample the rows that have arrived, every few seconds, in its own thread.
 
     Args:
-        sample: What grows.
+        sample: The sample.
         now: The clock, in epoch milliseconds.
     """
 
@@ -28,11 +28,11 @@ class Growth:
         self._thread = threading.Thread(target=self._run, name="sample", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the rows that are on their way."""
+        """Stop the thread, after the rows that are on their way."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -43,10 +43,10 @@ class Growth:
 
 
 def load(options: Options, catalog: Catalog) -> Growth | None:
-    """Fill a server's catalog with the sample that its options ask for; returns what lets it go on, if it does.
+    """Fill a server's catalog with the sample that its options ask for; return what makes it grow, if it does.
 
     Raises:
-        ConfigError: Options that do not go together.
+        ConfigError: Two options do not go together.
     """
     if options.sample_at is None:
         if options.sample_live:

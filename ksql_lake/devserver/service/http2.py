@@ -28,7 +28,7 @@ _OF_ONE_CONNECTION = (b"connection", b"upgrade", b"http2-settings", b"transfer-e
 
 
 def upgrade_of(data: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """Head, body and settings of a request that asks for h2c; None if it does not, or is not whole yet."""
+    """Return head, body and settings of a complete request that asks for h2c; None for any other."""
     head, _, rest = data.partition(b"\r\n\r\n")
     settings = _SETTINGS.search(head)
     if settings is None or not asks_upgrade(data):
@@ -39,13 +39,13 @@ def upgrade_of(data: bytes) -> tuple[bytes, bytes, bytes] | None:
 
 
 def asks_upgrade(data: bytes) -> bool:
-    """Whether the head of a request is there, and asks for h2c."""
+    """Whether the head of a request has arrived and asks for h2c."""
     head, found, _ = data.partition(b"\r\n\r\n")
     return bool(found) and _SETTINGS.search(head) is not None and _UPGRADE.search(head) is not None
 
 
 class Stream:
-    """One request and its answer; also what `body.Body` takes for its transport and flow."""
+    """One request and its answer; `body.Body` uses it as transport and flow too."""
 
     def __init__(self, connection: Http2Connection, number: int, scope: Message) -> None:
         self._connection = connection
@@ -59,7 +59,7 @@ class Stream:
         self._given = False
 
     async def receive(self) -> Message:
-        """The request's body, then that the client has left."""
+        """Return the request's body, then that the client has left."""
         if not self._given:
             await _first(self.ended, self.gone)
             self._given = True
@@ -106,7 +106,7 @@ class Stream:
         await self._connection.drain()
 
     def close(self) -> None:
-        """Break the answer off."""
+        """Break off the answer."""
         self._connection.reset(self.number)
         self.gone.set()
 
@@ -118,8 +118,8 @@ class Http2Connection(asyncio.Protocol):
 
     Args:
         app: The ASGI application.
-        connections: Where the server looks for what it has to shut down.
-        tasks: Where it looks for what is being answered.
+        connections: The connections that the server shuts down when it stops.
+        tasks: The answers under way, for which the server waits.
     """
 
     def __init__(self, app: App, connections: set[Any], tasks: set[asyncio.Task[None]]) -> None:
@@ -162,7 +162,7 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Hear what the client says."""
+        """Handle bytes from the client."""
         try:
             events = self._h2.receive_data(data)
         except ProtocolError:
@@ -238,11 +238,11 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
 
     def window(self, number: int) -> int:
-        """How much of an answer may be sent now."""
+        """Return how much of an answer may be sent now."""
         return min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
 
     def reset(self, number: int) -> None:
-        """Break an answer off."""
+        """Break off an answer."""
         try:
             self._h2.reset_stream(number, ErrorCodes.INTERNAL_ERROR)
         except ProtocolError:
@@ -262,7 +262,7 @@ class Http2Connection(asyncio.Protocol):
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It has room again."""
+        """The socket has room again."""
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -274,7 +274,7 @@ class Http2Connection(asyncio.Protocol):
             stream.gone.set()
 
     def shutdown(self) -> None:
-        """End the connection, as the server does that stops."""
+        """End the connection, as a server that stops does."""
         self._h2.close_connection()
         self._flush()
         if self._transport is not None:

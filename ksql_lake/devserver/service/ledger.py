@@ -1,4 +1,4 @@
-"""What changes the truth that all nodes of a service share: statements and rows, one entry after the other."""
+"""Changes of what all nodes of a service share: statements and rows, one entry after another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Entry = dict[str, Any]
 
 @dataclass(eq=False)
 class Ledger:
-    """Carries changes out: at once, or through `submit`, which puts them in one order for all nodes."""
+    """Applies changes: at once, or through `submit`, which puts them into one order for all nodes."""
 
     commands: Commands
     catalog: Catalog
@@ -37,14 +37,14 @@ class Ledger:
     submit: Callable[[Entry], Any] | None = None
 
     def statement(self, statement: Statement, host: str) -> Entity | None:
-        """Carry out a statement that changes something.
+        """Run a statement that changes something.
 
         Args:
             statement: The statement.
-            host: How the client names this node.
+            host: How the client addresses this node.
 
         Raises:
-            RefusedError: It cannot be carried out.
+            RefusedError: It cannot be run.
         """
         text = statement.text if statement.text.endswith(";") else statement.text + ";"
         entity: Entity | None = self._change({"kind": "statement", "text": text, "host": host})
@@ -56,7 +56,7 @@ class Ledger:
         Args:
             name: The source.
             body: The lines.
-            transaction: They belong to this transaction, which is open until it is ended.
+            transaction: The transaction of the rows, open until it is ended.
 
         Raises:
             RefusedError: They do not fit; then none is added.
@@ -73,11 +73,11 @@ class Ledger:
         Args:
             name: The source.
             transaction: Its name.
-            partitions: Where it began besides those of its rows: they get nothing but a marker.
-            commit: Its rows count.
+            partitions: Where it began beside those of its rows: they get nothing but a marker.
+            commit: Whether its rows count.
 
         Raises:
-            RefusedError: There is no open one, and no partition is given.
+            RefusedError: There is no open transaction, and no partition was named.
         """
         entry = {"kind": "end", "source": name, "transaction": transaction, "partitions": partitions}
         self._change({**entry, "commit": commit})
@@ -86,13 +86,13 @@ class Ledger:
         """Change a source's log.
 
         Raises:
-            RefusedError: There is no such log, or it cannot be changed so.
+            RefusedError: There is no such log, or the change is not possible.
         """
-        told = msgspec.to_builtins(change, str_keys=True)
-        self._change({"kind": "log", "source": name, "change": told})
+        plain = msgspec.to_builtins(change, str_keys=True)
+        self._change({"kind": "log", "source": name, "change": plain})
 
     def hold(self, faults: tuple[Fault, ...]) -> None:
-        """Replace the switches that hold persistent queries back."""
+        """Replace the switches that delay persistent queries."""
         self._change({"kind": "hold", "faults": msgspec.to_builtins(faults)})
 
     def _change(self, entry: Entry) -> Any:
@@ -100,10 +100,10 @@ class Ledger:
         return self.apply(entry) if self.submit is None else self.submit(entry)
 
     def apply(self, entry: Entry) -> Any:
-        """Carry one entry out here.
+        """Apply one entry to this node.
 
         Raises:
-            RefusedError: It cannot be carried out; nothing has changed.
+            RefusedError: It cannot be applied; nothing has changed.
             ConfigError: A file of the data folder cannot be used.
         """
         with self.catalog.clock_at(entry["at"]):
@@ -115,8 +115,8 @@ class Ledger:
                 case {"kind": "end", "source": name, "transaction": transaction}:
                     return self._end(name, transaction, entry["partitions"], commit=entry["commit"])
                 case {"kind": "log", "source": name, "change": change}:
-                    told = msgspec.convert(change, LogChange, str_keys=True, strict=False)
-                    return change_log(name, told, self.catalog)
+                    typed = msgspec.convert(change, LogChange, str_keys=True, strict=False)
+                    return change_log(name, typed, self.catalog)
                 case {"kind": "sample", "rows": rows, "days": days}:
                     return load_sample(self.catalog, rows=rows, days=days)
                 case {"kind": "folder", "path": path}:

@@ -1,4 +1,4 @@
-"""What a request asks for: body keys, properties, and the response format its Accept header names."""
+"""Read from a request its body keys, its properties, and the response format its Accept header names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class QueryRequest:
     """A parsed /query, /query-stream, /ksql or /close-query body.
 
     Attributes:
-        properties: What the request overrides; values as they came.
-        request_properties: What the request says of itself, e.g. which partitions to read.
+        properties: The properties that the request overrides; values as they came.
+        request_properties: What the request states about itself, e.g. which partitions to read.
     """
 
     text: str
@@ -29,7 +29,7 @@ class QueryRequest:
 
     @property
     def earliest(self) -> bool | None:
-        """Where a push query is to start; None leaves it to the kind of source."""
+        """Where a push query starts; None leaves it to the kind of source."""
         for name in ("auto.offset.reset", "ksql.streams.auto.offset.reset"):
             if name in self.properties:
                 return str(self.properties[name]).lower() == "earliest"
@@ -82,13 +82,13 @@ def _without_text(body: bytes, key: str) -> RefusedError:
 
 
 def choose_writer(accept: str | None, *, query_stream: bool, migrated: bool, version: Release) -> Writer:
-    """Pick the response format.
+    """Choose the response format.
 
     Args:
         accept: The Accept header, None without one.
-        query_stream: The path is /query-stream.
-        migrated: The request does not insist on the legacy writer.
-        version: What this server plays.
+        query_stream: Whether the path is /query-stream.
+        migrated: Whether the request allows the newer writer.
+        version: The release that this server imitates.
 
     Raises:
         RefusedError: None fits: 404.

@@ -28,7 +28,7 @@ SLOW_STEP_SECONDS = 0.05
 
 
 class _FaultStruckError(Exception):
-    """The answer ends here, as the fault said."""
+    """The answer ends here because of a fault."""
 
 
 @dataclass(eq=False)
@@ -36,12 +36,12 @@ class QueryAnswer:
     """An ASGI application that writes the answer of one running query.
 
     Attributes:
-        earliest: A push query starts with the rows that exist.
-        final_message: Stream pulls announce their end (since 0.25).
-        row_chunks: Rows leave in the HTTP chunks of the framing; else in large ones.
-        labelled: The answer says its content type.
+        earliest: Whether a push query starts with the rows that exist.
+        final_message: Whether stream pulls announce their end (since 0.25).
+        row_chunks: Whether rows leave in the HTTP chunks of the framing, or else in large ones.
+        labelled: Whether the answer states its content type.
         refusal: Why the query fails before its first row; None if it does not.
-        empty: The answer ends as if there were no rows.
+        empty: Whether the answer ends as if there were no rows.
         forward_loss: Rows of each other node that get lost on their way.
         continuation: What reads the source's own log instead; None for all but scalable push queries.
     """
@@ -64,7 +64,7 @@ class QueryAnswer:
     def __post_init__(self) -> None:
         self._left = self.query.plan.limit
         stoppers = [fault for fault in self.faults if fault.kind in STOPPING]
-        if not self.framing.closable:  # nobody can close a query of the older writer
+        if not self.framing.closable:  # no client can close a query of the older writer
             stoppers = [fault for fault in stoppers if fault.kind != "stranger_close"]
         self._stopper = stoppers[0] if stoppers else None
         self._impatience = next((fault.pause_ms / 1000 for fault in self.faults if self._hurries(fault)), None)
@@ -176,7 +176,7 @@ class QueryAnswer:
     async def _alive(
         self, body: AnswerBody, batches: AsyncGenerator[RowBatch, None]
     ) -> AsyncGenerator[RowBatch, None]:
-        """The batches as they come; the legacy writer shows in each second without one that it is alive."""
+        """Yield the batches as they come; in each second without one the legacy writer sends a sign of life."""
         async with aclosing(batches):
             while True:
                 step = asyncio.ensure_future(anext(batches, None))
@@ -216,7 +216,7 @@ class QueryAnswer:
         await self._wait_for_ever()
 
     async def _committed(self, end: int) -> AsyncGenerator[RowBatch, None]:
-        """Rows up to arrival number `end` that were not aborted; waits while a transaction is open."""
+        """Yield rows up to arrival number `end` that were not aborted; wait while a transaction is open."""
         plan = self.query.plan
         held = await self._stable(end)
         async with aclosing(self._scan(0, end, plan=committed(plan, above=None, below=held))) as batches:
@@ -236,7 +236,7 @@ class QueryAnswer:
         return await self.queries.with_cursor(lambda cursor: stable(self.query.plan.source, end, cursor))
 
     async def _wait_for_ever(self) -> None:
-        """A partition that holds nothing a reader gets has an end that a pull never sees."""
+        """Wait without end: a partition without a row for this reader has an end that a pull never sees."""
         source = self.query.plan.source
         never = await self.queries.with_cursor(
             lambda cursor: endless(source, committed=self._commits, cursor=cursor)
@@ -293,11 +293,11 @@ class QueryAnswer:
     def _newly_committed(
         self, span: tuple[int, int], before: dict[int, int], held: dict[int, int]
     ) -> list[AsyncGenerator[RowBatch, None]]:
-        """The scans for what a reader of committed rows gets now: what was held back, then what has arrived.
+        """Return the scans for what a reader of committed rows gets now: held rows, then arrived ones.
 
         Args:
             span: Arrival numbers that are new.
-            before: Offsets from which on rows were held back until now.
+            before: Offsets from which on rows were held until now.
             held: The same from now on.
         """
         plan = self.query.plan
@@ -308,7 +308,7 @@ class QueryAnswer:
         return scans
 
     async def _idle(self, body: AnswerBody) -> None:
-        """Wait for rows; the legacy writer shows every second that it is alive."""
+        """Wait for rows; the legacy writer sends a sign of life every second."""
         try:
             async with asyncio.timeout(KEEPALIVE_SECONDS if self.framing.keepalive else None):
                 await self.query.arrived.wait()
@@ -329,7 +329,7 @@ class QueryAnswer:
             await self._strike(body, self._stopper, row[: len(row) // 2])
 
     async def _send_again(self, body: AnswerBody, batch: RowBatch, count: int) -> None:
-        """Repeat what came before the replay's place, as a task does whose offsets were not committed."""
+        """Repeat the rows before the replay's place, as a task does whose offsets were not committed."""
         replay = self._replay
         if replay is None or self.query.rows < (replay.after_rows or 0):
             return
@@ -344,7 +344,7 @@ class QueryAnswer:
 
     @asynccontextmanager
     async def _patience(self, body: AnswerBody) -> AsyncIterator[None]:
-        """Cut a client off that takes nothing for too long; a scalable push query says why."""
+        """Cut off a client that reads nothing for too long; a scalable push query reports why."""
         try:
             async with asyncio.timeout(self._impatience):
                 yield

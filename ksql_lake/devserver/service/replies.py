@@ -16,7 +16,7 @@ async def client_left(receive: Receive) -> None:
 
 
 class Silence:
-    """An ASGI application that says nothing."""
+    """An ASGI application that never answers."""
 
     async def __call__(self, _scope: Scope, receive: Receive, _send: Send) -> None:
         """Wait until the client has left."""
@@ -24,12 +24,12 @@ class Silence:
 
 
 def entity_response(value: object, status: int = 200) -> Response:
-    """A JSON answer."""
+    """Return a JSON answer."""
     return Response(compact(value), status, media_type=JSON)
 
 
 def refusal_response(refusal: RefusedError) -> Response:
-    """The answer a refusal stands for; unknown paths and formats are refused in plain text."""
+    """Return the answer for a refusal; unknown paths and formats are refused in plain text."""
     if refusal.status == 404:
         return Response(refusal.message, 404)
     label = JSON if refusal.shown == "labelled" else None

@@ -42,7 +42,7 @@ GRACE_SECONDS = 2
 class Cycle(RequestResponseCycle):
     """uvicorn's request and its answer, whose head is written as ksqlDB writes it.
 
-    Names keep their case, the length comes last, and HTTP/1.0 is not told that the connection closes.
+    Names keep their case, the length comes last, and HTTP/1.0 gets no header about the connection's end.
     """
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -70,15 +70,15 @@ class Cycle(RequestResponseCycle):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, which also shows itself to the application, and leaves HTTP/2 to another."""
+    """uvicorn's connection, which also shows itself to the application, and leaves HTTP/2 to another class."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection; what it speaks its first bytes say."""
+        """Begin a connection; its first bytes decide the protocol."""
         super().connection_made(transport)
         self._opening: bytes | None = None if self.scheme == "https" else b""
 
     def data_received(self, data: bytes) -> None:
-        """Hand the bytes to who speaks the client's language."""
+        """Pass the bytes to the class that speaks the client's protocol."""
         if self._opening is None:
             super().data_received(data)
             return
@@ -124,7 +124,7 @@ class _Server(uvicorn.Server):
         self._node.phases.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM and SIGINT, which uvicorn hears itself while it serves."""
+        """Handle SIGTERM and SIGINT, which uvicorn receives while it serves."""
         del sig, frame
         self.stop()
 
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         sys.stdout.write(f"ksql-lake devserver listening on {self._node.url}\n")
         sys.stdout.flush()
         if self._options.ready_file is not None:
-            # Renamed into place, so that who waits for the file never reads half a URL.
+            # Renamed into place, so that a process that waits for the file never reads half a URL.
             beside = self._options.ready_file.with_suffix(".part")
             beside.write_text(self._node.url, encoding="utf-8")
             beside.replace(self._options.ready_file)
@@ -169,13 +169,13 @@ class _Server(uvicorn.Server):
 
 
 def serve(options: Options) -> None:
-    """Serve until told to stop.
+    """Serve until a stop signal.
 
     Raises:
         ConfigError: The address cannot be bound, or the data folder cannot be used.
         RefusedError: A statement in the data folder, or the server version, is wrong.
     """
-    # Bound first: who connects while data is still loading waits instead of being refused.
+    # Bound first: a client that connects while data is still loading waits instead of being refused.
     with contextlib.closing(_listen(options)) as listener:
         version = parse_version(options.server_version)
         scheme = "https" if options.tls_cert else "http"
@@ -196,7 +196,7 @@ def serve(options: Options) -> None:
         server = _Server(_uvicorn_config(app, options), options, running, node)
         if options.node is not None and options.broker is not None:
             _join(options, node, ledger, server)
-        # uvicorn raises the signal that stopped it again; a server told to stop has done nothing wrong.
+        # uvicorn raises the signal that stopped it again; a server that was asked to stop has not failed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: server.stop())
         if growth is not None:
@@ -206,7 +206,7 @@ def serve(options: Options) -> None:
         finally:
             if growth is not None:
                 growth.stop()
-            # Told again while it clears up, it still has done nothing wrong.
+            # A second signal while it shuts down is no failure either.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             if node.membership is not None:
@@ -220,7 +220,7 @@ def _join(options: Options, node: Node, ledger: Ledger, server: _Server) -> None
     membership.failed = server.leave
     ledger.submit = membership.submit
     node.membership = membership
-    # Stores are restored partition by partition, as the group hands them out.
+    # Stores are restored partition by partition, as the group assigns them.
     node.phases.seconds = replace(node.phases.seconds, restoring=0.0)
     node.phases.ready = lambda: membership.ready
     membership.connect((place, int(port)))

@@ -1,4 +1,4 @@
-"""What a node's answers say about the other nodes: states and tasks of queries per host, /clusterStatus."""
+"""What a node's answers report about the other nodes: states and tasks of queries per host, /clusterStatus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN = -1
 
 
 async def host_states(node: Node) -> dict[str, str]:
-    """Each host of the service and what it says of its queries; a host that is silent is UNRESPONSIVE."""
+    """Return each host of the service and the state of its queries; a silent host is UNRESPONSIVE."""
     others = list(node.others().values())
     answers = await asyncio.gather(*(asked(url, "/devserver/node", patience=node.patience) for url in others))
     states = {
@@ -27,7 +27,7 @@ async def host_states(node: Node) -> dict[str, str]:
 
 
 def spread(entity: Entity, node: Node, states: dict[str, str]) -> None:
-    """Let an entity of /ksql say what it says on a service of these hosts; it is changed in place."""
+    """Change an entity of /ksql in place to what it reports on a service of these hosts."""
     counts: dict[str, int] = {}
     for state in states.values():
         counts[state] = counts.get(state, 0) + 1
@@ -44,7 +44,7 @@ def spread(entity: Entity, node: Node, states: dict[str, str]) -> None:
 
 
 def _own(task: Entity, node: Node) -> Entity:
-    """A task as this node tells of it: of tasks that run elsewhere it knows no offsets."""
+    """Return a task as this node reports it: it knows no offsets of tasks that run elsewhere."""
     offsets = [
         item
         if node.holds(item["topicPartitionEntity"]["partition"])
@@ -55,7 +55,7 @@ def _own(task: Entity, node: Node) -> Entity:
 
 
 def cluster_status(node: Node, catalog: Catalog) -> Entity:
-    """The body of /clusterStatus."""
+    """Return the body of /clusterStatus."""
     membership = node.membership
     hosts = {node.host: None} if membership is None else dict.fromkeys(
         urlsplit(url).netloc for _, url in membership.view.hosts

@@ -38,13 +38,13 @@ class ForwardingError(Exception):
 async def forwarded(
     url: str, statement: str, partitions: frozenset[int], *, patience: float
 ) -> AsyncGenerator[list[str], None]:
-    """The texts of the values of each row, without the brackets around them, in blocks.
+    """Yield the texts of the values of each row, without the brackets around them, in blocks.
 
     Args:
         url: The other node.
-        statement: The pull.
-        partitions: Which it is to read.
-        patience: Seconds of silence after which it is given up.
+        statement: The pull query.
+        partitions: The partitions it is to read.
+        patience: Seconds of silence after which the node is given up.
 
     Raises:
         ForwardingError: It refused, was silent, or its body broke off.
@@ -77,7 +77,7 @@ async def forwarded(
 
 
 async def asked(url: str, path: str, *, patience: float) -> bytes | None:
-    """The body of a GET of another node; None when it does not answer in time."""
+    """Return the body of a GET of another node; None when it does not answer in time."""
     with suppress(OSError, TimeoutError, httptools.HttpParserError):
         async with asyncio.timeout(patience):
             reader, writer = await _post(url, path, b"")
@@ -107,18 +107,18 @@ async def _post(url: str, path: str, body: bytes) -> tuple[asyncio.StreamReader,
 async def table_rows(
     query: RunningQuery, node: Node, route: Route, frame: Callable[[str], str], scan: Scan, loss: int = 0
 ) -> AsyncGenerator[RowBatch, None]:
-    """The rows of a table pull.
+    """Yield the rows of a table pull.
 
     Args:
         query: The pull.
         node: The node that answers.
         route: Where the rows are.
-        frame: Puts around a row's values what stands around them in the answer.
+        frame: Adds the text around a row's values.
         scan: Reads rows of a plan from this node's own stores.
         loss: Rows of each other node that get lost on their way.
 
     Raises:
-        RefusedError: A part cannot be had; the rows so far were sent.
+        RefusedError: A part is not available; the rows so far were sent.
     """
     if route.failure is None:
         async with aclosing(_local(query, node, route, scan)) as batches:
@@ -144,7 +144,7 @@ async def table_rows(
 
 
 def _thinned(rows: list[str], loss: int) -> list[str]:
-    """The rows without some of them, anywhere among them."""
+    """Return the rows without some of them, anywhere among them."""
     gone = set(random.sample(range(len(rows)), min(loss, len(rows))))
     return [row for number, row in enumerate(rows) if number not in gone]
 
@@ -155,7 +155,7 @@ async def _local(query: RunningQuery, node: Node, route: Route, scan: Scan) -> A
         plan = restricted(plan, mine, store_partitions(plan.source, node.catalog))
     async with aclosing(scan(plan)) as batches:
         first = await anext(batches, None)
-        # Asked again behind the scan's beginning: a process that was paused may no longer hold what it read.
+        # Checked again after the scan's beginning: a process that was paused may no longer hold what it read.
         if mine is not None and not node.readable(mine):
             raise node.unscannable()
         if first is not None:
@@ -166,7 +166,7 @@ async def _local(query: RunningQuery, node: Node, route: Route, scan: Scan) -> A
 
 @dataclass(eq=False)
 class ForwardedRows:
-    """An ASGI application that hands rows of this node to another: the values of each row on a line."""
+    """An ASGI application that sends rows of this node to another: the values of each row on a line."""
 
     query: RunningQuery
     queries: RunningQueries
@@ -176,7 +176,7 @@ class ForwardedRows:
     rows_per_second: float | None = None
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Write the rows; told to stop, it ends as if there were no more."""
+        """Write the rows; when asked to stop, it ends as if there were no more."""
         watcher = asyncio.create_task(self._watch(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -206,5 +206,5 @@ class ForwardedRows:
 
 
 def bare(framing: Framing) -> Framing:
-    """The framing of rows between nodes: nothing but the values, a row a line."""
+    """Return the framing of rows between nodes: only the values, one row a line."""
     return replace(framing, before_row="", after_row="\n")

@@ -18,7 +18,7 @@ _ALIASES = {"INT": "INTEGER", "VARCHAR": "STRING", "NUMERIC": "DECIMAL"}
 
 
 class TokenCursor:
-    """Takes tokens one after the other.
+    """Takes tokens one after another.
 
     Args:
         source: The request's whole text.
@@ -51,14 +51,14 @@ class TokenCursor:
         return self._source[self._tokens[first].start : self._tokens[last - 1].end + 1]
 
     def word(self, ahead: int = 0) -> str:
-        """The keyword, name or mark here, upper-cased; "" for strings, quoted names and the end."""
+        """The keyword, name or mark at this place, upper-cased; "" for strings, quoted names and the end."""
         if self.left <= ahead:
             return ""
         token = self._tokens[self._at + ahead]
         return "" if token.token_type in _QUOTED else token.text.upper()
 
     def take(self, *words: str) -> bool:
-        """Take these words if they stand here."""
+        """Take these words if they come next."""
         if all(self.word(ahead) == word for ahead, word in enumerate(words)):
             self._at += len(words)
             return True
@@ -68,19 +68,19 @@ class TokenCursor:
         """Take these words.
 
         Raises:
-            RefusedError: Something else stands here.
+            RefusedError: Something else comes next.
         """
         if not self.take(*words):
             raise self.unexpected(" ".join(words))
 
     def unexpected(self, expected: str) -> RefusedError:
-        """The error for what stands here instead of `expected`."""
+        """Return the error for what comes next instead of `expected`."""
         found = repr(self._tokens[self._at].text) if self.left else "'<EOF>'"
         at = self._tokens[self._at].start if self.left else self._tokens[-1].end + 1
         return syntax_error(self._source, at, f"mismatched input {found} expecting {expected}", self.text)
 
     def unknown_statement(self, known: Sequence[str]) -> RefusedError:
-        """The error for a statement whose first word none begins with."""
+        """Return the error for a statement whose first word begins none of the known ones."""
         token = self._tokens[0]
         similar = difflib.get_close_matches(token.text.upper(), known, n=1, cutoff=0.6)
         hint = f"\nDid you mean '{similar[0]}'?" if similar else ""
@@ -89,7 +89,7 @@ class TokenCursor:
         )
 
     def empty(self) -> RefusedError:
-        """The error for a clause that has nothing in it."""
+        """Return the error for an empty clause."""
         at = self._tokens[self._at].start if self.left else self._tokens[-1].end + 1
         return syntax_error(self._source, at, "", self.text)
 
@@ -97,7 +97,7 @@ class TokenCursor:
         """Take a name: quoted ones keep their case, others are upper-cased.
 
         Raises:
-            RefusedError: No name stands here.
+            RefusedError: No name comes next.
         """
         token = self._tokens[self._at] if self.left else None
         if token is None or token.token_type == TokenType.STRING:
@@ -112,7 +112,7 @@ class TokenCursor:
         """Take a name as it is written: ids of queries are case-sensitive.
 
         Raises:
-            RefusedError: No name stands here.
+            RefusedError: No name comes next.
         """
         self.name()
         return self._tokens[self._at - 1].text
@@ -121,7 +121,7 @@ class TokenCursor:
         """Take a whole number.
 
         Raises:
-            RefusedError: None stands here.
+            RefusedError: No number comes next.
         """
         word = self.word()
         if not word.isdigit():
@@ -133,7 +133,7 @@ class TokenCursor:
         """Take a string literal.
 
         Raises:
-            RefusedError: None stands here.
+            RefusedError: No string comes next.
         """
         if not self.left or self._tokens[self._at].token_type != TokenType.STRING:
             raise self.unexpected("a string")
@@ -159,7 +159,7 @@ class TokenCursor:
         return self.between(start, self._at)
 
     def end(self) -> None:
-        """Make sure nothing is left.
+        """Check that no token is left.
 
         Raises:
             RefusedError: Something is.
@@ -172,7 +172,7 @@ def read_columns(cursor: TokenCursor) -> tuple[ColumnDefinition, ...]:
     """Read `(name type [key], ...)`.
 
     Raises:
-        RefusedError: It is not one.
+        RefusedError: The text is no such list.
     """
     cursor.need("(")
     columns = [_column(cursor)]
@@ -259,7 +259,7 @@ def read_properties(cursor: TokenCursor) -> dict[str, str]:
     """Read `(KEY = value, ...)`; keys are upper-cased.
 
     Raises:
-        RefusedError: It is not one.
+        RefusedError: The text is no such list.
     """
     cursor.need("(")
     properties: dict[str, str] = {}

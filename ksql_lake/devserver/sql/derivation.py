@@ -26,16 +26,16 @@ _UNIT_MS = {
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """How a sink follows from its source.
+    """How a sink is computed from its source.
 
     Attributes:
         columns: The sink's columns.
         window_type: TUMBLING, HOPPING, SESSION or None.
-        query: DuckDB query in the shape `storage.append` takes, `{rows}` standing for the source's rows.
-        incremental: New source rows give new sink rows; otherwise the whole state is computed again.
-        outputs: Names of the SELECT's columns that no `*` stands for.
+        query: DuckDB query in the shape `storage.append` takes, with `{rows}` for the source's rows.
+        incremental: Whether new source rows add new sink rows; otherwise the whole state is computed again.
+        outputs: Names of the SELECT's columns that no `*` covers.
         where: DuckDB condition on the source's rows.
-        regroup: DuckDB expression for the hash of the group, where it is another than the source's key: such
+        regroup: DuckDB expression for the hash of the group, if it differs from the source's key: such
             rows travel through a repartition topic.
     """
 
@@ -55,12 +55,12 @@ class Derivation:
         partial: bool = False,
         limits: Mapping[int, int] | None = None,
     ) -> str:
-        """The query over some of the source's rows.
+        """Return the query over some of the source's rows.
 
         Args:
-            source: What is read.
+            source: The source.
             span: DuckDB condition for which of its rows.
-            partial: They are not all: which rows of a table still count is worked out among them.
+            partial: Whether they are not all: then the query works out which rows of a table still count.
             limits: How many records of each partition of the repartition topic are read; None reads all.
         """
         rows = f"FROM {quoted(source.storage)} WHERE {span}"
@@ -78,18 +78,18 @@ class Derivation:
         return self.query.replace("{rows}", f"({rows})")
 
     def regrouped_counts(self, source: Source, span: str) -> str:
-        """The query for how many records of some rows go to each partition of the repartition topic."""
+        """Return the query that counts the records of some rows for each partition of the repartition topic."""
         rows = self._regrouped(f"FROM {quoted(source.storage)} WHERE {span}", source)
         return f"SELECT __TO, count(*) FROM ({rows}) GROUP BY ALL"
 
     def _regrouped(self, rows: str, source: Source) -> str:
-        """The rows that pass the condition and have a group, with the partition __TO that they go to."""
+        """Return the query for the rows that pass the condition and have a group, with their partition __TO."""
         target = f"{self.regroup} % {source.partitions} AS __TO"
         return f"SELECT *, {target} FROM ({rows}) WHERE ({self.where}) AND {self.regroup} IS NOT NULL"
 
 
 def derive(kind: Kind, select: Select, source: Source, cursor: duckdb.DuckDBPyConnection) -> Derivation:
-    """Work out a CREATE ... AS SELECT.
+    """Plan a CREATE ... AS SELECT.
 
     Raises:
         RefusedError: The SELECT cannot make such a source, or is beyond this server.
@@ -157,7 +157,7 @@ def _aggregate(select: Select, outputs: list[Projection], scope: NameScope, wher
 def _starred_keys(
     select: Select, outputs: list[Projection], scope: NameScope, cursor: duckdb.DuckDBPyConnection
 ) -> list[Projection]:
-    """The key that a `*` stands for too, where PARTITION BY makes a STRUCT that the SELECT does not name."""
+    """Return the key that a `*` covers too, where PARTITION BY makes a STRUCT that the SELECT does not name."""
     if not any(item.starred for item in outputs):
         return []
     made = project(parse_expressions(select.partition_by), scope, cursor)
@@ -190,7 +190,7 @@ def _values(columns: tuple[DeclaredColumn, ...], outputs: list[Projection]) -> s
 
 
 def _windowed(select: Select, groups: list[str], where: str) -> tuple[str | None, str]:
-    """The window's type and the rows with their window bounds."""
+    """Return the window's type and the rows with their window bounds."""
     rows = f"(FROM {{rows}} WHERE {where})"
     if not select.window:
         return None, rows

@@ -34,7 +34,7 @@ class _Ksql(Dialect):
         }
 
     class Parser(parser.Parser):
-        # No function is known here, so each arrives by name and `functions` decides about it.
+        # No function is known here, so each arrives by name and `functions` decides.
         FUNCTIONS: ClassVar[Any] = {}
         FUNCTION_PARSERS: ClassVar[Any] = {"CAST": parser.Parser.FUNCTION_PARSERS["CAST"]}
         NO_PAREN_FUNCTIONS: ClassVar[Any] = {}

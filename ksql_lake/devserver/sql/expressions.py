@@ -40,7 +40,7 @@ _JAVA_TEXT = {
 
 @singledispatch
 def translate(node: exp.Expr, scope: NameScope) -> str:
-    """The DuckDB expression for one ksqlDB expression.
+    """Return the DuckDB expression for one ksqlDB expression.
 
     Raises:
         RefusedError: A name does not exist, or the expression is of a kind this server does not know.
@@ -108,14 +108,14 @@ def _(node: exp.Binary, scope: NameScope) -> str:
 
 
 def _operand(node: exp.Expr, beside: exp.Expr, scope: NameScope) -> str:
-    """One side of a comparison; text beside ROWTIME or a window bound becomes epoch milliseconds."""
+    """Return one side of a comparison; text beside ROWTIME or a window bound becomes epoch milliseconds."""
     moment = isinstance(beside, exp.Column) and column_name(beside, scope) in ("ROWTIME", *WINDOW_BOUNDS)
     text = isinstance(node, exp.Literal) and node.is_string
     return str(epoch_ms(str(node.this))) if moment and text else translate(node, scope)
 
 
 def epoch_ms(text: str) -> int:
-    """The milliseconds a partial ISO timestamp stands for, UTC unless it names an offset.
+    """Return the milliseconds of a partial ISO timestamp, UTC unless it names an offset.
 
     Raises:
         RefusedError: The text is no timestamp.
@@ -226,7 +226,7 @@ def _(node: exp.Anonymous, scope: NameScope) -> str:
 
 
 def _constructed(name: str, node: exp.Anonymous, scope: NameScope) -> str:
-    """STRUCT(A := 1) and MAP('a' := 1)."""
+    """Translate STRUCT(A := 1) and MAP('a' := 1)."""
     pairs = []
     for pair in node.expressions:
         if not isinstance(pair, exp.PropertyEQ):
@@ -237,7 +237,7 @@ def _constructed(name: str, node: exp.Anonymous, scope: NameScope) -> str:
 
 
 def _transformed(node: exp.Anonymous, scope: NameScope) -> str:
-    """TRANSFORM(items, X => ...) over an ARRAY."""
+    """Translate TRANSFORM(items, X => ...) over an ARRAY."""
     items, function = node.expressions if len(node.expressions) == 2 else (node, None)
     if not isinstance(function, exp.Lambda) or len(function.expressions) != 1:
         raise RefusedError(f"The ksql-lake devserver transforms ARRAYs by one function only: {node.sql()}")

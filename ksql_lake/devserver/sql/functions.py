@@ -42,7 +42,7 @@ SCALAR = {
     "UNIX_DATE": "date_diff('day', DATE '1970-01-01', {0})::INTEGER",
     "UNIX_TIMESTAMP": "epoch_ms({0})",
 }
-# Ordered wherever the order can show in the result: doubles do not add up the same in every order.
+# Ordered wherever the order shows in the result: the sum of doubles depends on their order.
 AGGREGATE = {
     "AVG": "avg({0} ORDER BY __SEQ)",
     "COLLECT_LIST": "list({0} ORDER BY __SEQ)",
@@ -81,12 +81,12 @@ _PATTERN_PIECE = re.compile(r"'([^']*)'|(([A-Za-z])\3*)|([^A-Za-z'])")
 
 
 def call(name: str, arguments: Sequence[str], *, aggregates: bool) -> str:
-    """The DuckDB expression of one call.
+    """Return the DuckDB expression of one call.
 
     Args:
         name: The function, in any case.
         arguments: DuckDB expressions; a `COUNT(*)` has one, `*`.
-        aggregates: Whether aggregate functions may stand here.
+        aggregates: Whether aggregate functions are allowed.
 
     Raises:
         RefusedError: The function is unknown here, or takes other arguments.
@@ -121,7 +121,7 @@ def _strftime(name: str, arguments: Sequence[str]) -> str:
 
 
 def strftime_pattern(java: str) -> str:
-    """A Java date-time pattern as DuckDB's strftime format.
+    """Return a Java date-time pattern as DuckDB's strftime format.
 
     Raises:
         RefusedError: The pattern holds a letter this server does not know.

@@ -19,13 +19,13 @@ INTEGERS = frozenset({Primitive.INTEGER, Primitive.BIGINT})
 
 @dataclass(frozen=True, slots=True)
 class NameScope:
-    """What names mean.
+    """The meaning of names.
 
     Attributes:
         source: The one source of the FROM clause.
         alias: Its alias, "" for none.
         aggregates: Whether aggregate functions may be used.
-        variables: Arguments of the lambdas around, each with its DuckDB name.
+        variables: Arguments of the enclosing lambdas, each with its DuckDB name.
     """
 
     source: Source
@@ -35,13 +35,13 @@ class NameScope:
 
 
 def identifier(node: exp.Expr) -> str:
-    """The exact-case name: unquoted names are upper-cased."""
+    """Return the exact-case name: unquoted names are upper-cased."""
     name = str(node.this)
     return name if node.args.get("quoted") else name.upper()
 
 
 def column_name(node: exp.Column, scope: NameScope) -> str:
-    """The exact-case name of a column reference.
+    """Return the exact-case name of a column reference.
 
     Raises:
         RefusedError: It is qualified with something other than the source.
@@ -53,7 +53,7 @@ def column_name(node: exp.Column, scope: NameScope) -> str:
 
 
 def field_name(node: exp.Expr) -> str:
-    """The exact-case name behind a `->`.
+    """Return the exact-case name after a `->`.
 
     Raises:
         RefusedError: It is no name.
@@ -67,7 +67,7 @@ def field_name(node: exp.Expr) -> str:
 
 @singledispatch
 def type_of(node: exp.Expr, scope: NameScope) -> KsqlType | None:
-    """The ksqlDB type of an expression, or None where its text does not tell."""
+    """Return the ksqlDB type of an expression, or None where its text does not show it."""
     del node, scope
     return None
 

@@ -37,7 +37,7 @@ def parse_statements(text: str) -> list[Statement]:
     """Read all statements of a request.
 
     Raises:
-        RefusedError: A statement has no `;`, cannot be read, or is none this server knows.
+        RefusedError: A statement has no `;`, cannot be read, or is unknown to this server.
     """
     tokens = tokenize(text)
     statements: list[Statement] = []

@@ -25,7 +25,7 @@ _NUMBERS = {
 
 
 def murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """The positive hashes of keys of one length.
+    """Return the positive hashes of keys of one length.
 
     Args:
         keys: One key a row, shape (keys, bytes).
@@ -51,7 +51,7 @@ def murmur2(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
 
 
 def hash_of(key: bytes) -> int:
-    """The positive hash of one key, without the cost of an array."""
+    """Return the positive hash of one key, without the cost of an array."""
     result = (_SEED ^ len(key)) & _MASK
     whole = len(key) // 4 * 4
     for at in range(0, whole, 4):
@@ -66,7 +66,7 @@ def hash_of(key: bytes) -> int:
 
 
 def hashes_of(keys: Sequence[bytes | None]) -> list[int | None]:
-    """The positive hashes of many keys, those of one length at once; a missing key has none."""
+    """Return the positive hashes of many keys, those of one length at once; a missing key has none."""
     hashes: list[int | None] = [None] * len(keys)
     places: dict[int, list[int]] = {}
     for place, key in enumerate(keys):
@@ -81,10 +81,9 @@ def hashes_of(keys: Sequence[bytes | None]) -> list[int | None]:
 
 
 def install(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add to a database the functions that `partition_hash` and `key_hashes` call.
-
-    Those over Arrow would be shorter and make DuckDB import pandas, which takes longer than all the hashing.
-    """
+    """Add to a database the functions that `partition_hash` and `key_hashes` call."""
+    # Arrow functions would be shorter, but DuckDB would import pandas for them, which takes longer than all the
+    # hashing.
     forms: dict[str, tuple[str, Callable[[Any], bytes]]] = {"text": ("VARCHAR", str.encode)}
     forms |= {name.lower(): (name, _packer(form)) for name, form in _NUMBERS.values()}
     for name, (kind, packed) in forms.items():
@@ -109,7 +108,7 @@ def _define(connection: duckdb.DuckDBPyConnection, name: str, function: Any, tak
 
 
 def partition_hash(parts: Sequence[tuple[str, KsqlType, str]], key_format: str) -> str:
-    """The DuckDB expression for the hash of a key; NULL without one.
+    """Return the DuckDB expression for the hash of a key; NULL without one.
 
     Args:
         parts: Name, type and DuckDB expression of each column of the key.
@@ -127,12 +126,12 @@ def partition_hash(parts: Sequence[tuple[str, KsqlType, str]], key_format: str) 
 
 
 def key_hash(source: Source) -> str | None:
-    """The expression for the hash of a row's key; None for a source without one."""
+    """Return the expression for the hash of a row's key; None for a source without a key."""
     return partition_hash([_part(item) for item in source.keys], source.key_format) if source.keys else None
 
 
 def key_hashes(source: Source) -> str | None:
-    """The aggregate for the hashes of a source's keys, in order of arrival; None for a source without one."""
+    """Return the aggregate for the hashes of a source's keys, in order of arrival; None without a key."""
     hashed = key_hash(source)
     if hashed is None:
         return None

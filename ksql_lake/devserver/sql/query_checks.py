@@ -1,4 +1,4 @@
-"""Check a query as ksqlDB does before it runs: names, types of conditions, missing keys."""
+"""Check a query as ksqlDB does before it runs it: names, types of conditions, missing keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INTEGER_MAX = 2**31 - 1
 
 
 def in_clause(refusal: RefusedError, clause: str, text: str) -> RefusedError:
-    """The refusal of a name that no column has, with the clause and the place where it stands."""
+    """Return the refusal of a name that no column has, with the clause and the place of the name."""
     if refusal.column is None:
         return refusal
     name = refusal.column.rpartition(".")[2]
@@ -47,10 +47,10 @@ def in_clause(refusal: RefusedError, clause: str, text: str) -> RefusedError:
 
 
 def check_condition(condition: exp.Expr, scope: NameScope) -> None:
-    """Make sure that a WHERE condition is one, and compares like with like.
+    """Check that a WHERE condition is a condition, and that its comparisons compare matching types.
 
     Raises:
-        RefusedError: It does not; the statement it names is the comparison.
+        RefusedError: It is not, or they do not; the statement it names is the comparison.
     """
     for node in condition.find_all(*_COMPARISONS):
         sides = node.this, node.expression
@@ -58,7 +58,7 @@ def check_condition(condition: exp.Expr, scope: NameScope) -> None:
         if _comparable(node, left, right, scope):
             continue
         said = expression_text(node, "")
-        (first, second) = (f"{expression_text(side, '')} ({_told(side, kind)})" for side, kind in
+        (first, second) = (f"{expression_text(side, '')} ({_described(side, kind)})" for side, kind in
                            zip(sides, (left, right), strict=True))  # fmt: skip
         raise RefusedError(
             f"Error in WHERE expression: Cannot compare {first} to {second} with {_COMPARISONS[type(node)]}.\n"
@@ -70,7 +70,7 @@ def check_condition(condition: exp.Expr, scope: NameScope) -> None:
         said = expression_text(condition, "")
         raise RefusedError(
             f"Type error in WHERE expression: Should evaluate to boolean but is {said} "
-            f"({_told(condition, kind)}) instead.",
+            f"({_described(condition, kind)}) instead.",
             statement=said,
         )
 
@@ -79,7 +79,7 @@ def _type(node: exp.Expr, scope: NameScope) -> KsqlType | None:
     return Primitive.BOOLEAN if isinstance(node, exp.Boolean) else type_of(node, scope)
 
 
-def _told(node: exp.Expr, kind: KsqlType | None) -> str:
+def _described(node: exp.Expr, kind: KsqlType | None) -> str:
     if isinstance(node, exp.Literal) and node.is_int and abs(int(node.this)) <= _INTEGER_MAX:
         return "INTEGER"
     return kind.text if kind is not None else ""
@@ -94,14 +94,14 @@ def _comparable(node: exp.Expr, left: KsqlType | None, right: KsqlType | None, s
 
 
 def _family(kind: KsqlType | None) -> str | None:
-    """Types that compare with each other; times compare with text, which nothing here judges."""
+    """Return the family of types that compare with each other; None for times, which compare with text."""
     if kind in INTEGERS or kind is Primitive.DOUBLE or isinstance(kind, Decimal):
         return "number"
     return kind.value if kind in (Primitive.STRING, Primitive.BOOLEAN) and isinstance(kind, Primitive) else None
 
 
 def check_keyed(condition: exp.Expr | None, scope: NameScope) -> None:
-    """Make sure that a condition pins every key column, for servers that do not scan tables.
+    """Check that a condition fixes every key column, for servers that do not scan tables.
 
     Raises:
         RefusedError: It does not.

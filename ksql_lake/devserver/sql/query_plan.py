@@ -1,4 +1,4 @@
-"""Plan a SELECT: columns, types, condition, kind of query, and whether the source answers it."""
+"""Plan a SELECT: columns, types, condition, kind of query, and whether the source can answer it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Projection:
     """One output column: its name, type, DuckDB expression, and the declared column it copies, if any.
 
     Attributes:
-        starred: A `*` stands for it.
+        starred: Whether it comes from a `*`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class QueryPlan:
 
     Attributes:
         where: DuckDB condition, `TRUE` without one.
-        star: The select list is `*`.
+        star: Whether the select list is `*`.
     """
 
     kind: QueryKind
@@ -64,7 +64,7 @@ class QueryPlan:
         """The header's schema; only table pulls mark keys and headers.
 
         For `*` over a table with HEADER columns its order is keys, headers, values, whatever the order of the
-        values in the rows: so it is on the real server.
+        values in the rows, as on the real server.
         """
         marks = self.kind == "pull_table"
         headers = {column.name for column in self.source.columns if column.role == "HEADER"}
@@ -106,13 +106,13 @@ def plan_query(
 
     Args:
         select: The query.
-        source: What it reads.
-        version: Whose rules.
+        source: The source it reads.
+        version: The release whose rules apply.
         cursor: Any cursor of the server's database.
         scan: Whether the request allows table scans; None leaves it to the release.
 
     Raises:
-        RefusedError: With ksqlDB's own words where those are known.
+        RefusedError: The query is wrong; with ksqlDB's own words where those are known.
     """
     kind = _kind(select, source)
     scope = NameScope(source, select.alias)
@@ -191,7 +191,7 @@ def _check_pull(select: Select, source: Source, version: Release) -> None:
 
 
 def not_queryable(name: str) -> RefusedError:
-    """The refusal of a pull of a table that no query materialises."""
+    """Return the refusal of a pull of a table that no query materialises."""
     return RefusedError(
         f"The `{name}` table isn't queryable. To derive a queryable table, you can do 'CREATE TABLE "
         f"QUERYABLE_{name} AS SELECT * FROM {name}'. {PULL_HELP}"
@@ -225,7 +225,7 @@ def _check_pull_columns(projections: list[exp.Expr], condition: exp.Expr | None,
 
 
 def project(nodes: list[exp.Expr], scope: NameScope, cursor: duckdb.DuckDBPyConnection) -> list[Projection]:
-    """The output columns of a select list.
+    """Return the output columns of a select list.
 
     Raises:
         RefusedError: A name cannot be resolved, two outputs have one name, or types do not fit.
@@ -244,7 +244,7 @@ def project(nodes: list[exp.Expr], scope: NameScope, cursor: duckdb.DuckDBPyConn
 
 
 def star(source: Source) -> list[Projection]:
-    """What `*` stands for: keys, window bounds, then the rest in declared order."""
+    """Return the columns of `*`: keys, window bounds, then the rest in declared order."""
     bounds = WINDOW_BOUNDS if source.window_type else ()
     keys = [Projection(item.name, item.type, quoted(item.stored_as), item.name, True) for item in source.keys]
     windows = [Projection(name, Primitive.BIGINT, name, name, True) for name in bounds]
@@ -292,7 +292,7 @@ def _expression_type(expression: str, scope: NameScope, cursor: duckdb.DuckDBPyC
 
 
 def bind(sql: str, cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-    """Let DuckDB check a query without running it.
+    """Check a query in DuckDB without running it.
 
     Raises:
         RefusedError: It does not fit; the text is DuckDB's first line.

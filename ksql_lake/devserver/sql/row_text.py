@@ -75,7 +75,7 @@ MACROS = (
            list_transform(string_split(to_json(x)::VARCHAR, ''), lambda c: java_character(c)), '') END""",
 )
 HALF_PAIRS = 0x10F000 - 0xD800
-"""How far behind half a surrogate pair the private character lies that it is kept as."""
+"""Distance between half a surrogate pair and the private character that represents it."""
 """Run once per database, in this order."""
 
 _BEYOND = re.compile("[\U00010000-\U0010ffff]")
@@ -98,12 +98,12 @@ _IN_STRUCT = {
 
 
 def row_text(columns: Sequence[tuple[KsqlType, str]], *, before: str, after: str) -> str:
-    """The expression for one whole row.
+    """Return the expression for one whole row.
 
     Args:
         columns: Type and DuckDB expression of each value.
         before: Text in front of the first value.
-        after: Text behind the last value.
+        after: Text after the last value.
     """
     parts = [literal(before)]
     for index, (kind, expression) in enumerate(columns):
@@ -115,14 +115,14 @@ def row_text(columns: Sequence[tuple[KsqlType, str]], *, before: str, after: str
 
 
 def _value(kind: KsqlType, expression: str, *, in_struct: bool, depth: int) -> str:
-    """The JSON text of one value; NULL becomes `null`."""
-    if expression == "NULL":  # it has no type of its own, which some functions need
+    """Return the JSON text of one value; NULL becomes `null`."""
+    if expression == "NULL":  # it has no type, which some functions need
         return "'null'"
     return f"coalesce({_present(kind, expression, in_struct=in_struct, depth=depth)}, 'null')"
 
 
 def _present(kind: KsqlType, expression: str, *, in_struct: bool, depth: int) -> str:
-    """The JSON text of one value; NULL stays NULL."""
+    """Return the JSON text of one value; NULL stays NULL."""
     match kind:
         case Primitive():
             template = _IN_STRUCT.get(kind, _PLAIN[kind]) if in_struct else _PLAIN[kind]
@@ -130,7 +130,7 @@ def _present(kind: KsqlType, expression: str, *, in_struct: bool, depth: int) ->
         case Decimal() if in_struct:
             return f"java_double(({expression})::DOUBLE)"
         case Decimal(precision, scale) if precision == scale:
-            # DuckDB leaves the zero before the point out.
+            # DuckDB omits the zero before the point.
             return f"regexp_replace(({expression})::VARCHAR, '^(-?)\\.', '\\10.')"
         case Decimal():
             return f"({expression})::VARCHAR"
@@ -167,6 +167,6 @@ def _map(key: KsqlType, value: KsqlType, expression: str, *, in_struct: bool, de
 
 
 def json_text(text: str) -> str:
-    """The text as a JSON string, characters beyond U+FFFF as two escapes each, all others as they are."""
+    """Return the text as a JSON string, characters beyond U+FFFF as two escapes each, others as they are."""
     written = json.dumps(text, ensure_ascii=False)
     return _BEYOND.sub(lambda match: json.dumps(match.group())[1:-1].upper().replace("\\U", "\\u"), written)

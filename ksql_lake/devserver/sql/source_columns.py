@@ -17,7 +17,7 @@ PSEUDO: dict[str, Primitive] = {
     "ROWOFFSET": Primitive.BIGINT,
 }
 RETENTION_MS = 604_800_000
-"""How long a topic keeps its rows unless it is told: a week."""
+"""How long a topic keeps its rows by default: a week."""
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
 
 _STORED = {Primitive.STRING: "VARCHAR", Primitive.BYTES: "BLOB"}
@@ -65,12 +65,12 @@ class Source:
     Attributes:
         storage: Its DuckDB table; rows carry __SEQ (order of arrival), ROWTIME, ROWPARTITION, ROWOFFSET, the
             window bounds if any, and for tables __DEAD (a newer row of the key exists) and __TOMBSTONE.
-        timestamp: The column that gives ROWTIME, "" for none.
-        derived: Fed by a persistent query, or a SOURCE TABLE: only such tables answer pull queries.
-        rows: How many rows ever arrived; the next row's __SEQ.
-        retention_ms: How long its topic keeps a row; -1 is for ever.
+        timestamp: The column that sets ROWTIME, "" for none.
+        derived: Whether a query feeds it, or it is a SOURCE TABLE: only such tables answer pull queries.
+        rows: How many rows ever arrived, which is the next row's __SEQ.
+        retention_ms: How long its topic keeps a row; -1 is without limit.
         starts: The first offset that each partition of its topic still has; a missing one is 0.
-        transactions: `transactions.Transaction` by the name its producer gave it.
+        transactions: `transactions.Transaction` by the name that its producer chose.
         ends: The offset of each partition's next record; a missing one has none yet.
     """
 
@@ -104,7 +104,7 @@ class Source:
 
     @property
     def cleanup_policy(self) -> str:
-        """What its topic does with old rows."""
+        """The clean-up policy of its topic."""
         given = self.properties.get("CLEANUP_POLICY")
         if given is not None:
             return given
@@ -118,17 +118,17 @@ class Source:
 
 
 def quoted(name: str) -> str:
-    """A DuckDB identifier."""
+    """Return a DuckDB identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A SQL string literal."""
+    """Return a SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def stored_type(kind: KsqlType) -> str:
-    """The DuckDB type that holds a ksqlDB type.
+    """Return the DuckDB type that holds a ksqlDB type.
 
     Raises:
         RefusedError: DuckDB has none.
@@ -154,7 +154,7 @@ def stored_type(kind: KsqlType) -> str:
 
 
 def ksql_type(stored: Any) -> KsqlType:
-    """The ksqlDB type of a DuckDB result column.
+    """Return the ksqlDB type of a DuckDB result column.
 
     Args:
         stored: DuckDB's type object.

@@ -36,13 +36,13 @@ _TYPES = {"VARCHAR": "STRING", "TEXT": "STRING", "INT": "INTEGER", "VARBINARY": 
 
 
 def name_text(name: str) -> str:
-    """A name, in backticks where ksqlDB could not read it otherwise."""
+    """Return a name, in backticks where ksqlDB could not read it otherwise."""
     plain = _PLAIN_NAME.fullmatch(name) and name not in _RESERVED
     return name if plain else "`" + name.replace("`", "``") + "`"
 
 
 def type_text(kind: KsqlType) -> str:
-    """A type as it stands in a CREATE statement."""
+    """Return a type as it is written in a CREATE statement."""
     match kind:
         case Array(element):
             return f"ARRAY<{type_text(element)}>"
@@ -58,11 +58,11 @@ def type_text(kind: KsqlType) -> str:
 
 @singledispatch
 def expression_text(node: exp.Expr, alias: str) -> str:
-    """An expression.
+    """Return the text of an expression.
 
     Args:
         node: The expression.
-        alias: What columns are qualified with; "" leaves them bare.
+        alias: The qualifier of columns; "" leaves them bare.
     """
     del alias
     return str(node.sql())
@@ -183,7 +183,7 @@ def _listed(nodes: list[exp.Expr], alias: str) -> str:
 
 
 def select_text(select: Select, names: list[str]) -> str:
-    """The SELECT of a persistent query, from SELECT on.
+    """Return the SELECT of a persistent query, from SELECT on.
 
     Args:
         select: The statement.
@@ -214,7 +214,7 @@ def _flat(nodes: list[exp.Expr]) -> list[exp.Expr]:
 
 
 def _window(text: str) -> str:
-    """`TUMBLING ( SIZE 6 HOURS )`: spaces around everything, units in the plural."""
+    """Return `TUMBLING ( SIZE 6 HOURS )`: spaces around everything, units in the plural."""
     kind, _, rest = text.upper().partition("(")
     parts = [" ".join(part.split()) for part in rest.rpartition(")")[0].split(",")]
     units = [re.sub(r"(\d+) ([A-Z]+?)S?$", r"\1 \2S", part) for part in parts]
@@ -222,13 +222,13 @@ def _window(text: str) -> str:
 
 
 def create_text(statement: Create, source: Source, outputs: list[str], *, topic_settings: bool) -> str:
-    """A CREATE statement as DESCRIBE and SHOW QUERIES tell it.
+    """Return a CREATE statement as DESCRIBE and SHOW QUERIES show it.
 
     Args:
-        statement: What was typed.
-        source: What it made.
+        statement: The statement as typed.
+        source: The source that it made.
         outputs: Names of the columns of its SELECT that are no `*`.
-        topic_settings: This release adds clean-up policy and retention.
+        topic_settings: Whether this release adds clean-up policy and retention.
     """
     head = (
         "CREATE " + ("OR REPLACE " if statement.or_replace else "") + ("SOURCE " if statement.readonly else "")

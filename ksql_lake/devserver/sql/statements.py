@@ -1,4 +1,4 @@
-"""ksqlDB statements as plain data. How they are read from text is in `parsing`."""
+"""ksqlDB statements as plain data. `parsing` reads them from text."""
 
 from __future__ import annotations
 

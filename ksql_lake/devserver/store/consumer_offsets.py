@@ -19,7 +19,7 @@ Entity = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a consumer stands in one partition.
+    """The position of a consumer in one partition.
 
     Attributes:
         start: The first offset that the log still has.
@@ -35,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlaces:
-    """Where a consumer stands in one topic, and in which part of its topology it reads it."""
+    """The positions of a consumer in one topic, and the part of its topology that reads it."""
 
     topic: str
     subtopology: int
@@ -43,7 +43,7 @@ class TopicPlaces:
 
 
 def persistent_places(query: PersistentQuery, catalog: Catalog) -> list[TopicPlaces]:
-    """Where a persistent query stands in its source's topic and in its repartition topic."""
+    """Return the positions of a persistent query in its source's topic and in its repartition topic."""
     with catalog.lock:
         source = catalog.sources[query.source]
         reach = catalog.reach(query, source)
@@ -66,10 +66,10 @@ def persistent_places(query: PersistentQuery, catalog: Catalog) -> list[TopicPla
 
 
 def push_places(query: RunningQuery, catalog: Catalog) -> list[TopicPlaces]:
-    """Where a running push query stands in its source's topic.
+    """Return the positions of a running push query in its source's topic.
 
     Markers of transactions count as read with the record before them; a partition without a record for this
-    reader has no place.
+    reader has none.
     """
     source = query.plan.source
     readable = not_aborted(source) if reads_committed(query.properties) else "TRUE"
@@ -95,7 +95,7 @@ def _partitions(source: Source) -> range:
 
 
 def tasks(topics: list[TopicPlaces]) -> list[Entity]:
-    """`tasksMetadata`: one task for each partition of each topic."""
+    """Return `tasksMetadata`: one task for each partition of each topic."""
     return [
         {
             "taskId": f"{topic.subtopology}_{place.partition}",
@@ -114,9 +114,9 @@ def tasks(topics: list[TopicPlaces]) -> list[Entity]:
 
 
 def summaries(group: str, topics: list[TopicPlaces]) -> list[Entity]:
-    """`queryOffsetSummaries`: no topic before the group's first commit."""
+    """Return `queryOffsetSummaries`: no topic before the group's first commit."""
     begun = any(place.consumed for topic in topics for place in topic.places)
-    told = [
+    summed = [
         {
             "kafkaTopic": topic.topic,
             "offsets": [
@@ -131,4 +131,4 @@ def summaries(group: str, topics: list[TopicPlaces]) -> list[Entity]:
         }
         for topic in (sorted(topics, key=lambda topic: -topic.subtopology) if begun else [])
     ]
-    return [{"groupId": group, "topicSummaries": told}]
+    return [{"groupId": group, "topicSummaries": summed}]

@@ -32,14 +32,14 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 def arrivals(
     source: Source, rows: str, *, moment: str, partition: str = "NULL", tombstone: str = "FALSE"
 ) -> str:
-    """The query that `storage.append` takes.
+    """Return the query that `storage.append` takes.
 
     Args:
         source: Where the rows go.
-        rows: DuckDB query with the source's stored columns, its window bounds, and what the rest uses.
+        rows: DuckDB query with the source's stored columns, its window bounds, and what the others use.
         moment: DuckDB expression for ROWTIME.
-        partition: The same for ROWPARTITION; NULL lets the key decide.
-        tombstone: The same for whether the row deletes its key.
+        partition: DuckDB expression for ROWPARTITION; NULL lets the key decide.
+        tombstone: DuckDB expression for whether the row deletes its key.
     """
     names = [
         *(WINDOW_BOUNDS if source.window_type else ()),
@@ -53,10 +53,10 @@ def arrivals(
 
 
 def row_time(source: Source, now: int, given: str = "NULL") -> str:
-    """The expression for ROWTIME: what a row gives itself, else its TIMESTAMP column, else `now` (epoch ms).
+    """Return the expression for ROWTIME: the row's own, else its TIMESTAMP column, else `now` (epoch ms).
 
     Raises:
-        RefusedError: The source's TIMESTAMP column does not exist, or is of a type that is no time.
+        RefusedError: The source's TIMESTAMP column does not exist, or its type is no time.
     """
     clock = str(now)
     if not source.timestamp:
@@ -112,14 +112,14 @@ def append_json_lines(name: str, body: bytes, catalog: Catalog) -> int:
 
 
 def insert(statement: Insert, catalog: Catalog) -> None:
-    """Carry out INSERT INTO ... VALUES.
+    """Run INSERT INTO ... VALUES.
 
     Raises:
         RefusedError: The source does not take it, or a value does not fit.
     """
     source = catalog.find(statement.name)
     if source.kind == "TABLE" and catalog.writers(source.name):
-        # A real server writes the record into the topic, and the query's state knows nothing of it.
+        # A real server writes the record into the topic, but the query's state does not include it.
         raise not_implemented(f"INSERT INTO {source.name}, a table that a query writes,")
     names = statement.columns or tuple(column.name for column in source.columns)
     values = [translate(node, NameScope(source)) for node in parse_expressions(statement.values)]
@@ -152,7 +152,7 @@ def insert(statement: Insert, catalog: Catalog) -> None:
 
 
 def _line(text: bytes, number: int, source: Source) -> str:
-    """The row again, under the columns' exact names."""
+    """Return the row again, under the columns' exact names."""
     try:
         # Numbers with a point stay text, so that no digit of a DECIMAL is lost on the way.
         row = json.loads(text, parse_float=str, parse_constant=str)
@@ -183,7 +183,7 @@ def _scalar(name: str, stored: str) -> str:
 
 
 def from_json(column: DeclaredColumn) -> str:
-    """The DuckDB expression that reads a column out of a JSON `line`."""
+    """Return the DuckDB expression that reads a column out of a JSON `line`."""
     if isinstance(column.type, Primitive | Decimal):
         return _typed(column.type, f"json_extract_string(line, {_path(column.name)})")
     structure = literal(json.dumps(_structure(column.type), ensure_ascii=False))
@@ -191,7 +191,7 @@ def from_json(column: DeclaredColumn) -> str:
 
 
 def _structure(kind: KsqlType) -> Any:
-    """DuckDB's description of the JSON, every leaf a text."""
+    """Return DuckDB's description of the JSON, every leaf a text."""
     match kind:
         case Array(element):
             return [_structure(element)]
@@ -204,7 +204,7 @@ def _structure(kind: KsqlType) -> Any:
 
 
 def _texts(kind: KsqlType) -> str:
-    """The DuckDB type of the same shape, every leaf a text."""
+    """Return the DuckDB type of the same shape, every leaf a text."""
     match kind:
         case Array(element):
             return f"{_texts(element)}[]"

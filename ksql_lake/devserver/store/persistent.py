@@ -21,11 +21,11 @@ class PersistentQuery:
     """A running CREATE ... AS SELECT, or what materialises a SOURCE TABLE.
 
     Attributes:
-        sink: The source it writes; "" for a SOURCE TABLE's.
-        derivation: How the sink follows; None for a SOURCE TABLE's.
-        positions: The next offset that it will read of its source.
-        regrouped: The same of its repartition topic; None where that is its end, or there is none.
-        whole_at: Number of the source's rows when it last had read them all; None while it is behind.
+        sink: The source it writes; "" for that of a SOURCE TABLE.
+        derivation: How the sink is computed; None for that of a SOURCE TABLE.
+        positions: The next offset that it will read of its source, by partition.
+        regrouped: The same of its repartition topic; None where that is its end, or there is no such topic.
+        whole_at: Number of the source's rows when it last had read all of them; None while it is behind.
     """
 
     id: str
@@ -44,13 +44,13 @@ class PersistentQuery:
 
     @property
     def repartition_topic(self) -> str | None:
-        """The internal topic that brings equal groups together; None where the key does already."""
+        """The internal topic that brings equal groups together; None where the key already does."""
         if self.derivation is None or self.derivation.regroup is None:
             return None
         return f"{self.group}-Aggregate-GroupBy-repartition"
 
     def topology(self, source: str, sink: str, *, table: bool) -> str:
-        """Describe its sub-topologies as Kafka Streams does, as far as a reader tells them apart by it.
+        """Describe its sub-topologies as Kafka Streams does, as far as a reader uses them.
 
         Args:
             source: The topic that it reads.
@@ -83,7 +83,7 @@ def advance(
         query: The query; its positions move.
         source: What it reads.
         sink: What it writes.
-        reach: Up to where.
+        reach: Limits up to which it may read.
         cursor: Any cursor of the server's database.
     """
     if query.derivation is None:

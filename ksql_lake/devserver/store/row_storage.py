@@ -11,7 +11,7 @@ LIVE = "NOT __DEAD AND NOT __TOMBSTONE"
 
 
 def create(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
-    """Make the source's empty table."""
+    """Create the source's empty table."""
     columns = ["__SEQ BIGINT", "ROWTIME BIGINT", "ROWPARTITION INTEGER", "ROWOFFSET BIGINT"]
     if source.kind == "TABLE":
         columns += ["__DEAD BOOLEAN", "__TOMBSTONE BOOLEAN"]
@@ -56,10 +56,10 @@ def take_over(source: Source, former: Source, cursor: duckdb.DuckDBPyConnection)
 
 
 def append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> int:
-    """Add rows in the order the query gives them; returns how many.
+    """Append rows in the order in which the query returns them; returns how many.
 
     Args:
-        source: Where to.
+        source: The source.
         arrivals: DuckDB query with the columns ROWTIME, ROWPARTITION (NULL lets the key decide), the window
             bounds if the source has them, __TOMBSTONE if it is a table, and all stored columns, by name.
         cursor: Any cursor of the server's database.
@@ -77,7 +77,7 @@ def append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) -> 
 
 
 def note_ends(source: Source, cursor: duckdb.DuckDBPyConnection) -> None:
-    """Note how far the source's partitions go after rows from number `source.rows` on have arrived."""
+    """Note the ends of the source's partitions after rows from number `source.rows` on have arrived."""
     source.ends |= dict(
         cursor.execute(
             f"SELECT ROWPARTITION, max(ROWOFFSET) + 1 FROM {quoted(source.storage)} "
@@ -93,13 +93,13 @@ def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) ->
     table = source.kind == "TABLE"
     names = ["ROWTIME", *bounds, *(quoted(item.stored_as) for item in source.columns)]
     names += ["__TOMBSTONE"] if table else []
-    # A table entry without a key is nothing ksqlDB can store.
+    # ksqlDB cannot store a table entry without a key.
     present = " AND ".join(f"{key} IS NOT NULL" for key in keys) if table else "TRUE"
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT ROWPARTITION AS given, {', '.join(names)} "
         f"FROM ({arrivals}) WHERE {present}"
     )
-    # Numbered by their place in the table: a running number would keep DuckDB to one thread.
+    # Numbered by their place in the table: a running number would limit DuckDB to one thread.
     cursor.execute(
         "CREATE OR REPLACE TEMP VIEW arrivals AS "
         f"SELECT rowid - (SELECT min(rowid) FROM arrived) + {source.rows} AS __SEQ, * FROM arrived"
@@ -107,7 +107,7 @@ def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) ->
     if table:
         same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
         cursor.execute(f"UPDATE {storage} AS old SET __DEAD = TRUE FROM arrivals AS new WHERE {same}")
-    # Places are worked out over narrow rows and put beside the wide ones, which never need to be sorted.
+    # Places are computed over narrow rows and put beside the wide ones, which then need no sort.
     cursor.execute(
         f"INSERT INTO {storage} BY NAME SELECT __SEQ, {', '.join(names)}, places.* "
         f"FROM arrivals POSITIONAL JOIN ({_places(source, keys)}) AS places"
@@ -119,9 +119,9 @@ def _append(source: Source, arrivals: str, cursor: duckdb.DuckDBPyConnection) ->
 
 
 def _places(source: Source, keys: list[str]) -> str:
-    """The query for partition, offset and (tables) __DEAD of each arrival, in order of arrival."""
+    """Return the query for partition, offset and (tables) __DEAD of each arrival, in order of arrival."""
     count = source.partitions
-    # Records without a key go round, as a producer without a partitioner of its own sends them.
+    # Records without a key go round robin, as a producer without its own partitioner sends them.
     hashes, chosen, hashed = key_hashes(source), f"__SEQ % {count}", "arrivals"
     if hashes is not None:
         chosen = f"coalesce(__HASH, __SEQ) % {count}"
@@ -139,7 +139,7 @@ def _places(source: Source, keys: list[str]) -> str:
 
 
 def _next(source: Source) -> str:
-    """The expression for the next offset of a placed row's partition."""
+    """Return the expression for the next offset of a placed row's partition."""
     known = " ".join(f"WHEN {number} THEN {end}" for number, end in source.ends.items())
     return f"CASE placed.ROWPARTITION {known} ELSE 0 END" if known else "0"
 
@@ -149,7 +149,7 @@ def replace_state(source: Source, state: str, cursor: duckdb.DuckDBPyConnection)
 
     Args:
         source: A table.
-        state: DuckDB query with the columns of `append`, __TOMBSTONE being FALSE throughout.
+        state: DuckDB query with the columns of `append`, __TOMBSTONE always FALSE.
         cursor: Any cursor of the server's database.
     """
     storage = quoted(source.storage)

@@ -33,13 +33,13 @@ T = TypeVar("T")
 BATCH_ROWS = 8192
 PAUSE_CHECK_SECONDS = 0.2
 SCALABLE = "SCALABLE_PUSH_QUERY_"
-"""How the id of a push query begins that reads a derived source's own log."""
+"""Prefix of the id of a push query that reads a derived source's own log."""
 HISTORY = 10_000
 """How many queries are remembered for `GET /devserver/queries`."""
 
 
 class RowBatch:
-    """Consecutive rows as one block of bytes, any run of which can be had without copying.
+    """Consecutive rows as one block of bytes, any run of which can be taken without copying.
 
     Args:
         array: The rows' text.
@@ -72,19 +72,19 @@ class RunningQuery:
     Attributes:
         statement: As the client sent it.
         rows: How many rows were sent so far.
-        position: Arrival number up to which a push query has handed out its source's rows; 0 before the first.
+        position: Arrival number up to which a push query has delivered its source's rows; 0 before the first.
         held: Offsets from which on a push query waits for transactions to end, by partition.
         state: `running`, then `completed`, `stopped`, `gone` (the client left), `failed` or the fault's kind.
         stop: Set by /close-query, TERMINATE and the server's end.
-        listed: SHOW QUERIES EXTENDED tells of it.
-        closable: /close-query ends it: the older writer's queries end with their client only.
-        properties: What the request overrides, as it came.
+        listed: Whether SHOW QUERIES EXTENDED lists it.
+        closable: Whether /close-query ends it: queries of the older writer end with their client only.
+        properties: The properties that the request overrides, as they came.
         began_ms: When it began, epoch milliseconds.
         failure: Why it cannot go on.
-        broken: What was asked for will not come whole: the connection is cut, not ended.
-        loses_errors: A failure, or the server's end, ends the answer as if it were whole.
-        forgotten: The group has forgotten its consumer, which begins again at its last commit.
-        catching_up: It is one of its source's catch-ups: it has not reached the end of the log yet.
+        broken: Whether the answer will not be complete: the connection is cut, not ended.
+        loses_errors: Whether a failure, or the server's end, ends the answer as if it were complete.
+        forgotten: Whether the group has dropped its consumer, which begins again at its last commit.
+        catching_up: Whether it is one of its source's catch-ups: it has not reached the end of the log yet.
         gone: Set when the client has left; nothing more needs to be written.
         arrived: Set when its source got rows.
     """
@@ -115,7 +115,7 @@ class RunningQuery:
         return self.stop.is_set() or self.gone.is_set()
 
     def end(self, *, shutdown: bool = False) -> None:
-        """Tell it to end; a push query, or a stream pull that is closed, ends as if it were complete."""
+        """Ask it to end; a push query, or a stream pull that is closed, ends as if it were complete."""
         kind = self.plan.kind
         cut = kind == "pull_table" or (kind == "pull_stream" and shutdown)
         self.broken = cut and not (shutdown and self.loses_errors)
@@ -123,7 +123,7 @@ class RunningQuery:
         self.arrived.set()
 
     def fail(self, reason: str) -> None:
-        """Tell it that it cannot go on."""
+        """Note why it cannot go on."""
         self.failure = reason
         self.stop.set()
         self.arrived.set()
@@ -133,7 +133,7 @@ class RunningQuery:
         self.state = "gone" if self.gone.is_set() else "stopped" if self.stop.is_set() else "completed"
 
     def leave(self) -> None:
-        """Tell it that nobody listens."""
+        """Note that its client has left."""
         self.gone.set()
         self.arrived.set()
 
@@ -157,12 +157,12 @@ class RunningQueries:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self) -> None:
-        """Bind to the running event loop and hear of new rows."""
+        """Bind to the running event loop and listen for new rows."""
         self._loop = asyncio.get_running_loop()
         self._catalog.on_append = self._appended
 
     async def watch_pauses(self, session_ms: float) -> None:
-        """Let consumers lose their group when the process stood still for too long; runs until cancelled.
+        """Drop consumers from their group when the process was paused for too long; runs until cancelled.
 
         Args:
             session_ms: The server's own session time-out.
@@ -187,7 +187,7 @@ class RunningQueries:
                 query.arrived.set()
 
     def register(self, plan: QueryPlan, statement: str, *, scalable: bool = False) -> RunningQuery:
-        """Return a query its id; table pulls are named after the time, as on the real server."""
+        """Register a query under a new id; table pulls are named after the time, as on the real server."""
         number = next(self._numbers)
         if scalable:
             name = f"{SCALABLE}{uuid.uuid4()}"
@@ -213,12 +213,12 @@ class RunningQueries:
         return list(self._by_id.values())
 
     def pushes(self) -> list[RunningQuery]:
-        """Push queries being answered that SHOW QUERIES knows, oldest first; it knows no scalable ones."""
+        """Push queries being answered that SHOW QUERIES lists, oldest first; it lists no scalable ones."""
         pushes = [query for query in self.all() if query.plan.kind == "push"]
         return [query for query in pushes if not query.id.startswith(SCALABLE)]
 
     def close(self, query_id: str) -> bool:
-        """Tell one query to end; False if there is none of this id."""
+        """Ask one query to end; return False if there is none of this id."""
         query = self._by_id.get(query_id)
         if query is None or not query.closable:
             return False
@@ -226,22 +226,22 @@ class RunningQueries:
         return True
 
     def named(self, query_id: str) -> RunningQuery | None:
-        """The query of this id in any case, as TERMINATE knows it."""
+        """Return the query of this id in any case, as TERMINATE finds it."""
         return next((query for query in self.all() if query.id.upper() == query_id.upper()), None)
 
     def terminate(self, query: RunningQuery) -> None:
-        """Tell a query to end, from outside the event loop."""
+        """Ask a query to end, from outside the event loop."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(query.end)
 
     def fail_scans(self, source: str, reason: str) -> None:
-        """Tell every pull of a table that it cannot go on, from outside the event loop."""
+        """Make every pull of a table fail, from outside the event loop."""
         for query in self.all():
             if self._loop is not None and query.plan.kind == "pull_table" and query.plan.source.name == source:
                 self._loop.call_soon_threadsafe(query.fail, reason)
 
     def close_all(self, *kinds: QueryKind) -> None:
-        """Tell every query of some kinds to end, or all, as a server does that shuts down."""
+        """Ask every query of some kinds to end, or all, as a server does that shuts down."""
         for query in self._by_id.values():
             if not kinds or query.plan.kind in kinds:
                 query.end(shutdown=True)
@@ -260,13 +260,13 @@ class RunningQueries:
         return await self.in_thread(run)
 
     async def batches(self, query: RunningQuery, sql: str) -> AsyncGenerator[RowBatch, None]:
-        """Run DuckDB and hand its rows out, one batch being made while one is sent."""
+        """Run DuckDB and yield its rows; one batch is made while another is sent."""
         async with aclosing(self.records(query, sql)) as batches:
             async for batch in batches:
                 yield RowBatch(cast("pa.StringArray", batch.column(0)))
 
     async def records(self, query: RunningQuery, sql: str) -> AsyncGenerator[pa.RecordBatch, None]:
-        """Run DuckDB and hand its columns out, one batch being made while one is sent."""
+        """Run DuckDB and yield its columns; one batch is made while another is sent."""
         cursor = self._catalog.cursor()
         ahead: asyncio.Future[pa.RecordBatch | None] | None = None
         try:
@@ -283,7 +283,7 @@ class RunningQueries:
                 cursor.interrupt()
                 await asyncio.wait([ahead])
             if ahead is not None and not ahead.cancelled():
-                ahead.exception()  # an interrupted scan is no news
+                ahead.exception()  # the error of an interrupted scan is expected
             cursor.close()
 
 
@@ -302,14 +302,14 @@ def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
 def rows_sql(
     plan: QueryPlan, framing: Framing, *, span: tuple[int, int], chunked: bool, overshoot: bool = False
 ) -> str:
-    """The query whose single column is the text of each row.
+    """Return the query whose single column is the text of each row.
 
     Args:
-        plan: What to compute.
-        framing: What stands around a row's values.
+        plan: The plan of the query.
+        framing: The text around a row's values.
         span: Arrival numbers from, up to; a table pull reads the table's state instead.
-        chunked: Put each row into HTTP chunks, as the framing cuts them.
-        overshoot: At most one row of each partition.
+        chunked: Whether to put each row into HTTP chunks, as the framing cuts them.
+        overshoot: Whether to return at most one row of each partition.
     """
     values = [(item.type, item.expression) for item in plan.projections]
     gap = "" if chunked else framing.gap
@@ -336,7 +336,7 @@ def rows_sql(
 
 
 def in_chunks(framing: Framing) -> str:
-    """The expression for a row `r` in HTTP chunks: its own, those of a long row, and that of the gap."""
+    """Return the expression for a row `r` in HTTP chunks: its own, those of a long row, and that of the gap."""
     whole = _chunk("r")
     if framing.splits:
         pieces = f"regexp_extract_all(r, '(?s).{{1,{LONG_STRING}}}')"

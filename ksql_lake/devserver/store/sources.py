@@ -36,8 +36,8 @@ class Catalog:
 
     Args:
         memory_limit: DuckDB's, e.g. `2GB`; None leaves its default.
-        topic_settings: Statements show their topics' clean-up policy and retention.
-        repeatable: Sums of DOUBLE come out the same to the last digit in every process: one thread adds them.
+        topic_settings: Whether statements show their topics' clean-up policy and retention.
+        repeatable: Whether sums of DOUBLE are the same in every process: then one thread adds them.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Catalog:
         self.sources: dict[str, Source] = {}
         self.queries: dict[str, PersistentQuery] = {}
         self.materialisations: dict[str, PersistentQuery] = {}
-        """What fills each SOURCE TABLE, by its name."""
+        """The query that fills each SOURCE TABLE, by its name."""
         self.lock = threading.RLock()
         self.commands = 0
         self.on_append: Callable[[str], None] = lambda _name: None
@@ -63,16 +63,16 @@ class Catalog:
         self._at: int | None = None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own to the same database."""
+        """Return a new connection to the same database."""
         return self.database.cursor()
 
     def now(self) -> int:
-        """The time of a row that has none, in epoch milliseconds."""
+        """Return the time of a row that has none, in epoch milliseconds."""
         return int(time.time() * 1000) if self._at is None else self._at
 
     @contextmanager
     def clock_at(self, moment: int) -> Iterator[None]:
-        """Let the clock stand while a change is carried out: every node that repeats it sees the same time."""
+        """Stop the clock while a change is applied: every node that repeats the change sees the same time."""
         with self.lock:
             self._at = moment
             try:
@@ -81,7 +81,7 @@ class Catalog:
                 self._at = None
 
     def find(self, name: str) -> Source:
-        """The source a SELECT names.
+        """Return the source that a SELECT names.
 
         Raises:
             RefusedError: There is none.
@@ -94,7 +94,7 @@ class Catalog:
         return source
 
     def describe(self, name: str) -> Source:
-        """The source a DESCRIBE names.
+        """Return the source that a DESCRIBE names.
 
         Raises:
             RefusedError: There is none.
@@ -116,18 +116,18 @@ class Catalog:
         )
 
     def writers(self, name: str) -> list[PersistentQuery]:
-        """Queries that write into the source."""
+        """Return the queries that write into the source."""
         return [query for query in self.queries.values() if query.sink == name]
 
     def readers(self, name: str) -> list[PersistentQuery]:
-        """Queries that read the source."""
+        """Return the queries that read the source."""
         return [query for query in self.queries.values() if query.source == name]
 
     def create(self, statement: Create) -> PersistentQuery | Source | None:
-        """Carry out a CREATE; None when IF NOT EXISTS found the source.
+        """Run a CREATE; None when IF NOT EXISTS found the source.
 
         Raises:
-            RefusedError: The name is taken or impossible, or the definition is.
+            RefusedError: The name is taken or not allowed, or the definition is wrong.
         """
         with self.lock:
             existing = self.sources.get(statement.name)
@@ -209,7 +209,7 @@ class Catalog:
         )
 
     def _partitions(self, topic: str) -> int:
-        """Of a topic that exists already, or the default."""
+        """Return the number of partitions of a topic that exists already, or the default."""
         return next((item.partitions for item in self.sources.values() if item.topic == topic), 4)
 
     def _derived(self, statement: Create, select: Select) -> PersistentQuery:
@@ -237,10 +237,10 @@ class Catalog:
         return query
 
     def insert(self, statement: InsertSelect) -> PersistentQuery:
-        """Let one more query write a stream.
+        """Add one more query that writes a stream.
 
         Raises:
-            RefusedError: A source does not exist, or the SELECT gives other columns than the stream has.
+            RefusedError: A source does not exist, or the SELECT has other columns than the stream.
         """
         with self.lock:
             sink, source = self.find(statement.name), self.find(statement.select.source)
@@ -291,14 +291,14 @@ class Catalog:
             source.columns = (*source.columns, *added)
 
     def append(self, source: Source, arrivals: str) -> int:
-        """Add rows, let every derived source follow, and return how many were added."""
+        """Add rows, update every derived source, and return how many were added."""
         with self.lock:
             added = row_storage.append(source, arrivals, self.database)
             self.follow(source)
             return added
 
     def follow(self, source: Source) -> None:
-        """Let everything that reads a source read on, and what reads that."""
+        """Let all queries that read a source read on, and those that read their sinks."""
         self.on_append(source.name)
         for query in self.readers(source.name):
             sink = self.sources[query.sink]

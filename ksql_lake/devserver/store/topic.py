@@ -1,4 +1,4 @@
-"""What happens to a topic beside ksqlDB: retention, gaps, records that come twice, more partitions."""
+"""Changes of a topic from outside of ksqlDB: retention, gaps, repeated records, more partitions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class LogChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A change of a source's log, by partition.
 
     Attributes:
-        trim: The first offset that is left, as retention leaves it.
+        trim: The first offset that is left, as after retention.
         gap: How many offsets come next that have no record ksqlDB can read.
-        repeat: How many of the last records of its source the query that writes it writes once more, as after
+        repeat: How many of the last records of its source the query that writes it writes again, as after
             a crash before its commit; the partitions are the source's.
-        partitions: How many there are from now on.
+        partitions: The number of partitions from now on.
     """
 
     trim: dict[int, int] = {}
@@ -31,7 +31,7 @@ def parse_change(body: bytes) -> LogChange:
     """Read a change from JSON.
 
     Raises:
-        RefusedError: It is none; names the key.
+        RefusedError: It is none; the error names the key.
     """
     try:
         return msgspec.json.decode(body, type=LogChange)
@@ -44,7 +44,7 @@ def change_log(name: str, change: LogChange, catalog: Catalog) -> None:
 
     Raises:
         RefusedError: There is no such source or partition, a table is made from it (its rows would go with
-            those that retention takes), or no single query of a stream writes what is to be repeated.
+            those that retention removes), or not exactly one query of a stream writes what is to be repeated.
     """
     with catalog.lock:
         source = catalog.describe(name)

@@ -37,7 +37,7 @@ def reads_committed(properties: Mapping[str, Any]) -> bool:
 
 
 def open_one(source: Source, name: str) -> Transaction:
-    """The open transaction of this name; a new one where there is none."""
+    """Return the open transaction of this name, or a new one."""
     found: Transaction | None = source.transactions.get(name)
     if found is None or found.state != "open":
         found = source.transactions[name] = Transaction()
@@ -46,7 +46,7 @@ def open_one(source: Source, name: str) -> Transaction:
 
 @contextmanager
 def appending(source: Source, name: str, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Put the records that arrive meanwhile into a transaction; no reader sees them outside of it."""
+    """Put the records that arrive meanwhile into a transaction, from the first moment on."""
     transaction, first = open_one(source, name), source.rows
     transaction.spans.append((first, _ENDLESS))
     try:
@@ -68,7 +68,7 @@ def end(source: Source, name: str, *, commit: bool) -> bool:
 
 
 def _of(source: Source, state: str, *, below: int | None = None) -> str:
-    """The condition for the records of all transactions in a state."""
+    """Return the condition for the records of all transactions in a state."""
     spans = [
         f"(__SEQ >= {first} AND __SEQ < {last})"
         for transaction in list(source.transactions.values())
@@ -80,12 +80,12 @@ def _of(source: Source, state: str, *, below: int | None = None) -> str:
 
 
 def not_aborted(source: Source) -> str:
-    """The condition for records that no abort took back."""
+    """Return the condition for records that were not aborted."""
     return f"NOT {_of(source, 'aborted')}"
 
 
 def _extent(source: Source, where: str, cursor: duckdb.DuckDBPyConnection) -> list[tuple[int, int]]:
-    """Partition and first offset of some records."""
+    """Return partition and first offset of some records."""
     found = cursor.execute(
         f"SELECT ROWPARTITION, min(ROWOFFSET) FROM {quoted(source.storage)} WHERE {where} GROUP BY ALL"
     ).fetchall()
@@ -93,7 +93,7 @@ def _extent(source: Source, where: str, cursor: duckdb.DuckDBPyConnection) -> li
 
 
 def stable(source: Source, until: int, cursor: duckdb.DuckDBPyConnection) -> dict[int, int]:
-    """Up to which offset a reader of committed rows comes, for each partition where a transaction is open.
+    """Return the end of what a reader of committed rows gets, by partition with an open transaction.
 
     Args:
         source: The stream.
@@ -104,11 +104,11 @@ def stable(source: Source, until: int, cursor: duckdb.DuckDBPyConnection) -> dic
 
 
 def endless(source: Source, *, committed: bool, cursor: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a partition holds nothing but what its reader does not get: a pull never reaches its end.
+    """Whether all records of a partition are hidden from its reader: then a pull never reaches its end.
 
     Args:
         source: The stream.
-        committed: The reader gets committed rows only; else it misses markers only.
+        committed: Whether the reader gets committed rows only; otherwise only markers are hidden.
         cursor: Any cursor of the server's database.
     """
     where = not_aborted(source) if committed else "TRUE"
@@ -120,10 +120,10 @@ def endless(source: Source, *, committed: bool, cursor: duckdb.DuckDBPyConnectio
 
 
 def committed(plan: QueryPlan, *, above: Mapping[int, int] | None, below: Mapping[int, int]) -> QueryPlan:
-    """The same plan over rows that were not aborted.
+    """Return the same plan over rows that were not aborted.
 
     Args:
-        plan: Of a stream.
+        plan: A plan over a stream.
         above: Only partitions in it, from these offsets on; None for all.
         below: In these partitions only up to these offsets.
     """

@@ -1,4 +1,4 @@
-"""Reading only what is new of a derived stream that carries its source's offsets: from continuation tokens."""
+"""Reading only the new rows of a derived stream that carries its source's offsets, from continuation tokens."""
 
 from ksql_lake.export.continuing.continued_reading import ContinuedReading
 from ksql_lake.export.continuing.preconditions import Condition, FallBackError, check_conditions

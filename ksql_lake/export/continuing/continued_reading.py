@@ -1,8 +1,8 @@
-"""Read a derived stream on from its marks, by queries that begin at a continuation token."""
+"""Read a derived stream on from its marks, with queries that begin at a continuation token."""
 
-# A batch counts only with the token behind it, and only if its rows agree with that token. A broken query
-# begins again at the last good token, a bounded number of times; then a `FallBackError` leads to a pull
-# query.
+# A batch counts only with the token that follows it, and only if its rows agree with that token. A query that
+# breaks off begins again at the last good token, a bounded number of times; then a `FallBackError` leads to a
+# pull query.
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 _log = logging.getLogger(__name__)
 
 MOST_RESTARTS = 5
-"""How often a query is begun again without a good batch in between."""
+"""How often a query begins again without a good batch in between."""
 MOST_SILENCES = 2
 """How often of these because neither a row nor a token came."""
 _GATHERED_BYTES = 1 << 20
 """Bytes of good batches that are decoded at once."""
 _MOST_ROWS = 100_000
-"""Rows without a token behind them: a server sends one after 500."""
+"""Rows without a token after them: a server sends one after 500."""
 _IDLE = 2
-"""Empty batches in a row that say that there is nothing more for now."""
+"""Empty batches in a row after which the query has caught up for now."""
 _AGAIN = (IncompleteResponseError, QueryFailedError, ServerBusyError, ServerUnavailableError, ProtocolError)
 
 
@@ -65,7 +65,7 @@ class _SilenceError(Exception):
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows, and the token behind them."""
+    """Rows, and the token that follows them."""
 
     texts: list[bytes] = field(default_factory=list)
     rows: int = 0
@@ -76,20 +76,20 @@ class ContinuedReading:
     """One reading of a derived stream from its marks on; iterate it for record batches in the lake's columns.
 
     Args:
-        question: What is asked of the stream; the columns that are only read are left out.
+        question: The query; the columns that are only read are left out.
         standing: What is known of the source.
         marks: Where to begin.
 
     Attributes:
         schema: Columns in the lake's names.
-        read_at: When the ends were asked for (UTC).
+        read_at: When the source's ends were requested (UTC).
         statement: The query as sent.
         query_id: Of the newest query.
-        rows: Rows received so far, those of broken batches left out.
-        replaced_texts: How many texts were changed so that they are text.
-        verdict: What showed that all is there; None before.
-        nodes: How many nodes answer for what is read: the one that was asked.
-        on_wait: Called again and again while nothing comes; may raise to end the reading.
+        rows: Rows received so far, without those of broken batches.
+        replaced_texts: How many texts were changed to be valid Unicode.
+        verdict: What showed that all rows came; None before.
+        nodes: How many nodes answer for the rows: the one that was asked.
+        on_wait: Called repeatedly while nothing comes; may raise to end the reading.
     """
 
     nodes = 1
@@ -130,7 +130,7 @@ class ContinuedReading:
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What the commit says of the rows that were read, beside `pushed`, by its fields."""
+        """What the commit notes about the rows beside `pushed`, by its fields."""
         return {"replaced_texts": self.replaced_texts}
 
     @property
@@ -140,10 +140,10 @@ class ContinuedReading:
 
     @property
     def pushed(self) -> Pushed:
-        """How it was read, for the commit.
+        """How the rows were read, for the commit.
 
         Raises:
-            ProtocolError: It has not come to its end.
+            ProtocolError: The reading has not ended.
         """
         verdict = self._proven()
         sink, groups = self._sink.marks
@@ -156,10 +156,10 @@ class ContinuedReading:
         )
 
     def evidence(self) -> Evidence:
-        """Say what shows that the rows are all of them.
+        """Return what shows that all rows came.
 
         Raises:
-            ProtocolError: It has not come to its end.
+            ProtocolError: The reading has not ended.
         """
         return Evidence(
             level="checked" if self._standing.doubt else "proven",
@@ -173,9 +173,9 @@ class ContinuedReading:
 
         Raises:
             FallBackError: The stream cannot be read on from its marks.
-            TopicRecreatedError: The source was made anew.
+            TopicRecreatedError: The source was recreated.
             DecodeError: A value does not fit its column.
-            KsqlError: The server cannot be reached, or the stream's query stands still.
+            KsqlError: The server cannot be reached, or the stream's query makes no progress.
         """
         restarts = silences = 0
         while self.verdict is None:
@@ -219,7 +219,7 @@ class ContinuedReading:
         return answer_decoder(self._question, listening.header.schema_text)
 
     def _first(self) -> AnswerDecoder:
-        """Begin the first query; a server that cannot take it for the moment is asked again."""
+        """Begin the first query; ask a server again that cannot take it at the moment."""
         restarts = 0
         while True:
             try:
@@ -229,7 +229,7 @@ class ContinuedReading:
                 self._restart(error, restarts, 0)
 
     def _restart(self, error: Exception, restarts: int, silences: int) -> None:
-        """Say why a query is begun again, or that it is not."""
+        """Log why a query begins again, or raise why it does not."""
         what = error.message if isinstance(error, KsqlError) else str(error)
         if restarts > MOST_RESTARTS or silences >= MOST_SILENCES:
             if isinstance(error, ServerUnavailableError):
@@ -240,8 +240,8 @@ class ContinuedReading:
             self._standing.client.sleep(min(2.0 ** (restarts - 1), 10.0))
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        """Take good batches until all is there."""
-        # A stream without a record has nothing to send; what was given up may be there by now.
+        """Yield good batches until all rows are there."""
+        # A stream without a record has nothing to send; rows that were given up may have come by now.
         if not self._standing.source.gaps and self._over():
             self.verdict = self._standing.verdict()
             return
@@ -254,7 +254,7 @@ class ContinuedReading:
                 return
 
     def _good_batches(self) -> Iterator[list[_Batch]]:
-        """Gather what is here already; what is good comes out before what is broken raises."""
+        """Gather what has arrived; good batches come out before a broken one raises."""
         good: list[_Batch] = []
         size = 0
         batch = _Batch()
@@ -296,7 +296,7 @@ class ContinuedReading:
                 silent = 0.0
                 yield piece
                 continue
-            # Counted in steps, so that a process that was stopped does not take its own sleep for silence.
+            # Counted in steps, so that a process that was stopped does not count its own pause as silence.
             silent += step
             self._still += step
             if silent >= quiet * START_FACTOR:
@@ -314,7 +314,7 @@ class ContinuedReading:
         return piece
 
     def _taken(self, batches: list[_Batch]) -> pa.RecordBatch | None:
-        """Decode good batches and give what of them lands."""
+        """Decode good batches and return the rows that land."""
         count = sum(batch.rows for batch in batches)
         if not count:
             self._idle += len(batches)
@@ -334,7 +334,7 @@ class ContinuedReading:
                 rows = slice(first, first + batch.rows)
                 again[rows] = self._sink.take(batch.span, hashes[rows], nowhere[rows])
                 first += batch.rows
-        # A row with a place is known by that; the others only by being the record before a mark.
+        # A row with a place is known by that place; the others only by being the record before a mark.
         fresh = standing.take(places) & ~(again & nowhere)
         standing.unplaced += int(np.count_nonzero(fresh & nowhere))
         return self._landing(decoded, fresh)
@@ -354,11 +354,11 @@ class ContinuedReading:
         )
 
     def _over(self) -> bool:
-        """Whether all is there, or what is missing will not come.
+        """Whether all rows are there, or the missing ones will not come.
 
         Raises:
             OverlapError: The record before a mark does not come.
-            ServerUnavailableError: The stream's query stands still before where its source ended.
+            ServerUnavailableError: The stream's query makes no progress before the end of its source.
         """
         standing = self._standing
         if standing.source.reached and self._sink.satisfied:
@@ -378,13 +378,13 @@ class ContinuedReading:
 
     def _proven(self) -> Verdict:
         if self.verdict is None:
-            raise ProtocolError("a reading that has not come to its end cannot be committed", hint="Read on.")
+            raise ProtocolError("a reading that has not ended cannot be committed", hint="Read on.")
         return self.verdict
 
 
 def _bounded(batch: _Batch) -> None:
     if batch.rows > _MOST_ROWS:
-        raise BrokenBatchError(f"{batch.rows:,} rows came without a token behind them")
+        raise BrokenBatchError(f"{batch.rows:,} rows came without a token after them")
 
 
 def _lake_schema(columns: Schema, question: Question) -> Schema:

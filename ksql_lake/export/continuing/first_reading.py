@@ -23,7 +23,7 @@ from ksql_lake.lake.commit.marks import KnownDays
 
 
 class FirstReading:
-    """Watches a push query for the source's offsets, and for the stream's own.
+    """Follows a push query by the offsets of the source and of the stream itself.
 
     Args:
         standing: What is known of the source.
@@ -36,10 +36,10 @@ class FirstReading:
         self._still = 0.0
 
     def see(self, batch: pa.RecordBatch) -> None:
-        """Take note of rows.
+        """Note the places of rows.
 
         Raises:
-            TopicRecreatedError: The source was made anew.
+            TopicRecreatedError: The source was recreated.
         """
         standing = self._standing
         places = standing.places(batch)
@@ -52,10 +52,10 @@ class FirstReading:
         self._still = 0.0
 
     def verdict(self, caught_up: Verdict | None) -> Verdict | None:
-        """Judge, given what shows that the query has come to the end of the stream's topic, if anything does.
+        """Judge, given what shows that the query has read to the end of the stream's topic, if anything does.
 
         Raises:
-            ServerUnavailableError: The stream's query does not come to where its source ended.
+            ServerUnavailableError: The stream's query does not reach the end of its source.
             KsqlError: The server cannot be asked.
         """
         standing = self._standing
@@ -96,16 +96,16 @@ class FirstReading:
                 sink.append(SinkMark(offset + 1, len(groups)))
                 groups.append(base64.b64encode(np.array([hashed], np.uint32).tobytes()).decode())
             else:
-                # Nothing is there: where it ends only an earlier reading of the same stream can know.
+                # Nothing is there: only an earlier reading of the same stream can know where it ends.
                 same = held is not None and held.query == standing.look.query and number < len(held.sink)
                 sink.append(SinkMark(held.sink[number].next if held is not None and same else 0))
         return standing.continuation(sink, groups, fresh=False)
 
     @property
     def _patience(self) -> float:
-        """For how long nothing must have come before what is missing counts as never to come.
+        """Seconds without a row after which missing rows count as never to come.
 
-        A partition that has brought nothing is empty, or was not fetched yet: the server says the same of both.
+        A partition that has brought nothing is empty or was not fetched yet: the server reports both alike.
         """
         client = self._standing.client
         started = len(self._lasts) >= self._standing.look.source.partitions

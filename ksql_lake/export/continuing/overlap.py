@@ -3,7 +3,7 @@
 Pure.
 """
 
-# A token says how many records a batch has per partition, not which row is whose. So the hashes of all rows
+# A token states how many records a batch has per partition, not which row is whose. So the hashes of all rows
 # that may be a partition's last record are kept, and as many of them must come again as partitions sent
 # something.
 
@@ -28,15 +28,15 @@ _SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
 class BrokenBatchError(Exception):
-    """A batch whose rows do not add up with its token, so that nothing of it counts."""
+    """The rows of a batch disagree with its token, so the batch does not count."""
 
 
 class OverlapError(Exception):
-    """The record before a mark did not come again: the mark is of another log, or of a part that is gone."""
+    """The record before a mark did not come again: the mark is of another log, or of a deleted part of it."""
 
 
 def row_hashes(partitions: Numbers, offsets: Numbers, times: Numbers) -> Hashes:
-    """Return a number for each row by its place in the source and its time."""
+    """Return a hash for each row, of its place in the source and its time."""
     mixed = np.zeros(len(offsets), np.uint64)
     with np.errstate(over="ignore"):
         for values, seed in zip((partitions, offsets, times), _SEEDS, strict=True):
@@ -46,7 +46,7 @@ def row_hashes(partitions: Numbers, offsets: Numbers, times: Numbers) -> Hashes:
 
 
 class _Group:
-    """Rows among which the last records of some partitions are."""
+    """Rows that include the last records of some partitions."""
 
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = hashes
@@ -71,7 +71,7 @@ class SinkRows:
         self._at: list[int] = []
 
     def begin(self) -> list[int]:
-        """Start a query over at the last good token; gives the offsets to ask for."""
+        """Start a query over at the last good token; return the offsets to ask for."""
         self._asked = [
             group if position > 0 else None for group, position in zip(self._group, self._next, strict=True)
         ]
@@ -84,7 +84,7 @@ class SinkRows:
         return list(self._begun)
 
     def check(self, span: Span, rows: int) -> None:
-        """Hold a batch against its token and the one before.
+        """Compare a batch with its token and the token before.
 
         Raises:
             BrokenBatchError: They do not fit together.
@@ -101,15 +101,15 @@ class SinkRows:
         self._at = list(span.end)
 
     def take(self, span: Span, hashes: Hashes, nowhere: Flags) -> Flags:
-        """Tell which rows of a batch that fits are the records before the marks.
+        """Return which rows of a checked batch are the records before the marks.
 
         Args:
-            span: Its token.
-            hashes: Its rows.
-            nowhere: Which of them have no offset of the source, so that only this tells whether they are known.
+            span: The batch's token.
+            hashes: The batch's rows.
+            nowhere: Which rows have no offset of the source, so that only this shows whether they are known.
 
         Raises:
-            OverlapError: They did not come, or it cannot be told whether a row is one of them.
+            OverlapError: The records did not come, or a row may or may not be one of them.
         """
         again = np.zeros(len(hashes), np.bool_)
         for group in self._waiting(span):
@@ -146,7 +146,7 @@ class SinkRows:
 
     @property
     def marks(self) -> tuple[list[SinkMark], list[str]]:
-        """Where the reading stands, as the next one is to begin."""
+        """Where the next reading has to begin."""
         kept = {id(group): group for group in self._group if group is not None}
         places = {key: place for place, key in enumerate(kept)}
         groups = [base64.b64encode(group.hashes.tobytes()).decode() for group in kept.values()]
@@ -154,7 +154,7 @@ class SinkRows:
         return [SinkMark(at, -1 if group is None else places[id(group)]) for at, group in pairs], groups
 
     def _known(self, number: int) -> bool:
-        """Whether a row may be one of those among which the records before the marks were."""
+        """Whether a row may be one of those that include the records before the marks."""
         return any(group is not None and group.left[number] > 0 for group in self._asked)
 
     def _waiting(self, span: Span) -> list[_Group]:

@@ -1,6 +1,6 @@
 """The conditions for reading a stream from a token, each with its explanation."""
 
-# A condition that does not hold leads to a pull query.
+# If a condition does not hold, a pull query reads the stream.
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ksql_lake.ksqldb.tokens import SCALABLE
 SETTING = "ksql.query.push.v2.registry.installed"
 """The server's setting without which it ignores every token."""
 MEASURED = "8.0.7"
-"""The one release on which tokens were measured; the first to have them is 0.24."""
+"""The one release on which tokens were measured; the first that has them is 0.24."""
 _POSITION_TYPES = ("INTEGER", "BIGINT")
 
 
 class FallBackError(Exception):
-    """A stream cannot be read on from a token now; it is read by pull query instead.
+    """A stream cannot be read on from a token now; a pull query reads it instead.
 
     Args:
         reason: Why, for people.
@@ -40,9 +40,9 @@ class Condition:
     """One condition of `"extraction": "continue"`.
 
     Attributes:
-        name: What it is about, one word or two.
+        name: Its subject, one word or two.
         met: Whether it holds.
-        text: What was found, and where it does not hold what to do.
+        text: What was found and, where it does not hold, what to do.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the server said of a derived stream before it was read.
+    """What the server reported of a derived stream before it was read.
 
     Attributes:
         source: The derived stream.
         ends: Where the source's partitions begin and end, and how far the stream's query has read them; empty
-            where the server does not say.
-        read_at: When it was asked (UTC): everything that Kafka had of the source by then lies before the ends.
+            where the server does not report it.
+        read_at: When it was asked (UTC): all records that Kafka had of the source by then are below the ends.
     """
 
     source: SourceDescription
@@ -73,7 +73,7 @@ class Look:
 
 
 def look_at(client: KsqlClient, name: str) -> Look:
-    """Ask what a derived stream is, and where its source ends.
+    """Ask the server for a derived stream and where its source ends.
 
     Raises:
         KsqlError: The server has no such stream, or cannot be asked.
@@ -82,7 +82,7 @@ def look_at(client: KsqlClient, name: str) -> Look:
     found = describe_extended(client, name)
     topics = dict(found.topics)
     if len(topics) > 1 and (carried := carried_offsets(found.source)):
-        # Topics of the query's own stand beside the source's.
+        # Internal topics of the query are listed beside the source's topic.
         try:
             topic = describe(client, carried[0]).topic
         except (StatementError, UnauthorizedError):
@@ -92,10 +92,10 @@ def look_at(client: KsqlClient, name: str) -> Look:
 
 
 def conditions(feed: StreamFeed, client: KsqlClient, look: Look) -> Iterator[Condition]:
-    """Check what can be told without sending a query.
+    """Check what can be checked without sending a query.
 
     Raises:
-        KsqlError: The server cannot be asked what it is.
+        KsqlError: The server cannot be asked for its properties.
     """
     yield _release(client)
     yield _positions(feed, look.source)
@@ -116,7 +116,7 @@ def check_conditions(feed: StreamFeed, client: KsqlClient) -> list[Condition]:
 
 
 def ignored(query_id: str | None) -> str:
-    """Say what it means that a query's id is not that of one that heeds tokens; empty where it is."""
+    """Return what it means that a query's id is not that of a query that heeds tokens; empty if it is."""
     if (query_id or "").startswith(SCALABLE):
         return ""
     return (
@@ -128,8 +128,8 @@ def ignored(query_id: str | None) -> str:
 def _release(client: KsqlClient) -> Condition:
     version = client.known_version()
     known = version is None or version.has_two_writers
-    told = "of an unknown release" if version is None else version.text
-    text = f"the server is {told}; tokens came with 0.24, and were measured on {MEASURED} only"
+    release = "of an unknown release" if version is None else version.text
+    text = f"the server is {release}; tokens came with 0.24, and were measured on {MEASURED} only"
     return Condition("release", known, text if known else f"{text}: use a newer server")
 
 
@@ -145,7 +145,7 @@ def _positions(feed: StreamFeed, source: SourceDescription) -> Condition:
     if carried is None or carried[1:] != (partition, offset):
         text = (
             f"{feed.source} is not made by a query that copies every row of one stream with ROWPARTITION AS "
-            f"{partition} and ROWOFFSET AS {offset}, so that rows that are missing could not be told; "
+            f"{partition} and ROWOFFSET AS {offset}, so missing rows would go unnoticed; "
             "`ksql-lake feeds prepare` makes such a stream"
         )
         return Condition("positions", met=False, text=text)
@@ -183,7 +183,7 @@ def _key(source: SourceDescription) -> Condition:
 def _ends(feed: StreamFeed, look: Look) -> Condition:
     if not look.ends:
         text = (
-            f"the server does not tell where the source of {feed.source} ends (DESCRIBE ... EXTENDED): its "
+            f"the server does not report where the source of {feed.source} ends (DESCRIBE ... EXTENDED): its "
             "query has not committed yet, or the server may not ask Kafka"
         )
         return Condition("ends", met=False, text=text)

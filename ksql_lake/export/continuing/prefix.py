@@ -1,6 +1,6 @@
 """The known rows of the source: per partition a prefix without gaps, and the offsets known beyond it. Pure."""
 
-# A derived stream distributes its rows anew, so rows of one partition of the source arrive in any order.
+# A derived stream repartitions the rows, so rows of one partition of the source arrive in any order.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOTHING = SourceMark(0, 0)
 
 
 class _Partition:
-    """One partition; `bits` says of each offset from `next` on whether it is known."""
+    """One partition; `bits` holds whether each offset from `next` on is known."""
 
     def __init__(self, mark: SourceMark) -> None:
         self.start = mark.start
@@ -38,7 +38,7 @@ class _Partition:
             self.bits[first - self.next : end - self.next] = True
 
     def take(self, offsets: Numbers, times: Numbers) -> Flags:
-        """Tell which rows were not known, each offset once, and know them from here on."""
+        """Return which rows were not known, each offset once, and mark them as known."""
         fresh = offsets >= self.next
         ahead = offsets[fresh] - self.next
         if ahead.size:
@@ -64,7 +64,7 @@ class _Partition:
         yield from self._runs(bits)
 
     def fill(self, first: int, end: int) -> None:
-        """Take offsets for known."""
+        """Mark offsets as known."""
         self._room(end)
         self.bits[first - self.next : end - self.next] = True
         self._advance()
@@ -102,16 +102,16 @@ class SourceRows:
     Args:
         marks: What was known before, by partition.
         ends: Where the source's partitions begin and end.
-        before: What was known of an earlier reading that is not gone on with; by it the source is recognised.
-        gaps: What was accepted for never to come.
+        before: What an earlier reading knew whose marks are not used; the source is recognised by it.
+        gaps: Offsets accepted as never to come.
 
     Attributes:
-        gaps: That, without what came after all.
-        going_on: Whether the marks are gone on with.
-        doubtful: A gap of which an offset came that the lake may hold or not; None while there is none.
+        gaps: The gaps given, without offsets that came after all.
+        going_on: Whether this reading begins at the marks.
+        doubtful: A gap of which an offset came that the lake may or may not hold; None while there is none.
 
     Raises:
-        TopicRecreatedError: A partition ends before what was read of it.
+        TopicRecreatedError: A partition ends before the offset up to which it was read.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class SourceRows:
         self._parts = {number: _Partition(mark) for number, mark in {**begins, **marks}.items()}
 
     def take(self, partitions: Numbers, offsets: Numbers, times: Numbers) -> Flags:
-        """Tell which rows were not known, each once; rows of a negative partition have no place and are none.
+        """Return which rows were not known, each once; rows of a negative partition have no place and are none.
 
         Raises:
-            TopicRecreatedError: A row is another one than was read at its offset.
-            ProtocolError: An offset cannot be true.
+            TopicRecreatedError: A row differs from the row that was read at its offset.
+            ProtocolError: An offset is impossible.
         """
         fresh = np.zeros(len(offsets), np.bool_)
         for number in np.unique(partitions[partitions >= 0]).tolist():
@@ -153,7 +153,7 @@ class SourceRows:
             self._recognise(number, mine, when)
             part = self._parts.get(number)
             if part is None:
-                # The source has gained a partition since its ends were asked for.
+                # The source has gained a partition since its ends were requested.
                 part = self._parts[number] = _Partition(SourceMark(0, 0))
             if mine.min() < 0 or mine.max() - part.next > _MOST_AHEAD:
                 raise ProtocolError(
@@ -166,11 +166,11 @@ class SourceRows:
 
     @property
     def reached(self) -> bool:
-        """Whether every partition is known without a gap up to where it ended."""
+        """Whether every partition is known without a gap up to its end."""
         return all(self._parts[number].next >= end.end for number, end in self._ends.items())
 
     def missing(self) -> list[tuple[int, int, int]]:
-        """Return what is missing below the ends: partition, first offset, offset behind the last."""
+        """Return what is missing below the ends: partition, first offset, offset after the last."""
         return [
             (number, first, behind)
             for number, end in sorted(self._ends.items())
@@ -178,7 +178,7 @@ class SourceRows:
         ]
 
     def recall(self) -> None:
-        """Take what an earlier reading knew for known too."""
+        """Mark what an earlier reading knew as known too."""
         for number, mark in self._before.items():
             part = self._parts.setdefault(number, _Partition(mark))
             part.start = min(part.start, mark.start)
@@ -187,7 +187,7 @@ class SourceRows:
                     part.fill(max(first, part.next), end)
 
     def accept(self, *, seen_at: str) -> list[Gap]:
-        """Take what is missing below the ends for never to come, and name it; what comes after all is new."""
+        """Accept what is missing below the ends as never to come; offsets that come after all are new."""
         found = [
             Gap(
                 number,
@@ -213,7 +213,7 @@ class SourceRows:
 
     @property
     def numbers(self) -> str:
-        """Where each partition stands, for people."""
+        """How far each partition was read, in words."""
         shown = [
             f"{number}: {self._parts[number].next:,} of {end.end:,}"
             for number, end in sorted(self._ends.items())[:8]
@@ -221,13 +221,13 @@ class SourceRows:
         return ", ".join(shown) + (f" and {len(self._ends) - 8} more" if len(self._ends) > 8 else "")
 
     def _begin(self, number: int, start: int) -> SourceMark:
-        """Return from where on a partition is demanded: never from behind what is known of it."""
+        """Return the mark from which a partition is required: never beyond what is known of it."""
         before = self._before.get(number)
         first = start if before is None else min(start, before.next)
         return SourceMark(first, first)
 
     def _late(self, number: int, offsets: Numbers, new: Flags) -> Flags:
-        """Tell which rows are of offsets that were taken for never to come, each once; that ends with it."""
+        """Return which rows are of offsets accepted as never to come, each once; they leave the gaps."""
         late: Flags = np.zeros(len(offsets), np.bool_)
         for gap in [gap for gap in self.gaps if gap.partition == number]:
             inside = np.flatnonzero((offsets >= gap.first) & (offsets < gap.end) & ~late)
@@ -240,7 +240,7 @@ class SourceRows:
         return late
 
     def _narrow(self, gap: Gap, came: Numbers) -> None:
-        """Put in a gap's place what is left of it."""
+        """Replace a gap with what is left of it."""
         edges = [gap.first - 1, *came.tolist(), gap.end]
         left = [
             msgspec.structs.replace(gap, first=before + 1, end=behind)
@@ -284,9 +284,9 @@ def bounded(gaps: Sequence[Gap], most: int) -> list[Gap]:
 
 
 def recreated(what: str) -> TopicRecreatedError:
-    """Make the error of a source whose offsets are those of other rows."""
+    """Make the error of a source whose offsets belong to other rows."""
     return TopicRecreatedError(
         f"the source's topic is not the one that was read before: {what}",
-        hint="It was deleted and made anew, or cut back. To go on with it, export once with --new-topic: rows "
+        hint="It was deleted and recreated, or cut back. To go on with it, export once with --new-topic: rows "
         "are then known by offset and time together, and offsets are kept from there on.",
     )

@@ -1,4 +1,4 @@
-"""Choosing how a derived stream is read this time: on from its marks, or in by the door; or not at all."""
+"""Choose how a derived stream is read: on from its marks, or from its first row."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def continued(client: KsqlClient, question: Question, plan: ExportPlan, known: K
 
     Args:
         client: The server.
-        question: What is asked.
+        question: The query.
         plan: What the export reads.
-        known: Where the feed stands.
+        known: What the lake knows of the feed.
 
     Raises:
         FallBackError: A condition does not hold.
-        TopicRecreatedError: The source was made anew.
+        TopicRecreatedError: The source was recreated.
         KsqlError: The server refused, or could not be reached.
     """
     feed, held = plan.feed, known.continued
@@ -44,18 +44,18 @@ def continued(client: KsqlClient, question: Question, plan: ExportPlan, known: K
         if not condition.met:
             raise FallBackError(condition.text)
     why = outdated(feed, plan, look, held)
-    stands = standing(client, plan, look, held, going_on=not why, base=known.base)
+    current = standing(client, plan, look, held, going_on=not why, base=known.base)
     if held is None or why:
         _log.info("%s: %s; reading %s from its first row on", feed.name, why, feed.source)
-        with entered(question, plan, stands) as pushed:
+        with entered(question, plan, current) as pushed:
             yield pushed
         return
-    with closing(ContinuedReading(question, stands, held)) as reading:
+    with closing(ContinuedReading(question, current, held)) as reading:
         yield reading
 
 
 def outdated(feed: StreamFeed, plan: ExportPlan, look: Look, held: Continued | None) -> str:
-    """Say why a feed cannot be read on from its marks, but has to be entered anew; empty where it can."""
+    """Return why a feed cannot be read on from its marks and has to start over; empty where it can."""
     if held is None:
         return "nothing of it was read from a token yet"
     if held.out:
@@ -63,7 +63,7 @@ def outdated(feed: StreamFeed, plan: ExportPlan, look: Look, held: Continued | N
     if not held.sound:
         return "its marks do not have the digest that they should have"
     if held.query != look.query:
-        return f"{feed.source} was made anew: {look.query} writes it, and before it was {held.query}"
+        return f"{feed.source} was recreated: {look.query} writes it, and before it was {held.query}"
     if len(held.sink) != look.source.partitions:
         return f"its topic has {look.source.partitions} partitions, and had {len(held.sink)}"
     if held.clock != clock_of(feed):

@@ -38,13 +38,13 @@ class Standing:
     Attributes:
         client: The server.
         feed: The feed.
-        asked: Days that the export was asked for.
+        asked: The days requested.
         window: Days of which rows land.
-        look: What the server said before.
+        look: What the server reported before.
         held: The marks of the commit before; None for none.
         source: The rows of the source.
-        base: What the lake's state said of readings.
-        believed: What the marks know counts as known to the lake, also where it does not come again.
+        base: What the lake's state notes about readings.
+        believed: Whether what the marks know counts as known to the lake, even if it does not come again.
         unplaced: Rows without an offset of the source.
         awaited: The first day of the future of which rows came.
         end: Where the window ends, epoch ms.
@@ -68,7 +68,7 @@ class Standing:
     def __post_init__(self) -> None:
         self._consumed = self.look.ends
         self.end = day_start(self.window.last + timedelta(days=1), self.feed.zone)
-        # By the door they come again, and are awaited again if their day is still to come.
+        # A reading from the first row brings them again, and awaits them again if their day is in the future.
         self.awaited = self.held.awaited if self.held and self.source.going_on else ""
         self._first = self.asked.first
 
@@ -81,12 +81,12 @@ class Standing:
         return np.where(offsets < 0, -1, partitions), offsets, times
 
     def take(self, places: tuple[Numbers, Numbers, Numbers]) -> Flags:
-        """Tell which rows were not known; those without a place count as new each time.
+        """Return which rows were not known; those without a place count as new each time.
 
         Raises:
-            TopicRecreatedError: The source was made anew.
-            ProtocolError: An offset cannot be true.
-            FallBackError: It cannot be told whether a row is new.
+            TopicRecreatedError: The source was recreated.
+            ProtocolError: An offset is impossible.
+            FallBackError: A row may or may not be new.
         """
         partitions, offsets, times = places
         nowhere: Flags = partitions < 0
@@ -96,13 +96,13 @@ class Standing:
         return fresh
 
     def land(self, events: Numbers) -> None:
-        """Note the event times of rows that land: what is said of a reading is said of their days too."""
+        """Note the event times of rows that land: notes about a reading apply to their days too."""
         if events.size:
             first = day_of(datetime.fromtimestamp(int(events.min()) / 1000, UTC), self.feed.zone)
             self._first = min(self._first, max(first, self.window.first))
 
     def wait_for(self, events: Numbers) -> None:
-        """Note rows of days to come: they do not land, and are read again when their day is there."""
+        """Note rows of future days: they do not land, and are read again when their day has begun."""
         future = events[events >= self.end]
         if future.size:
             first = day_of(datetime.fromtimestamp(int(future.min()) / 1000, UTC), self.feed.zone).isoformat()
@@ -122,27 +122,27 @@ class Standing:
 
     @property
     def consumed(self) -> bool:
-        """Whether the stream's query had read past all that is missing when it was asked last."""
+        """Whether the stream's query had read past all missing rows when it was asked last."""
         return all(
             number in self._consumed and self._consumed[number].consumed >= behind
             for number, _, behind in self.source.missing()
         )
 
     def give_up(self) -> None:
-        """Name what is missing, which will not come."""
+        """Note the missing rows, which will not come, as gaps."""
         found = self.source.accept(seen_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         _log.warning("%s: %s", self.feed.name, _gaps_text(found))
 
     def stuck(self, seconds: float) -> ServerUnavailableError:
-        """Make the error of a stream whose query does not come to where its source ended."""
+        """Make the error of a stream whose query does not reach the end of its source."""
         return ServerUnavailableError(
-            f"the query {self.look.query} that writes {self.feed.source} stands still for {seconds:g} s, "
-            f"before where its source ended: {self.source.numbers}",
+            f"the query {self.look.query} that writes {self.feed.source} made no progress for {seconds:g} s, "
+            f"before the end of its source: {self.source.numbers}",
             hint="Nothing was kept; the export can be run again. Look at that query on the server.",
         )
 
     def verdict(self) -> Verdict:
-        """Say in words that every row of the source is known."""
+        """Return in words that every row of the source is known."""
         text = (
             "every offset of the source was read to where Kafka's log ended when the export began: "
             f"{self.source.numbers}"
@@ -151,7 +151,7 @@ class Standing:
 
     @property
     def doubt(self) -> str:
-        """What keeps that from being a proof for the days that are read; empty where nothing does."""
+        """What keeps that from proving the days that are read; empty where nothing does."""
         zone = self.feed.zone
         recent = [
             gap for gap in self.source.gaps if day_of(datetime.fromisoformat(gap.seen_at), zone) >= self._first
@@ -159,7 +159,7 @@ class Standing:
         doubts = [_gaps_text(recent)] if recent else []
         if self.unplaced:
             doubts.append(
-                f"{self.unplaced:,} rows have no offset of the source: somebody runs INSERT INTO ... VALUES "
+                f"{self.unplaced:,} rows have no offset of the source: a client runs INSERT INTO ... VALUES "
                 f"into {self.feed.source}"
             )
         return "; ".join(doubts)
@@ -190,7 +190,7 @@ def standing(
         look: What the server said.
         held: The marks of the commit before.
         going_on: Whether the reading begins at them.
-        base: What the lake's state says of readings.
+        base: What the lake's state notes about readings.
 
     Raises:
         TopicRecreatedError: The source ends before these marks.
@@ -209,12 +209,12 @@ def standing(
 
 
 def clock_of(feed: StreamFeed) -> str:
-    """Say what decides on which day a row lands."""
+    """Return in words what decides on which day a row lands."""
     return f"{feed.event_clock}, {feed.timezone}"
 
 
 def _unlanded(held: Continued, feed: StreamFeed, window: Days) -> bool:
-    """Tell whether rows that these marks know may never have landed, or are not in the lake any more."""
+    """Whether rows that these marks know may never have landed, or are no longer in the lake."""
     earlier = held.since > window.first.isoformat()
     return not held.sound or earlier or bool(held.awaited) or held.clock != clock_of(feed)
 

@@ -1,6 +1,6 @@
-"""A second push query from the latest row on, which shows how far a busy partition must be read."""
+"""A second push query from the latest row on, which shows up to where a busy partition must be read."""
 
-# A partition that gets rows all the time never rests at its end. A query that starts at the latest row gives
+# A partition that gets rows all the time never rests at its end. A query that starts at the latest row returns
 # only rows that came after it began; a reader that has come that far has read all earlier rows.
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Run:
 
 
 def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
-    """Yield the rows and deleted keys among pieces as one run, or none; tokens and last words are no rows."""
+    """Yield the rows and deleted keys among pieces as one run, or none, without tokens and final messages."""
     run = Run(first_row)
     for piece in pieces:
         if isinstance(piece, RowBlock | Tombstone):
@@ -71,7 +71,7 @@ def runs(pieces: Iterable[Event], *, first_row: int) -> Iterator[Run]:
 
 
 class Beacon:
-    """The second query; a context manager, dark until it is lit.
+    """The second query, as a context manager; it is sent when it is lit.
 
     Args:
         client: The server.
@@ -91,12 +91,12 @@ class Beacon:
         self._lit_at: float | None = None
 
     def look(self, clock: float, *, lit_from: float, seconds: float) -> dict[int, int]:
-        """Return what has been seen so far.
+        """Return the first offsets seen so far, by Kafka partition.
 
         Args:
             clock: The reading's clock, in seconds.
-            lit_from: When to light it.
-            seconds: For how long it burns.
+            lit_from: When to send the query, on that clock.
+            seconds: For how long it runs.
         """
         if self._lit_at is None and clock >= lit_from:
             self._light(clock)

@@ -4,7 +4,7 @@ Pure.
 """
 
 # Only rows at ends that Kafka reported before the query began are a proof. Time is passed in, in small steps,
-# so that a paused process does not take its own pause for the server's silence.
+# so that a paused process does not count its own pause as the server's silence.
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ksql_lake.ksqldb import Position
 from ksql_lake.ksqldb.offsets import LogOffsets
 
 STEP_SHARE = 1 / 8
-"""How much of the time between two looks counts as the server's, at most; a share of a quiet period."""
+"""How much of the time between two looks counts as the server's silence, at most; a share of a quiet period."""
 START_FACTOR = 3
-"""How many quiet periods a query may need for its first sign of life: an application starts on the server."""
+"""How many quiet periods a query may need to report anything: an application starts on the server."""
 REST_SHARE = 0.5
-"""Share of a quiet period for which a partition rests at its end, where the server tells so."""
+"""Share of a quiet period for which a partition rests at its end, where the server reports positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What showed it: `offsets`, `positions` or `silence`, and a sentence with numbers."""
+    """What showed that a query had caught up: `offsets`, `positions` or `silence`, and a sentence about it."""
 
     judged_by: str
     text: str
@@ -33,7 +33,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Partition:
-    """A partition's position, since when it has been there, and since when no more of it was handed out."""
+    """A partition's position, since when it has been there, and since when no more of it was delivered."""
 
     position: Position
     since: float
@@ -49,13 +49,13 @@ class _Partition:
 
 
 class CaughtUp:
-    """Judges one running push query.
+    """Decides for one running push query whether it has caught up.
 
     Args:
         topic: The source's topic, for texts.
         partitions: How many partitions it has; 0 if unknown.
         quiet: Length of a quiet period in seconds.
-        patience: Seconds after which a query that stands still before its end has failed.
+        patience: Seconds without progress before its end after which a query has failed.
         ends: Where the topic's partitions ended before the query began; empty where that is not known.
     """
 
@@ -76,7 +76,7 @@ class CaughtUp:
         self._clock = 0.0
         self._old_row_at = 0.0
         self._any_row = False
-        self._told_at: float | None = None
+        self._reported_at: float | None = None
         self._partitions: dict[int, _Partition] = {}
         self._seen: dict[int, int] = {}
         self._old_rows_at: dict[int, float] = {}
@@ -84,11 +84,11 @@ class CaughtUp:
         self._firsts: Mapping[int, int] = {}
 
     def step(self, seconds: float) -> None:
-        """Say that time has passed."""
+        """Note that time has passed."""
         self._clock += min(seconds, self._quiet * STEP_SHARE)
 
     def heard(self, *, old: bool, seen: Mapping[int, int] | None = None) -> None:
-        """Say that rows came.
+        """Note that rows came.
 
         Args:
             old: Whether one of them may be from before the query began.
@@ -103,7 +103,7 @@ class CaughtUp:
             self._seen[number] = offset
 
     def lit(self, firsts: Mapping[int, int]) -> None:
-        """Say which offsets are surely from after the query began: Kafka partition -> the first of them."""
+        """Note which offsets are surely from after the query began: Kafka partition -> the first of them."""
         self._firsts = firsts
 
     @property
@@ -111,11 +111,11 @@ class CaughtUp:
         """Seconds that have passed for the query."""
         return self._clock
 
-    def told(self, positions: Mapping[int, Position] | None) -> None:
-        """Say what the server told of the query's positions; None when it told nothing."""
+    def reported(self, positions: Mapping[int, Position] | None) -> None:
+        """Note the query's positions as the server reported them; None when it reported nothing."""
         if positions is None:
             return
-        self._told_at = self._clock
+        self._reported_at = self._clock
         for number, position in positions.items():
             known = self._partitions.get(number)
             if known is None or known.position != position:
@@ -125,18 +125,18 @@ class CaughtUp:
 
     @property
     def silent_only(self) -> bool:
-        """Whether silence is all there is to judge by."""
-        return self._told_at is None
+        """Whether silence is the only evidence."""
+        return self._reported_at is None
 
     @property
-    def untold(self) -> bool:
-        """Whether the server has had time enough to tell of the query, and has not."""
-        return self._told_at is None and self._clock >= self._quiet * START_FACTOR
+    def unreported(self) -> bool:
+        """Whether the server has had time enough to report the query's positions, and has not."""
+        return self._reported_at is None and self._clock >= self._quiet * START_FACTOR
 
     def ends(self) -> dict[int, int]:
-        """The end of each partition that is known: Kafka's of before the query, or a later one the server told.
+        """Return the known ends of partitions: Kafka's of before the query, or later ones the server reported.
 
-        What the server tells is the newest record that the query has fetched, which may be less.
+        The server reports the newest record that the query has fetched, which may be less.
         """
         found = {number: part.end for number, part in self._known_ends.items()}
         for number, part in self._partitions.items():
@@ -148,14 +148,14 @@ class CaughtUp:
         """Judge; None while the query has not caught up.
 
         Raises:
-            ServerUnavailableError: It stands still before its end.
+            ServerUnavailableError: The query makes no progress before its end.
         """
         if (found := self.proof()) is not None:
             return found
-        return self._by_silence() if self._told_at is None else self._by_positions()
+        return self._by_silence() if self._reported_at is None else self._by_positions()
 
     def proof(self) -> Verdict | None:
-        """Judge by Kafka's ends alone; None while they are not reached, or where they are not known."""
+        """Judge by Kafka's ends alone; None while they are not reached, or where they are unknown."""
         if not self._known_ends:
             return None
         for number, part in self._known_ends.items():
@@ -171,7 +171,7 @@ class CaughtUp:
     def _by_silence(self) -> Verdict | None:
         limit = self._quiet * (1 if self._any_row else START_FACTOR)
         if self._known_ends:
-            # The rows at the ends are still to come, unless they are such as ksqlDB passes over.
+            # The rows at the ends are still to come, unless ksqlDB skips them.
             limit = max(limit, self._patience)
         if self._clock - self._old_row_at < limit:
             return None
@@ -195,7 +195,7 @@ class CaughtUp:
         still = max((self._clock - part.still_since for part in waiting or parts.values()), default=self._clock)
         if min(still, self._clock - self._old_row_at) >= self._patience:
             raise ServerUnavailableError(
-                f"the query stands still, {self._numbers()}, for {self._patience:g} s",
+                f"the query has made no progress for {self._patience:g} s, at {self._numbers()}",
                 hint="Nothing was kept; the export can be run again. Is a Kafka broker down, or a transaction "
                 'open? "isolation": "uncommitted" in the feed file does not wait for transactions.',
             )
@@ -210,7 +210,7 @@ class CaughtUp:
             return True
         if part.position.committed < first:
             return False
-        # The query has handed out everything up to there, but it may still be on its way.
+        # The query has delivered everything up to there, but it may still be on its way.
         since = self._passed_at.setdefault(number, self._clock)
         return self._clock - since >= self._quiet * REST_SHARE and self._arrived(number)
 
@@ -220,9 +220,9 @@ class CaughtUp:
         return self._clock - last >= self._quiet * REST_SHARE
 
     def _numbers(self) -> str:
-        told = sorted(self._partitions.items())
+        ordered = sorted(self._partitions.items())
         shown = [
             f"{number}: {max(part.position.committed, 0):,} of {max(part.position.end, 0):,}"
-            for number, part in told[:8]
+            for number, part in ordered[:8]
         ]
-        return ", ".join(shown) + (f" and {len(told) - 8} more" if len(told) > 8 else "")
+        return ", ".join(shown) + (f" and {len(ordered) - 8} more" if len(ordered) > 8 else "")

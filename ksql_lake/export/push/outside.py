@@ -1,4 +1,4 @@
-"""Rows that a query shows and no export asks for: before the feed's first day, in the future, before 1970."""
+"""Rows that a query returns and no export wants: before the feed's first day, in the future, before 1970."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEFORE, FUTURE, NEGATIVE = "before start_date", "in the future", "with a negativ
 
 
 class Outside:
-    """Counts them.
+    """Counts the rows of a stream that fall outside its days.
 
     Args:
         feed: The feed.
@@ -48,7 +48,7 @@ class Outside:
 
 
 class Beyond:
-    """Leaves rows behind the last day out of what a pull query brings, and counts those of the future.
+    """Drops rows after the last day from what a pull query brings, and counts those of the future.
 
     Args:
         feed: The feed.
@@ -78,10 +78,10 @@ class Beyond:
         return batch.filter(pa.array(~beyond))
 
 
-def told_outside(feed: Feed, read: ReadFacts | None) -> Mapping[str, int]:
-    """Return what a commit says of rows that lie in no day of the feed, and say it in the log."""
+def noted_outside(feed: Feed, read: ReadFacts | None) -> Mapping[str, int]:
+    """Return the rows outside the feed's days that a commit notes, and log them."""
     found = read.outside if read else {}
     if found:
-        told = ", ".join(f"{count:,} {why}" for why, count in found.items())
-        _log.warning("%s: rows were seen that lie in no day of the feed and did not land: %s", feed.name, told)
+        text = ", ".join(f"{count:,} {why}" for why, count in found.items())
+        _log.warning("%s: rows that belong to no day of the feed did not land: %s", feed.name, text)
     return found

@@ -5,7 +5,7 @@ Pure.
 
 # Within a partition rows come in the order of their offsets, but a moved task may send rows again. The row at
 # a mark is recognised by its ROWTIME; another time there means that the topic was recreated, and its offsets
-# say nothing.
+# mean other rows.
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Placing:
     """Follows one push query of a stream.
 
     Args:
-        window: The days asked for.
-        known: What the lake holds of them.
+        window: The days requested.
+        known: What the lake holds of these days.
         event_time: The column that decides a row's day.
-        unit: What it counts, if it is an integer.
-        placed: Whether rows come with their partition and offset; without, only the window decides.
+        unit: Its unit, if it is an integer.
+        placed: Whether rows come with their partition and offset; if not, only the window decides.
         outside: Counts the rows that no window of the feed holds.
 
     Attributes:
@@ -63,7 +63,7 @@ class Placing:
         """Return the rows of a batch that land.
 
         Raises:
-            TopicRecreatedError: The topic is not the one that the marks are of.
+            TopicRecreatedError: The topic is not the one to which the marks belong.
             ProtocolError: A row has no position.
         """
         events = event_times(batch, self._event_time, self._unit)
@@ -81,11 +81,11 @@ class Placing:
         return batch if wanted.all() else batch.filter(pa.array(wanted))
 
     def check_ends(self, ends: Mapping[int, int], *, all_rows: bool) -> None:
-        """Hold the marks against where the topic ends.
+        """Compare the marks with the ends of the topic.
 
         Args:
-            ends: Kafka partition -> the end the server told.
-            all_rows: Every row of the topic came, whatever its day.
+            ends: Kafka partition -> the end the server reported.
+            all_rows: Whether every row of the topic came, whatever its day.
 
         Raises:
             TopicRecreatedError: A partition ends before its mark.
@@ -112,7 +112,7 @@ class Placing:
                 )
 
     def _forward(self, partitions: Numbers, offsets: Numbers, times: Numbers) -> Flags:
-        """Tell which rows lie beyond all rows of their partition before them."""
+        """Return which rows are beyond all earlier rows of their partition."""
         forward = np.empty(len(partitions), dtype=np.bool_)
         for partition in np.unique(partitions):
             inside = partitions == partition
@@ -127,19 +127,19 @@ class Placing:
         return forward
 
     def _beyond(self, events: Numbers, partitions: Numbers, offsets: Numbers) -> Flags:
-        """Tell which rows lie beyond the marks of their day; rows outside the window may get any answer."""
+        """Return which rows are beyond the marks of their day; rows outside the window may be either."""
         if self._floors.shape[1] == 0:
             return np.ones(len(offsets), dtype=np.bool_)
         last = len(self._groups) - 1
         day = np.clip(np.searchsorted(self._bounds, events, side="right") - 1, 0, last)
-        # Partitions beyond the widest mark have a column of their own, which lets everything through.
+        # Partitions beyond the widest mark have a column of their own, which admits every row.
         column = np.minimum(partitions, self._floors.shape[1] - 1)
         beyond: Flags = offsets > self._floors[self._groups[day], column]
         return beyond
 
 
 def _floors(days: list[str], known: KnownDays) -> tuple[Numbers, Numbers]:
-    """Each day's row in a table of marks, and the table: a column per Kafka partition, -1 for no mark."""
+    """Return each day's row in a table of marks, and the table: one column per Kafka partition, -1 for none."""
     names = list(known.marks)
     groups = np.array([names.index(known.names[day]) if day in known.names else len(names) for day in days])
     widest = max((number for marks in known.marks.values() for number in marks), default=-1)
@@ -155,7 +155,7 @@ def _numbers(batch: pa.RecordBatch, name: str) -> Numbers:
     if column.null_count:
         raise ProtocolError(
             f"the server sent a row without {name}",
-            hint="A push query over a stream gives every row its place; does a proxy rewrite queries?",
+            hint="A push query over a stream sends the place of every row; does a proxy rewrite queries?",
         )
     return np.asarray(column.cast(pa.int64()))
 
@@ -163,6 +163,6 @@ def _numbers(batch: pa.RecordBatch, name: str) -> Numbers:
 def _recreated(what: str) -> TopicRecreatedError:
     return TopicRecreatedError(
         f"the topic is not the one that was read before: {what}",
-        hint="It was deleted and made anew, or cut back. To go on with it, export once with --new-topic: rows "
+        hint="It was deleted and recreated, or cut back. To go on with it, export once with --new-topic: rows "
         "are then compared with the lake by value, and offsets are kept from there on.",
     )

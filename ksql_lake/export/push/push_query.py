@@ -25,7 +25,7 @@ MOST_TERMS = 64
 
 _EARLIEST: dict[str, object] = {"auto.offset.reset": "earliest"}
 _UNCACHED = ("cache.max.bytes.buffering", "statestore.cache.max.bytes")
-"""The two names, old and new, of the store cache that would hold changes of a table back."""
+"""The two names, old and new, of the store cache that would delay changes of a table."""
 
 
 def positioned(
@@ -37,12 +37,12 @@ def positioned(
     since: int,
     lasts: Mapping[int, int] | None = None,
 ) -> str:
-    """Write the condition.
+    """Write the condition that leaves out rows the lake holds.
 
     Args:
         feed: The feed.
         days: The window.
-        known: What the lake holds of it.
+        known: What the lake holds of the window.
         event_type: ksqlDB type of the event-time column.
         since: When the query begins, epoch ms: newer rows always come, because they show how far it is.
         lasts: Kafka partition -> offset of its last record when the query begins; rows from there on always
@@ -55,7 +55,7 @@ def positioned(
     for span, marks in spans:
         inside = window_condition(feed, span, event_type=event_type)
         wanted.append(f"(({inside}) AND {_beyond(marks)})" if marks else f"({inside})")
-    # The rows at the newest marks are asked for again: a topic that was made anew has others there.
+    # The rows at the newest marks are asked for again: a recreated topic has other rows there.
     recognised = [
         f"(ROWPARTITION = {partition} AND ROWOFFSET = {mark.offset})"
         for partition, mark in list(known.newest.items())[:MOST_TERMS]
@@ -68,7 +68,7 @@ def positioned(
 
 
 def _spans(days: Days, known: KnownDays) -> Iterator[tuple[Days, Marks]]:
-    """Yield runs of days with the same marks; no marks means that all rows are wanted."""
+    """Yield runs of days with the same marks; without marks all rows are wanted."""
     first: date = days.first
     keys = days.keys()
     for number, key in enumerate(keys):
@@ -94,10 +94,10 @@ def listen(
 
     Args:
         client: The server.
-        question: What to ask.
+        question: The query.
         plan: What the export reads.
         known: What the lake holds of a stream's days.
-        sighted: The server is known to tell how far a query is, so it may be asked with a condition.
+        sighted: Whether the server is known to report a query's positions, so that a condition can be sent.
 
     Raises:
         KsqlError: The server refused, or could not be reached.

@@ -34,11 +34,11 @@ from ksql_lake.lake.days import DaySplitter
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 GATHERED_BYTES = 1 << 20
-"""How much of what is here already is decoded at once."""
+"""How much of what has arrived is decoded at once."""
 
 
 class Watch(Protocol):
-    """Whoever follows a reading and has the last word on when it is over."""
+    """Follows a reading and decides when it has ended."""
 
     @property
     def doubt(self) -> str:
@@ -46,7 +46,7 @@ class Watch(Protocol):
         ...
 
     def see(self, batch: pa.RecordBatch) -> None:
-        """Take note of rows, under their source's names."""
+        """Note rows, under their source's names."""
         ...
 
     def verdict(self, caught_up: Verdict | None) -> Verdict | None:
@@ -59,12 +59,12 @@ class Watch(Protocol):
 
 
 class PositionsUntoldError(Exception):
-    """The server does not tell how far a query with a condition is: it has to be asked without one."""
+    """The server does not report the position of a query with a condition: it has to be sent without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A push query as it was sent, and where Kafka's log ended before; no ends where that is not known."""
+    """A push query as it was sent, and where Kafka's log ended before; no ends where they are unknown."""
 
     client: KsqlClient
     question: Question
@@ -92,11 +92,11 @@ class PushReading:
         statement: The query as sent.
         read_at: When it was sent (UTC).
         schema: Columns that land, in the lake's names.
-        log_schema: Columns of a table's changes: those, and others that are only read.
+        log_schema: Columns of a table's changes: those of `schema`, and columns that are only read.
         rows: Rows received so far, changes and deleted keys alike.
-        verdict: What showed that it had caught up; None before.
-        nodes: How many nodes answer for what is read: the one that was asked.
-        on_wait: Called again and again while it is read, also when nothing comes; may raise to end the reading.
+        verdict: What showed that the query had caught up; None before.
+        nodes: How many nodes answer for the rows: the one that was asked.
+        on_wait: Called repeatedly during the reading, also when nothing comes; may raise to end it.
         watch: Follows the reading of a `continue` feed; None for any other.
     """
 
@@ -143,12 +143,12 @@ class PushReading:
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What the commit says of the rows that were read, beside `pushed`, by its fields."""
+        """What the commit notes about the rows beside `pushed`, by its fields."""
         return {"replaced_texts": self.replaced_texts}
 
     @property
     def replaced_texts(self) -> int:
-        """How many texts were changed so that they are text."""
+        """How many texts were changed to be valid Unicode."""
         return self._decoder.replaced
 
     @property
@@ -158,7 +158,7 @@ class PushReading:
 
     @property
     def filtered(self) -> bool:
-        """Whether the query has a condition, so that its silence says nothing."""
+        """Whether the query has a condition, so that its silence proves nothing."""
         return self.statement != self._question.statement
 
     @property
@@ -177,10 +177,10 @@ class PushReading:
 
     @property
     def pushed(self) -> Pushed:
-        """How it was read, for the commit.
+        """How the rows were read, for the commit.
 
         Raises:
-            ProtocolError: It has not caught up.
+            ProtocolError: The query has not caught up.
         """
         if self.verdict is None:
             raise ProtocolError("a push query that has not caught up cannot be committed", hint="Read on.")
@@ -188,7 +188,7 @@ class PushReading:
             rows=self.rows,
             judged_by=self.verdict.judged_by,
             caught_up=self.verdict.text,
-            # Marks of days are left to feeds that are always read this way.
+            # Only feeds that are always read this way leave marks of days.
             seen=self._placing.seen if self._placing and not self.watch else {},
             new_topic=self._plan.new_topic,
             outside=self._placing.outside.counts if self._placing and self._placing.outside else {},
@@ -196,10 +196,10 @@ class PushReading:
         )
 
     def evidence(self) -> Evidence:
-        """Say what shows that the rows are all of them.
+        """Return what shows that all rows came.
 
         Raises:
-            ProtocolError: It has not caught up.
+            ProtocolError: The query has not caught up.
         """
         pushed, doubt = self.pushed, self.watch.doubt if self.watch else ""
         if lost := ", ".join(self._question.eraless):
@@ -217,7 +217,7 @@ class PushReading:
         """Yield the rows of a stream that land; ends when the query has caught up.
 
         Raises:
-            KsqlError: The query broke off, failed, stands still, or ended without being asked to.
+            KsqlError: The query broke off, failed, makes no progress, or ended without being asked to.
             DecodeError: A value does not fit its column.
         """
         arrow = arrow_schema(self.schema)
@@ -264,13 +264,13 @@ class PushReading:
             judge.step(now - looked)
             looked = now
             if now - polled >= poll_seconds:
-                judge.told(query_positions(client, self.query_id or "", topic=self._question.topic))
+                judge.reported(query_positions(client, self.query_id or "", topic=self._question.topic))
                 polled = time.monotonic()
-                if self.filtered and judge.untold:
+                if self.filtered and judge.unreported:
                     raise PositionsUntoldError
-            # While rows wait here the server may be held up by us, and its silence is ours.
+            # While rows wait here we may hold up the server, and then we cause its silence.
             if self._listening.waiting <= 1:
-                # The silence of a query with a condition says nothing; rows from Kafka's ends do.
+                # The silence of a query with a condition proves nothing; rows at Kafka's ends do.
                 unheard = self.filtered and judge.silent_only
                 self.verdict = judge.proof() if unheard else judge.verdict()
                 if self.watch is not None:
@@ -281,7 +281,7 @@ class PushReading:
             self._placing.check_ends(judge.ends(), all_rows=not self.filtered)
 
     def _gather(self, seconds: float) -> list[Run]:
-        """Wait for something, and take what else is here already."""
+        """Wait for something, and take what else has arrived."""
         pieces: list[Event] = []
         size = 0
         piece = self._listening.next(seconds)
@@ -300,7 +300,7 @@ class PushReading:
         return batch
 
     def _hear(self, batch: pa.RecordBatch, judge: CaughtUp) -> None:
-        """Tell the judge what came: how far, and whether it may be from before the query began."""
+        """Report to the judge what came: up to where, and whether it may be from before the query began."""
         if not self._question.placed:
             times = _numbers(batch, ROWTIME)
             judge.heard(old=bool((times < self._began).any()))

@@ -1,4 +1,4 @@
-"""A table's changes become a snapshot: of each key the last change, deleted keys left out or marked as such."""
+"""Turn a table's changes into a snapshot: the last change of each key, deleted keys left out or marked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def snapshot_rows(log: TableChanges, staging: Staging) -> Iterator[pa.RecordBatc
     """Yield the rows of a snapshot, after the query has caught up.
 
     Args:
-        log: What a running push query reads of a table.
+        log: The changes of a table that a running push query reads.
         staging: Where the changes are kept meanwhile.
 
     Raises:
-        KsqlError: The query could not be read to where it had caught up.
-        WriteError: There is neither memory nor disk enough.
+        KsqlError: The query broke off or failed before it had caught up.
+        WriteError: Memory and disk are both too small.
     """
     arrow = arrow_schema(log.schema)
     marked = log.feed.marks_deleted

@@ -32,12 +32,12 @@ class Built:
 
 @dataclass(slots=True)
 class Building:
-    """Judges look after look whether a table is built.
+    """Judges, look after look, whether a table is built.
 
     Args:
-        rest: Seconds for which tasks are at their ends, look after look, before they are believed.
-        start: Seconds after which a partition that no task has fetched anything of counts as one that holds
-            nothing new; a task that has just started looks alike.
+        rest: Seconds for which tasks have to be at their ends, look after look, to be believed.
+        start: Seconds after which a partition of which no task has fetched anything counts as one that holds
+            nothing new; a task that has just started looks the same.
         stuck: Seconds after which a partition that does not move counts as stuck.
 
     Attributes:
@@ -60,16 +60,16 @@ class Building:
     def look(
         self, queries: Iterable[ReportedQuery], topics: Topics, *, every_host: bool, clock: float
     ) -> Built | None:
-        """Take a look; None while the table is not built.
+        """Judge one look; None while the table is not built.
 
         Args:
-            queries: The queries that write the table, as all nodes together report them.
+            queries: The queries that write the table, as reported by all nodes together.
             topics: Kafka's offsets of what they read; none before their first commit.
             every_host: Whether all nodes were asked.
             clock: Seconds, from any start.
 
         Raises:
-            NotBuiltError: A task is dead or stuck; says at which partition and offset.
+            NotBuiltError: A task is dead or stuck; the message names partition and offset.
         """
         queries = tuple(queries)
         for query in queries:
@@ -98,7 +98,7 @@ class Building:
         marks = [f"query_{query.id}-" for query in queries]
         internal = {topic for topic in topics if any(mark in topic for mark in marks)}
         if topics.keys() - self._known:
-            # A topic is reported from its first commit on, which may come after others were judged.
+            # A topic is reported from its first commit on, which may come after other topics were judged.
             self._known |= topics.keys()
             self._stage, self._ends = 0, None
         if gone := self._known - topics.keys():
@@ -121,8 +121,8 @@ class Building:
             self._wait(pending)
             return None
         if self._stage < len(internal):
-            # What the source's last records became in an internal topic stands there by now: its ends are taken
-            # with the next look. With several internal topics in a row each needs a round of its own.
+            # The source's last records are in the internal topic by now: the next look takes its ends. With
+            # several internal topics in a row each needs a separate round.
             self._stage, self._ends = self._stage + 1, None
             self.waiting_for = "the query's internal topics"
             return None
@@ -172,7 +172,7 @@ class Building:
         )
 
     def _wait(self, pending: Mapping[Place, tuple[int, int]]) -> None:
-        """Say what is missing, and where most of it is."""
+        """Note what is missing, and where most of it is."""
         behind = {place: end - at for place, (at, end) in pending.items()}
         self.missing = sum(behind.values())
         topic, number = max(behind, key=behind.__getitem__)
@@ -184,13 +184,13 @@ class Building:
         )
 
     def _watch(self, topic: str, number: int, consumed: int, end: int, clock: float) -> None:
-        """Notice a partition that does not move."""
+        """Raise for a partition that does not move."""
         before, since = self._moved.get((topic, number), (-1, clock))
         if before != consumed:
             self._moved[topic, number] = (consumed, clock)
         elif clock - since >= self.stuck:
             raise NotBuiltError(
-                f"the query behind the table stands still at offset {consumed} of partition "
+                f"the query behind the table has stopped at offset {consumed} of partition "
                 f"{number} of {topic}, "
                 f"which ends at {end}, for {clock - since:.0f} s",
                 hint="A task of the query is dead or stuck although its state is RUNNING; a record that is too "

@@ -1,4 +1,4 @@
-"""A table read partition by partition, each from the one node that holds it, as if it were one answer."""
+"""A table read partition by partition, each from the one node that holds it, as one answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parts:
         self._closed = False
 
     def open(self) -> None:
-        """Ask for the first partition, whose header stands for all.
+        """Ask for the first partition, whose header is that of all.
 
         Raises:
             NotHereError: No node answers.
@@ -53,7 +53,7 @@ class Parts:
 
     @property
     def legacy(self) -> bool:
-        """Whether the writer answers that says when a node does not hold a partition."""
+        """Whether the writer answers that reports when a node does not hold a partition."""
         return all(response.sent.legacy for response in self._responses)
 
     @property
@@ -62,7 +62,7 @@ class Parts:
         return sum(response.bytes_read for response in self._responses)
 
     def __iter__(self) -> Iterator[RowBlock]:
-        """Return the rows, partition by partition; stops only when every partition was answered well.
+        """Yield the rows, partition by partition; ends only when every partition was answered completely.
 
         Raises:
             NotHereError: A partition was answered by no node.
@@ -84,12 +84,12 @@ class Parts:
             first_row += response.rows_read
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._closed = True
         self._open.close()
 
     def _ask(self, partition: int) -> QueryResponse:
-        """Ask one node after the other until the one answers that holds a partition."""
+        """Ask one node after another until the one answers that holds a partition."""
         refusals: list[str] = []
         for name in self._in_order(partition):
             client = self._nodes[name]
@@ -112,12 +112,12 @@ class Parts:
                 raise
             self._open.callback(response.close)
             if self._responses and response.sent.legacy != self._responses[0].sent.legacy:
-                # Its other writer says of a partition that it does not hold: no rows, complete.
+                # The other writer answers for a partition that the node does not hold: no rows, complete.
                 raise NotHereError(
-                    f"the node {name} refuses the writer that says what it does not hold",
+                    f"the node {name} refuses the writer that reports what it does not hold",
                     hint="The table is read in another way.",
                 )
-            if self._closed:  # nobody waits for this answer any more
+            if self._closed:  # the answer is no longer needed
                 response.close()
             self._responses.append(response)
             self.answered[partition] = name
@@ -128,7 +128,7 @@ class Parts:
         )
 
     def _in_order(self, partition: int) -> list[str]:
-        """Return the nodes, beginning at another one for each partition."""
+        """Return the nodes, beginning at another node for each partition."""
         names = list(self._nodes)
         turn = partition % len(names)
         return names[turn:] + names[:turn]

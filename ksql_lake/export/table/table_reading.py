@@ -36,15 +36,15 @@ from ksql_lake.lake.commit.manifest import Evidence, EvidenceLevel
 from ksql_lake.quantities import count_text
 
 LOOK_SECONDS = 1.0
-"""How often a table that is not built is looked at."""
+"""Seconds between two looks at a table that is not built."""
 TASK_REST = 2.0
 """Seconds for which tasks have to be at their ends."""
 TASK_START = 10.0
 """Seconds in which a task that has just started fetches its first records, if there are any."""
 RESTORE_SECONDS = 15.0
-"""Seconds for which a node that starts may answer the newer writer's pulls with no rows, as if complete."""
+"""Seconds for which a starting node may answer pull queries of the newer writer with no rows, as complete."""
 ORPHAN_SECONDS = 70.0
-"""A node that shuts down says for half a minute that its tables have no query."""
+"""Seconds after which a table has no query; a node that shuts down reports none for half a minute."""
 
 Note = Callable[[str], None]
 Hashes = Callable[[QueryResponse], KeyedRows]
@@ -53,11 +53,11 @@ Hashes = Callable[[QueryResponse], KeyedRows]
 
 @dataclass(frozen=True, slots=True)
 class TableLook:
-    """What the server reports of a table and of the queries behind it.
+    """What the server reports of a table and its queries.
 
     Attributes:
         described: The table.
-        queries: The queries behind it, put together from the nodes; None where we may not list queries.
+        queries: The queries behind it, merged from the nodes; None where we may not list queries.
         reached: The nodes.
     """
 
@@ -86,8 +86,8 @@ class TableAnswer:
     """A table's rows, and what shows that they are all of them.
 
     Attributes:
-        response: The rows; read them to the end before asking for the evidence.
-        rows: Their hashes, filled by whoever reads them; None where nothing is compared.
+        response: The rows; read them to the end before you call `evidence`.
+        rows: The hashes of the rows that were passed to `take`; None where nothing is compared.
         nodes: How many nodes hold the table; 0 where that is not known.
     """
 
@@ -97,15 +97,15 @@ class TableAnswer:
     nodes: int = 0
 
     def take(self, batch: pa.RecordBatch) -> None:
-        """Take note of rows that were read."""
+        """Note rows that were read."""
         if self.rows is not None:
             self.rows.add(batch)
 
     def evidence(self) -> Evidence:
-        """Look at the nodes again, and say what shows that the rows are all of them.
+        """Look at the nodes again, and return what shows that all rows came.
 
         Raises:
-            NotHereError: Nodes came, went or changed their state meanwhile; read again.
+            NotHereError: Nodes came, went or changed their state meanwhile; the table has to be read again.
             IncompleteResponseError: Two answers differ by more than what changed meanwhile.
         """
         return self._finish()
@@ -113,15 +113,15 @@ class TableAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TableQuery:
-    """What to ask.
+    """What to read.
 
     Attributes:
         client: The service's address.
         table: The table's name, exact case.
         statement: The pull query.
-        key: The columns that tell one row from another, as they are called in the lake.
+        key: The columns that distinguish one row from another, as they are called in the lake.
         hashes: Reads an answer to its end for comparison.
-        note: Called with a line for people while something is waited for.
+        note: Called with a line for people while the export waits.
     """
 
     client: KsqlClient
@@ -134,11 +134,11 @@ class TableQuery:
 
 @contextmanager
 def read_table(query: TableQuery) -> Iterator[TableAnswer]:
-    """Read a whole table; leaving early lets go of all connections.
+    """Read a whole table; leaving early closes all connections.
 
     Raises:
-        NotBuiltError: The query behind the table does not come to the end of its source.
-        NotHereError: A partition is answered by no node; begin again.
+        NotBuiltError: The query behind the table does not reach the end of its source.
+        NotHereError: No node answers for a partition; begin again.
         KsqlError: The server refused, broke off or could not be reached.
     """
     with ExitStack() as stack:
@@ -149,8 +149,8 @@ def read_table(query: TableQuery) -> Iterator[TableAnswer]:
         except NotQueryableError as error:
             if not derives(look.described.source.statement):
                 raise
-            # A node that shuts down says of each table for half a minute that it has no query.
-            raise NotHereError(error.message, hint="Is the server going? It is asked again.") from error
+            # A node that shuts down reports of each table for half a minute that it has no query.
+            raise NotHereError(error.message, hint="Is the server shutting down? It is asked again.") from error
         yield answer
 
 
@@ -222,7 +222,7 @@ def _parts_evidence(query: TableQuery, nodes: Nodes, look: TableLook, built: Bui
 
 
 def _twice(query: TableQuery, nodes: Nodes, look: TableLook, built: Built, stack: ExitStack) -> TableAnswer:
-    """Read the table to compare with, settle, and open it again for the rows that land."""
+    """Read the table for comparison, wait for the nodes, and open it again for the rows that land."""
     client = query.client
     with client.query(query.statement, kind=QueryKind.PULL_TABLE) as first:
         before = query.hashes(first)
@@ -241,8 +241,7 @@ def _twice(query: TableQuery, nodes: Nodes, look: TableLook, built: Built, stack
             raise IncompleteResponseError(
                 f"two readings of the table differ in {count_text(differing, 'key')}, but its query consumed "
                 f"{count_text(allowed, 'record')} in between",
-                hint="Rows got lost on the way from one node to another, or the table changes faster "
-                "than it can "
+                hint="Rows got lost between two nodes, or the table changes faster than it can "
                 "be compared. Name all nodes in KSQLDB_NODES so that each can be asked by itself, or set "
                 '"extraction": "push" in the feed file.',
             )
@@ -269,7 +268,7 @@ def _consumed(look: TableLook) -> int:
 
 
 def _settle(query: TableQuery, seconds: float) -> None:
-    """Wait until a node that goes, which takes half a minute, or comes, which takes seconds, says so."""
+    """Wait until a node reports that it shuts down (half a minute) or starts (seconds)."""
     left = min(seconds, query.client.settings.settle_time)
     while left > 0:
         query.note(f"{query.table}: waiting {left:.0f} s before the table is read a second time")
@@ -282,7 +281,7 @@ def _evidence(client: KsqlClient, level: EvidenceLevel, text: str) -> Evidence:
 
 
 def _unmoved(query: TableQuery, nodes: Nodes, before: TableLook) -> TableLook:
-    """Look again; the nodes have to be the same, and all running.
+    """Look again: the nodes have to be the same, and all running.
 
     Raises:
         NotHereError: They are not.
@@ -298,7 +297,7 @@ def _unmoved(query: TableQuery, nodes: Nodes, before: TableLook) -> TableLook:
 
 
 def _built(query: TableQuery, nodes: Nodes) -> tuple[TableLook, Built | None]:
-    """Wait until the table is built; None for a table of which the server does not report it."""
+    """Wait until the table is built; None for a table whose progress the server does not report."""
     settings = query.client.settings
     building = Building(
         rest=TASK_REST,
@@ -322,9 +321,8 @@ def _built(query: TableQuery, nodes: Nodes) -> tuple[TableLook, Built | None]:
             if orphaned > ORPHAN_SECONDS:
                 raise NotBuiltError(
                     f"no query writes {query.table} any more",
-                    hint="Its query was terminated, or its server is going. If it was terminated, "
-                    "the table does "
-                    "not change any more: create it anew, or archive the feed.",
+                    hint="Its query was terminated, or its server is shutting down. If it was, the table "
+                    "does not change any more: create it again, or archive the feed.",
                 )
         if waited >= settings.table_wait and look.queries:
             raise _too_late(query.table, building, waited)
@@ -351,7 +349,7 @@ def _look(client: KsqlClient, table: str, nodes: Nodes) -> TableLook:
         known = persistent_queries(client)
     except (StatementError, UnauthorizedError):
         return TableLook(described, None, ReachedNodes({}, "queries cannot be listed"))
-    # One of several that is missing here may be about to start: then the table is not built.
+    # A query that is missing here may be about to start: then the table is not built.
     found = [known[name] for name in ids] if known.keys() >= set(ids) else []
     hosts = {host for query in found for host in query.hosts}
     reached = nodes.reach(hosts) if hosts else ReachedNodes({}, "the server does not report its nodes")

@@ -14,7 +14,7 @@ class KeyedRows:
     """The rows of one answer as hashes: 16 bytes a row.
 
     Args:
-        key: Names of the columns that tell one row from another; with none the whole row does.
+        key: Names of the columns that distinguish one row from another; without names the whole row does.
     """
 
     def __init__(self, key: Sequence[str]) -> None:

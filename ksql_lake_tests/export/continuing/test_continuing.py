@@ -273,7 +273,7 @@ def test_rows_inserted_into_the_derived_stream_land_once_and_are_explained(
     assert strange.new == 1
     assert strange.evidence is not None
     assert strange.evidence.level == "checked"
-    assert "1 rows have no offset of the source: somebody runs INSERT INTO ... VALUES" in strange.evidence.text
+    assert "1 rows have no offset of the source: a client runs INSERT INTO ... VALUES" in strange.evidence.text
     assert after.new == 0
     assert held(tmp_path, feed) == once(21)
 

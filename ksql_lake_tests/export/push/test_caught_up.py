@@ -64,10 +64,10 @@ def test_a_process_that_was_stopped_takes_nothing_for_silence() -> None:
 def test_positions_must_be_at_the_end_and_rest_there() -> None:
     """Committed and end offset meet for a moment in the middle of a scan too."""
     judged = judge()
-    judged.told(AT_END)
+    judged.reported(AT_END)
     wait(judged, 4)
     assert judged.verdict() is None
-    judged.told({0: Position(9, 9), 1: Position(8, 8)})
+    judged.reported({0: Position(9, 9), 1: Position(8, 8)})
     wait(judged, 4)
     assert judged.verdict() is None
     wait(judged, 1)
@@ -80,7 +80,7 @@ def test_positions_must_be_at_the_end_and_rest_there() -> None:
 def test_silence_counts_for_nothing_once_positions_are_told() -> None:
     """A stalled query is silent too."""
     judged = judge()
-    judged.told({0: Position(5, 5), 1: Position(8, 2)})
+    judged.reported({0: Position(5, 5), 1: Position(8, 2)})
     wait(judged, 100)
     assert judged.verdict() is None
 
@@ -88,9 +88,11 @@ def test_silence_counts_for_nothing_once_positions_are_told() -> None:
 def test_a_query_that_stands_still_is_an_error() -> None:
     """After the patience, the error names the partition's numbers."""
     judged = judge()
-    judged.told({0: Position(5, 5), 1: Position(8, 2)})
+    judged.reported({0: Position(5, 5), 1: Position(8, 2)})
     wait(judged, 120)
-    with pytest.raises(ServerUnavailableError, match="the query stands still, 0: 5 of 5, 1: 2 of 8, for 120 s"):
+    with pytest.raises(
+        ServerUnavailableError, match="the query has made no progress for 120 s, at 0: 5 of 5, 1: 2 of 8"
+    ):
         judged.verdict()
 
 
@@ -98,16 +100,16 @@ def test_a_stall_is_seen_although_rows_arrive_at_the_topic() -> None:
     """An end that moves on is no progress of the query."""
     judged = judge()
     for number in range(120):
-        judged.told({0: Position(5, 5), 1: Position(8 + number, 2)})
+        judged.reported({0: Position(5, 5), 1: Position(8 + number, 2)})
         wait(judged, 1)
-    with pytest.raises(ServerUnavailableError, match="the query stands still"):
+    with pytest.raises(ServerUnavailableError, match="the query has made no progress"):
         judged.verdict()
 
 
 def test_a_partition_that_is_missing_holds_everything_up() -> None:
     """A partition of which the server tells nothing may hold anything."""
     judged = judge(partitions=3)
-    judged.told(AT_END)
+    judged.reported(AT_END)
     wait(judged, 100)
     assert judged.verdict() is None
 
@@ -115,13 +117,13 @@ def test_a_partition_that_is_missing_holds_everything_up() -> None:
 def test_an_empty_partition_looks_like_one_not_yet_fetched() -> None:
     """It needs a whole quiet period, and a topic that is empty altogether three."""
     judged = judge()
-    judged.told({0: Position(5, 5), 1: Position(-1, -1)})
+    judged.reported({0: Position(5, 5), 1: Position(-1, -1)})
     wait(judged, 9)
     assert judged.verdict() is None
     wait(judged, 1)
     assert judged.verdict() is not None
     empty = judge()
-    empty.told({0: Position(-1, -1), 1: Position(0, 0)})
+    empty.reported({0: Position(-1, -1), 1: Position(0, 0)})
     wait(empty, 29)
     assert empty.verdict() is None
     wait(empty, 1)
@@ -132,7 +134,7 @@ def test_a_busy_partition_is_caught_up_by_a_young_row() -> None:
     """It never rests, but a row that came after the query began lies behind everything that was asked for."""
     judged = judge()
     for number in range(8):
-        judged.told({0: Position(5, 5), 1: Position(10 + number, 9 + number)})
+        judged.reported({0: Position(5, 5), 1: Position(10 + number, 9 + number)})
         wait(judged, 1)
     assert judged.verdict() is None
     judged.lit({1: 18})
@@ -146,9 +148,9 @@ def test_handed_out_beyond_a_young_row_is_as_good_as_seen() -> None:
     """Positions alone report a row that a condition keeps back; what was on its way gets time to come."""
     judged = judge(partitions=1)
     judged.lit({0: 18})
-    judged.told({0: Position(30, 17)})
+    judged.reported({0: Position(30, 17)})
     assert judged.verdict() is None
-    judged.told({0: Position(31, 18)})
+    judged.reported({0: Position(31, 18)})
     assert judged.verdict() is None
     wait(judged, 4)
     judged.heard(old=True, seen={0: 16})
@@ -161,7 +163,7 @@ def test_handed_out_beyond_a_young_row_is_as_good_as_seen() -> None:
 def test_one_record_short_is_short() -> None:
     """Ends are those of records, so a partition that is one offset short has a record to come."""
     judged = judge()
-    judged.told({0: Position(5, 5), 1: Position(8, 7)})
+    judged.reported({0: Position(5, 5), 1: Position(8, 7)})
     wait(judged, 119)
     assert judged.verdict() is None
 
@@ -169,7 +171,7 @@ def test_one_record_short_is_short() -> None:
 def test_rows_on_their_way_are_waited_for() -> None:
     """A partition at its end counts only when none of its rows has come for half a quiet period."""
     judged = judge()
-    judged.told(AT_END)
+    judged.reported(AT_END)
     wait(judged, 6)
     judged.heard(old=True, seen={1: 6})
     wait(judged, 4)

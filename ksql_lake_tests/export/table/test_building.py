@@ -243,7 +243,7 @@ def test_a_dead_task_names_its_partition_and_offset() -> None:
     with pytest.raises(NotBuiltError) as caught:
         look(judge, stuck, 60)
     assert str(caught.value) == (
-        "the query behind the table stands still at offset 123 of partition 1 of src, "
+        "the query behind the table has stopped at offset 123 of partition 1 of src, "
         "which ends at 173, for 60 s\n"
         "A task of the query is dead or stuck although its state is RUNNING; a record that is too large does "
         "that. The server's log says why. Nothing was kept; export again when it moves."

@@ -238,7 +238,7 @@ def test_a_node_that_has_no_older_writer_is_not_believed() -> None:
 
     held = {0: chunked(HEADER, rows("a"), b"]"), 1: chunked(HEADER, rows("b"), b"]")}
     with nodes(holding(held), newer) as (_, clients):
-        with pytest.raises(NotHereError, match="refuses the writer that says what it does not hold"):
+        with pytest.raises(NotHereError, match="refuses the writer that reports what it does not hold"):
             read(Parts(SQL, clients, range(2)))
         # From then on it is known, and whoever opens the parts sees that they would prove nothing.
         parts = Parts(SQL, clients, range(2))

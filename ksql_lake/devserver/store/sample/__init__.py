@@ -21,7 +21,7 @@ _TENTHS = {"TRANSACTION_STREAM": 10, "CARD_AUTHORIZATIONS": 4, "LOGIN_EVENTS": 3
 
 
 class Sample:
-    """The sample's rows in order of arrival; each is a function of its number, and no clock is asked.
+    """The sample's rows in order of arrival; each depends on its number only, and on no clock.
 
     Args:
         catalog: An empty one; the sources are created at once, `advance` fills them.
@@ -53,9 +53,9 @@ class Sample:
             catalog.create(statement)
 
     def advance(self, to_ms: int) -> int:
-        """Append what has arrived before a moment (epoch ms) and was not appended; return how many rows.
+        """Append the rows that have arrived before a moment (epoch ms) and were not appended; return how many.
 
-        Where the rows of one call end makes no difference to the rows.
+        The moment at which one call ends does not change the rows.
         """
         if to_ms <= self._reached:
             return 0
@@ -65,14 +65,14 @@ class Sample:
             self._set("to_ms", to_ms)
             for statement in _creates("sources"):
                 source = self._catalog.sources.get(statement.name)
-                # Also because what is derived is worked out anew at each append.
+                # Also because derived sources are computed again at each append.
                 if source is not None and self._something(source.name, to_ms):
                     added += self._catalog.append(source, _rows(source))
             self._reached = to_ms
         return added
 
     def derive(self) -> None:
-        """Create the sources that are derived from the others; they follow them from then on."""
+        """Create the sources that are derived from the others; they follow the others from then on."""
         for statement in _creates("derived"):
             self._catalog.create(statement)
 
@@ -103,7 +103,7 @@ def load_sample(catalog: Catalog, *, rows: int = 100_000, days: int = 14) -> Non
     """Create and fill the sample's sources.
 
     Args:
-        catalog: An empty one.
+        catalog: An empty catalog.
         rows: Rows of TRANSACTION_STREAM; the other streams have a fixed share of it.
         days: UTC days from 2025-01-06 on that the rows spread over.
     """
@@ -115,11 +115,11 @@ def load_sample(catalog: Catalog, *, rows: int = 100_000, days: int = 14) -> Non
 def living_sample(
     catalog: Catalog, moment: datetime, *, rows: int = 100_000, days: int = 14, until_ms: int | None = None
 ) -> Sample:
-    """Create and fill the sample that was begun at a moment, which is in the last of its days; it can go on.
+    """Create and fill the sample that was begun at a moment in the last of its days; it can grow.
 
     Args:
-        catalog: An empty one.
-        moment: When it was begun; decides its days, and nothing else.
+        catalog: An empty catalog.
+        moment: When it was begun; decides its days only.
         rows: Rows of TRANSACTION_STREAM in so many whole days.
         days: UTC days, the moment's included.
         until_ms: How far it has come (epoch ms); None and anything earlier mean the moment.
@@ -133,7 +133,7 @@ def living_sample(
 
 
 def epoch_ms(moment: datetime) -> int:
-    """A moment in milliseconds since 1970; without a time zone it is UTC."""
+    """Return a moment in milliseconds since 1970; without a time zone it is UTC."""
     whole = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(whole.timestamp() * 1000)
 

@@ -1,4 +1,4 @@
--- What the sample's rows are made with; no clock, no random generator, so every start gives the same rows.
+-- What the sample's rows are made with; no clock, no random generator, so every start makes the same rows.
 -- A well mixed number below n for row i; `salt` makes columns independent of each other. Squaring modulo a prime
 -- breaks up the straight lines that multiplication alone would draw.
 CREATE OR REPLACE MACRO scramble(x) AS x * x % 2147483647 * 16807 % 2147483647;
