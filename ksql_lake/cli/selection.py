@@ -188,7 +188,7 @@ def days_for(feed: Feed, wanted: Asked, *, now: datetime | None = None) -> Days 
     if first > today:
         raise ConfigError(
             f"{first} has not begun yet (today is {today} in {feed.timezone})",
-            hint=f"Select days up to {today}.",
+            hint=f"Use days up to {today}.",
             feed=feed.name,
         )
     return Days(first, wanted.last or today)
