@@ -29,7 +29,7 @@ KSQL_LAKE = str(Path(sys.executable).with_name("ksql-lake"))
 COMMANDS = {
     "export": (["export", "--table", "user_transaction_summary"], 3.0),
     "export --all": (["export", "--all"], 6.0),
-    "plan --all": (["plan", "--all"], 2.8),
+    "plan --all": (["plan", "--all"], 2.4),
     "feeds list": (["feeds", "list"], 1.3),
     "--help": (["--help"], 0.45),
 }

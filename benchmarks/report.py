@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
-import os
+import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,22 +45,39 @@ def feeds(count: int) -> Feeds:
     return Feeds(tuple(FeedFile(Path(f"{feed.name}.json"), feed, archived=False) for feed in made), ())
 
 
-def fill(root: Path, feed: StreamFeed, partitions: int, example: Path) -> None:
+def fill(root: Path, feed: StreamFeed, partitions: int) -> None:
     """Make a feed of one commit and one file per day; its derived files are written by the lake itself."""
     lake = Lake(root).feed(feed)
     (root / lake.layout.commits).mkdir(parents=True)
     for number in range(1, partitions + 1):
-        manifest = _manifest(feed, number, example)
+        content = _content(feed, number)
+        manifest = _manifest(feed, number, content)
         target = root / lake.layout.data(manifest.added[0].path)
         target.parent.mkdir(parents=True)
-        os.link(example, target)
+        target.write_bytes(content)
         (root / lake.layout.manifest(number)).write_bytes(manifest.encode())
         if number == partitions - partitions % CHECKPOINT_EVERY:
             lake.recover()
     lake.recover()
 
 
-def _manifest(feed: StreamFeed, number: int, example: Path) -> Manifest:
+def _content(feed: StreamFeed, number: int) -> bytes:
+    """Return a day's file, in which doctor finds nothing wrong."""
+    noon = round(datetime(FIRST.year, FIRST.month, FIRST.day, 12, tzinfo=UTC).timestamp() * 1000)
+    at = noon + (number - 1) * 86_400_000
+    rows = pa.table(
+        {
+            "ROWTIME": pa.array(range(at, at + ROWS), pa.timestamp("ms", "UTC")),
+            "ID": range(ROWS),
+            "NOTE": [f"note {each}" for each in range(ROWS)],
+        }
+    )
+    file = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata({"ksql_lake.feed": feed.name}), file, compression="zstd")
+    return file.getvalue()
+
+
+def _manifest(feed: StreamFeed, number: int, content: bytes) -> Manifest:
     day = FIRST + timedelta(days=number - 1)
     at = datetime(FIRST.year, FIRST.month, FIRST.day, 0, 5, tzinfo=UTC) + timedelta(days=number)
     entry = FileEntry(
@@ -68,8 +85,8 @@ def _manifest(feed: StreamFeed, number: int, example: Path) -> Manifest:
         partition=day.isoformat(),
         staged="rows.tmp",
         records=ROWS,
-        bytes=example.stat().st_size,
-        sha256=hashlib.sha256(example.read_bytes()).hexdigest(),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
         checksum="0" * 32,
         min_event=round(at.timestamp() * 1000) - 86_000_000,
         max_event=round(at.timestamp() * 1000) - 600_000,
@@ -136,19 +153,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        example = Path(folder, "example.parquet")
-        rows = {
-            "ROWTIME": pa.array([0] * ROWS, pa.timestamp("ms", "UTC")),
-            "ID": range(ROWS),
-            "NOTE": ["n"] * ROWS,
-        }
-        pq.write_table(pa.table(rows), example, compression="zstd")
         taken: list[tuple[int, float]] = []
         for count in (asked.feeds // 4, asked.feeds // 2, asked.feeds):
             root, known = Path(folder, f"lake_{count}"), feeds(count)
             for file in known.files:
                 assert isinstance(file.feed, StreamFeed)  # noqa: S101 - made above
-                fill(root, file.feed, asked.partitions, example)
+                fill(root, file.feed, asked.partitions)
             best = min(seconds(lambda: make_report(root, known)) for _ in range(asked.rounds))  # noqa: B023
             taken.append((count, best))
             print(f"{count:4d} feeds, {count * asked.partitions:6,d} partitions: {best:6.2f} s", flush=True)

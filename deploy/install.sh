@@ -1,8 +1,8 @@
-#!/bin/sh
-# Installs the packages of a lock file, and ksql-lake, into .venv:  deploy/install.sh LOCK PURPOSE
-# It uses uv (from PATH, else from the package index), which is several times faster, or pip if there is no uv or
-# with WITH=pip.
-set -eu
+#!/usr/bin/env bash
+# Installs what a lock file names, and ksql-lake itself, into .venv:  deploy/install.sh LOCK PURPOSE
+# With uv (from PATH, else from the package index), which is several times faster; with pip where there is no uv, or
+# where WITH=pip asks for it.
+set -euo pipefail
 lock="$1" purpose="$2" venv="${VENV:-.venv}" python="${PYTHON:-python3}"
 bin="$venv/bin"
 began=$(date +%s)

@@ -1,13 +1,13 @@
-"""Every error ksql-lake raises on purpose, in one tree.
+"""Every error that ksql-lake raises on purpose, in one tree.
 
     KsqlLakeError
     ├── ConfigError ................ fix    settings or arguments that cannot work
     │   ├── SettingsError .......... fix    the environment
     │   ├── FeedError .............. fix    a feed file; lists all of its problems
     │   └── UnknownFeedError ....... fix    a name that no feed has
-    ├── KsqlError .................. stop   the server's side of the conversation
+    ├── KsqlError .................. stop   the server or the connection to it
     │   ├── ServerUnavailableError . retry  refused, reset, timed out, 503
-    │   ├── ServerBusyError ........ retry  429 and the limits that only speak in text
+    │   ├── ServerBusyError ........ retry  429 and limits that show only in the text
     │   ├── IncompleteResponseError  retry  the answer ended before it was complete
     │   ├── QueryFailedError ....... retry  an error inside an answer that had begun
     │   ├── StatementError ......... fix    the server refused the statement
@@ -17,29 +17,29 @@
     │   ├── QueryStalledError ...... fix    heartbeats, but no row and no end
     │   ├── NotHereError ........... retry  this node does not hold the partition; another one may
     │   ├── NotBuiltError .......... fix    the query behind a table has not consumed its source
-    │   ├── EvidenceError .......... fix    what was read cannot be shown to be whole
-    │   ├── SpoolFullError ......... fix    an answer outgrew the room it may wait in
-    │   ├── TopicRecreatedError .... fix    the topic is another one than was read before
+    │   ├── EvidenceError .......... fix    the reading is not proven complete
+    │   ├── SpoolFullError ......... fix    an answer needs more disk space than it may use
+    │   ├── TopicRecreatedError .... fix    the topic was made anew since it was last read
     │   ├── UnauthorizedError ...... fix    401 and 403
-    │   └── ProtocolError .......... stop   not what a ksqlDB server says
+    │   └── ProtocolError .......... stop   bytes that no ksqlDB server sends
     ├── SchemaError ................ stop   a type text that ksqlDB does not produce
     ├── DecodeError ................ stop   one value of one row does not fit its type
-    └── LakeError .................. stop   the lake's side
-        ├── StoreError ............. stop   the object store said something that is not understood
+    └── LakeError .................. stop   the lake's files or storage
+        ├── StoreError ............. stop   an unexpected answer of the object store
         │   ├── StoreUnavailableError retry unreachable, too slow, or asking to slow down
         │   └── StoreRefusedError .. fix    credentials or permissions
         ├── WriteError ............. fix    disk full, read-only, permission, failed fsync
         ├── ConflictError .......... retry  another writer committed first
         ├── SchemaChangeError ...... fix    the source's columns no longer fit the lake's
-        ├── MeaningChangeError ..... fix    the feed's rows would mean something else than those that are held
+        ├── MeaningChangeError ..... fix    the feed's rows would mean something else than the lake's
         ├── SourceRecreatedError ... fix    the source was made anew, and its rows came back as new ones
         ├── SnapshotRefusedError ... fix    a table snapshot that is suspiciously small
         ├── VersionError ........... fix    a table version that is not the open one
-        └── CorruptLakeError ....... fix    files and manifests disagree; doctor tells more
+        └── CorruptLakeError ....... fix    files and manifests disagree; see `ksql-lake doctor`
 
-The type answers the caller's only question: `recovery` is RETRY (the same call may succeed later),
-FIX (someone must change something first) or STOP (neither helps; it is a defect or foreign data).
-This module refuses to import anything: every other room may import it.
+The type tells a caller what to do: `recovery` is RETRY (the same call may succeed later), FIX (a person must
+change something first) or STOP (neither helps; it is a defect or foreign data). This module imports no other
+module of the package, so every module may import it.
 """
 
 from __future__ import annotations
@@ -59,30 +59,30 @@ class Recovery(StrEnum):
 
 
 _LONGEST = 4000
-"""Characters of a message: a server may answer with a page, or with ten thousand names."""
-# What a terminal would obey instead of showing: control characters, and marks that turn the writing direction.
+"""The most characters of a message: a server may answer with a page, or with ten thousand names."""
+# Characters that a terminal obeys instead of showing: control characters, and marks of the writing direction.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 MASK = "***"
-"""What stands where a secret was, in every text of ours."""
+"""Replaces a secret in every text of ours."""
 _SHORTEST_SECRET = 6
-"""Characters of a secret that is looked for in texts: a shorter one would be found in words."""
+"""The least characters of a secret that is searched for: shorter ones would match ordinary words."""
 _secrets: set[str] = set()
 
 
 def keep_secret(*texts: str) -> None:
-    """Keep these texts out of everything an error of this process says from now on, whoever said them first.
+    """Hide these texts in every error of this process from now on.
 
-    A server or a proxy may repeat what it was sent; its words become part of our errors.
+    A server or a proxy may repeat what it was sent, and its words become part of our errors.
     """
     _secrets.update(text for text in texts if len(text) >= _SHORTEST_SECRET)
 
 
 def without_secrets(text: str, *more: str) -> str:
-    """Return a text with the mask in place of every kept secret, and of `more` of them.
+    """Return a text with a mask for every secret of `keep_secret`, and for those in `more`.
 
-    Hide them before a text is cut, or a part of one would stay.
+    Call this before a text is cut, or a part of a secret would stay.
     """
     for secret in (*_secrets, *more):
         text = text.replace(secret, MASK)
@@ -90,7 +90,7 @@ def without_secrets(text: str, *more: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text that any terminal, log and file can hold: without secrets, bounded, printable."""
+    """Return a text for any terminal, log and file: without secrets, cut to the limit, printable."""
     text = without_secrets(text)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
@@ -103,8 +103,8 @@ class KsqlLakeError(Exception):
     Args:
         message: What happened, one sentence.
         hint: What to do next; may be empty.
-        **where: Location by name (`feed`, `partition`, `path`, `row`, `column`, ...), rendered in the order
-            given, outermost first.
+        **where: Location by name (`feed`, `partition`, `path`, `row`, `column`, ...), shown in this order,
+            outermost first.
     """
 
     recovery: ClassVar[Recovery] = Recovery.STOP
@@ -117,7 +117,7 @@ class KsqlLakeError(Exception):
         self.where: dict[str, object] = {name: value for name, value in where.items() if value is not None}
 
     def at(self, **where: object) -> Self:
-        """Return this error with an outer location put in front; what an inner room already said stays."""
+        """Add an outer location in front and return this error; names that are already set stay."""
         outer = {name: value for name, value in where.items() if value is not None}
         self.where = {**outer, **self.where}
         return self
@@ -132,7 +132,7 @@ class KsqlLakeError(Exception):
         return f"{text}\n{self.hint}" if self.hint else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The default would call the class with the message alone and lose the rest between processes.
+        # By default the class is called with the message only, so the rest is lost between processes.
         return (_rebuild, (type(self), self.__dict__))
 
 
@@ -174,17 +174,17 @@ class UnknownFeedError(ConfigError):
 
 
 class KsqlError(KsqlLakeError):
-    """The server, or the way to it, did something other than answer."""
+    """The server, or the connection to it, failed."""
 
 
 class ServerUnavailableError(KsqlError):
-    """The server could not be reached, went away, kept silent too long, or said 503."""
+    """The server could not be reached, closed the connection, was silent too long, or answered 503."""
 
     recovery = Recovery.RETRY
 
 
 class ServerBusyError(KsqlError):
-    """The server refused for now: 429, or one of the limits that only speak in their text."""
+    """The server refused for now: 429, or a limit that shows only in the text."""
 
     recovery = Recovery.RETRY
 
@@ -208,7 +208,7 @@ class StatementError(KsqlError):
 
 
 class UnsendableError(KsqlError):
-    """The server gave up at a row of which it cannot write one of the values, and will at every try."""
+    """The server cannot write a value of a row, and every retry fails at the same row."""
 
     recovery = Recovery.FIX
 
@@ -225,7 +225,7 @@ class PropertyRefusedError(KsqlError):
     Args:
         message: What was refused.
         names: The properties as the server names them.
-        session_ms: The length of a consumer's session that the broker does not allow; a shorter one may do.
+        session_ms: The length of a consumer's session that the broker does not allow; a shorter one may work.
     """
 
     recovery = Recovery.FIX
@@ -251,7 +251,7 @@ class QueryStalledError(KsqlError):
 
 
 class NotHereError(KsqlError):
-    """The node that was asked does not hold the partition that was asked for."""
+    """The node does not hold the requested partition."""
 
     recovery = Recovery.RETRY
 
@@ -263,7 +263,7 @@ class NotBuiltError(KsqlError):
 
 
 class EvidenceError(KsqlError):
-    """The rows that were read cannot be shown to be all of them, as far as the feed demands it."""
+    """The evidence that a reading is complete is weaker than the feed demands."""
 
     recovery = Recovery.FIX
 
@@ -275,7 +275,7 @@ class SpoolFullError(KsqlError):
 
 
 class TopicRecreatedError(KsqlError):
-    """The source's topic is not the one whose offsets the lake knows."""
+    """The source's topic is not the one to which the lake's marks belong."""
 
     recovery = Recovery.FIX
 
@@ -299,11 +299,11 @@ class DecodeError(KsqlLakeError):
 
 
 class LakeError(KsqlLakeError):
-    """Something about the lake's own files."""
+    """An error of the lake's files or storage."""
 
 
 class StoreError(LakeError):
-    """The object store, or the way to it, did not do what was asked."""
+    """The object store, or the connection to it, failed."""
 
 
 class StoreUnavailableError(StoreError):
@@ -319,13 +319,13 @@ class StoreRefusedError(StoreError):
 
 
 class WriteError(LakeError):
-    """A file could not be written, synced or renamed; nothing is half visible."""
+    """A file could not be written, synced or renamed; every visible file is whole."""
 
     recovery = Recovery.FIX
 
 
 class ConflictError(LakeError):
-    """Another writer committed first, or this writer's staging was cleared; plan again against the winner."""
+    """Another run committed first, or this run's staging was cleared; plan again against the new state."""
 
     recovery = Recovery.RETRY
 
@@ -343,7 +343,7 @@ class MeaningChangeError(LakeError):
 
 
 class SourceRecreatedError(LakeError):
-    """The source was made anew, and rows of days that were read before came back as new ones."""
+    """The source was made anew, and its rows of days that were read before came back as new ones."""
 
     recovery = Recovery.FIX
 
@@ -355,7 +355,7 @@ class SnapshotRefusedError(LakeError):
 
 
 class VersionError(LakeError):
-    """A table version other than the open one was asked for."""
+    """A table version other than the open one was requested."""
 
     recovery = Recovery.FIX
 

@@ -1,4 +1,4 @@
-"""Escape texts of others for Markdown, so that none becomes an image, a link or the end of a block. Pure."""
+"""Escape foreign texts for Markdown, so that none becomes an image, a link or the end of a block. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|~:.@$-]|^>")
 
 
 def plain(text: object) -> str:
-    """Return a text on one line in which every character stands for itself; addresses are no links either."""
+    """Return a text on one line in which every character is literal; addresses are no links either."""
     line = " ".join(str(text).split())
     marked = _MARKUP.sub(lambda found: f"\\{found.group()}", line)
     return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: str) -> str:
-    """Return a code span that holds a text on one line, whatever back-quotes are in it."""
+    """Return a code span with a text on one line, which may hold back-quotes."""
     line = " ".join(text.split()) or " "
     fence = "`" * (_longest(line) + 1)
     space = " " if line.startswith("`") or line.endswith("`") else ""
@@ -29,5 +29,5 @@ def block(text: str, language: str = "") -> str:
 
 
 def _longest(text: str) -> int:
-    """The most back-quotes in a row."""
+    """Return the most back-quotes in a row."""
     return max((len(run) for run in re.findall("`+", text)), default=0)

@@ -9,7 +9,7 @@ def count_text(number: int, noun: str, plural: str = "") -> str:
 
 
 def size_text(size: float) -> str:
-    """Return a size in the unit that reads best, powers of 1000."""
+    """Return a size in a suitable unit, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -18,7 +18,7 @@ def size_text(size: float) -> str:
 
 
 def age_text(hours: float | None) -> str:
-    """Return an age in the unit that reads best: 12 min, 3.5 h, 26 h, 4 d."""
+    """Return an age in a suitable unit: 12 min, 3.5 h, 26 h, 4 d."""
     if hours is None:
         return "never"
     if hours < 1 / 60:

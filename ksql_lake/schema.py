@@ -1,6 +1,6 @@
-"""Parse ksqlDB type texts and map each type to the one Arrow type it is stored as. Pure."""
+"""Parse ksqlDB type texts, and map each type to the Arrow type that stores it. Pure."""
 
-# An unknown type is refused: it must never become a string column by accident. Grammar: `LogicalSchema` and
+# An unknown type is an error: it must never become a string column by accident. Grammar: `LogicalSchema` and
 # `FormatOptions` in ksqlDB's source.
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import pyarrow as pa
 
 from ksql_lake.errors import SchemaError
 
 MAX_DEPTH = 64
-"""How deep types may nest; Parquet readers give up earlier than ksqlDB does."""
+"""How deep types may nest; Parquet readers support fewer levels than ksqlDB."""
 MAX_TEXT = 8_000_000
-"""Characters of the longest schema text: tens of thousands of columns."""
+"""The most characters of a schema text, enough for tens of thousands of columns."""
 MAX_DIGITS = 38
 """Digits of the longest DECIMAL that fits decimal128."""
+_SHORT_TEXT = 20_000
+"""Characters of the longest schema text that is remembered with what it says: hundreds of columns."""
 _LEAVE_OUT = "Leave the column out: name the wanted ones in the feed's `columns`."
 
 
@@ -104,8 +107,8 @@ class Column:
     Attributes:
         name: Exact-case name, without quotes.
         type: Its ksqlDB type.
-        key: Marked KEY (only table pulls mark keys).
-        header: Marked HEADERS or HEADER('...').
+        key: Whether it is marked KEY (only table pulls mark keys).
+        header: Whether it is marked HEADERS or HEADER('...').
     """
 
     name: str
@@ -127,7 +130,7 @@ class Schema:
 
     @property
     def text(self) -> str:
-        """The schema as ksqlDB writes it, KEY marks included, HEADER marks left out."""
+        """The schema as ksqlDB writes it, with KEY marks and without HEADER marks."""
         return ", ".join(
             f"`{column.name}` {column.type.text}{' KEY' if column.key else ''}" for column in self.columns
         )
@@ -171,7 +174,7 @@ class _Reader:
             raise self.fail(repr(literal))
 
     def name(self) -> str:
-        # Backticks inside a name are not doubled by the server: the name ends where a type follows.
+        # The server does not double backticks inside a name, so the name ends where a type follows.
         match = _NAME.match(self.text, self.at)
         if match is None:
             raise self.fail("a back-quoted name and a type")
@@ -230,7 +233,7 @@ class _Reader:
             fields.append((self.name(), self.type(depth)))
         self.need(">")
         if twice := _twice([name for name, _ in fields]):
-            raise SchemaError(f"field {twice} stands twice in a STRUCT", hint=_LEAVE_OUT)
+            raise SchemaError(f"field {twice} occurs twice in a STRUCT", hint=_LEAVE_OUT)
         return Struct(tuple(fields))
 
     def column(self) -> Column:
@@ -258,10 +261,14 @@ def parse_schema(text: str) -> Schema:
     """Read the schema text of a query header.
 
     Raises:
-        SchemaError: The text is outside the grammar or endless, or two columns have the same name.
+        SchemaError: The text is outside the grammar or too long, or two columns have the same name.
     """
     if len(text) > MAX_TEXT:
         raise SchemaError(f"the schema text has {len(text):,} characters", hint=_LEAVE_OUT)
+    return _remembered(text) if len(text) <= _SHORT_TEXT else _parsed(text)
+
+
+def _parsed(text: str) -> Schema:
     reader = _Reader(text)
     columns = [reader.column()]
     while reader.take(", "):
@@ -270,14 +277,18 @@ def parse_schema(text: str) -> Schema:
         raise reader.fail("the end of the schema")
     if twice := _twice([column.name for column in columns]):
         raise SchemaError(
-            f"column {twice} stands twice in the response's schema",
+            f"column {twice} occurs twice in the response's schema",
             hint="Name each column once in the feed's `columns`.",
         )
     return Schema(tuple(columns))
 
 
+# A feed's columns stand in each of its manifests.
+_remembered = lru_cache(maxsize=512)(_parsed)
+
+
 def _twice(names: list[str]) -> str:
-    """Name what stands in a list more than once; empty if nothing does."""
+    """Return a name that occurs more than once in a list; empty if none does."""
     return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
@@ -295,10 +306,10 @@ _ARROW: dict[Primitive, pa.DataType] = {
 
 
 def arrow_type(kind: KsqlType) -> pa.DataType:
-    """Return the one Arrow type a ksqlDB type is stored as.
+    """Return the Arrow type that stores a ksqlDB type.
 
     Raises:
-        SchemaError: The type holds a STRUCT without fields or too long a DECIMAL, which Parquet cannot store.
+        SchemaError: The type holds a STRUCT without fields or a too long DECIMAL, which Parquet cannot store.
     """
     match kind:
         case Primitive():
@@ -324,11 +335,11 @@ def arrow_type(kind: KsqlType) -> pa.DataType:
 
 
 def alike_fields(kind: KsqlType, path: str = "") -> tuple[str, str] | None:
-    """Return the paths of two fields of one STRUCT that differ only in case, at any depth; None without such.
+    """Return the paths of two fields of one STRUCT, at any depth, that differ only in case, or None.
 
     Args:
-        kind: The type to look into.
-        path: What the paths begin with: the column's name.
+        kind: The type to search.
+        path: The beginning of the paths: the column's name.
     """
     match kind:
         case Array(element):

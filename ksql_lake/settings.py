@@ -1,4 +1,4 @@
-"""The environment, read once: where the server, the lake and the feeds are."""
+"""The settings, read from the environment."""
 
 # Nothing else reads environment variables. Secrets exist only here and in the client; `repr` shows asterisks.
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -21,10 +21,10 @@ from ksql_lake.errors import SettingsError
 _log = logging.getLogger(__name__)
 
 _OURS = ("KSQLDB_", "KSQL_LAKE_")
-"""Beginnings of variables that are read here or nowhere."""
+"""Prefixes of our variables; an unknown variable with one of them has no effect."""
 
 _ELSEWHERE = frozenset({"KSQL_LAKE_DAGSTER_POSTGRES", "KSQL_LAKE_TEST_REQUIRE_ALL"})
-"""Such variables that others read: Dagster's own configuration, and the tests."""
+"""Variables with such a prefix that are read elsewhere: by Dagster's configuration, and by the tests."""
 
 
 def _variable(name: str) -> AliasChoices:
@@ -32,7 +32,7 @@ def _variable(name: str) -> AliasChoices:
 
 
 class Settings(BaseSettings):
-    """Everything the environment may say; times are seconds.
+    """All settings; times are in seconds.
 
     Attributes:
         ksqldb_url: The server, `http://host:port` or `https://host:port`, without a path.
@@ -41,43 +41,46 @@ class Settings(BaseSettings):
         ksqldb_token: Bearer token; instead of a user.
         ksqldb_ca_file: PEM file of the authority that signed the server's certificate.
         ksqldb_cert_file: PEM file of the client certificate, for mutual TLS.
-        ksqldb_key_file: PEM file of its key, where the certificate's file does not hold it.
-        require_tls: Credentials over plain http:// to another machine are an error, not a warning.
+        ksqldb_key_file: PEM file of its key, if the certificate's file does not hold it.
+        require_tls: Whether credentials over plain http:// to another machine are an error, not a warning.
         connect_timeout: Seconds that a connection may take to open.
         read_timeout: Seconds that the server may stay silent inside a response.
         stall_timeout: Seconds that a pull query may send heartbeats, but neither a row nor its end.
-        table_wait: Seconds to wait until the query behind a table has consumed its source.
-        settle_time: Seconds before the second look at nodes that cannot be read one by one.
-        nodes: Addresses of all nodes of the service, commas between them, where those that the nodes advertise
-            cannot be reached from here.
-        trust_advertised: Send the credentials to advertised nodes of another scheme than `ksqldb_url` too.
-        require_properties: A server that refuses a property of our queries is an error.
+        table_wait: Seconds to wait until the query that writes a table has consumed its source.
+        settle_time: Seconds before the second reading of nodes that cannot be read one by one.
+        nodes: Addresses of all nodes of the service, separated by commas, if the advertised addresses cannot be
+            reached from here.
+        trust_advertised: Whether credentials are also sent to advertised nodes of another scheme than
+            `ksqldb_url`.
+        require_properties: Whether a property of our queries that the server refuses is an error.
         spool_mb: How much of an answer may wait on disk for its reader, in MB of 1,000,000 bytes.
-        quiet_seconds: Seconds that a push query may bring no row from before it began until it counts as caught
-            up.
+        quiet_seconds: Seconds a push query may stay silent before it counts as caught up; only rows from before
+            the query began break the silence.
         max_row_mb: The longest row, as JSON, in MB of 1,000,000 bytes; a longer one is refused before it fills
             the memory.
-        attempts: How often a request or an export that may succeed later is tried in all.
+        attempts: How many times a request or an export that may succeed later is tried in all.
         lake_root: Folder of the lake, or a bucket: `s3://bucket/prefix`, `gs://...`, `az://...`.
         feeds_root: Folder of the feed files, with `active/`, `archived/` and `proposed/` in it.
-        dagster_home: Dagster's own folder; where it is set, exports from the shell are recorded there.
+        dagster_home: Dagster's own folder; if set, exports from the shell are recorded in this Dagster
+            instance.
         dagster_url: Dagster's web server, which is asked to reload when feed files change.
-        schedules: Whether exports and upkeep by the clock are `running` until somebody switches them off in
-            Dagster, or `stopped` until somebody switches them on.
-        alert_webhook: Address that alerts are posted to as JSON; secret, because who knows it can post.
-        alert_email: Addresses that get alerts by mail, commas between them.
-        alert_sender: Address that the mails come from; without it the first of `alert_email`.
+        schedules: Whether scheduled exports and upkeep are `running` until they are switched off in Dagster, or
+            `stopped` until they are switched on.
+        alert_webhook: Address to which alerts are posted as JSON; secret, because everyone who knows it can
+            post.
+        alert_email: Addresses that get alerts by mail, separated by commas.
+        alert_sender: Sender's address of the mails; without it the first of `alert_email`.
         smtp_url: Mail server, `smtp://host:port` or `smtps://host:port`.
         smtp_user: User at the mail server; goes with `smtp_password`.
         smtp_password: Password of that user.
         validating: Whether Dagster only validates the definitions, so that a broken feed file is an error.
-        log_format: What the command line writes to standard error: `text` for people, `json` for programs.
-        otel_endpoint: OpenTelemetry collector that traces go to; without it there are none.
+        log_format: Format of the command line's standard error: `text` for people, `json` for programs.
+        otel_endpoint: OpenTelemetry collector to which traces are sent; without it there are no traces.
         keep_runs_days: How many days the job `prune` keeps Dagster's runs, their logs, and superseded events.
-        keep_ticks_days: How many days it keeps the ticks of schedules and sensors.
+        keep_ticks_days: How many days the job `prune` keeps the ticks of schedules and sensors.
         executor: Where the steps of a Dagster run are executed: in the run's own process, or by Celery workers.
-        celery_broker: Where steps wait for a worker; like `redis://:password@host:6379/0`.
-        celery_backend: Where workers leave the outcome of a step; without it, the broker.
+        celery_broker: Broker in which steps wait for a worker; e.g. `redis://:password@host:6379/0`.
+        celery_backend: Store of the steps' results; without it, the broker.
         celery_visibility_timeout: Seconds after which a step that no worker has finished goes to another one;
             more than the longest export takes.
     """
@@ -232,7 +235,7 @@ def _is_address(text: str, *schemes: str) -> bool:
 
 
 class StoreSettings(BaseSettings):
-    """What of the environment is about object stores, as far as their client library does not read it itself.
+    """The settings of object stores that their client library does not read itself.
 
     Attributes:
         s3_allow_http: Allow S3 servers without TLS.
@@ -268,37 +271,37 @@ class StoreSettings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the environment; `overrides` win over it.
+    """Read the environment; `overrides` take precedence.
 
-    A variable that begins like one of ours and is none is a warning in the log, once per process.
+    An unknown variable with one of our prefixes is a warning in the log, once per process.
 
     Raises:
-        SettingsError: A variable holds something unusable; the text names every such variable and never
-            shows a secret's value.
+        SettingsError: A variable has an unusable value; the text names every such variable and never shows a
+            secret.
     """
     for text in unknown_variables(os.environ):  # noqa: TID251 - this is that place
         _warn(text)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _unusable(error) from None
+        raise _unusable(error, given=overrides) from None
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Say of each variable that begins like one of ours and is none that it does nothing."""
+    """Return a warning for each unknown variable with one of our prefixes."""
     known = {
         str(field.validation_alias.choices[0])
         for field in Settings.model_fields.values()
         if isinstance(field.validation_alias, AliasChoices)
     }
-    told = []
+    unknown = []
     for name in sorted(environment):
         if not name.startswith(_OURS) or name in known or name in _ELSEWHERE:
             continue
         nearest = get_close_matches(name, known, n=1, cutoff=0.6)
         meant = f"; did you mean {nearest[0]}?" if nearest else ""
-        told.append(f"the environment variable {name} is unknown and does nothing{meant}")
-    return told
+        unknown.append(f"the environment variable {name} is unknown and does nothing{meant}")
+    return unknown
 
 
 @cache
@@ -307,10 +310,10 @@ def _warn(text: str) -> None:
 
 
 def load_store_settings() -> StoreSettings:
-    """Read what of the environment is about object stores.
+    """Read the settings of object stores from the environment.
 
     Raises:
-        SettingsError: A variable holds something unusable; the text names every such variable.
+        SettingsError: A variable has an unusable value; the text names every such variable.
     """
     try:
         return StoreSettings()
@@ -318,11 +321,17 @@ def load_store_settings() -> StoreSettings:
         raise _unusable(error) from None
 
 
-def _unusable(error: ValidationError) -> SettingsError:
+def _unusable(error: ValidationError, *, given: Collection[str] = ()) -> SettingsError:
+    details = error.errors(include_input=False, include_url=False)
     problems = [
         ": ".join([*(str(key) for key in detail["loc"]), detail["msg"].removeprefix("Value error, ")])
-        for detail in error.errors(include_input=False, include_url=False)
+        for detail in details
     ]
+    if given and all(not detail["loc"] or detail["loc"][0] in given for detail in details):
+        return SettingsError(
+            "the settings cannot be used: " + "; ".join(problems),
+            hint="Correct the setting, or leave it out to use its default.",
+        )
     return SettingsError(
         "the environment cannot be used: " + "; ".join(problems),
         hint="Correct the variable, or unset it to use its default.",

@@ -21,19 +21,19 @@ _fields: ContextVar[Mapping[str, Value]] = ContextVar("ksql_lake_fields", defaul
 
 
 class _Tracing:
-    """OpenTelemetry's tracer, once tracing is on."""
+    """Holds OpenTelemetry's tracer when tracing is on."""
 
     tracer: Any = None
 
 
 def fields() -> Mapping[str, Value]:
-    """Return what everything said here and now is about: `feed`, `run`, ..."""
+    """Return the fields of log records and spans of this thread: `feed`, `run`, ..."""
     return _fields.get()
 
 
 @contextmanager
 def about(**values: Value) -> Iterator[None]:
-    """While it lasts, log records and spans of this thread carry these fields too."""
+    """Add fields to log records and spans of this thread while the block lasts."""
     token = _fields.set({**_fields.get(), **values})
     try:
         yield
@@ -42,12 +42,12 @@ def about(**values: Value) -> Iterator[None]:
 
 
 def trace(endpoint: str | None) -> None:
-    """Send spans to an OpenTelemetry collector from now on; None leaves everything as it is.
+    """Send spans to an OpenTelemetry collector from now on; None changes nothing.
 
     The exporter reads its settings (headers, certificates, time-outs) from OpenTelemetry's own variables.
 
     Args:
-        endpoint: What OTEL_EXPORTER_OTLP_ENDPOINT holds; OTLP over HTTP.
+        endpoint: The value of OTEL_EXPORTER_OTLP_ENDPOINT; OTLP over HTTP.
     """
     if endpoint is None or _Tracing.tracer is not None:
         return
@@ -61,7 +61,7 @@ def trace(endpoint: str | None) -> None:
         _log.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but ksql-lake[telemetry] is not installed")
         return
     name = resources.Resource.create({"service.name": "ksql-lake"})
-    # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say wins.
+    # OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence.
     provider = sdk.TracerProvider(resource=name.merge(resources.OTELResourceDetector().detect()))
     provider.add_span_processor(export.BatchSpanProcessor(exporter.OTLPSpanExporter()))
     _Tracing.tracer = provider.get_tracer("ksql_lake")
@@ -69,7 +69,7 @@ def trace(endpoint: str | None) -> None:
 
 @contextmanager
 def span(name: str) -> Iterator[dict[str, Value]]:
-    """Trace what happens inside as one span; what is put into the dictionary becomes its attributes.
+    """Trace the block as one span; the entries of the dictionary become its attributes.
 
     An exception that leaves the block marks the span as failed.
     """

@@ -149,9 +149,9 @@ def test_names_that_stand_twice_are_refused() -> None:
         parse_schema("`A` ARRAY<STRUCT<`X` BIGINT, `x` BIGINT, `X` STRING>>")
 
     assert str(columns_twice.value) == (
-        "column A, B stands twice in the response's schema\nName each column once in the feed's `columns`."
+        "column A, B occurs twice in the response's schema\nName each column once in the feed's `columns`."
     )
-    assert str(fields_twice.value) == f"field X stands twice in a STRUCT\n{LEAVE_OUT}"
+    assert str(fields_twice.value) == f"field X occurs twice in a STRUCT\n{LEAVE_OUT}"
 
 
 @pytest.mark.parametrize("shape", ["ARRAY<{}>", "MAP<STRING, {}>", "STRUCT<`A` {}>"])

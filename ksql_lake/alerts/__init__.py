@@ -1,4 +1,4 @@
-"""Telling people: an alert goes to the log, and to a webhook and by e-mail where the settings name them."""
+"""Alerts: to the log, and to the webhook and e-mail addresses of the settings."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ from ksql_lake.settings import Settings
 _PORTS = {"smtp": 25, "smtps": 465}
 
 SECONDS = 8.0
-"""How long a channel may be silent; all of them with their second attempts fit into a minute, which is how long
-Dagster lets a sensor take."""
+"""Seconds that a channel may be silent; all channels with their second attempts take less than a
+minute, which is Dagster's limit for a sensor."""
 
 _ATTEMPTS = 2
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in: `smtp://host:port` or `smtps://host:port`; a user has a password."""
+    """A mail server: `smtp://host:port` or `smtps://host:port`, with user and password or without."""
 
     url: str
     user: str | None = None
@@ -54,18 +54,18 @@ class MailServer:
 
     @property
     def name(self) -> str:
-        """The server as a text calls it."""
+        """The server's name in messages."""
         return f"the mail server {urlsplit(self.url).hostname}"
 
 
 def mail_alert(
     alert: Alert, server: MailServer, *, sender: str, recipients: Sequence[str], seconds: float
 ) -> None:
-    """Hand an alert to the mail server and see it accepted for every recipient.
+    """Send an alert to the mail server; return only if it was accepted for every recipient.
 
     Raises:
-        ConnectionError: It was not, and may be a little later; the text says why, without the password.
-        OSError: It was not accepted, or not for all.
+        ConnectionError: It was not accepted, and a retry may succeed; the text says why, without the password.
+        OSError: It was not accepted, or not for all recipients.
     """
     try:
         with _connected(server, seconds) as connection:
@@ -86,7 +86,9 @@ def mail_alert(
     except ssl.SSLError as error:
         raise OSError(f"{server.name} cannot be trusted: {error.reason}") from None
     except PermissionError:
-        raise OSError(f"{server.name} offers no encryption, so it got no password; use smtps://") from None
+        raise OSError(
+            f"{server.name} offers no encryption, so the password was not sent; use smtps://"
+        ) from None
     except OSError as error:
         raise ConnectionError(
             f"{server.name} cannot be reached: {error.strerror or type(error).__name__}"
@@ -97,7 +99,7 @@ def mail_alert(
 
 @contextmanager
 def _connected(server: MailServer, seconds: float) -> Iterator[SMTP]:
-    """Open and log in; the connection ends with the block, politely where that can be."""
+    """Connect and log in; close the connection at the end of the block, with QUIT if possible."""
     parts = urlsplit(server.url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     trusted, encrypted = ssl.create_default_context(), parts.scheme == "smtps"
@@ -124,14 +126,14 @@ def _message(alert: Alert, sender: str, recipients: Sequence[str]) -> EmailMessa
     message["To"] = ", ".join(recipients)
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid("ksql-lake")
-    # RFC 3834: no out-of-office notice answers this.
+    # RFC 3834: keeps out-of-office notices from answering.
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(alert.full_text)
     return message
 
 
 class _SystemTrust(HTTPAdapter):
-    """Trusts the authorities that this machine trusts, beside those that come with requests."""
+    """Trusts this machine's certificate authorities, and those of requests."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, ssl_context=ssl.create_default_context(), **options)
@@ -141,10 +143,10 @@ class _SystemTrust(HTTPAdapter):
 
 
 def post_alert(alert: Alert, url: str, *, seconds: float) -> None:
-    """Post an alert and see it accepted.
+    """Post an alert; return only if it was accepted.
 
     Raises:
-        ConnectionError: It was not, and may be a little later; the text says why, without the address.
+        ConnectionError: It was not accepted, and a retry may succeed; the text says why, without the address.
         OSError: It was not accepted.
     """
     body = {"text": alert.full_text, "kind": alert.kind, "title": alert.title, "facts": dict(alert.facts)}
@@ -152,7 +154,7 @@ def post_alert(alert: Alert, url: str, *, seconds: float) -> None:
     with requests.Session() as session:
         session.mount("https://", _SystemTrust())
         session.headers["User-Agent"] = "ksql-lake"
-        session.auth = _as_it_is  # no password of a ~/.netrc goes along
+        session.auth = _as_it_is  # keeps requests from adding a password of ~/.netrc
         try:
             with session.post(url, json=body, timeout=seconds, allow_redirects=False, stream=True) as answer:
                 status = answer.status_code
@@ -171,7 +173,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _what_happened(error: BaseException) -> str:
-    """Say what broke, in the words of the innermost error: the outer ones repeat the address."""
+    """Return the reason in the words of the innermost error: outer ones repeat the address."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
         chain.append(inner)
@@ -184,24 +186,24 @@ def _what_happened(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of an alert on a channel (`log`, `webhook`, `e-mail`); without a problem it was delivered."""
+    """The delivery of an alert on a channel (`log`, `webhook`, `e-mail`); without a problem it succeeded."""
 
     channel: str
     problem: str = ""
 
 
 def channels(settings: Settings) -> list[str]:
-    """Return the channels an alert goes to."""
+    """Return the channels of the settings."""
     return ["log", *_senders(settings)]
 
 
 def send_alert(alert: Alert, settings: Settings, *, pause: float = 1.0) -> list[Delivery]:
-    """Send an alert everywhere, and tell what became of it on each channel.
+    """Send an alert on every channel, and return the result of each.
 
     Args:
-        alert: What happened.
-        settings: Name the channels.
-        pause: Seconds before a channel that failed is tried once more.
+        alert: The alert.
+        settings: The settings, which name the channels.
+        pause: Seconds before the one retry of a channel that failed.
     """
     safe = alert.without_secrets(settings)
     _log.error("%s", safe.full_text)

@@ -1,4 +1,4 @@
-"""What an alert says: a line for a subject, a text, facts for programs. Secrets are taken out of all of it."""
+"""The contents of an alert: title, text, and facts for programs, all without secrets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ksql_lake.errors import without_secrets
 from ksql_lake.settings import Settings
 
 _SHORTEST = 4
-"""A shorter secret is not looked for: it would be found in every second word."""
+"""Shorter secrets are not searched for: they would match ordinary words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that somebody should know.
+    """One event that people should know of.
 
     Attributes:
         kind: `run_failure`, `failed_checks`, `topic_retention`, `freshness` or `test`.
         title: What happened, one line.
-        text: The whole story, several lines; may be empty.
+        text: The details, several lines; may be empty.
         facts: Name -> value, for programs that receive the alert.
     """
 
@@ -36,7 +36,7 @@ class Alert:
         return f"{self.title}\n{self.text}".strip()
 
     def without_secrets(self, settings: Settings) -> Alert:
-        """The alert with every secret of the settings hidden, wherever an error text may have put one."""
+        """Return the alert with every secret of the settings hidden in title, text and facts."""
         return replace(
             self,
             title=" ".join(hide_secrets(self.title, settings).split()),

@@ -1,4 +1,4 @@
-"""`ksql-lake certify`: read a day's or version's source again and compare it with the lake; changes nothing."""
+"""`ksql-lake certify`: compare a day or a version with its source, read again. It changes no rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, prin
 from ksql_lake.errors import ConfigError
 from ksql_lake.export.certification import Certification
 from ksql_lake.export.certification import certify as compare
+from ksql_lake.export.judging import note_certification
 from ksql_lake.export.table_certification import certify_table
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
@@ -40,7 +41,8 @@ Examples:
 With --by push a push query reads the day, whatever the feed's `extraction` is. Each row then has its Kafka
 offset, and if another query reads the same topic, Kafka's offsets prove the end. It receives the whole topic.
 
-Equal means that totals, checksum and every hour are the same.
+Equal means: totals, checksum and every hour are the same. What is found of a day is noted in the lake as the
+result of the check `certificate`, as the job `certify` does it, so the report shows it. Rows do not change.
 
 Exit codes: 0 equal, 1 different, not as certified (or the day could not be read), 2 usage or configuration.
 """
@@ -69,7 +71,9 @@ def certify(
     day = Day().convert(what, None, context)
     _refuse_before_start(feed, day)
     with KsqlClient(settings) as client, notes_from_log(), waiting(f"reading {day} from {client.url}"):
-        found = compare(feed, day, client, Lake(settings.lake_root), by=by)
+        lake = Lake(settings.lake_root)
+        found = compare(feed, day, client, lake, by=by)
+        note_certification(found, lake.feed(feed))
     if as_json:
         print_json(found.as_dict())
     else:

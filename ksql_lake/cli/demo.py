@@ -35,7 +35,10 @@ SERVER_VERSION = "0.29.0-demo"
 
 PROCESSES = 2
 
-_HELP = """Export all sample feeds from the embedded server through Dagster, and show what landed.
+_SUPERSEDED = "ignore:Function `dev_command` is superseded"
+"""Keeps Dagster's advice to use `dg dev` off the screen: that needs a package which the demo does not."""
+
+_HELP = """Export everything of the embedded server through Dagster, and show what landed.
 
 Makes the project FOLDER (default: demo) with eight sample feeds. Starts the embedded ksqlDB stand-in on a free
 port, with two weeks of sample rows up to now; more rows arrive while it runs. Runs Dagster to export every feed
@@ -184,7 +187,11 @@ def _show(project: DagsterProject, port: int) -> int:
     port = _free_port(port)
     process = project.start(
         ["-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
-        variables={"KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}", "KSQL_LAKE_SCHEDULES": "running"},
+        variables={
+            "KSQL_LAKE_DAGSTER_URL": f"http://127.0.0.1:{port}",
+            "KSQL_LAKE_SCHEDULES": "running",
+            "PYTHONWARNINGS": _SUPERSEDED,
+        },
     )
     try:
         _wait_for(port, process)

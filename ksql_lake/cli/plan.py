@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ksql_lake import export, ksqldb
 from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, selection_options
 from ksql_lake.cli.terminal.output import note, print_json, print_table, waiting
 from ksql_lake.errors import ConfigError, KsqlLakeError
-from ksql_lake.export import ExportPlan, plan_export
-from ksql_lake.export.cost import Cost, advice, estimate
+from ksql_lake.export.advice import advice
+from ksql_lake.export.export_plan import ExportPlan, plan_export
 from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
-from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.lake import Lake
+from ksql_lake.lake import FeedState, Lake
 from ksql_lake.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ksql_lake.export.cost import Cost
+    from ksql_lake.ksqldb import KsqlClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,9 @@ class Planned:
     advice: tuple[str, ...] = ()
     """Advice that makes its exports cheaper."""
     cost: Cost | None = None
-    """What the export costs the server; None without `--server`."""
+    """What the export will cost; None where nobody asked."""
+    state: FeedState | None = None
+    """What the feed's lake held when it was planned."""
 
 
 _HELP = """Show what `export` with the same options would read; without --server it sends nothing.
@@ -61,10 +67,10 @@ def plan(context: click.Context, /, *, server: bool, as_json: bool, **options: A
     selection = select(FeedStore(settings.feeds_root).load(), wanted)
     planned = plan_all(selection, wanted, settings)
     if server:
-        with KsqlClient(settings) as client, waiting(f"asking {client.url}"):
-            planned = [_explained(one, settings.lake_root, client) for one in planned]
+        with ksqldb.KsqlClient(settings) as client, waiting(f"asking {client.url}"):
+            planned = [_explained(one, client) for one in planned]
     else:
-        planned = [_explained(one, settings.lake_root, None) for one in planned]
+        planned = [_explained(one, None) for one in planned]
     if as_json:
         print_json({"plans": [_entry(one) for one in planned], "left_out": left_out_entries(selection.broken)})
     elif planned:
@@ -95,8 +101,10 @@ def plan_all(
 
 
 def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Planned:
+    lake = Lake(root)
     try:
-        found = plan_export(feed, Lake(root), days=days_for(feed, wanted), new_topic=new_topic)
+        state = lake.feed(feed).state()
+        found = plan_export(feed, lake, days=days_for(feed, wanted), new_topic=new_topic, state=state)
     except ConfigError:
         raise
     except KsqlLakeError as error:
@@ -109,26 +117,26 @@ def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Plann
             hint="Correct the date, or set an earlier start_date in the feed file.",
             feed=feed.name,
         )
-    return Planned(feed, plan=found)
+    return Planned(feed, plan=found, state=state)
 
 
-def _explained(one: Planned, root: str, client: KsqlClient | None) -> Planned:
-    """Add what the server refused at the last reading, advice, and with a client what the export costs.
+def _explained(one: Planned, client: KsqlClient | None) -> Planned:
+    """Add what was refused the last time, advice, and with a client what the export will cost.
 
     Raises:
-        KsqlLakeError: The lake cannot be read, or the server cannot be asked.
+        KsqlLakeError: The server cannot be asked.
     """
-    if one.plan is None:
+    if one.plan is None or one.state is None:
         return one
-    state = Lake(root).feed(one.feed).state()
+    state = one.state
     read = state.last_read
     refused = tuple(read.evidence.caveats) if read is not None and read.evidence is not None else ()
     tips = tuple(advice(one.feed, state, one.plan.partitions, now=datetime.now(UTC)))
     if client is None:
-        return replace(one, refused=refused, advice=tips)
-    cost = estimate(one.plan, state, client)
-    # The server's figure replaces the estimate that is made from the lake alone.
-    kept = tuple(text for text in tips if not cost.advice or cost.advice not in text)
+        return replace(one, refused=refused, advice=said)
+    cost = export.estimate(one.plan, state, client)
+    # The server's figure takes the place of the one that the lake alone allows.
+    kept = tuple(text for text in said if not cost.advice or cost.advice not in text)
     return replace(one, refused=refused, advice=kept, cost=cost)
 
 

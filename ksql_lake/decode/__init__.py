@@ -1,4 +1,4 @@
-"""Decode response rows into Arrow, with every type exact and every error naming row and column."""
+"""Decode response rows into Arrow exactly; every error names row and column."""
 
 from ksql_lake.decode.answer import AnswerDecoder
 from ksql_lake.decode.decoder import RowDecoder

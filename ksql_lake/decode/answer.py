@@ -1,4 +1,4 @@
-"""Decode an answer into batches of the source's columns, whatever form each column travels in."""
+"""Decode an answer into batches of the source's columns, from the form in which each column is sent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class _Arrival:
 
     Attributes:
         column: Its name and type in the source.
-        form: How it travels.
-        at: The place of its value among the answer's columns; its parts follow.
+        form: The form in which it is sent.
+        at: Index of its value among the answer's columns; its parts follow.
     """
 
     column: Column
@@ -35,11 +35,11 @@ class _Arrival:
     at: int
 
     def value(self, batch: pa.RecordBatch) -> pa.Array:
-        """Return the column out of what was received."""
+        """Return the column from a received batch."""
         sent = batch.column(self.at)
         if self.form == PLAIN:
             return sent
-        # A wrapped NULL is a STRUCT of NULL; where a table's row is deleted there is no STRUCT either.
+        # A wrapped NULL is a STRUCT of NULL; in a deleted row of a table the STRUCT itself is NULL.
         value = cast("pa.StructArray", sent).flatten()[0] if self.form.wrapped else sent
         parts = {path: batch.column(self.at + 1 + n) for n, path in enumerate(self.form.parts)}
         return assembled(self.column.type, value, parts, in_struct=self.form.wrapped)
@@ -50,16 +50,16 @@ class AnswerDecoder:
 
     Args:
         received: The answer's columns as its header declares them.
-        names: The source's columns, in the order in which they were asked for.
-        forms: How each travels.
-        moments: Those of them that hold epoch milliseconds as BIGINT, to become timestamps.
+        names: The source's columns, in the order of the query.
+        forms: The form in which each is sent.
+        moments: The columns with epoch milliseconds as BIGINT, which are converted to timestamps.
         replace: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
 
     Attributes:
         columns: The source's columns with their own types.
 
     Raises:
-        ProtocolError: The answer has other columns than were asked for.
+        ProtocolError: The answer has other columns than the query.
         SchemaError: A column's type cannot be stored or cannot be read back from what the server writes.
     """
 
@@ -84,7 +84,7 @@ class AnswerDecoder:
 
     @property
     def replaced(self) -> int:
-        """How many texts were changed so that they are text."""
+        """How many texts had half a surrogate pair replaced."""
         return self._rows.replaced
 
     def decode(
@@ -113,7 +113,7 @@ class AnswerDecoder:
         return pa.RecordBatch.from_arrays(arrays, schema=self.arrow_schema)
 
     def _explain(self, batch: pa.RecordBatch, first_row: int) -> NoReturn:
-        """Name the first row that cannot be put together, and its first such column."""
+        """Raise the error of the first row that cannot be assembled, and of its first such column."""
         for row in range(batch.num_rows):
             for arrival in self._arrivals:
                 try:
@@ -126,7 +126,7 @@ class AnswerDecoder:
         raise AssertionError("rows that fit one by one did not fit together")
 
     def _renamed(self, error: DecodeError) -> DecodeError:
-        """Name the source's column in an error about one that only travels."""
+        """Return an error about a sent column with the name of the source's column."""
         where = str(error.where.get("column", ""))
         for arrival in self._arrivals:
             names = self._received.names[arrival.at : arrival.at + 1 + len(arrival.form.parts)]
@@ -152,7 +152,7 @@ def _arrivals(received: Schema, names: Sequence[str], forms: Sequence[Form]) -> 
             column = dataclasses.replace(column, type=column.type.fields[0][1])
         if form_of(column.type, wrappable=not form.fixed) != form:
             raise ProtocolError(
-                f"column {name} was described as another type than it is answered with, {column.type.text}",
+                f"DESCRIBE reported another type of column {name} than the answer has, {column.type.text}",
                 hint="Was the source dropped and created anew meanwhile? Export again.",
             )
         yield _Arrival(column, form, at)
@@ -162,7 +162,7 @@ def _arrivals(received: Schema, names: Sequence[str], forms: Sequence[Form]) -> 
 
 
 def _as_received(received: Schema, arrivals: Sequence[_Arrival]) -> Iterator[Column]:
-    """Yield the answer's columns with the types in which values come."""
+    """Yield the answer's columns with the types of the sent values."""
     for arrival in arrivals:
         value, *parts = received.columns[arrival.at : arrival.at + 1 + len(arrival.form.parts)]
         yield value if arrival.form == PLAIN else dataclasses.replace(value, type=as_sent(value.type))
@@ -171,7 +171,7 @@ def _as_received(received: Schema, arrivals: Sequence[_Arrival]) -> Iterator[Col
 
 def _other_columns(received: Schema, names: Sequence[str]) -> ProtocolError:
     return ProtocolError(
-        f"the server answered with the columns {', '.join(received.names)}, asked for were {', '.join(names)}",
+        f"the server answered with the columns {', '.join(received.names)}; the query has {', '.join(names)}",
         hint="Does a proxy rewrite queries?",
     )
 

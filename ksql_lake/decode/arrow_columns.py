@@ -1,6 +1,6 @@
 """Decode rows of typed JSON into Arrow arrays; msgspec checks shape and types in one pass."""
 
-# It accepts no more than the exact reader does. On doubt it raises ValueError or OverflowError, and the exact
+# It accepts only what the exact reader accepts. In doubt it raises ValueError or OverflowError, and the exact
 # reader decides and names the error.
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TOP = {
     Primitive.TIMESTAMP: str,
 }
 _IN_STRUCT = {**_TOP, Primitive.TIME: int, Primitive.DATE: int, Primitive.TIMESTAMP: int}
-_UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}  # msgspec refuses them in field names
+_UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}  # msgspec rejects them in field names
 
 Values = Sequence[Any]
 Build = Callable[[Values], pa.Array]
@@ -49,8 +49,8 @@ _TIME_TEXTS: dict[Primitive, Callable[[pa.StringArray], pa.Array]] = {
 def row_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
     """Return a decoder of one row object; its values are in `.row.columns`, a tuple.
 
-    DECIMAL comes as the number's text in bytes, or as an int where it was written as one. Returns None for a
-    schema with a field name that msgspec cannot handle.
+    A DECIMAL is the number's text in bytes, or an int if it was written as one. Returns None for a schema with
+    a field name that msgspec cannot handle.
     """
     if any(not _nameable(column.type) for column in schema):
         return None
@@ -110,11 +110,11 @@ def _nameable(kind: KsqlType) -> bool:
 
 
 class ColumnReader:
-    """Decodes lines of rows of any type column by column.
+    """Decodes lines of rows column by column, for any type.
 
     Args:
         schema: The response's columns.
-        arrow: The same as Arrow has it.
+        arrow: The same columns as an Arrow schema.
     """
 
     def __init__(self, schema: Schema, arrow: pa.Schema) -> None:
@@ -126,7 +126,7 @@ class ColumnReader:
         """Decode lines of one row object each into a batch.
 
         Raises:
-            ValueError: Not every value is plainly right (OverflowError, RecursionError likewise).
+            ValueError: A value is not certainly right (also OverflowError, RecursionError).
         """
         if self._decoder is None:
             raise ValueError("a field name that msgspec cannot handle")
@@ -136,7 +136,7 @@ class ColumnReader:
 
 
 def builder(kind: KsqlType, *, in_struct: bool) -> Build:
-    """Return the function that turns parsed values of one type, None among them, into an array."""
+    """Return the function that turns parsed values of one type, or None, into an array."""
     arrow = arrow_type(kind)
     match kind:
         case Primitive.DOUBLE:
@@ -219,7 +219,7 @@ def _structs(values: Values, *, arrow: pa.DataType, builds: Sequence[Build]) -> 
 
 
 def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
-    """Return the builder of a MAP's keys, which are text at top level whatever their type."""
+    """Return the builder of a MAP's keys, which are text at top level for every type."""
     if in_struct or kind == Primitive.STRING:
         return builder(kind, in_struct=in_struct)
     convert = converter(kind, in_struct=False)
@@ -228,14 +228,14 @@ def _keys(kind: KsqlType, *, in_struct: bool) -> Build:
 
 
 def _present(values: Values) -> tuple[Values, pa.Array | None]:
-    """Return the values that are not None, and which are, or None if all are present."""
+    """Return the values that are not None, and a mask of the others; None if there are no others."""
     if NoneType not in set(map(type, values)):
         return values, None
     return [value for value in values if value is not None], pa.array([value is None for value in values])
 
 
 def _offsets(values: Values, missing: pa.Array | None) -> pa.Array:
-    """Return where the entries of each value begin among those of all."""
+    """Return the offsets of each value's entries among those of all values."""
     lengths = map(len, values) if missing is None else (0 if value is None else len(value) for value in values)
     offsets = np.zeros(len(values) + 1, np.int32)
     np.cumsum(np.fromiter(lengths, np.int32, len(values)), out=offsets[1:])

@@ -1,7 +1,7 @@
-"""Put together columns that travelled wrapped in a STRUCT or in parts."""
+"""Assemble columns that were sent wrapped in a STRUCT or in parts."""
 
-# A value comes with its DECIMALs as doubles and with the exact ones beside it; each exact one must round to
-# its double. Without an exact one the double is taken only if one DECIMAL alone can have made it.
+# A value is sent with its DECIMALs as doubles and with the exact ones beside it; each exact one must round to
+# its double. Without an exact one the double is used only if a single DECIMAL can have become it.
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ksql_lake.decode.text_columns import certain_decimals
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, arrow_type
 
 _SAME = 2.0**-48
-"""How far an exact DECIMAL may be from the double it was sent as, relative to it: far less than any mix-up."""
+"""Greatest relative difference of an exact DECIMAL and its double; a mix-up of values differs far more."""
 _MIXED_UP = "This is a defect of ksql-lake or of the server: please report it with the server's version."
 
 Parts = Mapping[Path, pa.Array]
 
 
-class Unfit(ValueError):  # noqa: N818 - a signal inside this room; callers of the room see DecodeError
-    """A value that cannot be put together.
+class Unfit(ValueError):  # noqa: N818 - internal to this package; its callers see DecodeError
+    """A value that cannot be assembled.
 
     Attributes:
-        path: Where inside its column.
-        hint: What to do.
+        path: Path inside its column.
+        hint: What to do next.
     """
 
     def __init__(self, message: str, path: Path, hint: str) -> None:
@@ -39,7 +39,7 @@ class Unfit(ValueError):  # noqa: N818 - a signal inside this room; callers of t
 
 
 def as_sent(kind: KsqlType, *, in_struct: bool = False) -> KsqlType:
-    """Return the type that a value has on the wire: a DECIMAL inside of a STRUCT is a DOUBLE there."""
+    """Return the type of a value as sent: a DECIMAL inside a STRUCT is sent as a DOUBLE."""
     match kind:
         case Decimal() if in_struct:
             return Primitive.DOUBLE
@@ -56,18 +56,17 @@ def as_sent(kind: KsqlType, *, in_struct: bool = False) -> KsqlType:
 def assembled(
     kind: KsqlType, value: pa.Array, parts: Parts, path: Path = (), *, in_struct: bool = False
 ) -> pa.Array:
-    """Put the parts of a column into its values.
+    """Return a column's values with their parts put in.
 
     Args:
         kind: The column's type in the source.
         value: Its values as sent.
-        parts: The exact values by their path, as many as there are values; what lies in an ARRAY or MAP is in a
-            list each.
-        path: Where the values are inside of their column.
-        in_struct: Whether a STRUCT is around them.
+        parts: Path -> exact values, one per value of the column; those inside an ARRAY or MAP are lists.
+        path: Path of the values inside their column.
+        in_struct: Whether they are inside a STRUCT.
 
     Raises:
-        Unfit: A DECIMAL may have been another one, or an exact one is not the one that its double says.
+        Unfit: Several DECIMALs can have become a double, or an exact DECIMAL does not round to its double.
     """
     match kind:
         case Decimal() if in_struct:
@@ -110,8 +109,8 @@ def _decimals(kind: Decimal, doubles: pa.Array, exact: pa.Array | None, path: Pa
     missing = doubles.is_valid().to_numpy(False) & exact.is_null().to_numpy(False)
     known = exact.is_valid().to_numpy(False)
     values = doubles.fill_null(np.nan).to_numpy()
-    told = exact.cast(pa.float64()).fill_null(0.0).to_numpy()
-    near = np.abs(told - values) <= np.abs(values) * _SAME  # a value that is missing is near to nothing
+    rounded = exact.cast(pa.float64()).fill_null(0.0).to_numpy()
+    near = np.abs(rounded - values) <= np.abs(values) * _SAME  # NaN, a missing value, is near no number
     if not near[known].all():
         place = int(np.flatnonzero(known & ~near)[0])
         raise Unfit(
@@ -132,7 +131,7 @@ def _certain(kind: Decimal, doubles: pa.Array, path: Path) -> pa.Array:
 
 
 def _elements(part: pa.Array, like: pa.Array) -> pa.Array:
-    """Return the elements of a part's lists; NULL where a list is not as long as that of its value."""
+    """Return the elements of a part's lists; NULL where a list's length differs from that of its value."""
     wanted = pc.fill_null(pc.list_value_length(like), 0)
     there = pc.fill_null(pc.list_value_length(part), 0)
     items = cast("pa.ListArray", part).flatten()
@@ -146,14 +145,14 @@ def _elements(part: pa.Array, like: pa.Array) -> pa.Array:
 
 
 def _places(keys: pa.Array, entries: pa.Array, names: pa.Array) -> pa.Array:
-    """Tell for each key of MAPs which of the keys that came beside it is the same key of the same MAP."""
-    told = cast("pa.ListArray", names).flatten()
+    """Return, for each key of MAPs, the index of the same key of the same MAP among the keys sent beside it."""
+    sent_keys = cast("pa.ListArray", names).flatten()
     lengths, others = pc.list_value_length(entries), pc.list_value_length(names)
-    if pc.fill_null(lengths, 0).equals(pc.fill_null(others, 0)) and keys.equals(told):
+    if pc.fill_null(lengths, 0).equals(pc.fill_null(others, 0)) and keys.equals(sent_keys):
         return pa.array(np.arange(len(keys)))
     found: dict[tuple[int, str], int] = {}
     number = 0
-    sent = told.to_pylist()
+    sent = sent_keys.to_pylist()
     for row, length in enumerate(others.to_pylist()):
         for _ in range(length or 0):
             found[row, sent[number]] = number

@@ -1,8 +1,8 @@
 """Find the matching brackets and commas of a block with array operations over its bytes."""
 
 # Every mark has a level: the number of brackets open around it, its own pair included. At one level the marks
-# of a pair are neighbours, so one array holds all pairs of a level. Nothing is proven of what is between the
-# marks.
+# of a pair are neighbours, so one array holds all pairs of a level. The bytes between the marks are not checked
+# here.
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Level:
 
     Attributes:
         place: Position of each mark in the block.
-        opens: Which of the marks open a pair; behind each stand its commas.
-        closes: Which close one, pair for pair.
+        opens: Which of the marks open a pair; the commas of the pair follow it.
+        closes: Which of the marks close a pair, in the order of `opens`.
     """
 
     place: Positions
@@ -36,7 +36,7 @@ class Brackets:
 
     Args:
         block: The bytes.
-        inside: Which bytes are inside of strings.
+        inside: Which bytes are inside strings.
 
     Raises:
         ValueError: The brackets do not close, or close before they open.
@@ -52,7 +52,7 @@ class Brackets:
         self._place = np.flatnonzero(found)
         self._code: Bytes = curly[self._place]
         closing = (self._code == CLOSE).view(np.int8)
-        # One step at a time, so that too deep for a byte means below zero.
+        # The level changes by one per mark, so an overflow of the byte shows as a negative level.
         depth = np.cumsum((self._code == OPEN).view(np.int8) - closing, dtype=np.int8)
         if not len(depth) or depth[-1] != 0 or depth.min() < 0:
             raise ValueError("brackets that do not close")
@@ -69,19 +69,19 @@ class Brackets:
         return self._known[number]
 
     def pairs(self, number: int, start: Positions, end: Positions, opening: int) -> Level:
-        """Return the marks of a level, and of its pairs those that begin and end where some values do.
+        """Return the marks of a level, with only those pairs that are exactly the given values.
 
         Args:
             number: The level.
             start: Position of each value's first byte, in ascending order.
             end: Position after each value's last byte.
-            opening: The bracket that each must begin with.
+            opening: The opening bracket that each value must have.
 
         Raises:
-            ValueError: A value does not begin and end with a pair of such brackets of that level.
+            ValueError: A value is not exactly one pair of such brackets at that level.
         """
         level, text = self.level(number), self._block.text
-        # Curly and square brackets are two apart each.
+        # The codes of a closing and an opening bracket differ by two, for curly and square ones alike.
         if (text[start] != opening).any() or (text[end - 1] != opening + 2).any():
             raise ValueError("a nested value of another kind")
         which = np.searchsorted(level.place[level.opens], start)

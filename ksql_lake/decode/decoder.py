@@ -1,8 +1,8 @@
 """Decode response rows into Arrow record batches, by the fastest reader that can prove its result."""
 
 # Three readers, each slower and more general: values by their positions in the bytes, columns of typed JSON,
-# and rows one by one. The first two agree with the third or step aside, so results and errors do not depend
-# on which one ran.
+# and rows one by one. The first two agree with the third or refuse, so results and errors do not depend on the
+# reader.
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _inside = 0
 _was_enabled = False
 
 PLACED_PIECE = 1 << 24
-"""Bytes looked at together; arrays of positions take several times as much."""
+"""Bytes that are read together; their arrays of positions take several times as much memory."""
 
 PLACED_LEAST = 100_000
-"""Bytes below which some thousand array operations cost more than they save."""
+"""Below this many bytes, a thousand array operations cost more than they save."""
 
 COLUMN_PIECE = 1 << 19
-"""Bytes per JSON parse: with fewer, Arrow's calls weigh; with more, Python's objects leave the cache."""
+"""Bytes per JSON parse: with fewer, Arrow's calls cost more; with more, Python's objects leave the cache."""
 
 _LONGEST_REST = 64
-"""Pieces the reader of places sits out at most after it had to step aside."""
+"""The most pieces that the reader by positions skips after it has refused one."""
 
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep the collector off inside; nested and concurrent uses share one pause, which the last one ends."""
+    """Pause Python's garbage collector; nested and concurrent uses share one pause, which the last one ends."""
     global _inside, _was_enabled  # noqa: PLW0603 - the collector is one per process, so is its pause
     with _lock:
         if _inside == 0:
@@ -65,7 +65,7 @@ class PlacedReader:
 
     Args:
         schema: The response's columns.
-        arrow: The same as Arrow has it.
+        arrow: The same columns as an Arrow schema.
     """
 
     def __init__(self, schema: Schema, arrow: pa.Schema) -> None:
@@ -75,7 +75,7 @@ class PlacedReader:
         wrapped = {n: inside for n, kind in enumerate(kinds) if (inside := _wrapped(kind)) is not None}
         self._nested = len(scalars) < len(kinds)
         self._read = columns_reader(kinds) if all(map(readable, kinds)) else None
-        # Rows of nothing but plain and wrapped values have no more commas than columns.
+        # Rows of plain and wrapped values only have no more commas than columns.
         self._wrapped = list(wrapped) if wrapped and len(scalars) + len(wrapped) == len(kinds) else []
         self._leaves = LeafReader(scalars), LeafReader(wrapped, in_struct=True)
 
@@ -84,15 +84,15 @@ class PlacedReader:
 
         Args:
             data: Row objects, a comma and a newline between them.
-            breaks: Where the newlines stand, if frames and control characters are proven to be right.
+            breaks: Positions of the newlines, if frames and control characters are already proven right.
 
         Raises:
-            ValueError: The block cannot be proven to be read right this way.
+            ValueError: This reader cannot prove its result for the block.
         """
         if self._read is None:
             raise ValueError("a MAP with keys that are not STRING, or an unusual field name")
         plain = without_escapes(data)
-        escaped = plain is not data  # and shorter: what is known of positions holds no longer
+        escaped = plain is not data  # and shorter: the known positions no longer fit
         found = layout(
             plain,
             len(self._arrow),
@@ -121,7 +121,7 @@ class PlacedReader:
 
 
 def _wrapped(kind: KsqlType) -> Primitive | Decimal | None:
-    """Return the type inside of a wrapper; None for a type that is none."""
+    """Return the type inside a wrapper; None for a type that is no wrapper."""
     match kind:
         case Struct(((name, Primitive() | Decimal() as inside),)) if name == WRAPPER:
             return inside
@@ -132,8 +132,8 @@ def _wrapped(kind: KsqlType) -> Primitive | Decimal | None:
 class RowDecoder:
     """Decodes blocks of rows of one response; keeps no rows, and may be used by several threads.
 
-    Of two equal keys in a JSON object the last one counts, as in every JSON parser (no server sends them); the
-    entries of a MAP that arrives as pairs are all kept.
+    Of two equal keys in a JSON object the last one counts, as in every JSON parser (no server sends such keys);
+    of a MAP sent as pairs all entries are kept.
 
     Args:
         schema: The response's columns.
@@ -155,7 +155,7 @@ class RowDecoder:
 
     @property
     def replaced(self) -> int:
-        """How many texts were changed so that they are text."""
+        """How many texts had half a surrogate pair replaced."""
         return self._exact.replaced
 
     def decode(
@@ -164,11 +164,11 @@ class RowDecoder:
         """Decode one block.
 
         Args:
-            data: Row objects as sent, one a line, a comma at each line's end but the last.
+            data: Row objects as sent, one per line, with a comma at each line's end but the last.
             count: How many rows `data` holds.
             first_row: 0-based number of the block's first row in the response; messages count from 1.
-            breaks: Where the newlines between the rows stand, if it is proven already that each row is in the
-                v1 frame and that there are no other control characters; a matter of speed only.
+            breaks: Positions of the newlines between the rows, if each row is already proven to be in the v1
+                frame and there are no other control characters; for speed only.
 
         Raises:
             DecodeError: Names the first bad row, its first bad column and the value; or there are not `count`
@@ -191,13 +191,13 @@ class RowDecoder:
             return
         for part in _pieces(bytes(data), COLUMN_PIECE):
             lines = _lines(part)
-            # Readers of Python objects would only wait for one another, and trample on one another's cache.
+            # Readers of Python objects would wait for each other and push each other's data out of the cache.
             with self._objects:
                 try:
                     with collector_paused():
                         batch = self._columns.read(lines)
                 except (ValueError, OverflowError, RecursionError):
-                    # Something in it is unusual or wrong: the exact reader tells which, and where.
+                    # A value is unusual or wrong: the exact reader decides, and names the place.
                     batch = self._exact.read(lines, first_row=first_row)
             first_row += batch.num_rows
             yield batch
@@ -211,7 +211,8 @@ class RowDecoder:
         try:
             batch = self._placed.read(data, breaks)
         except ValueError:
-            # What one piece holds (`\u0001`, the year 10000) the next ones often hold too: try less and less.
+            # An unusual value (`\u0001`, the year 10000) in one piece is often in the next ones too, so skip
+            # more pieces each time.
             self._doubts += 1
             self._resting = min(2**self._doubts - 1, _LONGEST_REST)
             return None
@@ -239,7 +240,7 @@ def _pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """Return the rows of a block, each without the comma that may stand between it and the next."""
+    """Return the rows of a block, each without the comma before the next."""
     rows = data.split(b",\n")
     if len(rows) == data.count(b"\n") + 1:
         return rows
@@ -248,7 +249,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _refuse_unreadable(schema: Schema) -> None:
-    """Refuse MAP keys that the server writes as Java's text for an object, which cannot be read back."""
+    """Raise for types of MAP keys that the server writes as Java's text for an object, which is unreadable."""
     for column in schema:
         kind: KsqlType = column.type
         while not isinstance(kind, (Primitive, Decimal, Struct)):

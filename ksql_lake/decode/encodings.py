@@ -1,7 +1,7 @@
-"""Choose how a column travels so that it arrives exactly: as it is, in a STRUCT, or with parts beside it."""
+"""Choose the form in which the server sends a column exactly: plain, in a STRUCT, or with parts beside it."""
 
-# Outside a STRUCT ksqlDB drops the milliseconds of a TIME and the era of a TIMESTAMP; inside one it sends a
-# DECIMAL as a double.
+# Outside a STRUCT ksqlDB drops the milliseconds of a TIME and the era of a TIMESTAMP; inside a STRUCT it sends
+# a DECIMAL as a double.
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRAPPER = "V"
 
 
 class ColumnReading(StrEnum):
-    """What a column's values in the lake were read as; a later release may read them more exactly."""
+    """The form in which a column's values in the lake were read; a later release may read them more exactly."""
 
     PLAIN = "plain"
     WRAPPED = "wrapped"
@@ -38,14 +38,14 @@ class ColumnReading(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one column travels.
+    """The form in which one column is sent.
 
     Attributes:
-        wrapped: As `STRUCT(V := column)`, so that times are numbers.
-        parts: What comes beside it as columns of their own, in order: DECIMALs that the value itself has as
+        wrapped: Sent as `STRUCT(V := column)`, so that times are numbers.
+        parts: Paths of the parts sent in further columns, in order: DECIMALs that the value itself has as
             doubles, and the keys of MAPs on the way to them.
-        fixed: Not wrapped although it has times, because it must come under its own name and type.
-        seconds: TIMEs in it come without their milliseconds.
+        fixed: Not wrapped although it has times, because it must keep its name and type.
+        seconds: TIMEs in it are sent without milliseconds.
     """
 
     wrapped: bool = False
@@ -55,7 +55,7 @@ class Form:
 
     @property
     def reading(self) -> ColumnReading:
-        """The form's name, to be kept with the rows that were read this way."""
+        """The form's name, which is recorded with the rows that were read this way."""
         if self.seconds:
             return ColumnReading.SECONDS
         return {
@@ -70,11 +70,11 @@ PLAIN = Form()
 
 
 def form_of(kind: KsqlType, *, wrappable: bool = True) -> Form:
-    """Choose the form in which values of a type arrive exactly.
+    """Return the form in which the server sends values of a type exactly.
 
     Args:
-        kind: The type; of a MAP whose keys' type is not known, STRING is assumed.
-        wrappable: Whether the column may be wrapped; a deleted key of a table, for one, comes as it is.
+        kind: The type; STRING is assumed for the keys of a MAP whose key type is unknown.
+        wrappable: Whether the column may be wrapped; e.g. a deleted key of a table is always sent plain.
     """
     timed = _has(Primitive.TIME, kind) or _has(Primitive.TIMESTAMP, kind)
     wrapped, fixed = timed and wrappable, timed and not wrappable
@@ -83,7 +83,7 @@ def form_of(kind: KsqlType, *, wrappable: bool = True) -> Form:
 
 
 def _has(wanted: Primitive, kind: KsqlType) -> bool:
-    """Tell whether values of a type hold another outside of a STRUCT."""
+    """Whether values of a type hold another type outside a STRUCT."""
     match kind:
         case Array(element):
             return _has(wanted, element)
@@ -94,7 +94,7 @@ def _has(wanted: Primitive, kind: KsqlType) -> bool:
 
 
 def _parts(kind: KsqlType, path: Path, *, in_struct: bool) -> Iterator[Path]:
-    """Yield the way to each DECIMAL that would come as a double, keys of MAPs on the way before it."""
+    """Yield the path to each DECIMAL that would be sent as a double, after the keys of the MAPs on the way."""
     match kind:
         case Decimal() if in_struct:
             yield path

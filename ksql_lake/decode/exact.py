@@ -1,4 +1,4 @@
-"""Decode rows one by one, exactly. Every error about a row is made here, so its words are always the same."""
+"""Decode rows one by one, exactly. All errors about rows are raised here."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Convert = Callable[[object], object]
 
 _FOREIGN = "This is not what a ksqlDB server sends: is there a proxy between, or was the response altered?"
 _NO_TEXT = re.compile("[\ud800-\udfff]")
-_IGNORED = ("sourceHost",)  # stands beside `row` when a request asked for debugging
+_IGNORED = ("sourceHost",)  # is beside `row` if the request asked for debugging
 
 
 def _constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} stands for a number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 _JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_constant)
 
 
 class ExactReader:
-    """Decodes lines of rows by the book.
+    """Decodes lines of rows exactly, for every type.
 
     Args:
         schema: The response's columns.
-        arrow: The same as Arrow has it.
-        replace: Whether what is no text inside of a text becomes U+FFFD instead of an error.
+        arrow: The same columns as an Arrow schema.
+        replace: Whether bytes that are no text become U+FFFD instead of an error.
 
     Attributes:
-        replaced: How many texts were changed that way.
+        replaced: How many texts were changed like this.
     """
 
     def __init__(self, schema: Schema, arrow: pa.Schema, *, replace: bool = False) -> None:
@@ -51,7 +51,7 @@ class ExactReader:
 
         Args:
             lines: One row object each.
-            first_row: 0-based number of the first one.
+            first_row: 0-based number of the first line.
 
         Raises:
             DecodeError: Names the first bad row, its first bad column and the value.
@@ -96,7 +96,7 @@ class ExactReader:
 
 def _values(line: bytes, row: int) -> list[object]:
     """Return the values of one row object."""
-    # Bytes that are not UTF-8 pass as lone surrogates: the column that holds them can then be named.
+    # Bytes that are not UTF-8 become lone surrogates, so that the error can name their column.
     text = line.decode("utf-8", "surrogateescape")
     try:
         document: Any = _JSON.decode(text)
@@ -122,11 +122,11 @@ def _values(line: bytes, row: int) -> list[object]:
 
 
 def converter(kind: KsqlType, *, in_struct: bool) -> Convert:
-    """Return the function that turns a parsed JSON value of this type, or None, into what Arrow takes.
+    """Return the function that turns a parsed JSON value of this type, or None, into Arrow's Python value.
 
     Args:
         kind: The type.
-        in_struct: Whether a STRUCT is around it, which changes how the server writes times, DECIMAL and MAP.
+        in_struct: Whether it is inside a STRUCT, where the server writes times, DECIMAL and MAP in another way.
     """
     match kind:
         case Primitive() | Decimal():
@@ -157,7 +157,7 @@ def _array(element: Convert) -> Convert:
     def convert(value: object) -> object:
         if type(value) is not list:
             raise Misfit(value, "is not an ARRAY")
-        # Numbered from 1, as ksqlDB's own ITEMS[1] is.
+        # Numbered from 1, as in ksqlDB: ITEMS[1].
         return [_inside(element, item, f"[{number}]") for number, item in enumerate(value, 1)]
 
     return convert
@@ -201,7 +201,7 @@ def _struct(fields: dict[str, Convert]) -> Convert:
                 raise Misfit(value, f"has no field {name}")
         for name in value:
             if name not in fields:
-                raise Misfit(value, f"has a field {shown(name)} that the schema does not know")
+                raise Misfit(value, f"has a field {shown(name)} that is not in the schema")
         return {name: _inside(field, value[name], f".{name}") for name, field in fields.items()}
 
     return convert

@@ -1,8 +1,8 @@
 """Decode columns of JSON scalars, given as positions in a block of bytes, into Arrow arrays."""
 
-# Arrow's casts from text are more lenient than JSON (012, 0x1F, .5, 1., inf, a space for the T of a time).
-# Each rule here checks the first and last bytes of all values at once. On doubt it raises ValueError, also
-# for valid forms that the server does not write.
+# Arrow's casts from text are more lenient than JSON (012, 0x1F, .5, 1., inf, a space for the T of a time). Each
+# rule here checks the first and last bytes of all values at once. In doubt it raises ValueError, also for valid
+# forms that the server does not write.
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ksql_lake.schema import Decimal, Primitive, arrow_type
 Scalar = Primitive | Decimal
 Convert = Callable[[pa.StringArray], pa.Array]
 Reader = Callable[[Spans, int], pa.Array]
-"""Reads one column of many."""
+"""Reads one of several columns."""
 
 _EXACT_DIGITS = 15
 """Decimal digits that a double keeps."""
@@ -43,8 +43,8 @@ class LeafReader:
     """Reads the scalar columns of some rows.
 
     Args:
-        kinds: The types of the scalar columns, by their place among the row's columns.
-        in_struct: Whether a STRUCT is around them, which changes how the server writes times and DECIMAL.
+        kinds: Index among the row's columns -> type, for the scalar columns.
+        in_struct: Whether they are inside a STRUCT, where the server writes times and DECIMAL in another way.
     """
 
     def __init__(self, kinds: Mapping[int, Scalar], *, in_struct: bool = False) -> None:
@@ -59,7 +59,7 @@ class LeafReader:
         """Return the array of each column.
 
         Raises:
-            ValueError: A value is not plainly of its column's type.
+            ValueError: A value is not certainly of its column's type.
         """
         if spans.quoted[self._unquoted].any() or not all(map(spans.is_text, self._texts)):
             raise ValueError("a quotation mark too many or too few")
@@ -124,7 +124,7 @@ def _doubles(spans: Spans, column: int) -> pa.Array:
         raise ValueError("a DOUBLE in quotation marks")
     _require_points(texts)
     array = texts.cast(pa.float64())
-    # A number too large for a double is infinite to Arrow.
+    # Arrow reads a number too large for a double as infinite.
     finite = pc.sum(pc.is_finite(array)).as_py() or 0
     if len(array) - array.null_count - finite != count:
         raise ValueError("a DOUBLE out of range")
@@ -138,7 +138,7 @@ def _decimals(spans: Spans, column: int, *, kind: Decimal) -> pa.Array:
     texts = spans.texts(column)
     if longest > _EXACT_DIGITS + len("-."):
         return texts.cast(arrow_type(kind))
-    # So few digits come out of a double as they went in, and doubles are read three times as fast as decimals.
+    # A double keeps so few digits unchanged, and doubles are read three times as fast as decimals.
     doubles = texts.cast(pa.float64()).fill_null(0.0).to_numpy()
     words = np.empty((len(texts), 2), np.int64)
     words[:, 0] = np.rint(doubles * 10.0**kind.scale)
@@ -173,7 +173,7 @@ def _require_numbers(spans: Spans, columns: Sequence[int]) -> None:
         seconds = start[negative] + 1
         second = text[seconds]
         _require(_digit(second))
-        # "-0" too is refused: as a DOUBLE it has a sign in Arrow and none in JSON.
+        # "-0" is refused too: Arrow reads the DOUBLE with its sign, JSON without.
         _require_fraction(text, seconds[second == _ZERO] + 1)
 
 
@@ -191,7 +191,7 @@ def _require_points(texts: pa.StringArray) -> None:
 
 
 def _require_decimals(spans: Spans, column: int, kind: Decimal) -> int:
-    """Prove that there are exactly the decimals of the type and no overflow; give the length of the longest."""
+    """Prove that all numbers have exactly the type's decimals and none overflows; return the longest length."""
     text, start, end = spans.block.text, spans.start[column], spans.end[column]
     proper = text[end - (kind.scale + 1)] == _POINT
     for place in range(2, kind.scale + 1):  # the last one is a digit already
@@ -213,7 +213,7 @@ def _codes(texts: pa.StringArray) -> Bytes:
 
 
 def _digit(codes: Bytes) -> Mask:
-    return (codes - np.uint8(_ZERO)) < 10  # below "0" wraps around
+    return (codes - np.uint8(_ZERO)) < 10  # codes below "0" wrap around
 
 
 def _require(proven: Mask, null: Mask | None = None) -> None:

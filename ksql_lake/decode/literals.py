@@ -1,6 +1,6 @@
-"""Decode one JSON scalar of each type exactly, and say why a value does not fit."""
+"""Decode one JSON scalar of each type exactly, or raise why it does not fit."""
 
-# The fast readers must agree with these rules or step aside.
+# The fast readers must agree with these rules or refuse.
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ INEXACT = (
     "or leave the column out: name the wanted ones in the feed's `columns`."
 )
 CERTAIN_DIGITS = 15
-"""Decimal digits that come out of a double as they went in, whatever they are."""
+"""Any number of this many decimal digits passes through a double unchanged."""
 
 _TIME_NUMBER = "a TIME (milliseconds of the day)"
 _TIMESTAMP_NUMBER = "a TIMESTAMP (milliseconds since 1970)"
 _TIMESTAMP_TEXT = "a TIMESTAMP (yyyy-MM-dd'T'HH:mm:ss.SSS)"
 _LEAVE_OUT = "or leave the column out: name the wanted ones in the feed's `columns`."
 NOT_MILLISECONDS = (
-    "Are these nanoseconds? A TIMESTAMP counts milliseconds, and readers of Parquet bear the years -289000 to "
+    "Are these nanoseconds? A TIMESTAMP counts milliseconds, and Parquet readers support the years -289000 to "
     f"+293000. Divide the value where it is produced or in a derived stream, {_LEAVE_OUT}"
 )
 _OUT_OF_RANGE = {
@@ -54,13 +54,13 @@ _SHOWN = 40
 
 
 class Number(str):
-    """A JSON number as its text, so that no digit is lost and it is never mistaken for a string."""
+    """A JSON number as its text, so that no digit is lost; the type distinguishes it from a string."""
 
     __slots__ = ()
 
 
-class Misfit(ValueError):  # noqa: N818 - a signal inside this room; callers of the room see DecodeError
-    """A value that does not fit its type; `path` grows outwards as it passes arrays, maps and structs."""
+class Misfit(ValueError):  # noqa: N818 - internal to this package; its callers see DecodeError
+    """A value that does not fit its type; each enclosing array, map and struct adds its step to `path`."""
 
     def __init__(self, value: object, why: str, hint: str = MISMATCH) -> None:
         super().__init__(f"{shown(value)} {why}")
@@ -79,7 +79,7 @@ def shown(value: object) -> str:
             text = str(value)
         case _:
             text = json.dumps(value, ensure_ascii=False)
-    # Half a surrogate pair could not be printed.
+    # Half a surrogate pair cannot be printed.
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}… ({len(text)} characters)"
 
@@ -94,7 +94,7 @@ def _integer(value: object, *, kind: str, low: int, high: int) -> int:
     match = _NUMBER.fullmatch(value) if type(value) is Number else None
     if match is None or match[1] or match[2]:
         raise Misfit(value, f"is not {kind}")
-    # A length test first: Python refuses to convert thousands of digits.
+    # The length is tested first, because Python refuses to convert thousands of digits.
     if len(match[0]) > _LONGEST_INTEGER or not low <= (number := int(match[0])) <= high:
         raise Misfit(value, f"is out of range for {kind}", _OUT_OF_RANGE.get(kind, MISMATCH))
     return number
@@ -114,7 +114,7 @@ def _double(value: object) -> float:
 def _decimal(value: object, *, kind: Decimal) -> decimal.Decimal:
     if type(value) is not Number:
         raise Misfit(value, f"is not a {kind.text}")
-    # 38 digits and one more to see what rounding does; everything beyond is found by comparison.
+    # 38 digits and one more for rounding; longer numbers are found by comparison.
     context = decimal.Context(prec=39, rounding=decimal.ROUND_HALF_EVEN, traps=[decimal.InvalidOperation])
     try:
         exact = decimal.Decimal(value, context)
@@ -138,10 +138,10 @@ def _decimal_of_double(value: object, *, kind: Decimal) -> decimal.Decimal:
 
 
 def unscaled_number(double: float, kind: Decimal) -> int | None:
-    """The DECIMAL that a double stands for as a count of its last decimals; None if it may be another."""
+    """Return the unscaled integer of the DECIMAL that became a double; None if several DECIMALs can have."""
     if not math.isfinite(double):
         return None
-    # Java does not always print the shortest digits; Python does, and they are the same for one double.
+    # Java does not always print the shortest digits of a double; Python does.
     sign, digits, exponent = decimal.Decimal(repr(double)).as_tuple()
     shift: int = int(exponent) + kind.scale
     number: int = int("".join(map(str, digits)))
@@ -176,7 +176,7 @@ def _bytes(value: object) -> bytes:
 
 
 def from_base64(text: str) -> bytes:
-    """Decode base64 that is written the one canonical way.
+    """Decode base64 in its canonical form.
 
     Raises:
         ValueError: Another alphabet, missing padding, foreign characters, or stray bits at the end.
@@ -220,17 +220,17 @@ _OTHERS: dict[Primitive, Callable[[object], object]] = {
 
 
 def scalar(kind: Primitive | Decimal, *, in_struct: bool) -> Callable[[object], object]:
-    """Return the function that turns a parsed JSON value (never None) of this type into what Arrow takes.
+    """Return the function that turns a parsed JSON value (never None) of this type into Arrow's Python value.
 
-    Numbers must come as `Number`. Inside a STRUCT times are integers and DECIMAL has been through a double.
+    Numbers must be `Number`. Inside a STRUCT times are integers, and a DECIMAL has passed through a double.
 
     Raises:
-        Misfit: By the function given.
+        Misfit: Raised by the returned function.
     """
     if isinstance(kind, Decimal):
         return partial(_decimal_of_double if in_struct else _decimal, kind=kind)
     convert = _primitive(kind, _RANGES_IN_STRUCT if in_struct else _RANGES)
-    # The server counts milliseconds of the day, the lake's column microseconds.
+    # The server counts milliseconds of the day, the lake microseconds.
     return (lambda value: 1000 * convert(value)) if kind == Primitive.TIME else convert
 
 
@@ -245,7 +245,7 @@ def _primitive(kind: Primitive, ranges: Mapping[Primitive, tuple[str, int, int]]
 
 
 def key_token(kind: KsqlType, text: str) -> object:
-    """Return the JSON value that a MAP key stands for: JSON has only text there, whatever the key's type."""
+    """Return the JSON value of a MAP key, which JSON holds as text for every type."""
     match kind:
         case Primitive.BOOLEAN if text in {"true", "false"}:
             return text == "true"

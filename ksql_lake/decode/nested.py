@@ -1,7 +1,7 @@
 """Decode nested values by their positions in the bytes, one column at a time, at any depth."""
 
-# On any doubt it raises ValueError, also for fields in another order than the schema's; the other readers
-# then decide.
+# In doubt it raises ValueError, also for fields in another order than the schema's; the other readers then
+# decide.
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Struct, a
 
 _PLAIN_NAME = frozenset(map(chr, range(ord(" "), 127))) - set('"\\')
 _MANY_ENTRIES = 16
-"""Entries of a MAP up to which each is compared with all others."""
+"""In MAPs of at most this many entries each is compared with all others."""
 
 
 @dataclass(slots=True)
 class NestedBlock:
-    """A block on its way into arrays.
+    """A block that is being read into arrays.
 
     Attributes:
         block: The bytes.
-        brackets: Its brackets; None where no column is nested.
-        quotes: How many quotation marks were found to begin and end values and names.
+        brackets: The block's brackets; None if no column is nested.
+        quotes: How many quotation marks begin and end values and names so far.
     """
 
     block: Block
@@ -39,15 +39,15 @@ class NestedBlock:
     quotes: int = 0
 
     def spans(self, start: Positions, end: Positions) -> Spans:
-        """Look at values."""
+        """Return the spans of values."""
         spans = Spans.of_columns(self.block, start, end)
         self.quotes += spans.quotes
         return spans
 
     def pairs(self, values: _Values, opening: int) -> Level:
-        """Return the marks of the level inside of some values, and which of them begin and end each value."""
+        """Return the marks of the level inside some values, and which of them begin and end each value."""
         if self.brackets is None:
-            raise AssertionError("nested values in a block that was said to have none")
+            raise AssertionError("nested values in a block that must have none")
         return self.brackets.pairs(values.level, values.start, values.end, opening)
 
 
@@ -56,11 +56,11 @@ class _Values:
     """A column of nested values.
 
     Attributes:
-        start: Position of the first byte of each that is not null.
-        end: Position after its last byte.
-        null: Which are null, of all; None if none is.
-        level: The level of the marks inside of them.
-        arrow: Their type.
+        start: Position of the first byte of each value that is not null.
+        end: Position after the last byte of each.
+        null: Which of all values are null; None if none is.
+        level: The level of the marks inside them.
+        arrow: The values' Arrow type.
     """
 
     start: Positions
@@ -71,18 +71,18 @@ class _Values:
 
     @classmethod
     def of(cls, spans: Spans, column: int, level: int, arrow: pa.DataType) -> _Values:
-        """Look at one column of some values."""
+        """Return one column of some values."""
         null = spans.nulls(column)
         there = slice(None) if null is None else ~null
         return cls(spans.start[column][there], spans.end[column][there], null, level, arrow)
 
     @property
     def mask(self) -> pa.Array | None:
-        """Which values are null, as Arrow wants to know it."""
+        """Return which values are null, as Arrow's mask."""
         return None if self.null is None else pa.array(self.null)
 
     def offsets(self, counts: Positions) -> pa.Array:
-        """Return where the elements of each value begin among those of all, null values having none."""
+        """Return the offsets of each value's elements among those of all; null values have no elements."""
         if self.null is not None:
             counts, present = np.zeros(len(self.null), np.int64), counts
             counts[~self.null] = present
@@ -92,13 +92,13 @@ class _Values:
 
 
 Columns = Callable[[NestedBlock, Spans, int], list[pa.Array]]
-"""Reads all columns of some values that lie between marks of a level."""
+"""Reads all columns of values between the marks of a level."""
 Build = Callable[[NestedBlock, _Values], pa.Array]
 """Reads one nested column, which is not all null."""
 
 
 def readable(kind: KsqlType, *, in_struct: bool = False) -> bool:
-    """Whether values of a type can be read this way at all."""
+    """Whether this reader supports a type."""
     match kind:
         case Array(element):
             return readable(element, in_struct=in_struct)
@@ -113,11 +113,11 @@ def readable(kind: KsqlType, *, in_struct: bool = False) -> bool:
 
 
 def columns_reader(kinds: Sequence[KsqlType], *, in_struct: bool = False) -> Columns:
-    """Return the reader of values side by side.
+    """Return the reader of several columns.
 
     Args:
-        kinds: Their types.
-        in_struct: Whether a STRUCT is around them.
+        kinds: The columns' types.
+        in_struct: Whether they are inside a STRUCT.
     """
     scalars = {n: kind for n, kind in enumerate(kinds) if isinstance(kind, Primitive | Decimal)}
     leaves = LeafReader(scalars, in_struct=in_struct)
@@ -147,7 +147,7 @@ def _builder(kind: KsqlType, *, in_struct: bool) -> Build:
 
 
 class _Name:
-    """A field's name as it stands before its value, as words to be compared; the last one overlaps."""
+    """A field's name and colon before its value, as words for the comparison; the last word overlaps."""
 
     def __init__(self, name: str) -> None:
         literal = f'"{name}":'.encode()
@@ -158,7 +158,7 @@ class _Name:
         self.long = size == 8
 
     def require(self, block: Block, start: Positions) -> None:
-        """Raise ValueError where the name does not stand."""
+        """Raise ValueError if the name is not there."""
         text = block.longs if self.long else block.words
         for place, word in zip(self.places, self.words, strict=True):
             if (text[start + place] != word).any():
@@ -192,7 +192,7 @@ def _lists(rows: NestedBlock, values: _Values, *, read: Columns) -> pa.Array:
 
 def _maps(rows: NestedBlock, values: _Values, *, read: Columns) -> pa.Array:
     counts, start, end = _elements(rows, values, OPEN)
-    # A name has no mark inside of it, so the first one before a colon is its end.
+    # A name has no quotation mark inside, so the first one before a colon is its end.
     names = pc.find_substring(texts_between(rows.block, start + 1, end), '":').to_numpy()
     if (names < 0).any():
         raise ValueError("an entry without a name")
@@ -205,7 +205,7 @@ def _maps(rows: NestedBlock, values: _Values, *, read: Columns) -> pa.Array:
 
 
 def _elements(rows: NestedBlock, values: _Values, opening: int) -> tuple[Positions, Positions, Positions]:
-    """Return how many elements each value has, and where all of them begin and end."""
+    """Return how many elements each value has, and the positions of all elements."""
     marks = rows.pairs(values, opening)
     counts = np.where(values.end - values.start == len("[]"), 0, marks.closes - marks.opens)
     ends = np.cumsum(counts)
@@ -214,7 +214,7 @@ def _elements(rows: NestedBlock, values: _Values, opening: int) -> tuple[Positio
 
 
 def _require_distinct(keys: pa.StringArray, counts: Positions) -> None:
-    """Prove that no MAP has a key twice, of which JSON would keep the last."""
+    """Prove that no MAP has a key twice; JSON would keep the last of them."""
     if not len(keys):
         return
     codes = keys.dictionary_encode().indices.to_numpy()

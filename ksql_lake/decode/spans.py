@@ -12,17 +12,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Bytes = npt.NDArray[np.uint8]
-Positions = npt.NDArray[np.int64]  # numpy would turn narrower ones into these at every look
+Positions = npt.NDArray[np.int64]  # numpy would convert narrower ones to these at every use
 Mask = npt.NDArray[np.bool_]
 Text = bytes | memoryview
-"""Rows as they were received."""
+"""Rows as received."""
 Number = TypeVar("Number", np.uint8, np.int64)
 
 QUOTE, COMMA, NEWLINE, BACKSLASH = b'",\n\\'
 _N = ord("n")
 _HALF, _LOWER = 32, (1 << 32) - 1
 _WITHOUT_MARKS = 1 - (1 << _HALF)
-"""Moves a beginning one byte on and an end, in the upper half of the same word, one byte back."""
+"""Added to a word, moves the start (lower half) one byte on and the end (upper half) one byte back."""
 _TURNED = 512
 _SHORT = 64
 _NOT_ASCII = 128
@@ -30,15 +30,15 @@ _NULL = int.from_bytes(b"null", "little")
 
 
 class Block:
-    """The bytes of some rows, to be looked at with array operations.
+    """The bytes of some rows, for array operations.
 
     Args:
         data: The bytes.
-        escaped: Whether stand-ins of escape sequences are among them.
+        escaped: Whether they contain stand-ins of escape sequences.
 
     Attributes:
         data: The bytes.
-        escaped: Whether stand-ins of escape sequences are among them.
+        escaped: Whether they contain stand-ins of escape sequences.
         text: The bytes one by one.
         words: The four bytes from each position on.
         longs: The eight bytes from each position on.
@@ -53,7 +53,7 @@ class Block:
 
 
 class Spans:
-    """Where the values of some rows lie.
+    """The positions of the values of some rows.
 
     Args:
         block: The bytes.
@@ -68,7 +68,7 @@ class Spans:
         quotes: How many quotation marks begin and end values.
 
     Raises:
-        ValueError: A value has a quotation mark at one end only, or only begins like null.
+        ValueError: A value has a quotation mark at one end only, or begins like null but is not.
     """
 
     def __init__(self, block: Block, start: Positions, end: Positions, first: Bytes, last: Bytes) -> None:
@@ -88,12 +88,12 @@ class Spans:
 
     @classmethod
     def of_columns(cls, block: Block, start: Positions, end: Positions) -> Self:
-        """Look at values given column by column."""
+        """Return the spans of values in column order."""
         return cls(block, start, end, block.text.take(start), block.text.take(end - 1))
 
     @classmethod
     def of_rows(cls, block: Block, start: Positions, end: Positions) -> Self:
-        """Look at values given row by row; fast, because that is how they lie in memory."""
+        """Return the spans of values in row order, which is fast because it is their order in memory."""
         first, last = block.text.take(start), block.text.take(end - 1)
         return cls(block, _turned(start), _turned(end), _turned(first), _turned(last))
 
@@ -106,7 +106,7 @@ class Spans:
         return bool(known.all())
 
     def nulls(self, column: int) -> Mask | None:
-        """Tell which values of a column are null; None if none is."""
+        """Return which values of a column are null; None if none is."""
         return self.null[column] if self.null is not None and self.null[column].any() else None
 
     def texts(self, column: int) -> pa.StringArray:
@@ -137,7 +137,7 @@ class Spans:
 
 
 def _turned(rows: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """Make columns of rows, piece by piece, so that no byte leaves the processor's cache between two uses."""
+    """Transpose rows to columns, piece by piece, so that the bytes stay in the processor's cache."""
     columns = np.empty(rows.shape[::-1], rows.dtype)
     for begin in range(0, len(rows), _TURNED):
         columns[:, begin : begin + _TURNED] = rows[begin : begin + _TURNED].T
@@ -145,7 +145,7 @@ def _turned(rows: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 
 def texts_between(block: Block, start: Positions, end: Positions) -> pa.StringArray:
-    """Copy what lies between positions.
+    """Copy the bytes between positions into an array of texts.
 
     Raises:
         ValueError: An end is before its beginning.
@@ -154,9 +154,9 @@ def texts_between(block: Block, start: Positions, end: Positions) -> pa.StringAr
 
 
 def _copied(block: Block, edges: Positions) -> pa.StringArray:
-    if (edges >> _HALF < edges & _LOWER).any():  # Arrow would look outside of its memory
+    if (edges >> _HALF < edges & _LOWER).any():  # Arrow would read outside its memory
         raise ValueError("a value that ends before it begins")
-    # A value and the bytes up to the next one in turns are texts side by side; every other one is wanted.
+    # Values and the bytes between them alternate as texts; every other text is a value.
     sides = pa.StringArray.from_buffers(2 * len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(block.data))
     return sides.take(_every_other(len(edges)))
 
@@ -178,7 +178,7 @@ def _even_numbers(count: int) -> pa.Array:
 
 
 def validity(null: Mask | None) -> pa.Buffer | None:
-    """Return the bits that tell which values are there."""
+    """Return the validity bits of an array."""
     return None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
 
 

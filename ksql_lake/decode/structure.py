@@ -1,8 +1,8 @@
 """Find where the values of plain rows begin and end, with array operations over the bytes."""
 
-# The proof rests on two facts: a valid JSON string holds no raw control character, and outside strings every
-# quotation mark, comma and line end is structure. Whether a comma is inside a string is checked only where
-# there are more commas than values. A block that is refused here may still be right.
+# The proof uses two facts: a valid JSON string holds no raw control character, and outside strings every
+# quotation mark, comma and line end is structure. Whether a comma is inside a string is checked only if there
+# are more commas than values. A block that is refused here may still be right.
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _COLON, _CLOSE = b":}"
 _LONGEST = 2**31 - 1024  # positions are 32 bits wide
 
 _ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-"""What stands behind the backslash of an escape sequence, and what the sequence means."""
+"""The character after the backslash of an escape sequence -> the character that it means."""
 _STAND_INS = np.zeros(256, np.uint8)
 _STAND_INS[ord("/")] = ord("/")
 _GAP = 0x1F
 _UNESCAPE = bytearray(range(256))
-"""A translation table from the one-byte stand-ins of `without_escapes` to the characters they stand for."""
+"""A translation table from the one-byte stand-ins of `without_escapes` to the characters that they mean."""
 for _code, (_behind, _meant) in enumerate(_ESCAPES.items(), 1):
     _STAND_INS[ord(_behind)] = _code
     _UNESCAPE[_code] = ord(_meant)
@@ -54,7 +54,7 @@ def without_escapes(data: Text) -> Text:
     if np.count_nonzero(text < ord(" ")) != np.count_nonzero(text == NEWLINE):
         raise ValueError("a raw control character")
     backslashes = np.flatnonzero(text == BACKSLASH)
-    # In a run of backslashes every other one begins a sequence.
+    # In a run of backslashes every other one begins an escape sequence.
     number = np.arange(len(backslashes))
     begins_run = np.diff(backslashes, prepend=-2) != 1
     place = number - np.maximum.accumulate(np.where(begins_run, number, 0))
@@ -70,7 +70,7 @@ def without_escapes(data: Text) -> Text:
 
 
 def with_escapes(texts: pa.StringArray) -> pa.StringArray:
-    """Put the characters meant by the stand-ins of `without_escapes` into their places."""
+    """Replace the stand-ins of `without_escapes` by the characters that they mean."""
     valid, offsets, data = texts.buffers()
     if data is None or (np.frombuffer(data, np.uint8) >= ord(" ")).all():
         return texts
@@ -80,13 +80,13 @@ def with_escapes(texts: pa.StringArray) -> pa.StringArray:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the values of a block lie.
+    """The positions of the values of a block.
 
     Attributes:
-        spans: The values; of wrapped ones what is inside of the wrapper.
+        spans: The values; of wrapped ones the inside of the wrapper.
         quotes: How many quotation marks they have.
-        brackets: What is inside of them, where nested values were asked for.
-        unwrapped: Of each wrapped column which values have a wrapper; the others are null.
+        brackets: Their brackets, if nested values are allowed.
+        unwrapped: Per wrapped column, which values have a wrapper; the others are null.
     """
 
     spans: Spans
@@ -111,12 +111,12 @@ def layout(
         columns: How many values each row must have.
         nested: Whether there may be brackets in the values.
         escaped: Whether control characters are stand-ins of `without_escapes`; else there must be none.
-        breaks: Where the newlines stand, if it is proven that they are the only control characters, and that
-            each is inside of a seam.
+        breaks: Positions of the newlines, if they are proven to be the only control characters, each inside a
+            seam.
         wrapped: Columns whose values are each in a STRUCT of one field, `V`.
 
     Raises:
-        ValueError: The block is not plainly made of such rows.
+        ValueError: The block is not certainly made of such rows.
     """
     if data[: len(_START)] != _START or data[-len(_END) :] != _END or len(data) > _LONGEST:
         raise ValueError("not a plain frame")
@@ -139,7 +139,7 @@ def layout(
 
 
 def _unwrap(block: Block, start: Positions, end: Positions, wrapped: list[int]) -> Mask:
-    """Move the ends of wrapped values inside of their wrapper, and tell which have one; null stays as it is."""
+    """Move the ends of wrapped values inside their wrappers, and return which have one; null stays."""
     begin, last = start[:, wrapped], end[:, wrapped] - 1
     words = block.words[begin]
     inside: Mask = words == _WRAPPER
@@ -152,7 +152,7 @@ def _unwrap(block: Block, start: Positions, end: Positions, wrapped: list[int]) 
 
 
 def _in_brackets(brackets: Brackets, rows: int, columns: int) -> tuple[Positions, Positions]:
-    """Return where the values of each row begin and end, which may have brackets in them."""
+    """Return the starts and ends of each row's values, which may have brackets in them."""
     marks = brackets.level(LEVEL)
     if len(marks.opens) != rows or (marks.closes - marks.opens != columns).any():
         raise ValueError("rows of different lengths")
@@ -161,15 +161,15 @@ def _in_brackets(brackets: Brackets, rows: int, columns: int) -> tuple[Positions
 
 
 def _in_commas(text: Bytes, marks: Mask, rows: int, columns: int) -> tuple[Positions, Positions]:
-    """Return where the values of each row begin and end, if they have no brackets in them.
+    """Return the starts and ends of each row's values, which have no brackets in them.
 
     Args:
         text: The block.
-        marks: Where its quotation marks are.
+        marks: Which of its bytes are quotation marks.
         rows: How many rows there are.
         columns: How many values each row must have.
     """
-    found = np.ones(len(text) + 1, np.bool_)  # as if there were a comma behind the last row too
+    found = np.ones(len(text) + 1, np.bool_)  # as if a comma followed the last row too
     np.equal(text, COMMA, out=found[:-1])
     commas = np.flatnonzero(found)
     if len(commas) != rows * columns:
@@ -180,7 +180,7 @@ def _in_commas(text: Bytes, marks: Mask, rows: int, columns: int) -> tuple[Posit
     end = commas.reshape(rows, columns)
     start = np.empty_like(end)
     np.add(commas[:-1], 1, out=start.reshape(-1)[1:])
-    # The comma behind a row's last value is the one behind its frame.
+    # The comma after a row's last value is the one after its frame.
     start[1:, 0] += _FROM_COMMA - 1
     start[0, 0] = len(_START)
     end[:, -1] -= len(_END)
@@ -188,10 +188,10 @@ def _in_commas(text: Bytes, marks: Mask, rows: int, columns: int) -> tuple[Posit
 
 
 def inside_strings(marks: Mask) -> Mask:
-    """Tell which bytes are inside of a string; the opening mark is, the closing one is not.
+    """Return which bytes are inside a string; the opening mark counts, the closing one does not.
 
     Args:
-        marks: Where the quotation marks are.
+        marks: Which bytes are quotation marks.
     """
     packed = np.packbits(marks, bitorder="little")
     words = np.zeros(-(-len(packed) // 8), np.uint64)
@@ -200,7 +200,7 @@ def inside_strings(marks: Mask) -> Mask:
 
 
 def _require_seams(block: Block, start: Positions, end: Positions, breaks: Positions | None) -> None:
-    """Check what stands between the rows, given where each but the first begins and each but the last ends."""
+    """Check the bytes between rows, given the ends of all but the last and the starts of all but the first."""
     if (start - end != 8 * len(_SEAM)).any():
         raise ValueError("not a plain frame")
     if breaks is not None:

@@ -1,7 +1,7 @@
-"""Decode columns whose values travel as text: BYTES in base64, DECIMAL in digits."""
+"""Decode columns whose values are sent as text: BYTES in base64, DECIMAL in digits."""
 
-# Arrow reads decimal text fast, but its multiplication overflows silently, so it gets only texts that cannot
-# overflow.
+# Arrow reads decimal text fast, but its multiplication overflows without an error, so it gets only texts that
+# cannot overflow.
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ksql_lake.schema import Decimal
 
 _PAD = ord("=")
 
-MOST_DIGITS = 38  # what decimal128 holds whatever the digits are
+MOST_DIGITS = 38  # decimal128 holds any number of this many digits
 _EXACT_POWER = 22  # the largest power of ten that is a double
 _PLAIN = np.zeros(256, np.bool_)
 _PLAIN[list(b"0123456789.-")] = True
@@ -27,7 +27,7 @@ def binaries(texts: pa.StringArray) -> pa.BinaryArray:
     """Decode a column of base64 texts; NULL stays NULL.
 
     Raises:
-        ValueError: A value is not base64 written the one canonical way.
+        ValueError: A value is not base64 in its canonical form.
     """
     valid, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4).astype(np.int64)
@@ -37,7 +37,7 @@ def binaries(texts: pa.StringArray) -> pa.BinaryArray:
         raise ValueError("base64 without its padding")
     text = np.frombuffer(data, np.uint8, size, begin) if size else np.empty(0, np.uint8)
     padding = text == _PAD
-    # At the end of each value stand no mark, one or two; the value before an empty one is looked at twice.
+    # Each value ends with no, one or two padding marks; the value before an empty one is checked twice.
     last = padding.take(bounds[1:] - 1, mode="clip") & (np.diff(bounds) > 0) if size else padding[:0]
     two = last & padding.take(bounds[1:] - 2, mode="clip") if size else last
     shorter = last.astype(np.int64) + two if size else np.zeros(len(texts), np.int64)
@@ -68,7 +68,7 @@ def decimals(texts: pa.StringArray, kind: Decimal) -> pa.Array:
 
     Args:
         texts: Numbers as JSON has them.
-        kind: The type; fewer decimals than its scale are filled up, more must be zeros.
+        kind: The type; missing decimals are filled up, further ones must be zeros.
 
     Raises:
         ValueError: A number does not fit, or is written with an exponent.
@@ -91,10 +91,10 @@ def decimals(texts: pa.StringArray, kind: Decimal) -> pa.Array:
 
 
 def decimals_of_doubles(texts: pa.StringArray, kind: Decimal) -> pa.Array:
-    """Read JSON numbers that were doubles on the server, as DECIMAL inside of a STRUCT is, as decimal128.
+    """Read JSON numbers that the server wrote as doubles, as it does for DECIMAL in a STRUCT, as decimal128.
 
     Raises:
-        ValueError: A number is not certainly the DECIMAL that went into the double.
+        ValueError: More than one DECIMAL can have become the double.
     """
     found, certain = certain_decimals(texts.cast(pa.float64()), kind)
     if not certain.all():
@@ -103,13 +103,13 @@ def decimals_of_doubles(texts: pa.StringArray, kind: Decimal) -> pa.Array:
 
 
 def certain_decimals(doubles: pa.DoubleArray, kind: Decimal) -> tuple[pa.Array, Mask]:
-    """Return the DECIMALs that doubles stand for.
+    """Return the DECIMALs that became doubles.
 
-    A double keeps 15 decimal digits, and no more: a number of at most so many digits, counted down to the
-    type's last decimal, comes back as it went in. Of any other the wire cannot tell.
+    A double keeps 15 decimal digits and no more: a number of at most 15 digits, counted down to the type's last
+    decimal, is unchanged. For any other number the double does not show the DECIMAL.
 
     Returns:
-        decimal128 values, and which of them are certain; NULL is. The others mean nothing.
+        decimal128 values, and which of them are certain (NULL is); the others are meaningless.
     """
     missing = doubles.is_null().to_numpy(zero_copy_only=False)
     values = doubles.fill_null(0.0).to_numpy()
@@ -118,7 +118,7 @@ def certain_decimals(doubles: pa.DoubleArray, kind: Decimal) -> tuple[pa.Array, 
         power = 10.0**kind.scale
         with np.errstate(all="ignore"):
             scaled = np.rint(values * power)
-            # Both sides of the division are exact, so it gives the very double of this DECIMAL, or another one.
+            # Both sides of the division are exact, so the result shows whether this DECIMAL has this double.
             certain = (np.abs(scaled) < 10.0 ** min(kind.precision, CERTAIN_DIGITS)) & (
                 scaled / power == values
             )

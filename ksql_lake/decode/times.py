@@ -1,9 +1,9 @@
 """Parse TIME, DATE and TIMESTAMP texts, one value exactly or a whole column fast."""
 
 # DATE and TIME are ISO 8601, proleptic Gregorian. TIMESTAMP uses Java's calendar: Gregorian from 1582-10-15,
-# Julian before; Julian dates become the same instant again. The server drops the sign of years before 1. The
-# days 1582-10-05 to 14 do not exist there and are refused, as is every form not listed below (time zones,
-# 24:00, leap seconds).
+# Julian before; Julian dates are read as the instant that they mean. The server drops the sign of years before
+# 1. The days 1582-10-05 to 14 do not exist there and are refused, as is every form not listed below (time
+# zones, 24:00, leap seconds).
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 DAY_MS = 86_400_000
 LAST_MS = 9_200_000_000_000_000
-"""Epoch milliseconds up to which, and from minus which on, readers bear timestamps; they count microseconds."""
+"""The greatest epoch milliseconds, positive or negative, that readers support; they count microseconds."""
 UTC_MS = pa.timestamp("ms", tz="UTC")
 
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\.([0-9]{3}))?)?")
@@ -27,7 +27,7 @@ _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _GREGORIAN_STARTS = (1582, 10, 15)
 _JULIAN_ENDS = (1582, 10, 4)
 _GREGORIAN_START_DAY = -141_427  # 1582-10-15 as an epoch day
-_JULIAN_END_DAY = -141_438  # 1582-10-04 as an epoch day, read as if it were Gregorian
+_JULIAN_END_DAY = -141_438  # 1582-10-04 as an epoch day, read as Gregorian
 _FIRST_DAY = -719_162  # 0001-01-01, read as Gregorian
 
 
@@ -76,11 +76,11 @@ def times(texts: pa.StringArray) -> pa.Array:
     """Read a column of TIME texts as time64[us].
 
     Raises:
-        ValueError: A value is not plainly a TIME.
+        ValueError: A value is not certainly a TIME.
     """
     if not set(pc.unique(pc.binary_length(texts)).to_pylist()) <= {5, 8, 12, None}:
         raise ValueError("a TIME of another length")
-    # Arrow has no cast from text to time64, but it has one to a timestamp of the first day.
+    # Arrow has no cast from text to time64, but one to a timestamp of 1970-01-01.
     stamps = pc.binary_join_element_wise(pa.scalar("1970-01-01T"), texts, pa.scalar("")).cast(
         pa.timestamp("ms")
     )
@@ -103,11 +103,11 @@ def instants(numbers: pa.Array) -> pa.Array:
     """Read a column of epoch milliseconds as timestamp[ms, UTC].
 
     Raises:
-        ValueError: A value is beyond what readers bear.
+        ValueError: A value is beyond the range that readers support.
     """
     bounds = pc.min_max(numbers).as_py()
     if bounds["min"] is not None and not -LAST_MS <= bounds["min"] <= bounds["max"] <= LAST_MS:
-        raise ValueError("a TIMESTAMP beyond what readers bear")
+        raise ValueError("a TIMESTAMP beyond the range of readers")
     return numbers.cast(UTC_MS)
 
 
@@ -115,7 +115,7 @@ def dates(texts: pa.StringArray) -> pa.Array:
     """Read a column of DATE texts as date32.
 
     Raises:
-        ValueError: A value is not plainly a DATE of the years 0000 to 9999.
+        ValueError: A value is not certainly a DATE of the years 0000 to 9999.
     """
     _fixed_width(texts, 10)
     return texts.cast(pa.date32())
@@ -125,7 +125,7 @@ def timestamps(texts: pa.StringArray) -> pa.Array:
     """Read a column of TIMESTAMP texts as timestamp[ms, UTC].
 
     Raises:
-        ValueError: A value is not plainly a TIMESTAMP of the years 0001 to 9999.
+        ValueError: A value is not certainly a TIMESTAMP of the years 0001 to 9999.
     """
     characters = _fixed_width(texts, 23)
     if not ((characters[:, 10] == ord("T")).all() and (characters[:, 19] == ord(".")).all()):
@@ -134,10 +134,10 @@ def timestamps(texts: pa.StringArray) -> pa.Array:
 
 
 def from_java_calendar(stamps: pa.Array) -> pa.Array:
-    """Return timestamps that were read as proleptic Gregorian the instant that Java's calendar meant.
+    """Correct timestamps that were read as proleptic Gregorian to the instants of Java's calendar.
 
     Raises:
-        ValueError: A date before the year 1, or one of the ten days that calendar skips.
+        ValueError: A date before the year 1, or one of the ten days that this calendar skips.
     """
     earliest = pc.min(stamps).cast(pa.int64()).as_py()
     if earliest is None or earliest >= _GREGORIAN_START_DAY * DAY_MS:
@@ -153,14 +153,14 @@ def from_java_calendar(stamps: pa.Array) -> pa.Array:
 
 
 def _julian_lag(days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Count by how many days the Julian calendar lags behind the Gregorian one, date for date."""
+    """Return by how many days the Julian calendar lags behind the Gregorian one, per date."""
     months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     years = 1970 + (months - 2) // 12  # years begin in March: the leap day is their last
     return years // 100 - years // 400 - 2
 
 
 def _fixed_width(texts: pa.StringArray, width: int) -> npt.NDArray[np.uint8]:
-    """Return the bytes of all non-null texts as one row each, all of the same width."""
+    """Return the bytes of all non-null texts, one row per text, all of the same width."""
     present = len(texts) - texts.null_count
     lengths = pc.min_max(pc.binary_length(texts)).as_py()
     if present and lengths != {"min": width, "max": width}:

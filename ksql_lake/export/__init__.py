@@ -1,10 +1,31 @@
 """The use case: plan what to read, read it, land it. The shell and Dagster both call this."""
 
-from ksql_lake.export.export_plan import ExportPlan, plan_export
-from ksql_lake.export.extraction import Extraction, extract
-from ksql_lake.export.landing import export_feed, land
-from ksql_lake.export.result import ExportResult, PartitionResult, Progress
-from ksql_lake.lake.days import Days
+# Its names load on first use: a command that plans or lists waits for no HTTP client and no decoder.
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ksql_lake.export.cost import estimate
+    from ksql_lake.export.export_plan import ExportPlan, plan_export
+    from ksql_lake.export.extraction import Extraction, extract
+    from ksql_lake.export.landing import export_feed, land
+    from ksql_lake.export.result import ExportResult, PartitionResult, Progress
+    from ksql_lake.lake.days import Days
+
+_HOMES = {
+    "Days": "ksql_lake.lake.days",
+    "ExportPlan": "ksql_lake.export.export_plan",
+    "ExportResult": "ksql_lake.export.result",
+    "Extraction": "ksql_lake.export.extraction",
+    "PartitionResult": "ksql_lake.export.result",
+    "Progress": "ksql_lake.export.result",
+    "estimate": "ksql_lake.export.cost",
+    "export_feed": "ksql_lake.export.landing",
+    "extract": "ksql_lake.export.extraction",
+    "land": "ksql_lake.export.landing",
+    "plan_export": "ksql_lake.export.export_plan",
+}
 
 __all__ = [
     "Days",
@@ -13,8 +34,18 @@ __all__ = [
     "Extraction",
     "PartitionResult",
     "Progress",
+    "estimate",
     "export_feed",
     "extract",
     "land",
     "plan_export",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of this room from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

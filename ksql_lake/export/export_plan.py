@@ -64,7 +64,7 @@ class ExportPlan:
         return self.days.keys() if self.days else []
 
 
-def plan_export(
+def plan_export(  # noqa: PLR0913 - each is a fact of its own
     feed: Feed,
     lake: Lake,
     *,
@@ -72,6 +72,7 @@ def plan_export(
     version: int | None = None,
     new_topic: bool = False,
     now: datetime | None = None,
+    state: FeedState | None = None,
 ) -> ExportPlan:
     """Decide what to read.
 
@@ -82,6 +83,7 @@ def plan_export(
         version: Version of a table; None means the open one.
         new_topic: Whether the stream's topic was recreated: then rows are compared by value.
         now: The present; for tests.
+        state: What the feed's lake holds; None means to look.
 
     Raises:
         ConfigError: The days are in the future, or days were given for a table.
@@ -89,7 +91,7 @@ def plan_export(
         CorruptLakeError: The feed's manifests cannot be read.
     """
     now = now or datetime.now(UTC)
-    state = lake.feed(feed).state()
+    state = state or lake.feed(feed).state()
     if isinstance(feed, TableFeed):
         return replace(_plan_table(feed, state, days, version), made_at=now)
     if version is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ksql_lake.export.certification import Certification
 from ksql_lake.export.checks import CheckOutcome, check_export, checks_of
 from ksql_lake.export.result import ExportResult
 from ksql_lake.feeds.model import Severity
@@ -17,6 +18,8 @@ from ksql_lake.lake.commit.check_record import CheckFinding, CheckNotes
 
 GRAVE: frozenset[Severity] = frozenset({"error", "block"})
 """Severities that make an export's exit code 1 and a feed `failing`."""
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,33 @@ def note_outcomes(
         lake.record_checks(findings, commit=commit, held=state.partitions.keys())
     now = lake.checks()
     return [_judged(each, asked[each.name].severity, before, now) for each in outcomes]
+
+
+def note_certification(found: Certification, lake: FeedLake) -> list[JudgedCheck]:
+    """Note in the lake what reading a day again found, as a result of the check `certificate`.
+
+    Nothing where the feed has switched that check off. The next export of the day judges it anew.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    day, says = str(found.day), f"{found.day}, read again from the server: {certified_text(found)}"
+    rows = {day: {"source_rows": found.source_rows, "lake_rows": found.lake_rows}}
+    failed = {} if found.whole else {day: says}
+    return note_outcomes([CheckOutcome("certificate", found.whole, says, (day,), failed, rows)], lake)
+
+
+def certified_text(found: Certification) -> str:
+    """Return what reading a day again found, one line per hour that differs."""
+    if found.questioned:
+        return f"the certificate cannot be believed: {found.questioned}."
+    if found.as_certified is False:
+        return f"the {found.lake_rows:,} rows of the lake are not those that were certified."
+    if found.equal:
+        return f"the {found.lake_rows:,} rows of the lake are those of the source."
+    more = len(found.differences) - _SHOWN
+    lines = [hour.text for hour in found.differences[:_SHOWN]]
+    return "\n".join([*lines, *([f"... and {more} more hours"] if more > 0 else [])])
 
 
 def _judged(outcome: CheckOutcome, severity: Severity, before: CheckNotes, now: CheckNotes) -> JudgedCheck:

@@ -1,4 +1,4 @@
-"""Feeds: what to export, how and when; one JSON file each."""
+"""Feeds: one JSON file each, with the source, how it is exported and when."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
-    """A complete, synced, hidden file beside the target; gone afterwards unless it was renamed."""
+    """Yield a complete, synced, hidden file beside the target; remove it at the end unless it was renamed."""
     path = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         with path.open("xb") as file:
@@ -40,10 +40,10 @@ def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
 
 
 def create_file(path: Path, data: bytes) -> None:
-    """Make a new file and the folders above it.
+    """Create a file and the folders above it.
 
     Raises:
-        FeedError: It exists, or cannot be written.
+        FeedError: The file exists, or cannot be written.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _exists(path: Path) -> FeedError:
 
 
 def check_free(path: Path) -> None:
-    """Refuse early where a file is in the way; the change itself refuses again.
+    """Raise if a file exists at the path; the change itself checks this again.
 
     Raises:
         FeedError: The path is taken.
@@ -83,7 +83,7 @@ def check_free(path: Path) -> None:
 
 
 def move_file(path: Path, target: Path) -> Path:
-    """Move a file inside one filesystem and give its new path.
+    """Move a file inside one filesystem and return its new path.
 
     Raises:
         FeedError: The target exists, or cannot be written.

@@ -1,4 +1,4 @@
-"""All feed files at one moment: the usable ones, and the quarantined ones with their problems."""
+"""All feed files at one moment: usable ones, and quarantined ones with their problems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ksql_lake.feeds.suggestion import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class FeedFile:
-    """A feed and the file it came from."""
+    """A feed and its file."""
 
     path: Path
     feed: Feed
@@ -26,10 +26,10 @@ class QuarantinedFile:
 
     Attributes:
         path: The file.
-        name: The feed's name as far as one can tell: the file's own, without `.json`.
+        name: The presumed name of the feed: the file's name without `.json`.
         error: All its problems.
-        archived: It lies in `archived/`.
-        gleaned: Keys of the feed that can be made out all the same, as texts; of no use for an export.
+        archived: Whether it is in `archived/`.
+        gleaned: Keys of the feed that can be read anyway, as texts; not usable for an export.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class QuarantinedFile:
 
 @dataclass(frozen=True, slots=True)
 class Feeds:
-    """Everything in the folder at one moment, sorted by name, active before archived."""
+    """All feed files of the folder at one moment, sorted by name, active before archived."""
 
     files: tuple[FeedFile, ...]
     quarantined: tuple[QuarantinedFile, ...]
@@ -53,7 +53,7 @@ class Feeds:
 
     @property
     def enabled(self) -> tuple[Feed, ...]:
-        """The feeds that exports, schedules and Dagster take: active and enabled."""
+        """The feeds of exports, schedules and Dagster: active and enabled."""
         return tuple(feed for feed in self.active if feed.enabled)
 
     @property
@@ -70,7 +70,7 @@ class Feeds:
         """Return an active feed by name.
 
         Raises:
-            UnknownFeedError: There is none; says whether it is archived, or what the name may have meant.
+            UnknownFeedError: There is none; the hint says whether it is archived, or proposes similar names.
             FeedError: Its file is quarantined.
         """
         file = self.file(name)
@@ -81,7 +81,7 @@ class Feeds:
         return file.feed
 
     def file(self, name: str) -> FeedFile:
-        """Return a feed by name, archived or not, with its file.
+        """Return a feed, archived or not, and its file by name.
 
         Raises:
             UnknownFeedError: There is none.

@@ -1,6 +1,6 @@
 """Check cron expressions field by field, so that a mistake is reported for the feed file."""
 
-# What passes here is a subset of what Dagster accepts.
+# Every expression that passes here is valid in Dagster too.
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 
 DEFAULT_SCHEDULES: Mapping[str, str] = {"stream": "5 * * * *", "table": "30 1 * * *"}
-"""When a feed without a `schedule` is exported; a stream's first tick of a day closes the day before."""
+"""Cron expressions of feeds without a `schedule`; a stream's first tick of a day closes the day before."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -66,10 +66,10 @@ _FIELDS = (
 
 
 def check_cron(expression: str) -> None:
-    """Let a cron expression pass that fires at least once.
+    """Raise if a cron expression is invalid or never fires.
 
     Raises:
-        ValueError: Says which field is wrong and why.
+        ValueError: Names the wrong field and the reason.
     """
     if expression in MACROS:
         return
@@ -78,6 +78,6 @@ def check_cron(expression: str) -> None:
         found = f"found {len(parts)}" if parts else "found none"
         raise ValueError(f"needs five fields (minute hour day month weekday), e.g. '0 * * * *'; {found}")
     _, _, days, months, _ = (kind.values(part) for kind, part in zip(_FIELDS, parts, strict=True))
-    # With a weekday the two day fields are alternatives, so the date alone no longer decides.
+    # With a weekday the two day fields are alternatives, so the date alone does not decide.
     if parts[4] == "*" and all(min(days) > _LONGEST_MONTH[month - 1] for month in months):
         raise ValueError(f"never fires: no month of {parts[3]!r} has a day {min(days)}")

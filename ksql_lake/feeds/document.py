@@ -1,4 +1,4 @@
-"""One feed file as text: parsed strictly, changed one key at a time. A change keeps every other character."""
+"""The text of a feed file: parsed strictly, changed one key at a time with every other character kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ksql_lake.errors import FeedError
 from ksql_lake.feeds.feed_columns import FeedProblem
 
 MOST_BYTES = 1_000_000
-"""The largest feed file: ten thousand columns, each renamed, are half of it."""
+"""The most bytes of a feed file; ten thousand renamed columns take half of it."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
@@ -46,7 +46,7 @@ def _refusal(text: str) -> FeedError:
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers which keys stood twice."""
+    """A JSON object that records the keys that occurred twice."""
 
     twice: tuple[str, ...] = ()
 
@@ -80,8 +80,8 @@ class Document:
     Attributes:
         text: Every character of the file, without a byte order mark.
         value: The object.
-        problems: Keys that stand twice.
-        marked: The file starts with a byte order mark.
+        problems: Keys that occur twice.
+        marked: Whether the file starts with a byte order mark.
     """
 
     text: str
@@ -98,9 +98,9 @@ class Document:
         """Return the document with one top-level key set and every other character kept.
 
         Args:
-            key: The key; replaced where it stands, else added.
-            value: What `json.dumps` can write.
-            after: Keys the new one is put behind: the last of them that is there.
+            key: The key; replaced if it exists, else added.
+            value: Any value that `json.dumps` can write.
+            after: Keys after which a new key is put: after the last of them that exists.
         """
         members = list(_members(self.text))
         new = json.dumps(value)
@@ -127,7 +127,7 @@ def parse_document(data: bytes) -> Document:
     """Read the bytes of one feed file.
 
     Raises:
-        FeedError: They are not one JSON object in UTF-8; says line and column.
+        FeedError: They are not one JSON object in UTF-8; names line and column.
     """
     if len(data) > MOST_BYTES:
         raise _refusal(f"the file has more than {MOST_BYTES:,} bytes")
@@ -175,7 +175,7 @@ def _syntax_problem(error: json.JSONDecodeError) -> str:
 def _duplicates(value: object, path: str = "") -> Iterator[FeedProblem]:
     if isinstance(value, _Object):
         for key in value.twice:
-            yield FeedProblem(f"{path}{key}", "this key stands more than once; keep one of them")
+            yield FeedProblem(f"{path}{key}", "this key occurs more than once; keep one of them")
         for key, inner in value.items():
             yield from _duplicates(inner, f"{path}{key}.")
     elif isinstance(value, list):
@@ -185,7 +185,7 @@ def _duplicates(value: object, path: str = "") -> Iterator[FeedProblem]:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """Where one `"key": value` of the top-level object stands in the text."""
+    """The position of one `"key": value` of the top-level object in the text."""
 
     key: str
     indent: str
@@ -200,7 +200,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _members(text: str) -> Iterator[_Member]:
-    """Walk the members of a text that has already been read as one object."""
+    """Yield the members of a text that has already been parsed as one object."""
     at = text.index("{") + 1
     while True:
         key_at = _after_space(text, at)

@@ -1,7 +1,6 @@
-"""Check that the columns a feed names fit together and fit the lake.
+"""Check that the columns that a feed names fit each other and the lake."""
 
-The source's columns are compared at export.
-"""
+# An export compares them with the columns of the source.
 
 from __future__ import annotations
 
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 from ksql_lake.feeds.suggestion import did_you_mean
 
 HIVE_COLUMNS: Mapping[str, tuple[str, ...]] = {"stream": ("year", "month", "day"), "table": ("version",)}
-"""Partition columns that come from the path; no column of a file may have one of these names in any case."""
+"""Partition columns, which come from the path; no column of a file may have one of these names in any case."""
 
 ROWTIME = "ROWTIME"
 ADDED_BY_EXPORT = {"stream": (ROWTIME, "WINDOWSTART", "WINDOWEND"), "table": ("WINDOWSTART", "WINDOWEND")}
 _SELECTED_ANYWAY = ("event_time", "identity.columns", "positions")
 POSITION_COLUMNS = ("ROWPARTITION", "ROWOFFSET")
-"""Where Kafka holds a row; ksqlDB gives them to push queries only."""
+"""Kafka partition and offset of a row; ksqlDB returns them to push queries only."""
 POSITIONS_MISSING = (
     '"extraction": "continue" needs `positions`: {"partition": "P", "offset": "O"}, the columns in which a '
     "derived stream carries ROWPARTITION and ROWOFFSET of its source (`ksql-lake feeds prepare` makes one)"
@@ -26,16 +25,16 @@ POSITIONS_MISSING = (
 DELETED = "deleted"
 """The column that `deleted` adds."""
 _MOST_COMPARISONS = 20_000
-"""Names compared in search of what mistyped ones may have meant, in all."""
+"""The most names that are compared with mistyped ones, in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedProblem:
-    """One thing wrong with a feed file.
+    """One problem of a feed file.
 
     Attributes:
-        key: Where, as a path of keys (`checks.min_records`, `columns[2]`); empty for the whole file.
-        text: What is wrong, to be read after the key and a colon.
+        key: Path of keys, e.g. `checks.min_records` or `columns[2]`; empty for the whole file.
+        text: The problem, written to follow the key and a colon.
     """
 
     key: str
@@ -47,7 +46,7 @@ class FeedProblem:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """Every column name in a feed file, by the key it stands under; ill-typed parts are left out."""
+    """Every column name in a feed file, by key; parts of a wrong type are left out."""
 
     kind: str
     pushed: bool
@@ -58,7 +57,7 @@ class _Use:
 
     @property
     def lake_names(self) -> list[tuple[str, str, str]]:
-        """Each (key path, source column, lake column) the file itself decides."""
+        """Return each (key path, source column, lake column) that the file names."""
         kept = [
             (f"columns[{at}]", name, name)
             for at, name in enumerate(self.columns or ())
@@ -68,14 +67,14 @@ class _Use:
 
 
 def column_problems(raw: Mapping[str, object]) -> list[FeedProblem]:
-    """Find everything wrong between the column names of one feed."""
+    """Return every problem with the column names of one feed."""
     use = _read(raw)
     finders = (_twice, _unreadable, _missing, _reserved, _clashing)
     return [problem for find in finders for problem in find(use)]
 
 
 def needed_renames(kind: str, columns: Sequence[str]) -> dict[str, str]:
-    """Return the `rename` without which a source's columns would not fit the lake: column -> name there.
+    """Return the `rename` that a source's columns need to fit the lake: column -> name in the lake.
 
     Args:
         kind: `stream` or `table`.
@@ -145,7 +144,7 @@ def _unreadable(use: _Use) -> Iterator[FeedProblem]:
             elif name in POSITION_COLUMNS and not (use.pushed and use.kind == "stream"):
                 yield FeedProblem(
                     key,
-                    f"ksqlDB cannot give {name} to a pull query; derive a stream that copies it "
+                    f"ksqlDB cannot return {name} to a pull query; derive a stream that copies it "
                     f"(CREATE STREAM ... AS SELECT *, ROWPARTITION AS RP, ROWOFFSET AS RO FROM ...), "
                     f'and export that one, or set "extraction": "push" in a stream feed',
                 )
@@ -154,7 +153,7 @@ def _unreadable(use: _Use) -> Iterator[FeedProblem]:
 def _missing(use: _Use) -> Iterator[FeedProblem]:
     if use.columns is None:
         return
-    # What an export adds by itself: its own time and identity columns, a windowed table's bounds.
+    # Columns that an export adds: time and identity columns, and the bounds of a windowed table.
     known = {*use.columns, *ADDED_BY_EXPORT.get(use.kind, ())}
     known.update(*(use.mentioned[key] for key in _SELECTED_ANYWAY))
     wanted = {key: names for key, names in use.mentioned.items() if key not in _SELECTED_ANYWAY}

@@ -1,7 +1,7 @@
-"""The keys of a feed file for both kinds, all checked; unknown keys are refused."""
+"""The keys of a feed file for both kinds, all validated; unknown keys are errors."""
 
-# What passes can become a path, a Dagster asset and a SQL view without escaping. Secrets have no place here.
-# Column names are the source's own, in exact case, except in the targets of `rename`.
+# Every valid name can be part of a path, a Dagster asset or a SQL view without escaping. Feed files hold no
+# secrets. Column names are the source's, in exact case, except in the targets of `rename`.
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SOURCE_PATTERN = r"^[a-zA-Z0-9_-]{1,249}$"
 COMPRESSION_PATTERN = r"^(snappy|lz4|none|zstd(:([1-9]|1\d|2[0-2]))?)$"
 
 EARLIEST = date(1970, 1, 1)
-"""No stream begins before it: Kafka's timestamps do not."""
+"""The earliest start date: Kafka's timestamps begin here."""
 
 COLUMN_PROBLEMS = "feed_columns"
-"""Type of the pydantic error that stands for what `column_problems` found."""
+"""Type of the pydantic error that carries the results of `column_problems`."""
 
 _OWNER = re.compile(r"^(team:[A-Za-z0-9_\-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")
 _TAG = re.compile(r"^[A-Za-z0-9_.\-]{0,63}$")
-# Dagster refuses these as names, and with the name the whole code location.
+# Dagster refuses these names, and with one of them the whole code location.
 _RESERVED_NAMES = frozenset(
     {"arg_dict", "input_arg_dict", "output_arg_dict", "input", "output", "context", "conf", "config", "meta"}
     | {"bool", "dict", "float", "int", "str", "type"}
@@ -52,7 +52,7 @@ def _timezones() -> frozenset[str]:
 
 
 def _known_timezone(value: str) -> str:
-    # Listing them all takes longer than reading a feed file, and most say UTC.
+    # Listing all zones takes longer than reading a feed file, and most files use UTC.
     if value != "UTC" and value not in _timezones():
         hint = did_you_mean(value, _timezones()) or "Examples: UTC, Europe/Berlin."
         raise ValueError(f"{value!r} is not an IANA time zone. {hint}")
@@ -60,7 +60,7 @@ def _known_timezone(value: str) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether Dagster refuses this name."""
+    """Whether Dagster refuses this name."""
     return iskeyword(name) or name in _RESERVED_NAMES
 
 
@@ -107,13 +107,13 @@ class Identity(_Strict):
     """For `key` the columns that are unique per event; for `offset` exactly two, Kafka partition and offset."""
 
     null_keys: Literal["distinct", "equal"] = "distinct"
-    """What NULL in these columns means: `distinct`, a row without a key, compared as a whole; `equal`, a key
-    like any other, of which only the last row stays."""
+    """What NULL in these columns means. `distinct`: the row has no key and is compared as a whole. `equal`:
+    NULL is a key like any other, and of its rows only the last stays."""
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
         if self.by == "row" and self.columns:
-            raise ValueError("by 'row' takes no `columns`; leave them out, or say by 'key'")
+            raise ValueError("by 'row' takes no `columns`; leave them out, or set by 'key'")
         if self.by == "key" and not self.columns:
             raise ValueError("by 'key' needs `columns`: the names that are unique per event")
         if self.by == "row" and self.null_keys == "equal":
@@ -124,7 +124,7 @@ class Identity(_Strict):
 
 
 class PositionNames(_Strict):
-    """The columns in which a derived stream carries where Kafka holds its source's rows."""
+    """The columns in which a derived stream carries ROWPARTITION and ROWOFFSET of its source."""
 
     partition: ColumnName
     """The column with the source's ROWPARTITION."""
@@ -134,7 +134,7 @@ class PositionNames(_Strict):
 
     @property
     def identity(self) -> Identity:
-        """What they make of two rows."""
+        """The row identity by these columns."""
         return Identity(by="offset", columns=(self.partition, self.offset))
 
 
@@ -156,11 +156,11 @@ _FOREIGN = {
     "table": frozenset({"day_boundaries", "volume", "topic_retention", "certificate"}),
     "stream": frozenset({"shrinkage"}),
 }
-"""Checks that a kind of feed has not, because only the other one has them."""
+"""Checks that a kind of feed cannot have, because only the other kind has them."""
 
 
 class Checks(_Strict):
-    """The conditions of `checks`; absent ones are not checked."""
+    """The keys of `checks`; an absent key is no check."""
 
     min_records: int | None = Field(None, ge=0)
     """Fewest rows that a closed day, or a version, should have. In Dagster a check of severity `warn`."""
@@ -175,12 +175,12 @@ class Checks(_Strict):
     """Columns whose values together occur once in a day or version; NULL is a value. Severity `error`."""
 
     severity: dict[CheckName, Severity] = Field(default_factory=dict)
-    """What the failure of a check means, by its name: `off` leaves the check out, `warn` marks what is unusual,
-    `error` what is wrong; after `block` the run fails and nothing below the asset runs."""
+    """Severity by check: `off` leaves the check out, `warn` is for unusual data, `error` for wrong data;
+    `block` also fails the run, so that nothing below the asset runs."""
 
 
 class _FeedBase(_Strict):
-    """The keys both kinds share."""
+    """The keys that both kinds have."""
 
     name: FeedName
     """Lower case, digits and `_`: the name of the file, the lake's folder, the asset and the SQL view."""
@@ -195,14 +195,14 @@ class _FeedBase(_Strict):
     """`false` leaves the feed out of exports, schedules and Dagster; its data stays."""
 
     extraction: Literal["pull", "push", "continue"] = "pull"
-    """`pull` reads what is there and proves that it was all; `push` reads what no pull query can; `continue`
-    reads a derived stream on from where the last export ended, and needs `positions`."""
+    """`pull` reads the current rows and proves that it read all; `push` also reads sources that no pull query
+    can read; `continue` reads a derived stream on from where the last export ended, and needs `positions`."""
 
     isolation: Literal["committed", "uncommitted"] = "committed"
     """`committed` leaves out records of aborted and open transactions; `uncommitted` takes them too."""
 
     evidence: Literal["proven"] | None = None
-    """`proven` refuses rows that cannot be shown to be all of them; without it, checked rows land too."""
+    """`proven` refuses a reading that is not proven complete; without it, checked readings land too."""
 
     on_bad_text: Literal["refuse", "replace"] = "refuse"
     """Parquet cannot hold half a surrogate pair: `refuse` fails the export, `replace` writes U+FFFD."""
@@ -214,27 +214,27 @@ class _FeedBase(_Strict):
     """Columns that have another name in the lake: `{"IN_THE_SOURCE": "IN_THE_LAKE"}`."""
 
     descriptions: dict[ColumnName, str] = Field(default_factory=dict)
-    """What columns of the source mean, for people, by name; Dagster shows it on the asset's page."""
+    """Descriptions of the source's columns for people, by name; Dagster shows them on the asset's page."""
 
     compression: Compression = "zstd"
-    """Of the Parquet files: `zstd` (level 1), `zstd:1` to `zstd:22`, `snappy`, `lz4`, `none`."""
+    """Compression of the Parquet files: `zstd` (level 1), `zstd:1` to `zstd:22`, `snappy`, `lz4`, `none`."""
 
     on_schema_change: Literal["evolve", "freeze", "new_version"] = "evolve"
-    """What changed columns of the source do."""
+    """What happens when the source's columns change."""
 
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
     """Cron expression of five fields, in the time zone of the days (a table: UTC). Without it `5 * * * *` for a
     stream, `30 1 * * *` for a table."""
 
     automation: Literal["schedule", "condition"] = "schedule"
-    """What acts on the cron expression in Dagster: a schedule, which starts one run for all that is due, or an
-    automation condition, which decides partition by partition."""
+    """What uses the cron expression in Dagster: a schedule, which starts one run for everything that is due, or
+    an automation condition, which decides partition by partition."""
 
     checks: Checks = Checks()
-    """What the feed's data should satisfy; an export says which checks failed."""
+    """Conditions that the feed's data should meet; an export reports the checks that failed."""
 
     sample_rows: int = Field(5, ge=0, le=20)
-    """How many rows the asset page in Dagster shows, at most 20; `0` hides them from whoever opens the UI."""
+    """How many rows the asset page in Dagster shows, at most 20; `0` shows none."""
 
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
     """E-mail addresses or `team:name`, shown in Dagster and in the report."""
@@ -256,32 +256,32 @@ class _FeedBase(_Strict):
         return self
 
     def lake_name(self, column: str) -> str:
-        """The name a source column has in the lake."""
+        """Return the name of a source column in the lake."""
         return self.rename.get(column, column)
 
     @property
     def named_columns(self) -> dict[str, tuple[str, ...]]:
-        """The source's columns that the feed names, by the key that names them."""
+        """Return the source's columns that the feed names, by the key that names them."""
         return {"columns": self.columns or (), "rename": tuple(self.rename)}
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone of its moments: UTC for a table, which has no days."""
+        """The time zone of its times: UTC for a table, which has no days."""
         return ZoneInfo("UTC")
 
     @property
     def event_clock(self) -> str:
-        """What decides a row's day, in short; empty for a table."""
+        """The column that decides a row's day, in short; empty for a table."""
         return ""
 
     @property
     def known_by(self) -> Literal["row", "key", "offset", "version"]:
-        """What makes two rows the same: the identity of a stream's; a table's rows are those of a version."""
+        """What makes two rows the same: a stream's identity; for a table, the version."""
         return "version"
 
     @property
     def marks_deleted(self) -> bool:
-        """Whether deleted keys stay, marked as such."""
+        """Whether deleted keys stay, marked as deleted."""
         return False
 
 
@@ -292,7 +292,7 @@ class StreamFeed(_FeedBase):
     """`stream`"""
 
     start_date: date = Field(ge=EARLIEST, le=date(2200, 1, 1))
-    """The first day, `YYYY-MM-DD`; nothing before it is ever asked for."""
+    """The first day, `YYYY-MM-DD`; no earlier row is requested."""
 
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     """IANA time zone whose calendar days are the partitions."""
@@ -302,20 +302,21 @@ class StreamFeed(_FeedBase):
     row's ROWTIME decides."""
 
     event_time_unit: Literal["s", "ms", "us", "ns"] = "ms"
-    """What a BIGINT `event_time` counts since 1970: `s`, `ms`, `us` or `ns`. An export that finds
-    no row where the source has some looks at one; if that seems to count another unit, it fails and says so."""
+    """Unit of a BIGINT `event_time`, counted from 1970: `s`, `ms`, `us` or `ns`. If an export finds no row in a
+    source that has rows, it reads one of them, and fails if that row seems to have another unit."""
 
     identity: Identity = Identity()
-    """What makes two rows the same event; with `positions`, these."""
+    """What makes two rows the same event; with `positions`, their two columns."""
 
     positions: PositionNames | None = None
-    """The columns of a derived stream that carry ROWPARTITION and ROWOFFSET of its source: its `identity`."""
+    """The columns of a derived stream with ROWPARTITION and ROWOFFSET of its source; they are its
+    `identity`."""
 
     lookback_days: int = Field(1, ge=0, le=366)
     """How many days before the last export are read again for late rows."""
 
     topic_retention_hours: float | None = Field(None, gt=0)
-    """How long Kafka keeps the topic's records; without it, what the source's own statement says."""
+    """How long Kafka keeps the topic's records; without it, the RETENTION_MS of the source's statement."""
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
@@ -324,23 +325,23 @@ class StreamFeed(_FeedBase):
                 raise ValueError(POSITIONS_MISSING)
             return self
         if "identity" not in self.model_fields_set:
-            # A validator that ran before would see plain Python values, which are read less strictly than JSON.
+            # A "before" validator would see plain Python values, which pydantic reads less strictly than JSON.
             object.__setattr__(self, "identity", self.positions.identity)
         elif self.identity.columns != self.positions.identity.columns or self.identity.by != "offset":
             raise ValueError(
-                "`positions` say what a row is: leave `identity` out, or name the same two by 'offset'"
+                "`positions` set the row identity: leave `identity` out, or name the same two by 'offset'"
             )
         return self
 
     @model_validator(mode="after")
     def _unit_fits(self) -> Self:
         if self.event_time == "ROWTIME" and self.event_time_unit != "ms":
-            raise ValueError("`event_time_unit` is of `event_time`; ROWTIME always counts milliseconds")
+            raise ValueError("`event_time_unit` needs an `event_time`; ROWTIME always counts milliseconds")
         return self
 
     @property
     def event_clock(self) -> str:
-        """What decides a row's day, in short: the column, and its unit where that is not milliseconds."""
+        """The column that decides a row's day, and its unit if that is not milliseconds."""
         unit = "" if self.event_time_unit == "ms" else f" in {self.event_time_unit}"
         return f"{self.event_time}{unit}"
 
@@ -356,7 +357,7 @@ class StreamFeed(_FeedBase):
 
     @property
     def named_columns(self) -> dict[str, tuple[str, ...]]:
-        """The source's columns that the feed names, by the key that names them."""
+        """Return the source's columns that the feed names, by the key that names them."""
         return {**super().named_columns, "event_time": (self.event_time,), "identity": self.identity.columns}
 
 
@@ -367,7 +368,7 @@ class TableFeed(_FeedBase):
     """`table`"""
 
     extraction: Literal["pull", "push"] = "pull"
-    """`pull` reads what is there; `push` reads the table's changes from their first on."""
+    """`pull` reads the table's current rows; `push` reads its changes from the first one on."""
 
     retention: int = Field(7, ge=1)
     """How many of the newest versions are kept."""
@@ -376,8 +377,8 @@ class TableFeed(_FeedBase):
     """A snapshot with fewer rows than this share of the last one is read twice, then refused; `0`: never."""
 
     max_shrinkage: float = Field(0.1, ge=0, le=1)
-    """The share of rows that a version may lose against the one before. Beyond it the table is read again. If
-    both readings show the loss, the version lands, marked as shrunk, and the check `shrinkage` fails."""
+    """The share of rows that a version may lose against the version before. Beyond it the table is read again.
+    If both readings show the loss, the version lands, marked as shrunk, and the check `shrinkage` fails."""
 
     deleted: bool = False
     """`true` keeps deleted keys, marked in a column `deleted`; needs `"extraction": "push"`."""
@@ -390,7 +391,7 @@ class TableFeed(_FeedBase):
 
     @property
     def marks_deleted(self) -> bool:
-        """Whether deleted keys stay, marked as such."""
+        """Whether deleted keys stay, marked as deleted."""
         return self.deleted
 
 

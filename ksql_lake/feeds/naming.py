@@ -13,7 +13,7 @@ def feed_name(source: str, *, taken: Collection[str] = ()) -> str:
 
     Args:
         source: The stream's or table's name.
-        taken: Names other feeds have.
+        taken: Names of other feeds.
     """
     name = re.sub(r"[^a-z0-9_]", "_", source.lower())
     if not name[:1].isalpha():

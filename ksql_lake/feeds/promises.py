@@ -1,4 +1,4 @@
-"""What a feed promises of its rows: the checks that every export evaluates, and how bad a failure is. Pure."""
+"""The checks that every export of a feed evaluates, and the severity of each. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ksql_lake.feeds.model import CheckName, Feed, Severity, StreamFeed
 
 WEEKS = 8
-"""How many earlier days of the same weekday a day's volume is compared with, at most."""
+"""The most earlier days of the same weekday with which a day's volume is compared."""
 
 SEVERITIES: dict[CheckName, Severity] = {
     "min_records": "warn",
@@ -21,17 +21,16 @@ SEVERITIES: dict[CheckName, Severity] = {
     "topic_retention": "error",
     "certificate": "error",
 }
-"""What a failure means where the feed says nothing; those block that find the lake not as it was committed."""
+"""Default severities; checks that find the lake changed since its commits block."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckAsked:
-    """A check that a feed has.
+    """A check of a feed.
 
     Attributes:
-        asks: What it asks, as one sentence.
-        severity: What a failure means: `warn` unusual, `error` wrong, `block` so wrong that nothing may
-            build on it.
+        asks: The condition that it checks, as one sentence.
+        severity: `warn` for unusual data, `error` for wrong data, `block` if nothing below the asset may run.
     """
 
     asks: str
@@ -39,7 +38,7 @@ class CheckAsked:
 
 
 def check_severity(feed: Feed, name: CheckName) -> Severity:
-    """Return what a failure of a check means for a feed."""
+    """Return the severity of a feed's check."""
     return feed.checks.severity.get(name, SEVERITIES[name])
 
 
@@ -48,7 +47,7 @@ def promises(feed: Feed, topic_retention: str = "") -> dict[str, CheckAsked]:
 
     Args:
         feed: The feed.
-        topic_retention: How long the topic keeps records, in words, if that is to be watched.
+        topic_retention: How long the topic keeps records, in words; empty for no check of it.
     """
     asks = _asks(feed)
     if topic_retention:
@@ -66,12 +65,12 @@ def _asks(feed: Feed) -> dict[CheckName, str]:
     if asked.unique:
         names["unique"] = f"No two rows of a partition share {', '.join(asked.unique)}."
     if isinstance(feed, StreamFeed):
-        names["day_boundaries"] = f"Every row lies in its own day of {feed.timezone}."
+        names["day_boundaries"] = f"Every row is in its own day of {feed.timezone}."
         names["volume"] = f"A closed day has about as many records as that weekday in the {WEEKS} weeks before."
         names["certificate"] = "A closed day holds the rows that were certified when it was read to its end."
     else:
         most = f"{feed.max_shrinkage:.0%}"
-        names["shrinkage"] = f"A version has lost at most {most} of the records of the one before."
+        names["shrinkage"] = f"A version has lost at most {most} of the records of the version before."
     names["schema_unchanged"] = "The columns are those of the export before."
-    names["files_match"] = "Every committed file is there and has its size."
+    names["files_match"] = "Every committed file exists and has its size."
     return names

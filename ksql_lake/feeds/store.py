@@ -1,6 +1,6 @@
 """Read and change the folder of feed files: `active/`, `archived/` and `proposed/`, one JSON file per feed."""
 
-# A file that cannot be used is set aside with its problems and never hides the others. The data of an
+# A file that cannot be used is quarantined with its problems and does not affect the others. The data of an
 # archived feed stays.
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ KEY_ORDER = (
 """The order in which ksql-lake writes a feed file's keys."""
 
 SCHEMA_FILE = "feed.schema.json"
-"""Where, beside `active/`, the JSON Schema for editors may lie; new feed files then point at it."""
+"""The JSON Schema for editors, beside `active/`; if it exists, new feed files refer to it."""
 
 _FOLDERS = ("active", "archived")
 _ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone", "retention", "schedule")
@@ -73,14 +73,14 @@ class FeedStore:
     """Reads and changes the feed files under one folder.
 
     Args:
-        root: The folder that holds `active/` and `archived/`; `add` makes them when they are missing.
+        root: The folder with `active/` and `archived/`; `add` creates them when they are missing.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
     def contents(self) -> dict[Path, bytes | OSError]:
-        """Return what is in every feed file, active ones first, or why it cannot be read.
+        """Return the bytes of every feed file, active ones first, or the error of reading it.
 
         Raises:
             ConfigError: A folder cannot be read.
@@ -88,7 +88,7 @@ class FeedStore:
         return {path: _content(path) for path in self.paths()}
 
     def marks(self) -> str:
-        """Return a text that changes when a feed file does, without reading one.
+        """Return a text that changes when a feed file changes; reads no file.
 
         Raises:
             ConfigError: A folder cannot be read.
@@ -100,7 +100,7 @@ class FeedStore:
         """Read every feed file; files that cannot be used are quarantined.
 
         Args:
-            contents: What `contents` returned a moment ago; None reads the files now.
+            contents: The result of `contents`; None reads the files now.
 
         Raises:
             ConfigError: The folder itself does not exist or cannot be read.
@@ -138,7 +138,7 @@ class FeedStore:
         return self.load().get(name)
 
     def validate(self, paths: Iterable[str | Path] = ()) -> tuple[QuarantinedFile, ...]:
-        """Find every problem of every file.
+        """Return every problem of every file.
 
         Args:
             paths: Files, or folders of files, inside the store or not; none means the whole store.
@@ -156,7 +156,7 @@ class FeedStore:
         return tuple(found for found in checked if isinstance(found, QuarantinedFile))
 
     def add(self, feed: Feed) -> Path:
-        """Write a new feed file into `active/` and give its path.
+        """Write a new feed file into `active/` and return its path.
 
         Raises:
             FeedError: The name is taken by an active, archived or quarantined file, or the folder cannot be
@@ -168,7 +168,7 @@ class FeedStore:
         return path
 
     def text(self, feed: Feed) -> str:
-        """The file `add` would write: stable key order, defaults left out unless people look for them."""
+        """Return the text of the file that `add` writes: fixed key order, without most defaults."""
         stated = feed.model_dump(mode="json", exclude_defaults=True)
         full = feed.model_dump(mode="json")
         document: dict[str, Any] = {key: full[key] for key in _ALWAYS_WRITTEN if key in full} | stated
@@ -178,7 +178,7 @@ class FeedStore:
         return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
 
     def write_schema(self) -> Path:
-        """Write the JSON Schema for editors beside `active/` and give its path; an older one is replaced.
+        """Write or replace the JSON Schema for editors beside `active/` and return its path.
 
         Raises:
             FeedError: It cannot be written.
@@ -189,20 +189,20 @@ class FeedStore:
         return path
 
     def propose(self, feed: Feed) -> Path:
-        """Write a feed file into `proposed/`, where nothing exports it, and give its path.
+        """Write a feed file into `proposed/`, where no export reads it, and return its path.
 
         Raises:
-            FeedError: There is one of that name, or the folder cannot be written.
+            FeedError: A file of that name exists, or the folder cannot be written.
         """
         path = self._proposal(feed.name)
         create_file(path, self.text(feed).encode())
         return path
 
     def accept(self, name: str) -> Path:
-        """Move a proposed feed file to `active/` and give its new path.
+        """Move a proposed feed file to `active/` and return its new path.
 
         Raises:
-            UnknownFeedError: Nothing of this name is proposed.
+            UnknownFeedError: No proposed feed has this name.
             FeedError: The file cannot be used or moved, or the name is taken.
         """
         path = self._proposal(name)
@@ -221,7 +221,7 @@ class FeedStore:
         return self.root / "proposed" / f"{name}.json"
 
     def enable(self, name: str) -> Path:
-        """Set `enabled` to true, keep the rest of the file as it is, and give its path.
+        """Set `enabled` to true, keep the rest of the file, and return its path.
 
         Raises:
             UnknownFeedError: No active feed has this name.
@@ -234,7 +234,7 @@ class FeedStore:
         return self._switch(name, enabled=False)
 
     def archive(self, name: str) -> Path:
-        """Disable a feed, move its file to `archived/` and give the new path; the data in the lake stays.
+        """Disable a feed, move its file to `archived/` and return the new path; the data in the lake stays.
 
         Raises:
             UnknownFeedError: No active feed has this name.
@@ -246,7 +246,7 @@ class FeedStore:
         return move_file(self._switch(name, enabled=False), target)
 
     def restore(self, name: str) -> Path:
-        """Move an archived feed's file back to `active/`, enable it and give the new path.
+        """Move an archived feed's file back to `active/`, enable it and return the new path.
 
         Raises:
             UnknownFeedError: No archived feed has this name.
@@ -259,11 +259,11 @@ class FeedStore:
         return self._switch(name, enabled=True)
 
     def change(self, name: str, keys: Mapping[str, object]) -> Path:
-        """Set keys of an active feed's file, keep the rest of it as it is, and give its path.
+        """Set keys of an active feed's file, keep the rest of it, and return its path.
 
         Raises:
             UnknownFeedError: No active feed has this name.
-            FeedError: Its file is quarantined, would be with these keys, or cannot be written.
+            FeedError: Its file is quarantined, would be quarantined with these keys, or cannot be written.
         """
         feeds = self.load()
         feeds.get(name)
@@ -305,7 +305,7 @@ class FeedStore:
     def _read(
         self, path: Path, data: bytes | OSError, *, archived: bool, beside: frozenset[str] | None = None
     ) -> FeedFile | QuarantinedFile:
-        """Understand a feed file; `beside` are the names of all files in its folder, where they are known."""
+        """Parse a feed file; `beside` are the names of all files in its folder, if known."""
         if beside is None:
             beside = frozenset(other.name for other in path.parent.glob("*.json"))
         gleaned: Mapping[str, str] = {}
@@ -322,7 +322,7 @@ class FeedStore:
 
 
 def _feed_paths(folder: Path) -> list[Path]:
-    """The feed files of a folder; hidden files (editors' and our own temporary ones) are none."""
+    """Return the feed files of a folder; hidden files (editors' and our temporary ones) are none."""
     paths = (path for path in folder.iterdir() if path.suffix.lower() == ".json")
     return sorted(path for path in paths if not path.name.startswith("."))
 

@@ -1,4 +1,4 @@
-"""Close matches for a mistyped word: the end of most error texts."""
+"""Find known words similar to a mistyped one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST = 200
-"""Longer words are not compared: that takes time, and nobody types them."""
+"""Longer words are not compared, because that takes time and they are rarely typed."""
 
 
 def close_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """Return the known words that `word` may have meant, best first; letter case does not count."""
+    """Return the known words most similar to `word`, best first; letter case does not count."""
     if len(word) > _LONGEST:
         return []
     by_folded: dict[str, str] = {}
@@ -21,7 +21,7 @@ def close_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `Did you mean 'a' or 'b'?`, or nothing when no known word comes close."""
+    """Return `Did you mean 'a' or 'b'?`, or an empty text when no known word is similar."""
     matches = [repr(match) for match in close_matches(word, known)]
     if not matches:
         return ""

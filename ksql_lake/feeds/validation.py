@@ -1,6 +1,6 @@
-"""Parse the bytes of a feed file into a Feed, or raise one error with all problems in plain words."""
+"""Parse the bytes of a feed file into a Feed, or raise one error with all problems."""
 
-# Types are taken as written: `"7"` is not a number and 20250131 is not a day.
+# Types are strict: `"7"` is not a number and 20250131 is not a day.
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ _DAY = 'must be a day written "YYYY-MM-DD"'
 _Words = Callable[[ErrorDetails], str]
 
 MOST_PROBLEMS = 100
-"""Problems of a file that are told."""
+"""The most problems of a file that are listed."""
+
+AND_MORE = "... and more"
+"""Ends the list of a file that has others."""
 
 _GLEANED = re.compile(rb'"(kind|source|timezone|start_date)"\s*:\s*"([A-Za-z0-9_+/-]{1,64})"')
 _SHARED = set.intersection(*(set(model.model_fields) for model in MODELS.values())) - {"kind"}
@@ -126,18 +129,18 @@ _WORDS: Mapping[str, _Words] = {
     "value_error": lambda detail: str(detail["ctx"]["error"]),
 }
 KNOWN_FINDINGS = frozenset(_WORDS)
-"""The types of finding that have a text of their own."""
+"""The types of pydantic errors for which there is a text here."""
 
 
 def problem(detail: ErrorDetails) -> FeedProblem:
-    """Put one finding of pydantic into words, under the key it is about."""
+    """Return the problem of a feed file that one pydantic error describes."""
     words = _WORDS.get(detail["type"])
     text = words(detail) if words else f"cannot be used: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
     return FeedProblem(_path(detail["loc"][1:]), text)
 
 
 def kind_problem(raw: Mapping[str, Any]) -> FeedProblem:
-    """Say what is wrong with a `kind` that is neither of the two."""
+    """Return the problem of a `kind` that is neither of the two."""
     if "kind" not in raw:
         return FeedProblem("kind", f"is missing; {_EXAMPLES['kind']}")
     matches = close_matches(str(raw["kind"]), MODELS, most=1)
@@ -146,7 +149,7 @@ def kind_problem(raw: Mapping[str, Any]) -> FeedProblem:
 
 
 def unknown_key(key: str) -> FeedProblem:
-    """Say that neither kind of feed has this key; a `kind` written otherwise is the usual reason to ask."""
+    """Return the problem of a key that neither kind of feed has, with a similar key as a hint."""
     fields = {name for model in MODELS.values() for name in model.model_fields}
     hint = did_you_mean(key, fields)
     return FeedProblem(key, f"is not a key of a feed. {hint}" if hint else "is not a key of a feed")
@@ -166,11 +169,11 @@ def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[s
 
     Args:
         data: The bytes of the file.
-        file_name: What the file is called, which must be NAME.json; None when there is no file yet.
+        file_name: The file's name, which must be NAME.json; None when there is no file yet.
         others: The names of the files beside it.
 
     Raises:
-        FeedError: Lists every problem, each as `key: what`.
+        FeedError: Lists every problem, each as `key: problem`.
     """
     document = parse_document(data)
     found = [*document.problems, *_schema_key_problems(document)]
@@ -185,16 +188,19 @@ def parse_feed(data: bytes, *, file_name: str | None = None, others: Container[s
 
 
 def glean(data: bytes) -> dict[str, str]:
-    """Return what can be made out of a feed file, usable or not: some keys' values, as texts."""
+    """Return the values of some keys of a feed file, usable or not, as texts."""
     return {key.decode(): value.decode() for key, value in _GLEANED.findall(data)}
 
 
 def feed_error(problems: Iterable[FeedProblem]) -> FeedError:
-    """Make one error of all problems of a file."""
+    """Return one error of a file: its first MOST_PROBLEMS problems, then AND_MORE if there are others."""
     lines = list(dict.fromkeys(str(found) for found in problems))
+    if len(lines) > MOST_PROBLEMS:
+        # Callers stop looking soon after that many, so how many there are is not known.
+        more = f"more than {MOST_PROBLEMS} problems found"
+        return FeedError(more, problems=[*lines[:MOST_PROBLEMS], AND_MORE])
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    more = [f"... and {len(lines) - MOST_PROBLEMS} more"] if len(lines) > MOST_PROBLEMS else []
-    return FeedError(f"{count} found", problems=lines[:MOST_PROBLEMS] + more)
+    return FeedError(f"{count} found", problems=lines)
 
 
 def _schema_key_problems(document: Document) -> Iterator[FeedProblem]:
@@ -219,7 +225,7 @@ def _check(raw: Mapping[str, Any]) -> tuple[Feed | None, list[FeedProblem]]:
 
 
 def _shared_problems(raw: Mapping[str, Any]) -> list[FeedProblem]:
-    """What can be said without knowing the kind: about keys that both kinds have, or neither."""
+    """Return the problems that do not depend on the kind: of keys that both kinds have, or neither."""
     strange = [key for key in raw if all(key not in model.model_fields for model in MODELS.values())]
     unknown = [unknown_key(key) for key in strange[: MOST_PROBLEMS + 1]]
     shared = {key: value for key, value in raw.items() if key in _SHARED}

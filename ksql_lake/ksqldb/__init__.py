@@ -1,23 +1,51 @@
-"""Talking to ksqlDB: requests out, rows and facts back; nothing else in ksql-lake speaks HTTP."""
+"""The ksqlDB client: requests, statements and queries over HTTP."""
 
-from __future__ import annotations
+# Its names load on first use: a command that plans or lists waits for no HTTP client and no decoder.
 
-from ksql_lake.ksqldb.client import KsqlClient
-from ksql_lake.ksqldb.inventory import (
-    QueryInfo,
-    SourceColumn,
-    SourceDescription,
-    SourceSummary,
-    describe,
-    list_queries,
-    list_sources,
-)
-from ksql_lake.ksqldb.listening import Listening
-from ksql_lake.ksqldb.positions import Position, query_positions
-from ksql_lake.ksqldb.response import QueryResponse
-from ksql_lake.ksqldb.sql_text import quote_identifier, quote_literal, source_name
-from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
-from ksql_lake.ksqldb.wire.answer_events import Header, Outcome, QueryKind, RowBlock
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ksql_lake.ksqldb.client import KsqlClient
+    from ksql_lake.ksqldb.inventory import (
+        QueryInfo,
+        SourceColumn,
+        SourceDescription,
+        SourceSummary,
+        describe,
+        list_queries,
+        list_sources,
+    )
+    from ksql_lake.ksqldb.listening import Listening
+    from ksql_lake.ksqldb.positions import Position, query_positions
+    from ksql_lake.ksqldb.response import QueryResponse
+    from ksql_lake.ksqldb.sql_text import quote_identifier, quote_literal, source_name
+    from ksql_lake.ksqldb.version import ServerInfo, ServerVersion
+    from ksql_lake.ksqldb.wire.answer_events import Header, Outcome, QueryKind, RowBlock
+
+_HOMES = {
+    "Header": "ksql_lake.ksqldb.wire.answer_events",
+    "KsqlClient": "ksql_lake.ksqldb.client",
+    "Listening": "ksql_lake.ksqldb.listening",
+    "Outcome": "ksql_lake.ksqldb.wire.answer_events",
+    "Position": "ksql_lake.ksqldb.positions",
+    "QueryInfo": "ksql_lake.ksqldb.inventory",
+    "QueryKind": "ksql_lake.ksqldb.wire.answer_events",
+    "QueryResponse": "ksql_lake.ksqldb.response",
+    "RowBlock": "ksql_lake.ksqldb.wire.answer_events",
+    "ServerInfo": "ksql_lake.ksqldb.version",
+    "ServerVersion": "ksql_lake.ksqldb.version",
+    "SourceColumn": "ksql_lake.ksqldb.inventory",
+    "SourceDescription": "ksql_lake.ksqldb.inventory",
+    "SourceSummary": "ksql_lake.ksqldb.inventory",
+    "describe": "ksql_lake.ksqldb.inventory",
+    "list_queries": "ksql_lake.ksqldb.inventory",
+    "list_sources": "ksql_lake.ksqldb.inventory",
+    "query_positions": "ksql_lake.ksqldb.positions",
+    "quote_identifier": "ksql_lake.ksqldb.sql_text",
+    "quote_literal": "ksql_lake.ksqldb.sql_text",
+    "source_name": "ksql_lake.ksqldb.sql_text",
+}
 
 __all__ = [
     "Header",
@@ -42,3 +70,12 @@ __all__ = [
     "quote_literal",
     "source_name",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of this room from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

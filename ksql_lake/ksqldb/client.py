@@ -1,7 +1,7 @@
 """The HTTP client for ksqlDB: server info, statements, and one streamed query. Usable from several threads."""
 
-# It retries only what can be repeated without harm. A query is one attempt: only its caller can begin anew.
-# No exception of requests or urllib3 leaves this module, and no error, log or `repr` holds a secret.
+# Only requests that can be repeated without harm are retried. A query is one attempt: only its caller can begin
+# anew. No exception of requests or urllib3 leaves this module, and no error, log or `repr` holds a secret.
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ from ksql_lake.settings import Settings
 logger = logging.getLogger(__name__)
 
 ACCEPT_ROWS = "application/vnd.ksql.v1+json"
-"""The form exports read; never left to the server's default, which differs between versions."""
+"""The response format of exports; always requested, because the server's default differs between versions."""
 
 _CLOSE_TIMEOUT = 3.0
-"""How long closing a query may take, in seconds: it is a courtesy, and must not hold up an error."""
+"""Seconds that closing a query may take; short, because it must not delay an error."""
 _NODE_CONNECT_TIMEOUT = 5.0
-"""How long a connection to a single node of several may take to open, in seconds."""
+"""Seconds that a connection to a single node of several may take to open."""
 _REFUSAL_BYTES = 64 * 1024
-"""How much of a refusal's body is read."""
+"""The most bytes that are read of a refusal's body."""
 _ANSWER_BYTES = 32 * 1024 * 1024
-"""How long an answer other than a query's may be; that of ten thousand sources is a tenth of it."""
+"""The most bytes of an answer other than a query's; the list of ten thousand sources is a tenth of it."""
 _ANSWER_TIMES = 5
-"""How many times as long as a silence may last such an answer may take in all."""
+"""Such an answer may take this many read time-outs in all."""
 
 
 class KsqlClient:
-    """One ksqlDB server, or several behind one address. Opens no connection until asked something.
+    """One ksqlDB server, or several behind one address. Opens no connection before the first request.
 
     Args:
         settings: Address, credentials, certificates, time-outs and attempts.
-        sleep: How to wait between attempts.
-        properties: What is known of the properties that the server refuses; nothing if not given.
+        sleep: Waits between attempts, given seconds.
+        properties: The properties that the server is known to refuse; none by default.
 
     Attributes:
         settings: The settings.
-        properties: The properties that every query carries, as far as the server takes them.
-        clock: What was heard of the server's time; ask `server_time` for it.
+        properties: The properties that every query carries, except those that the server refuses.
+        clock: The server's time, if a response held it; `server_time` asks for it.
         requests: How many requests were sent.
 
     Raises:
@@ -109,17 +109,17 @@ class KsqlClient:
 
     @property
     def attempts(self) -> int:
-        """How often a retryable request is tried in all."""
+        """How many times a retryable request is sent in all."""
         return self._attempts
 
     @property
     def read_timeout(self) -> float:
-        """How long the server may be silent or stand still, in seconds."""
+        """Seconds that the server may be silent within an answer."""
         return self._read_timeout
 
     @property
     def quiet_seconds(self) -> float:
-        """How long a push query must bring nothing old to count as caught up where the server does not tell."""
+        """Seconds without an old row after which a push query counts as caught up by silence."""
         return self._quiet_seconds
 
     def __repr__(self) -> str:
@@ -138,12 +138,12 @@ class KsqlClient:
         self._session.close()
 
     def server_info(self) -> ServerInfo:
-        """Ask the server what it is, once; later calls give the first answer.
+        """Ask the server for its version and ids, once; later calls return the first answer.
 
         Raises:
             ServerUnavailableError: It cannot be reached, or is not ready, after all attempts.
             UnauthorizedError: It does not accept the credentials.
-            ProtocolError: What answers is no ksqlDB server.
+            ProtocolError: The answer is not that of a ksqlDB server.
         """
         with self._info_lock:
             if self._info is None:
@@ -153,15 +153,15 @@ class KsqlClient:
     def execute(
         self, statement: str, *, properties: Mapping[str, object] | None = None
     ) -> list[dict[str, Any]]:
-        """Run a statement, or several, that is no query; give one entity per statement.
+        """Run one or more statements that are no queries; return one entity per statement.
 
-        Statements that only read (LIST, SHOW, DESCRIBE, EXPLAIN) are tried again; all others are sent once.
+        Statements that only read (LIST, SHOW, DESCRIBE, EXPLAIN) are retried; all others are sent once.
 
         Raises:
             StatementError: The server refused the statement.
             ServerUnavailableError: It cannot be reached, or is not ready.
             UnauthorizedError: It does not accept the credentials, or they do not allow this.
-            ProtocolError: The answer is not what ksqlDB says.
+            ProtocolError: The answer is not that of a ksqlDB server.
         """
         body: dict[str, object] = {"ksql": terminated(statement), "streamsProperties": dict(properties or {})}
         if only_reads(statement):
@@ -169,13 +169,13 @@ class KsqlClient:
         try:
             return self._run(body)
         except (ServerUnavailableError, IncompleteResponseError) as error:
-            error.hint += " If the statement was sent it may have run: look before sending it again."
+            error.hint += " If the statement was sent it may have run: check that before you send it again."
             raise
 
     def listen(
         self, sql: str, *, properties: Mapping[str, object] | None = None, committed: bool = True
     ) -> Listening:
-        """Send one push query and listen to it; one attempt. Use the result as a context manager.
+        """Send one push query, in one attempt, and return a context manager that reads its rows.
 
         Raises:
             KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
@@ -183,7 +183,7 @@ class KsqlClient:
         return Listening(self.query(sql, kind=QueryKind.PUSH, properties=properties, committed=committed))
 
     def listen_from(self, sql: str, offsets: Sequence[int]) -> Listening:
-        """Send one push query that begins at offsets of its source's topic; one attempt. See `tokens`.
+        """Send one push query that begins at offsets of its source's topic, in one attempt; see `tokens`.
 
         Raises:
             KsqlError: As for `listen`.
@@ -199,16 +199,16 @@ class KsqlClient:
         request: Mapping[str, object] | None = None,
         committed: bool = True,
     ) -> QueryResponse:
-        """Send one query and return its answer, read up to the header; one attempt.
+        """Send one query, in one attempt, and return its answer, read up to the header.
 
-        A property that the server refuses is left out, here and from then on, and the query is sent again.
+        If the server refuses a property, the query is sent again without it, and so are all later queries.
 
         Args:
             sql: The SELECT statement.
-            kind: What it is; decides what proves the answer complete.
+            kind: The kind of query; decides what proves the answer complete.
             properties: Streams properties for this query, beside those that every query carries.
             request: Request properties for this query.
-            committed: Whether records of aborted and open transactions are left out (streams and push).
+            committed: Whether to leave out records of aborted and open transactions (streams and push queries).
 
         Raises:
             KsqlError: The server refused, was busy, broke off or could not be reached; see `recovery`.
@@ -219,12 +219,12 @@ class KsqlClient:
                 return self._ask(sql, QueryKind(kind), {**wanted, **(properties or {})}, request)
             except PropertyRefusedError as refused:
                 self.learn(refused)
-                # Not whether anything was learned: another thread may have learned the same a moment ago.
+                # The result of `learn` does not matter: another thread may have learned the same before.
                 if self.properties.wanted(kind, self.known_version(), committed=committed) == wanted:
                     raise
 
     def learn(self, refused: PropertyRefusedError) -> bool:
-        """Remember a property that the server refuses; return whether asking again without it may help."""
+        """Record a property that the server refuses; return whether a retry without it may help."""
         before = self.properties.refused
         again = self.properties.learn(refused)
         for lost in self.properties.refused:
@@ -233,7 +233,7 @@ class KsqlClient:
         return again
 
     def known_version(self) -> ServerVersion | None:
-        """Return the server's version; None where /info tells none, which counts as the newest.
+        """Return the server's version; None if /info reports none, which counts as the newest.
 
         Raises:
             ServerUnavailableError: It cannot be reached, or is not ready, after all attempts.
@@ -248,13 +248,13 @@ class KsqlClient:
             return None
 
     def node(self, url: str, *, signed: bool) -> KsqlClient:
-        """Return a client of another node of the same service, which shares what is known of properties.
+        """Return a client of another node of the same service, which shares the record of refused properties.
 
         Args:
-            url: Its address.
-            signed: Whether it gets the credentials.
+            url: The node's address.
+            signed: Whether the node gets the credentials.
         """
-        # One try: whoever asks several nodes goes on to the next one.
+        # One try: a caller with several nodes asks the next one.
         quick = min(self._connect_timeout, _NODE_CONNECT_TIMEOUT)
         changes: dict[str, object] = {"ksqldb_url": url, "attempts": 1, "connect_timeout": quick}
         if not signed:
@@ -279,7 +279,7 @@ class KsqlClient:
                 raise self._refusal(response).at(server=self._url, statement=shortened(sql))
             body = Body(response, url=self._url, read_timeout=self._read_timeout)
             few = limited(sql)
-            # A query for a few rows only looks something up: no export waits for it as for its own rows.
+            # A query with a LIMIT is a look-up, so it may not stall as long as an export's query.
             stall = min(settings.stall_timeout, self._read_timeout) if few else settings.stall_timeout
             limits = Limits(settings.max_row_mb * 1_000_000, stall, limited=few)
             answer = QueryResponse(self, response, body, kind=kind, sent=sent, limits=limits).begin()
@@ -291,12 +291,12 @@ class KsqlClient:
             return answer
 
     def close_query(self, query_id: str) -> None:
-        """End a push query or stream pull; quiet if it is over already.
+        """End a push query or stream pull; no error if it has ended already.
 
         Raises:
             KsqlError: The server could not be reached in time, or refused.
         """
-        # A 400 says that there is no such query any more, which is what was wanted.
+        # A 400 means that the query has ended already.
         with suppress(StatementError):
             self._exchange("POST", "/close-query", {"queryId": query_id}, timeout=_CLOSE_TIMEOUT)
 
@@ -328,7 +328,7 @@ class KsqlClient:
             return self._whole(response, read_timeout=timeout or self._read_timeout)
 
     def _whole(self, response: requests.Response, *, read_timeout: float) -> bytes:
-        """Read an answer's body to its end, but no endless one."""
+        """Read an answer's whole body, within limits of size and time."""
         body = Body(response, url=self._url, read_timeout=read_timeout)
         parts: list[bytes] = []
         last = time.monotonic() + _ANSWER_TIMES * read_timeout
@@ -343,7 +343,7 @@ class KsqlClient:
             if time.monotonic() > last:
                 raise ServerUnavailableError(
                     f"the answer did not end within {_ANSWER_TIMES * read_timeout:g} s",
-                    hint="Is something between here and the server holding it up?",
+                    hint="Does a proxy between here and the server delay it?",
                     server=self._url,
                 )
         return b"".join(parts)
@@ -361,7 +361,7 @@ class KsqlClient:
                 data=None if body is None else msgspec.json.encode(body),
                 headers={"Accept": ACCEPT_ROWS, "Content-Type": "application/json"},
                 timeout=(connect, read),
-                # Given with each request: the session's own setting would yield to REQUESTS_CA_BUNDLE.
+                # Set with each request, because REQUESTS_CA_BUNDLE overrides the session's setting.
                 verify=self._verify,
                 allow_redirects=False,
                 stream=True,
@@ -376,7 +376,7 @@ class KsqlClient:
     def _refusal(self, response: requests.Response) -> KsqlError:
         body = Body(response, url=self._url, read_timeout=self._read_timeout, patience=self._read_timeout)
         content = b""
-        # The status alone says enough if the body cannot be read.
+        # If the body cannot be read, the status is enough.
         with suppress(KsqlError):
             content = body.read(_REFUSAL_BYTES)[:_REFUSAL_BYTES]
         response.close()
@@ -384,7 +384,7 @@ class KsqlClient:
 
     def _not_ksqldb(self, content: bytes) -> ProtocolError:
         return ProtocolError(
-            f"the answer is not what a ksqlDB server says: {excerpt(content)}",
+            f"the answer is not that of a ksqlDB server: {excerpt(content)}",
             hint="Is KSQLDB_URL the address of a ksqlDB server, without a path?",
             server=self._url,
         )

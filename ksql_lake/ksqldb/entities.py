@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class TypeEntity(msgspec.Struct, rename="camel"):
-    """A column's type as DESCRIBE tells it; of a MAP only the values' type is told."""
+    """A column's type as DESCRIBE reports it; of a MAP it reports only the type of the values."""
 
     type: str
     fields: list[FieldEntity] | None = None
@@ -23,7 +23,7 @@ class TypeEntity(msgspec.Struct, rename="camel"):
 
     @property
     def text(self) -> str:
-        """The type in ksqlDB's words, `?` for what was not told."""
+        """The type as ksqlDB writes it, with `?` for what the server did not report."""
         member = self.member_schema.text if self.member_schema else "?"
         match self.type:
             case "ARRAY":
@@ -123,7 +123,7 @@ def only_entity(entities: Sequence[Entity], kind: type[T]) -> T:
     """Read an answer that holds one entity.
 
     Raises:
-        ProtocolError: It holds another number of them, or one of another shape; says where.
+        ProtocolError: It holds another number of entities, or one of another shape; names the place.
     """
     if len(entities) != 1:
         raise ProtocolError(f"the server answered one statement with {len(entities)} entities")

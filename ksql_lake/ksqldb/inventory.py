@@ -1,6 +1,6 @@
 """The server's sources with their columns and queries, and how long Kafka keeps their records."""
 
-# DESCRIBE keeps only half of a MAP's type, so an export takes its types from its query's header. ksqlDB does
+# DESCRIBE reports only half of a MAP's type, so an export takes its types from its query's header. ksqlDB does
 # not report a topic's configuration: the retention in a source's statement was true when the topic was made.
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ksql_lake.quantities import age_text
 _RETENTION = re.compile(r"[(,]\s*RETENTION_MS\s*=\s*'?(-?\d{1,20})'?", re.IGNORECASE)
 _COMPACTED = re.compile(r"[(,]\s*CLEANUP_POLICY\s*=\s*'compact'", re.IGNORECASE)
 
-_FOR_GOOD = 1000 * 365 * 86_400_000
-"""Milliseconds that no calendar here can go back, and no Kafka has existed for."""
+_WITHOUT_LIMIT = 1000 * 365 * 86_400_000
+"""A retention of this many milliseconds or more is without limit: no calendar date is that old."""
 
 _AS_SELECT = re.compile(r"\bAS\s+SELECT\b", re.IGNORECASE)
 Kind = Literal["stream", "table"]
@@ -39,7 +39,7 @@ Kind = Literal["stream", "table"]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long a topic keeps records: for good, for a while, or nobody knows."""
+    """How long a topic keeps records: without limit, for some hours, or unknown."""
 
     hours: float | None
     known: bool
@@ -47,7 +47,7 @@ class Retention:
 
 
 def topic_retention(feed: StreamFeed, statement: str) -> Retention:
-    """Tell how long the topic of a feed's source keeps records: by the feed, else by the source's statement."""
+    """Return how long the topic of a feed's source keeps records: by the feed or the source's statement."""
     hours = feed.topic_retention_hours
     if hours is not None:
         return Retention(hours, known=True, text=f"for {age_text(hours)}, by the feed")
@@ -64,7 +64,7 @@ def retention_of(statement: str) -> Retention:
             None, known=False, text="for an unknown time: the source's statement names no RETENTION_MS"
         )
     milliseconds = int(found.group(1))
-    if not 0 <= milliseconds <= _FOR_GOOD:
+    if not 0 <= milliseconds <= _WITHOUT_LIMIT:
         return Retention(None, known=True, text="without limit, by the source's statement")
     hours = milliseconds / 3_600_000
     return Retention(hours, known=True, text=f"for {age_text(hours)}, by the source's statement")
@@ -74,7 +74,7 @@ class Asks(Protocol):
     """The part of a client that this module uses."""
 
     def execute(self, statement: str) -> list[dict[str, Any]]:
-        """Run a statement; give one entity per statement."""
+        """Run a statement; return one entity per statement."""
         ...
 
 
@@ -92,7 +92,7 @@ class SourceSummary:
 
 @dataclass(frozen=True, slots=True)
 class SourceColumn:
-    """A column as DESCRIBE tells it.
+    """A column as DESCRIBE reports it.
 
     Attributes:
         name: Exact-case name.
@@ -133,12 +133,12 @@ class SourceDescription:
         key_format: E.g. `KAFKA`; None before 0.13.
         value_format: E.g. `JSON`; None before 0.13.
         window_type: `TUMBLING`, `HOPPING`, `SESSION` or None.
-        timestamp: The column that gives ROWTIME, "" when the record's own time does.
+        timestamp: The column that sets ROWTIME; "" if the record's own time does.
         read_queries: Queries that read it; their sinks are what depends on it.
         write_queries: Queries that write it.
         queryable: Whether a pull query can read all of it.
-        reason: Why not, "" if it can.
-        fix: What would make it so, "" if nothing has to.
+        reason: Why it cannot; "" if it can.
+        fix: What would make it queryable; "" if it is.
     """
 
     name: str
@@ -169,7 +169,7 @@ def list_sources(client: Asks) -> list[SourceSummary]:
 
 
 def describe(client: Asks, name: str) -> SourceDescription:
-    """Ask for one stream or table; the name is taken in exact case.
+    """Ask for one stream or table by its exact name.
 
     Raises:
         ConfigError: No source can have this name.
@@ -184,7 +184,7 @@ def list_queries(client: Asks) -> list[QueryInfo]:
 
 
 def topic_is_gone(client: Asks, topic: str) -> bool:
-    """Ask whether a topic is not among those that the server sees; False where it does not say."""
+    """Ask whether the server sees no such topic; False if it does not answer."""
     try:
         found = only_entity(client.execute("SHOW TOPICS;"), TopicsAnswer)
     except KsqlLakeError:
@@ -196,7 +196,7 @@ def read_sources(entities: Sequence[Entity]) -> list[SourceSummary]:
     """Read the answer of LIST STREAMS or LIST TABLES.
 
     Raises:
-        ProtocolError: It is no such answer.
+        ProtocolError: It is another answer.
     """
     found = only_entity(entities, ListedAnswer)
     summaries = [
@@ -217,7 +217,7 @@ def read_description(entities: Sequence[Entity]) -> SourceDescription:
     """Read the answer of DESCRIBE.
 
     Raises:
-        ProtocolError: It is no such answer.
+        ProtocolError: It is another answer.
     """
     source = only_entity(entities, DescribedAnswer).source
     reason, fix = _why_not_queryable(source)
@@ -244,18 +244,18 @@ def read_queries(entities: Sequence[Entity]) -> list[QueryInfo]:
     """Read the answer of SHOW QUERIES.
 
     Raises:
-        ProtocolError: It is no such answer.
+        ProtocolError: It is another answer.
     """
     return [_query(query) for query in only_entity(entities, QueriesAnswer).queries]
 
 
 def derives(statement: str) -> bool:
-    """Whether a statement makes its source from a query, be that query there or not."""
+    """Whether a statement makes its source from a query, running or not."""
     return _AS_SELECT.search(statement) is not None
 
 
 def _why_not_queryable(source: SourceEntity) -> tuple[str, str]:
-    """Say why no pull query can read a source, and what would help; two empty texts if one can."""
+    """Return why no pull query can read a source, and what would help; two empty texts if one can."""
     if _kind(source.type) == "stream":
         return "", ""
     if source.window_type == "SESSION":
@@ -279,7 +279,7 @@ def _kind(text: str) -> Kind:
         case "TABLE":
             return "table"
         case _:
-            raise ProtocolError(f"the server speaks of a source of type {text!r}, which is no stream or table")
+            raise ProtocolError(f"the server reports a source of type {text!r}, which is no stream or table")
 
 
 def _column(field: FieldEntity) -> SourceColumn:

@@ -1,7 +1,7 @@
 """Read a push query piece by piece, with a limit on the wait for the next piece."""
 
-# A thread of its own reads the connection, because a read that timed out cannot be taken up again. Leaving
-# ends the query on the server first, then the connection, then the thread.
+# A separate thread reads the connection, because a read that timed out cannot be resumed. Leaving ends the
+# query on the server first, then the connection, then the thread.
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ksql_lake.ksqldb.wire.answer_events import Event, Header
 logger = logging.getLogger(__name__)
 
 EVENTS_AHEAD = 64
-"""How many pieces may wait for the reader; with more the server is slowed down."""
+"""How many pieces may wait for the reader; more slow the server down."""
 FAREWELL_SECONDS = 5.0
-"""How long the server may take to end a query that it was asked to end."""
+"""Seconds that the server may take to end a query that it was asked to end."""
 SILENCE_SECONDS = 2.0
-"""How long a query that could not be ended must send nothing before its connection is dropped."""
+"""Seconds of silence after which the connection of a query that could not be ended is closed."""
 _POLL_SECONDS = 0.05
-"""How soon the thread notices that nobody listens any more."""
+"""Seconds after which the thread notices that the reader is gone."""
 
 
 class _Over:
-    """The end of what was sent, and why."""
+    """The end of the answer, and its error if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
 class Listening:
-    """What one push query sends; a context manager.
+    """A context manager: the rows that one push query sends.
 
     Args:
         response: The query, read up to its header; closed with this.
@@ -70,14 +70,14 @@ class Listening:
 
     @property
     def waiting(self) -> int:
-        """How many pieces are here already."""
+        """How many pieces have arrived and were not read."""
         return self._pieces.qsize()
 
     def next(self, seconds: float) -> Event | None:
         """Return the next piece; None when none came in time.
 
         Raises:
-            KsqlLakeError: The answer ended, failed or broke off, although nobody had asked it to end.
+            KsqlLakeError: The answer ended, failed or broke off before the query was asked to end.
         """
         if self._over is None:
             try:
@@ -91,10 +91,10 @@ class Listening:
         return None
 
     def rest(self) -> Iterator[Event]:
-        """Ask the server to end the query, and return what was still on its way.
+        """Ask the server to end the query, and yield the pieces still on their way.
 
-        A query of the older writer is not asked: it ends when the connection does. Of it only what is here
-        already is returned.
+        A query of the older writer ends with its connection and is not asked to; only pieces that have arrived
+        are yielded.
 
         Raises:
             KsqlLakeError: The server could not be asked, or the answer broke off.
@@ -109,10 +109,10 @@ class Listening:
         try:
             self._response.end_on_server()
         except QueryFailedError as error:
-            # Several releases cannot end a query that another connection has begun.
+            # Several releases cannot end a query of another connection.
             logger.warning("query %s cannot be ended: %s", self._response.query_id, error.message)
             silence = SILENCE_SECONDS
-        # Bounded, because behind a balancer the node that was asked need not be the one that runs the query.
+        # With a limit, because behind a balancer another node may run the query than the one that was asked.
         until = time.monotonic() + FAREWELL_SECONDS
         while self._over is None and (left := until - time.monotonic()) > 0:
             piece = self.next(min(left, silence))

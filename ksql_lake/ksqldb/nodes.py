@@ -1,4 +1,4 @@
-"""The nodes of one ksqlDB service, each asked by itself."""
+"""Clients for the single nodes of a ksqlDB service."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ksql_lake.ksqldb.client import KsqlClient
 
 @dataclass(frozen=True, slots=True)
 class ReachedNodes:
-    """Clients by node; none, and the reason, where the nodes cannot be asked one by one."""
+    """Clients by node; none, and the reason, if the nodes cannot be asked one by one."""
 
     clients: Mapping[str, KsqlClient]
     reason: str = ""
 
 
 class Nodes:
-    """Finds the nodes of a client's service; a context manager that closes what it opened.
+    """A context manager that opens clients of the nodes of a service and closes them.
 
     Args:
         client: The client of the service's one address.
@@ -55,7 +55,7 @@ class Nodes:
         return ReachedNodes(clients)
 
     def problems(self, hosts: Collection[str]) -> Mapping[str, str]:
-        """Try each node by itself; return why it cannot be asked from here, by address, empty where it can.
+        """Try each node; return address -> why it cannot be asked from here, empty if it can.
 
         Args:
             hosts: The nodes as they advertise themselves, `host:port`.
@@ -94,7 +94,7 @@ class Nodes:
         return same_scheme or address in settings.node_urls or settings.trust_advertised
 
     def _foreign(self, client: KsqlClient) -> str | None:
-        """Say why a node cannot be asked, or is none of this service; None if it can and is."""
+        """Return why a node cannot be asked or belongs to another service; None if neither is so."""
         try:
             found, known = client.server_info(), self._client.server_info()
         except KsqlLakeError as error:

@@ -1,7 +1,7 @@
 """How far the queries behind a source have read, from DESCRIBE EXTENDED and SHOW QUERIES EXTENDED."""
 
-# DESCRIBE EXTENDED reports Kafka's offsets of a consumer group. SHOW QUERIES EXTENDED reports what one node's
-# tasks know; the end they report is the newest record they have fetched, not the log's end.
+# DESCRIBE EXTENDED reports Kafka's offsets of a consumer group. SHOW QUERIES EXTENDED reports the offsets of
+# one node's tasks; the end there is the newest record that they have fetched, not the log's end.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SINK = re.compile(r"Sink: \S+ \(topic: (.+?)\)")
 
 @dataclass(frozen=True, slots=True)
 class LogOffsets:
-    """A partition's log and how far a consumer group has read it: exclusive ends, -1 before its first read."""
+    """Offsets of a partition's log and of a consumer group; ends are exclusive, -1 before the first read."""
 
     start: int
     end: int
@@ -35,7 +35,7 @@ class LogOffsets:
 
 @dataclass(frozen=True, slots=True)
 class TaskOffsets:
-    """What one task knows of one partition of its topics; ends are exclusive, -1 where it knows nothing."""
+    """Offsets that one task reports of one partition; ends are exclusive, -1 if it reports none."""
 
     task: str
     topic: str
@@ -45,7 +45,7 @@ class TaskOffsets:
 
     @property
     def unknown(self) -> bool:
-        """Whether the task knows nothing: the partition is empty, not fetched yet, or another node's."""
+        """Whether the task reports no offset: the partition is empty, not fetched yet, or another node's."""
         return self.end < 0 and self.committed < 0
 
 
@@ -56,12 +56,12 @@ class ReportedQuery:
     Attributes:
         id: Its id.
         hosts: Node `host:port` -> the query's state there; empty where the release does not report it.
-        state: The query's state, of all nodes.
-        errors: What went wrong in it, as the server says it.
-        sinks: What it writes.
+        state: The state of the query over all nodes.
+        errors: Errors of the query in the server's words.
+        sinks: The streams and tables that it writes.
         sink_topics: The topics it writes; most releases report none.
         topology: Kafka Streams' description of it.
-        tasks: What the tasks of the nodes that were asked know.
+        tasks: The offsets that the tasks of the asked nodes report.
     """
 
     id: str
@@ -75,7 +75,7 @@ class ReportedQuery:
 
     @property
     def running(self) -> bool:
-        """Whether it runs on every node that is known of."""
+        """Whether it runs on every known node."""
         states = [self.state, *self.hosts.values()]
         return all(state == "RUNNING" for state in states if state)
 
@@ -93,7 +93,7 @@ class ReportedQuery:
         tasks = [task for task in self.tasks if wanted is not None and task.task.split("_")[0] == wanted]
         numbers = {task.task.partition("_")[2] for task in tasks}
         found = sorted(int(number) for number in numbers if number.isdecimal())
-        # A task that no node reports for the moment would be a part of the table that nobody misses.
+        # If no node reports a task for a moment, its part of the table must not go unnoticed.
         most = max((len(topics.get(task.topic, {})) for task in tasks), default=0)
         whole = len(found) == len(numbers) >= most and found == list(range(len(found)))
         return tuple(found) if whole else ()
@@ -172,7 +172,7 @@ def describe_extended(client: Asks, name: str) -> ExtendedDescription:
 
     Raises:
         StatementError: The server has no such source.
-        KsqlError: The server cannot be asked, or answers something else.
+        KsqlError: The server cannot be asked, or sends another answer.
     """
     return read_extended(client.execute(f"DESCRIBE {quote_identifier(source_name(name))} EXTENDED;"))
 
@@ -181,7 +181,7 @@ def read_extended(entities: Sequence[Entity]) -> ExtendedDescription:
     """Read the answer of DESCRIBE EXTENDED.
 
     Raises:
-        ProtocolError: It is no such answer.
+        ProtocolError: It is another answer.
     """
     found: dict[str, dict[int, LogOffsets]] = {}
     for group in only_entity(entities, _ExtendedAnswer).source.query_offset_summaries or []:
@@ -190,7 +190,7 @@ def read_extended(entities: Sequence[Entity]) -> ExtendedDescription:
             for part in topic.offsets:
                 here = LogOffsets(part.log_start_offset, part.log_end_offset, part.consumer_offset)
                 before = known.get(part.partition)
-                # Several queries may write one source; the slowest one counts.
+                # Several queries may write one source; the slowest counts.
                 if before is not None:
                     here = replace(
                         here, end=max(here.end, before.end), consumed=min(here.consumed, before.consumed)
@@ -200,7 +200,7 @@ def read_extended(entities: Sequence[Entity]) -> ExtendedDescription:
 
 
 def topic_ends(client: Asks, topic: str, readers: Iterable[str]) -> Mapping[int, LogOffsets]:
-    """Return where a topic's partitions end, as Kafka reports it of a query that reads it; empty if none does.
+    """Return the ends of a topic's partitions, by a query that reads it; empty if no query does.
 
     Args:
         client: The server.
@@ -208,13 +208,13 @@ def topic_ends(client: Asks, topic: str, readers: Iterable[str]) -> Mapping[int,
         readers: Streams and tables that are written by queries that read it.
 
     Raises:
-        KsqlError: The server cannot be asked, or answers something else.
+        KsqlError: The server cannot be asked, or sends another answer.
     """
     for name in readers:
         try:
             found = describe_extended(client, name).topics.get(topic)
         except (StatementError, UnauthorizedError):
-            continue  # dropped meanwhile, or not ours to see
+            continue  # dropped meanwhile, or not visible to this user
         if found:
             return found
     return {}
@@ -224,7 +224,7 @@ def persistent_queries(client: Asks) -> dict[str, ReportedQuery]:
     """Ask one node for all queries.
 
     Raises:
-        KsqlError: The server cannot be asked, does not let us, or answers something else.
+        KsqlError: The server cannot be asked, does not allow it, or sends another answer.
     """
     return read_persistent_queries(client.execute("SHOW QUERIES EXTENDED;"))
 
@@ -233,13 +233,13 @@ def read_persistent_queries(entities: Sequence[Entity]) -> dict[str, ReportedQue
     """Read the answer of SHOW QUERIES EXTENDED.
 
     Raises:
-        ProtocolError: It is no such answer.
+        ProtocolError: It is another answer.
     """
     return {query.id: _read(query) for query in only_entity(entities, _QueriesAnswer).queries}
 
 
 def merged(answers: Iterable[ReportedQuery]) -> ReportedQuery:
-    """Put together what several nodes report of one query: each node knows its own tasks only."""
+    """Merge what several nodes report of one query: each node reports its own tasks only."""
     first, *others = answers
     tasks: dict[tuple[str, str, int], TaskOffsets] = {}
     hosts: dict[str, str] = dict(first.hosts)

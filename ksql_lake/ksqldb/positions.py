@@ -19,11 +19,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a query stands in one partition of its topic; -1 where the server does not know.
+    """How far a query has read one partition of its topic; -1 if the server reports nothing.
 
     Attributes:
         end: The end of the partition as far as the query has fetched it; exclusive.
-        committed: Up to where rows have been read, filtered and handed out.
+        committed: The end (exclusive) of the rows that were read, filtered and sent.
     """
 
     end: int
@@ -31,12 +31,12 @@ class Position:
 
     @property
     def known(self) -> bool:
-        """Whether the query has seen anything of the partition; an empty one looks like one not yet fetched."""
+        """Whether the query has fetched anything of the partition; an empty one looks like one not fetched."""
         return self.end > 0
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that the query knows of has been handed out."""
+        """Whether the query has sent everything that it has fetched."""
         return self.committed >= self.end
 
 
@@ -65,7 +65,7 @@ class _DescriptionsAnswer(msgspec.Struct):
 
 
 def query_positions(client: Asks, query_id: str, *, topic: str) -> dict[int, Position] | None:
-    """Ask where a running query stands in its source's topic, by partition; None when the server does not tell.
+    """Ask how far a running query has read its source's topic, by partition; None if it is not reported.
 
     Raises:
         KsqlError: The server cannot be reached.
@@ -73,9 +73,9 @@ def query_positions(client: Asks, query_id: str, *, topic: str) -> dict[int, Pos
     try:
         return read_positions(client.execute("SHOW QUERIES EXTENDED;"), query_id, topic=topic)
     except (StatementError, UnauthorizedError, ProtocolError) as error:
-        # Not every user may list queries, not every release knows the word, and one may answer in another
-        # shape: then nothing is told, and the caller judges by what it has.
-        _log.debug("SHOW QUERIES EXTENDED tells nothing: %s", error)
+        # Some users may not list queries, some releases do not know the statement or answer in another shape.
+        # The caller then judges without positions.
+        _log.debug("SHOW QUERIES EXTENDED reports no positions: %s", error)
         return None
 
 
@@ -83,7 +83,7 @@ def read_positions(entities: Sequence[Entity], query_id: str, *, topic: str) -> 
     """Read the answer of SHOW QUERIES EXTENDED.
 
     Raises:
-        ProtocolError: It is no such answer.
+        ProtocolError: It is another answer.
     """
     answer = only_entity(entities, _DescriptionsAnswer)
     found: dict[int, Position] = {}
@@ -92,7 +92,7 @@ def read_positions(entities: Sequence[Entity], query_id: str, *, topic: str) -> 
             for offsets in task.topic_offsets:
                 entity = offsets.topic_partition_entity
                 if entity.topic == topic:
-                    # The server reports the newest record's own offset; the end lies behind it.
+                    # The server reports the offset of the newest record; the end is one more.
                     end = offsets.end_offset + 1 if offsets.end_offset >= 0 else -1
                     found[entity.partition] = Position(end, offsets.committed_offset)
     return found or None

@@ -15,26 +15,26 @@ from ksql_lake.ksqldb.version import ServerVersion
 from ksql_lake.ksqldb.wire.answer_events import QueryKind
 
 LEGACY_WRITER = "ksql.endpoint.migrate.query"
-"""False asks for the older of two writers: it reports its errors, sends heartbeats and ends with its client."""
+"""False asks for the older of two writers: it reports errors, sends heartbeats and ends with its client."""
 SESSION_TIMEOUT = "ksql.streams.consumer.session.timeout.ms"
 POLL_INTERVAL = "ksql.streams.consumer.max.poll.interval.ms"
 ISOLATION = "ksql.streams.consumer.isolation.level"
 TABLE_SCAN = "ksql.query.pull.table.scan.enabled"
 
 SESSION_STEPS = (1_500_000, 300_000, 60_000)
-"""Milliseconds of a consumer's session, tried in this order where a broker allows no more; then its own."""
+"""Milliseconds of a consumer's session, tried in this order while the broker refuses; then the server's own."""
 _MOST_POLL = 2_147_483_647
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+")
 
 
 @dataclass(frozen=True, slots=True)
 class SentProperties:
-    """Which properties a query went out with.
+    """The properties that a query carries.
 
     Attributes:
-        legacy: The older writer answers because it was asked for.
-        session_ms: Length of the consumer's session; None is the server's own.
-        poll: Whether the consumer may take any time between two polls.
+        legacy: Whether the older writer was asked for.
+        session_ms: Length of the consumer's session; None is the server's default.
+        poll: Whether the time between two polls of the consumer is unlimited.
         committed: Whether only committed records were asked for.
     """
 
@@ -50,10 +50,10 @@ class SentProperties:
 
 
 class QueryProperties:
-    """The properties of one server's queries; learns what that server refuses. Usable from several threads.
+    """The properties of one server's queries, and those that it refuses. Usable from several threads.
 
     Args:
-        required: A refused property is an error instead of a loss of evidence.
+        required: Whether a refused property is an error instead of weaker evidence.
     """
 
     def __init__(self, *, required: bool = False) -> None:
@@ -64,7 +64,7 @@ class QueryProperties:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """What the server refuses, as sentences for people, sorted."""
+        """The refused properties and what is lost without them, as sentences, sorted."""
         with self._lock:
             names = sorted(self._refused)
             session = self._session
@@ -78,12 +78,12 @@ class QueryProperties:
         """Return the properties for one query.
 
         Args:
-            kind: What is asked.
+            kind: The kind of query.
             version: The server's version; None counts as the newest.
-            committed: Whether records of aborted and open transactions are to be left out.
+            committed: Whether to leave out records of aborted and open transactions.
 
         Raises:
-            PropertyRefusedError: Only committed records are wanted, and the server lets nobody ask for them.
+            PropertyRefusedError: Only committed records are wanted, and the server does not allow the property.
         """
         with self._lock:
             refused, session = set(self._refused), self._session
@@ -109,7 +109,7 @@ class QueryProperties:
         return {name: value for name, value in found.items() if name not in refused}
 
     def learn(self, error: PropertyRefusedError) -> bool:
-        """Remember what a server refused; return whether asking again without it may help."""
+        """Record a refused property; return whether a retry without it may help."""
         known = {name for name in _LOST if any(_same(name, named) for named in error.names)}
         if self._required or not known:
             return False
@@ -120,7 +120,7 @@ class QueryProperties:
                 return bool(fresh)
             if error.session_ms not in SESSION_STEPS:
                 return False
-            # Several queries may fail at the same length at once: that is one step down, not several.
+            # Several queries may fail with the same session length at once; that is one step down, not several.
             self._session = max(self._session, SESSION_STEPS.index(error.session_ms) + 1)
             if self._session == len(SESSION_STEPS):
                 self._refused.add(SESSION_TIMEOUT)
@@ -137,7 +137,7 @@ _LOST = {
 
 
 def sent_properties(sent: Mapping[str, object]) -> SentProperties:
-    """Read back which of the properties a query carries."""
+    """Return which of the properties a query carries."""
     session = sent.get(SESSION_TIMEOUT)
     return SentProperties(
         legacy=sent.get(LEGACY_WRITER) is False,
@@ -153,5 +153,5 @@ def named_properties(text: str) -> tuple[str, ...]:
 
 
 def _same(name: str, named: str) -> bool:
-    """Whether a server means a property that we sent: it may name it with or without its prefix."""
+    """Whether a server names a property that we sent, with or without its prefix."""
     return name == named or name.endswith(f".{named}")

@@ -23,20 +23,20 @@ _FIELD = re.compile(
 _CHANGED = re.compile(
     r"\b(?:WHERE|JOIN|GROUP\s+BY)\b|\b(?:EXPLODE|CUBE_EXPLODE|GENERATE_SERIES)\s*\(", re.IGNORECASE
 )
-"""What leaves rows out, or makes several of one. Table functions that are not ksqlDB's own have any name."""
+"""Clauses and functions that drop or multiply rows. User-defined table functions can have any name."""
 
 Extraction = Literal["pull", "push"]
 CONTINUES_SINCE = (0, 24)
-"""The release from which a query may be continued, read from ksqlDB's source."""
+"""The release from which on a query can be continued, by ksqlDB's source."""
 
 CONTINUES_MEASURED = "8.0.7"
-"""The one release on which that was measured."""
+"""The release on which that was tried."""
 
 
 def carried_offsets(stream: SourceDescription) -> tuple[str, str, str] | None:
-    """Read from a stream's own query what it copies whole, and its columns with partition and offset there.
+    """Return the source that a stream copies whole, and its columns with that source's partition and offset.
 
-    None where it does not copy all rows, or not their offsets.
+    None if the stream's query does not copy all rows with their offsets.
     """
     for query in stream.write_queries:
         source = _FROM.search(query.text)
@@ -60,7 +60,7 @@ def copied_sources(client: Asks, streams: Iterable[str]) -> set[str]:
 
 
 def keyed_by_offsets(stream: SourceDescription) -> bool:
-    """Read from a stream's own queries that each gives every row a key of its source's partition and offset.
+    """Whether each query of a stream keys every row by its source's partition and offset.
 
     Such a key is never NULL. Rows with a NULL key are not sent by a query that continues at offsets.
     """
@@ -73,7 +73,7 @@ def _rekeys(text: str) -> bool:
 
 
 def _alias(pseudo: str, text: str) -> str:
-    # A server gives its statements back in words of its own: columns qualified, aliases without AS.
+    # A server rewrites the statements that it reports: columns are qualified, aliases have no AS.
     match = re.search(rf"\b{pseudo}`?\s+(?:AS\s+)?(?!(?:AS|FROM)\b){_NAME}", text, re.IGNORECASE)
     return _unquoted(match.group(1)) if match else ""
 
@@ -98,7 +98,7 @@ class Reach:
 
 
 def reach(source: SourceDescription, version: ServerVersion) -> Reach:
-    """Tell how a source can be read on a server of this version."""
+    """Return how a source can be read on a server of this version."""
     if source.kind == "stream" and not version.pulls_streams:
         reason = (
             f"{source.name} is a stream, and this server has release {version.text}: pull queries on streams "
@@ -112,14 +112,14 @@ def reach(source: SourceDescription, version: ServerVersion) -> Reach:
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A derived stream with its source's offsets in columns of its own.
+    """A derived stream that carries its source's offsets in columns.
 
     Attributes:
-        source: What it copies.
+        source: The source that it copies.
         partition: The column with the source's ROWPARTITION.
         offset: The column with the source's ROWOFFSET.
-        made_key: The key column that was made of both; empty where the source's key was kept.
-        obstacle: Why a query over it cannot be continued; empty where nothing in its description is against it.
+        made_key: The key column made of both; empty if the source's key was kept.
+        obstacle: Why a query over it cannot be continued; empty if its description shows no obstacle.
     """
 
     source: str
@@ -130,7 +130,7 @@ class Carrier:
 
     @property
     def says(self) -> str:
-        """What is to be known before its feed is enabled, a sentence without its end."""
+        """What to know before its feed is enabled, a sentence without its full stop."""
         if self.obstacle:
             return f"it carries the offsets of {self.source}, but cannot be continued: {self.obstacle}"
         since = ".".join(map(str, CONTINUES_SINCE))
@@ -143,9 +143,9 @@ class Carrier:
 
 
 def carrier(stream: SourceDescription, version: ServerVersion) -> Carrier | None:
-    """Read from a stream's description that it carries offsets; None if it does not, as it is with tables.
+    """Return how a stream carries its source's offsets, by its description; None if it carries none.
 
-    Whether the server was started with what it needs to continue a query stands in no description.
+    The description does not show whether the server was started with the setting that continued queries need.
     """
     found = carried_offsets(stream) if stream.kind == "stream" else None
     if found is None:

@@ -1,6 +1,6 @@
 """Turn the server's error answers into our errors, by status, error code and text together."""
 
-# Some limits are recognisable by their text only. No credential enters these errors.
+# Some limits show only in the text. No credential enters these errors.
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NOT_NOW = (
     "Exhausted standby hosts to try",
     "The client was closed",
 )
-"""What a server says while it starts, stops, rebalances or misses a node; time mends it."""
+"""Texts of a server that starts, stops, rebalances or misses a node; a retry may succeed."""
 _NOT_HERE = "failed to find valid host"
 _LOCAL_SCAN = "Error executing query locally at node"
 _PROPERTY_REFUSED = (
@@ -52,7 +52,7 @@ _UNKNOWN_SOURCE = re.compile(r"Could not find STREAM/TABLE|does not exist", re.I
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _BODY = msgspec.json.Decoder(ErrorBody)
 _LOOKED_AT = 10_000
-"""How much of a text is looked at: no sentence of a server is longer, and searching longer ones takes time."""
+"""The most characters that are searched: a server's sentences are shorter, and longer texts take time."""
 
 PUSH_FIX = 'Set "extraction": "push" in the feed file'
 SESSION_FIX = (
@@ -70,31 +70,31 @@ def refusal(status: int, body: bytes, *, reason: str = "", signed: bool = False)
         reason: HTTP reason phrase.
         signed: Whether the request carried credentials.
     """
-    told = _told(body)
+    parsed = _error_body(body)
     head = f"{status} {reason}".strip()
-    text = _one_line(told.message or "no message") if told else excerpt(body)
+    text = _one_line(parsed.message or "no message") if parsed else excerpt(body)
     if status in (401, 403, 407):
         return _unauthorized(status, f"{head}: {text}", signed=signed)
-    if status == 429 or (told is not None and _is_busy(told.error_code, text)):
+    if status == 429 or (parsed is not None and _is_busy(parsed.error_code, text)):
         return _busy(f"{head}: {text}")
-    if told is not None and told.error_code is not None:
-        return _refused_by_ksqldb(status, told.error_code, text)
+    if parsed is not None and parsed.error_code is not None:
+        return _refused_by_ksqldb(status, parsed.error_code, text)
     if status >= 500:
         return ServerUnavailableError(
             f"{head}: {text}",
-            hint="Something between here and ksqlDB, or ksqlDB itself, is not up; try again later.",
+            hint="A proxy on the way, or ksqlDB itself, is down; try again later.",
         )
     where_to = "Is KSQLDB_URL the address of a ksqlDB server, without a path?"
     if 300 <= status < 400:
-        where_to = "The server redirects; set KSQLDB_URL to where it really is. Credentials follow no redirect."
+        where_to = "The server redirects; set KSQLDB_URL to its real address. Credentials follow no redirect."
     return ProtocolError(f"{head}: {text}", hint=where_to)
 
 
 def failure(error: ErrorMessage, *, session_ms: int | None = None) -> KsqlError:
-    """Turn an error that came inside an answer into one of ours.
+    """Turn an error inside an answer into one of ours.
 
     Args:
-        error: What the server said.
+        error: The server's error message.
         session_ms: The length of a consumer's session that the query asked for; None is the server's own.
     """
     text = _one_line(error.message)
@@ -109,7 +109,7 @@ def failure(error: ErrorMessage, *, session_ms: int | None = None) -> KsqlError:
         )
     if _UNSENDABLE in text:
         return UnsendableError(
-            "the server cannot write a value of this row, so it never gets further",
+            "the server cannot write a value of this row, so it never gets past the row",
             hint="Leave the column out: name the wanted ones in the feed's `columns`.",
         )
     for found in (_not_queryable(error.message[:_LOOKED_AT]), _not_now(text)):
@@ -134,14 +134,14 @@ def _refused_by_ksqldb(status: int, code: int, text: str) -> KsqlError:
         hint = "The server is starting, stopping or missing a node; try again in a moment."
         return ServerUnavailableError(f"{text} ({code})", hint=hint)
     if _INTERNAL in text:
-        # Unknown functions, a column asked for twice and the like: asking again changes nothing.
+        # E.g. unknown functions, or a column named twice: a retry fails too.
         return StatementError(
             f"the server refused the query without saying why: {text} ({code})",
             hint="Its log says why. Correct the feed file's `columns` and `event_time` if they name "
             "something odd.",
         )
     if status >= 500:
-        # Also the concurrency limit of pull queries arrives as a 500 with a text that does not say so.
+        # The concurrency limit of pull queries too comes as a 500, with a text that does not name it.
         return QueryFailedError(f"the server failed: {text} ({code})", hint="The server's log says more.")
     hint = "Correct the statement; the server's words are above."
     if _UNKNOWN_SOURCE.search(text):
@@ -158,7 +158,7 @@ _PROPERTY_HINT = (
 
 
 def _not_now(text: str) -> KsqlError | None:
-    """Recognise what a server says of a partition that it does not hold, or does not serve for the moment."""
+    """Return the error for a partition that the server does not hold or serve now; None for other texts."""
     if _NOT_HERE in text or _LOCAL_SCAN in text:
         return NotHereError(
             f"the server cannot read a part of the table now: {text}",
@@ -220,12 +220,12 @@ def _is_busy(code: int | None, text: str) -> bool:
     return code in _BUSY_CODES or any(limit in text.lower() for limit in _BUSY_TEXTS)
 
 
-def _told(body: bytes) -> ErrorBody | None:
+def _error_body(body: bytes) -> ErrorBody | None:
     try:
-        told = _BODY.decode(body)
+        parsed = _BODY.decode(body)
     except UNREADABLE:
         return None
-    return told if told.message is not None or told.error_code is not None else None
+    return parsed if parsed.message is not None or parsed.error_code is not None else None
 
 
 def _one_line(text: str) -> str:
@@ -233,7 +233,7 @@ def _one_line(text: str) -> str:
 
 
 def excerpt(body: bytes) -> str:
-    """Show the beginning of a body that was not understood; of a web page its title."""
+    """Return the beginning of a body that was not understood, or the title of a web page."""
     text = without_secrets(body[:_LOOKED_AT].decode("utf-8", errors="replace"))
     title = _TITLE.search(text)
     if title:

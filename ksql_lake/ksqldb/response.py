@@ -1,4 +1,4 @@
-"""One running query: rows as they arrive, and an end that is proven or an error. It never retries."""
+"""One running query: its rows as they arrive, and a proven end or an error. It never retries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ksql_lake.ksqldb.wire.transport import Body
 logger = logging.getLogger(__name__)
 
 BLOCK = 6 * 1024 * 1024
-"""How many bytes of a pull query are waited for, so that blocks are large; a push query waits for nothing."""
+"""A pull query waits for this many bytes, so that blocks are large; a push query does not wait."""
 
 
 class Server(Protocol):
@@ -45,7 +45,7 @@ class Server(Protocol):
         ...
 
     def server_info(self) -> ServerInfo:
-        """What the server says about itself; asked only if the answer's end leaves room for doubt."""
+        """Return the server's version and ids; asked only if the answer's end needs the version."""
         ...
 
     def close_query(self, query_id: str) -> None:
@@ -55,12 +55,12 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an answer may be.
+    """Limits of an answer.
 
     Attributes:
-        max_line: How long a row may be, in bytes.
-        stall: How long a pull query may bring neither a row nor its end, in seconds.
-        limited: Whether some rows only were asked for; else an answer that ends at a limit is not whole.
+        max_line: The most bytes of a row.
+        stall: Seconds that a pull query may bring neither a row nor its end.
+        limited: Whether the query has a LIMIT; without one, an answer that ends at a limit is incomplete.
     """
 
     max_line: int = MAX_LINE
@@ -69,21 +69,21 @@ class Limits:
 
 
 class QueryResponse:
-    """The answer to one query; a context manager. Leaving it early ends the query on the server too.
+    """A context manager: the answer to one query. Leaving it early ends the query on the server too.
 
     Args:
         server: The client that sent the query.
         response: The HTTP response; its status is 200.
-        body: The response's body, not yet touched.
-        kind: What was asked.
+        body: The response's body, not read yet.
+        kind: The kind of query.
         sent: The properties that the query carries.
-        limits: What is too long.
+        limits: Limits of rows and waits.
 
     Attributes:
-        kind: What was asked.
+        kind: The kind of query.
         sent: The properties that the query carries.
-        block_bytes: How large blocks of rows should be; a pull query's are, if the server keeps up.
-        outcome: How the answer ended; None while it has not.
+        block_bytes: Wanted size of a block of rows; a pull query waits for it, up to a limit.
+        outcome: How the answer ended; None before its end.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class QueryResponse:
         self._ending: KsqlLakeError | None = None
         self._failure: KsqlLakeError | None = None
         self._closed = False
-        self._told = False
+        self._end_asked = False
 
     def begin(self) -> Self:
-        """Read up to the header; the client has done so before it hands the response out.
+        """Read up to the header; the client does so before it returns the response.
 
         Raises:
             KsqlError: The answer did not come as far as its header.
@@ -150,14 +150,15 @@ class QueryResponse:
         return self._parser.rows
 
     def __iter__(self) -> Iterator[RowBlock]:
-        """Yield the rows; stops only when the answer was proven complete.
+        """Yield the rows; ends without an error only if the answer is proven complete.
 
         Raises:
             IncompleteResponseError: The answer ended without that proof.
             QueryFailedError: The server reported an error after it had begun.
             ServerBusyError: It reported one of its limits.
-            ServerUnavailableError: It fell silent.
-            ProtocolError: It sent something else than rows; also deleted keys, which only `events` can give.
+            ServerUnavailableError: The server fell silent.
+            ProtocolError: The server sent something else than rows; also deleted keys, which only `events`
+                yields.
         """
         for event in self.events():
             if isinstance(event, RowBlock):
@@ -171,7 +172,7 @@ class QueryResponse:
                 )
 
     def look_ahead(self) -> None:
-        """Wait for the first rows or the end; what comes is kept for whoever iterates.
+        """Wait for the first rows or the end; the rows stay for the iteration.
 
         Raises:
             KsqlError: An error came first.
@@ -182,46 +183,46 @@ class QueryResponse:
             self._next()
 
     def events(self) -> Iterator[Event]:
-        """Yield rows, deleted keys, tokens and the final message in order; ends and fails as iterating does."""
+        """Yield rows, deleted keys, tokens and the final message in order; ends and fails as iteration does."""
         while (event := self._next()) is not None:
             yield event
 
     @property
     def stopped(self) -> bool:
-        """Whether the answer came to its end because the server ended the query in good order."""
+        """Whether the answer ended because the server ended the query regularly."""
         silent = self.outcome is Outcome.INCOMPLETE and self._body.ended and self._parser.over
         return self.outcome is Outcome.CLOSED or silent
 
     def end_on_server(self) -> None:
-        """Ask the server to end the query; the answer then ends by itself, after the rows on their way.
+        """Ask the server to end the query; the answer then ends after the rows on their way.
 
-        The older writer's queries end when their client hangs up, and cannot be ended in any other way.
+        Queries of the older writer end only with their connection.
 
         Raises:
             KsqlError: The server could not be asked in time, or refused.
         """
-        if self.query_id is not None and not self._told and not self.sent.legacy:
-            self._told = True
+        if self.query_id is not None and not self._end_asked and not self.sent.legacy:
+            self._end_asked = True
             self._server.close_query(self.query_id)
 
     def shut(self) -> None:
-        """End a read of this answer that waits in another thread; never fails."""
-        # What has ended by itself has no connection any more, which is as good.
+        """End a read of this answer that waits in another thread; raises nothing."""
+        # An answer that has ended has no connection any more.
         with suppress(ValueError, RuntimeError, OSError):
             self._response.raw.shutdown()
 
     def close(self) -> None:
-        """Let go of the connection, and of the query on the server if it may still run; never fails."""
+        """Close the connection, and end the query on the server if it may still run; raises nothing."""
         if self._closed:
             return
         self._closed = True
         if self._body.received_ahead:
-            # The thread that receives is woken before its connection is taken from it.
+            # Wake the receiving thread before its connection is closed.
             self.shut()
             self._body.close()
         self._response.close()
-        over = self._body.ended or self._parser.over or self._told or self.sent.legacy
-        # Table pulls are scans without a handle: there is nothing on the server that could be closed by id.
+        over = self._body.ended or self._parser.over or self._end_asked or self.sent.legacy
+        # A table pull has no id by which the server could end it.
         if over or self.kind is QueryKind.PULL_TABLE or self.query_id is None:
             return
         try:
@@ -238,7 +239,8 @@ class QueryResponse:
         self.close()
 
     def _next(self) -> Event | None:
-        # Events wait here and not in a generator, so that an iteration broken off and begun anew loses none.
+        # Events wait in a list, not in a generator, so that an iteration that is left and begun anew loses
+        # none.
         while not self._events:
             if self._failure is not None:
                 raise self._failure
@@ -263,7 +265,7 @@ class QueryResponse:
         try:
             chunks = self._body.pieces(self.block_bytes if patient else 1)
         except KsqlLakeError as error:
-            # What came before the break is still read: it may hold the server's reason, or even its last word.
+            # Bytes from before the break are still read: they may hold the server's error or final message.
             broken = error
         self._waited += time.monotonic() - began
         try:
@@ -281,7 +283,7 @@ class QueryResponse:
         clean = broken is None
         outcome = self._parser.outcome(clean=clean)
         if outcome is Outcome.INCOMPLETE and self.kind is QueryKind.PULL_STREAM and clean and self._parser.over:
-            # An end without a final message: right from servers before 0.25, cut short from all others.
+            # An end without a final message is regular on servers before 0.25, and cut short on all others.
             outcome = self._parser.outcome(version=self._version())
         self.outcome = outcome
         unasked = outcome is Outcome.LIMIT and not self._limited
@@ -318,7 +320,7 @@ def _unproven(outcome: Outcome, rows: int) -> IncompleteResponseError:
     if outcome is Outcome.CLOSED:
         return IncompleteResponseError(
             f"the server closed the query after {count}",
-            hint="It was terminated, or the server shut down; what was read proves nothing about the rest.",
+            hint="It was terminated, or the server shut down; nothing proves that all rows came.",
         )
     if outcome is Outcome.LIMIT:
         return IncompleteResponseError(

@@ -1,4 +1,4 @@
-"""When a request is sent again: after errors that may pass by themselves, with back-off and jitter."""
+"""Retry requests after errors that may pass by themselves, with back-off and jitter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> Retrying:
-    """Return a caller that tries a function up to `attempts` times in all; usable from several threads."""
+    """Return a caller that tries a function at most `attempts` times in all; usable from several threads."""
     return Retrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_attempt(attempts),
@@ -36,14 +36,14 @@ def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> R
 
 
 def without_refused(learn: Callable[[PropertyRefusedError], bool], work: Callable[[], Result]) -> Result:
-    """Do something again and again, each time without one more property that the server refuses.
+    """Call `work` until it succeeds, each time without one more property that the server refuses.
 
     Args:
-        learn: Remembers a refusal; says whether asking again may help.
-        work: What to do.
+        learn: Records a refusal; returns whether a retry may help.
+        work: Sends the query.
 
     Raises:
-        PropertyRefusedError: Asking again does not help.
+        PropertyRefusedError: A retry does not help.
     """
     while True:
         try:

@@ -1,6 +1,6 @@
-"""The server's time, selected through ksqlDB or read from the Date header of a proxy before it."""
+"""The server's time, selected through ksqlDB or read from the Date header of a proxy in front of it."""
 
-# Where it cannot be had there is no answer; our own clock is never passed off as the server's.
+# If neither is available the result is None; our own clock never replaces the server's.
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ksql_lake.ksqldb.wire.answer_events import QueryKind, RowBlock
 from ksql_lake.ksqldb.wire.messages import UNREADABLE
 
 FRESH_SECONDS = 600.0
-"""How long the server's answer serves further questions; in between the machine's steady clock goes on."""
+"""Seconds for which the server's answer is reused; the machine's monotonic clock measures the time since."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTime:
-    """A moment by another clock.
+    """A moment by the clock of a server or proxy.
 
     Attributes:
-        moment: What that clock said (UTC).
-        heard: When we heard it, in seconds of `time.monotonic`.
-        origin: `server`, or a `proxy` before it.
+        moment: The time of that clock (UTC).
+        heard: When it was received, in seconds of `time.monotonic`.
+        origin: `server`, or a `proxy` in front of it.
     """
 
     moment: datetime
@@ -43,12 +43,12 @@ class ServerTime:
     origin: Literal["server", "proxy"]
 
     def at(self, steady: float) -> datetime:
-        """What that clock said at an instant of ours, in seconds of `time.monotonic`."""
+        """Return that clock's time at an instant of ours, in seconds of `time.monotonic`."""
         return self.moment + timedelta(seconds=steady - self.heard)
 
 
 class ServerClock:
-    """What one client heard of its server's time."""
+    """The times that one client received from its server."""
 
     def __init__(self) -> None:
         self._asked: ServerTime | None = None
@@ -56,18 +56,18 @@ class ServerClock:
 
     @property
     def fresh(self) -> ServerTime | None:
-        """What the server itself said, unless that is long ago."""
+        """The server's own time, if it is recent enough."""
         asked = self._asked
         return asked if asked is not None and time.monotonic() - asked.heard < FRESH_SECONDS else None
 
     def hear(self, milliseconds: int) -> ServerTime:
-        """Take what the server just said of its time, in epoch milliseconds."""
+        """Record the server's time, received now, in epoch milliseconds."""
         moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
         self._asked = ServerTime(moment, time.monotonic(), "server")
         return self._asked
 
     def overhear(self, date: str | None) -> None:
-        """Take a Date header, if there is one that can be read."""
+        """Record the time of a Date header, if it can be read."""
         if date is None:
             return
         try:
@@ -84,16 +84,16 @@ class Clocked(Protocol):
 
     @property
     def clock(self) -> ServerClock:
-        """What was heard so far."""
+        """The times received so far."""
         ...
 
     @property
     def quiet_seconds(self) -> float:
-        """How long to wait for a push query's first row."""
+        """Seconds to wait for a push query's first row."""
         ...
 
     def known_version(self) -> ServerVersion | None:
-        """The server's version, if it tells one."""
+        """Return the server's version, if it reports one."""
         ...
 
     def query(
@@ -115,11 +115,11 @@ class Clocked(Protocol):
 
 
 def server_time(client: Clocked, stream: str) -> ServerTime | None:
-    """Tell what time it is for the server; None where neither it nor a proxy tells.
+    """Return the server's time; None if neither it nor a proxy reports one.
 
     Args:
         client: The server.
-        stream: A stream with at least one row, of which the time is selected; its exact name.
+        stream: The exact name of a stream with at least one row, from which the time is selected.
     """
     if client.clock.fresh is not None:
         return client.clock.fresh
@@ -128,12 +128,12 @@ def server_time(client: Clocked, stream: str) -> ServerTime | None:
         if milliseconds is not None:
             return client.clock.hear(milliseconds)
     except (KsqlLakeError, *UNREADABLE, OverflowError, ValueError) as error:
-        _log.info("the server does not tell its time: %s", error)
+        _log.info("the server does not report its time: %s", error)
     return client.clock.proxy
 
 
 def first_number(client: Clocked, stream: str, expression: str) -> int | None:
-    """Select a whole number from the first row of a stream; None for NULL, and where there is no row.
+    """Select a whole number from the first row of a stream; None for NULL, or without a row.
 
     Args:
         client: The server.
@@ -141,13 +141,13 @@ def first_number(client: Clocked, stream: str, expression: str) -> int | None:
         expression: What to select, as ksqlDB's SQL.
 
     Raises:
-        KsqlLakeError: The server would not answer.
-        ValueError: What it answered is no whole number.
+        KsqlLakeError: The query failed.
+        ValueError: The answer is no whole number.
     """
     select = f"SELECT {expression} FROM {quote_identifier(stream)}"
     version = client.known_version()
     if version is None or version.limits_pulls:
-        # Of committed records only it would wait for the end of every open transaction.
+        # With committed records only, the query would wait for the end of every open transaction.
         with client.query(f"{select} LIMIT 1;", kind=QueryKind.PULL_STREAM, committed=False) as response:
             times = [_number(block) for block in response]
         return times[0] if times else None

@@ -1,7 +1,7 @@
 """Quote names and values, and check that a text is one statement that only reads."""
 
-# There are no bind parameters, so quoting is the only defence. This is no SQL parser: it knows quotes and
-# comments.
+# There are no bind parameters, so quoting is the only defence. This is no SQL parser: it finds quotes and
+# comments only.
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def quote_identifier(name: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    """Quote a string value; ksqlDB knows no backslash escapes, only the doubled quote."""
+    """Quote a string value; ksqlDB has no backslash escapes, only the doubled quote."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def source_name(name: str) -> str:
-    """Return the name of a stream or table if ksqlDB could have one of that name.
+    """Return a name unchanged if a stream or table of ksqlDB can have it.
 
     Raises:
-        ConfigError: It could not; says which characters it may have.
+        ConfigError: No source can have this name; the hint lists the allowed characters.
     """
     if _SOURCE.fullmatch(name) is None:
         raise ConfigError(
@@ -53,7 +53,7 @@ def source_name(name: str) -> str:
 
 
 def statement_ends(sql: str) -> list[int]:
-    """Positions of the semicolons outside quotes and comments."""
+    """Return the positions of the semicolons outside quotes and comments."""
     return [match.start() for match in _TOKEN.finditer(sql) if match.group() == ";"]
 
 
@@ -65,7 +65,7 @@ def terminated(sql: str) -> str:
     """
     text = sql.strip()
     if text in ("", ";"):
-        raise StatementError("the statement is empty", hint="Give a ksqlDB statement.")
+        raise StatementError("the statement is empty", hint="Write a ksqlDB statement.")
     ends = statement_ends(text)
     return text if ends and ends[-1] == len(text) - 1 else f"{text};"
 
@@ -96,12 +96,12 @@ def query_body(
     Args:
         sql: One SELECT statement; a missing `;` is added.
         properties: Streams properties for this query alone.
-        request: Request properties; they say how the server is to answer.
+        request: Request properties, which set how the server answers.
 
     Raises:
         StatementError: `sql` is empty or holds more than one statement.
     """
-    # No `sessionVariables`: without them the server leaves `${...}` inside literals and names alone.
+    # No `sessionVariables`: without them the server does not replace `${...}` inside literals and names.
     body: dict[str, object] = {"ksql": one_statement(sql), "streamsProperties": dict(properties or {})}
     if request:
         body["requestProperties"] = dict(request)
@@ -109,17 +109,17 @@ def query_body(
 
 
 def only_reads(sql: str) -> bool:
-    """Whether sending the text twice cannot do anything twice; doubtful texts count as writing."""
+    """Whether every statement of a text only reads; doubtful texts count as writing."""
     text = sql.strip()
     return bool(_READS.match(text)) and all(end == len(text) - 1 for end in statement_ends(text))
 
 
 def limited(sql: str) -> bool:
-    """Whether a query asks for some rows only; a LIMIT with a comment behind it is not seen."""
+    """Whether a query has a LIMIT; one with a comment after it is not found."""
     return bool(_LIMITED.search(sql))
 
 
 def shortened(sql: str, *, width: int = 200) -> str:
-    """The statement on one line, cut to `width` characters, for messages."""
+    """Return the statement on one line, cut to `width` characters, for messages."""
     line = " ".join(sql.split())
     return line if len(line) <= width else f"{line[: width - 3]}..."

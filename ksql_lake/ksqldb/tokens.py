@@ -16,12 +16,12 @@ PROPERTIES: Mapping[str, object] = {
     "ksql.query.push.v2.continuation.tokens.enabled": True,
     "auto.offset.reset": "latest",
 }
-"""The properties of a query that begins at a token, as JSON booleans: given as text they change nothing. Others
-beside them, that of the older writer above all, would do harm."""
+"""The properties of a query that begins at a token, as JSON booleans: as texts they have no effect. No other
+property may be sent beside them, least of all that of the older writer."""
 BEGIN_AT = "request.ksql.query.push.continuation.token"
 """The request property that holds the token."""
 SCALABLE = "SCALABLE_PUSH_QUERY_"
-"""How the id of a query begins that heeds its token; any other silently ignores it."""
+"""The beginning of the id of a query that uses its token; any other query ignores it without an error."""
 _VERSION = 0
 
 
@@ -40,42 +40,42 @@ _BODY = msgspec.json.Decoder(_Body)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The records that a batch was made of: per partition the first offset, and the one behind the last."""
+    """The records of a batch: per partition the first offset, and the one after the last."""
 
     start: tuple[int, ...]
     end: tuple[int, ...]
 
     @property
     def records(self) -> int:
-        """How many records lie between them."""
+        """How many records the batch has."""
         return sum(self.end) - sum(self.start)
 
     @property
     def moved(self) -> tuple[int, ...]:
-        """The partitions of which there are any."""
+        """The partitions with records in the batch."""
         return tuple(number for number, (a, b) in enumerate(zip(self.start, self.end, strict=True)) if a != b)
 
 
 def encode_token(offsets: Sequence[int]) -> str:
-    """Write the token that makes a query begin at these offsets, one per partition from 0 on."""
+    """Return the token that makes a query begin at these offsets, one per partition from 0 on."""
     body = _Body(end=_Offsets(list(offsets)), version=_VERSION)
     return base64.b64encode(msgspec.json.encode(body)).decode()
 
 
 def decode_token(token: str) -> Span:
-    """Read the token behind a batch.
+    """Read the token after a batch.
 
     Raises:
-        ProtocolError: It is no token of the version that is known, or does not say which records it is about.
+        ProtocolError: It is no token of the known version, or does not name its records.
     """
     try:
         body = _BODY.decode(base64.b64decode(token, validate=True))
     except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        raise _unreadable(token, "it is not base64 of the JSON that is known") from None
+        raise _unreadable(token, "it is not base64 of the known JSON") from None
     if body.version != _VERSION:
         raise _unreadable(token, f"it is of version {body.version}, and only {_VERSION} is known")
     if body.start is None or body.end is None:
-        raise _unreadable(token, "it does not say from where to where")
+        raise _unreadable(token, "it lacks its first or last offsets")
     start, end = tuple(body.start.offsets), tuple(body.end.offsets)
     if (
         len(start) != len(end)

@@ -1,4 +1,4 @@
-"""The server's version, and what it means for reading its answers."""
+"""The server's version, and what it allows."""
 
 # Confluent Platform 7.5.1 is ksqlDB 0.29.0. An unreadable version counts as the newest: its rules are the
 # strictest.
@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 _NUMBERS = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})(?![0-9])")
-# Where a platform release lies between two of ksqlDB's, the older one stands here.
+# A platform release between two releases of ksqlDB counts as the older one.
 _PLATFORM: dict[tuple[int, int], tuple[int, int]] = {
     (5, 4): (0, 6),
     (5, 5): (0, 7),
@@ -30,8 +30,8 @@ class ServerVersion:
     """A server's version.
 
     Attributes:
-        text: As the server says it, e.g. `7.5.1`.
-        release: The ksqlDB release it has at least, e.g. `(0, 29)`; None when the text tells nothing.
+        text: As the server reports it, e.g. `7.5.1`.
+        release: The ksqlDB release that it is at least, e.g. `(0, 29)`; None if the text is unreadable.
     """
 
     text: str
@@ -39,22 +39,22 @@ class ServerVersion:
 
     @property
     def stream_pulls_say_completed(self) -> bool:
-        """Whether a stream pull ends with a final message; before 0.25 a closing bracket was all there was."""
+        """Whether a stream pull ends with a final message; before 0.25 it ended with a bracket only."""
         return self.release is None or self.release >= (0, 25)
 
     @property
     def pulls_streams(self) -> bool:
-        """Whether pull queries on streams are on, unless somebody switched them off."""
+        """Whether pull queries on streams are on by default."""
         return self.release is None or self.release >= (0, 23)
 
     @property
     def has_two_writers(self) -> bool:
-        """Whether the older of two writers may be asked for; before 0.24 the property was not known."""
+        """Whether a query may ask for the older of two writers; before 0.24 there was no such property."""
         return self.release is None or self.release >= (0, 24)
 
     @property
     def scans_tables(self) -> bool:
-        """Whether pull queries may scan whole tables without asking for the right to."""
+        """Whether pull queries may scan whole tables without a property."""
         return self.release is None or self.release >= (0, 23)
 
     @property
@@ -69,7 +69,7 @@ class ServerVersion:
 
 
 def parse_version(text: str) -> ServerVersion:
-    """Read a version text; never fails."""
+    """Parse a version text; raises nothing."""
     match = _NUMBERS.match(text)
     if match is None:
         return ServerVersion(text, None)
@@ -83,13 +83,13 @@ def parse_version(text: str) -> ServerVersion:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a server says about itself.
+    """The answer to GET /info.
 
     Attributes:
-        version: Its version.
-        kafka_cluster_id: The Kafka cluster it works on.
-        service_id: Its ksqlDB cluster.
-        status: `RUNNING` or what else it says; None before 0.12.
+        version: The server's version.
+        kafka_cluster_id: Id of its Kafka cluster.
+        service_id: Id of its ksqlDB cluster.
+        status: `RUNNING` or another state; None before 0.12.
     """
 
     version: ServerVersion

@@ -1,9 +1,9 @@
 """Merge a day's small files into one: the same rows, fewer files, one commit."""
 
-# Of an open day only files are merged that together are about as large as its largest, so that no row is
-# written over and over. Only files with the same columns are merged, because row identity depends on which
-# columns a row had. The merged checksum must equal that of the files it replaces. docs/reliability.md says
-# what a glob sees meanwhile.
+# Of an open day only files that together are about as large as its largest are merged, so that no row is
+# written many times. Only files with the same columns are merged, because row identity depends on which columns
+# a row had. The merged file must have the checksum of the files that it replaces. docs/reliability.md says what
+# a glob reader sees meanwhile.
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ksql_lake.lake.files.writer import PartitionWriter, StagedFile
 from ksql_lake.schema import Schema, arrow_schema
 
 OPEN_FILES = 8
-"""How many small files a day that is still written to has at least when they are merged."""
+"""The least number of small files of an open day that are merged."""
 
 _FEW = 10
-"""How many times the rows of its late files a day's largest file has at least for these to wait."""
+"""Late files of a closed day wait if its largest file has at least this many times their rows."""
 
 _LARGE = 128_000_000
-"""Bytes from which on a file is left alone until its day is closed."""
+"""Files of this many bytes or more are not merged until their day is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class CompactionPlan:
     """The days that would be merged, and how many files and bytes they have now.
 
     Attributes:
-        days: Closed days, each to become one file.
+        days: Closed days whose files would be merged into one.
         files: Files in all of the days, open ones too.
         bytes: Their size.
-        open_days: Days that are still written to, of which some files would be merged.
+        open_days: Open days of which some files would be merged.
     """
 
     days: tuple[str, ...]
@@ -56,7 +56,7 @@ class CompactionPlan:
 
 @dataclass(frozen=True, slots=True)
 class CompactedDay:
-    """What merging one day did: the commit, and files and bytes before and after."""
+    """The result of merging one day: the commit, and files and bytes before and after."""
 
     day: str
     commit: int
@@ -75,16 +75,17 @@ def plan_compaction(
     nan: CommitLog | None = None,
     open_files: int | None = None,
 ) -> CompactionPlan:
-    """List the days with files to merge that ended at least `older_than` days ago, and open ones if wanted.
+    """List the days with files to merge that ended at least `older_than` days ago, and open days on request.
 
     Args:
         feed: The feed.
         state: Its state.
         older_than: Full days between the end of a day and today; 0 takes every day before today.
         now: The present.
-        nan: Where the files are, if those are wanted too whose statistics leave NaN out; they are looked into.
-        open_files: How many small files of a younger day are merged at least; None leaves younger days alone.
-            A closed day to which a few late rows still come counts as a younger one then, so that its large
+        nan: Location of the files, to also find those whose statistics leave NaN out; each file is read for
+            that.
+        open_files: The least number of small files of a younger day that are merged; None leaves younger days
+            alone. A closed day that still gets a few late rows then counts as a younger one, so that its large
             file is not written anew for each of them.
     """
     newest = day_of(now, feed.zone) - timedelta(days=older_than)
@@ -103,19 +104,19 @@ def plan_compaction(
 def compact_day(
     log: CommitLog, feed: StreamFeed, day: str, *, nan: bool = False, open_files: int | None = None
 ) -> CompactedDay | None:
-    """Merge a day's files of the same columns; None when there is nothing to merge (any more).
+    """Merge a day's files with the same columns; None when there is nothing left to merge.
 
     Args:
         log: The feed's commit log.
         feed: The feed.
         day: The day.
-        nan: Also write files anew whose statistics leave NaN out.
-        open_files: The day is still written to: merge small files only, and at least so many.
+        nan: Also write anew the files whose statistics leave NaN out.
+        open_files: For an open day: merge small files only, and at least this many.
 
     Raises:
-        ConflictError: Other runs won the commit number over and over.
+        ConflictError: Other runs took the commit number each time.
         CorruptLakeError: A file does not hold what its manifest says; nothing was changed.
-        WriteError: The disk or its permissions are in the way; nothing was changed.
+        WriteError: The disk is full or not writable; nothing was changed.
     """
     with Attempt(log) as attempt:
         for state in attempt.states():
@@ -127,7 +128,7 @@ def compact_day(
                 attempt.check_partitions(state, [day])
                 merged = _merge(attempt, feed, schema, group)
             except (LakeError, FileNotFoundError):
-                # Another merge may have removed what was just being read.
+                # Another merge may have removed a file while it was read.
                 if not attempt.overtaken(state):
                     raise
                 continue
@@ -158,7 +159,7 @@ def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files:
 
 
 def _few_late_rows(state: FeedState, day: str, now: datetime) -> bool:
-    """Whether a closed day got files within a day, and they are small beside the file that is there."""
+    """Whether a closed day got files within the last day that are small compared with its largest file."""
     records = sorted(file.records for file in _mergeable(state, day))
     yesterday = (now - timedelta(days=1)).astimezone(UTC).isoformat(timespec="milliseconds")
     recent = state.partitions[day].committed_at > yesterday
@@ -166,11 +167,11 @@ def _few_late_rows(state: FeedState, day: str, now: datetime) -> bool:
 
 
 def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
-    """The most of an open day's small files of which the others together hold as many rows as the largest.
+    """Return the most small files of an open day of which all but the largest hold as many rows as the largest.
 
-    Each merge then makes a file of at least twice the rows of any that it replaces: a row of a day of N rows is
-    written anew log2(N) times at most, and what is left of the day is `least` + log2(N) files at most. Files of
-    other columns than the newest, and those of another form, wait until the day is closed.
+    Each merge then makes a file with at least twice the rows of any file that it replaces. So a row of a day of
+    N rows is written anew at most log2(N) times, and at most `least` + log2(N) files remain. Files with other
+    columns than the newest, or of another form, wait until the day is closed.
     """
     files = state.files_of(day)
     if len(files) < least or not state.shapes:
@@ -187,16 +188,18 @@ def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
 
 
 def _mergeable(state: FeedState, day: str) -> list[FileEntry]:
-    """Return the day's largest group of two and more files with the same columns, read in the same form."""
-    groups: dict[tuple[str, int], list[FileEntry]] = {}
-    for file in state.files_of(day):
+    """Return the day's largest group of two or more files with the same columns, read in the same form."""
+    files, groups = state.files_of(day), dict[tuple[str, int], list[FileEntry]]()
+    if len(files) < 2:
+        return []
+    for file in files:
         groups.setdefault((state.shape(file).text, state.form(file)), []).append(file)
     largest = max(groups.values(), key=len, default=[])
     return largest if len(largest) > 1 else []
 
 
 def _misleading(log: CommitLog, state: FeedState, day: str) -> list[FileEntry]:
-    """The day's files of the same columns of which one has statistics that leave NaN out; none without."""
+    """Return files with the same columns, one of which has statistics that leave NaN out; may be empty."""
     for file in state.files_of(day):
         with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
             if misleading_columns(parquet):

@@ -20,11 +20,11 @@ Milliseconds = npt.NDArray[np.int64]
 
 
 UNITS: Mapping[str, tuple[int, int]] = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
-"""Unit of an event time -> by what its numbers are multiplied, then divided, to give milliseconds."""
+"""Unit of an event time -> the factor and the divisor that turn its numbers into milliseconds."""
 
 
 def in_unit(milliseconds: int, unit: str) -> int:
-    """The smallest number of a unit that is not before an instant in epoch milliseconds."""
+    """Return the smallest number of a unit that is not before an instant in epoch milliseconds."""
     times, parts = UNITS[unit]
     return -(-milliseconds * parts // times)
 
@@ -32,7 +32,7 @@ def in_unit(milliseconds: int, unit: str) -> int:
 def day_start(day: date, zone: ZoneInfo) -> int:
     """Return the epoch milliseconds at which a day begins in a zone.
 
-    Where the clock skips midnight (it does in some zones) the day begins at the first instant after the gap.
+    Where the clock skips midnight, as it does in some zones, the day begins at the first instant after the gap.
     """
     local = datetime.combine(day, time.min, tzinfo=zone)
     return round(local.astimezone(UTC).timestamp() * 1000)
@@ -45,11 +45,11 @@ def day_of(instant: datetime, zone: ZoneInfo) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Days in a row.
+    """A range of days.
 
     Attributes:
-        first: The first one.
-        last: The last one, included; not before the first.
+        first: The first day.
+        last: The last day, included; not before the first.
     """
 
     first: date
@@ -59,7 +59,7 @@ class Days:
         if self.first > self.last:
             raise ConfigError(
                 f"the range {self.first} to {self.last} ends before it begins",
-                hint="Give the earlier day first.",
+                hint="Name the earlier day first.",
             )
 
     def __len__(self) -> int:
@@ -72,17 +72,17 @@ class Days:
         return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
 
     def halves(self) -> tuple[Days, Days]:
-        """The days in two parts, the earlier one first; there must be two of them at least."""
+        """Return the days in two parts, the earlier one first; there must be at least two days."""
         middle = self.first + timedelta(days=len(self) // 2 - 1)
         return Days(self.first, middle), Days(middle + timedelta(days=1), self.last)
 
     def keys(self) -> list[str]:
-        """The partition keys of the days, in order."""
+        """Return the partition keys of the days, in order."""
         return [day.isoformat() for day in self]
 
 
 def day_ranges(days: Iterable[date]) -> tuple[Days, ...]:
-    """Gather ascending days into ranges."""
+    """Join ascending days into ranges."""
     ranges: list[Days] = []
     for day in days:
         if ranges and day - ranges[-1].last == timedelta(days=1):
@@ -94,7 +94,7 @@ def day_ranges(days: Iterable[date]) -> tuple[Days, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DaySlice:
-    """Which rows of a batch belong to one day, with the smallest and largest event time in epoch ms."""
+    """The rows of a batch that belong to one day, with their smallest and largest event time in epoch ms."""
 
     day: str
     rows: slice
@@ -108,7 +108,7 @@ class DaySplitter:
     Args:
         first: First day.
         last: Last day, included.
-        zone: Whose days.
+        zone: The zone of the days.
     """
 
     def __init__(self, first: date, last: date, zone: ZoneInfo) -> None:
@@ -118,10 +118,10 @@ class DaySplitter:
         self.bounds: Milliseconds = np.array([day_start(day, zone) for day in days], dtype=np.int64)
 
     def split(self, batch: pa.RecordBatch, events: Milliseconds) -> tuple[pa.RecordBatch, list[DaySlice]]:
-        """Put a batch's rows in order of their days, each day's as they come; give it, and where each day is.
+        """Sort a batch's rows by day, in their order within a day; return the batch and a slice per day.
 
         Raises:
-            LakeError: A row lies outside the window.
+            LakeError: A row is outside the window.
         """
         if batch.num_rows == 0:
             return batch, []
@@ -145,14 +145,14 @@ class DaySplitter:
 
     def _outside(self, event: int) -> LakeError:
         return LakeError(
-            f"the server sent a row with event time {event} (epoch ms), outside the days that were asked for",
+            f"the server sent a row with event time {event} (epoch ms), outside the requested days",
             hint="Nothing was kept. Is the feed's `event_time` column in epoch milliseconds?",
             window=f"{self.days[0]} to {self.days[-1]}",
         )
 
 
 def event_times(batch: pa.RecordBatch, event_time: str, unit: str = "ms") -> Milliseconds:
-    """Return each row's event time in epoch ms: the named column's, and ROWTIME's where that is NULL.
+    """Return each row's event time in epoch ms: the named column, or ROWTIME where that is NULL.
 
     Both columns are timestamps or epoch-millisecond integers; the named one may be integers of another unit.
     """
@@ -160,7 +160,7 @@ def event_times(batch: pa.RecordBatch, event_time: str, unit: str = "ms") -> Mil
     events = column.cast(pa.int64())
     if unit != "ms" and not pa.types.is_timestamp(column.type):
         times, parts = UNITS[unit]
-        # What lies beyond all days anyway must not come back into them by overflowing.
+        # A time beyond all days must not overflow into one of them.
         most = np.iinfo(np.int64).max // times
         scaled = np.clip(np.asarray(events.fill_null(0)), -most, most) * times // parts
         events = pc.if_else(pc.is_valid(events), pa.array(scaled), pa.scalar(None, pa.int64()))

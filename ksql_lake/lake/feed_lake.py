@@ -1,4 +1,4 @@
-"""The lake of one feed, and the lake of all feeds. Opening either touches nothing; readers never wait."""
+"""The lake of one feed, and the lake of all feeds. Opening either reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPlan:
-    """What retention would remove.
+    """The versions that retention would remove.
 
     Attributes:
         keep: Version keys that stay, oldest first.
         remove: Version keys that go, oldest first.
         files: Paths that go, relative to the dataset folder.
-        bytes: What that frees.
+        bytes: The size of these files.
     """
 
     keep: tuple[str, ...]
@@ -71,10 +71,10 @@ def plan_retention(state: FeedState, keep: int) -> RetentionPlan:
 
 
 class FeedLake:
-    """Everything the lake holds of one feed.
+    """The lake of one feed.
 
     Args:
-        storage: Where the lake's bytes are.
+        storage: The lake's storage.
         feed: The feed.
         on_step: Called before each step of the commit protocol (tests interrupt there).
     """
@@ -87,28 +87,28 @@ class FeedLake:
 
     @property
     def dataset_path(self) -> str:
-        """Where the feed's Parquet files are, for any reader."""
+        """The address of the feed's Parquet files, for any reader."""
         return self.storage.uri(self.layout.dataset)
 
     def address(self, path: str) -> str:
-        """Where any reader finds a data file that is given relative to the dataset folder."""
+        """Return the address of a data file whose path is relative to the dataset folder."""
         return self.storage.uri(self.layout.data(path))
 
     def read_at(self, state: FeedState, version: str) -> datetime:
-        """Tell when the reading of a committed version of a table began (UTC).
+        """Return when the reading of a committed version of a table began (UTC).
 
         Raises:
             CorruptLakeError: Its manifest is missing or unreadable.
         """
         file, *_ = state.files_of(version)
         read = self.log.manifest(file_sequence(file.path) or 0).read
-        # Only a manifest that doctor wrote for files of an unknown release can lack the time.
+        # Only a manifest that doctor rebuilt for files of an unknown release can lack the time.
         return datetime.fromisoformat(
             read.read_at if read and read.read_at else state.partitions[version].committed_at
         )
 
     def state(self) -> FeedState:
-        """Return what is committed; changes nothing.
+        """Return the committed state; changes nothing.
 
         Raises:
             CorruptLakeError: A manifest is missing or unreadable.
@@ -116,24 +116,25 @@ class FeedLake:
         return self.log.load()
 
     def published(self) -> FeedState:
-        """Return what is committed and in place, for whoever reads rows; changes nothing.
+        """Return the state whose files are all in place, for reading rows; changes nothing.
 
         Raises:
-            CorruptLakeError: A manifest is missing or unreadable, or a committed file is nowhere.
+            CorruptLakeError: A manifest is missing or unreadable, or a committed file is neither in place nor
+                staged.
         """
         return published_state(self.log)
 
     def recover(self) -> FeedState:
-        """Finish what a killed export left behind, and give what is committed.
+        """Finish what a killed export left behind, and return the committed state.
 
         Raises:
             CorruptLakeError: A manifest or a committed file is missing.
-            WriteError: Finishing needs a write that fails.
+            WriteError: A write that finishing needs fails.
         """
         return self.log.recover()
 
     def exclusive(self, *, wait: float = LOCK_SECONDS) -> AbstractContextManager[None]:
-        """Keep other exports of this feed on this machine waiting; see `locking.exclusive`."""
+        """Make other exports of this feed on this machine wait; see `locking.exclusive`."""
         return exclusive(self.storage, self.layout, wait=wait)
 
     def stage(
@@ -152,7 +153,7 @@ class FeedLake:
             read: How the rows are read.
             days: First and last day of the window (streams).
             known: Days whose rows were read from their marks on, so that all of them are new.
-            origin: What the server told of the source; without it nothing is pinned.
+            origin: What the server reported about the source; without it nothing is pinned.
 
         Raises:
             CorruptLakeError: A manifest or a committed file is missing.
@@ -162,10 +163,10 @@ class FeedLake:
         return Staging(self.log, pinning, schema, read=read, days=days, known=known)
 
     def check(self, origin: Origin | None = None) -> None:
-        """Refuse an export that could only do harm, before anything is read; changes nothing.
+        """Raise if an export must not begin; reads nothing from the server and changes nothing.
 
         Args:
-            origin: What the server told of the source; without it only the feed's own keys are compared.
+            origin: What the server reported about the source; without it only the feed's own keys are compared.
 
         Raises:
             CorruptLakeError: The log does not name what the lake holds, or a manifest is missing or unreadable.
@@ -181,31 +182,31 @@ class FeedLake:
         return read_failures(self.storage, self.layout)
 
     def record_failure(self, error: Exception) -> None:
-        """Note that an export failed, for the report; raises nothing."""
+        """Record that an export failed, for the report; raises nothing."""
         record_failure(self.storage, self.layout, error)
 
     def clear_failures(self) -> None:
-        """Forget the failed exports after a success; raises nothing."""
+        """Remove the record of failed exports after a success; raises nothing."""
         clear_failures(self.storage, self.layout)
 
     def checks(self) -> CheckNotes:
-        """Return what the feed's checks found last; nothing where none was evaluated."""
+        """Return the newest results of the feed's checks; none if no check was evaluated."""
         return read_checks(self.storage, self.layout)
 
     def record_checks(self, findings: Sequence[CheckFinding], *, commit: int, held: Collection[str]) -> None:
-        """Note what the checks found after a commit; raises nothing.
+        """Record the results of the checks after a commit; raises nothing.
 
         Args:
-            findings: What they found.
+            findings: The results.
             commit: The commit that was judged.
-            held: The partitions the lake holds; a removed table version is forgotten here too.
+            held: The partitions that the lake holds; results of others are dropped.
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         kept = held if self.layout.kind == "table" else None
         record_checks(self.storage, self.layout, findings, commit=commit, at=at, held=kept)
 
     def certificate(self, day: str) -> DayCertificate | None:
-        """Return the newest certificate of a day; None when it was never read after its end."""
+        """Return the newest certificate of a day; None if the day was never read after its end."""
         sequence = self.state().certified.get(day)
         if sequence is None:
             return None
@@ -216,10 +217,10 @@ class FeedLake:
         return plan_retention(self.state(), _keep(self.feed))
 
     def apply_retention(self) -> RetentionPlan:
-        """Remove the versions beyond the feed's retention, as one commit; nothing happens when there are none.
+        """Remove the versions beyond the feed's retention in one commit; no versions, no commit.
 
         Raises:
-            ConflictError: Other runs won the commit number over and over.
+            ConflictError: Other runs took the commit number each time.
             WriteError: The commit could not be written; no file was removed.
         """
         with Attempt(self.log) as attempt:
@@ -249,7 +250,7 @@ class FeedLake:
         nan: bool = False,
         open_files: int | None = None,
     ) -> CompactionPlan:
-        """List the days whose files could be merged, or with `nan` written anew; nothing for a table."""
+        """List the days whose files could be merged, or with `nan` written anew; none for a table."""
         if not isinstance(self.feed, StreamFeed):
             return CompactionPlan((), 0, 0)
         present, log = now or datetime.now(UTC), self.log if nan else None
@@ -265,20 +266,20 @@ class FeedLake:
         nan: bool = False,
         open_files: int | None = None,
     ) -> Iterator[CompactedDay]:
-        """Finish what a killed run left, then merge each closed day's files, a commit each; give each day.
+        """Finish what a killed run left, merge the files of each closed day in a commit, and yield each day.
 
         Args:
             older_than: Full days between the end of a day and today.
             now: The present; for tests.
             nan: Also write files anew whose statistics leave NaN out, as older releases wrote them.
-            open_files: Also merge small files of younger days, where there are at least so many.
+            open_files: Also merge small files of younger days that have at least this many.
 
         Raises:
             CorruptLakeError: A file does not hold what its manifest says.
-            WriteError: The disk or its permissions are in the way; days already done stay done.
+            WriteError: The disk is full or not writable; days already merged stay merged.
         """
         if isinstance(self.feed, StreamFeed):
-            # A killed merge may have left replaced files where readers find them, and nothing more to merge.
+            # A killed merge may have left replaced files in place, with nothing more to merge.
             self.recover()
             plan = self.plan_compaction(older_than=older_than, now=now, nan=nan, open_files=open_files)
             todo = [(day, None) for day in plan.days] + [(day, open_files) for day in plan.open_days]
@@ -303,7 +304,7 @@ class FeedLake:
     ) -> duckdb.DuckDBPyRelation:
         """Return a lazy DuckDB relation over committed rows; `partitions` None means all.
 
-        Without a connection it lives in one of its own, in memory.
+        Without a connection it uses a new one in memory.
         """
         import duckdb  # noqa: PLC0415 - exports read nothing with it
 
@@ -316,7 +317,7 @@ class Lake:
     """The lake of all feeds.
 
     Args:
-        root: Its folder, made on the first write; or `s3://BUCKET/PREFIX`, `gs://...`, `az://...`.
+        root: A folder, made on the first write; or `s3://BUCKET/PREFIX`, `gs://...`, `az://...`.
         on_step: Called before each step of the commit protocol (tests interrupt there).
     """
 
@@ -326,7 +327,7 @@ class Lake:
 
     @property
     def root(self) -> str:
-        """Where the lake is."""
+        """The lake's folder or address."""
         return self.storage.uri("").rstrip("/")
 
     @property
@@ -335,11 +336,11 @@ class Lake:
         return self.storage.begun()
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a DuckDB connection read the lake's files by the addresses that they have here."""
+        """Let a DuckDB connection read the lake's files by their addresses."""
         self.storage.attach(connection)
 
     def feed(self, feed: Feed) -> FeedLake:
-        """Return the lake of one feed; touches nothing."""
+        """Return the lake of one feed; reads and writes nothing."""
         return FeedLake(self.storage, feed, on_step=self.on_step)
 
 

@@ -1,7 +1,7 @@
 """Map feeds and partitions to paths and back. Pure text; keys are relative to the lake's root."""
 
-# Data folders hold Parquet only, because readers that glob read everything they find. Manifests and staging
-# are under `metadata/`.
+# Data folders hold Parquet only, because glob readers read every file. Manifests and staging are under
+# `metadata/`.
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal
 Kind = Literal["stream", "table"]
 
 CATALOGS = "metadata/catalogs.json"
-"""Where a lake notes the catalog files that follow it, relative to its root."""
+"""The file that lists the catalog files which follow the lake, relative to its root."""
 
 _DAY = re.compile(r"year=([0-9]{4})/month=([0-9]{2})/day=([0-9]{2})")
 _VERSION = re.compile(r"version=v([1-9][0-9]{0,18})")
@@ -31,7 +31,7 @@ def partition_folder(kind: Kind, partition: str) -> str:
 
 
 def partition_of(kind: Kind, folder: str) -> str | None:
-    """Return the partition whose folder this is, or None when it is no partition's folder."""
+    """Return the partition of a folder, or None when it is no partition's folder."""
     if kind == "table":
         match = _VERSION.fullmatch(folder)
         return f"v{match.group(1)}" if match else None
@@ -59,7 +59,7 @@ def version_number(key: str) -> int:
 def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str:
     """Return the path of a commit's file for a partition, relative to the dataset folder.
 
-    UTC time and commit number are in the name, so no two commits can name the same file.
+    The name holds the UTC time and the commit number, so no two commits can use the same name.
     """
     stem = "snapshot" if kind == "table" else "data"
     stamp = at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")
@@ -67,7 +67,7 @@ def data_file(kind: Kind, partition: str, *, at: datetime, sequence: int) -> str
 
 
 def file_time(path: str) -> datetime:
-    """Return the time in a data file's name, to the second (UTC); the earliest there is where it tells none."""
+    """Return the time in a data file's name, to the second (UTC); the earliest time possible without one."""
     match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
     try:
         return datetime.strptime(match.group(2) if match else "", "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
@@ -83,19 +83,19 @@ def file_sequence(path: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class FeedLayout:
-    """Where everything of one feed lives, as keys relative to the lake's root."""
+    """The paths of one feed, as keys relative to the lake's root."""
 
     kind: Kind
     name: str
 
     @property
     def dataset(self) -> str:
-        """Folder that holds the feed's Parquet and nothing else."""
+        """Folder that holds the feed's Parquet files and nothing else."""
         return f"{self.kind}s/{self.name}"
 
     @property
     def metadata(self) -> str:
-        """Folder of everything about the feed that is not data."""
+        """Folder of all other files of the feed."""
         return f"metadata/{self.kind}s/{self.name}"
 
     @property
@@ -105,22 +105,22 @@ class FeedLayout:
 
     @property
     def checkpoint(self) -> str:
-        """The derived state file that makes opening a feed cheap."""
+        """The derived state file, which saves reading all manifests."""
         return f"{self.metadata}/checkpoint.json"
 
     @property
     def failures(self) -> str:
-        """The note of failed exports since the last success."""
+        """The record of failed exports since the last success."""
         return f"{self.metadata}/failures.json"
 
     @property
     def checks(self) -> str:
-        """The note of what the feed's checks found."""
+        """The record of the feed's check results."""
         return f"{self.metadata}/checks.json"
 
     @property
     def checks_lock(self) -> str:
-        """The file lock under which that note is written."""
+        """The file lock for writing the check record."""
         return f"{self.metadata}/checks.lock"
 
     @property
@@ -135,12 +135,12 @@ class FeedLayout:
 
     @property
     def lock(self) -> str:
-        """The file lock that saves two exports of one feed from doing the same work."""
+        """The file lock that keeps two exports of one feed from doing the same work."""
         return f"{self.metadata}/lock"
 
     @property
     def way_out(self) -> str:
-        """What to do when log and files do not agree."""
+        """The advice for a feed whose log and files do not agree."""
         return (
             f"`ksql-lake doctor {self.name} --repair --apply` lists what is wrong and what it will do, then "
             "does it; nothing is deleted."
@@ -151,7 +151,7 @@ class FeedLayout:
         return f"{self.metadata}/{form}"
 
     def index_note(self, form: str) -> str:
-        """The note of what that index was built from."""
+        """The record of the commit from which that index was built."""
         return f"{self.metadata}/{form}.json"
 
     def manifest(self, sequence: int) -> str:
@@ -163,7 +163,7 @@ class FeedLayout:
         return f"{self.staging}/{sequence:0{_SEQUENCE_DIGITS}d}-{attempt}"
 
     def data(self, path: str) -> str:
-        """The key of a file given relative to the dataset folder."""
+        """The key of a file whose path is relative to the dataset folder."""
         return f"{self.dataset}/{path}"
 
 

@@ -1,10 +1,6 @@
-"""Check that what a lake's own files say can be true: names inside the lake, sensible numbers and times.
+"""Check that values in a lake's files can be true: names inside the lake, possible numbers and times. Pure."""
 
-Pure.
-"""
-
-# A digest shows that a manifest is undamaged, not who wrote it, and a path in it becomes a file that is
-# opened or moved.
+# A digest shows that a manifest is undamaged, not who wrote it, and files that it names are opened or moved.
 
 from __future__ import annotations
 
@@ -24,11 +20,11 @@ _CHECKSUM = re.compile(r"(?:[0-9a-f]{32})?")
 
 
 class UnsoundError(ValueError):
-    """A value that cannot be true; says which."""
+    """A value in a lake's file that cannot be true; the message names it."""
 
 
 class _File(Protocol):
-    """What is looked at of a file's entry."""
+    """The part of a file's entry that is checked."""
 
     @property
     def path(self) -> str: ...
@@ -49,7 +45,7 @@ class _File(Protocol):
 
 
 def check_files(kind: Kind, files: Iterable[_File]) -> None:
-    """Refuse entries whose path is not a data file's inside its own partition.
+    """Raise if a path is not that of a data file inside its own partition.
 
     Raises:
         UnsoundError: Names the entry.
@@ -70,7 +66,7 @@ def check_files(kind: Kind, files: Iterable[_File]) -> None:
 
 
 def check_paths(kind: Kind, paths: Iterable[str]) -> None:
-    """Refuse paths that are not data files' inside the dataset.
+    """Raise if a path is not that of a data file inside the dataset.
 
     Raises:
         UnsoundError: Names the path.
@@ -81,25 +77,25 @@ def check_paths(kind: Kind, paths: Iterable[str]) -> None:
             raise UnsoundError(f"{path!r} is not a data file of the lake")
 
 
-@lru_cache(maxsize=32_768)  # the same days stand in many places, and a feed is opened often
+@lru_cache(maxsize=32_768)  # manifests repeat the same days, and a feed is opened often
 def check_partition(kind: Kind, partition: str) -> str:
     """Return a partition's folder.
 
     Raises:
-        UnsoundError: It is no day or version, or not written the one way they are.
+        UnsoundError: It is no day or version, or not in the one form in which we write them.
     """
     try:
         folder = partition_folder(kind, partition)
     except ValueError:
         folder = ""
-    # Of the ways to write a day in ISO 8601, and the digits of other scripts, only one is ours.
+    # ISO 8601 has several forms of a day, and other scripts have digits too; we write only one form.
     if not folder or partition_of(kind, folder) != partition:
         raise UnsoundError(f"{partition!r} is not a {'version' if kind == 'table' else 'day'}")
     return folder
 
 
 def check_moments(*texts: str | None) -> None:
-    """Refuse times that are not ISO 8601 with an offset; None passes.
+    """Raise if a time is not ISO 8601 with an offset; None passes.
 
     Raises:
         UnsoundError: Names the text.
@@ -109,8 +105,8 @@ def check_moments(*texts: str | None) -> None:
             continue
         try:
             time = datetime.fromisoformat(text)
-            # What overflows when the offset is taken off cannot be compared with other times.
-            known = time.utcoffset() is not None and time.astimezone(UTC) is not None
+            # A time that overflows in UTC cannot be compared with other times.
+            known = time.tzinfo is not None and (1 < time.year < 9999 or time.astimezone(UTC) is not None)
         except (ValueError, OverflowError):
             known = False
         if not known:
@@ -118,7 +114,7 @@ def check_moments(*texts: str | None) -> None:
 
 
 def check_numbers(*numbers: int) -> None:
-    """Refuse counts and sizes below nothing, or beyond 64 bits.
+    """Raise if a count or size is negative, or beyond 64 bits.
 
     Raises:
         UnsoundError: Names the number.
@@ -129,7 +125,7 @@ def check_numbers(*numbers: int) -> None:
 
 
 def check_times(*times: int | None) -> None:
-    """Refuse event times beyond 64 bits; None passes.
+    """Raise if an event time is beyond 64 bits; None passes.
 
     Raises:
         UnsoundError: Names the number.
@@ -140,7 +136,7 @@ def check_times(*times: int | None) -> None:
 
 
 def check_checksum(text: str) -> None:
-    """Refuse what is no checksum; an empty one passes.
+    """Raise if a text is no checksum; an empty one passes.
 
     Raises:
         UnsoundError: Names the text.
@@ -150,7 +146,7 @@ def check_checksum(text: str) -> None:
 
 
 def check_attempt(text: str) -> None:
-    """Refuse an attempt id that could not be part of a folder's name.
+    """Raise if an attempt id cannot be part of a folder's name.
 
     Raises:
         UnsoundError: Names the text.
@@ -160,7 +156,7 @@ def check_attempt(text: str) -> None:
 
 
 def check_schema(*texts: str) -> None:
-    """Refuse columns that no ksqlDB has; an empty text passes.
+    """Raise if a text is no ksqlDB schema; an empty text passes.
 
     Raises:
         UnsoundError: Says what is wrong with them.
@@ -174,7 +170,7 @@ def check_schema(*texts: str) -> None:
 
 
 def check_days(days: Iterable[str]) -> None:
-    """Refuse keys that are no days.
+    """Raise if a key is no day.
 
     Raises:
         UnsoundError: Names the key.

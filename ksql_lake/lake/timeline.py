@@ -1,7 +1,7 @@
-"""What the lake showed at an earlier commit, and where those rows are today."""
+"""The state of a feed's lake at an earlier commit, and where its rows are now."""
 
-# A merged file holds the rows of the files it replaced one after another. A piece of it is given only when
-# its rows have the checksum that its commit recorded.
+# A merged file holds the rows of the files that it replaced one after another. A piece of it is returned only
+# if its rows have the checksum that its commit recorded.
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ksql_lake.lake.rows import committed_rows
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The rows of one committed file inside the file that a merge made of it and others.
+    """The rows of a committed file inside the merged file that replaced it.
 
     Attributes:
-        file: The file that is there now.
-        first: Number of the piece's first row in it.
+        file: The merged file.
+        first: Number of the piece's first row in the merged file.
         origin: The file as it was committed.
     """
 
@@ -38,18 +38,18 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class FoundRows:
-    """Where rows are today: whole files, and pieces of others."""
+    """Where rows are now: whole files, and pieces of merged files."""
 
     whole: tuple[FileEntry, ...]
     pieces: tuple[Piece, ...]
 
 
 class Timeline:
-    """One feed's commits up to what a reader sees.
+    """A feed's commits up to the state that a reader sees.
 
     Args:
         log: The feed's commit log.
-        now: What is committed and in place.
+        now: The state whose files are all in place.
     """
 
     def __init__(self, log: CommitLog, now: FeedState) -> None:
@@ -57,12 +57,12 @@ class Timeline:
         self.now = now
 
     def manifests(self, after: int) -> Iterator[Manifest]:
-        """Return the manifests behind a commit, oldest first."""
+        """Return the manifests after a commit, oldest first."""
         last = self.now.sequence
         return (self.log.manifest(number, ahead=last) for number in range(after + 1, last + 1))
 
     def state(self, commit: int) -> FeedState:
-        """Return what the lake showed at a commit.
+        """Return the state after a commit.
 
         Raises:
             LakeError: There is no such commit.
@@ -76,7 +76,7 @@ class Timeline:
         return self.now if commit == self.now.sequence else state_at(self.log, commit)
 
     def commit_by(self, moment: int) -> int:
-        """The number of the last commit that was made in or before an epoch millisecond; 0 without one."""
+        """Return the number of the last commit made in or before an epoch millisecond; 0 if there is none."""
         for number in range(self.now.sequence, 0, -1):
             at = datetime.fromisoformat(self.log.manifest(number).committed_at)
             if round(at.timestamp() * 1000) <= moment:
@@ -87,7 +87,7 @@ class Timeline:
         """Find the rows of files that were committed at `base` or later.
 
         Raises:
-            LakeError: Rows of them are gone.
+            LakeError: Rows of these files are no longer in the lake.
             CorruptLakeError: A merge replaced a file that no commit named.
         """
         files, live = list(wanted), {file.path: file for file in self.now.files()}
@@ -103,7 +103,7 @@ class Timeline:
                 raise LakeError(
                     f"{origin.records} rows of {origin.partition} that were committed then are not in the "
                     "lake any more",
-                    hint="Doctor or retention took them out; read a later commit.",
+                    hint="Doctor or retention removed them; read a later commit.",
                     feed=self.log.layout.name,
                 )
             if path == origin.path:
@@ -116,7 +116,7 @@ class Timeline:
         return FoundRows(tuple(whole.values()), tuple(piece for parts in pieces.values() for piece in parts))
 
     def _moves(self, base: FeedState) -> dict[str, tuple[str, int]]:
-        """Return, for each file that was merged since, the new file and how many rows lie before its own."""
+        """Return, for each file merged since, the merged file and how many rows precede its own."""
         rows = {file.path: file.records for file in base.files()}
         moved: dict[str, tuple[str, int]] = {}
         for manifest in self.manifests(base.sequence):
@@ -171,7 +171,7 @@ class Timeline:
 
 
 def narrowed(state: FeedState, files: Iterable[FileEntry]) -> FeedState:
-    """Return a state as if it held some of its files alone; columns stay."""
+    """Return a state with only some of its files and the same columns."""
     kept: dict[str, list[FileEntry]] = {}
     for file in files:
         kept.setdefault(file.partition, []).append(file)

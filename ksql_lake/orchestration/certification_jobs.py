@@ -4,14 +4,14 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from ksql_lake.errors import LakeError
 from ksql_lake.export.certification import Certification, certify
-from ksql_lake.export.checks import CheckOutcome
-from ksql_lake.export.judging import note_outcomes
+from ksql_lake.export.judging import certified_text, note_certification
 from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedLake
@@ -20,8 +20,6 @@ from ksql_lake.orchestration.jobs import one_op_job, run_tags
 from ksql_lake.orchestration.run_failures import each_feed
 from ksql_lake.orchestration.schedules import zone_name
 from ksql_lake.orchestration.scope import Scope
-
-_SHOWN = 5
 
 
 class CertifyConfig(dg.Config):
@@ -79,8 +77,10 @@ def _job(
                 if scope.wants_check("certificate"):
                     context.instance.report_runless_asset_event(each)
             if not found.whole:
-                raise LakeError(_text(found), hint=_HINT.format(feed=feed.name, day=day), partition=day)
-            return f"{feed.name}, {day}: {_text(found)}"
+                raise LakeError(
+                    certified_text(found), hint=_HINT.format(feed=feed.name, day=day), partition=day
+                )
+            return f"{feed.name}, {day}: {certified_text(found)}"
 
         wanted = [feed for feed in streams if feed.name in config.feeds or not config.feeds]
         each_feed([feed for feed in wanted if feed.start_date <= day], compare_feed, context.log)
@@ -99,24 +99,15 @@ _HINT = "An export of the day adds the missing rows: ksql-lake export --stream {
 
 
 def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield the result of the day, then the one of all days; the lake keeps it too."""
-    day, says = str(found.day), f"{found.day}, read again from the server: {_text(found)}"
-    rows = {day: {"source_rows": found.source_rows, "lake_rows": found.lake_rows}}
-    outcome = CheckOutcome("certificate", found.whole, says, (day,), {} if found.whole else {day: says}, rows)
-    checksums = {"source_checksum": found.source_checksum, "lake_checksum": found.lake_checksum}
-    facts = {**rows[day], **checksums, "clock": found.clock}
-    for check in note_outcomes([outcome], lake):
+    """Yield the result of the day, and after it the one of all days; the lake notes it too."""
+    day = str(found.day)
+    facts: dict[str, Any] = {
+        "source_rows": found.source_rows,
+        "lake_rows": found.lake_rows,
+        "source_checksum": found.source_checksum,
+        "lake_checksum": found.lake_checksum,
+        "clock": found.clock,
+    }
+    for check in note_certification(found, lake):
         for each in (*day_evaluations(check, key, {day}), summary(check, day, key)):
             yield each.with_metadata({**each.metadata, **facts})
-
-
-def _text(found: Certification) -> str:
-    if found.questioned:
-        return f"the certificate cannot be trusted: {found.questioned}."
-    if found.as_certified is False:
-        return f"the {found.lake_rows:,} rows of the lake differ from those that were certified."
-    if found.equal:
-        return f"the {found.lake_rows:,} rows of the lake equal those of the source."
-    more = len(found.differences) - _SHOWN
-    lines = [hour.text for hour in found.differences[:_SHOWN]]
-    return "\n".join([*lines, *([f"... and {more} more hours"] if more > 0 else [])])

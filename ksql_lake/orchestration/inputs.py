@@ -64,13 +64,14 @@ def read_inputs(scope: Scope, *, patience: float = LAKE_SECONDS) -> Inputs:
 
 def _feeds(store: FeedStore, contents: Mapping[Path, bytes | OSError], scope: Scope) -> Feeds:
     try:
-        return store.load(contents)
+        feeds = store.load(contents)
     except ConfigError as error:
         if scope.whole_location or scope.settings.validating:
             raise
         # The other definitions of the code location load nevertheless.
         _log.warning("There are no feeds: %s", error)
         return Feeds((), ())
+    return scope.separated(feeds)
 
 
 def fingerprint(feeds_root: Path, lake: Lake) -> str:

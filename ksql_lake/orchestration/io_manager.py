@@ -313,7 +313,7 @@ class LakeIOManager(dg.IOManager):
         return loaded.value
 
     def _feed(self, key: dg.AssetKey) -> Feed:
-        feeds = FeedStore(self.scope.feeds_root).load()
+        feeds = self.scope.separated(FeedStore(self.scope.feeds_root).load())
         for file in feeds.files:
             if self.scope.key(file.feed) == key:
                 return file.feed

@@ -32,15 +32,15 @@ def placeholders(
     """
     held = scope.lake if lake_answers else None
     specs = [_idle(file, scope, starts) for file in feeds.files if file.archived or not file.feed.enabled]
-    taken = {file.feed.name for file in feeds.files}
+    taken, keys = {file.feed.name for file in feeds.files}, {scope.key(file.feed) for file in feeds.files}
     for file in feeds.quarantined:
-        if re.match(NAME_PATTERN, file.name) and file.name not in taken:
+        key = scope.key_of_broken(file)
+        if re.match(NAME_PATTERN, file.name) and file.name not in taken and key not in keys:
             taken.add(file.name)
-            specs.append(
-                _broken(file, scope.key_of_broken(file), scope, _gleaned_partitions(file, scope, starts, held))
-            )
+            keys.add(key)
+            specs.append(_broken(file, key, scope, _gleaned_partitions(file, scope, starts, held)))
         elif not file.archived:
-            # No downstream asset can refer to this name; the feed is shown nevertheless.
+            # No asset of this name can be meant, or its key is another's; it is shown all the same.
             specs.append(_broken(file, scope.own_key("quarantine", file.name), scope, None))
     return specs
 

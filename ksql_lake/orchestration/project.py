@@ -4,13 +4,14 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from ksql_lake.errors import ConfigError
+from ksql_lake.export.checks import checks_of
 from ksql_lake.export.expiry import kept_retention
 from ksql_lake.export.topology import Topology
 from ksql_lake.feeds import Feed, FeedFile, Feeds, FeedStore, StreamFeed, TableFeed, streams_of, tables_of
@@ -20,6 +21,7 @@ from ksql_lake.orchestration.certification_jobs import certify_jobs
 from ksql_lake.orchestration.execution import executor
 from ksql_lake.orchestration.expiry_sensor import topic_retention_sensors
 from ksql_lake.orchestration.feed_sensors import feed_files_sensor, new_sources_sensor
+from ksql_lake.orchestration.freshness_sensor import CHECK as FRESHNESS
 from ksql_lake.orchestration.freshness_sensor import freshness_sensors
 from ksql_lake.orchestration.inputs import read_inputs
 from ksql_lake.orchestration.io_manager import LakeIOManager
@@ -157,10 +159,10 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
         automation(_streams(files), _tables(files), scope),
         report_definitions(feeds, taken, scope),
     )
+    _look_for_checks(files, topology, scope)
     jobs = {job.name for job in defs.jobs or ()}
-    alerts = dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs))
     keys = [*scope.keys(feeds), report_key(taken, scope)]
-    whole = dg.Definitions.merge(defs, alerts)
+    whole = dg.Definitions.merge(defs, dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs)))
     whole = dg.Definitions.merge(whole, prune_definitions(scope, keys, whole))
     return dg.Definitions(
         assets=whole.assets,
@@ -174,25 +176,40 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
 
 
 def _chosen(what: str, made: Iterable[Any], asked: frozenset[str] | None, scope: Scope) -> list[Any]:
-    """Return the schedules or sensors that a scope wants.
-
-    Raises:
-        ConfigError: The definitions are only validated, and a name is unknown.
-    """
+    """The schedules or sensors that a scope wants; see `_look_for`."""
     if asked is None:
         return list(made)
-    names = {each.name for each in made}
-    unknown = sorted(name for name in asked if scope.named(name) not in names)
-    if unknown:
-        error = ConfigError(
-            f"{what}: unknown name {', '.join(unknown)}",
-            hint=f"Use {', '.join(sorted(names))}, without their prefix.",
-        )
-        if scope.settings.validating:
-            raise error
-        # The names depend on the feeds, and a code location has to load with any feeds.
-        _log.warning("%s", error)
+    names = {each.name.removeprefix(scope.named("")) for each in made}
+    _look_for(what, asked - names, names, scope)
     return [each for each in made if each.name in {scope.named(name) for name in asked}]
+
+
+def _look_for_checks(files: Sequence[FeedFile], topology: Topology, scope: Scope) -> None:
+    """Say which of the checks that a scope wants no feed has; see `_look_for`."""
+    if scope.checks and files:
+        names = {FRESHNESS}
+        for feed in (file.feed for file in files):
+            names |= checks_of(
+                feed, kept_retention(feed, topology) if isinstance(feed, StreamFeed) else None
+            ).keys()
+        _look_for("checks", scope.checks - names, names, scope)
+
+
+def _look_for(what: str, unknown: Collection[str], names: Collection[str], scope: Scope) -> None:
+    """Say that what a scope wants is not there: in the log, because which there are depends on the feeds.
+
+    Raises:
+        ConfigError: The definitions are only validated.
+    """
+    if not unknown:
+        return
+    error = ConfigError(
+        f"{what}: there is none named {', '.join(sorted(unknown))}",
+        hint=f"There are {', '.join(sorted(names))}.",
+    )
+    if scope.settings.validating:
+        raise error
+    _log.warning("%s", error)
 
 
 def _exporting(feeds: Feeds) -> list[FeedFile]:

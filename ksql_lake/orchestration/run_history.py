@@ -19,6 +19,9 @@ from ksql_lake.orchestration.stored_history import StoredHistory
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _ALIVE = [status for status in dg.DagsterRunStatus if status not in _ENDED]
 _PAGE = 500
+_BACKFILL = "dagster/backfill"
+_UNDER_WAY = {"REQUESTED", "CANCELING", "FAILING"}
+"""The states of a backfill that has not ended."""
 
 SCHEDULE = "15 4 * * *"
 """When old history is deleted, in UTC, once the schedule is switched on."""
@@ -110,8 +113,8 @@ def prune(
     """
     history = StoredHistory(instance)
     deleted = thinned = left = 0
-    old = list(_old_runs(instance, ours, runs_before))
-    # After the list: a run that began since can only make more old runs deletable, for the next time.
+    old = list(_old_runs(instance, ours, runs_before, filling=_backfills_alive(instance)))
+    # After the list: a run that began since can only let more of the old ones go, at the next time.
     held = history.holders() | _newest_of_jobs(instance, {job for _, job in old})
     for run_id, _ in old:
         if run_id in held:
@@ -171,13 +174,24 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
     return dg.Definitions(jobs=[one_op_job(name, text, prune_history)], schedules=[schedule])
 
 
-def _old_runs(instance: dg.DagsterInstance, ours: Ours, before: datetime) -> Iterator[tuple[str, str]]:
-    """Yield id and job of the scope's runs that ended before a time, oldest first."""
+def _backfills_alive(instance: dg.DagsterInstance) -> set[str]:
+    """The backfills that have not ended: how far they are Dagster counts by their runs."""
+    return {each.backfill_id for each in instance.get_backfills() if each.status.name in _UNDER_WAY}
+
+
+def _old_runs(
+    instance: dg.DagsterInstance, ours: Ours, before: datetime, *, filling: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield id and job of our runs that have ended before, oldest first; not those of backfills under way."""
     wanted, cursor = dg.RunsFilter(statuses=_ENDED, updated_before=before), None
     while True:
         page = instance.get_run_records(wanted, limit=_PAGE, cursor=cursor, ascending=True)
         runs = [record.dagster_run for record in page]
-        yield from ((run.run_id, run.job_name) for run in runs if ours.has(run))
+        yield from (
+            (run.run_id, run.job_name)
+            for run in runs
+            if ours.has(run) and run.tags.get(_BACKFILL) not in filling
+        )
         if len(page) < _PAGE:
             return
         cursor = runs[-1].run_id

@@ -159,7 +159,6 @@ def _table_sensor(
                 job_name=job_of[feed.name],
                 asset_selection=[keys[feed.name]],
                 tags=run_tags("tables"),
-                executor_def=job_executor(scope),
             )
             for feed in feeds
         ]

@@ -5,6 +5,7 @@
 # passes the settings.
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,8 +14,8 @@ from typing import Any
 
 import dagster as dg
 
-from ksql_lake.errors import ConfigError
-from ksql_lake.feeds import Feed, QuarantinedFile, StreamFeed, TableFeed
+from ksql_lake.errors import ConfigError, FeedError
+from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
 
@@ -62,11 +63,12 @@ class Scope:
     whole_location: bool = False
 
     def __post_init__(self) -> None:
-        for text in (*self.prefix, *([self.label] if self.label else [])):
+        labels = [("name", self.label)] if self.label else []
+        for what, text in (*(("key_prefix", part) for part in self.prefix), *labels):
             if not _NAME.fullmatch(text):
                 raise ConfigError(
-                    f"{text!r} cannot be part of Dagster's names",
-                    hint="Use letters, digits and underscores.",
+                    f"{what}: {text!r} cannot be part of Dagster's names",
+                    hint="Use letters (A-Z, a-z), digits and underscores.",
                 )
 
     @cached_property
@@ -90,12 +92,47 @@ class Scope:
         return f"_{label}{name}" if name.startswith("_") else f"{label}_{name}"
 
     def key(self, feed: Feed) -> dg.AssetKey:
-        """Return the asset key of a feed."""
+        """Return the asset key of a feed.
+
+        Raises:
+            ConfigError: The translation makes a key that no step of a run can be called by.
+        """
         key = self.plain_key(feed.name)
         if self.translate is None:
             return key
+        known = self._translated_keys.get(feed.name)
+        if known is not None and known[0] == feed:
+            return known[1]
         group, owners = self.feed_group(feed), list(feed.owners)
-        return self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
+        made = self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
+        if not _NAME.fullmatch(made.to_python_identifier()):
+            raise ConfigError(
+                f"its translation makes the asset key {made.to_user_string()!r}",
+                hint="Use letters (A-Z, a-z), digits, underscores, hyphens and dots, with / between the parts.",
+                feed=feed.name,
+            )
+        self._translated_keys[feed.name] = feed, made
+        return made
+
+    def separated(self, feeds: Feeds) -> Feeds:
+        """Return the feeds with those in quarantine whose translated asset key is also another feed's.
+
+        One that exports keeps the key beside others that do not. Of two that export neither does: the key's
+        history, and what is below it, can only mean one lake.
+        """
+        if self.translate is None:
+            return feeds
+        sharing: dict[dg.AssetKey, list[FeedFile]] = defaultdict(list)
+        for file in feeds.files:
+            sharing[self.key(file.feed)].append(file)
+        apart: dict[str, QuarantinedFile] = {}
+        for key, files in sharing.items():
+            exporting = [file for file in files if file.feed.enabled and not file.archived]
+            for file in files if len(files) > 1 else ():
+                if exporting != [file]:
+                    apart[file.feed.name] = _sharing(file, key, files)
+        kept = tuple(file for file in feeds.files if file.feed.name not in apart)
+        return Feeds(kept, (*feeds.quarantined, *apart.values()))
 
     def translated(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
         """Return the translated spec of a feed's asset."""
@@ -155,6 +192,11 @@ class Scope:
             free += "_job"
         return free
 
+    @cached_property
+    def _translated_keys(self) -> dict[str, tuple[Feed, dg.AssetKey]]:
+        """Name -> the feed, and its key: templates take milliseconds, and a key is asked for many times."""
+        return {}
+
     @property
     def clocks_run(self) -> bool:
         """Whether sensors and schedules of exports and upkeep are switched on by default."""
@@ -188,3 +230,17 @@ class Scope:
     @property
     def _own(self) -> tuple[str, ...]:
         return self.prefix or ((self.label,) if self.label else ())
+
+
+def _sharing(file: FeedFile, key: dg.AssetKey, files: Iterable[FeedFile]) -> QuarantinedFile:
+    """A feed whose asset key others have too."""
+    feed, others = file.feed, sorted(other.feed.name for other in files if other is not file)
+    error = FeedError(
+        f"its translated asset key {key.to_user_string()} is also that of {', '.join(others)}",
+        hint="Change the translation so that each feed has a key of its own.",
+        feed=feed.name,
+    )
+    known = {"kind": feed.kind, "source": feed.source}
+    if isinstance(feed, StreamFeed):
+        known |= {"timezone": feed.timezone, "start_date": feed.start_date.isoformat()}
+    return QuarantinedFile(file.path, feed.name, error, file.archived, known)

@@ -1,4 +1,4 @@
-"""Indexes of the lake in table formats: Delta Lake and Iceberg over the very same Parquet files."""
+"""Indexes of the lake in table formats: Delta Lake and Iceberg over the same Parquet files."""
 
 from ksql_lake.register.freshness import keep_fresh
 from ksql_lake.register.index import FORMATS, Format, Index, refresh, register, registered, stale, unregister

@@ -1,4 +1,4 @@
-"""What an index of a feed has to say: its columns, and its committed files with their partitions. Pure."""
+"""The contents of a feed's index: its columns, and its committed files with their partitions. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class IndexedFile:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an index of a feed has to say at one commit.
+    """The contents of a feed's index at one commit.
 
     Attributes:
         layout: The feed's layout.
@@ -54,7 +54,7 @@ class Contents:
 
     @property
     def partition_columns(self) -> pa.Schema:
-        """The columns that stand in the path."""
+        """The partition columns, which come from the path."""
         return PARTITION_COLUMNS[self.layout.kind]
 
     @property
@@ -69,20 +69,20 @@ class Contents:
 
     @property
     def digest(self) -> str:
-        """A text that is another one as soon as an index of this would be another one."""
+        """A text that changes whenever these contents change."""
         files = sorted((file.path, file.partition) for file in self.files)
         return hashlib.sha256(msgspec.json.encode([self.schema.text, files])).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltIndex:
-    """What building an index did.
+    """The result of building an index.
 
     Attributes:
-        head: The file that makes the index what it is now, relative to the index's folder.
-        added: Files that it did not know.
-        removed: Files that it knew and that are gone.
-        left_out: Columns the format has no type for, with the reason.
+        head: The file of the index's newest version, relative to the index's folder.
+        added: How many files were added.
+        removed: How many files were removed.
+        left_out: Columns for which the format has no type, with the reason.
     """
 
     head: str
@@ -92,10 +92,10 @@ class BuiltIndex:
 
 
 def contents(layout: FeedLayout, state: FeedState) -> Contents | None:
-    """Describe what is committed of a feed; None before its first rows.
+    """Return the contents for a feed's committed state; None before its first rows.
 
     Raises:
-        SchemaChangeError: Versions of a table have types for a column that cannot be read as one.
+        SchemaChangeError: A column's types in several versions of a table cannot be unified.
     """
     schema = _table_schema(layout, state) if layout.kind == "table" else state.columns
     if schema is None:

@@ -1,9 +1,9 @@
 """Write a Delta Lake log over a feed's Parquet files."""
 
 # delta-rs reads only files below the table's folder, so the folder holds a relative link to the dataset. The
-# entries are written here, because no library writes a writer feature that keeps all writers away; a write
-# through Delta would change the lake behind its manifests. Delta has no type for a time of day: such columns
-# are left out and named.
+# entries are written here, because no library can set a writer feature that keeps all writers away; a write
+# through Delta would change the lake without a manifest. Delta has no type for a time of day: such columns are
+# left out and named.
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
 from ksql_lake.schema import Primitive, Schema
 
 READ_ONLY = "ksqlLakeReadOnly"
-"""The writer feature that no writer has."""
+"""A writer feature that no writer supports, which makes the table read-only."""
 CHECKPOINT_EVERY = 100
-"""Entries of the log between two checkpoints, which spare readers the entries before them."""
+"""Entries of the log between two checkpoints; readers skip the entries before a checkpoint."""
 _LINK = "data"
 _SKIPPED_BY = "delta.dataSkippingStatsColumns"
 _COUNTED = (Primitive.INTEGER, Primitive.BIGINT, Primitive.DATE, Primitive.TIMESTAMP)
-"""Types of columns of which the log tells least and greatest: JSON has their bounds exactly, none is NaN."""
+"""Types of columns whose smallest and largest value the log holds: JSON holds them exactly, and none is NaN."""
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What the log says: its last version, the table's id and columns, and each file's size by its path."""
+    """The contents of the log: last version, the table's id and columns, and path -> size of each file."""
 
     version: int
     id: str
@@ -52,17 +52,17 @@ class _Held:
 
 
 def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
-    """Make the log in a folder say what is wanted; see `index.Builder`.
+    """Write the log in a folder so that it has the wanted contents; see `index.Builder`.
 
     Raises:
         ConfigError: No Delta table can be at this path.
         ConflictError: Another run wrote to the log meanwhile.
-        WriteError: The disk or its permissions are in the way.
+        WriteError: The disk is full or not writable.
     """
     root = Path(storage.uri(folder))
     if "%" in str(root):
         raise ConfigError(
-            "no Delta table can be here: delta-rs takes a % in a path for an escape",
+            "no Delta table can be here: delta-rs reads a % in a path as an escape",
             hint="Move the lake to a folder without %, or register it as iceberg.",
             path=str(root),
         )
@@ -86,8 +86,8 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
         actions.append(_table(wanted, columns, counted, known.id if known else str(uuid.uuid4())))
     actions += [_remove(path, before[path]) for path in removed]
     for path in added:
-        told = _statistics(storage.uri(wanted.layout.data(files[path].path)), counted)
-        actions.append(_add(path, files[path], wanted.partition_columns.names, told))
+        statistics = _statistics(storage.uri(wanted.layout.data(files[path].path)), counted)
+        actions.append(_add(path, files[path], wanted.partition_columns.names, statistics))
     version = known.version + 1 if known else 0
     _commit(storage, folder, version, actions)
     if version and version % CHECKPOINT_EVERY == 0:
@@ -96,14 +96,14 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
 
 
 def _read(root: Path, counted: list[str]) -> _Held | None:
-    """Read the log; None when it cannot be read or tells of other columns, so that it is written anew."""
+    """Read the log; None if it cannot be read or has statistics of other columns, and must be written anew."""
     try:
         table = DeltaTable(root.as_uri())
         actions = pa.table(table.get_add_actions(flatten=True))
     except DeltaError:
         return None
     if (table.metadata().configuration.get(_SKIPPED_BY) or "") != ",".join(counted):
-        # Beside files of which a column's bounds are told, delta-rs would skip those of which they are not.
+        # If some files have bounds of a column and others do not, delta-rs skips the others.
         return None
     paths, sizes = actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist()
     return _Held(
@@ -115,7 +115,7 @@ def _read(root: Path, counted: list[str]) -> _Held | None:
 
 
 def _link(storage: LocalStorage, root: Path, dataset: str) -> None:
-    """Let the table's folder hold the dataset: relative, so that it survives a move of the lake."""
+    """Link the dataset into the table's folder; relative, so that it survives a move of the lake."""
     link, target = root / _LINK, os.path.relpath(dataset, root)
     if link.is_symlink() and str(link.readlink()) == target:
         return
@@ -138,7 +138,7 @@ def _entry(version: int) -> str:
 
 
 def _known_types(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:
-    """Return the columns as Delta stores them, and those it has no type for."""
+    """Return the columns as Delta stores them, and those for which it has no type."""
     kept, left_out = [], []
     for field in schema:
         if _holds_time(field.type):
@@ -177,7 +177,8 @@ def _table(wanted: Contents, columns: str, counted: list[str], identity: str) ->
             "format": {"provider": "parquet", "options": {}},
             "schemaString": columns,
             "partitionColumns": wanted.partition_columns.names,
-            # Of all others nothing is told; delta-rs would take that for values no filter fits.
+            # The other columns have no bounds; without this setting delta-rs would find no row by a filter on
+            # them.
             "configuration": {_SKIPPED_BY: ",".join(counted)} if counted else {},
             "createdTime": _now(),
         }
@@ -198,21 +199,21 @@ def _add(path: str, file: IndexedFile, names: list[str], statistics: dict[str, A
 
 
 def _counted(schema: Schema) -> list[str]:
-    """Return the columns of which the log tells least, greatest and how many are NULL."""
+    """Return the columns whose smallest and largest value and number of NULLs the log holds."""
     return [column.name for column in schema if column.type in _COUNTED and _PLAIN_NAME.fullmatch(column.name)]
 
 
 def _statistics(path: str, counted: list[str]) -> dict[str, Any]:
-    """Return what the log says of a file's rows: how many, and of some columns least, greatest and the NULLs.
+    """Return the log's statistics of a file: rows and, for some columns, smallest, largest and NULLs.
 
-    Of no other column, and the table's configuration says so: where nothing is told of a column, or one of its
-    values is NaN, delta-rs thinks that no filter fits. A column that came later is NULL in all rows.
+    The table's configuration names these columns: by a filter on a column without statistics, or with a NaN,
+    delta-rs would find no row. A column that was added later is NULL in all rows.
     """
     with pq.ParquetFile(path) as file:
         footer = file.metadata
-        told: dict[str, Any] = {"numRecords": footer.num_rows}
+        statistics: dict[str, Any] = {"numRecords": footer.num_rows}
         if not counted:
-            return told
+            return statistics
         places = {footer.schema.column(at).path: at for at in range(footer.num_columns)}
         low, high, nulls = {}, {}, {}
         for name in counted:
@@ -220,11 +221,11 @@ def _statistics(path: str, counted: list[str]) -> dict[str, Any]:
             nulls[name], ends = (footer.num_rows, None) if at is None else _bounds(file, name, at)
             if ends is not None:
                 low[name], high[name] = map(_text, ends)
-    return told | {"minValues": low, "maxValues": high, "nullCount": nulls}
+    return statistics | {"minValues": low, "maxValues": high, "nullCount": nulls}
 
 
 def _bounds(file: pq.ParquetFile, name: str, at: int) -> tuple[int, tuple[Any, Any] | None]:
-    """Return how many of a file's values are NULL, and the least and the greatest of the others."""
+    """Return how many of a column's values are NULL, and the smallest and largest of the others."""
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     found: list[Any] = [group.column(at).statistics for group in groups]
     rows = [group.num_rows for group in groups]
@@ -234,22 +235,22 @@ def _bounds(file: pq.ParquetFile, name: str, at: int) -> tuple[int, tuple[Any, A
         return values.null_count, None if ends["min"] is None else (ends["min"], ends["max"])
     nulls: int = sum(each.null_count for each in found)
     try:
-        told = [(each.min, each.max) for each in found if each.has_min_max]
-    except (OverflowError, ValueError):  # a year that Python does not know
+        bounds = [(each.min, each.max) for each in found if each.has_min_max]
+    except (OverflowError, ValueError):  # a year that Python does not support
         whole = date if pa.types.is_date32(file.schema_arrow.field(name).type) else datetime
         return nulls, (whole.min, whole.max)
-    return nulls, (min(low for low, _ in told), max(high for _, high in told)) if told else None
+    return nulls, (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
 
 
 def _says_all(statistics: Any, rows: int) -> bool:
-    """Whether a footer tells the NULLs of a column's values, and the bounds of the others if there are some."""
+    """Whether a footer has a column's number of NULLs, and the bounds of its other values if any."""
     if statistics is None or not statistics.has_null_count:
         return False
     return statistics.has_min_max or bool(statistics.null_count == rows)
 
 
 def _text(value: Any) -> int | str:
-    """Spell a bound as Delta does."""
+    """Return a bound as Delta writes it."""
     if isinstance(value, datetime):
         moment = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
         return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Indexes that follow the lake by themselves: brought up to date after each commit, and never in its way."""
+"""Bring a feed's indexes up to date after each commit, without failing the commit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 def keep_fresh(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
-    """Bring the indexes that a feed has up to date, and give their formats; raises nothing.
+    """Bring the indexes of a feed up to date, and return their formats; raises nothing.
 
-    One that cannot be is logged and stays as it was, as `ksql-lake doctor` tells; the rows are committed all
-    the same.
+    An index that cannot be updated is logged and stays stale, which `ksql-lake doctor` reports; the rows are
+    committed.
     """
     done: list[Format] = []
     for form in _known(storage, layout):
@@ -36,5 +36,5 @@ def _known(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
     try:
         return registered(storage, layout)
     except Exception as error:  # noqa: BLE001 - as above
-        _log.warning("%s: its indexes cannot be told: %s", layout.name, printable(str(error)))
+        _log.warning("%s: its indexes cannot be listed: %s", layout.name, printable(str(error)))
         return ()

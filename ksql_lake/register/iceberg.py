@@ -1,8 +1,8 @@
 """Write Iceberg metadata over a feed's Parquet files."""
 
-# Columns are found by name through a name mapping, since the files carry no field ids. Iceberg names files by
-# whole path, so a moved lake needs a new index. The last two snapshots are kept for readers that opened the
-# one before.
+# Columns are found by name through a name mapping, because the files carry no field ids. Iceberg names files by
+# full path, so a moved lake needs a new index. The last two snapshots are kept for readers that opened the one
+# before.
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _PROPERTIES = {
 
 
 def build(storage: Storage, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
-    """Make the metadata in a folder say what is wanted; see `index.Builder`.
+    """Write the metadata in a folder so that it has the wanted contents; see `index.Builder`.
 
     Raises:
-        WriteError: The disk or its permissions are in the way.
+        WriteError: The disk is full or not writable.
     """
     carried_on = held is not None and _only_grown(held, wanted.schema)
     if not carried_on:
@@ -78,7 +78,7 @@ def build(storage: Storage, folder: str, wanted: Contents, held: Schema | None) 
 
 @contextmanager
 def _catalog(storage: Storage) -> Iterator[InMemoryCatalog]:
-    """A catalog for as long as it takes to write metadata files; nobody needs it to read them."""
+    """Yield a temporary catalog for writing metadata files; readers need none."""
     files = {} if isinstance(storage, LocalStorage) else {PY_IO_IMPL: _FILES, ROOT: storage.uri("")}
     catalog = InMemoryCatalog("ksql-lake", **files)
     try:
@@ -104,7 +104,7 @@ def _created(catalog: InMemoryCatalog, storage: Storage, folder: str, wanted: Co
 
 
 def _only_grown(held: Schema, wanted: Schema) -> bool:
-    """Whether the columns were only added or widened, which Iceberg can do while its ids stay."""
+    """Whether columns were only added or widened, which Iceberg can do without new ids."""
     both = {column.name: column.type for column in unify(held, wanted)}
     return both == {column.name: column.type for column in wanted}
 
@@ -119,7 +119,7 @@ def _set_columns(change: Transaction, wanted: Contents) -> None:
 def _data_files(
     storage: Storage, layout: FeedLayout, metadata: TableMetadata, files: Mapping[str, IndexedFile]
 ) -> Iterator[DataFile]:
-    """Describe files with the statistics of their footers."""
+    """Return data files with the statistics of their footers."""
     schema = metadata.schema()
     plan = compute_statistics_plan(schema, metadata.properties)
     places = parquet_path_to_id_mapping(schema)
@@ -128,7 +128,7 @@ def _data_files(
             footer = pq.read_metadata(source)
         try:
             statistics = data_file_statistics_from_parquet_metadata(footer, plan, places)
-        except (OverflowError, ValueError):  # a moment in a year that Python does not know
+        except (OverflowError, ValueError):  # a time in a year that Python does not support
             statistics = data_file_statistics_from_parquet_metadata(footer, _without_bounds(plan), places)
         yield DataFile.from_args(
             content=DataFileContent.DATA,
@@ -145,7 +145,7 @@ def _data_files(
 
 
 def _without_bounds(plan: dict[int, StatisticsCollector]) -> dict[int, StatisticsCollector]:
-    """Let columns be counted only: a reader then looks into the file instead of into their bounds."""
+    """Return a plan that only counts the columns' values, so that readers read the file instead of bounds."""
     counts = MetricsMode(MetricModeTypes.COUNTS)
     return {number: replace(collector, mode=counts) for number, collector in plan.items()}
 
@@ -158,7 +158,7 @@ def _forget_old_snapshots(table: Table) -> None:
 
 
 def _sweep(table: Table, storage: Storage, folder: str) -> None:
-    """Remove the files of snapshots that are forgotten."""
+    """Remove the files of expired snapshots."""
     needed = {_HINT.rsplit("/", 1)[1], table.metadata_location.rsplit("/", 1)[1]}
     needed |= {entry.metadata_file.rsplit("/", 1)[1] for entry in table.metadata.metadata_log}
     for snapshot in table.snapshots():

@@ -23,26 +23,26 @@ from ksql_lake.schema import Schema, parse_schema
 Format = Literal["delta", "iceberg"]
 FORMATS: tuple[Format, ...] = ("delta", "iceberg")
 _PACKAGES = {"deltalake", "pyiceberg", "sqlalchemy"}
-"""What only the extras of the formats install."""
+"""Packages that only the extras of the formats install."""
 
 
 class Builder(Protocol):
-    """The part that knows a format."""
+    """The module that writes a format."""
 
     def build(self, storage: Any, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
-        """Make the index in a folder say what is wanted; `held` are the columns it has, None starts afresh."""
+        """Write the index in a folder with the wanted contents; `held` are its columns, None begins anew."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What an index was built from.
+    """The record of the commit from which an index was built.
 
     Attributes:
         format: `delta` or `iceberg`.
         commit: The feed's commit.
-        digest: Of columns and files; see `Contents.digest`.
+        digest: Digest of columns and files; see `Contents.digest`.
         columns: The columns, as ksqlDB schema text.
-        head: As in `Built`.
-        root: Where the lake was, for formats that name files by their whole path; else empty.
+        head: As in `BuiltIndex`.
+        root: The lake's address then, for formats that name files by full path; else empty.
     """
 
     format: Format
@@ -55,16 +55,16 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index as it is now, and what has just been done to it.
+    """An index, and the changes just made to it.
 
     Attributes:
         feed: Name of the feed.
         kind: `stream` or `table`.
         format: `delta` or `iceberg`.
-        location: What a reader of the format is given.
-        files: Parquet files in it; None when there is nothing to index yet.
-        records: Their rows.
-        built: What changed; None when it was up to date.
+        location: The path or address for readers of the format.
+        files: How many Parquet files it has; None when there is nothing to index yet.
+        records: How many rows they have.
+        built: The changes; None when it was up to date.
     """
 
     feed: str
@@ -76,7 +76,7 @@ class Index:
     built: BuiltIndex | None
 
     def as_dict(self) -> dict[str, object]:
-        """The index as JSON-ready data."""
+        """Return the index as data for JSON."""
         return {
             "feed": self.feed,
             "kind": self.kind,
@@ -96,8 +96,8 @@ def register(storage: Storage, layout: FeedLayout, form: Format) -> Index:
 
     Raises:
         ConfigError: The format cannot index a lake in an object store, or its library is not installed.
-        SchemaChangeError: The columns of a table's versions cannot be read as one.
-        WriteError: The disk or its permissions are in the way.
+        SchemaChangeError: The columns of a table's versions cannot be unified.
+        WriteError: The disk is full or not writable.
     """
     _check_possible(storage, form)
     with exclusive(storage, layout):
@@ -119,7 +119,7 @@ def _bring_up_to_date(storage: Storage, layout: FeedLayout, form: Format) -> Ind
 
 
 def unregister(storage: Storage, layout: FeedLayout, form: Format) -> bool:
-    """Remove a feed's index, never a file of its data; False when there was none."""
+    """Remove a feed's index, but none of its data files; False when there was none."""
     with exclusive(storage, layout):
         known = read_note(storage, layout, form) is not None
         if known:
@@ -129,12 +129,12 @@ def unregister(storage: Storage, layout: FeedLayout, form: Format) -> bool:
 
 
 def registered(storage: Storage, layout: FeedLayout) -> tuple[Format, ...]:
-    """Return the formats a feed has an index in."""
+    """Return the formats in which a feed has an index."""
     return tuple(form for form in FORMATS if read_note(storage, layout, form) is not None)
 
 
 def stale(storage: Storage, layout: FeedLayout, state: FeedState) -> Iterator[Finding]:
-    """Find the indexes of a feed that no longer say what is committed, or are damaged."""
+    """Yield a finding for each index of a feed that is damaged or differs from the committed state."""
     for form in FORMATS:
         note = read_note(storage, layout, form)
         if note is None:
@@ -149,12 +149,12 @@ def stale(storage: Storage, layout: FeedLayout, state: FeedState) -> Iterator[Fi
 
 
 def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
-    """Bring a feed's stale indexes up to date, and give each finding as it is mended.
+    """Bring a feed's stale indexes up to date, and yield each finding when it is repaired.
 
     Raises:
         ConfigError: The format's library is not installed.
-        SchemaChangeError: The columns of a table's versions cannot be read as one.
-        WriteError: The disk or its permissions are in the way.
+        SchemaChangeError: The columns of a table's versions cannot be unified.
+        WriteError: The disk is full or not writable.
     """
     for finding in stale(storage, layout, CommitLog(storage, layout).load()):
         form = next(form for form in FORMATS if layout.index(form) == finding.key)
@@ -163,7 +163,7 @@ def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
 
 
 def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None:
-    """What an index was built from; None without an index, one without a digest when it cannot be read."""
+    """Return the record of an index; None without an index, and one without a digest if it cannot be read."""
     data = storage.read(layout.index_note(form))
     if data is None:
         return None
@@ -174,19 +174,19 @@ def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None
 
 
 def _outdated(storage: Storage, layout: FeedLayout, note: Note, wanted: Contents) -> str:
-    """Say in what an index is not what it should be; empty when it is."""
+    """Return how an index differs from what it should be; empty when it does not."""
     broken = _broken(storage, layout, note)
     if broken:
         return broken
     if note.digest != wanted.digest:
-        return f"it knows the files of commit {note.commit}, the lake is at {wanted.sequence}"
+        return f"it has the files of commit {note.commit}, the lake is at {wanted.sequence}"
     return ""
 
 
 def _broken(storage: Storage, layout: FeedLayout, note: Note) -> str:
-    """Say why an index cannot be carried on; empty when it can."""
+    """Return why an index must be built anew; empty when it can be updated."""
     if not note.digest:
-        return "what it was built from cannot be read"
+        return "the record of its commit cannot be read"
     if storage.size(f"{layout.index(note.format)}/{note.head}") is None:
         return f"{note.head} is missing"
     if note.root and note.root != storage.uri(""):
@@ -229,7 +229,7 @@ def _builder(form: Format) -> Builder:
 def _check_possible(storage: Storage, form: Format) -> None:
     if form == "delta" and not isinstance(storage, LocalStorage):
         raise ConfigError(
-            "a Delta index can only be built for a lake in a folder: its readers open nothing but what lies "
+            "a Delta index can only be built for a lake in a folder: its readers open only files "
             "below the table's own folder, and an object store has no links",
             hint="Use --format iceberg, or read the lake as Parquet.",
             path=storage.uri(""),

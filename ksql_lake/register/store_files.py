@@ -1,4 +1,4 @@
-"""Files of a lake's object store for pyiceberg: what it writes goes through the lake's own client."""
+"""Files of a lake's object store for pyiceberg, through the lake's own client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StoreFiles(FileIO):
     """The objects below a lake's address, with the environment's credentials.
 
     Args:
-        properties: Holds the address as `ROOT`.
+        properties: Hold the address as `ROOT`.
     """
 
     def __init__(self, properties: Properties = EMPTY_DICT) -> None:
@@ -43,25 +43,25 @@ class StoreFiles(FileIO):
 
 
 class StoredFile(InputFile):
-    """An object to be read: metadata, and so small enough to be read whole."""
+    """An object to be read whole, which metadata files are small enough for."""
 
     def __init__(self, location: str, files: StoreFiles) -> None:
         super().__init__(location)
         self.files = files
 
     def __len__(self) -> int:
-        """Return its size in bytes; 0 where there is no such object."""
+        """Return its size in bytes; 0 if it does not exist."""
         return self.files.storage.size(self.files.key(self.location)) or 0
 
     def exists(self) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         return self.files.storage.size(self.files.key(self.location)) is not None
 
     def open(self, seekable: bool = True) -> Any:  # noqa: ARG002 - pyiceberg's own signature
         """Return its bytes as an open file.
 
         Raises:
-            FileNotFoundError: There is no such object.
+            FileNotFoundError: The object does not exist.
         """
         data = self.files.storage.read(self.files.key(self.location))
         if data is None:
@@ -70,18 +70,18 @@ class StoredFile(InputFile):
 
 
 class NewFile(OutputFile):
-    """An object to be written, whole, when it is closed."""
+    """An object that is written as a whole when it is closed."""
 
     def __init__(self, location: str, files: StoreFiles) -> None:
         super().__init__(location)
         self.files = files
 
     def __len__(self) -> int:
-        """Return its size in bytes; 0 where there is no such object."""
+        """Return its size in bytes; 0 if it does not exist."""
         return len(self.to_input_file())
 
     def exists(self) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         return self.to_input_file().exists()
 
     def to_input_file(self) -> StoredFile:
@@ -92,7 +92,7 @@ class NewFile(OutputFile):
         """Return an open file for its bytes.
 
         Raises:
-            FileExistsError: It is there, and may not be overwritten.
+            FileExistsError: The object exists, and may not be overwritten.
         """
         if not overwrite and self.exists():
             raise FileExistsError(self.location)
@@ -100,7 +100,7 @@ class NewFile(OutputFile):
 
 
 class _Writing(io.BytesIO):
-    """Bytes that are put into the store when they are all there, and never after an error."""
+    """Bytes that are put into the store when the file is closed, and never after an error."""
 
     def __init__(self, file: NewFile) -> None:
         super().__init__()

@@ -189,7 +189,7 @@ def _server(report: Report) -> Iterator[Point]:
     # An outage that a feed's own failure reports is not reported again.
     known = any(feed.failures is not None and feed.failures.message in server.problem for feed in report.feeds)
     if server.problem and not known:
-        yield Point("notice", "no answer", "the server", server.problem)
+        yield Point("notice", "no answer", "the server", server.problem.removeprefix("server "))
     for gone in server.feeds_without_source:
         text = f"the server has no {gone.source}"
         yield Point("alarm", "no source", gone.feed, text, f"ksql-lake feeds archive {gone.feed}", (gone.feed,))

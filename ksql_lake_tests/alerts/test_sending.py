@@ -173,7 +173,7 @@ def test_no_password_goes_over_an_open_line() -> None:
         delivered = _send(**_mail_settings(server, smtp_user="lake", smtp_password=PASSWORD))
 
     assert delivered["e-mail"] == (
-        "the mail server localhost offers no encryption, so it got no password; use smtps://"
+        "the mail server localhost offers no encryption, so the password was not sent; use smtps://"
     )
     assert not any("AUTH" in line for line in server.heard)
 

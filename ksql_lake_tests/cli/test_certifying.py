@@ -50,6 +50,23 @@ def test_a_row_that_came_late_names_its_hour(cli: Cli, orders: Orders) -> None:
     assert cli("certify", "orders", "2025-01-07").code == 0
 
 
+def test_what_certify_finds_is_a_result_of_the_check_certificate(cli: Cli, orders: Orders) -> None:
+    """The report shows it, as after the job `certify`, until an export of the day brings what was missing."""
+    assert cli("export", "--stream", "orders", *DAYS).code == 0
+    orders.append(29, note="late")
+    before = cli("report", "--offline", "--fail-on", "failing")
+
+    assert cli("certify", "orders", "2025-01-07").code == 1
+
+    found = cli("report", "--offline", "--fail-on", "failing")
+    assert (before.code, found.code) == (0, 1)
+    (checks,) = orders.project.root.glob("data_lake/metadata/streams/orders/checks.json")
+    certificate = json.loads(checks.read_text())["checks"]["certificate"]
+    assert "1 row is missing in the lake" in certificate["failed"]["2025-01-07"]["says"]
+    assert cli("export", "--stream", "orders", "--date", "2025-01-07").code == 0
+    assert cli("report", "--offline", "--fail-on", "failing").code == 0
+
+
 def test_a_row_lost_from_the_lake_names_its_hour(cli: Cli, orders: Orders) -> None:
     """A row taken out of the lake's file is missed in its hour, and in what the export certified."""
     assert cli("export", "--stream", "orders", *DAYS).code == 0

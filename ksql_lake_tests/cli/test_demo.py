@@ -130,6 +130,7 @@ def test_the_ui_shows_it_and_can_materialise(folder: Path, first: str) -> None: 
         ]
         assert [door.outcome(run) for run in runs] == ["SUCCESS", "SUCCESS"]
 
+    assert "superseded" not in (folder / "ui.log").read_text()  # nothing a reader could do about
     assert {name: _records(folder, "streams", name) for name in STREAMS} == before
     version = f"v{int(latest.removeprefix('v')) + 1}"
     assert (folder / "data_lake" / "tables" / "user_transaction_summary" / f"version={version}").is_dir()

@@ -84,7 +84,7 @@ def test_findings_are_grouped_by_feed_with_what_would_be_done(cli: Cli, lake: La
     assert lines[5].startswith("table users: 2 files, ")
     assert lines[6:8] == [
         "  summary stale: write it anew (--repair)",
-        f"    {TABLE.summary}: it does not say what the manifests say",
+        f"    {TABLE.summary}: it differs from the manifests",
     ]
     assert lines[8].endswith(" examined: 3 findings")
     assert said.err == "next: rebuild what can be derived: ksql-lake doctor --repair\n"
@@ -150,7 +150,7 @@ def test_without_the_wish_nothing_new_is_applied(cli: Cli, lake: Lake) -> None:
     said = cli("doctor", "events", "--repair")
 
     assert said.code == 1
-    assert f"    {key(lake, torn)}: no commit knows it\n" in said.out.partition("remain: foreign file (1)")[2]
+    assert f"    {key(lake, torn)}: no commit names it\n" in said.out.partition("remain: foreign file (1)")[2]
     assert torn.exists()
 
 
@@ -256,7 +256,7 @@ def test_a_feed_that_cannot_be_examined_does_not_hide_the_others(cli: Cli, lake:
     assert said.out.endswith(" examined: 0 findings, 1 failure\n")
     assert said.err == (
         f"error: feed events, path {lake.root}/{STREAM.commits}: cannot be read: not a directory\n"
-        "A file stands where the lake has a folder; move it away.\n"
+        "A file has the name of one of the lake's folders; move it away.\n"
     )
 
 

@@ -116,6 +116,19 @@ def test_validate_is_quiet_about_good_files(cli: Cli, project: Project) -> None:
     assert (said.code, said.out, said.err) == (0, "", "no problems found\n")
 
 
+def test_validate_says_where_a_file_has_more_problems_than_it_lists(cli: Cli, project: Project) -> None:
+    """A hundred problems of a file are listed; how many others there are is not claimed."""
+    project.feed({**TABLE, **{f"unknown_{number}": 1 for number in range(3000)}})
+
+    said = cli("feeds", "validate")
+
+    assert said.code == 2
+    *listed, last = said.out.splitlines()
+    assert len(listed) == 100
+    assert last == "feeds/active/totals.json: ... and more"
+    assert said.err == "more than 100 problems in 1 file\n"
+
+
 def test_validate_as_json(cli: Cli, project: Project) -> None:
     """A script gets files with their problems; the exit code is the same."""
     project.feed("[]", file="t.json")

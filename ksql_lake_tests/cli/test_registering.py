@@ -93,8 +93,8 @@ def test_doctor_finds_a_stale_index_and_mends_it(lake: Lake, cli: Cli) -> None:
     assert found.code == 1
     assert (
         "  index stale: register the feed again (--repair)\n"
-        "    metadata/streams/events/delta: it knows the files of commit 1, the lake is at 2\n"
-        "    metadata/streams/events/iceberg: it knows the files of commit 1, the lake is at 2\n"
+        "    metadata/streams/events/delta: it has the files of commit 1, the lake is at 2\n"
+        "    metadata/streams/events/iceberg: it has the files of commit 1, the lake is at 2\n"
     ) in found.out
     assert mended.code == 0
     assert "mended: index stale (2)" in mended.out

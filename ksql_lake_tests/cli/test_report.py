@@ -70,7 +70,7 @@ def test_an_unreachable_server_is_a_remark(cli: Cli, monkeypatch: pytest.MonkeyP
     said = cli("report")
 
     assert (said.code, said.err) == (0, "")
-    assert "no answer: the server: server http://127.0.0.1:9: cannot connect: connection" in said.out
+    assert "no answer: the server: http://127.0.0.1:9: cannot connect: connection" in said.out
 
 
 @pytest.mark.usefixtures("exported")

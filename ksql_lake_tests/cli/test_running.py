@@ -88,7 +88,9 @@ def test_debug_shows_the_traceback_wherever_it_stands(cli: Cli, monkeypatch: pyt
 
 def test_a_reader_that_goes_away_is_no_error_text(project: Project) -> None:
     """`ksql-lake ... | head -1` ends quietly, however much is left to write."""
-    project.feed({**TABLE, **{f"unknown_{number}": 1 for number in range(3000)}})
+    wrong = {f"unknown_{number}": 1 for number in range(100)}
+    for number in range(40):  # more text than a pipe holds
+        project.feed({**TABLE, "name": f"totals_{number:02}", **wrong})
 
     with subprocess.Popen(
         [*COMMAND, "feeds", "validate"],
@@ -100,7 +102,7 @@ def test_a_reader_that_goes_away_is_no_error_text(project: Project) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith("feeds/active/totals.json: unknown_0: ")
+        assert process.stdout.readline().startswith("feeds/active/totals_00.json: unknown_0: ")
         process.stdout.close()
         err = process.stderr.read()
 

@@ -27,7 +27,7 @@ MIDNIGHT = (
     "is produced or in a derived stream, or leave the column out: name the wanted ones in the feed's `columns`."
 )
 NANOSECONDS = (
-    "Are these nanoseconds? A TIMESTAMP counts milliseconds, and readers of Parquet bear the years -289000 to "
+    "Are these nanoseconds? A TIMESTAMP counts milliseconds, and Parquet readers support the years -289000 to "
     "+293000. Divide the value where it is produced or in a derived stream, or leave the column out: name the "
     "wanted ones in the feed's `columns`."
 )
@@ -77,7 +77,7 @@ VALUES = [
     (
         "`A` STRUCT<`B` INTEGER>",
         '{"B":1,"C":1}',
-        'column A: an object has a field "C" that the schema does not know',
+        'column A: an object has a field "C" that is not in the schema',
     ),
     ("`A` STRUCT<`D` DATE>", '{"D":"2025-01-15"}', 'column A.D: "2025-01-15" is not a DATE (days since 1970)'),
     (
@@ -175,7 +175,7 @@ LINES = {
     "too many values": (frame("1,2,3"), f"expected 2 values, one for each column, found 3\n{RECREATED}"),
     "comma": (frame("1,"), f"not JSON at character 22, near 'lumns\":[1,]}}}}'\n{FOREIGN}"),
     "cut": (frame("1,2")[:-2], f"not JSON at character 24, near 'mns\":[1,2]'\n{FOREIGN}"),
-    "NaN": (frame("1,NaN"), f"not JSON: NaN stands for a number\n{FOREIGN}"),
+    "NaN": (frame("1,NaN"), f"not JSON: NaN is not a JSON number\n{FOREIGN}"),
     "deep": (frame("1," + "[" * 100_000), f"nested too deeply to be read\n{FOREIGN}"),
     "array": (b"[1,2]", f"not a row object, but '[1,2]'\n{FOREIGN}"),
     "null": (b'{"row":null}', f"not a row object, but '{{\"row\":null}}'\n{FOREIGN}"),

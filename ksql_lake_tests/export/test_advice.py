@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from ksql_lake.export.cost import LONG, advice
+from ksql_lake.export.advice import LONG, advice
 from ksql_lake.feeds import Feed, parse_feed
 from ksql_lake.lake import FeedState, ReadFacts
 from ksql_lake.lake.commit.manifest import FileEntry

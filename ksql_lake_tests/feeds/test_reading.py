@@ -135,7 +135,7 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, severity, uniqu
         ),
         (
             {"identity": {"columns": ["P"]}},
-            "identity: by 'row' takes no `columns`; leave them out, or say by 'key'",
+            "identity: by 'row' takes no `columns`; leave them out, or set by 'key'",
         ),
         (
             {"extraction": "continue"},
@@ -153,7 +153,7 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, severity, uniqu
         ),
         (
             {"positions": {"partition": "P", "offset": "O"}, "identity": {"by": "row"}},
-            "`positions` say what a row is: leave `identity` out, or name the same two by 'offset'",
+            "`positions` set the row identity: leave `identity` out, or name the same two by 'offset'",
         ),
         (
             {"positions": {"partition": "ROWPARTITION", "offset": "O"}},
@@ -185,7 +185,7 @@ def test_reports_all_problems_of_a_file_at_once() -> None:
     assert sorted(keys) == sorted(
         ["lookback_days", "source", "soruce", "start_date", "rename", "columns[0]", "rename.B", "name"]
     )
-    assert str(caught.value).startswith("8 problems found\n  lookback_days: this key stands more than once")
+    assert str(caught.value).startswith("8 problems found\n  lookback_days: this key occurs more than once")
 
 
 def test_without_a_kind_the_rest_is_still_checked() -> None:

@@ -110,7 +110,9 @@ def test_only_reading_statements_are_repeated(server: ScriptedServer, make_clien
     with pytest.raises(ServerUnavailableError) as write:
         client.execute("CREATE STREAM A AS SELECT * FROM B;")
     assert len(server.requests) == 4
-    assert write.value.hint.endswith("If the statement was sent it may have run: look before sending it again.")
+    assert write.value.hint.endswith(
+        "If the statement was sent it may have run: check that before you send it again."
+    )
 
 
 def test_a_refusal_that_will_not_pass_is_not_repeated(server: ScriptedServer, make_client: MakeClient) -> None:
@@ -151,11 +153,11 @@ def test_a_refused_connection_is_one_clear_line_with_the_address(make_client: Ma
         (
             Script([b"\x15\x03\x03\x00\x02\x02\x50\r\n\r\n"]),
             ProtocolError,
-            "what answers there does not speak HTTP",
+            "the answer there is not HTTP",
         ),
-        (answer(b"<html>", content_type="text/html"), ProtocolError, "not what a ksqlDB server says: '<html>'"),
-        (answer(b'{"other":1}'), ProtocolError, "not what a ksqlDB server says: '{\"other\":1}'"),
-        (answer(b""), ProtocolError, "not what a ksqlDB server says: an empty body"),
+        (answer(b"<html>", content_type="text/html"), ProtocolError, "not that of a ksqlDB server: '<html>'"),
+        (answer(b'{"other":1}'), ProtocolError, "not that of a ksqlDB server: '{\"other\":1}'"),
+        (answer(b""), ProtocolError, "not that of a ksqlDB server: an empty body"),
         (Script([head(Content_Length="100"), b"{"]), KsqlError, "the answer was cut off"),
         (Script([head(Content_Length="100"), b"{", SILENCE]), ServerUnavailableError, "fell silent for 0.5 s"),
         (Script([head(Transfer_Encoding="chunked"), b"5\r\n{"]), KsqlError, "the answer was cut off"),

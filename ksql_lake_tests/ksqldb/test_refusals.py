@@ -34,7 +34,7 @@ REFUSALS = [
         ProtocolError,
         "404 Not Found: 'Not Found'\nIs KSQLDB_URL the address of a ksqlDB server",
     ),
-    (302, b"", ProtocolError, "The server redirects; set KSQLDB_URL to where it really is."),
+    (302, b"", ProtocolError, "The server redirects; set KSQLDB_URL to its real address."),
     (429, generic(42900, "rate limited"), ServerBusyError, "at one of its limits"),
     (429, b"slow down", ServerBusyError, "'slow down'"),
     (

@@ -167,7 +167,7 @@ def test_credentials_in_the_clear_are_warned_of_once(
     make_client: MakeClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over http:// to another machine: a warning once per address, an error where TLS is demanded."""
-    monkeypatch.setattr(session, "_told_plain", set())
+    monkeypatch.setattr(session, "_warned", set())
     signed: dict[str, Any] = {"ksqldb_user": "ada", "ksqldb_password": "very secret"}
     for _ in range(2):
         make_client("http://10.1.2.3:8088", **signed)

@@ -44,7 +44,7 @@ def test_a_token_of_a_batch_says_from_where_to_where(pairs: list[tuple[int, int]
     ("body", "why"),
     [
         ("%%%", "not base64"),
-        ({"e": {"o": [1]}, "v": 0}, "does not say from where to where"),
+        ({"e": {"o": [1]}, "v": 0}, "it lacks its first or last offsets"),
         ({"s": {"o": [1]}, "e": {"o": [2]}, "v": 1}, "is of version 1"),
         ({"s": {"o": [1]}, "e": {"o": [2]}}, "is of version -1"),
         ({"s": {"o": [2]}, "e": {"o": [1]}, "v": 0}, "are no offsets of records"),

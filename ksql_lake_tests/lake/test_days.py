@@ -80,7 +80,7 @@ def test_a_row_outside_the_window_is_refused() -> None:
 
     assert str(caught.value) == (
         "window 2025-01-15 to 2025-01-16: the server sent a row with event time 1737072000000 (epoch ms), "
-        "outside the days that were asked for\n"
+        "outside the requested days\n"
         "Nothing was kept. Is the feed's `event_time` column in epoch milliseconds?"
     )
 

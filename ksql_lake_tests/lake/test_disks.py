@@ -17,7 +17,7 @@ READ_ONLY = "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_R
 FORBIDDEN = "Give this user write permission on it, or set KSQL_LAKE_ROOT to a folder it owns."
 LIMITED = "A file-size limit (ulimit -f) is set for this process; raise it, then run it again."
 ELSEWHERE = "The lake renames and links between its folders; all of it must be on one filesystem."
-BROKEN = "Look at the disk, then run it again; nothing in the lake is half visible."
+BROKEN = "Check the disk, then run it again; every visible file is whole."
 
 STAGING = "/metadata/streams/events/staging/00000000000000000002-"
 COMMITS = "metadata/streams/events/commits"

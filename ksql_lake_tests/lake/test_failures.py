@@ -74,7 +74,7 @@ def test_a_failure_that_cannot_be_noted_is_a_warning(tmp_path: Path, caplog: pyt
         lake.record_failure(QueryFailedError("boom"))
         lake.clear_failures()
 
-    assert "the failed export of events could not be noted: could not be written" in caplog.text
+    assert "the failed export of events could not be recorded: could not be written" in caplog.text
 
 
 def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_the_rows_mean_does_not_change(tmp_path: Any, what: str) -> None:
     assert says in text
     assert "Nothing was read. Put " in text
     assert (
-        " back; or keep what there is and begin anew under another name: `ksql-lake feeds archive events`"
+        " back; or keep this lake and begin a new feed under another name: `ksql-lake feeds archive events`"
         in text
     )
     assert land(lake, stream_feed(), [event(1)]).manifest.operation == "look"

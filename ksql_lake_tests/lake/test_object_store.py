@@ -77,8 +77,8 @@ def test_a_store_that_ignores_the_condition_is_refused(
 
     assert str(raised.value) == (
         f"path {root}/{PROBE}: the object store ignores If-None-Match: it let the same "
-        "object be created twice\nTwo exports at once could both win there, and rows be lost. Use a store, or "
-        "a release of it, that knows conditional writes; see docs/object-stores.md."
+        "object be created twice\nTwo exports at once could both commit there, and rows be lost. Use a store, "
+        "or a release of it, that knows conditional writes; see docs/object-stores.md."
     )
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_store.url)
     assert Place(root).keys() == [PROBE]
@@ -241,7 +241,10 @@ def test_what_the_store_cannot_copy_is_read_and_written(
 @pytest.mark.parametrize(
     ("kept", "text"),
     [
-        (None, "what was staged here is not there, and nobody can have cleared it\nNothing was committed."),
+        (
+            None,
+            "a staged file is missing, and no other run can have cleared it\nNothing was committed.",
+        ),
         (b"ro", "bytes were sent, but the object store holds 2\nNothing was committed."),
     ],
     ids=["nothing", "less"],
@@ -372,7 +375,7 @@ def test_a_store_that_cannot_be_reached_may_be_tried_again(monkeypatch: pytest.M
     assert str(raised.value) == (
         "path s3://lake/x/metadata/streams/events/checkpoint.json: could not be read: the object store did not "
         "answer as it should (HTTP error: error sending request)\n"
-        "Is the store up, and the endpoint right? It was tried several times; what is committed is safe."
+        "Is the store up, and the endpoint right? It was tried several times; committed rows are safe."
     )
 
 
@@ -401,7 +404,7 @@ def test_a_missing_bucket_is_said_so(store: Store) -> None:
 @pytest.mark.parametrize(
     ("root", "text"),
     [
-        ("ftp://host/x", "KSQL_LAKE_ROOT begins with ftp://, which is no object store known here"),
+        ("ftp://host/x", "KSQL_LAKE_ROOT begins with ftp://, which is no known object store"),
         ("s3:///x", "KSQL_LAKE_ROOT must name a bucket: s3://BUCKET/PREFIX"),
         ("s3://lake/../x", "KSQL_LAKE_ROOT must name a bucket: s3://BUCKET/PREFIX"),
         ("s3://key:hidden@lake/x", "KSQL_LAKE_ROOT must be s3://BUCKET/PREFIX and nothing else"),

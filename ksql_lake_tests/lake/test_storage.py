@@ -49,9 +49,9 @@ def test_every_door_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "reason", "hint"),
     [
-        ("folder", "is a directory", "Is its disk still there and in order?"),
-        ("file/below", "not a directory", "A file stands where the lake has a folder; move it away."),
-        ("loop", "too many levels of symbolic links", "Is its disk still there and in order?"),
+        ("folder", "is a directory", "Is its disk still mounted, and without errors?"),
+        ("file/below", "not a directory", "A file has the name of one of the lake's folders; move it away."),
+        ("loop", "too many levels of symbolic links", "Is its disk still mounted, and without errors?"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, key: str, reason: str, hint: str) -> None:

@@ -29,12 +29,16 @@ QUIET = (
 
 
 @contextmanager
-def chromium_page(*, user: tuple[str, str] | None = None, host: str = "") -> Iterator[Page]:
+def chromium_page(
+    *, user: tuple[str, str] | None = None, host: str = "", size: ViewportSize = SIZE, scale: float = 1
+) -> Iterator[Page]:
     """Open a page in a browser with a profile of its own.
 
     Args:
         user: Name and password it gives to a server that asks for them.
         host: A name that leads to this machine; its certificate is taken as it is.
+        size: The window, in CSS pixels.
+        scale: Pixels of a screenshot per CSS pixel.
     """
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}")
@@ -46,7 +50,10 @@ def chromium_page(*, user: tuple[str, str] | None = None, host: str = "") -> Ite
         )
         credentials = HttpCredentials(username=user[0], password=user[1]) if user else None
         context = browser.new_context(
-            viewport=SIZE, http_credentials=credentials, ignore_https_errors=bool(host)
+            viewport=size,
+            device_scale_factor=scale,
+            http_credentials=credentials,
+            ignore_https_errors=bool(host),
         )
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ class DagsterDev:
             "query($path: [String!]!) {assetNodeOrError(assetKey: {path: $path})"
             " {... on AssetNode {assetMaterializations {partition}}}}"
         )
-        events = self.ask(query, path=[asset])["assetNodeOrError"]["assetMaterializations"]
+        events = self.ask(query, path=asset.split("/"))["assetNodeOrError"]["assetMaterializations"]
         return [event["partition"] for event in events]
 
     def runs(self) -> list[dict[str, Any]]:
@@ -112,18 +112,40 @@ def dagster_webserver(project: Project, *arguments: str) -> Iterator[DagsterDev]
 
 
 @contextmanager
+def dg_dev(folder: Path, environment: Mapping[str, str], *, asset: str) -> Iterator[DagsterDev]:
+    """Start `dg dev` in the folder of a project that `dg` made, and wait until it shows an asset.
+
+    Args:
+        folder: The project's folder.
+        environment: What the processes are to have beside this one's.
+        asset: The asset.
+    """
+    command = [str(Path(sys.executable).with_name("dg")), "dev"]
+    with _running(command, folder, environment, asset) as server:
+        yield server
+
+
+@contextmanager
 def _serving(
     project: Project, module: str, *arguments: str, asset: str, workspace: Path = WORKSPACE
 ) -> Iterator[DagsterDev]:
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", project.folder / f"{module}_{port}.log"
     (project.folder / "home" / "dagster.yaml").write_text((REPOSITORY / "deploy" / "dagster.yaml").read_text())
     command = [sys.executable, "-m", module, *arguments, "-w", str(workspace)]
+    with _running(command, project.folder, {}, asset) as server:
+        yield server
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], asset: str
+) -> Iterator[DagsterDev]:
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", folder / f"dagster_{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(port)],
-            cwd=project.folder,
-            env={**os.environ, "KSQL_LAKE_DAGSTER_URL": url},  # noqa: TID251 - handed on, not read
+            cwd=folder,
+            env={**os.environ, "KSQL_LAKE_DAGSTER_URL": url, **environment},  # noqa: TID251 - handed on, not read
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 import ksql_lake
 from ksql_lake.errors import ConfigError, SettingsError
-from ksql_lake.feeds import Feed
+from ksql_lake.feeds import Feed, FeedStore
 from ksql_lake.orchestration import project
 from ksql_lake.orchestration.component import KsqlFeeds, KsqlServer
 from ksql_lake.orchestration.scope import Scope
@@ -223,3 +223,92 @@ def test_a_bucket_that_is_down_stops_no_loading(tmp_path: Path, monkeypatch: pyt
 
     assert {"orders", "sums"} <= set(specs)
     assert specs["sums"].group_name == "quarantine"
+
+
+def test_feeds_that_share_a_translated_key_export_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are in quarantine and name each other; the rest loads, and `dg check defs` fails."""
+    twin = {**ORDERS, "start_date": "2025-01-08"}
+    _write(tmp_path / "feeds", orders=ORDERS, orders_again=twin, sums=SUMS)
+    by_source = {"key": "lake/{{ feed.source }}"}
+    with _loaded(tmp_path, translation=by_source) as defs:
+        specs, graph = _specs(defs), defs.get_repository_def().asset_graph
+        made = {key.to_user_string() for key in graph.materializable_asset_keys}
+
+    assert "lake/SUMS" in made
+    assert not made & {"lake/ORDERS", "quarantine/orders_again"}
+    for key, other in (("lake/ORDERS", "orders_again"), ("quarantine/orders_again", "orders")):
+        assert specs[key].group_name == "quarantine"
+        said = f"its translated asset key lake/ORDERS is also that of {other}"
+        assert said in specs[key].metadata["error"]
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(ComponentTreeException) as told, _loaded(tmp_path, translation=by_source):
+        pass
+    assert "2 feed files cannot be used" in str(told.value.__cause__)
+
+
+def test_the_feed_that_exports_keeps_a_key_that_others_had(tmp_path: Path) -> None:
+    """A disabled feed beside it, and a broken one, are in quarantine under keys of their own."""
+    _write(tmp_path / "feeds", old={**ORDERS, "enabled": False}, orders=ORDERS, broken='{"name": "broken", ')
+    with _loaded(tmp_path, translation={"key": "lake/orders"}) as defs:
+        specs, repository = _specs(defs), defs.get_repository_def()
+
+    made = {key.to_user_string() for key in repository.asset_graph.materializable_asset_keys}
+    assert made == {"lake/orders", "monitoring_report"}
+    assert {"quarantine/old", "quarantine/broken"} < set(specs)
+
+
+def test_a_key_that_no_step_can_have_names_its_feed(tmp_path: Path) -> None:
+    """A translation that makes one is an error of the component, with the feed and the key."""
+    _write(tmp_path / "feeds", orders=ORDERS)
+    with (
+        pytest.raises(ComponentTreeException) as told,
+        _loaded(tmp_path, translation={"key": "the {{ feed.name }}"}),
+    ):
+        pass
+    assert "feed orders: its translation makes the asset key 'the orders'" in str(told.value.__cause__)
+
+
+def test_a_check_that_no_feed_has_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A misspelt check leaves the others as chosen and is said in the log; `dg check defs` fails."""
+    _write(tmp_path / "feeds", orders=ORDERS)
+    with _loaded(tmp_path, checks=["files_mach", "volume"]) as defs:
+        checks = {key.name for key in defs.get_repository_def().asset_graph.asset_check_keys}
+    assert checks == {"volume"}
+    assert "checks: there is none named files_mach" in caplog.text
+
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with (
+        pytest.raises(ComponentTreeException) as told,
+        _loaded(tmp_path, checks=["files_mach"]),
+    ):
+        pass
+    assert "files_match, freshness, " in str(told.value.__cause__)
+
+
+def test_a_setting_of_the_component_is_not_one_of_the_environment(tmp_path: Path) -> None:
+    """What is wrong in defs.yaml is not said to be wrong in the environment."""
+    with pytest.raises(SettingsError, match="the settings cannot be used: attempts: ") as told:
+        KsqlFeeds(settings={"attempts": "many"})._settings(tmp_path)
+    assert "environment" not in str(told.value)
+
+
+def test_a_translation_is_asked_twice_per_feed(tmp_path: Path) -> None:
+    """Once for the key and once for the asset, however often a key is needed; again for a changed feed."""
+    _write(tmp_path / "feeds", orders=ORDERS, sums=SUMS)
+    asked: list[str] = []
+
+    def translate(spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+        asked.append(feed.name)
+        return spec.replace_attributes(key=["lake", feed.source])
+
+    settings = load_settings(feeds_root=tmp_path / "feeds", lake_root=str(tmp_path / "lake"))
+    scope = Scope(settings, translate=translate)
+    project.scope_definitions(scope).get_repository_def()
+
+    assert sorted(asked) == ["orders", "orders", "sums", "sums"]
+    changed = FeedStore(tmp_path / "feeds").load().get("orders").model_copy(update={"source": "OTHER"})
+    assert scope.key(changed) == dg.AssetKey(["lake", "OTHER"])

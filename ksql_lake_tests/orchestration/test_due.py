@@ -249,6 +249,21 @@ def test_a_tick_that_is_evaluated_again_asks_with_the_same_keys(
     assert {request.tags["dagster/priority"] for request in told[0].run_requests or []} == {"20"}
 
 
+def test_a_tick_that_is_evaluated_again_loses_no_feed(project: Project, instance: dg.DagsterInstance) -> None:
+    """A feed that is due only now, after the daemon was killed in the tick, is in no run that began before."""
+    busy = _run(instance, "refunds", sensor="streams_due")
+    begun = _tick(project, instance, "streams_due", _cursor()).run_requests or []
+    instance.report_run_canceled(busy)
+
+    again = _tick(project, instance, "streams_due", _cursor()).run_requests or []
+
+    # Dagster starts nothing under a key that it has seen.
+    fresh = [request for request in again if request.run_key not in {each.run_key for each in begun}]
+    refunds = [request for request in again if dg.AssetKey(["refunds"]) in (request.asset_selection or [])]
+    assert {request.run_key for request in refunds} == {request.run_key for request in fresh}
+    assert len(refunds) == 2
+
+
 def test_each_run_is_of_one_partitions_definition(project: Project, instance: dg.DagsterInstance) -> None:
     """Streams of two zones share no run, and neither do two tables."""
     project.write_feed("berlin", kind="stream", source="VISITS", start_date="2025-01-09", timezone=BERLIN)

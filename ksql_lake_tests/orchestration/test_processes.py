@@ -13,12 +13,11 @@ import requests
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.orchestration.recording import create_databases
+from ksql_lake_tests.orchestration.dev_server import PATIENCE
 from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project
 
 REPOSITORY = Path(__file__).parents[2]
 MODULE = ("-m", "ksql_lake.definitions")
-PATIENCE = 90
-"""Seconds after which a process that should answer is taken for dead."""
 
 
 def _dagster(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
@@ -27,7 +26,7 @@ def _dagster(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def _said(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate()
     return output
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import (
     InProcessCodeLocationOrigin,
     RemoteInstigatorOrigin,
@@ -105,6 +106,30 @@ def test_what_dagster_says_of_assets_stays_the_same(project: Project, instance: 
     assert (again.deleted, again.thinned, again.events, again.checks) == (0, 0, 0, 0)
     assert project.materialize(instance, "payments", days=(DAYS[0], DAYS[0])).success
     assert _prune(instance).deleted
+
+
+def test_runs_of_a_backfill_under_way_stay(project: Project, on_sqlite: dg.DagsterInstance) -> None:
+    """Dagster counts by them how far the backfill is; once it has ended they go like others."""
+    _thrice(project, on_sqlite)
+    on_sqlite.add_backfill(_backfill(BulkActionStatus.REQUESTED))
+    for run in on_sqlite.get_runs():
+        on_sqlite.add_run_tags(run.run_id, {"dagster/backfill": "filling"})
+    before = _runs(on_sqlite)
+
+    assert (_prune(on_sqlite).deleted, _runs(on_sqlite)) == (0, before)
+    on_sqlite.update_backfill(_backfill(BulkActionStatus.COMPLETED_SUCCESS))
+    assert _prune(on_sqlite).deleted == 2
+
+
+def _backfill(status: BulkActionStatus) -> PartitionBackfill:
+    return PartitionBackfill(
+        backfill_id="filling",
+        status=status,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=datetime.now(UTC).timestamp(),
+        asset_selection=[KEY],
+    )
 
 
 def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: dg.DagsterInstance) -> None:

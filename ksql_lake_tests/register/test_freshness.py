@@ -44,5 +44,5 @@ def test_one_that_fails_is_told_and_harms_nothing(tmp_path: Path, caplog: pytest
     (record,) = caplog.records
     assert record.getMessage() == (
         f"events: the delta index is not up to date: path {lake.root}/metadata/streams/events/delta: no Delta "
-        "table can be here: delta-rs takes a % in a path for an escape; `ksql-lake register` builds it"
+        "table can be here: delta-rs reads a % in a path as an escape; `ksql-lake register` builds it"
     )

@@ -181,7 +181,7 @@ def test_registering_again_follows_exports_and_compaction(evolved: FeedLake, for
     merged = make(evolved, form)
 
     assert unchanged.built is None
-    assert found.detail == "it knows the files of commit 2, the lake is at 3"
+    assert found.detail == "it has the files of commit 2, the lake is at 3"
     assert followed.built is not None
     assert (followed.built.added, followed.built.removed) == (1, 0)
     assert merged.built is not None
@@ -427,7 +427,7 @@ def test_a_path_that_delta_cannot_read_is_refused(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "a%20b")
     land_rows(lake, TABLE, [{"ID": 1, "NAME": "a"}])
 
-    with pytest.raises(ConfigError, match="takes a % in a path for an escape"):
+    with pytest.raises(ConfigError, match="reads a % in a path as an escape"):
         make(lake.feed(TABLE), "delta")
 
     make(lake.feed(TABLE), "iceberg")

@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 RUNNABLE = ("console", "python", "sh", "sql")
-SHOWN = ("json", "mermaid", "text", "yaml")
-"""What no one types: files, figures, output. A page may still say that a block is a file to be written."""
+SHOWN = ("json", "text", "yaml")
+"""What no one types: files, output. A page may still say that a block is a file to be written."""
 
 _WHOLE = re.MULTILINE | re.DOTALL
 _GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)

@@ -6,11 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from playwright.sync_api import ViewportSize
 
 import ksql_lake
+from ksql_lake_tests.orchestration.browser import chromium_page
 from ksql_lake_tests.site.generated import DOCS, PAGES, current
 from ksql_lake_tests.site.message_lists import KINDS, messages
 from ksql_lake_tests.site.pictures import LARGEST, PICTURES
@@ -43,6 +48,42 @@ def test_every_page_is_on_the_site(site: Path) -> None:
         place = page.relative_to(DOCS).with_suffix("")
         folder = place.parent if place.name == "index" else place
         assert (site / folder / "index.html").is_file(), page
+
+
+def test_every_page_is_in_the_menu(site: Path) -> None:
+    """A reader gets to each page of docs/, the notebook too, from the menu of the start page."""
+    menu = (site / "index.html").read_text(encoding="utf-8")
+    for page in [*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]:
+        place = page.relative_to(DOCS)
+        target = f"{place.with_suffix('')}/" if place.suffix == ".md" else str(place)
+        assert place.name == "index.md" or re.search(rf'href="?{re.escape(target)}["> ]', menu), page
+
+
+def test_no_page_asks_for_anything_from_elsewhere(site: Path) -> None:
+    """A browser on a narrow screen asks no other server, finds everything, and scrolls no page sideways."""
+    asked: set[str] = set()
+    failed: list[str] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site)))
+    address = f"http://127.0.0.1:{server.server_port}/"
+    with server, chromium_page(size=ViewportSize(width=390, height=800)) as page:
+        Thread(target=server.serve_forever).start()
+        page.on("request", lambda request: asked.add(request.url))
+        page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        for place in ("", "tutorial/", "concepts/", "map/", "python/", "troubleshooting/"):
+            page.goto(address + place)
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, place
+        server.shutdown()
+
+    assert len(asked) > 10
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert failed == []
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Leave the standard error of a test alone."""
 
 
 def test_the_site_takes_nothing_from_elsewhere(site: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ksql_lake.cli.terminal.output import note, print_json, waiting
 from ksql_lake.errors import KsqlLakeError, LakeError, MeaningChangeError, ServerUnavailableError
 from ksql_lake.export.continuing.preconditions import check_conditions
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed
+from ksql_lake.feeds.validation import AND_MORE
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
@@ -72,10 +73,17 @@ def validate(
         for file in broken:
             for problem in file.problems:
                 click.echo(f"{file.path}: {problem}")
-        problems = sum(len(file.problems) for file in broken)
-        counts = f"{count_text(problems, 'problem')} in {count_text(len(broken), 'file')}"
-        click.echo(counts if broken else "no problems found", err=True)
+        click.echo(_counted(broken), err=True)
     context.exit(2 if broken else 0)
+
+
+def _counted(broken: Sequence[Found]) -> str:
+    if not broken:
+        return "no problems found"
+    listed = [problem for file in broken for problem in file.problems]
+    named = sum(problem != AND_MORE for problem in listed)
+    more = "more than " if named < len(listed) else ""
+    return f"{more}{count_text(named, 'problem')} in {count_text(len(broken), 'file')}"
 
 
 def _other_than_held(store: FeedStore, paths: tuple[Path, ...], lake: Lake) -> Iterator[Found]:

@@ -1,1 +1,1 @@
-"""Bytes of HTTP answers: received, bounded, taken apart into events, and retried."""
+"""Receive HTTP answers, limit them, and parse them into events."""

@@ -1,7 +1,6 @@
-"""The events in the body of a query response, and which of them proves that it is complete."""
+"""The events in the body of a query response, and which of them prove it complete."""
 
-# HTTP 200 proves nothing, and neither does a clean end of the body. Only what ksqlDB itself writes at the end
-# counts.
+# Neither HTTP 200 nor a regular end of the body proves anything. Only the end that ksqlDB itself writes counts.
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ LIMIT_REACHED = "Limit Reached"
 
 
 class QueryKind(StrEnum):
-    """What was asked, because it decides what proves an answer complete."""
+    """The kind of a query, which decides what proves its answer complete."""
 
     PULL_STREAM = "pull_stream"
     PULL_TABLE = "pull_table"
@@ -30,8 +29,8 @@ class QueryKind(StrEnum):
 class Outcome(StrEnum):
     """How a response ended.
 
-    COMPLETE and LIMIT are proofs that every row of the answer arrived. CLOSED is a push query that the server
-    ended, OPEN one that had not ended. ERROR was reported inside the answer. INCOMPLETE lacks its proof.
+    COMPLETE and LIMIT prove that every row of the answer arrived. CLOSED is a push query that the server ended,
+    OPEN one that had not ended. ERROR was reported inside the answer. INCOMPLETE lacks its proof.
     """
 
     COMPLETE = "complete"
@@ -43,13 +42,13 @@ class Outcome(StrEnum):
 
     @property
     def proven(self) -> bool:
-        """Whether every row of the answer is known to have arrived."""
+        """Whether every row of the answer is proven to have arrived."""
         return self in (Outcome.COMPLETE, Outcome.LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The start of a response: which query it is, and its columns as schema text."""
+    """The start of a response: the query's id, and its columns as schema text."""
 
     query_id: str | None
     schema_text: str
@@ -64,8 +63,8 @@ class RowBlock:
             each row is `{"row":{"columns":[...]}}`.
         count: How many rows `data` holds.
         first_row: Number of the first of them in the response, from 0.
-        breaks: Where the newlines between the rows stand, if it is certain that all rows are of the v1 form
-            with nothing beside their values, and that no other control character is among their bytes.
+        breaks: Positions of the newlines between the rows, if all rows are proven to be of the plain v1 form
+            and to hold no other control character.
     """
 
     data: Piece
@@ -84,7 +83,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A position that the server offers for resuming or for read-your-writes; opaque."""
+    """A continuation token of the server."""
 
     kind: Literal["continuation", "consistency"]
     value: str
@@ -92,7 +91,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class FinalMessage:
-    """The server's own word on why the answer ends."""
+    """The server's message why the answer ends."""
 
     text: str
 
@@ -110,14 +109,14 @@ Event = Header | RowBlock | Tombstone | Token | FinalMessage | ErrorMessage
 
 @dataclass(slots=True)
 class AnswerEnd:
-    """What a parser saw of an answer's end.
+    """What a parser found at an answer's end.
 
     Attributes:
-        header: The header, without which nothing is an answer.
+        header: The header; no answer is valid without one.
         bracket: The closing `]` of the whole answer.
         final: Text of the final message.
         error: An error message.
-        cut: A last line that was not finished.
+        cut: Whether the last line was cut.
     """
 
     header: bool = False
@@ -128,12 +127,12 @@ class AnswerEnd:
 
 
 def judge_rows(kind: QueryKind, seen: AnswerEnd, *, clean: bool, version: ServerVersion | None) -> Outcome:
-    """Decide on a v1 response.
+    """Return how a v1 response ended.
 
     Args:
-        kind: What was asked.
-        seen: What the parser saw.
-        clean: Whether the HTTP body came to its proper end.
+        kind: The kind of query.
+        seen: What the parser found.
+        clean: Whether the HTTP body ended regularly.
         version: The server's version; None applies the newest and strictest rules.
     """
     if seen.error:
@@ -142,7 +141,7 @@ def judge_rows(kind: QueryKind, seen: AnswerEnd, *, clean: bool, version: Server
         return Outcome.INCOMPLETE
     whole = seen.bracket and clean and not seen.cut
     if kind is QueryKind.PULL_TABLE:
-        # Table pulls never say that they are done: the bracket is the only mark.
+        # A table pull has no final message: the bracket is the only mark of its end.
         return Outcome.COMPLETE if whole else Outcome.INCOMPLETE
     if seen.final == LIMIT_REACHED:
         return Outcome.LIMIT

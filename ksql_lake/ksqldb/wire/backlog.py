@@ -1,6 +1,6 @@
 """Buffer what a server has sent and the reader has not read, in memory and then on disk, up to a limit."""
 
-# ksqlDB disconnects a reader that pauses for three seconds, so a thread of its own receives.
+# ksqlDB disconnects a reader that pauses for three seconds, so a separate thread receives.
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ MEMORY = 16 * 1024 * 1024
 _FROM_DISK = 1024 * 1024
 """Bytes read from disk at once."""
 _FILE_BYTES = 64 * 1024 * 1024
-"""Bytes of one file on disk; what has been read is let go of file by file, however long the rest goes on."""
+"""Bytes of one file on disk; each file is removed once it has been read."""
 _JOIN_SECONDS = 5.0
 
 
 class ByteSource(Protocol):
-    """Where the bytes come from."""
+    """The source of the bytes."""
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
-        """Return some bytes as soon as there are any; none mean that the body has properly ended."""
+        """Return some bytes as soon as there are any; none mean that the body has ended regularly."""
         ...
 
 
 class _Disk:
-    """Bytes that wait on disk, in files that have no name.
+    """Bytes that wait on disk, in files without a name.
 
     Attributes:
-        waiting: How many they are.
+        waiting: How many bytes wait.
     """
 
     def __init__(self) -> None:
@@ -66,16 +66,16 @@ class _Disk:
 
     def close(self) -> None:
         while self._files:
-            # A full disk refuses what is still to be written once more; nobody wants it any more.
+            # On a full disk the last write fails again; its bytes are no longer needed.
             with suppress(OSError):
                 self._files.pop().close()
 
 
 class Backlog:
-    """Receives a body's bytes as fast as they come and hands them out as they are asked for.
+    """Receives a body's bytes as fast as they come, and returns them on request.
 
     Args:
-        source: Where they come from; read by this object's thread only.
+        source: Where the bytes come from; read by this object's thread only.
         limit: Bytes that may wait on disk.
         memory: Bytes that may wait in memory.
     """
@@ -94,11 +94,11 @@ class Backlog:
         self._thread.start()
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
-        """Return what has been received, waiting for `wanted` bytes until a moment (`time.monotonic`).
+        """Return received bytes; wait for `wanted` bytes until a moment (`time.monotonic`).
 
         Raises:
             SpoolFullError: More waited on disk than is allowed, or the disk is full.
-            Exception: What receiving raised, after everything that came before it.
+            Exception: The error of the receiving thread, after all bytes received before it.
         """
         with self._changed:
             while not self._waiting and not self._ended:
@@ -113,7 +113,7 @@ class Backlog:
             return found
 
     def close(self) -> None:
-        """Stop receiving, after the connection was shut; let go of the disk space."""
+        """Stop receiving, after the connection was shut, and free the disk space."""
         self._unwanted = True
         self._thread.join(_JOIN_SECONDS)
         with self._changed:

@@ -1,7 +1,7 @@
 """Split HTTP chunks with array operations, many at once."""
 
-# Each chunk says where the next one begins. The borders are guessed from the carriage returns and kept as far
-# as every size fits its guess. Anything but a plain chunk is left to the slower reader.
+# Each chunk's size gives the beginning of the next one. The borders are guessed from the carriage returns, and
+# used as far as every size matches its guess. Anything but a plain chunk is left to the slower reader.
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _CUT_SIZE_LINE = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
 _RETURN, _NEWLINE = b"\r\n"
 _DIGITS = 7
-"""Most digits of a size that is read here; Arrow's positions end at 2 GB."""
+"""The most digits of a size; Arrow's positions end at 2 GB."""
 _NO_DIGIT = 255
 _VALUES = np.full(256, _NO_DIGIT, np.uint8)
 for _text in (b"0123456789abcdef", b"0123456789ABCDEF"):
@@ -26,7 +26,7 @@ for _text in (b"0123456789abcdef", b"0123456789ABCDEF"):
 
 
 def whole_chunks(wire: Piece) -> tuple[Piece, int]:
-    """The data of the plain chunks that bytes begin with, copied, and the position behind the last one."""
+    """Return a copy of the data of the plain chunks at the beginning, and the position after the last one."""
     text = np.frombuffer(wire, np.uint8)
     returns = np.flatnonzero(text == _RETURN)
     count = len(returns) // 2
@@ -46,7 +46,7 @@ def whole_chunks(wire: Piece) -> tuple[Piece, int]:
         if not count:
             return b"", 0
         edges = edges[: 2 * count]
-    # Data and the framing up to the next chunk in turns are texts side by side; every other one is wanted.
+    # Data and the framing up to the next chunk alternate as texts; every other text is data.
     buffers = [None, pa.py_buffer(edges), pa.py_buffer(wire)]
     sides = pa.BinaryArray.from_buffers(pa.binary(), 2 * count - 1, buffers)
     data = sides.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32))).buffers()[2]
@@ -56,7 +56,7 @@ def whole_chunks(wire: Piece) -> tuple[Piece, int]:
 def _sizes(
     text: npt.NDArray[np.uint8], lines: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Read the number before each line's end; 0, which is no plain chunk's, where there is none."""
+    """Return the number before each line's end; 0, which no plain chunk has, if there is none."""
     digits = lines.copy()
     digits[1:] -= ends[:-1] + 2
     sizes = np.zeros(len(lines), np.int64)
@@ -70,7 +70,7 @@ def _sizes(
 
 
 def last_border(wire: Piece, begin: int) -> tuple[int, bool]:
-    """Walk from a size line to where the last whole plain chunk ends; tell whether one may begin there."""
+    """Return the end of the last whole plain chunk from a size line on, and whether another may begin there."""
     while (line := _SIZE_LINE.match(wire, begin)) is not None:
         size = int(line[1], 16)
         end = line.end() + size + 2

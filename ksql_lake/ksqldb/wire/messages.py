@@ -17,7 +17,7 @@ _NOT_KSQLDB = "This is not what a ksqlDB server sends; check KSQLDB_URL and any 
 
 
 class ErrorBody(msgspec.Struct):
-    """ksqlDB's error object, in refusals and inside answers."""
+    """ksqlDB's error object, in error responses and inside answers."""
 
     message: str | None = None
     error_code: int | None = None
@@ -57,7 +57,7 @@ class V1Line(msgspec.Struct):
 
 
 class ServerInfoBody(msgspec.Struct, rename="camel"):
-    """What stands inside the answer of GET /info."""
+    """The inner object of the answer to GET /info."""
 
     version: str
     kafka_cluster_id: str | None = None
@@ -75,11 +75,11 @@ INFO = msgspec.json.Decoder(InfoBody)
 ENTITIES = msgspec.json.Decoder(list[dict[str, Any]])
 V1_LINE = msgspec.json.Decoder(V1Line)
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoders raise for text that is not the JSON they expect, or nests without end."""
+"""The errors of the decoders for text that is not the expected JSON, or nests too deeply."""
 
 
 def foreign(text: bytes, *, row: int, why: str) -> Never:
-    """Refuse bytes that no ksqlDB server sends, showing where they begin.
+    """Raise the error for bytes that no ksqlDB server sends; it shows their beginning.
 
     Raises:
         ProtocolError: Always.

@@ -1,6 +1,6 @@
 """Turn exceptions of requests, urllib3, the socket and TLS into our errors."""
 
-# It never repeats their texts, which may hold proxy credentials.
+# The messages never repeat those texts, which may hold proxy credentials.
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ksql_lake.errors import (
 
 
 class EndlessHeadError(http.client.HTTPException):
-    """An answer's head that goes on and on."""
+    """An answer's head is longer than the limit."""
 
 
 NETWORK_ERRORS = (
@@ -34,7 +34,7 @@ NETWORK_ERRORS = (
     httptools.HttpParserError,
     UnicodeError,  # a host name that cannot be encoded
 )
-"""All that may come out of a request or a body; nothing of it may leave this room."""
+"""The errors of requests and bodies; none of them leaves this package."""
 
 _START_IT = "Is ksqlDB running there? Start it, or set KSQLDB_URL to its address."
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
@@ -44,7 +44,7 @@ _CLIENT_CERTIFICATE = ("CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_U
 def request_failure(
     error: Exception, *, url: str, connect_timeout: float, read_timeout: float
 ) -> KsqlLakeError:
-    """Turn what stopped a request before its answer began into an error of ours.
+    """Turn an error before an answer began into one of ours.
 
     Args:
         error: One of `NETWORK_ERRORS`.
@@ -56,7 +56,7 @@ def request_failure(
     for found in (_proxy(causes), _bad_address(causes), _tls(causes)):
         if found is not None:
             return found.at(server=url)
-    # In this order: urllib3 calls every failed connection a connect time-out too.
+    # The order matters: urllib3 also calls every failed connection a connect time-out.
     if _first(causes, socket.gaierror):
         text, hint = "the host name cannot be resolved", "Correct the host in KSQLDB_URL."
     elif _first(causes, ConnectionRefusedError):
@@ -66,7 +66,7 @@ def request_failure(
         hint = "Is the server restarting, or does it expect https? Look at its log."
     elif _first(causes, http.client.BadStatusLine):
         return ProtocolError(
-            "what answers there does not speak HTTP",
+            "the answer there is not HTTP",
             hint="If the server uses TLS, KSQLDB_URL must begin with https://.",
             server=url,
         )
@@ -87,7 +87,7 @@ def request_failure(
 
 
 def body_failure(error: Exception, *, url: str, read_timeout: float) -> KsqlLakeError:
-    """Turn what stopped a body in its middle into an error of ours.
+    """Turn an error in the middle of a body into one of ours.
 
     Args:
         error: One of `NETWORK_ERRORS`.
@@ -143,7 +143,7 @@ def _tls(causes: list[BaseException]) -> KsqlLakeError | None:
         return SettingsError(
             f"its TLS certificate cannot be trusted: {distrust.verify_message.rstrip('.')}",
             hint="Set KSQLDB_CA_FILE to the PEM file of the authority that signed it, "
-            "and use the host name that stands in the certificate.",
+            "and use the host name of the certificate.",
         )
     broken = _first(causes, ssl.SSLError)
     if not isinstance(broken, ssl.SSLError):
@@ -165,7 +165,7 @@ def _tls(causes: list[BaseException]) -> KsqlLakeError | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and all that it wraps; the libraries use `args`, `reason` and chaining alike."""
+    """Yield an exception and all that it wraps; the libraries use `args`, `reason` and chaining alike."""
     queue, seen = [error], set[int]()
     while queue:
         current = queue.pop(0)
@@ -182,7 +182,7 @@ def _first(causes: list[BaseException], *kinds: type[BaseException]) -> BaseExce
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """The innermost cause in few words."""
+    """Return the innermost cause in few words."""
     for cause in reversed(causes):
         if isinstance(cause, http.client.RemoteDisconnected):
             return "the server hung up"
@@ -196,5 +196,5 @@ def _reason(causes: list[BaseException]) -> str:
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
-    """OpenSSL's own word; errors that Python makes itself have none."""
+    """Return OpenSSL's reason; errors that Python itself raises have none."""
     return getattr(error, "reason", None) or ""

@@ -26,7 +26,7 @@ from ksql_lake.ksqldb.wire.chunks import Piece
 from ksql_lake.ksqldb.wire.messages import UNREADABLE, V1_LINE, ErrorBody, HeaderBody, RowBody, V1Line, foreign
 
 MAX_LINE = 64_000_000
-"""How long one line may grow, in bytes, before it is taken for something other than a row."""
+"""The most bytes of a line; a longer one is no row."""
 
 _START = b'{"row":{"columns":['
 _END = b"]}},"
@@ -37,7 +37,7 @@ _UNKNOWN_KIND = "a line of the response is of no known kind"
 
 
 class LineSplitter:
-    """Collects chunks and gives back whole lines.
+    """Collects chunks and returns whole lines.
 
     Args:
         max_line: Longest line in bytes.
@@ -49,12 +49,12 @@ class LineSplitter:
         self._size = 0
 
     def feed(self, *chunks: Piece, row: int) -> Piece | None:
-        """Take chunks; return every line they complete, without the last newline, or None if there is none.
+        """Add chunks; return every line that they complete, without the last newline, or None if there is none.
 
         Lines that came in one chunk are not copied.
 
         Raises:
-            ProtocolError: A line is longer than the limit; names row `row` + 1 as the first it may be.
+            ProtocolError: A line is longer than the limit; names row `row` + 1, the first that it can be.
         """
         last = chunks[-1]
         end = _last_newline(last)
@@ -70,14 +70,14 @@ class LineSplitter:
             lines = b"".join((*self._parts, *chunks[:-1], lines))
         rest = bytes(last[end + 1 :])
         self._parts, self._size = [rest] if rest else [], len(rest)
-        # No line of a block can be too long while the whole block is not.
+        # If the whole block is short enough, so is each of its lines.
         if len(lines) > self._max_line:
             self._check(max(map(len, bytes(lines).split(b"\n"))), row)
         self._check(self._size, row)
         return lines
 
     def rest(self) -> bytes:
-        """The line that no newline has ended; taken out."""
+        """Return and remove the last line, which has no newline."""
         line = b"".join(self._parts)
         self._parts, self._size = [], 0
         return line
@@ -98,10 +98,10 @@ def _last_newline(chunk: Piece) -> int:
 
 
 class Gathering:
-    """What one call of a parser has found so far.
+    """The events that one call of a parser has found so far.
 
     Attributes:
-        rows: How many rows have been found since the response began, tombstones included.
+        rows: How many rows the response has had so far, tombstones included.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Gathering:
         self._events.append(event)
 
     def take(self) -> list[Event]:
-        """Everything added since the last time."""
+        """Return everything added since the last call."""
         self._flush()
         events, self._events = self._events, []
         return events
@@ -147,7 +147,7 @@ class RowsParser:
     """Reads one v1 response: `feed` every chunk, `finish`, then ask for the `outcome`.
 
     Args:
-        kind: What was asked.
+        kind: The kind of query.
         max_line: Longest line in bytes.
     """
 
@@ -161,19 +161,19 @@ class RowsParser:
 
     @property
     def rows(self) -> int:
-        """How many rows have been seen so far, tombstones included."""
+        """How many rows have been parsed so far, tombstones included."""
         return self._found.rows
 
     @property
     def over(self) -> bool:
-        """Whether the server has said that the query is over, for whatever reason."""
+        """Whether the server has reported the end of the query, for any reason."""
         return self._seen.bracket or self._seen.error or self._seen.final is not None
 
     def feed(self, *chunks: Piece) -> list[Event]:
-        """Take the next bytes of the body, in one or more pieces, and return what they complete.
+        """Add the next bytes of the body, in one or more pieces, and return the events that they complete.
 
         Raises:
-            ProtocolError: The bytes are not a v1 response; names the row. What came before was returned before.
+            ProtocolError: The bytes are not a v1 response; names the row. Earlier events were returned before.
         """
         if self._refused is None:
             try:
@@ -188,9 +188,9 @@ class RowsParser:
         return events
 
     def finish(self) -> list[Event]:
-        """Say that the body has ended, and return what its last line holds.
+        """Mark the end of the body, and return the events of its last line.
 
-        A last line that was cut yields nothing and rules out completeness.
+        A last line that was cut yields no event, and the response is then incomplete.
 
         Raises:
             ProtocolError: The bytes are not a v1 response; names the row.
@@ -201,10 +201,10 @@ class RowsParser:
         return self._found.take()
 
     def outcome(self, *, clean: bool = True, version: ServerVersion | None = None) -> Outcome:
-        """Decide how the response ended.
+        """Return how the response ended.
 
         Args:
-            clean: Whether the HTTP body came to its proper end.
+            clean: Whether the HTTP body ended regularly.
             version: The server's version; None applies the newest and strictest rules.
         """
         return judge_rows(self._kind, self._seen, clean=clean, version=version)
@@ -236,7 +236,7 @@ class RowsParser:
             self._opened = True
         if self._seen.bracket:
             foreign(text, row=self.rows, why="the response goes on after its end")
-        # An object cut in the middle may end in "]" too; it then fails to decode and ends nothing.
+        # An object cut in the middle may end in "]" too; it then fails to decode and does not count as the end.
         closing = text.endswith(b"]")
         text = text.removesuffix(b"]").rstrip().removesuffix(b",").rstrip()
         if text:
@@ -280,7 +280,7 @@ class RowsParser:
             foreign(text, row=self.rows, why="the response has a row after its final message")
         if not bytes(row.columns).startswith(b"["):
             foreign(text, row=self.rows, why="a row of the response has no list of columns")
-        # Written anew without what may stand beside the values (`sourceHost`); the values stay as sent.
+        # The row is written anew without keys beside the values (`sourceHost`); the values stay as sent.
         plain = b"".join((_START[:-1], row.columns, _END[1:-1]))
         if row.tombstone:
             self._found.tombstone(plain)

@@ -1,7 +1,7 @@
 """One HTTP session per client: credentials, TLS, proxies, bounded heads."""
 
 # Credentials go out with the first request, and only to the configured server: redirects are not followed and
-# `~/.netrc` is not read. The standard library does not bound interim answers or slow heads; here they are
+# `~/.netrc` is not read. The standard library does not limit interim answers or slow heads; here they are
 # errors.
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from ksql_lake.settings import Settings
 
 _HTTP = b"HTTP/"
 MOST = 512 * 1024
-"""Bytes of a head, interim answers included."""
+"""The most bytes of a head, interim answers included."""
 
 _log = logging.getLogger(__name__)
 _CONNECTIONS = 32
-"""Idle connections kept for reuse; more threads than that open further ones."""
+"""Idle connections kept for reuse; further threads open more connections."""
 
-_told_plain: set[str] = set()
-"""Addresses that were warned of."""
+_warned: set[str] = set()
+"""Addresses for which the warning was logged."""
 
 
 class _Head:
-    """The reader of an answer's head; what it has not given out is the body's.
+    """Reads an answer's head; the bytes after it belong to the body.
 
     Args:
         wire: The connection's reader.
-        patience: Seconds from the first byte to the end of the head; None for ever.
+        patience: Seconds from the first byte to the end of the head; None is no limit.
     """
 
     def __init__(self, wire: io.BufferedReader, patience: float | None) -> None:
@@ -56,10 +56,11 @@ class _Head:
         self._within = False
 
     def readline(self, limit: int = -1) -> bytes:
-        """Return a line, or what comes before the end or the limit.
+        """Return a line, or the bytes before the end or the limit.
 
         Raises:
-            RemoteDisconnected: The connection ended within the head; http.client takes that for its end.
+            RemoteDisconnected: The connection ended within the head, which http.client takes for the head's
+                end.
         """
         line = bytearray()
         while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
@@ -89,7 +90,7 @@ class _Head:
 
 
 class _Response(http.client.HTTPResponse):
-    """The standard library's response, its head bounded."""
+    """The standard library's response with a limit for its head."""
 
     def __init__(self, sock: socket.socket, *args: Any, **keywords: Any) -> None:
         super().__init__(sock, *args, **keywords)
@@ -127,7 +128,7 @@ _POOLS = {"http": _Pool, "https": _SecurePool}
 
 
 class BoundedAdapter(HTTPAdapter):
-    """The adapter of requests, over connections that read no endless head."""
+    """The adapter of requests over connections with a limit for the head."""
 
     def init_poolmanager(self, *args: Any, **keywords: Any) -> None:
         """Make the pools of direct connections."""
@@ -144,7 +145,7 @@ class BoundedAdapter(HTTPAdapter):
 class Authorization(AuthBase):
     """Puts the credentials on a request; its `repr` shows none of them.
 
-    Being there even without credentials is what keeps requests from looking into `~/.netrc`.
+    It is set even without credentials, because requests then does not read `~/.netrc`.
     """
 
     def __init__(self, header: str | None) -> None:
@@ -169,11 +170,11 @@ def open_session(settings: Settings) -> requests.Session:
     _check_tls_files(settings)
     _check_plain(settings)
     session = requests.Session()
-    # A careful user expects what curl does: HTTP(S)_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE count, because
-    # behind a company's proxy there is no other way out. A server on this very machine is never behind one.
+    # As with curl, HTTP(S)_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE count, because a company's proxy may be the
+    # only way out. A server on this machine is never behind a proxy.
     session.trust_env = not _is_this_machine(settings.ksqldb_url)
     session.auth = Authorization(_authorization(settings))
-    # Rows go straight from the socket to the parser; a proxy that compresses all the same is still understood.
+    # Rows go from the socket to the parser uncompressed; an answer that a proxy compresses anyway is read too.
     session.headers.update({"User-Agent": user_agent(), "Accept-Encoding": "identity"})
     if settings.ksqldb_cert_file:
         key = settings.ksqldb_key_file or settings.ksqldb_cert_file
@@ -186,7 +187,7 @@ def open_session(settings: Settings) -> requests.Session:
 
 @cache
 def user_agent() -> str:
-    """How we introduce ourselves."""
+    """Return the User-Agent header."""
     try:
         return f"ksql-lake/{version('ksql-lake')}"
     except PackageNotFoundError:
@@ -211,7 +212,7 @@ def _authorization(settings: Settings) -> str | None:
 
 
 def _check_plain(settings: Settings) -> None:
-    """Warn, once per process, of credentials that go over the network in the clear; or refuse to send them."""
+    """Warn once per process if credentials go over the network in the clear, or raise if that is forbidden."""
     plain = settings.ksqldb_url.lower().startswith("http://")
     signed = settings.ksqldb_token is not None or settings.ksqldb_user is not None
     if not signed or not plain or _is_this_machine(settings.ksqldb_url):
@@ -222,17 +223,17 @@ def _check_plain(settings: Settings) -> None:
             "that",
             hint="Use https:// in KSQLDB_URL.",
         )
-    if settings.ksqldb_url not in _told_plain:
-        _told_plain.add(settings.ksqldb_url)
+    if settings.ksqldb_url not in _warned:
+        _warned.add(settings.ksqldb_url)
         _log.warning(
-            "credentials go to %s in the clear, for everybody on the way to read: use https://, or set "
+            "credentials go to %s in the clear, and any machine on the way can read them: use https://, or set "
             "KSQL_LAKE_REQUIRE_TLS=1 to make this an error",
             settings.ksqldb_url,
         )
 
 
 def _check_tls_files(settings: Settings) -> None:
-    """Load the files once, so that a wrong one is named here instead of failing somewhere in a handshake."""
+    """Load the TLS files once, so that the error names the wrong one before any handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if settings.ksqldb_ca_file:
         try:

@@ -1,7 +1,7 @@
 """Read the bytes of a response's body as soon as they arrive; a connection that ends early is an error."""
 
-# ksqlDB sends one HTTP chunk per row, and urllib3 costs several Python calls for each. The fast way reads the
-# connection's buffer and splits many chunks at once; it is taken only when the inside of requests looks as
+# ksqlDB sends one HTTP chunk per row, and urllib3 makes several Python calls for each. The fast way reads the
+# connection's buffer and splits many chunks at once; it is used only if the internals of requests are as
 # expected.
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from ksql_lake.ksqldb.wire.network import NETWORK_ERRORS, body_failure
 
 _RECEIVE = 64 * 1024
 _ROOM = 6656 * 1024
-"""How many bytes are received at most before they are looked at."""
+"""The most bytes that are received before they are parsed."""
 _MANY = 16 * 1024
 """Bytes below which array operations cost more than a call for each chunk."""
 _LEAST_ROOM = 64 * 1024
-"""More than the connection's reader keeps for itself, so that it never does."""
+"""More than the connection's reader buffers, so that it buffers nothing."""
 _MOST_HELD = 1024 * 1024
-"""How much of a chunk that is not whole may wait for the rest of it."""
+"""The most bytes of an incomplete chunk that wait for the rest of it."""
 _PAUSE = 0.2
-"""Seconds without a byte after which those that have come wait no longer for more."""
+"""Seconds without a byte after which received bytes wait no longer for more."""
 _FRAMING_SHARE = 8
-"""One in so many bytes is taken to be framing; a guess for when to stop receiving."""
+"""Assumed share of framing, one byte in this many; a guess for when to stop receiving."""
 _MOST_FRAMING = 1024 * 1024
-"""Bytes of HTTP framing that may come in a row without a byte of the body."""
+"""The most bytes of HTTP framing in a row without a byte of the body."""
 
 
 class BodyBytes(Protocol):
-    """A way to a body's bytes."""
+    """A way to read a body's bytes."""
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
-        """Return some bytes as soon as there are any; none mean that the body has properly ended.
+        """Return some bytes as soon as there are any; none mean that the body has ended regularly.
 
         Args:
-            wanted: How many bytes are worth waiting for, once there are some.
-            until: When waiting for them ends (`time.monotonic`).
+            wanted: How many bytes to wait for, once there are some.
+            until: When the wait for them ends (`time.monotonic`).
         """
         ...
 
 
 class PublicDoor:
-    """Any body, through urllib3's documented interface; not to be asked again after it has raised."""
+    """Reads any body through urllib3's documented interface; must not be used after an error."""
 
     def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
         encoded = "content-encoding" in raw.headers
         if raw.chunked:
-            # Five times faster than `read1` for small chunks, and as prompt.
+            # For small chunks five times faster than `read1`, without more delay.
             self._pieces: Iterator[bytes] = iter(raw.stream(_RECEIVE, decode_content=encoded))
         else:
             self._pieces = iter(lambda: raw.read1(_RECEIVE, decode_content=encoded), b"")
@@ -71,11 +71,11 @@ class PublicDoor:
 
 
 class FastDoor:
-    """A chunked body, straight from the connection's buffered reader.
+    """Reads a chunked body from the connection's buffered reader.
 
     Args:
-        wire: The reader, at the first byte behind the response's head.
-        patience: How long framing may go on, in seconds, without a byte of the body.
+        wire: The reader, at the first byte after the response's head.
+        patience: Seconds that framing may go on without a byte of the body.
     """
 
     def __init__(self, wire: io.BufferedReader, *, patience: float = 120.0) -> None:
@@ -84,7 +84,7 @@ class FastDoor:
         self._parts: list[Piece] = []
         self._complete = False
         self._broken: httptools.HttpParserError | None = None
-        # While all is plain: what has been received of the chunk that is not whole; the parser has not seen it.
+        # In the fast way: received bytes of the incomplete chunk, which the parser has not seen.
         self._room: memoryview = np.empty(_ROOM, np.uint8).data
         self._held = 0
         self._plain = True
@@ -92,8 +92,8 @@ class FastDoor:
         self._failure: OSError | None = None
         self.on_body = self._parts.append  # called by the parser, once per HTTP chunk
         self._parser = httptools.HttpResponseParser(self)
-        # The real head is read already; this one says as much of it as the body's framing needs. After `close`
-        # the parser refuses whatever might follow the body.
+        # The real head is read already; this one has the part that the body's framing needs. After `close` the
+        # parser rejects bytes after the body.
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
 
     def on_message_complete(self) -> None:
@@ -101,14 +101,14 @@ class FastDoor:
         self._complete = True
 
     def read(self, wanted: int = 1, *, until: float = 0.0) -> list[Piece]:
-        """Return some bytes; all that was received, but for a chunk that is not whole."""
+        """Return all received bytes except those of an incomplete chunk."""
         began, framing = time.monotonic(), 0
         while not (self._parts or self._complete or self._broken):
             try:
                 framing += self._receive(wanted, until)
             except httptools.HttpParserError as error:
                 self._broken = error
-            # A chunk's size line or a trailer may be endless; no server's framing is.
+            # A size line or a trailer could be endless, which no server's framing is.
             if framing > _MOST_FRAMING and not self._parts and not self._held:
                 self._broken = httptools.HttpParserError("framing without end")
             elif time.monotonic() - began > self._patience and not self._parts:
@@ -129,7 +129,7 @@ class FastDoor:
             wire = self._wire.read1(_RECEIVE)
             size = len(wire)
             if self._plain:
-                # That is what the reader held already. From now on it holds nothing.
+                # These are the bytes that the reader had buffered; from now on it buffers nothing.
                 self._begun = True
                 self._take(wire)
             else:
@@ -139,7 +139,7 @@ class FastDoor:
         return size
 
     def _fill(self, room: memoryview, wanted: int, until: float) -> int:
-        """Receive once, and go on until there is enough, unless what is there looks like the body's end."""
+        """Receive until there is enough, or until the bytes look like the body's end."""
         enough = min(wanted + wanted // _FRAMING_SHARE, len(room) - _LEAST_ROOM)
         room = room[: enough + _LEAST_ROOM]
         filled = size = self._wire.readinto1(room)
@@ -150,7 +150,7 @@ class FastDoor:
             try:
                 size = self._wire.readinto1(room[filled:])
             except OSError as error:
-                self._failure = error  # raised after what came before it was given out
+                self._failure = error  # raised after the bytes before it were returned
                 break
             filled += size
         return filled
@@ -173,7 +173,7 @@ class FastDoor:
             self._parser.feed_data(rest)
 
     def _let_go(self, error: Exception) -> None:
-        """Hand out what is there of a chunk that will not be whole; raise the error if there is nothing."""
+        """Return the bytes of an incomplete chunk; raise the error if there are none."""
         if not self._held:
             raise error
         self._parser.feed_data(self._room[: self._held])
@@ -188,11 +188,11 @@ def _arriving(wire: io.BufferedReader, seconds: float) -> bool:
 
 
 def open_door(response: requests.Response, *, patience: float = 120.0) -> BodyBytes:
-    """Choose the way to a response's body: the fast door where it surely fits, the public one elsewhere.
+    """Return the fast door for a response whose internals are as expected, and the public one otherwise.
 
     Args:
-        response: The response, its body not yet touched.
-        patience: How long framing may go on, in seconds, without a byte of the body.
+        response: The response, its body not read yet.
+        patience: Seconds that framing may go on without a byte of the body.
     """
     wire = _wire(response.raw)
     return FastDoor(wire, patience=patience) if wire is not None else PublicDoor(response.raw)
@@ -212,26 +212,26 @@ def _wire(raw: urllib3.BaseHTTPResponse) -> io.BufferedReader | None:
 
 
 def lift_time_limit(response: requests.Response) -> None:
-    """Let a response's body be silent for any time: with a push query, silence is no failure."""
-    # A connection that a proxy wants closed is not held here any more; its body keeps the limit it has.
+    """Remove the time limit of a response's body: in a push query, silence is no failure."""
+    # If a proxy wants the connection closed, it is not available here any more; its body keeps its limit.
     sock = getattr(response.raw.connection, "sock", None)
     if sock is not None:
         sock.settimeout(None)
 
 
 class Body:
-    """A response's body, in pieces of a useful size.
+    """Reads a response's body in pieces of a useful size.
 
     Args:
-        response: The response, its body not yet touched.
+        response: The response, its body not read yet.
         url: The server, for errors.
         read_timeout: The idle limit set on the connection, for errors.
-        door: The way to the bytes; chosen if not given.
-        patience: How long, in seconds, bytes that have arrived may wait for more of them.
+        door: Reads the bytes; chosen if not given.
+        patience: Seconds that received bytes may wait for more.
 
     Attributes:
-        bytes_read: How many bytes of the body have been given out.
-        ended: Whether the body came to its proper end.
+        bytes_read: How many bytes of the body have been returned.
+        ended: Whether the body ended regularly.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class Body:
     ) -> None:
         self.bytes_read = 0
         self.ended = False
-        self._response = response  # closes its connection when nobody holds it any more
+        self._response = response  # the response closes its connection when it is garbage-collected
         self._door = door or open_door(response, patience=read_timeout)
         self._url = url
         self._patience = patience
@@ -258,7 +258,7 @@ class Body:
         return isinstance(self._door, Backlog)
 
     def receive_ahead(self, *, limit: int) -> None:
-        """Receive the rest of the body as fast as it comes; up to `limit` bytes of it wait on disk."""
+        """Receive the rest of the body as fast as it comes; at most `limit` bytes of it wait on disk."""
         self._door = Backlog(self._door, limit=limit)
 
     def close(self) -> None:
@@ -271,10 +271,11 @@ class Body:
         return b"".join(self.pieces(minimum))
 
     def pieces(self, minimum: int = 1) -> list[Piece]:
-        """Return at least `minimum` bytes, or fewer if the body ends or they are slow; none at its proper end.
+        """Return at least `minimum` bytes, or fewer if the body ends or is slow; none at its regular end.
 
         Raises:
-            IncompleteResponseError: The connection ended before the body did; what came was given out before.
+            IncompleteResponseError: The connection ended before the body did; received bytes were returned
+                before.
             ServerUnavailableError: The server stayed silent too long.
         """
         parts: list[Piece] = []

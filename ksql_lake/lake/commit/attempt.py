@@ -1,7 +1,7 @@
 """One attempt at a commit number, and its staging folder."""
 
-# The folder is removed at the end unless its manifest exists: then the staged files are the data, and the
-# next opener of the feed publishes them.
+# The folder is removed at the end unless its manifest exists. If it does, the staged files are the data, and
+# the next process that opens the feed publishes them.
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ksql_lake.lake.layout import data_file
 from ksql_lake.lake.storage.boundary import staging_cleared
 
 MAX_CONFLICTS = 50
-"""How often one attempt plans again before it gives up; each time some other export of the feed succeeded."""
+"""How often one attempt plans again before it fails; each time another export of the feed has succeeded."""
 
 
 class Attempt:
-    """A staging folder and the commit number it is meant for; a context manager.
+    """A context manager: a staging folder and the commit number it is meant for.
 
     Args:
         log: The feed's commit log; recovered first.
@@ -64,16 +64,16 @@ class Attempt:
         return self.log.storage.local_file(f"{self.folder}/{name}")
 
     def announce(self) -> None:
-        """Let others see that this attempt is at work; called now and then."""
+        """Mark the staging folder as in use, for other processes; called at intervals."""
         self.log.storage.announce(self.folder)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn what the operating system says while a staged file is written into a `WriteError`.
+        """Turn errors of the operating system while a staged file is written into a `WriteError`.
 
         Raises:
             ConflictError: The staging was cleared by another run.
-            WriteError: Anything else was in the way.
+            WriteError: Any other error of the operating system.
         """
         with self.log.storage.writing(self.folder):
             try:
@@ -85,7 +85,7 @@ class Attempt:
         """Yield the feed's newest state, again and again, each time with this attempt moved to the next number.
 
         Raises:
-            ConflictError: The staging was cleared by another run, or numbers were lost over and over.
+            ConflictError: The staging was cleared by another run, or other runs took the number each time.
         """
         for _ in range(MAX_CONFLICTS):
             state = self.log.recover()
@@ -98,7 +98,7 @@ class Attempt:
         )
 
     def check_partitions(self, state: FeedState, partitions: Collection[str]) -> None:
-        """Refuse to go on where partitions hold other files than the state says; see `holdings.py`.
+        """Raise if partitions hold other files than the state names; see `holdings.py`.
 
         Raises:
             CorruptLakeError: Names files; the state may also be older than the folder.
@@ -106,11 +106,11 @@ class Attempt:
         check_partitions(self.log, state, partitions)
 
     def overtaken(self, state: FeedState) -> bool:
-        """Whether there are commits that this state does not know, so that files it names may be gone."""
+        """Whether there are commits after this state, so that files it names may have been removed."""
         return self.log.load().sequence > state.sequence
 
     def entry(self, file: StagedFile, partition: str, *, at: datetime) -> FileEntry:
-        """Describe a finished staged file as it will stand in the manifest.
+        """Return the manifest's entry for a finished staged file.
 
         Raises:
             ConflictError: The staging was cleared by another run.
@@ -139,15 +139,15 @@ class Attempt:
 
         Raises:
             ConflictError: The staging was cleared by another run.
-            StoreError: The object store does not keep what it was sent; nothing happened.
-            WriteError: The disk or its permissions are in the way; nothing happened.
+            StoreError: The object store has not kept what it accepted; nothing was committed.
+            WriteError: The disk is full or not writable; nothing was committed.
         """
         if not self.log.storage.stage(self.folder, [entry.staged for entry in manifest.added]):
             if self.log.load().sequence >= self.sequence:
                 return False
             raise StoreError(
-                "what was staged here is not there, and nobody can have cleared it",
-                hint="Nothing was committed. The store does not keep what it accepts; look at it first.",
+                "a staged file is missing, and no other run can have cleared it",
+                hint="Nothing was committed. The store does not keep what it accepts; check it first.",
                 path=self.log.storage.uri(self.folder),
             )
         self._committing = True
@@ -158,21 +158,21 @@ class Attempt:
         """Remove the staging folder, unless it belongs to a commit.
 
         Args:
-            after: The error that ended the attempt; it stays the one that is raised.
+            after: The error that ended the attempt; an error of the removal does not replace it.
 
         Raises:
             WriteError: The folder cannot be removed.
         """
         storage = self.log.storage
         try:
-            # Where a manifest may still appear after the error, its rows must be there when it does.
+            # If the manifest may still appear after the error, its rows must be in place by then.
             committed = self._committing and (storage.delayed or self.log.holds(self.sequence, self.id))
             if committed:
                 storage.let_go(self.folder)
             else:
                 storage.remove_folder(self.folder)
         except LakeError:
-            # What stays staged is harmless, and the next commit clears it.
+            # Files that stay staged do no harm, and the next commit clears them.
             if after is None:
                 raise
 
@@ -180,7 +180,7 @@ class Attempt:
         if sequence == self.sequence:
             return
         old, self.sequence = self.folder, sequence
-        # Under its old number the folder counts as lost and anyone may clear it.
+        # Under its old number the folder counts as lost, and any other run may clear it.
         if not self.log.storage.move_folder(old, self.folder):
             raise staging_cleared(self.log.storage.uri(old))
         self.announce()

@@ -1,4 +1,4 @@
-"""What an export certifies: of each day that had ended when it was read, what the lake holds after it. Pure."""
+"""Certify the days that had ended when an export read them: what the lake holds of each. Pure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def certificates(
     fresh: Mapping[str, StagedFile],
     received: Mapping[str, int],
 ) -> list[DayCertificate]:
-    """Certify the days that had ended when they were read, where the time of that is beyond dispute.
+    """Return certificates of the days that had ended when they were read; none if the clock is disputed.
 
     Args:
         feed: The feed.
-        read: How they were read.
-        state: What is held before.
+        read: How the rows were read.
+        state: The feed's state before this commit.
         days: The window, in order.
-        fresh: Of each day, what is new.
-        received: Rows that came, by day.
+        fresh: Day -> its new rows.
+        received: Day -> rows received.
     """
     read_at = datetime.fromisoformat(read.read_at)
     found = []

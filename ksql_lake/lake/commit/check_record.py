@@ -1,7 +1,7 @@
-"""What the checks of a feed found: the newest result of each check and partition, in one file of the lake.
+"""The newest result of each check of a feed and each partition, in one file of the lake.
 
-It only ever informs people. Where it is absent nothing was evaluated, and a reader says so. It refuses to fail:
-what cannot be noted is a warning in the log, never an error of the export that was judged.
+The file only informs people. A result that cannot be recorded is a warning in the log, never an error of the
+export.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ FORMAT = 1
 """Version of the file's shape."""
 
 _LONGEST = 2000
-"""Characters of a text that are kept."""
+"""The most characters of a text that are recorded."""
 
 _WAIT = 10.0
-"""Seconds to wait for another process that notes its results in the same file."""
+"""Seconds to wait for another process that records its results in the same file."""
 
 _log = logging.getLogger(__name__)
 
 
 class FailedPartition(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a check does not hold in a partition: when that was judged (ISO 8601 UTC), and after which commit."""
+    """Why a check failed in a partition, when it was evaluated (ISO 8601 UTC), and after which commit."""
 
     at: str
     commit: int
@@ -40,17 +40,17 @@ class FailedPartition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one check found, newest results only.
+    """The newest results of one check.
 
     Attributes:
-        asks: What it asked then, as one sentence.
-        severity: What a failure meant then.
-        at: When it was evaluated last, ISO 8601 UTC.
-        commit: After which commit.
-        passed: Whether it held for all that it judged then.
-        says: Why, for people.
+        asks: The question that the check asked, as one sentence.
+        severity: The severity of a failure when the check was evaluated.
+        at: When the check was last evaluated, ISO 8601 UTC.
+        commit: The commit after which it was evaluated.
+        passed: Whether the check passed for everything that it judged.
+        says: The reason, for people.
         judged: Partitions that have a result, as ranges `FIRST/LAST`; empty for a check of the whole feed.
-        failed: Partition -> why it does not hold there; judged again without a finding, it is gone from here.
+        failed: Partition -> why the check failed there; an entry goes when the partition passes later.
     """
 
     asks: str
@@ -64,7 +64,7 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def holds(self) -> bool:
-        """Whether it holds everywhere, by the newest result of each partition."""
+        """Whether the newest result of every partition is a pass."""
         return not self.failed if self.judged else self.passed
 
     def judged_keys(self) -> Iterator[str]:
@@ -75,12 +75,12 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class CheckNotes(msgspec.Struct, frozen=True, kw_only=True):
-    """What all checks of a feed found.
+    """The results of all checks of a feed.
 
     Attributes:
         format: Version of the shape.
         commit: The newest commit that was judged; 0 when nothing was.
-        checks: Check -> what it found.
+        checks: Check -> its results.
     """
 
     format: int = FORMAT
@@ -89,16 +89,16 @@ class CheckNotes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one check found in one export, to be noted.
+    """The result of one check after one export, to be recorded.
 
     Attributes:
         name: The check.
-        asks: What it asks.
-        severity: What a failure means.
-        passed: Whether it holds for all it judged.
-        says: Why.
-        judged: The partitions it looked at; empty for a check of the whole feed.
-        failed: Partition -> why it does not hold there.
+        asks: The question that the check asks.
+        severity: The severity of a failure.
+        passed: Whether the check passed for everything that it judged.
+        says: The reason, for people.
+        judged: The partitions that were judged; empty for a check of the whole feed.
+        failed: Partition -> why the check failed there.
     """
 
     name: str
@@ -114,7 +114,7 @@ _DECODER = msgspec.json.Decoder(CheckNotes)
 
 
 def read_checks(storage: Storage, layout: FeedLayout) -> CheckNotes:
-    """Return what the checks found; nothing when the file is absent or is not one of ours."""
+    """Return the recorded results of the checks; none when the file is absent or is not one of ours."""
     try:
         data = storage.read(layout.checks)
         return CheckNotes() if data is None else _DECODER.decode(data)
@@ -132,17 +132,17 @@ def record_checks(
     at: str,
     held: Collection[str] | None = None,
 ) -> None:
-    """Note what the checks found after a commit; raises nothing.
+    """Record the results of the checks after a commit; raises nothing.
 
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
-        findings: What they found.
+        findings: The results.
         commit: The commit that was judged.
         at: When, ISO 8601 UTC.
-        held: The partitions that are still there; others are forgotten. None forgets none.
+        held: The partitions that the lake still holds; results of others are dropped. None drops none.
     """
-    # Number 0 is below every commit: should the process die in between, the next commit clears the folder.
+    # Number 0 is below every commit: if the process dies in between, the next commit clears the folder.
     folder = layout.attempt(0, uuid.uuid4().hex[:8])
     try:
         with exclusive(storage, layout, wait=_WAIT, key=layout.checks_lock):
@@ -158,13 +158,13 @@ def record_checks(
             finally:
                 storage.remove_folder(folder)
     except KsqlLakeError as unwritten:
-        _log.warning("what the checks of %s found could not be noted: %s", layout.name, unwritten.message)
+        _log.warning("the check results of %s could not be recorded: %s", layout.name, unwritten.message)
 
 
 def _merged(
     known: CheckRecord | None, new: CheckFinding, commit: int, at: str, held: Collection[str] | None
 ) -> CheckRecord:
-    # What was asked in another way before, of other columns for instance, is no result of this check.
+    # If the check asked something else before, e.g. about other columns, that result is not one of this check.
     before = known if known is not None and known.asks == new.asks else None
     keys = {key for key in before.judged_keys() if held is None or key in held} if before else set[str]()
     failed = {key: why for key, why in before.failed.items() if key in keys} if before else {}

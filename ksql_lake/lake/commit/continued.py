@@ -16,11 +16,11 @@ from ksql_lake.lake.soundness import UnsoundError, check_days, check_moments, ch
 
 
 class SinkMark(msgspec.Struct, frozen=True):
-    """How far one partition of the derived stream's topic was read.
+    """How far the export has read one partition of the derived stream's topic.
 
     Attributes:
-        next: The offset behind the last record that was read.
-        group: The rows among which that record is, by their place in `Continued.groups`; -1 if not known.
+        next: The offset after the last record that was read.
+        group: Index in `Continued.groups` of the rows to which that record belongs; -1 if not known.
     """
 
     next: int
@@ -28,14 +28,14 @@ class SinkMark(msgspec.Struct, frozen=True):
 
 
 class SourceMark(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of one partition of the source.
+    """Which rows of one partition of the source the lake holds.
 
     Attributes:
-        start: The offset from which on its rows are known.
-        next: Every row from there up to here, not included, is known.
+        start: The first offset whose rows are known.
+        next: The end (exclusive) of the range from `start` in which every row is known.
         last: The highest offset that was read; -1 before the first.
-        time: ROWTIME of the row there, epoch ms, by which it is recognised.
-        ahead: Ranges of known offsets beyond `next`, each with its end not included.
+        time: ROWTIME of that row, epoch ms; identifies the row when it is read again.
+        ahead: Ranges of known offsets beyond `next`; their ends are exclusive.
     """
 
     start: int
@@ -46,15 +46,16 @@ class SourceMark(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Offsets of the source that never came although the derived stream's query had read past them.
+    """Offsets of the source whose rows never came, although the derived stream's query had read past them.
 
     Attributes:
-        partition: Of the source.
-        first: The first of them.
-        end: The offset behind the last of them.
-        seen_at: When that was found, ISO 8601 UTC.
-        some: Offsets between them came, as far as is known: it is several old gaps in one, or may have landed.
-        compared: The lake may hold rows of them, so that one that comes after all has to be compared.
+        partition: The partition of the source.
+        first: The first of the offsets.
+        end: The offset after the last one.
+        seen_at: When the gap was found, ISO 8601 UTC.
+        some: Some offsets of the range may have come: several old gaps were joined, or the rows may have
+            landed.
+        compared: The lake may hold rows of the gap, so a row of it that comes later is compared by value.
     """
 
     partition: int
@@ -66,7 +67,7 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """The gap for people."""
+        """The gap in words."""
         if self.some:
             return f"perhaps some of the offsets {self.first} to {self.end - 1} of partition {self.partition}"
         if self.end - self.first == 1:
@@ -75,19 +76,19 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Continued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a `continue` feed stands.
+    """The marks of a `continue` feed.
 
     Attributes:
         query: Id of the query that writes the derived stream.
-        sink: Per partition of the derived stream's topic, from 0 on.
-        groups: Hashes of the rows that were read last of some partitions, 32 bits each, in base64.
-        source: Per partition of the source's topic.
-        gaps: What never came: the newest gaps each, older ones together.
-        since: The feed's first day; rows before it came and did not land.
-        clock: What decided on which day a row lands.
-        awaited: The first day of which rows came before it had begun, and did not land; empty for none.
-        out: Why the marks hold no longer; empty while they do.
-        check: Digest of the rest but `out`.
+        sink: A mark per partition of the derived stream's topic, from 0 on.
+        groups: Hashes of the last rows that were read of some partitions, 32 bits each, in base64.
+        source: A mark per partition of the source's topic.
+        gaps: Offsets whose rows never came: the newest gaps one by one, older ones joined.
+        since: The feed's first day; rows before it were read and did not land.
+        clock: The event time that decided a row's day.
+        awaited: The first day whose rows came before the day had begun, and did not land; empty for none.
+        out: Why the marks are no longer valid; empty while they are.
+        check: Digest of all other fields but `out`.
     """
 
     query: str
@@ -102,20 +103,20 @@ class Continued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     check: str = ""
 
     def sealed(self) -> Continued:
-        """These marks with their digest."""
+        """Return these marks with their digest."""
         return msgspec.structs.replace(self, check=self._digest())
 
     @property
     def sound(self) -> bool:
-        """Whether the digest is that of these marks."""
+        """Whether the digest belongs to these marks."""
         return self.check == self._digest()
 
     def outdated(self, why: str, *, lost: bool = False) -> Continued:
-        """These marks as a memory; the first reason stays.
+        """Return these marks as no longer valid; the first reason stays.
 
         Args:
             why: The reason.
-            lost: The lake lost rows, so that the marks do not tell which it holds.
+            lost: The lake lost rows, so the marks do not say which rows it holds.
         """
         return msgspec.structs.replace(self, out=self.out or why, check="" if lost else self.check)
 
@@ -128,9 +129,10 @@ class Continuation(msgspec.Struct, frozen=True):
     """What one reading of a `continue` feed hands to its commit.
 
     Attributes:
-        marks: Where the feed stands after it.
-        base: What the lake's state said of readings when it began; a reading committed since makes it void.
-        fresh: All of its rows are new, because it began at the marks.
+        marks: The feed's marks after the reading.
+        base: `FeedState.reading` when this reading began; it is void if another reading has been committed
+            since.
+        fresh: Whether all of its rows are new because it began at the marks.
     """
 
     marks: Continued
@@ -139,7 +141,7 @@ class Continuation(msgspec.Struct, frozen=True):
 
 
 def check_continued(marks: Continued) -> None:
-    """Refuse marks that cannot be true; a wrong digest is no such thing, but a reason not to believe them.
+    """Raise if marks cannot be true; the digest is not checked here (see `sound`).
 
     Raises:
         UnsoundError: Names the number.

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ksql_lake.lake.commit.commit_facts import CommitFacts, check_facts
 from ksql_lake.lake.commit.continued import check_continued
 from ksql_lake.lake.commit.manifest import check_read
 from ksql_lake.lake.commit.meaning import check_meaning
@@ -29,6 +30,7 @@ from ksql_lake.lake.soundness import (
 _MEGABYTE = 1_000_000
 
 _STATE = msgspec.json.Decoder(FeedState)
+_FACTS = msgspec.json.Decoder(tuple[CommitFacts, ...])
 
 
 def summary(feed: str, state: FeedState) -> dict[str, Any]:
@@ -75,18 +77,18 @@ def summary(feed: str, state: FeedState) -> dict[str, Any]:
 
 
 def _evidence(state: FeedState) -> dict[str, Any] | None:
-    """Say what the last reading rests on; None for one of a release that kept no evidence."""
+    """Return the evidence of the last reading; None for a release that kept none."""
     found = state.last_read.evidence if state.last_read else None
     return None if found is None else msgspec.to_builtins(found)
 
 
 def encode_summary(feed: str, state: FeedState) -> bytes:
-    """Return `_metadata.json` as it is written."""
+    """Return the bytes of `_metadata.json`."""
     return msgspec.json.format(msgspec.json.encode(summary(feed, state)), indent=2) + b"\n"
 
 
 def published_through(data: bytes | None) -> int:
-    """Return the commit up to which publishing is known to be finished; 0 when that cannot be told."""
+    """Return the commit up to which publishing is known to be finished; 0 if the file does not show it."""
     if data is None:
         return 0
     try:
@@ -112,21 +114,34 @@ def _megabytes(size: int) -> float:
     return round(size / _MEGABYTE, 3)
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
-    """A saved state with the digest that proves it."""
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A saved state, and what the newest commits did, each with the digest that proves it.
+
+    The facts are empty in checkpoints of older releases.
+    """
 
     digest: str
     state: msgspec.Raw
+    facts_digest: str = ""
+    facts: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 _CHECKPOINT = msgspec.json.Decoder(Checkpoint)
 
 
-def encode_checkpoint(state: FeedState) -> bytes:
-    """Save a state with its digest."""
-    # A state's mappings are closed to writing; `dict` opens them for the encoder.
+def encode_checkpoint(state: FeedState, facts: Sequence[CommitFacts] = ()) -> bytes:
+    """Save a state, and what the newest commits did, with their digests."""
+    # A state's mappings are read-only, and the encoder takes plain dicts only.
     body = msgspec.json.encode(state, enc_hook=dict)
-    return msgspec.json.encode(Checkpoint(hashlib.sha256(body).hexdigest(), msgspec.Raw(body)))
+    saved = Checkpoint(_digest(body), msgspec.Raw(body))
+    if facts:
+        body = msgspec.json.encode(facts)
+        saved = msgspec.structs.replace(saved, facts_digest=_digest(body), facts=msgspec.Raw(body))
+    return msgspec.json.encode(saved)
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def decode_checkpoint(data: bytes | None, kind: Kind) -> FeedState | None:
@@ -136,13 +151,37 @@ def decode_checkpoint(data: bytes | None, kind: Kind) -> FeedState | None:
     try:
         checkpoint = _CHECKPOINT.decode(data)
         body = bytes(checkpoint.state)
-        if hashlib.sha256(body).hexdigest() != checkpoint.digest:
+        if _digest(body) != checkpoint.digest:
             return None
         state = _STATE.decode(body)
         _check(state)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsoundError):
         return None
     return state if state.kind == kind else None
+
+
+def decode_facts(data: bytes | None, kind: Kind, *, through: int) -> tuple[CommitFacts, ...] | None:
+    """Read back what a checkpoint says of the newest commits; None when that is torn, edited or cannot be true.
+
+    Args:
+        data: The checkpoint; None and those of older releases say nothing.
+        kind: Of the feed.
+        through: The last commit that there is.
+    """
+    if data is None:
+        return ()
+    try:
+        checkpoint = _CHECKPOINT.decode(data)
+        if not checkpoint.facts_digest:
+            return ()
+        body = bytes(checkpoint.facts)
+        if _digest(body) != checkpoint.facts_digest:
+            return None
+        facts = _FACTS.decode(body)
+        check_facts(kind, facts, through=through)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsoundError):
+        return None
+    return facts
 
 
 def _check(state: FeedState) -> None:

@@ -1,6 +1,6 @@
-"""Notes on a feed's failed exports since its last success, kept beside the manifests."""
+"""A feed's failed exports since its last success, recorded beside the manifests."""
 
-# They only inform. A note that cannot be written is a warning in the log, never another error.
+# The record only informs. If it cannot be written, that is a warning in the log, never another error.
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
 
 KEPT = 20
-"""How many of the newest failures are kept; the others are only counted."""
+"""How many of the newest failures are recorded; older ones are only counted."""
 
 _LONGEST = 2000
-"""Characters of a text that are kept: a server may answer with a page."""
+"""The most characters of a text that are recorded: a server may answer with a whole page."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         error: Name of the error's class.
         message: What happened.
         hint: What to do next.
-        where: Where it happened, by name.
+        where: Where it happened: feed, partition, column or row -> value.
     """
 
     at: str
@@ -54,7 +54,7 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last(self) -> Failure | None:
-        """The newest one."""
+        """The newest failure, or None."""
         return self.newest[-1] if self.newest else None
 
 
@@ -62,7 +62,7 @@ _DECODER = msgspec.json.Decoder(Failures)
 
 
 def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
-    """Return the failures since the last success; none when the note is absent or is not one of ours."""
+    """Return the failures since the last success; none when the record is absent or is not one of ours."""
     try:
         data = storage.read(layout.failures)
         return Failures() if data is None else _DECODER.decode(data)
@@ -74,18 +74,18 @@ def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
 def record_failure(
     storage: Storage, layout: FeedLayout, error: Exception, *, at: datetime | None = None
 ) -> None:
-    """Note a failed export, whatever ended it; raises nothing."""
+    """Record a failed export, whatever ended it; raises nothing."""
     known = read_failures(storage, layout)
-    told = error if isinstance(error, KsqlLakeError) else _unexpected(error, layout.name)
+    raised = error if isinstance(error, KsqlLakeError) else _unexpected(error, layout.name)
     failure = Failure(
         at=(at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
         error=type(error).__name__,
-        message=told.message[:_LONGEST],
-        hint=told.hint[:_LONGEST],
-        where={name: str(value)[:_LONGEST] for name, value in told.where.items()},
+        message=raised.message[:_LONGEST],
+        hint=raised.hint[:_LONGEST],
+        where={name: str(value)[:_LONGEST] for name, value in raised.where.items()},
     )
     noted = Failures(count=known.count + 1, newest=[*known.newest, failure][-KEPT:])
-    # Number 0 is below every commit: should the process die in between, the next commit clears the folder.
+    # Number 0 is below every commit: if the process dies in between, the next commit clears the folder.
     folder = layout.attempt(0, uuid.uuid4().hex[:8])
     try:
         storage.begin(folder)
@@ -95,7 +95,7 @@ def record_failure(
         finally:
             storage.remove_folder(folder)
     except KsqlLakeError as unwritten:
-        _log.warning("the failed export of %s could not be noted: %s", layout.name, unwritten.message)
+        _log.warning("the failed export of %s could not be recorded: %s", layout.name, unwritten.message)
 
 
 def _unexpected(error: Exception, feed: str) -> KsqlLakeError:
@@ -108,7 +108,7 @@ def _unexpected(error: Exception, feed: str) -> KsqlLakeError:
 
 
 def clear_failures(storage: Storage, layout: FeedLayout) -> None:
-    """Forget the failures after a success; raises nothing."""
+    """Remove the record of failures after a success; raises nothing."""
     try:
         storage.remove(layout.failures)
     except KsqlLakeError as error:

@@ -1,7 +1,7 @@
-"""Check that the lake holds what its log names before a run adds to it."""
+"""Check that a feed's folders hold the files that its log names, before a run adds rows."""
 
-# A restored, copied or edited folder may hold files that the log does not name, or lack some; adding rows to
-# it would double them for readers that glob. `doctor` repairs.
+# A restored, copied or edited folder may hold files that the log does not name, or lack some. Rows added to it
+# would be double for readers that glob. `doctor` repairs such a folder.
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ksql_lake.lake.storage.abreast import abreast
 
 _LISTED_AT_ONCE = 8
 _PAGE = 1000
-"""Names in one answer of an object store."""
+"""How many names an object store lists in one answer."""
 
 
 def check_beginning(log: CommitLog, state: FeedState) -> None:
-    """Refuse to begin a log beside data files.
+    """Raise if the log has no commit but the folder has data files.
 
     Raises:
         CorruptLakeError: There is no commit, but there are data files.
@@ -38,10 +38,10 @@ def check_beginning(log: CommitLog, state: FeedState) -> None:
 
 
 def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[str]) -> None:
-    """Refuse to go on where a partition's folder holds other Parquet files than the state says.
+    """Raise if a partition's folder holds other Parquet files than the state names.
 
     Raises:
-        CorruptLakeError: Names files; the state may also be older than the folder, which the caller finds out.
+        CorruptLakeError: Names the files. The caller checks whether the state is merely older than the folder.
     """
     folders = [log.layout.data(partition_folder(state.kind, key)) for key in partitions]
     for partition, folder, names in zip(partitions, folders, _listed(log, state, folders), strict=True):
@@ -64,7 +64,7 @@ def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[st
 
 
 def _listed(log: CommitLog, state: FeedState, folders: Sequence[str]) -> list[list[str]]:
-    """List each folder; where that takes a request each, all at once if that takes fewer."""
+    """List each folder; in an object store list all of them at once if that takes fewer requests."""
     if not log.storage.paged:
         return [log.storage.names(folder) for folder in folders]
     files = sum(len(partition.files) for partition in state.partitions.values())

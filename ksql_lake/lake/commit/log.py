@@ -1,17 +1,19 @@
 """The commit log of one feed: manifests in order, and the steps that follow a commit."""
 
 # A commit is the exclusive creation of manifest N. Every later step (publishing, `_metadata.json`, the
-# checkpoint, clearing staging) can be repeated by anyone, and is finished by the next opener. Readers wait
-# for no writer. A gap in the numbers is an error.
+# checkpoint, clearing staging) can be repeated by any process, and the next one that opens the feed finishes
+# it. Readers wait for no writer. A gap in the numbers is an error.
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
-from ksql_lake.errors import CorruptLakeError, StoreError, WriteError
+from ksql_lake.errors import CorruptLakeError, LakeError, StoreError, WriteError
+from ksql_lake.lake.commit.commit_facts import FACTS_KEPT, CommitFacts, facts_of
 from ksql_lake.lake.commit.derived_files import (
     decode_checkpoint,
+    decode_facts,
     encode_checkpoint,
     encode_summary,
     published_through,
@@ -22,10 +24,10 @@ from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, mani
 from ksql_lake.lake.storage.boundary import Storage
 
 CHECKPOINT_EVERY = 32
-"""Commits between two checkpoints: the most manifests an opening has to read."""
+"""Commits between two checkpoints, and so the most manifests that are read to open a feed."""
 
 _KEPT = 64
-"""Manifests that are kept in memory, or read ahead, at most."""
+"""The most manifests that are kept in memory or read ahead."""
 
 StepHook = Callable[[str], None]
 """Called before a step is taken: `commit` (the manifest), `publish` (each new file), `remove` (each old one),
@@ -36,13 +38,14 @@ def published_state(log: CommitLog) -> FeedState:
     """Return what is committed and in place; changes nothing.
 
     Raises:
-        CorruptLakeError: A manifest is missing or unreadable, or a committed file is nowhere.
+        CorruptLakeError: A manifest is missing or unreadable, or a committed file is neither in place nor
+            staged.
     """
     state = log.load()
     through = published_through(log.storage.read(log.layout.summary))
     if through == state.sequence:
         return state
-    # Where `_metadata.json` is lost it says nothing, and every file has to be looked for.
+    # Without `_metadata.json` every file has to be looked for.
     known = through if through < state.sequence else 0
     while waiting := [file for file in state.files() if _sequence(file) > known and not _in_place(log, file)]:
         first = min(map(_sequence, waiting))
@@ -60,10 +63,10 @@ def _in_place(log: CommitLog, file: FileEntry) -> bool:
 
 
 def _check_staged(log: CommitLog, sequence: int, files: list[FileEntry]) -> None:
-    """Make sure that each file is only late, not lost."""
+    """Raise if a file is neither staged nor published."""
     folder = log.layout.attempt(sequence, log.manifest(sequence).attempt)
     for file in files:
-        # Published between two looks counts as in place; the state before its commit is right all the same.
+        # A file published meanwhile counts as in place; the state before its commit is still correct.
         if log.storage.size(f"{folder}/{file.staged}") is None and not _in_place(log, file):
             raise CorruptLakeError(
                 f"commit {sequence} holds this file, but it is neither in place nor staged",
@@ -74,7 +77,7 @@ def _check_staged(log: CommitLog, sequence: int, files: list[FileEntry]) -> None
 
 
 def state_at(log: CommitLog, sequence: int) -> FeedState:
-    """Return what was committed up to a commit, in place or not.
+    """Return the state after a commit, whether its files are in place or not.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -87,16 +90,16 @@ def state_at(log: CommitLog, sequence: int) -> FeedState:
 
 
 def no_step(_name: str) -> None:
-    """Let every step of the protocol pass."""
+    """Do nothing before a step of the protocol."""
 
 
 class CommitLog:
-    """Manifests of one feed, and what follows from them.
+    """The commit log of one feed.
 
     Args:
-        storage: Where the lake's bytes are.
-        layout: Where this feed's are.
-        on_step: Called with the name of each step before it is taken; a place to interrupt a test's process.
+        storage: The lake's storage.
+        layout: The feed's layout.
+        on_step: Called with the name of each step before it is taken; tests interrupt the process here.
     """
 
     def __init__(self, storage: Storage, layout: FeedLayout, *, on_step: StepHook = no_step) -> None:
@@ -115,7 +118,7 @@ class CommitLog:
         Raises:
             CorruptLakeError: A manifest is missing or unreadable.
         """
-        # The checkpoint first: were it read after the listing, it could be newer than the listed head.
+        # The checkpoint comes first: read after the listing, it could be newer than the listed head.
         known = self._known or decode_checkpoint(self.storage.read(self.layout.checkpoint), self.layout.kind)
         begin = known.sequence if known is not None else 0
         numbers = self._numbers(begin)
@@ -135,7 +138,7 @@ class CommitLog:
 
         Args:
             sequence: Its number.
-            ahead: The last number that is about to be read, which saves time where each takes a request.
+            ahead: The last number that will be read next; saves time where each manifest takes a request.
 
         Raises:
             CorruptLakeError: It is missing or unreadable.
@@ -154,7 +157,7 @@ class CommitLog:
         manifest = decode_manifest(data, path=path)
         if (manifest.sequence, manifest.kind) != (sequence, self.layout.kind):
             raise CorruptLakeError(
-                f"this manifest says that it is commit {manifest.sequence} of a {manifest.kind}",
+                f"this manifest holds commit {manifest.sequence} of a {manifest.kind}",
                 hint="A manifest is never edited or moved. Run `ksql-lake doctor`.",
                 path=path,
             )
@@ -169,15 +172,57 @@ class CommitLog:
             return self._ahead.pop(sequence)
         return self.storage.read(self.layout.manifest(sequence))
 
-    def recover(self, *, strict: bool = True) -> FeedState:
-        """Finish what a killed process left behind, and give the state after the last commit.
+    def facts(
+        self, *, through: int, commits: int = FACTS_KEPT, anew: Collection[int] = ()
+    ) -> Iterator[tuple[int, CommitFacts | LakeError]]:
+        """Yield what each of the newest commits did, oldest first, or why its manifest cannot be read.
+
+        What the checkpoint says of a commit is taken while the manifest is as it was when it was read for it.
 
         Args:
-            strict: Whether a live file that is nowhere is an error; doctor mends what can be mended around it.
+            through: The last commit.
+            commits: How many at most.
+            anew: Commits whose manifests are read all the same.
+
+        Raises:
+            LakeError: The manifests cannot be listed.
+        """
+        numbers = range(max(1, through - commits + 1), through + 1)
+        stamps = self._stamps(numbers)
+        saved = decode_facts(self.storage.read(self.layout.checkpoint), self.layout.kind, through=through)
+        known = {
+            each.sequence: each
+            for each in saved or ()
+            if each.stamp == stamps.get(each.sequence) and each.sequence not in anew
+        }
+        for number in numbers:
+            if number in known:
+                yield number, known[number]
+                continue
+            run = range(number + 1, min(through, number + _KEPT) + 1)
+            last = next((later - 1 for later in run if later in known), through)
+            try:
+                yield number, facts_of(self.manifest(number, ahead=last), stamp=stamps.get(number, ""))
+            except LakeError as error:
+                yield number, error
+
+    def _stamps(self, numbers: range) -> dict[int, str]:
+        """Return what the storage says of these manifests without reading them."""
+        before = self.layout.manifest(max(numbers.start - 1, 0)).rsplit("/", 1)[1]
+        found = self.storage.stamps(self.layout.commits, after=before)
+        named = ((manifest_sequence(name), stamp) for name, stamp in found.items())
+        return {number: stamp for number, stamp in named if number is not None and number in numbers}
+
+    def recover(self, *, strict: bool = True) -> FeedState:
+        """Finish what a killed process left behind, and return the state after the last commit.
+
+        Args:
+            strict: Whether a live file that is neither in place nor staged is an error; doctor repairs without
+                it.
 
         Raises:
             CorruptLakeError: A manifest or a live file is missing.
-            WriteError: Finishing needs a write that fails.
+            WriteError: A write that finishing needs fails.
         """
         state = self.load()
         if state.sequence == self._published:
@@ -203,14 +248,14 @@ class CommitLog:
         return self._derive(state)
 
     def commit(self, manifest: Manifest) -> bool:
-        """Create the manifest exclusively: the one moment that makes an export happen.
+        """Create the manifest exclusively, which makes the export visible as a whole.
 
         Returns:
             False when another attempt has the number.
 
         Raises:
-            ConflictError: This attempt's staging is gone.
-            WriteError: The manifest could not be written; nothing happened.
+            ConflictError: This attempt's staging folder was removed.
+            WriteError: The manifest could not be written; nothing was committed.
         """
         key = self.layout.manifest(manifest.sequence)
         folder = self.layout.attempt(manifest.sequence, manifest.attempt)
@@ -219,11 +264,11 @@ class CommitLog:
             self._durable = manifest.sequence
             self.on_step("committed")
             return True
-        # A create that succeeded, but whose answer was lost and which was then retried, looks like a conflict.
+        # A creation that succeeded, lost its answer and was retried looks like a conflict.
         return self.holds(manifest.sequence, manifest.attempt)
 
     def finish(self) -> FeedState:
-        """Publish, derive and clear after a commit; the same as recovery, because it is recovery.
+        """Publish, derive and clear after a commit; this is the same as recovery.
 
         Raises:
             WriteError: As in `recover`; the commit is made, and the hint says so.
@@ -237,10 +282,11 @@ class CommitLog:
             raise
 
     def clear_staging(self, sequence: int, *, attempt: str | None = None) -> None:
-        """Remove staging below a commit number, and that attempt's at it: told by number alone, without clocks.
+        """Remove staging folders below a commit number, and one attempt's folder at it; no clock is involved.
 
-        The losers of the last number stay until the next commit: they may be about to move to the next number,
-        and keeping their rows saves them from reading the source again.
+        Attempts that lost the last number stay until the next commit: they may be about to move to the next
+        number,
+        and with their rows kept they need not read the source again.
         """
         for name in self.storage.staged(self.layout.staging):
             parts = attempt_parts(name)
@@ -255,7 +301,7 @@ class CommitLog:
         return self.manifest(sequence).attempt == attempt
 
     def _numbers(self, begin: int) -> list[int]:
-        """Return the numbers that are taken, in order; from `begin` on is enough."""
+        """Return the numbers of the manifests in order; those before `begin` may be left out."""
         after = self.layout.manifest(begin - 1).rsplit("/", 1)[1] if begin > 1 else ""
         names = self.storage.names(self.layout.commits, after=after)
         return [number for number in map(manifest_sequence, names) if number is not None]
@@ -270,21 +316,23 @@ class CommitLog:
         )
 
     def _settle(self, head: int) -> None:
-        # A manifest whose process was killed can be readable and not yet on disk; its rows must not be first.
+        # The manifest of a killed process can be readable and not yet on disk; it must be durable before its
+        # rows are.
         if head > self._durable:
             self.storage.sync({self.layout.commits})
             self._durable = head
 
     def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
-        # Whoever publishes syncs before it clears the staging, and may be killed in between.
+        # A process publishes, syncs, then clears the staging, and may be killed in between.
         name = staging.rsplit("/", 1)[1]
         settled = not self.storage.syncs or name not in self.storage.staged(self.layout.staging)
         if manifest.removed:
-            # A slow process may be about to publish once more what goes now; without its staged file it cannot.
+            # A slow process may be about to publish again a file that is removed now; without its staged file
+            # it cannot.
             self.clear_staging(manifest.sequence)
-        # What replaces other files stays staged until the end: should power fail after the old files went, the
-        # new one is still there to be published again, and no sync is needed between the two.
+        # A file that replaces others stays staged until the end: if power fails after the old files went, the
+        # new one can be published again, and no sync is needed between the two.
         replacing = bool(manifest.added and manifest.removed)
         missing: list[str] = []
         moves = [(f"{staging}/{entry.staged}", self.layout.data(entry.path)) for entry in manifest.added]
@@ -293,8 +341,8 @@ class CommitLog:
             self.on_step("publish")
             if not next(published) and self.storage.size(self.layout.data(entry.path)) is None:
                 missing.append(entry.path)
-        # What is not there took nothing's place: the files that it was to replace may be all there is of their
-        # rows. And what doctor forgot was gone when it did; if it came back since, that is doctor's to judge.
+        # If the new file is missing, the files that it replaces may be the only copy of their rows, so they
+        # stay. A file that doctor forgot was missing then; if it has come back since, doctor decides about it.
         spared = (replacing and missing) or manifest.operation == "forget"
         going = [] if spared else [self.layout.data(path) for path in manifest.removed]
         removed = self.storage.remove_all(going)
@@ -308,7 +356,7 @@ class CommitLog:
             self._check_missing(manifest.sequence, missing)
 
     def _check_missing(self, sequence: int, paths: list[str]) -> None:
-        # Neither staged nor in place: fine if a later commit removed it, whoever it was that published it.
+        # A file that is neither staged nor in place is no error if a later commit removed it.
         state = self.load()
         live = {file.path for file in state.files()}
         for path in paths:
@@ -318,6 +366,10 @@ class CommitLog:
                     hint=self.layout.way_out,
                     path=self.storage.uri(self.layout.data(path)),
                 )
+
+    def _checkpoint(self, state: FeedState) -> bytes:
+        found = self.facts(through=state.sequence)
+        return encode_checkpoint(state, [facts for _, facts in found if isinstance(facts, CommitFacts)])
 
     def _derive(self, state: FeedState) -> FeedState:
         while True:
@@ -331,7 +383,7 @@ class CommitLog:
             )
             if state.sequence % CHECKPOINT_EVERY == 0:
                 self.storage.replace(
-                    self.layout.checkpoint, encode_checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
+                    self.layout.checkpoint, self._checkpoint(state), temporary=f"{scratch}/checkpoint.tmp"
                 )
             self.storage.remove_folder(scratch)
             self.on_step("clear")
@@ -340,7 +392,8 @@ class CommitLog:
             if not numbers or numbers[-1] <= state.sequence:
                 self._published = state.sequence
                 return state
-            # Someone committed meanwhile and may have derived before us: ours must not be the last word.
+            # Another run has committed and may have derived before us; our older files must not replace its
+            # files.
             self._settle(numbers[-1])
             for sequence in range(state.sequence + 1, numbers[-1] + 1):
                 manifest = self.manifest(sequence)

@@ -42,8 +42,8 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         staged: Name inside the commit's staging folder before it was published.
         records: Rows.
         bytes: Size of the file.
-        sha256: Of the file's bytes, hexadecimal.
-        checksum: Of its rows, in any order (see `checksum.py`).
+        sha256: SHA-256 of the file's bytes, hexadecimal.
+        checksum: Checksum of its rows, in any order (see `checksum.py`).
         min_event: Smallest event time, epoch ms; None without one.
         max_event: Largest event time, epoch ms.
     """
@@ -64,11 +64,11 @@ class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         partition: `2025-01-15` or `v4`.
-        read: Rows received for it: new, already there and dropped ones together.
+        read: Rows received for it: `new`, `already_there` and `dropped` together.
         new: Rows that were added.
         already_there: Rows the lake held before.
-        late: Rows that came late, among the new.
-        dropped: Rows whose key a later row of the same reading has.
+        late: Late rows among the new ones.
+        dropped: Rows dropped because a later row of the same reading has their key.
     """
 
     partition: str
@@ -80,19 +80,19 @@ class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the lake held of a closed day right after an export that read it whole.
+    """What the lake held of a closed day after an export that read the whole day.
 
-    How and when it was read stands in the manifest's `read`; the day had ended by then. `rows` exceeds `read`
+    The manifest's `read` says how and when the day was read; the day had ended by then. `rows` exceeds `read`
     by the rows that the server no longer had.
 
     Attributes:
         partition: The day.
         read: Rows the server sent for it.
         rows: Rows the lake holds for it.
-        checksum: Of those rows, in any order.
+        checksum: Checksum of those rows, in any order.
         min_event: Smallest event time, epoch ms; None without rows.
         max_event: Largest event time, epoch ms.
-        clock: Whose clock says that the day had ended; empty in certificates of older releases.
+        clock: Whose clock showed that the day had ended; empty in certificates of older releases.
     """
 
     partition: str
@@ -105,17 +105,18 @@ class DayCertificate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 EvidenceLevel = Literal["proven", "checked", "unchecked"]
-"""Proven: the rows are all of them. Checked: everything looked right. Unchecked: the server would not tell."""
+"""Proven: the reading holds all rows. Checked: no check found a fault. Unchecked: the server did not allow the
+checks."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why the rows of a reading were taken for all of them.
+    """Why the rows of a reading count as complete.
 
     Attributes:
-        level: How strong it is.
-        text: What it rests on, a sentence.
-        isolation: `committed`, `uncommitted`, or `unknown` where another query wrote what was read.
-        caveats: What the server refused, and what was lost with it.
+        level: `proven`, `checked` or `unchecked`.
+        text: The reason, as a sentence.
+        isolation: `committed`, `uncommitted`, or `unknown` if another query wrote the rows that were read.
+        caveats: Properties that the server refused, and what is not proven without them.
     """
 
     level: EvidenceLevel
@@ -130,27 +131,27 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         source: The ksqlDB stream or table.
         statement: The query as sent.
-        query_id: As the server named it.
-        server_version: As `/info` told.
-        read_at: When the reading began, ISO 8601 UTC; everything before it that the server had is included. The
-            earlier one of what our clock and the server's said.
-        first_day: First day asked for (streams).
-        last_day: Last day asked for (streams).
+        query_id: The server's id of the query.
+        server_version: The version that `/info` reports.
+        read_at: When the reading began, ISO 8601 UTC, by our clock or the server's, whichever is earlier; every
+            row that the server had by then is included.
+        first_day: First day of the window (streams).
+        last_day: Last day of the window (streams).
         rows: Rows received.
         response_bytes: Bytes received.
         extraction: `push`, `continue`, or empty for a pull query.
-        judged_by: What showed that a push query had caught up: `offsets` (rows came from where Kafka's log had
-            ended), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
-        caught_up: The same in a sentence, with numbers.
-        evidence: Why the rows were taken for all of them; None in commits of releases that kept none.
-        shrunk: Share of rows that a table's version has lost against the one before; 0 within bounds.
-        event_time: What decided a row's day (streams); empty in commits of older releases.
-        clock: Whose clock bounds `read_at`; where it is `disputed` the reading closes no day.
-        clock_ahead: Seconds by which our clock was ahead of the other one; negative where it was behind.
-        replaced_texts: How many texts held half a surrogate pair, which became U+FFFD.
-        form: The form in which the rows were read; see `forms.py`.
-        outside: Why rows that were seen lie in no day of the feed -> how many (streams).
-        fell_back: Why a `continue` feed was read by pull query; empty where it was not.
+        judged_by: What showed that a push query had caught up: `offsets` (rows came from the end of Kafka's
+            log), `positions` (the server reported how far it had read) or `silence`; empty for a pull query.
+        caught_up: `judged_by` as a sentence, with numbers.
+        evidence: Why the rows count as complete; None in commits of releases that kept none.
+        shrunk: Share of rows that a table's version has lost against the version before it; 0 within bounds.
+        event_time: The column that decided a row's day (streams); empty in commits of older releases.
+        clock: Whose clock limits `read_at`; if `disputed`, the reading closes no day.
+        clock_ahead: Seconds by which our clock was ahead of the other one; negative if it was behind.
+        replaced_texts: How many texts held half a surrogate pair, which was replaced by U+FFFD.
+        form: The form in which the rows were read; see `precision.py`.
+        outside: Reason -> how many received rows belong to no day of the feed (streams).
+        fell_back: Why a `continue` feed was read by pull query; empty if it was not.
     """
 
     source: str
@@ -186,7 +187,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         feed: Name of the feed.
         kind: `stream` or `table`.
         operation: `append`, `overwrite`, `look` (read, nothing new), `retention`, `compact` (same rows, fewer
-            files), `forget` (lost files) or `rebuilt` (stands for a lost manifest that added nothing).
+            files), `forget` (lost files) or `rebuilt` (replaces a lost manifest that added nothing).
         committed_at: ISO 8601 UTC.
         schema: The commit's columns as ksqlDB schema text in the lake's names; empty when no rows were read.
         read: How the rows were read; None for retention.
@@ -194,12 +195,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         removed: Paths that stop existing with this commit, relative to the dataset folder.
         counts: Per partition.
         certificates: For each day of the window that had ended when it was read.
-        positions: Up to which Kafka offsets the days are held now (streams read by push query).
-        new_topic: The marks of all other days are of a topic that is no more.
-        continued: Where a `continue` feed stands now.
+        positions: The days' marks after this commit (streams read by push query).
+        new_topic: The marks of all other days belong to a topic that no longer exists.
+        continued: The marks of a `continue` feed after this commit.
         merged_form: The form in which the rows of merged files were read.
-        meaning: What the feed's rows mean, where this commit is the first to say so or says more than before.
-        settings: The feed's other keys that are not as they are by default, where they changed.
+        meaning: What the feed's rows mean, if this commit is the first to record it or records more than
+            before.
+        settings: The feed's other keys without their default values, if they changed.
     """
 
     format: int = FORMAT
@@ -228,14 +230,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.merged_form if self.operation == "compact" or self.read is None else self.read.form
 
     def encode(self) -> bytes:
-        """The manifest as indented JSON (people read these files when something is wrong), with its digest."""
+        """Return the manifest with its digest as JSON, indented because people read it too."""
         body = msgspec.json.format(msgspec.json.encode(self), indent=1)
         digest = hashlib.sha256(body).hexdigest()
         return b'{"digest": "' + digest.encode() + b'",\n"manifest": ' + body + b"}\n"
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """A manifest's bytes exactly as they stand in the file, and the digest that proves them."""
+    """A manifest's bytes exactly as they are in the file, and their digest."""
 
     digest: str
     manifest: msgspec.Raw
@@ -249,7 +251,7 @@ def decode_manifest(data: bytes, *, path: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        CorruptLakeError: The bytes are not a manifest, were changed after writing, or are of a newer format.
+        CorruptLakeError: The bytes are not a manifest, were changed after writing, or have a newer format.
     """
     hint = "A manifest is never edited. Restore the file from a backup, or run `ksql-lake doctor`."
     try:
@@ -295,7 +297,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def check_read(read: ReadFacts) -> None:
-    """Refuse facts that cannot be true.
+    """Raise if a value cannot be true.
 
     Raises:
         UnsoundError: Names the value.

@@ -1,7 +1,7 @@
 """The Kafka offsets up to which the lake holds a stream's days, left by a push query's commit. Pure."""
 
-# A mark belongs to a day and a partition: every row of that partition in that day up to the offset is in the
-# lake. A day that is read in any other way loses its marks, and its rows are then compared by value once.
+# A mark belongs to a day and a Kafka partition: every row of that partition in that day up to the offset is in
+# the lake. A day that is read in any other way loses its marks, and its rows are then compared by value once.
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ksql_lake.lake.commit.continued import Continuation, Continued
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The last row of a Kafka partition: its offset, and its ROWTIME in epoch ms, by which it is recognised."""
+    """The last row of a Kafka partition: its offset, and its ROWTIME in epoch ms, which identifies it later."""
 
     offset: int
     time: int
 
 
 Marks = dict[int, Mark]
-"""Kafka partition -> its mark; rows of a partition without one are all new."""
+"""Kafka partition -> its mark; all rows of a partition without a mark are new."""
 
 
 class DayMarks(msgspec.Struct, frozen=True):
-    """Days that are held up to the same marks."""
+    """Days that have the same marks."""
 
     days: list[str]
     marks: Marks
@@ -35,11 +35,11 @@ class KnownDays(msgspec.Struct, frozen=True):
     """The days of a window whose rows are known by offset.
 
     Attributes:
-        names: Day -> name of its marks; days that are not here are compared by value.
+        names: Day -> name of its marks; rows of other days are compared by value.
         marks: Name -> marks.
-        newest: Per Kafka partition the furthest mark of any day, asked for or not.
-        continued: Where a `continue` feed stands; None before its first reading.
-        base: What the feed's state says of readings.
+        newest: Kafka partition -> the furthest mark of any day, in the window or not.
+        continued: The marks of a `continue` feed; None before its first reading.
+        base: `FeedState.reading` of the feed.
     """
 
     names: Mapping[str, str] = {}
@@ -49,18 +49,18 @@ class KnownDays(msgspec.Struct, frozen=True):
     base: Any = None
 
     def of(self, day: str) -> Marks | None:
-        """The marks of a day; None when its rows are not known by offset."""
+        """Return the marks of a day; None when its rows are not known by offset."""
         return self.marks[self.names[day]] if day in self.names else None
 
     def groups(self, days: Iterable[str]) -> dict[str, list[str]]:
-        """Days by the name of their marks; those without under an empty name."""
+        """Return the days by the name of their marks; days without marks are under an empty name."""
         found: dict[str, list[str]] = {}
         for day in days:
             found.setdefault(self.names.get(day, ""), []).append(day)
         return found
 
     def moved(self, days: Iterable[str], seen: Marks) -> list[DayMarks]:
-        """Return the marks of the days after rows up to `seen` have landed; days without any have none."""
+        """Return the days' marks after rows up to `seen` have landed."""
         moved: list[DayMarks] = []
         for name, group in self.groups(days).items():
             marks = furthest([self.marks.get(name, {}), seen])
@@ -73,13 +73,13 @@ class Pushed(msgspec.Struct, frozen=True):
     """How a push query was read.
 
     Attributes:
-        rows: Rows received, those that were not landed included.
+        rows: Rows received, including those that did not land.
         judged_by: `offsets`, `positions` or `silence`.
-        caught_up: The judgement in a sentence.
-        seen: Per Kafka partition the furthest row that came.
-        new_topic: All marks from before are of a topic that is no more.
-        outside: Why rows that came lie in no day of the feed -> how many.
-        continuation: Where a `continue` feed stands after it.
+        caught_up: `judged_by` as a sentence, with numbers.
+        seen: Kafka partition -> the furthest row that came.
+        new_topic: Whether all earlier marks belong to a topic that no longer exists.
+        outside: Reason -> how many received rows belong to no day of the feed.
+        continuation: What the reading of a `continue` feed hands to its commit; None for other feeds.
     """
 
     rows: int = 0
@@ -92,7 +92,7 @@ class Pushed(msgspec.Struct, frozen=True):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it under `read`."""
+        """Return the facts that the manifest records under `read`."""
         return {
             "rows": self.rows,
             "extraction": "continue" if self.continuation else "push",
@@ -103,7 +103,7 @@ class Pushed(msgspec.Struct, frozen=True):
 
 
 def furthest(many: Iterable[Marks]) -> Marks:
-    """Return, per Kafka partition, the mark with the highest offset."""
+    """Return the mark with the highest offset of each Kafka partition."""
     found: Marks = {}
     for marks in many:
         for partition, mark in marks.items():
@@ -113,7 +113,7 @@ def furthest(many: Iterable[Marks]) -> Marks:
 
 
 def known_days(marks: Mapping[str, Marks], marked: Mapping[str, str], days: Collection[str]) -> KnownDays:
-    """Return what a feed's state knows of the days of a window.
+    """Return which days of a window are known by offset, and their marks.
 
     Args:
         marks: Name -> marks.

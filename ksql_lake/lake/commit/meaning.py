@@ -1,7 +1,7 @@
 """What a feed's rows mean (source, server, days, identity), pinned by the first rows. Pure."""
 
-# Another time zone, source or identity would let the same rows land twice, or rows of two sources in one
-# folder, so a change is refused. An unknown value agrees with any.
+# With another time zone, source or identity the same rows would land twice, or rows of two sources in one
+# folder, so a change is an error. An unknown value agrees with any value.
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _PINNED_KEYS = {"name", "kind", "source", "timezone", "event_time", "event_time_
 
 
 class Meaning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is pinned; a value that is empty, or None, is not known.
+    """What the rows of a feed mean; an empty value or None is unknown.
 
     Attributes:
         source: The ksqlDB stream or table.
         topic: Its Kafka topic.
         kafka_cluster: Id of the Kafka cluster.
         service: Id of the ksqlDB cluster.
-        made_by: Id of the query that makes the source, on servers that tell one; not pinned, but compared.
-        timezone: Whose days the partitions are (streams).
+        made_by: Id of the query that writes the source, if the server reports one; compared, but not pinned.
+        timezone: The time zone of the days (streams).
         event_time: The column that decides a row's day, under its name in the lake (streams).
         event_unit: Unit of that column where it is a number.
-        identity: `row`, `key` or `offset`, then the columns under their source's names (streams).
+        identity: `row`, `key` or `offset`, then the columns under their names in the source (streams).
         rename: Source column -> column in the lake.
     """
 
@@ -46,21 +46,21 @@ class Meaning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rename: dict[str, str] | None = None
 
     def encode(self) -> str:
-        """The meaning as a file's footer keeps it."""
+        """Return the meaning as JSON for a file's footer."""
         return msgspec.json.encode(self).decode()
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server tells of a source and of itself; empty where it does not.
+    """What the server reports about a source and itself; a value that it does not report is empty.
 
     Attributes:
         topic: The source's topic.
         kafka_cluster: Id of the Kafka cluster.
         service: Id of the ksqlDB cluster.
-        made_by: Id of the query that makes the source.
-        copied: What the source is a copy of that carries Kafka's offsets, and the names of these columns.
-        retyped: Source columns whose type cannot be read as one with what the lake holds of them.
-        accepted: Somebody has said that the source was made anew and that its rows are to land.
+        made_by: Id of the query that writes the source.
+        copied: The source of which this one is a copy with Kafka's offsets, and the names of these columns.
+        retyped: Source columns whose type cannot be unified with the lake's.
+        accepted: Whether the caller has confirmed that the source was made anew and that its rows shall land.
     """
 
     topic: str = ""
@@ -89,7 +89,7 @@ def meaning_of(feed: Feed, origin: Origin | None = None) -> Meaning:
 
 
 def free_settings(feed: Feed) -> dict[str, Any]:
-    """Return the keys of a feed that may change at any time, where they are not as they are by default."""
+    """Return the keys of a feed that may change at any time and do not have their default value."""
     settings = feed.model_dump(mode="json", exclude_defaults=True, exclude=_PINNED_KEYS)
     if isinstance(feed, StreamFeed) and feed.identity.null_keys != "distinct":
         settings["identity"] = {"null_keys": feed.identity.null_keys}
@@ -97,7 +97,7 @@ def free_settings(feed: Feed) -> dict[str, Any]:
 
 
 def learnt(pinned: Meaning | None, now: Meaning) -> Meaning:
-    """Return what is pinned after an export that was not refused: what was known before, and what is new."""
+    """Return the meaning after an accepted export: known values stay, unknown ones are filled in."""
     if pinned is None:
         return now
     filled = {
@@ -112,15 +112,15 @@ def learnt(pinned: Meaning | None, now: Meaning) -> Meaning:
 def refuse_changes(
     feed: Feed, pinned: Meaning | None, now: Meaning, *, held: Collection[str], origin: Origin | None = None
 ) -> None:
-    """Refuse to go on with a feed whose rows would mean something else than those that the lake holds.
+    """Raise if a feed's rows would mean something else than the rows that the lake holds.
 
     Args:
         feed: The feed.
-        pinned: What the held rows mean; None when there are none.
+        pinned: What the lake's rows mean; None when there are none.
         now: What the next rows would mean.
         held: The lake's columns.
-        origin: What the server told; without it only the feed's own keys are compared, and of renames only
-            those that a changed type cannot explain.
+        origin: What the server reported. Without it only the feed's own keys are compared, and only those
+            renames that a changed type cannot explain.
 
     Raises:
         MeaningChangeError: Names what changed, what it would do, and the ways out.
@@ -133,7 +133,7 @@ def refuse_changes(
     keys = ", ".join(key for key, _, _ in found)
     raise MeaningChangeError(
         "; ".join(f"{change}: {effect}" for _, change, effect in found),
-        hint=f"Nothing was read. Put {keys} back; or keep what there is and begin anew under another name: "
+        hint=f"Nothing was read. Put {keys} back; or keep this lake and begin a new feed under another name: "
         f"`ksql-lake feeds archive {feed.name}`, add a new feed, export it "
         '(docs/feeds.md, "What the first rows pin").',
         feed=feed.name,
@@ -141,7 +141,7 @@ def refuse_changes(
 
 
 def check_meaning(meaning: Meaning) -> None:
-    """Refuse a meaning that no feed can have.
+    """Raise if no feed can have this meaning.
 
     Raises:
         UnsoundError: Says which part.
@@ -157,12 +157,12 @@ def check_meaning(meaning: Meaning) -> None:
 
 
 def _only_offsets_came(pinned: Meaning, now: Meaning, origin: Origin | None) -> bool:
-    """Whether the feed reads the same rows as before, by way of a stream that adds their offsets."""
+    """Whether the feed reads the same rows as before, now from a stream that adds their offsets."""
     same = ("kafka_cluster", "service", "timezone", "event_time", "event_unit")
     if not all(_agree(getattr(pinned, name), getattr(now, name)) for name in same):
         return False
     if origin is None:
-        # Only the server knows what the new source is made of.
+        # Only the server can say from what the new source is made.
         return now.identity[:1] == ("offset",) and pinned.identity[:1] not in {(), ("offset",)}
     source, *columns = origin.copied or ("",)
     return source == pinned.source and now.identity == ("offset", *columns)
@@ -172,16 +172,16 @@ def _agree(before: object, now: object) -> bool:
     return not before or not now or before == now
 
 
-_SERVER = "rows of another server would land among those that are held"
+_SERVER = "rows of another server would land among those in the lake"
 _EFFECTS = {
-    "source": "rows of another source would land among those that are held",
-    "topic": "rows of another topic would land among those that are held",
+    "source": "rows of another source would land among those in the lake",
+    "topic": "rows of another topic would land among those in the lake",
     "kafka_cluster": _SERVER,
     "service": _SERVER,
     "timezone": "days would begin at other times, and rows near their borders would land a second time",
     "event_time": "rows would belong to other days, and land there a second time",
     "event_unit": "rows would belong to other days, and land there a second time",
-    "identity": "rows that are held would be taken for new ones, or new ones for held ones",
+    "identity": "rows in the lake would count as new ones, or new rows as rows in the lake",
 }
 _WORDS = {
     "topic": ("the source's topic", "the topic of `source`"),
@@ -192,13 +192,13 @@ _WORDS = {
 
 
 def _changes(pinned: Meaning, now: Meaning) -> Iterator[tuple[str, str, str]]:
-    """Yield key to put back, change and effect of everything that differs but renames."""
-    told: set[str] = set()
+    """Yield the key to put back, the change and its effect for every difference except renames."""
+    changed: set[str] = set()
     for name, effect in _EFFECTS.items():
         before, after = getattr(pinned, name), getattr(now, name)
-        if _agree(before, after) or (name == "topic" and "source" in told):
+        if _agree(before, after) or (name == "topic" and "source" in changed):
             continue
-        told.add(name)
+        changed.add(name)
         words, key = _WORDS.get(name, (f"`{name}`", f"`{name}`"))
         if name == "identity":
             before, after = (
@@ -216,7 +216,7 @@ def _renamed(
         before, after = pinned.rename.get(column, column), now.rename.get(column, column)
         if before == after or before not in held:
             continue
-        # A column of another type may begin afresh under a name of its own; only the server knows its type.
+        # A column of another type may begin anew under another name; only the server knows its type.
         if after not in held and (origin is None or column in origin.retyped):
             continue
         yield (

@@ -1,4 +1,4 @@
-"""What an export pins: compared with what is pinned, recorded in its commit and in its files' footers."""
+"""Compare what a feed's rows mean with what is pinned, and record it in commits and footers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
-    """Return what is known of the meaning of rows that were committed without it; None when there are none."""
+    """Return what the footers say about rows that an early release committed; None when there are no rows."""
     files = list(state.files())
     if not files:
         return None
@@ -33,7 +33,7 @@ def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
         with log.storage.open(log.layout.data(files[-1].path)) as data, pq.ParquetFile(data) as parquet:
             facts = footer_facts(parquet)
     except (LakeError, OSError, pa.ArrowException):
-        facts = {}  # lost or damaged: comparing its rows, and doctor, tell that
+        facts = {}  # a lost or damaged file is reported when its rows are compared, and by doctor
     if state.kind == "table":
         return Meaning(source=source)
     return Meaning(
@@ -46,11 +46,11 @@ def early_meaning(log: CommitLog, state: FeedState) -> Meaning | None:
 
 @dataclass(frozen=True)
 class Pinning:
-    """A feed, and what the server told of its source.
+    """A feed, and what the server reported about its source.
 
     Attributes:
         feed: The feed.
-        origin: What the server told; None where it was not asked, and then an export pins nothing.
+        origin: What the server reported; None if it was not asked, and then an export pins nothing.
     """
 
     feed: Feed
@@ -63,15 +63,15 @@ class Pinning:
 
     @property
     def footer(self) -> dict[str, str]:
-        """What the footers of the export's files say of it."""
+        """Return the meaning as key and value for the footers of the export's files."""
         return {"meaning": self.meaning.encode()} if self.origin is not None else {}
 
     def check(self, state: FeedState, pinned: Meaning | None = None) -> None:
-        """Refuse to go on where the rows would mean something else than those that are held.
+        """Raise if the new rows would mean something else than the rows that the lake holds.
 
         Args:
-            state: What is held.
-            pinned: What it means, where the state does not say.
+            state: The feed's state.
+            pinned: What the lake's rows mean, if the state does not say.
 
         Raises:
             MeaningChangeError: Names what changed, what it would do, and the ways out.
@@ -87,17 +87,17 @@ class Pinning:
         *,
         marked: Collection[str],
     ) -> None:
-        """Refuse, or warn of, rows of a source that was made anew: by their values they look like other ones.
+        """Raise or warn if the source seems to have been made anew: none of its rows are known by their values.
 
         Args:
-            state: What is held.
-            counts: What was read, by day.
-            fresh: Of each day, what of it is new.
-            marked: Days that were read from their offsets on, so that all of their rows are new.
+            state: The feed's state.
+            counts: The counts of each day that was read.
+            fresh: Day -> its new rows.
+            marked: Days that were read from their marks on, so that all of their rows are new.
 
         Raises:
-            SourceRecreatedError: The server tells that the source was made anew, none of the rows that the lake
-                holds of these days came back, and others did.
+            SourceRecreatedError: The server reports that the source was made anew, none of the lake's rows of
+                these days came back, and other rows did.
         """
         if self.feed.known_by != "row":
             return
@@ -137,7 +137,7 @@ class Pinning:
             )
 
     def recorded(self, state: FeedState, manifest: Manifest) -> Manifest:
-        """Add to a commit what is pinned from the first rows on, and the free keys that changed."""
+        """Return a commit with the meaning from the first rows on, and the free keys that changed."""
         if self.origin is not None and (manifest.added or state.partitions):
             pinned = learnt(state.meaning, self.meaning)
             manifest = msgspec.structs.replace(manifest, meaning=None if pinned == state.meaning else pinned)

@@ -33,7 +33,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         files: Live files, oldest first.
         committed_at: When the last of them was committed, ISO 8601 UTC.
         schema: Columns of a table version as ksqlDB schema text (versions may differ).
-        shrunk: Share of rows that a table version has lost against the one before, where that was remarkable.
+        shrunk: Share of rows that a table version has lost against the one before; 0 within bounds.
     """
 
     files: tuple[FileEntry, ...] = ()
@@ -68,27 +68,27 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 _MAPPINGS = ("partitions", "looked", "certified", "marks", "marked", "evidence")
-"""What a state keeps by key."""
+"""The fields of a state that are mappings."""
 
 
 class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything committed for a feed; never changed, only followed by another state.
+    """Everything committed for a feed; immutable.
 
     Attributes:
         kind: `stream` or `table`.
         sequence: Number of the last commit; 0 before the first.
         partitions: Committed partitions by key.
-        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams). The day's own
-            beginning where the time of its reading cannot be believed.
+        looked: Day -> when it was last read, ISO 8601 UTC; also for days without rows (streams). The beginning
+            of the day if the clock of its reading is disputed.
         schema: The unified columns as ksqlDB schema text; for tables those of the newest version.
         shapes: (first commit number, columns) of each change of a stream's columns, oldest first.
         forms: (first commit number, form) of each change of the form in which rows were read, oldest first.
         certified: Day -> number of the commit that holds its newest certificate (streams).
-        marks: Name -> up to which Kafka offsets (streams read by push query).
-        marked: Day -> name of the marks up to which it is held.
-        continued: Where a `continue` feed stands; None where none of its rows were read that way.
-        evidence: Partition -> how strong the evidence of the reading is that filled it last; none for those of
-            releases that kept no evidence.
+        marks: Name -> marks (streams read by push query).
+        marked: Day -> name of its marks.
+        continued: The marks of a `continue` feed; None if none of its rows were read that way.
+        evidence: Partition -> level of the evidence of its last reading; none for releases that kept no
+            evidence.
         last_read: How the last export read its rows.
         last_export: When the last export was committed, ISO 8601 UTC.
         latest_version: Number of the newest version ever committed (tables); 0 before the first.
@@ -122,7 +122,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def next_version(self) -> int:
-        """The open version (tables)."""
+        """Number of the open version (tables)."""
         return self.latest_version + 1
 
     @property
@@ -132,7 +132,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def reading(self) -> tuple[ReadFacts | None, Continued | None]:
-        """What every reading changes, and a merge of files does not."""
+        """The facts that every reading changes and a merge of files does not."""
         return self.last_read, self.continued
 
     @property
@@ -155,7 +155,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return sorted(self.partitions, key=version_number if self.kind == "table" else str)
 
     def readable(self) -> list[PartitionState]:
-        """What a reader of the feed sees: every day of a stream, the newest version of a table."""
+        """Return the partitions that a reader sees: every day of a stream, the newest version of a table."""
         keys = self.partition_keys()
         return [self.partitions[key] for key in (keys if self.kind == "stream" else keys[-1:])]
 
@@ -169,15 +169,15 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.partitions[partition].files if partition in self.partitions else ()
 
     def shape(self, file: FileEntry) -> Schema:
-        """Return the columns a live file itself has, without those that came after it.
+        """Return the columns that a live file has itself, without those added to the feed later.
 
         Raises:
-            KeyError: The file's name carries no commit number with columns; cannot happen for files we wrote.
+            KeyError: The file's name carries no commit number with columns; impossible for files that we wrote.
         """
         return parse_schema(self.shape_text(file))
 
     def shape_text(self, file: FileEntry) -> str:
-        """Return the columns a live file itself has as ksqlDB schema text; see `shape`."""
+        """Return the columns that a live file has itself, as ksqlDB schema text; see `shape`."""
         if self.kind == "table":
             return self.partitions[file.partition].schema
         sequence = file_sequence(file.path) or 0
@@ -188,26 +188,26 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def event_clock(self) -> str:
-        """What decided a row's day when the stream was last read; empty where it is not known."""
+        """The column that decided a row's day when the stream was last read; empty if unknown."""
         if self.last_read is None:
             return ""
         if self.last_read.event_time:
             return self.last_read.event_time
-        # Older releases read milliseconds only, and said it in their query.
+        # Older releases recorded no event time; they read milliseconds only, and their query names the column.
         asked = _CONDITION.search(self.last_read.statement)
         return asked[1].strip("`").replace("``", "`") if asked else ""
 
     def form(self, file: FileEntry) -> int:
-        """The form in which a live file's rows were read; see `forms`."""
+        """Return the form in which a live file's rows were read; see `forms`."""
         sequence = file_sequence(file.path) or 0
         position = bisect_right(self.forms, sequence, key=lambda form: form[0]) - 1
         return self.forms[position][1] if position >= 0 else OLDEST
 
     def after(self, manifests: Iterable[Manifest]) -> FeedState:
-        """Return the state after the next commits; this one stays as it is.
+        """Return the state after the next commits; this one does not change.
 
         Raises:
-            SchemaChangeError: A manifest's columns do not fit; cannot happen for manifests we wrote.
+            SchemaChangeError: A manifest's columns do not fit; impossible for manifests that we wrote.
         """
         fold = _Fold(self)
         for manifest in manifests:
@@ -216,7 +216,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Fold:
-    """A state on its way to a later one: its parts are copied once, however many commits follow.
+    """Folds commits into a state; copies the state's mappings once for any number of commits.
 
     Args:
         state: Where to begin.
@@ -230,12 +230,12 @@ class _Fold:
         self._certified = dict(state.certified)
         self._marks, self._marked = dict(state.marks), dict(state.marked)
         self._evidence = dict(state.evidence)
-        # What is replaced as a whole, by its name in the state.
+        # Fields that are replaced as a whole, by name.
         self._whole: dict[str, Any] = {}
 
     @property
     def state(self) -> FeedState:
-        """The state reached; the fold is over then."""
+        """Return the state after the added commits; nothing can be added any more."""
         return msgspec.structs.replace(
             self._begin,
             partitions=self._partitions,
@@ -251,7 +251,7 @@ class _Fold:
         return self._whole[name] if name in self._whole else getattr(self._begin, name)
 
     def add(self, manifest: Manifest) -> None:
-        """Fold in the next commit."""
+        """Add the next commit."""
         self._forget_other_clock(manifest)
         self._whole["sequence"] = manifest.sequence
         for entry in manifest.added:
@@ -295,18 +295,18 @@ class _Fold:
         asked = manifest.read.event_time if manifest.read is not None else ""
         last = FeedState(kind=self._kind, last_read=self._now("last_read"))
         if asked and not self._partitions and last.event_clock not in ("", asked):
-            # Not one row was found by another event time: what that closed is read by the new one.
+            # These days have no row by the old event time, so they are read again by the new one.
             self._looked, self._certified = {}, {}
 
     def _look(self, manifest: Manifest, read: ReadFacts) -> None:
-        """Note when days were read; by a disputed clock none is closed, and closed ones stay closed."""
+        """Record when days were read; a disputed clock closes no day, and closed days stay closed."""
         if read.clock == "disputed":
             for count in manifest.counts:
                 self._looked.setdefault(count.partition, unclosed(count.partition))
             return
         now = datetime.fromisoformat(read.read_at)
         if self._looked and in_the_future(max(self._looked.values()), now):
-            # An earlier commit was made by a clock that is ahead: the days that it closed are read once more.
+            # The clock of an earlier commit was ahead: the days that it closed are read once more.
             for day, read_at in self._looked.items():
                 if in_the_future(read_at, now):
                     self._looked[day] = unclosed(day)
@@ -315,7 +315,7 @@ class _Fold:
             self._looked[count.partition] = read.read_at
 
     def _mark(self, manifest: Manifest) -> None:
-        """Set the marks of the days that were read; those read without offsets have none any more."""
+        """Set the marks of the days that were read; days read without offsets lose theirs."""
         if manifest.new_topic:
             self._marked = {}
         for count in manifest.counts:
@@ -328,7 +328,7 @@ class _Fold:
         self._marks = {name: marks for name, marks in self._marks.items() if name in used}
 
     def _continue(self, manifest: Manifest) -> None:
-        """Set where a `continue` feed stands; rows that came otherwise, or were lost, outdate its marks."""
+        """Set the marks of a `continue` feed; they become invalid if rows were lost or read in another way."""
         held: Continued | None = self._now("continued")
         if manifest.continued is not None:
             self._whole["continued"] = manifest.continued
@@ -339,7 +339,7 @@ class _Fold:
             self._whole["continued"] = held.outdated(f"commit {manifest.sequence}: {why}", lost=lost)
 
     def _remove(self, paths: set[str]) -> list[str]:
-        """Drop files; gives the partitions that lost some."""
+        """Remove files; return the partitions that lost some."""
         touched = []
         for key in list(self._partitions):
             partition = self._partitions[key]

@@ -1,4 +1,4 @@
-"""Doctor: is the lake what its manifests say, and if not, what can be done about it."""
+"""Verify a lake against its manifests, and repair it."""
 
 from ksql_lake.lake.doctor.examination import Examination, examine, feeds_in
 from ksql_lake.lake.doctor.findings import Finding, Problem, Remedy

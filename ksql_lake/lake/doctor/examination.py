@@ -1,4 +1,4 @@
-"""Check a feed's lake against its own files: manifests, footers, checksums, days, strays. It only reads."""
+"""Check a feed's lake: manifests, footers, checksums, days, files that no commit names. It only reads."""
 
 # The state is folded from the manifests one by one, without the checkpoint.
 
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
 from ksql_lake.lake.closing import in_the_future
-from ksql_lake.lake.commit.derived_files import decode_checkpoint, encode_summary
+from ksql_lake.lake.commit.commit_facts import facts_of
+from ksql_lake.lake.commit.derived_files import decode_checkpoint, decode_facts, encode_summary
 from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import day_start, event_times
@@ -30,16 +31,16 @@ from ksql_lake.lake.storage.boundary import Storage
 
 @dataclass(slots=True)
 class Examination:
-    """What was found in one feed's lake.
+    """The result of examining one feed's lake.
 
     Attributes:
         layout: The feed's layout.
-        findings: Everything wrong, in the order it was met.
-        state: What the readable manifests say.
+        findings: Everything that is wrong, in the order in which it was found.
+        state: The state after the readable manifests.
         manifests: The readable manifests by number.
         files: How many committed files were checked.
         bytes: Their size.
-        unnamed: Data files of the feed that are in its folder and not in its log.
+        unnamed: Data files of the feed that are in its folder, but not in its log.
     """
 
     layout: FeedLayout
@@ -56,7 +57,7 @@ class Examination:
         return not self.findings
 
     def of(self, *problems: Problem) -> list[Finding]:
-        """The findings of some kinds."""
+        """Return the findings of some kinds."""
         return [finding for finding in self.findings if finding.problem in problems]
 
 
@@ -66,7 +67,7 @@ def examine(storage: Storage, layout: FeedLayout, *, contents: bool = True) -> E
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
-        contents: Also read every file's bytes and event times; without it sizes and footers must do.
+        contents: Whether to read every file's bytes and event times as well as its size and footer.
     """
     result = Examination(layout, state=FeedState(kind=layout.kind))
     result.findings += _manifests(storage, result)
@@ -78,7 +79,7 @@ def examine(storage: Storage, layout: FeedLayout, *, contents: bool = True) -> E
 
 
 def feeds_in(storage: Storage) -> list[FeedLayout]:
-    """Every feed the lake holds anything of, whether or not a feed file for it exists."""
+    """Return every feed of which the lake holds anything, whether or not its feed file exists."""
     found = {
         FeedLayout(kind, name)
         for kind in ("stream", "table")
@@ -105,7 +106,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
             yield Finding(Problem.MANIFEST_DAMAGED, key, error.message, number)
             continue
         if (manifest.sequence, manifest.feed) != (number, layout.name):
-            detail = f"it says it is commit {manifest.sequence} of {manifest.feed}"
+            detail = f"it holds commit {manifest.sequence} of {manifest.feed}"
             yield Finding(Problem.MANIFEST_DAMAGED, key, detail, number)
             continue
         result.manifests[number] = manifest
@@ -120,7 +121,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
 
 
 def _ahead(result: Examination) -> Iterator[Finding]:
-    """Find the commits that are dated in what is still to come, as long as anything is judged by that date."""
+    """Find the commits that are dated in the future, as long as a day's reading still has that date."""
     now, state = datetime.now(UTC), result.state
     live = {file.path for file in state.files()}
     for number, manifest in sorted(result.manifests.items()):
@@ -129,12 +130,12 @@ def _ahead(result: Examination) -> Iterator[Finding]:
             days = [
                 count.partition for count in manifest.counts if state.looked.get(count.partition) == read_at
             ]
-            told = f"the reading of {len(days)} days"
+            reading = f"the reading of {len(days)} days"
         else:
             days = [entry.partition for entry in manifest.added if entry.path in live]
-            told = ", ".join(days)
+            reading = ", ".join(days)
         if days and read_at and in_the_future(read_at, now):
-            detail = f"{told} is dated {read_at}: by a clock that is ahead"
+            detail = f"{reading} is dated {read_at}: by a clock that is ahead"
             yield Finding(Problem.COMMIT_AHEAD, result.layout.manifest(number), detail, number)
 
 
@@ -150,7 +151,7 @@ def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator
         try:
             found = list(_file(storage, result, entry, contents=contents))
         except (LakeError, OSError) as error:
-            # Not its bytes are wrong but the way to them: nothing that a repair should act upon.
+            # The file cannot be reached, but its bytes may be sound, so no repair may act on it.
             detail = error.message if isinstance(error, LakeError) else str(error)
             key = result.layout.data(entry.path)
             found = [Finding(Problem.FILE_UNREADABLE, key, detail, file_sequence(entry.path))]
@@ -202,10 +203,10 @@ def _content(
                     yield Finding(Problem.NAN_LEFT_OUT, key, detail, number)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise  # the operating system's word; Arrow's own errors carry no number
+            raise  # an error of the operating system; Arrow's own errors carry no number
         yield Finding(Problem.FILE_DAMAGED, key, f"cannot be read as Parquet: {error}", number)
-    except (KeyError, ValueError) as error:  # a time zone or a column that there is not
-        yield Finding(Problem.FOOTER_DIFFERS, key, f"what its footer says cannot be true: {error}", number)
+    except (KeyError, ValueError) as error:  # an unknown time zone or column
+        yield Finding(Problem.FOOTER_DIFFERS, key, f"its footer cannot be true: {error}", number)
 
 
 def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, key: str) -> Iterator[Finding]:
@@ -233,11 +234,11 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
         if left is not None and left[1]:
             yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {left[0]}", left[0])
         elif left is None and number is not None and (number in lost or number > result.state.sequence):
-            continue  # doctor writes its manifest anew, or its commit was made while we looked
+            continue  # doctor rebuilds its manifest, or its commit was made meanwhile
         else:
             file = read_unnamed(storage, layout, key) if number is not None else None
             if file is None:
-                yield Finding(Problem.FILE_FOREIGN, key, "no commit knows it")
+                yield Finding(Problem.FILE_FOREIGN, key, "no commit names it")
             else:
                 after = left[0] if left is not None else None
                 result.unnamed.append(known_since(file, result.manifests, after=after))
@@ -245,7 +246,7 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
 
 
 def _gone(result: Examination) -> dict[str, Manifest]:
-    """Return what the log removed, with the commit that did."""
+    """Return the files that the log removed, each with the commit that removed it."""
     layout = result.layout
     return {
         layout.data(path): manifest
@@ -255,9 +256,9 @@ def _gone(result: Examination) -> dict[str, Manifest]:
 
 
 def _left(result: Examination, gone: dict[str, Manifest], there: set[str], key: str) -> tuple[int, bool] | None:
-    """The commit by which a file left the log, and whether it need not be there; None if none removed it.
+    """Return the commit that removed a file, and whether the file may be absent; None if none removed it.
 
-    What a merge replaced is needed where the merged file, and what that went into, is lost.
+    A file that a merge replaced is still needed if the merged file, and every later merge of it, is lost.
     """
     manifest = gone.get(key)
     if manifest is None:
@@ -293,15 +294,16 @@ def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
         if parts is None:
             yield Finding(Problem.FILE_FOREIGN, f"{layout.staging}/{name}", "no export made it")
         elif parts[0] < state.sequence and not _unpublished(result, *parts):
-            # What lost the newest number may be about to move on; the next commit clears it.
+            # The attempt that lost the newest number may be about to move to the next; the next commit clears
+            # it.
             yield Finding(Problem.STAGING_LEFT, f"{layout.staging}/{name}", f"meant for commit {parts[0]}")
     if result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
-        return  # what they should say is not known yet
+        return  # their right content is not known yet
     if state.sequence and storage.read(layout.summary) != encode_summary(layout.name, state):
-        yield Finding(Problem.SUMMARY_STALE, layout.summary, "it does not say what the manifests say")
+        yield Finding(Problem.SUMMARY_STALE, layout.summary, "it differs from the manifests")
     data = storage.read(layout.checkpoint)
     if data is not None and not _checkpoint_fits(data, result):
-        yield Finding(Problem.CHECKPOINT_DAMAGED, layout.checkpoint, "it does not say what the manifests say")
+        yield Finding(Problem.CHECKPOINT_DAMAGED, layout.checkpoint, "it differs from the manifests")
 
 
 def _unpublished(result: Examination, number: int, attempt: str) -> bool:
@@ -313,6 +315,11 @@ def _unpublished(result: Examination, number: int, attempt: str) -> bool:
 def _checkpoint_fits(data: bytes, result: Examination) -> bool:
     saved = decode_checkpoint(data, result.layout.kind)
     if saved is None or saved.sequence > result.state.sequence:
+        return False
+    facts = decode_facts(data, result.layout.kind, through=saved.sequence)
+    if facts is None or any(
+        each != facts_of(result.manifests[each.sequence], stamp=each.stamp) for each in facts
+    ):
         return False
     manifests = [result.manifests[number] for number in range(1, saved.sequence + 1)]
     return FeedState(kind=result.layout.kind).after(manifests) == saved

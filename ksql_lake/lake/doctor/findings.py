@@ -1,4 +1,4 @@
-"""What doctor can find wrong, and what may be done about each kind of it."""
+"""The kinds of faults that doctor finds, and the remedy of each."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Problem(StrEnum):
 
 
 class Remedy(StrEnum):
-    """What mends a finding.
+    """How a finding is repaired.
 
-    `REPAIR` derives what is missing from what is there and loses nothing. `APPLY` takes a file out of the lake
-    (it is moved to the feed's quarantine folder, never deleted), so it needs to be asked for. `MANUAL` needs a
+    `REPAIR` derives missing files from existing ones and loses nothing. `APPLY` takes a file out of the lake,
+    so it needs a request; the file moves to the feed's quarantine folder and is never deleted. `MANUAL` needs a
     person.
     """
 
@@ -77,7 +77,7 @@ ACTIONS: dict[Problem, str] = {
     Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",
     Problem.FOOTER_DIFFERS: "none; please report this",
     Problem.ROW_OUTSIDE_DAY: "none; was the feed's time zone or event time changed?",
-    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan writes it anew; of a table the next version is right",
+    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan writes it anew; for a table, the next version is right",
     Problem.SUMMARY_STALE: "write it anew",
     Problem.CHECKPOINT_DAMAGED: "write it anew",
     Problem.STAGING_LEFT: "remove it; nothing in it was committed",
@@ -93,8 +93,8 @@ class Finding:
     Attributes:
         problem: Its kind.
         key: The file or folder, relative to the lake's root.
-        detail: What exactly, one phrase.
-        sequence: The commit it concerns, if one.
+        detail: The fault, one phrase.
+        sequence: The commit that it concerns, if any.
     """
 
     problem: Problem
@@ -104,7 +104,7 @@ class Finding:
 
     @property
     def remedy(self) -> Remedy:
-        """What mends it."""
+        """How it is repaired."""
         return REMEDIES[self.problem]
 
     @property
@@ -113,7 +113,7 @@ class Finding:
         return ACTIONS[self.problem]
 
     def as_dict(self) -> dict[str, Any]:
-        """The finding as JSON-ready data."""
+        """Return the finding as data for JSON."""
         return {
             "problem": self.problem.value,
             "path": self.key,

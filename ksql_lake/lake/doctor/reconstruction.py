@@ -1,7 +1,7 @@
-"""Rebuild manifests from Parquet footers, as far as the data still knows them. Rows are never changed."""
+"""Rebuild manifests from Parquet footers, as far as these hold them. Rows never change."""
 
-# A data file's name carries its commit number and its footer how it was read. A commit that left no file
-# comes back as a `rebuilt` manifest that adds nothing.
+# A data file's name carries its commit number, and its footer how it was read. A commit without a file is
+# replaced by a `rebuilt` manifest that adds nothing.
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from ksql_lake.lake.storage.boundary import Storage
 
 _CHECKSUM_ROWS = 16_384
 _LONGEST_WINDOW = 100_000
-"""Days between the first day that ksqlDB knows and the last start date a feed may have."""
+"""Days between the first day that ksqlDB can represent and the last start date that a feed may have."""
 
 
 def rebuilt_manifests(
     storage: Storage, layout: FeedLayout, numbers: list[int], known: Mapping[int, Manifest]
 ) -> list[Manifest]:
-    """Write down the manifests of the given numbers anew, from the data files that carry these numbers.
+    """Rebuild the manifests of the given numbers from the data files that carry these numbers.
 
-    Only files of one history are brought back so: of attempts at the same number the oldest, up to where a
-    number falls; and none that a commit which is still there cannot have known. The others are compared later.
+    Only files of one history are used: of the attempts at one number the oldest, and none from where the
+    numbers fall on. A file that an existing commit cannot have known is left out. Doctor compares the others
+    later.
 
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
-        numbers: Of the manifests.
-        known: The manifests that are there.
+        numbers: Numbers of the missing manifests.
+        known: The existing manifests by number.
     """
     files: defaultdict[int, list[tuple[FileEntry, dict[str, str]]]] = defaultdict(list)
     for key in storage.walk(layout.dataset):
@@ -58,7 +59,7 @@ def rebuilt_manifests(
 def _estranged(
     layout: FeedLayout, entry: FileEntry, facts: dict[str, str], known: Mapping[int, Manifest]
 ) -> bool:
-    """Whether the log has commits that were made without knowing a file, and may hold its rows."""
+    """Whether the log has commits that did not know a file and may hold its rows."""
     file = known_since(Unnamed(entry.path, entry.partition, entry.records, facts), known)
     partitions = {added.partition for number in file.strangers for added in known[number].added}
     return bool(partitions) if layout.kind == "table" else entry.partition in partitions
@@ -82,7 +83,7 @@ def _one_history(
 
 
 def _sound_manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict[str, str]]]) -> Manifest:
-    """Return a manifest that can be read again: footers that contradict that bring nothing back."""
+    """Return a manifest that can be decoded; footers that contradict each other yield one that adds nothing."""
     try:
         manifest = _manifest(layout, number, files)
         return decode_manifest(manifest.encode(), path=layout.manifest(number))
@@ -91,7 +92,7 @@ def _sound_manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry
 
 
 def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, dict[str, str]] | None:
-    """Describe a data file as its manifest did; None when it is damaged or not this feed's."""
+    """Return a data file's entry in its manifest, and its footer; None if it is damaged or another feed's."""
     path = key.removeprefix(f"{layout.dataset}/")
     partition = partition_of(layout.kind, path.rsplit("/", 1)[0])
     if partition is None:
@@ -124,7 +125,7 @@ def _entry(storage: Storage, layout: FeedLayout, key: str) -> tuple[FileEntry, d
 
 
 def _rows(parquet: pq.ParquetFile, layout: FeedLayout, facts: dict[str, str]) -> tuple[str, list[int]]:
-    """Return the checksum of a file's rows, and event times of which the extremes are the file's."""
+    """Return the checksum of a file's rows, and event times among which are the file's smallest and largest."""
     checksum, events = RowChecksum(), []
     for batch in parquet.iter_batches(batch_size=_CHECKSUM_ROWS):
         checksum.add(batch)
@@ -179,7 +180,7 @@ def _manifest(layout: FeedLayout, number: int, files: list[tuple[FileEntry, dict
 
 
 def _meaning(facts: dict[str, str]) -> Meaning | None:
-    """Return what the footer says the rows mean; None where the release that wrote it did not say."""
+    """Return what the rows mean by their footer; None if an older release wrote it without a meaning."""
     if "meaning" not in facts:
         return None
     try:
@@ -189,7 +190,7 @@ def _meaning(facts: dict[str, str]) -> Meaning | None:
 
 
 def _counts(entries: list[FileEntry], first: str, last: str) -> list[PartitionCount]:
-    # How many rows were read and already there is lost; that each day of the window was looked at is not.
+    # How many rows were read and already there is lost; that each day of the window was read is not.
     records = {entry.partition: entry.records for entry in entries}
     days = list(records)
     if first and last:

@@ -1,4 +1,4 @@
-"""Repair what an examination found: derived files first, and on request what takes files out of the lake."""
+"""Repair the findings of an examination; take files out of the lake on request only."""
 
 # Only staging that no commit owns is deleted. A data file moves to the feed's quarantine folder, and the next
 # export of its day reads its rows again.
@@ -20,22 +20,22 @@ from ksql_lake.lake.storage.boundary import Storage
 
 
 def repair(storage: Storage, examination: Examination, *, apply: bool = False) -> Iterator[Finding]:
-    """Mend an examination's findings, and give each as it is mended.
+    """Repair an examination's findings, and yield each one when it is repaired.
 
     Args:
         storage: The lake's storage.
-        examination: What was found, and shown to whoever asks for this.
+        examination: The findings, which the caller has seen.
         apply: Also take files out of the lake (findings whose remedy is `apply`).
 
     Raises:
         ConflictError: Another run committed to the feed meanwhile.
-        CorruptLakeError: The manifests contradict one another in a way only a person can mend.
-        WriteError: The disk or its permissions are in the way.
+        CorruptLakeError: The manifests contradict each other, and only a person can repair that.
+        WriteError: The disk is full or not writable.
     """
     layout = examination.layout
     lost = examination.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)
     yield from _restore_manifests(storage, examination, lost)
-    # With the manifests back, the rest may look different.
+    # The restored manifests may change the other findings.
     now = examine(storage, layout) if lost else examination
     if apply:
         yield from _forget(storage, now)
@@ -45,7 +45,7 @@ def repair(storage: Storage, examination: Examination, *, apply: bool = False) -
         storage.remove(finding.key)
         yield finding
     for finding in now.of(Problem.STAGING_LEFT):
-        # Its owner may live, and be moving it to its next number to commit it there.
+        # The process that owns it may be alive, and about to move it to the next number and commit it.
         storage.clear_folder(finding.key, aside=layout.attempt(0, uuid.uuid4().hex[:8]))
         yield finding
     if storage.names(layout.commits):
@@ -85,7 +85,7 @@ def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
     for finding in findings:
         if finding.problem is Problem.FILE_DAMAGED:
             keep_aside(storage, layout, finding.key)
-    # Not an ordinary attempt: that would first want to publish what is missing.
+    # An ordinary attempt would first try to publish the missing files.
     sequence, attempt = log.load().sequence + 1, uuid.uuid4().hex[:8]
     storage.begin(layout.attempt(sequence, attempt))
     manifest = Manifest(
@@ -111,7 +111,7 @@ def _quarantine_foreign(storage: Storage, examination: Examination) -> Iterator[
 
 
 def _keep_rows(storage: Storage, examination: Examination) -> Iterator[Finding]:
-    """Keep the rows of files that are not in the log, those of one history after the other."""
+    """Commit the rows of files that are not in the log, one history after the other."""
     layout, findings = examination.layout, examination.of(Problem.FILE_UNNAMED, Problem.FILE_DOUBLED)
     shown = {finding.key for finding in findings}
     left = [file for file in examination.unnamed if layout.data(file.path) in shown]

@@ -1,8 +1,7 @@
-"""Data files that the log does not name: find the rows that only they hold, and keep those."""
+"""Find and commit the rows that only files outside the log hold."""
 
-# A restored or copied folder may hold rows twice. Files are compared by row identity with those of the
-# commits that were made without knowing them. A file moves to quarantine; rows that only it holds go on in a
-# new file.
+# A restored or copied folder may hold rows twice. Files are compared by row identity with those of the commits
+# that did not know them. A file moves to quarantine; rows that only it holds are committed in a new file.
 
 from __future__ import annotations
 
@@ -32,14 +31,14 @@ from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
 _OWN = {"partition", "attempt", "replaces"}
-"""What a footer says of its own file, and not of its rows."""
+"""Footer keys that describe the file and not its rows."""
 
 
 def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = False) -> None:
-    """Move a file to quarantine, or also leave it where it is.
+    """Move a file to quarantine, or with `still` copy it there and leave it in place.
 
     Raises:
-        WriteError: The disk or its permissions are in the way.
+        WriteError: The disk is full or not writable.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
     target = f"{layout.metadata}/quarantine/{stamp}/{key.removeprefix(layout.metadata).lstrip('/')}"
@@ -50,14 +49,14 @@ def keep_aside(storage: Storage, layout: FeedLayout, key: str, *, still: bool = 
 
 @dataclass(frozen=True)
 class Unnamed:
-    """A sound data file of the feed that is no live file of the log.
+    """A sound data file of the feed that the log does not name as live.
 
     Attributes:
         path: Relative to the dataset folder.
         partition: `2025-01-15` or `v4`.
-        records: Its rows.
-        facts: What its footer says.
-        strangers: Numbers of the commits that were made without knowing it.
+        records: How many rows it has.
+        facts: The facts of its footer.
+        strangers: Numbers of the commits that did not know it.
     """
 
     path: str
@@ -73,7 +72,7 @@ class Unnamed:
 
     @property
     def schema(self) -> Schema:
-        """Its columns."""
+        """The file's columns."""
         return parse_schema(self.facts["schema"])
 
     @property
@@ -89,12 +88,12 @@ class Unnamed:
 
     @property
     def like(self) -> tuple[str, str, int, frozenset[int]]:
-        """What files have in common that are compared as one."""
+        """The key by which files are compared together."""
         return self.partition, self.facts["schema"], self.form, self.strangers
 
 
 def read_unnamed(storage: Storage, layout: FeedLayout, key: str) -> Unnamed | None:
-    """Read a data file through; None when it is damaged, or not one that we wrote for this feed."""
+    """Read a whole data file; None when it is damaged, or not one that we wrote for this feed."""
     path = key.removeprefix(f"{layout.dataset}/")
     partition = partition_of(layout.kind, path.rpartition("/")[0])
     if partition is None or file_sequence(path) is None:
@@ -110,31 +109,31 @@ def read_unnamed(storage: Storage, layout: FeedLayout, key: str) -> Unnamed | No
         sound = own and rows == found.records and found.form >= OLDEST
     except (pa.ArrowException, OSError, KeyError, ValueError, SchemaError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise  # the operating system's word; Arrow's own errors carry no number
+            raise  # an error of the operating system; Arrow's own errors carry no number
         return None
     return found if sound else None
 
 
 def known_since(file: Unnamed, manifests: Mapping[int, Manifest], *, after: int | None = None) -> Unnamed:
-    """Return the file with the commits that were made without knowing it.
+    """Return the file with the commits that did not know it.
 
     Args:
         file: The file.
         manifests: The log.
-        after: The commit that took the file out of the log, if one did: those behind it do not know its rows.
+        after: The commit that removed the file from the log, if any: later commits do not know its rows.
     """
     if after is not None:
         return replace(file, strangers=frozenset(number for number in manifests if number > after))
     attempt = file.facts.get("attempt")
     if any(manifest.attempt == attempt and attempt for manifest in manifests.values()):
-        # A commit that is there made this file, under another name or in another place: it is a copy.
+        # An existing commit made this file under another name or in another folder: it is a copy.
         return replace(file, strangers=frozenset(manifests))
     written = file_time(file.path)
     strangers = set()
     for number, manifest in manifests.items():
         made = datetime.fromisoformat(manifest.committed_at).replace(microsecond=0)
-        # Of one history, the higher number is the later one; where the file's own number belongs to another
-        # commit, whatever followed that one did not know the file.
+        # In one history the higher number is the later one. If the file's own number belongs to another commit,
+        # no commit after that one knew the file.
         diverged = (
             number >= file.number if file.number in manifests else number > file.number and made < written
         )
@@ -151,7 +150,7 @@ def fresh_counts(
     *,
     lost: Collection[str],
 ) -> dict[str, int]:
-    """Count, by path, the rows that no file of the log holds; none of a table's version, which is a whole."""
+    """Count, by path, the rows that no file of the log holds; 0 for a table's version, which is a whole."""
     if layout.kind == "table":
         return dict.fromkeys((file.path for file in files), 0)
     counts: dict[str, int] = {}
@@ -163,13 +162,13 @@ def fresh_counts(
 
 
 def keep_rows(storage: Storage, layout: FeedLayout, files: Sequence[Unnamed]) -> None:
-    """Commit the rows that only these files hold in new ones; the files themselves leave with the same commits.
+    """Commit the rows that only these files hold in new files, and move the old ones to quarantine.
 
-    Call it again for files that are still there: those of one history only are dealt with at a time.
+    One call handles the files of one history; call it again while files remain.
 
     Raises:
-        ConflictError: Other runs won the commit number over and over.
-        WriteError: The disk or its permissions are in the way.
+        ConflictError: Other runs took the commit number each time.
+        WriteError: The disk is full or not writable.
     """
     for group in _alike(_first_history(files)):
         _keep(CommitLog(storage, layout), group)
@@ -231,9 +230,9 @@ def _fresh(
     scratch: Path,
     lost: Collection[str] = (),
 ) -> list[npt.NDArray[np.int64]]:
-    """Return, per file, the numbers of the rows that are in no file of the commits made without knowing it.
+    """Return, per file, the numbers of the rows that are in no file of the commits that did not know it.
 
-    A file that is lost or damaged, and will be forgotten, holds none.
+    Lost or damaged files of these commits count as empty; doctor forgets them.
     """
     partition, schema = group[0].partition, group[0].schema
     others = [
@@ -266,7 +265,7 @@ def _fresh(
 
 
 def _key(state: FeedState) -> tuple[tuple[str, ...], bool]:
-    """The columns that identify a row, none where whole rows do, and whether NULL in them equals NULL."""
+    """Return the columns that identify a row (none: the whole row), and whether NULL in them equals NULL."""
     if state.meaning is None or state.meaning.identity[:1] in {(), ("row",)}:
         return (), True
     rename = state.meaning.rename or {}
@@ -275,7 +274,7 @@ def _key(state: FeedState) -> tuple[tuple[str, ...], bool]:
 
 
 def _alike(files: Sequence[Unnamed]) -> Iterator[list[Unnamed]]:
-    """Yield the files in groups that are compared as one, so that twins among them are counted."""
+    """Yield the files in groups that are compared together, so that equal rows among them are counted."""
     groups: dict[object, list[Unnamed]] = {}
     for file in sorted(files, key=lambda file: file.path):
         groups.setdefault(file.like, []).append(file)
@@ -283,7 +282,7 @@ def _alike(files: Sequence[Unnamed]) -> Iterator[list[Unnamed]]:
 
 
 def _first_history(files: Sequence[Unnamed]) -> list[Unnamed]:
-    """Per partition, the oldest files whose numbers rise with time; one that falls begins another log."""
+    """Return, per partition, the oldest files whose numbers rise with time; a fall begins another log."""
     chosen: dict[str, list[Unnamed]] = {}
     over: set[str] = set()
     for file in sorted(files, key=lambda file: (file_time(file.path), file.number)):

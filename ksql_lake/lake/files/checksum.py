@@ -1,7 +1,7 @@
-"""A checksum of rows that depends on neither order, batches nor files. Pure, and stable for ever."""
+"""A checksum of rows that depends on neither order, batches nor files. Pure; it never changes."""
 
-# A value becomes a 64-bit number, a row one number, a set of rows their sum; so sums of parts add up and
-# multiplicity counts. It does not withstand forgery, and row identity never relies on it.
+# Each value becomes a 64-bit number, each row one number, a set of rows the sum; so the sums of parts add up,
+# and multiplicity counts. It does not withstand forgery, and row identity never relies on it.
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Sums = tuple[int, int]
 """The two sums of the hashes of some rows, modulo 2**64."""
 
 _ROWS = 65_536
-"""Rows hashed at once: as many as stay in the processor's cache."""
+"""Rows hashed at once: few enough for the processor's cache."""
 _ALL = slice(None)
 
 _SEEDS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
@@ -30,7 +30,7 @@ _MASK = (1 << 64) - 1
 _SHORT = 32
 """Columns without longer strings are read word by word over all rows; a matter of speed only."""
 _KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
-"""Which bits of a word belong to a string of which only so many bytes are left."""
+"""Mask of a string's last word, by the number of bytes left."""
 
 EMPTY = "0" * 32
 """The checksum of no rows."""
@@ -117,7 +117,7 @@ def _values(array: pa.Array) -> Words:
         words = _looked_up(array)
     elif isinstance(array, pa.StructArray):
         words = _structs(array)
-    elif isinstance(array, pa.MapArray):  # which is a ListArray as well
+    elif isinstance(array, pa.MapArray):  # also a ListArray
         words = _lists(array.offsets, partial(_pairs, array), ordered=False)
     elif isinstance(array, pa.ListArray):
         words = _lists(array.offsets, partial(_elements, array), ordered=True)
@@ -131,7 +131,7 @@ def _values(array: pa.Array) -> Words:
 
 
 def _looked_up(array: pa.DictionaryArray) -> Words:
-    """Hash the distinct values, and give each value the hash of its own."""
+    """Hash the distinct values once, and look up each value's hash."""
     known, numbers = _values(array.dictionary), array.indices
     if numbers.null_count:
         known = np.append(known, _NULL)  # there may be no value at all
@@ -186,7 +186,7 @@ def _strings(array: pa.Array) -> Words:
         size = max(-(-longest // 8) * 8, 8)
         parts = np.ndarray((len(padded) - size,), f"S{size}", padded.data, strides=(1,))[begins].view("<u8")
         for place in range(0, size, 8):
-            # Beyond a string's end nothing is kept, and nothing adds nothing.
+            # Beyond a string's end the mask leaves 0, which adds nothing.
             part = _mixed(parts[place // 8 :: size // 8] & _kept(lengths, place, longest))
             if place:
                 part *= np.uint64(pow(_BASE, place // 8, 1 << 64))
@@ -208,7 +208,7 @@ def _kept(lengths: npt.NDArray[np.int64], place: int, longest: int) -> Words:
         np.maximum(bits, 0, out=bits)
     if longest > place + 8:
         np.minimum(bits, 64, out=bits)
-    # A shift by all 64 leaves nothing, and one less than nothing is every bit.
+    # A shift by 64 bits leaves 0, and 0 - 1 sets every bit.
     kept: Words = np.uint64(1) << bits.view(np.uint64)
     kept -= np.uint64(1)
     return kept
@@ -227,7 +227,7 @@ def _lists(offsets: pa.Array, elements: Callable[[int, int], Words], *, ordered:
 
 
 def _elements(array: pa.ListArray, begin: int, count: int) -> Words:
-    # `values` and the like show all that the whole array has, not only what a slice of it needs.
+    # `values` shows the elements of the whole array, not only those of its slice.
     return _values(array.values.slice(begin, count))
 
 
@@ -239,7 +239,7 @@ def _pairs(array: pa.MapArray, begin: int, count: int) -> Words:
 def _structs(array: pa.StructArray) -> Words:
     words = np.zeros(len(array), dtype=np.uint64)
     for index in range(array.type.num_fields):
-        # field() shows the children of NULL structs too; those words are replaced by NULL's own afterwards.
+        # field() shows the children of NULL structs too; their words are replaced by that of NULL afterwards.
         factor, _ = _factors(array.type.field(index).name)
         part = _values(array.field(index)) * factor
         part += factor

@@ -15,19 +15,19 @@ import pyarrow.compute as pc
 _SAMPLE_ROWS = 4096
 _FEW_ROWS = 256
 TELLING_ROWS = 1000
-"""Rows from which on a sample decides for others too."""
+"""From this many rows on, a sample decides for other rows too."""
 _DICTIONARY_SHARE = 0.25
 
 
 class TextDictionaries:
-    """Encodes the columns of texts that repeat; the first rows of some number decide which they are."""
+    """Encodes the columns of texts that repeat; the first large enough sample decides which they are."""
 
     def __init__(self) -> None:
         self._chosen: frozenset[str] | None = None
         self._choosing = Lock()
 
     def encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the same rows, texts that repeat as dictionaries; what is one already stays as it is."""
+        """Return the same rows with texts that repeat as dictionaries; columns that are one already stay."""
         return _encoded(batch, self._choice(batch))
 
     def _choice(self, batch: pa.RecordBatch) -> frozenset[str]:
@@ -42,7 +42,7 @@ class TextDictionaries:
             return self._chosen or frozenset()
 
     def table(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
-        """Join batches, one dictionary for all rows; those from before it was decided are encoded now."""
+        """Join batches with one dictionary for all rows; batches from before the decision are encoded now."""
         chosen = self._choice(max(batches, key=len))
         return pa.Table.from_batches([_encoded(batch, chosen) for batch in batches]).unify_dictionaries()
 
@@ -59,7 +59,7 @@ def _encoded(batch: pa.RecordBatch, chosen: frozenset[str]) -> pa.RecordBatch:
 
 
 def plain_schema(schema: pa.Schema) -> dict[str, str]:
-    """Return the footer's note by which readers know the types of the columns, to be those of a schema."""
+    """Return the footer entry that makes readers use the column types of a schema."""
     return {"ARROW:schema": base64.b64encode(schema.serialize()).decode()}
 
 
@@ -91,7 +91,7 @@ def text_columns(table: pa.Table) -> list[str]:
 
 def _repeats(values: pa.Array) -> bool:
     few = values.slice(0, _FEW_ROWS)
-    # Values that may repeat often enough do so among few already.
+    # A small part of the sample shows most columns that do not repeat.
     if len(few) == _FEW_ROWS and pc.count_distinct(few).as_py() == _FEW_ROWS:
         return False
     distinct: int = pc.count_distinct(values).as_py()
@@ -100,7 +100,7 @@ def _repeats(values: pa.Array) -> bool:
 
 def leaves(path: str, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     """Yield the Parquet columns of a column and their values, booleans left out."""
-    if isinstance(values, pa.MapArray):  # which is a ListArray as well
+    if isinstance(values, pa.MapArray):  # also a ListArray
         yield from leaves(f"{path}.key_value.key", values.keys)
         yield from leaves(f"{path}.key_value.value", values.items)
     elif isinstance(values, pa.ListArray):

@@ -1,4 +1,4 @@
-"""What happens to a dataset's columns when the source's change. Pure."""
+"""How a dataset's columns change when those of its source change. Pure."""
 
 # No value is ever cast to a type that could change it.
 
@@ -15,7 +15,7 @@ Policy = Literal["evolve", "freeze", "new_version"]
 
 
 def widened(old: KsqlType, new: KsqlType) -> KsqlType | None:
-    """Return the one type both can be read as without changing a value, or None when there is none."""
+    """Return the type as which both can be read without changing a value, or None when there is none."""
     match old, new:
         case _ if old == new:
             return old
@@ -44,7 +44,7 @@ def _widened_struct(old: Struct, new: Struct) -> Struct | None:
 
 
 def shared(old: KsqlType, new: KsqlType) -> KsqlType | None:
-    """Return the one type by which values of both can be compared, or None when there is none.
+    """Return the type in which values of both can be compared, or None when there is none.
 
     Unlike `widened`, a STRUCT keeps only the fields that both have.
     """
@@ -61,7 +61,7 @@ def shared(old: KsqlType, new: KsqlType) -> KsqlType | None:
 
 
 def unify(old: Schema, new: Schema) -> Schema:
-    """Return the columns that can hold the rows of both: the old ones in their order, then the added.
+    """Return the columns that can hold the rows of both: the old ones in their order, then the added ones.
 
     Raises:
         SchemaChangeError: Names the column whose types cannot be read as one.
@@ -85,7 +85,7 @@ def unify(old: Schema, new: Schema) -> Schema:
 def versioned_names(old: Schema | None, new: Schema) -> dict[str, str]:
     """Name columns whose new type cannot be read as one with the old: `PRICE` becomes `PRICE_V2`, then `_V3`.
 
-    Gives received name -> name in the lake for every received column.
+    Returns received name -> name in the lake for every received column.
     """
     held = {column.name.casefold(): column for column in old or ()}
     own = {column.name.casefold() for column in new}
@@ -104,11 +104,11 @@ def versioned_names(old: Schema | None, new: Schema) -> dict[str, str]:
 def unify_versions(versions: Sequence[Schema]) -> tuple[Schema, list[dict[str, str]]]:
     """Return the columns that can hold the rows of several versions of a table, oldest first.
 
-    Versions are whole snapshots, so anything may differ between them. A column that cannot be read as one with
-    the older one of its name becomes a column of its own, as a stream's does: `PRICE_V2`.
+    Versions are whole snapshots, so anything may differ between them. A column that cannot be unified with the
+    older column of its name gets a new name, as a stream's column does: `PRICE_V2`.
 
     Returns:
-        The columns, and for each version its own names with the names they have there.
+        The columns, and for each version a mapping of its names to theirs.
     """
     unified, named = Schema(()), []
     for version in versions:
@@ -122,7 +122,7 @@ def unify_versions(versions: Sequence[Schema]) -> tuple[Schema, list[dict[str, s
 
 
 def evolved(old: Schema | None, new: Schema, policy: Policy) -> Schema:
-    """Return the dataset's columns after rows of `new` land, or refuse as the policy says.
+    """Return the dataset's columns after rows of `new` land, as the policy allows.
 
     Raises:
         SchemaChangeError: The change is not allowed; names each column that changed.

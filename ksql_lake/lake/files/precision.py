@@ -1,7 +1,7 @@
 """The form in which rows were read, where a later release reads more exactly than an earlier one. Pure."""
 
-# New rows of a day in an older form are compared in that form, so that an exact value is not taken for
-# another event's.
+# New rows of a day that was read in an older form are compared in that form, so that a more exact value does
+# not count as another event.
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OLDEST = 1
 """Outside of STRUCT, TIME in whole seconds and TIMESTAMP before 1582-10-15 by another calendar; inside of
 STRUCT, DECIMAL through a double."""
 EXACT = 2
-"""TIME with its milliseconds, every TIMESTAMP as the moment that it is, and every DECIMAL digit by digit."""
+"""TIME with milliseconds, every TIMESTAMP as an exact moment, and every DECIMAL digit by digit."""
 CURRENT = EXACT
 """The form in which this release reads rows."""
 
@@ -20,12 +20,12 @@ _REFORM = "TIMESTAMPTZ '1582-10-15 00:00:00+00'"
 
 
 def blurred(kind: KsqlType, form: int, *, within: bool = False) -> bool:
-    """Whether the older form of a type's values says less than the exact one.
+    """Whether the older form of a type's values is less exact.
 
     Args:
         kind: The type.
         form: The older form.
-        within: Whether the value stands inside a STRUCT.
+        within: Whether the value is inside a STRUCT.
     """
     if form >= EXACT:
         return False
@@ -43,11 +43,11 @@ def blurred(kind: KsqlType, form: int, *, within: bool = False) -> bool:
 
 
 def blur(value: str, kind: KsqlType) -> str:
-    """The SQL of a single value in its older form, for a type whose values are blurred where it stands."""
+    """Return the SQL of a value in its older form, for a type that is `blurred`."""
     if isinstance(kind, Decimal):
-        # By way of its digits: DuckDB's own cast of a DECIMAL rounds more than once.
+        # Cast by way of the text, because DuckDB's own cast of a DECIMAL rounds more than once.
         return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
     if kind is Primitive.TIMESTAMP:
-        # By the older calendar they were some days apart, but before that day as well.
+        # The older calendar moved such times by some days, but they stayed before that day.
         return f"CASE WHEN {value} < {_REFORM} THEN {_REFORM} ELSE {value} END"
     return f"substr(CAST({value} AS VARCHAR), 1, 8)"

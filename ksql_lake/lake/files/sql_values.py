@@ -1,4 +1,4 @@
-"""The lake's types in SQL, and when two values are equal. Pure text."""
+"""The lake's types in SQL, and the SQL by which two values are equal. Pure text."""
 
 # NULL and NaN equal themselves, -0.0 and 0.0 differ, MAP entries compare in any order. Row identity and the
 # diff of table versions use the same terms.
@@ -50,7 +50,7 @@ def terms(value: str, kind: KsqlType, *, always: bool = False, form: int = EXACT
         kind: Its type.
         always: Rebuild nested values even where their type does not ask for it: a STRUCT is then compared by
             the fields of `kind` alone, whatever further fields the value has.
-        form: The form in which they are compared; see `forms.py`.
+        form: The form in which they are compared; see `precision.py`.
     """
     if kind is Primitive.DOUBLE:
         return [value, f"signbit({value})"]
@@ -101,7 +101,7 @@ def _canonical(
                 f"'f{index}': {element(f'struct_extract({value}, {sql_text(name)})', field)}"
                 for index, (name, field) in enumerate(fields)
             )
-            parts = parts or "'f': true"  # no field in common: what is left to compare is whether it is there
+            parts = parts or "'f': true"  # no field in common: only NULL or not NULL is left to compare
             return f"CASE WHEN {value} IS NULL THEN NULL ELSE {{{parts}}} END"
         case _:
             return blur(value, kind) if blurred(kind, form, within=within) else value

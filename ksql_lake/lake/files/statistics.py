@@ -19,7 +19,7 @@ NOTE = "ksql_lake.without_statistics"
 
 
 class NanColumns:
-    """What the rows of one file say about NaN; `add` sees all of them.
+    """Finds the columns of a file that hold a NaN; `add` must see all of its rows.
 
     Attributes:
         paths: The Parquet columns that hold a NaN, as `column` or `column.list.element`.
@@ -30,7 +30,7 @@ class NanColumns:
         self._nulls: Counter[str] = Counter()
 
     def add(self, table: pa.Table) -> None:
-        """Look at more rows."""
+        """Check more rows."""
         for name, column in zip(table.column_names, table.columns, strict=True):
             if not _floats(column.type):
                 continue
@@ -40,17 +40,17 @@ class NanColumns:
 
     @property
     def note(self) -> dict[str, str]:
-        """The footer's note."""
+        """Return the footer entry."""
         nulls = {path: self._nulls[path] for path in sorted(self.paths) if path in self._nulls}
         return {NOTE: msgspec.json.encode(nulls).decode()}
 
 
 def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | list[str]:
-    """Return what a Parquet writer takes for the columns with statistics.
+    """Return the Parquet writer's option for the columns with statistics.
 
     Args:
         schema: The file's columns.
-        without: Parquet columns that are to have none.
+        without: Parquet columns that must have none.
     """
     if not without:
         return True
@@ -58,7 +58,7 @@ def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | li
 
 
 def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
-    """Return the NULLs of the columns that a file keeps no statistics of; None for a file that may be wrong."""
+    """Return column -> NULLs for columns without statistics; None for a file that may be wrong about NaN."""
     note = (metadata.metadata or {}).get(NOTE.encode())
     if note is None:
         return None
@@ -67,7 +67,7 @@ def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
 
 
 def misleading_columns(parquet: pq.ParquetFile) -> list[str]:
-    """The columns whose smallest and largest value leave a NaN out; reads floating-point columns only."""
+    """Return the columns whose statistics leave a NaN out; reads floating-point columns only."""
     metadata = parquet.metadata
     if counted_nulls(metadata) is not None:
         return []

@@ -33,26 +33,26 @@ ROW_GROUP_ROWS = 250_000
 ROW_GROUP_BYTES = 96_000_000
 BUFFERED_BYTES = 128_000_000
 _FIRST_SHARE = 5
-"""A file's first row group is this much smaller: of a small export not all is left to be written at its end."""
+"""A file's first row group is smaller by this factor, so that a small export too writes while it reads."""
 
 _LEAST_ROWS = 2048
 """Rows per batch, on average, below which batches are joined before they are written."""
 
 _WAITING = 32
-"""Partitions that hold rows; beyond these, the one that has waited longest for more rows is written."""
+"""The most partitions that buffer rows; beyond it, the one that got rows longest ago is written."""
 
 _OPEN_FILES = 256
-"""Files that are open at most because their rows seemed to have all come."""
+"""The most open files of partitions whose rows all seem to have come."""
 
 _WRITING = 2
-"""Partitions written at once: for small files, what comes with each of them weighs more than the rows."""
+"""Partitions written at once: of small files, opening and closing costs more than the rows."""
 
 _FINISHING = 4
 """Files finished at once."""
 
 
 def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
-    """What we wrote into a file's footer, without the prefix; empty for a file that is not ours."""
+    """Return what we wrote into a file's footer, by key without prefix; empty for a file that is not ours."""
     pairs: dict[bytes, bytes] = parquet.metadata.metadata or {}
     return {
         key.removeprefix(_PREFIX).decode(errors="replace"): value.decode(errors="replace")
@@ -62,13 +62,13 @@ def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
 
 
 class StagingArea(Protocol):
-    """Where staged files go: a local path per name, and the right error when writing fails."""
+    """The folder of staged files: a local path per name, and a `WriteError` when writing fails."""
 
     def path(self, name: str) -> Path:
         """Return the local path of a staged file."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Turn what the operating system says while writing into the lake's error."""
+        """Turn errors of the operating system while writing into a `WriteError`."""
 
 
 @dataclass(slots=True)
@@ -98,12 +98,12 @@ class _Partition:
 
     @property
     def full(self) -> bool:
-        """Whether there is enough for a row group."""
+        """Whether the buffer holds enough rows for a row group."""
         share = 1 if self.groups else _FIRST_SHARE
         return self.rows * share >= ROW_GROUP_ROWS or self.size * share >= ROW_GROUP_BYTES
 
     def take(self) -> list[pa.RecordBatch]:
-        """Return the buffered rows, and hold them no longer."""
+        """Return the buffered rows and empty the buffer."""
         taken = self.batches
         self.batches, self.rows, self.size = [], 0, 0
         self.groups += 1
@@ -117,10 +117,10 @@ class _Partition:
 
 
 class PartitionWriter:
-    """Staged Parquet files of one commit, by partition.
+    """Writes the staged Parquet files of one commit, by partition.
 
     Args:
-        area: Where the files go.
+        area: The staging folder.
         schema: Columns of every file.
         compression: As in the feed: `zstd`, `zstd:N`, `snappy`, `lz4`, `none`.
         metadata: Key-value pairs for every file's footer.
@@ -164,10 +164,10 @@ class PartitionWriter:
             partition: Its key.
             batch: The rows.
             events: The range of their event times.
-            hashed: The sums of their hashes, where they are known already.
+            hashed: The sums of their hashes, if already known.
 
         Raises:
-            WriteError: The disk or its permissions are in the way.
+            WriteError: The disk is full or not writable.
         """
         part = self._open(partition)
         size = batch.nbytes
@@ -181,7 +181,7 @@ class PartitionWriter:
             part.checksum.add(batch)
         else:
             part.checksum.count(hashed)
-        # The one that got rows last comes last.
+        # The order is that of the last rows: the first partition has waited longest.
         self._waiting.pop(partition, None)
         self._waiting[partition] = part
         if part.full:
@@ -197,14 +197,14 @@ class PartitionWriter:
         return self._texts.encoded(batch)
 
     def touch(self, partition: str) -> None:
-        """Make sure the partition gets a file, even one without rows."""
+        """Make sure that the partition gets a file, even without rows."""
         self._open(partition)
 
     def close(self) -> list[StagedFile]:
         """Finish every file, in order of partition.
 
         Raises:
-            WriteError: The disk or its permissions are in the way.
+            WriteError: The disk is full or not writable.
         """
         while self._writing:
             self._await(next(iter(self._writing)))
@@ -213,11 +213,11 @@ class PartitionWriter:
         return [self._partitions[key].file for key in sorted(self._partitions)]
 
     def abandon(self) -> None:
-        """Close the files without finishing them; whoever owns the folder removes them."""
+        """Close the files without finishing them; the owner of the folder removes them."""
         self._threads.shutdown(cancel_futures=True)
         for part in self._partitions.values():
             if part.writer is not None and part.writer.is_open:
-                # Only frees the handle: the file is never seen, and the reason for giving up is raised already.
+                # This only frees the handle: no reader sees the file, and the first error is raised already.
                 with suppress(OSError, pa.ArrowException):
                     part.writer.close()
 
@@ -228,7 +228,7 @@ class PartitionWriter:
         return self._partitions[partition]
 
     def _flush_behind(self, part: _Partition) -> None:
-        """Write a partition's rows while the caller goes on; at most one piece of work for each partition."""
+        """Write a partition's rows in a thread; at most one write per partition is under way."""
         partition = part.file.partition
         self._await(partition)
         if len(self._writing) == _WRITING:
@@ -238,7 +238,7 @@ class PartitionWriter:
         self._writing[partition] = self._threads.submit(self._flush, part, part.take())
 
     def _await(self, partition: str) -> None:
-        """Wait until what is being written of a partition is written; raises what went wrong."""
+        """Wait for the write of a partition that is under way; raises its error."""
         writing = self._writing.pop(partition, None)
         if writing is not None:
             writing.result()
@@ -264,7 +264,7 @@ class PartitionWriter:
             if part.nans.paths <= part.without:
                 self._end(part, writer)
                 return
-            # A NaN came after the file was begun, and its row groups have statistics that leave it out.
+            # A NaN came after the file was begun, so the statistics of its first row groups are wrong.
             writer.add_key_value_metadata(plain_schema(self.schema))
             writer.close()
             self._write_again(part)
@@ -302,8 +302,8 @@ class PartitionWriter:
             compression=self.codec,
             compression_level=self.level,
             use_dictionary=part.repeating,
-            # Times come nearly in their order, and whole numbers are mostly small: differences take a
-            # fraction of the room.
+            # Times come nearly in order, and whole numbers are mostly small, so differences take much less
+            # space.
             column_encoding={
                 column.name: "DELTA_BINARY_PACKED"
                 for column in self.schema
@@ -311,15 +311,16 @@ class PartitionWriter:
                 and column.name not in part.repeating
             },
             write_statistics=statistics_columns(self.schema, part.without),
-            store_schema=False,  # `_end` tells the plain columns' types
+            store_schema=False,  # `_end` records the plain columns' types
         )
 
     def _repeating_columns(self, sample: pa.Table | None) -> list[str]:
-        """Choose the columns with a dictionary, for all files alike once a sample was large enough to tell."""
+        """Choose the columns with a dictionary; the first sample that is large enough decides for all files."""
         if sample is None:
             return self._repeating or []
         if sample.num_rows < TELLING_ROWS:
-            # Of few rows all texts: DuckDB takes a plain column with one value and NULLs for that value alone.
+            # With few rows every text column gets one: DuckDB reads a plain column with one value and NULLs
+            # wrongly.
             return sorted({*(self._repeating or dictionary_columns(sample)), *text_columns(sample)})
         if self._repeating is None:
             self._repeating = dictionary_columns(sample)

@@ -1,7 +1,6 @@
 """Keep a table's changes in a file, and return the last change of each key."""
 
-# A change feed may have many times more rows than the table, so DuckDB finds the last changes and spills to
-# disk.
+# A table may have many more changes than rows, so DuckDB finds the last ones and spills to disk.
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ _BUFFERED_BYTES = 32_000_000
 
 
 class ChangeLog:
-    """The changes of one export; a context manager.
+    """A context manager: the changes that one export read.
 
     Args:
-        attempt: Where the file goes.
+        attempt: The attempt whose staging folder holds the file.
         schema: Columns of the changes in the lake's names.
-        key: Those that tell one row of the table from another.
+        key: The columns that identify a row of the table.
     """
 
     def __init__(self, attempt: Attempt, schema: Schema, key: Sequence[str]) -> None:
@@ -47,10 +46,10 @@ class ChangeLog:
         self.rows = 0
 
     def write(self, batch: pa.RecordBatch, *, gone: Flags) -> None:
-        """Add changes in the order they came; `gone` says which of them delete their keys.
+        """Add changes in the order in which they came; `gone` marks the deletions.
 
         Raises:
-            WriteError: The disk or its permissions are in the way.
+            WriteError: The disk is full or not writable.
         """
         self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, pa.array(gone)], schema=self._arrow))
         self.rows += batch.num_rows
@@ -60,10 +59,10 @@ class ChangeLog:
             self._flush()
 
     def last(self) -> Iterator[tuple[pa.RecordBatch, pa.BooleanArray]]:
-        """Yield the last change of each key, and which of them are deletions; no change may be added any more.
+        """Yield the last change of each key, and which of them are deletions; no change can be added any more.
 
         Raises:
-            WriteError: There is neither memory nor disk enough.
+            WriteError: Memory and disk do not suffice.
         """
         self._flush()
         self.close()
@@ -76,7 +75,7 @@ class ChangeLog:
             yield batch.drop_columns([self._gone]), cast("pa.BooleanArray", batch.column(self._gone))
 
     def close(self) -> None:
-        """Let go of the file; it goes with the attempt's staging."""
+        """Close the file; it is removed with the attempt's staging folder."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with self._attempt.writing():
@@ -97,6 +96,6 @@ class ChangeLog:
         self._batches, self._waiting, self._waiting_bytes = [], 0, 0
         with self._attempt.writing():
             if self._writer is None:
-                # Read once and thrown away: cheap to write matters more than small.
+                # The file is read once and removed, so writing it fast matters more than its size.
                 self._writer = pq.ParquetWriter(self._attempt.path(_NAME), self._arrow, compression="lz4")
             self._writer.write_table(table)

@@ -1,4 +1,4 @@
-"""Read committed files exactly as the manifests list them, in the unified columns."""
+"""Read the committed files that the manifests list, in the unified columns."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def dataset(
         columns: Which columns, in this order; None means all.
 
     Raises:
-        LakeError: Nothing was ever exported, so there are no columns to give.
-        SchemaChangeError: The columns of several versions of a table cannot be read as one.
-        VersionError: A table's version is not there, e.g. because retention removed it.
+        LakeError: The feed was never exported, so it has no columns.
+        SchemaChangeError: The columns of several versions of a table cannot be unified.
+        VersionError: A table's version is not in the lake, e.g. because retention removed it.
     """
-    # It brings pandas along, a good part of every command's start, and only whoever reads rows needs it.
+    # It imports pandas, which takes much of a command's start, and only reading rows needs it.
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     keys = [layout.data(file.path) for file in _files(layout, state, partitions)]
@@ -79,8 +79,8 @@ def relation(
     """Return a lazy DuckDB relation over committed files, partition columns as integers.
 
     Raises:
-        LakeError: Nothing was ever exported, so there are no columns to give.
-        VersionError: A table's version is not there, e.g. because retention removed it.
+        LakeError: The feed was never exported, so it has no columns.
+        VersionError: A table's version is not in the lake, e.g. because retention removed it.
     """
     _check_exported(layout, state)
     _files(layout, state, partitions)
@@ -114,7 +114,7 @@ def _check_exported(layout: FeedLayout, state: FeedState) -> None:
 def _files(layout: FeedLayout, state: FeedState, partitions: Collection[str] | None) -> list[FileEntry]:
     wanted = None if partitions is None else set(partitions)
     gone = sorted((wanted or set()) - set(state.partitions))
-    # A day without rows is an empty answer; a version that is not there would be a wrong one.
+    # A day without rows is a correct, empty answer; an empty answer for a missing version would be wrong.
     if gone and layout.kind == "table":
         kept = ", ".join(state.partition_keys()) or "none"
         raise VersionError(

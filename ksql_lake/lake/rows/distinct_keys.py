@@ -1,6 +1,6 @@
-"""Show that no two rows of a snapshot have the same key, by hashes that all differ."""
+"""Prove that no two rows of a snapshot have the same key, by hashes that all differ."""
 
-# Where two hashes are equal, or the rows are too many, the caller compares the values.
+# If two hashes are equal, or there are too many rows, the caller compares the values.
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow as pa
 from ksql_lake.lake.files.checksum import Words, batch_hashes
 
 MOST_ROWS = 4_000_000
-"""Rows up to which a hash of each key is kept: 32 MB, and as much again for a moment to sort them."""
+"""The most rows whose hashes are kept: 32 MB, and twice that while they are sorted."""
 
 
 class DistinctKeys:
     """The hashes of the keys seen so far.
 
     Args:
-        key: Names of the columns that tell one row from another; with none nothing is kept.
+        key: Names of the columns that identify a row; with none, no hash is kept.
     """
 
     def __init__(self, key: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ class DistinctKeys:
         self._hashes: list[Words] = []
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Look at the keys of more rows."""
+        """Add the keys of more rows."""
         self._rows += batch.num_rows
         if self._key and self._rows <= MOST_ROWS:
             self._hashes.append(batch_hashes(batch.select(self._key))[0])
@@ -37,7 +37,7 @@ class DistinctKeys:
 
     @property
     def shown(self) -> bool:
-        """Whether all keys are surely distinct; False says only that it is not known."""
+        """Whether all keys are proven distinct; False means unknown."""
         if sum(map(len, self._hashes)) != self._rows:
             return False
         hashes = np.concatenate([*self._hashes, np.empty(0, np.uint64)])

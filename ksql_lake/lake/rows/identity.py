@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY: tuple[tuple[str | None, int], ...] = (("128MB", 2), ("640MB", 1), (None, 1))
-"""DuckDB's memory limit and threads, tried in turn: rows of many KB each, which it cannot spill well, need more
-of it than rows usually do. None is DuckDB's own limit, 80 % of what the machine has."""
+"""DuckDB's memory limits and threads, tried in turn: DuckDB spills rows of many KB badly. None is
+DuckDB's own limit, 80 % of the machine's memory."""
 _CHUNK_RECORDS = 1_000_000
-"""How many staged rows one comparison covers; small days are compared together up to this."""
+"""The most staged rows of one comparison; small days are compared together up to this number."""
 _VALUE_BYTES = 24
-"""What a value takes while it is compared, roughly."""
+"""Roughly the bytes that one value takes while it is compared."""
 PASS_BYTES = 96_000_000
-"""How many bytes of rows are compared at once; a larger day takes several passes over its files."""
+"""The most bytes of rows that are compared at once; a larger day takes several passes over its files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A committed file: path, own columns, which may be fewer and narrower than the staged ones, and form."""
+    """A committed file: path, its columns, which may be fewer and narrower than the staged ones, and form."""
 
     path: str
     columns: Schema
@@ -63,15 +63,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """The columns that identify a row, none for all of them; and whether NULL among them equals NULL."""
+    """The columns that identify a row (none: all columns), and whether NULL in them equals NULL."""
 
     names: tuple[str, ...]
     null_keys: bool
 
     @property
     def without(self) -> str:
-        """The condition that a row of the relation `data` has no key; empty where every row has one."""
-        # DuckDB 2.0 pushes IS NULL into the file, and takes a column of NULLs and one text for NULL throughout.
+        """The condition that a row of the relation `data` has no key; empty if every row has one."""
+        # DuckDB 2.0 pushes IS NULL into the file scan, and reads a column of NULLs and one text as all NULL.
         alone = [f"list_count([data.{sql_name(name)}]) = 0" for name in self.names]
         return "" if self.null_keys else " OR ".join(alone)
 
@@ -85,20 +85,22 @@ def new_rows(
     repeats: Counter[str] | None = None,
     spill: Path,
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Return, per partition, the sorted row numbers in its staged file that the lake does not hold yet.
+    """Return, per partition, the sorted numbers of the staged rows that the lake does not hold yet.
 
     Args:
-        candidates: What to compare; a partition without committed files is compared with itself only.
+        candidates: The staged files; one without committed files is compared with itself only.
         schema: Columns of the staged files.
-        key: The columns that identify a row; empty means all of them, with multiplicity. Of several staged rows
+        key: The columns that identify a row; empty means all columns, with multiplicity. Of several staged rows
             with the same key the last one stays.
-        null_keys: Whether NULL in a key equals NULL; else such rows are compared whole, with multiplicity.
-        repeats: Told, per partition, how many staged rows have the key of a later one and are dropped for it.
+        null_keys: Whether NULL in a key equals NULL; if not, such rows are compared by all columns, with
+            multiplicity.
+        repeats: Filled, per partition, with how many staged rows were dropped because a later one has their
+            key.
         spill: Folder for DuckDB's temporary files.
 
     Raises:
         LakeError: The files cannot be read.
-        WriteError: There is neither memory nor disk enough to compare them.
+        WriteError: Memory and disk do not suffice for the comparison.
     """
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in _chunks(candidates):
@@ -123,7 +125,7 @@ def copy_rows(source: Path, rows: npt.NDArray[np.int64]) -> Iterable[pa.RecordBa
 def _compare_somehow(
     chunk: list[Candidate], schema: Schema, key: _Key, spill: Path
 ) -> tuple[Mapping[str, npt.NDArray[np.int64]], Counter[str]]:
-    """Compare a chunk with as little memory as will do."""
+    """Compare a chunk with the smallest memory limit that suffices."""
     import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
 
     full: Exception | None = None
@@ -170,22 +172,22 @@ def _compare(
     paths += [(held.path, number) for number, candidate in enumerate(chunk) for held in candidate.held]
     connection.execute("CREATE TEMP TABLE owner (path VARCHAR, part INTEGER)")
     connection.executemany("INSERT INTO owner VALUES (?, ?)", paths)
-    # Files of different shape are compared one shape after another, each on the columns it has: an event that
-    # was exported before a column existed is still the same event.
+    # Files of different columns are compared one after another, each on the columns it has: an event that was
+    # exported before a column existed is still the same event.
     shapes: defaultdict[tuple[Schema, int], list[tuple[int, str]]] = defaultdict(list)
     for number, candidate in enumerate(chunk):
         for held in candidate.held:
-            # Values of one form are what they are; of two, the older says less.
+            # Values of two forms are compared in the older one, which is less exact.
             both = EXACT if held.form == candidate.form else min(held.form, candidate.form)
             shapes[held.columns, both].append((number, held.path))
     repeated: Counter[str] = Counter()
     if key.names:
-        # First of all: of a row that came twice, only one may look for its match among the held ones.
+        # This comes first: of a row that came twice, only one may be matched with a row of the lake.
         identifying = [column for column in schema if column.name in key.names]
         _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
         repeated = _repeats(connection, chunk)
     for (shape, both), files in shapes.items():
-        # A file from before the key's columns existed is compared like whole rows, on the columns it has.
+        # Rows of a file from before the key's columns existed are compared by all columns that the file has.
         keyed = bool(key.names) and set(shape.names).issuperset(key.names)
         owners = sorted({number for number, _ in files})
         staged = _Files([chunk[number].path for number in owners], schema.names)
@@ -207,7 +209,7 @@ def _compare(
 
 
 def _repeats(connection: duckdb.DuckDBPyConnection, chunk: list[Candidate]) -> Counter[str]:
-    """Count, per partition, the staged rows that are not left over."""
+    """Count, per partition, the staged rows that were dropped as repeats."""
     counted = connection.execute("SELECT part, count(*) FROM left_over GROUP BY part").fetchall()
     left = dict(counted)
     return Counter(
@@ -244,17 +246,17 @@ class _Files:
 
 
 _ROW_NUMBER = "file_row_number"
-"""DuckDB's own name for the number of a row in its file; it refuses files with a column of that name."""
+"""DuckDB's name for the number of a row in its file; it rejects files with a column of that name."""
 
 
 def _stored_name(name: str, names: Sequence[str]) -> str:
-    """Return the name that a column has in a file whose rows DuckDB is to number."""
+    """Return a column's name in a file whose rows DuckDB can number."""
     return free_name(f"{_ROW_NUMBER}_", names) if name.casefold() == _ROW_NUMBER else name
 
 
 @contextmanager
 def _numberable(chunk: list[Candidate], schema: Schema, spill: Path) -> Iterator[list[Candidate]]:
-    """Staged files whose rows DuckDB can number: copies, where a column has the name it needs for that."""
+    """Yield staged files whose rows DuckDB can number: copies, if a column has the name of the row number."""
     names = [_stored_name(name, schema.names) for name in schema.names]
     if names == list(schema.names):
         yield chunk
@@ -331,18 +333,18 @@ def _drop_repeats(
 def _shares(
     connection: duckdb.DuckDBPyConnection, paths: list[str], columns: list[Column], form: int
 ) -> list[str]:
-    """Divide the rows so that equal ones share a condition and each condition holds about PASS_BYTES of them.
+    """Return conditions that divide the rows: equal rows meet the same one, and each holds about PASS_BYTES.
 
-    Equal rows have equal ROWTIMEs, so ranges of it divide them, and most files are ordered enough that a range
-    touches few of their row groups. Without ROWTIME (identity by key) a hash divides; whether two rows
-    are equal is still seen by their values.
+    Equal rows have equal ROWTIMEs, so ranges of ROWTIME divide them, and in most files a range touches few row
+    groups. Without ROWTIME (identity by key) a hash divides the rows; their values still decide whether two are
+    equal.
     """
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     parts = 1 + rows * len(columns) * _VALUE_BYTES // PASS_BYTES
     if parts == 1:
         return ["true"]
     if all(column.name != "ROWTIME" for column in columns):
-        # The same number of another width has another hash.
+        # Equal numbers of different width have different hashes.
         listed = ", ".join(
             ", ".join(row_terms([column], form=form))
             if blurred(column.type, form)
@@ -363,7 +365,7 @@ def _shares(
 
 
 def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = False) -> str:
-    """Select part, row number (NULL unless `numbered`) and compared values from Parquet files of one shape."""
+    """Select part, row number (NULL unless `numbered`) and compared values from files with the same columns."""
     paths = ", ".join(sql_text(path) for path in files.paths)
     path, row = (free_name(name, files.names) for name in ("s_path", "s_number"))
     stored = {name: sql_name(_stored_name(name, files.names) if numbered else name) for name in files.names}

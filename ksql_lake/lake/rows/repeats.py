@@ -1,4 +1,4 @@
-"""Count the rows that repeat the values of another, exactly and in bounded memory."""
+"""Count the rows that repeat the values of another row, exactly and in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import duckdb
 
 Rows = Callable[[], pa.RecordBatchReader]
-"""Opens the rows from their start; called again when more memory is tried."""
+"""Opens the rows from the start; called again for each larger memory limit."""
 
 
 @contextmanager
 def repeat_counter() -> Iterator[Callable[[Rows], int]]:
     """Yield a function that counts the rows which repeat all values of an earlier one; NULL equals NULL.
 
-    What it needs on disk lies in the system's temporary folder and is gone afterwards.
+    Its files are in the system's temporary folder and are removed at the end.
     """
     import duckdb  # noqa: PLC0415 - most exports count nothing, and small ones would wait for it
 

@@ -1,7 +1,7 @@
-"""Committed files as one SQL SELECT: exact rows, columns and types, cheap to plan."""
+"""Committed files as one SQL SELECT with exact rows, columns and types."""
 
-# Files are named one by one, so that no staged file gets in. Files with the same columns are one scan, of
-# which DuckDB opens one file to plan. Path columns come from the path below the lake's root only.
+# Files are named one by one, so that no other file is read. Files with the same columns are one scan, for which
+# DuckDB opens one file to plan. Path columns come from the path below the lake's root only.
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ PATH_COLUMNS: Mapping[Kind, Mapping[str, str]] = {
     "stream": {"year": "INTEGER", "month": "INTEGER", "day": "INTEGER"},
     "table": {"version": "VARCHAR"},
 }
-"""Columns that stand in the path, with the types they are read as."""
+"""Columns of the path, and the types as which they are read."""
 
 _BEFORE_ANY_EXPORT: Mapping[Kind, Schema] = {
     "stream": Schema((Column("ROWTIME", Primitive.TIMESTAMP),)),
     "table": Schema(()),
 }
-"""What is known of a feed's columns before its first rows."""
+"""The columns of a feed before its first rows."""
 
 FOLDERS: Mapping[Kind, str] = {
     "stream": "year=([0-9]+)/month=([0-9]+)/day=([0-9]+)",
     "table": "version=(v[0-9]+)",
 }
-"""Regular expressions of a partition's folder, a group for each path column."""
+"""Regular expressions of a partition's folder, with a group for each path column."""
 
 Held = Mapping[str, str]
-"""Column of the answer -> column of the file, for each column that a file has."""
+"""Column of the answer -> column of the file, for each column of the file."""
 
 
 def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyConnection:
-    """Open a connection of its own, in memory, in UTC, which keeps no order of rows.
+    """Open a new connection in memory, in UTC, which keeps no order of rows.
 
     Args:
-        spill: Folder for temporary files; made when it is needed.
-        limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of what the machine has.
+        spill: Folder for temporary files; made when needed.
+        limit: Memory limit as DuckDB writes it; None is DuckDB's own, 80 % of the machine's memory.
         threads: How many threads it may use.
     """
     import duckdb  # noqa: PLC0415 - most exports compare nothing, and small ones would wait for it
@@ -62,7 +62,7 @@ def spilling(spill: Path, limit: str | None, threads: int) -> duckdb.DuckDBPyCon
 
 
 def unified_columns(state: FeedState, partitions: Collection[str] | None = None) -> tuple[Schema, list[Held]]:
-    """The columns of `committed_rows` beside the path columns, and what each kind of file has of them."""
+    """Return the columns of `committed_rows` without path columns, and their names in each kind of file."""
     return _unified(state, _shapes(state, partitions))
 
 
@@ -71,11 +71,11 @@ def committed_rows(
 ) -> str:
     """Return a SELECT of committed rows: the unified columns in their order, then the path columns.
 
-    Columns are those of the asked partitions. Without any file it is a typed SELECT of no rows.
+    The columns are those of the chosen partitions. Without any file it is a typed SELECT of no rows.
 
     Args:
         state: What is committed and in place.
-        address: Where DuckDB finds a file that is given relative to the dataset folder.
+        address: Returns DuckDB's address of a file whose path is relative to the dataset folder.
         partitions: Which partitions; None means all.
     """
     shapes = _shapes(state, partitions)
@@ -112,11 +112,11 @@ def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequen
         own = names.get(column.name)
         value = "NULL" if own is None else sql_name(own)
         if (alike := alike_fields(column.type, column.name)) is not None:
-            # Of an older release: DuckDB would give the one for the other.
-            told = (
+            # Files of an older release: DuckDB would return one field for the other.
+            refusal = (
                 f"fields {alike[0]} and {alike[1]} differ only in case; read them with read_{kind}(as_='arrow')"
             )
-            value = "NULL" if own is None else f"error({sql_text(told)})"
+            value = "NULL" if own is None else f"error({sql_text(refusal)})"
             listed.append(f"{value} AS {sql_name(column.name)}")
             continue
         if own is None or held[own] != column.type:
@@ -128,15 +128,15 @@ def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequen
 
 
 def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, list[str]]:
-    """Return the options of `read_parquet` and the select terms by which rows get their path columns.
+    """Return the options of `read_parquet` and the select terms for the path columns.
 
-    DuckDB takes every folder called `x=y` for a column `x`, those above the lake too, and lets it win over the
-    column of the file. Below such a folder the path columns are parts of the file name; DuckDB leaves out files
-    by that as well, but not by what it joins with.
+    DuckDB makes a column `x` of every folder called `x=y`, also above the lake, and prefers it to the file's
+    column. Below such a folder the path columns are cut from the file name instead; DuckDB skips files by a
+    filter on them too, but not by a join.
 
     Args:
         kind: The feed's kind.
-        dataset: The whole path of its dataset folder.
+        dataset: The full path of its dataset folder.
         names: Columns of the files.
     """
     if "=" not in dataset:
@@ -150,7 +150,7 @@ def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, lis
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:
-    """Return a name that no column has, in any case of letters; columns may have any name."""
+    """Return a name that no column has in any case of letters."""
     known = {name.casefold() for name in taken}
     while wanted.casefold() in known:
         wanted += "_"

@@ -1,6 +1,7 @@
-"""One attempt at a commit: rows in, staged files, row identity, manifest. Without a commit nothing stays."""
+"""One attempt at a commit: stage rows, drop those that the lake holds, write the manifest."""
 
-# Row identity runs at commit time against the newest state, and again when another writer wins the number.
+# Without a commit no file stays. Row identity runs at commit time against the newest state, and again when
+# another run takes the number.
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit did: its manifest, the feed's state after it, and how many held files it compared with."""
+    """The result of a commit: manifest, the feed's state after it, and how many files it compared with."""
 
     manifest: Manifest
     state: FeedState
@@ -56,13 +57,13 @@ class Commit:
 
 
 class Staging:
-    """Rows of one export on their way into the lake.
+    """The rows of one export until they are committed.
 
     Args:
         log: The feed's commit log.
         pinning: The feed, and what its rows mean.
-        schema: Columns of the rows, in the lake's names; a feed with `new_version` may add a number to one.
-        read: How the rows are read; `rows` and `response_bytes` are filled in by `commit`.
+        schema: Columns of the rows, in the lake's names; `new_version` may add a number to a name.
+        read: How the rows are read; `commit` fills in `rows` and `response_bytes`.
         days: First and last day of the window (streams).
         known: Days whose rows were read from their marks on, so that all of them are new.
     """
@@ -109,8 +110,8 @@ class Staging:
         """Stage a batch of rows, split by day for a stream.
 
         Raises:
-            LakeError: A row lies outside the window.
-            WriteError: The disk or its permissions are in the way.
+            LakeError: A row is outside the window.
+            WriteError: The disk is full or not writable.
         """
         self.attempt.announce()
         self.rows += batch.num_rows
@@ -131,11 +132,11 @@ class Staging:
             self._writer.write(part.day, rows, events=times, hashed=sums(hashes, part.rows))
 
     def change_log(self, schema: Schema, key: Sequence[str]) -> ChangeLog:
-        """A place in this staging for a table's changes, of which the last of each key make the snapshot.
+        """Return a file of this staging for a table's changes; the last change of each key makes the snapshot.
 
         Args:
             schema: Columns of the changes; those of the key need not be among the snapshot's.
-            key: The columns that tell one row of the table from another.
+            key: The columns that identify a row of the table.
         """
         return ChangeLog(self.attempt, schema, key)
 
@@ -147,19 +148,19 @@ class Staging:
         pushed: Pushed | None = None,
         evidence: Evidence | None = None,
     ) -> Commit:
-        """Make the export happen: identity, manifest, publish, `_metadata.json`.
+        """Commit the rows: row identity, manifest, publishing, `_metadata.json`.
 
         Args:
             response_bytes: Bytes the server sent.
-            version: The version a table's snapshot must become; None takes the open one.
+            version: The version that a table's snapshot must become; None takes the open one.
             pushed: How a push query was read; None for a pull query.
-            evidence: Why the rows were taken for all of them.
+            evidence: Why the rows count as complete.
 
         Raises:
             ConflictError: Staging was cleared by another run; read again.
             SchemaChangeError: The columns do not fit the lake's.
             VersionError: `version` is not the open one.
-            WriteError: Nothing is half visible; the error says what was in the way.
+            WriteError: The disk is full or not writable; every visible file is whole.
         """
         self._pushed = pushed or Pushed()
         self.read = msgspec.structs.replace(
@@ -178,7 +179,8 @@ class Staging:
             try:
                 manifest = self._plan(state, version)
             except (LakeError, FileNotFoundError):
-                # A merge or a retention may have removed what was just being compared: plan against that.
+                # A merge or a retention may have removed a file during the comparison: plan against the newer
+                # state.
                 if not self.attempt.overtaken(state):
                     raise
                 continue
@@ -189,7 +191,7 @@ class Staging:
 
     def _plan(self, state: FeedState, version: int | None) -> Manifest:
         now = datetime.now(UTC)
-        # Another run may have pinned another meaning since this one was allowed to begin.
+        # Another run may have pinned another meaning since this one was checked.
         self.pinning.check(state)
         if isinstance(self.feed, StreamFeed):
             manifest = self._plan_append(state, self.feed, now)
@@ -212,7 +214,7 @@ class Staging:
         for day in days:
             read = received.get(day, 0)
             new = fresh[day].records if day in fresh else 0
-            # A day that was read before and lies behind the newest one can only grow by rows that came late.
+            # A new row of a day that was read before, and is older than the newest day, is a late row.
             late = new if day in state.looked and day < state.newest_day else 0
             dropped = repeats[day]
             there = read - new - dropped
@@ -233,7 +235,7 @@ class Staging:
         )
 
     def _days(self, received: Collection[str]) -> list[str]:
-        """Return the days that are told of: those asked for, and others of an open window that got rows."""
+        """Return the days of the manifest: those of the window, and others of an open window that got rows."""
         days, first = self._splitter.days if self._splitter else [], self.read.first_day or ""
         return [day for day in days if first <= day <= (self.read.last_day or day) or day in received]
 
@@ -261,8 +263,8 @@ class Staging:
         return self._manifest("overwrite", now, [entry], [count])
 
     def _drop_repeats(self, staged: StagedFile) -> StagedFile:
-        """Keep one row per key: a server that falls back to a standby sends a partition's rows twice."""
-        # Seen in ksqlDB's HARouting: the forward to the next replica starts from the partition's first row.
+        """Keep one row per key: a server that retries at a standby sends a partition's rows twice."""
+        # By ksqlDB's HARouting, the forward to the next replica starts from the partition's first row.
         if not self._key or self._keys.shown:
             return staged
         candidate = Candidate(staged.partition, str(self.attempt.path(staged.name)), staged.records, ())
@@ -290,7 +292,7 @@ class Staging:
         )
 
     def _check_marks(self, state: FeedState) -> None:
-        """Refuse to add rows beyond marks that are not the day's marks any more."""
+        """Raise if the marks from which a day was read are not its marks any more."""
         stale = [day for day, name in self.known.names.items() if state.marked.get(day) != name]
         if (going_on := self._pushed.continuation) and going_on.base != state.reading:
             stale = ["the source"]
@@ -304,16 +306,16 @@ class Staging:
     def _drop_held(
         self, state: FeedState, feed: StreamFeed, staged: list[StagedFile], repeats: Counter[str]
     ) -> dict[str, StagedFile]:
-        """Return, per day, the staged file with only what the lake does not hold; count the repeated keys."""
+        """Return, per day, a staged file with only the new rows; count the repeated keys."""
         result = {file.partition: file for file in staged}
         if (going_on := self._pushed.continuation) and going_on.fresh:
             return result
-        # Offsets of a topic that was made anew come again; with the row's own time they are another event's.
+        # A topic that was made anew has the same offsets again; another ROWTIME there means another event.
         columns = (*feed.identity.columns, *((ROWTIME,) if feed.positions else ()))
         key = tuple(self._names[feed.lake_name(column)] for column in columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
         held = {file.partition: state.files_of(file.partition) for file in staged}
-        # Offsets say more than values: what lies beyond a day's marks is new, even if it equals a row before.
+        # Offsets prove more than values: a row beyond a day's marks is new, even if it equals an earlier row.
         placed = feed.identity.by == "row" or set(feed.identity.columns) == set(POSITION_COLUMNS)
         compared = [
             file
@@ -353,7 +355,7 @@ class Staging:
         return Candidate(file.partition, path, file.records, held, self.read.form)
 
     def _copy(self, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
-        """Write the numbered rows of a staged file to another one; no rows, no file."""
+        """Write the numbered rows of a staged file to another file; without rows there is no file."""
         writer = self._new_writer(f"{self.attempt.sequence}.new.tmp")
         for batch in copy_rows(self.attempt.path(file.name), rows):
             writer.write(file.partition, batch, events=self._event_range(batch))

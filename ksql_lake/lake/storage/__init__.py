@@ -1,1 +1,1 @@
-"""Where a lake's bytes live: a folder, or a bucket of an object store."""
+"""The storage of a lake: a folder, or a bucket of an object store."""

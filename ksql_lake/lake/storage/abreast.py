@@ -1,4 +1,4 @@
-"""Run many small pieces of work a few at a time; all are done when the call returns."""
+"""Run many small pieces of work, a few at a time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 THREADS = 8
-"""A disk answers several syncs with one flush; with more threads the answers do not come sooner."""
+"""A disk serves several syncs with one flush; more threads make it no faster."""
 
 
 def abreast(
     work: Callable[[Item], Result], items: Sequence[Item], *, threads: int = THREADS, rest: bool = True
 ) -> list[Result]:
-    """Do the work of every item, several at a time; give the results in order.
+    """Do the work of every item, several at a time, and return the results in order.
 
     Args:
-        work: What is done with an item.
+        work: Called with each item.
         items: The items.
         threads: How many at a time.
-        rest: Whether all others are done when one has failed; if not, those that have not begun are left out.
+        rest: Whether the other items are still done when one has failed; if not, items that have not begun are
+            left out.
 
     Raises:
-        BaseException: What the first item that failed raised; nothing runs any more.
+        BaseException: The error of the first item that failed; by then no work is running.
     """
     if len(items) < 2:
         return [work(item) for item in items]

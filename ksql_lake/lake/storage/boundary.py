@@ -1,4 +1,4 @@
-"""The interface between the lake and where its bytes are stored."""
+"""The interface between the lake and its storage."""
 
 # Every write is durable when its call returns, and an object is whole or absent.
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 class Storage(Protocol):
-    """What the lake asks of a place for bytes; keys are relative and use `/`.
+    """The operations that a lake needs of its storage; keys are relative and use `/`.
 
     Attributes:
-        paged: Whether a listing costs a request per thousand names, so that long folders are listed in part.
-        delayed: Whether a write that failed here may still happen there, so that its outcome is open.
-        syncs: Whether what was published is durable only after `sync`.
+        paged: Whether a listing takes a request per thousand names, so that long folders are listed in part.
+        delayed: Whether a write that failed here may still succeed in the store, so that its outcome is
+            unknown.
+        syncs: Whether published objects are durable only after `sync`.
     """
 
     paged: bool
@@ -45,7 +46,7 @@ class Storage(Protocol):
         """Create an object whole and durably; False when the key is taken, which changes nothing."""
 
     def replace(self, key: str, data: bytes, *, temporary: str) -> None:
-        """Put an object in place of whatever was there, whole and durably."""
+        """Create or replace an object, whole and durably."""
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
         """Return the sorted names directly inside a folder; empty when there is no such folder.
@@ -60,93 +61,99 @@ class Storage(Protocol):
         """Return the keys of all objects below a folder, sorted."""
 
     def open(self, key: str, *, whole: bool = False) -> BufferedReader:
-        """Open an object for reading; the caller closes it. One that cannot be opened is a `LakeError`.
+        """Open an object for reading; the caller closes it. Raises `LakeError` if it cannot be opened.
 
         Args:
             key: The object.
-            whole: Whether all of it will be read, which may be cheaper to prepare for.
+            whole: Whether all of it will be read, which allows a faster way.
         """
 
     def local_copies(self, keys: Collection[str]) -> AbstractContextManager[Mapping[str, str]]:
-        """Return a local path per key under which an object can be read while the block lasts.
+        """Return a local path per key, at which the object can be read while the block lasts.
 
-        The key of an object that is not there has a path at which nothing is.
+        The path of a missing object does not exist.
         """
 
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None when there is none."""
 
     def sizes(self, folder: str, keys: Collection[str]) -> Mapping[str, int]:
-        """Return the sizes of those of these objects below a folder that are there, in few requests."""
+        """Return the sizes of the objects below a folder, in few requests; missing objects are left out."""
+
+    def stamps(self, folder: str, *, after: str = "") -> Mapping[str, str]:
+        """Return, for each name directly inside a folder, what changes when its object is written again.
+
+        Only names after `after`. A store answers with its own mark of the content, a disk with size and time.
+        """
 
     def begin(self, folder: str) -> None:
         """Make a folder for staged objects."""
 
     def announce(self, folder: str) -> None:
-        """Let others see that somebody is at work in a staging folder; called now and then, and cheap."""
+        """Mark a staging folder as in use, for other processes; called at intervals, so it must be cheap."""
 
     def touched(self, folder: str) -> datetime | None:
-        """Return when something was last written into a staging folder; None when there is none."""
+        """Return when a staging folder was last written to; None when there is none."""
 
     def local_file(self, key: str) -> Path:
-        """Return a local path where a staged object may be written before `stage` makes it durable."""
+        """Return a local path to which a staged object is written before `stage` makes it durable."""
 
     def lock_file(self, key: str) -> Path:
-        """Return a local path for a lock that all processes of this machine agree on."""
+        """Return a local path for a lock, the same for all processes of this machine."""
 
     def stage(self, folder: str, names: list[str]) -> bool:
         """Make the named local files of a staging folder durable.
 
-        False when others cleared them there meanwhile, or they were lost; those here are as they were.
+        False when another run cleared them in the store meanwhile, or they were lost; the local files stay.
         """
 
     def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
-        """Bring a staged object into place, or also keep it staged; False when the source is gone."""
+        """Move a staged object into place, or copy it with `keep`; False when the source is gone."""
 
     def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:
-        """Publish each pair of source and target; answers come in their order, as they are asked for."""
+        """Publish each pair of source and target; yield the results in order."""
 
     def sync(self, folders: set[str]) -> None:
-        """Make what was published into these folders durable."""
+        """Make the objects published into these folders durable."""
 
     def remove(self, key: str) -> None:
-        """Remove an object; nothing happens when it is gone already. Folders left empty go too."""
+        """Remove an object if it exists; folders that are then empty go too."""
 
     def remove_all(self, keys: Iterable[str]) -> Iterator[None]:
-        """Remove each object; each is gone when its turn has come."""
+        """Remove each object, and yield after each one."""
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a staging folder with all it holds."""
+        """Remove a staging folder and everything in it."""
 
     def move_folder(self, source: str, target: str) -> bool:
         """Move an attempt's own staging folder; False when it is gone."""
 
     def clear_folder(self, folder: str, *, aside: str) -> None:
-        """Remove somebody's staging folder so that what is removed cannot be committed from any more.
+        """Remove another attempt's staging folder so that it can no longer be committed.
 
         Args:
-            folder: The folder; its number is taken.
-            aside: A free name it may be given first.
+            folder: The folder; its commit number is taken.
+            aside: A free name to which it may be moved first.
         """
 
     def let_go(self, folder: str) -> None:
-        """Remove what is kept here, and not where others look, of an attempt that is over."""
+        """Remove the local files of an attempt that is over and that other processes do not see."""
 
     def uri(self, key: str) -> str:
-        """Return the address under which a reader finds the key."""
+        """Return the address of a key for readers."""
 
     def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], pyarrow.fs.FileSystem | None]:
-        """Return what pyarrow calls the objects, and the filesystem it reads them with if it needs one."""
+        """Return pyarrow's paths of the objects, and the filesystem for them if it needs one."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a DuckDB connection read what `uri` gives."""
+        """Let a DuckDB connection read the addresses that `uri` returns."""
 
     def writing(self, key: str) -> AbstractContextManager[None]:
-        """Turn what the operating system says while a staged file is written into a `WriteError`."""
+        """Turn errors of the operating system while a staged file is written into a `WriteError`."""
 
 
 def staging_cleared(path: str) -> ConflictError:
-    """The error of an attempt that finds its staged files gone."""
+    """Return the error of an attempt whose staged files were removed."""
     return ConflictError(
         "this attempt's staging folder was cleared by another run",
         hint="Another export of the same feed went ahead; the export is planned again.",
@@ -155,14 +162,14 @@ def staging_cleared(path: str) -> ConflictError:
 
 
 def free_space(path: Path) -> str:
-    """Say how much is free on the disk of a path, in brackets; empty when that cannot be told."""
+    """Return how much is free on the disk of a path, in brackets; empty when that is unknown."""
     for folder in path.parents:
         try:
             disk = os.statvfs(folder)
         except OSError:
             continue
         free = f"{disk.f_bavail * disk.f_frsize / 1e6:,.0f} MB free"
-        # A filesystem without a fixed number of inodes says that it has none at all.
+        # A filesystem without a fixed number of inodes reports 0 of them.
         inodes = ", no inodes free" if disk.f_files and not disk.f_favail else ""
         return f" ({free}{inodes} on its disk)"
     return ""

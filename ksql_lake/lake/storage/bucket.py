@@ -25,7 +25,7 @@ from ksql_lake.errors import (
 from ksql_lake.settings import StoreSettings, load_store_settings
 
 STORE_ERRORS = (BaseError, FileNotFoundError)
-"""What calls of the client library raise."""
+"""The errors that the client library raises."""
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
@@ -38,34 +38,34 @@ _ON_THE_WAY = ("error sending request", "timed out", "timeout", "connection", "e
 
 SCHEMES = ("s3", "gs", "az")
 _TIMEOUT = timedelta(seconds=120)
-"""How long one request may take; large files travel in many."""
+"""How long one request may take; a large file takes many requests."""
 
 _RETRY = {
-    "max_retries": 200,  # the time limits them
+    "max_retries": 200,  # the time is the limit
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(milliseconds=250), "max_backoff": timedelta(seconds=5), "base": 2},
 }
-"""A request that the store answers with 5xx, 429 or not at all is tried again for a minute."""
+"""A request that the store answers with 5xx or 429, or does not answer, is sent again for a minute."""
 
 
 def no_bucket(error: BaseException) -> bool:
-    """Whether the store says that there is no such bucket, and not merely no such object."""
+    """Whether the store reports that the bucket does not exist, and not only the object."""
     return _NO_BUCKET.search(str(error)) is not None
 
 
 def store_error(error: BaseException, *, address: str, doing: str) -> KsqlLakeError:
-    """Return the error of ours for one of the client library's.
+    """Return our error for one of the client library.
 
     Args:
         error: What the library raised.
-        address: The object or folder it was about.
-        doing: What was not possible: `read`, `listed`, `written`, `removed`.
+        address: The object or folder of the request.
+        doing: What failed: `read`, `listed`, `written`, `removed`.
     """
     text = str(error).partition("\n\nDebug source")[0]
     status = int(found.group(1)) if (found := _STATUS.search(text)) else 0
     code = found.group(1) if (found := _CODE.search(text)) else ""
     if no_bucket(error):
-        hint = "Create it, or set KSQL_LAKE_ROOT to one that is there. Is the endpoint the right one?"
+        hint = "Create it, or set KSQL_LAKE_ROOT to one that exists. Is the endpoint the right one?"
         return ConfigError("there is no such bucket", hint=hint, path=_bucket(address))
     if "builder error" in text:
         hint = "Set AWS_ALLOW_HTTP=true (GOOGLE_ or AZURE_ for theirs) if it really has no TLS."
@@ -87,7 +87,7 @@ def store_error(error: BaseException, *, address: str, doing: str) -> KsqlLakeEr
         hint = "The lake needs conditional writes (If-None-Match), copies and lists; see docs/object-stores.md."
         return ConfigError(f"the object store cannot do what the lake needs{said}", hint=hint, path=address)
     if status == 429 or status >= 500 or code in _BUSY_CODES or (not status and _on_the_way(text)):
-        hint = "Is the store up, and the endpoint right? It was tried several times; what is committed is safe."
+        hint = "Is the store up, and the endpoint right? It was tried several times; committed rows are safe."
         return StoreUnavailableError(
             f"could not be {doing}: the object store did not answer as it should{said}",
             hint=hint,
@@ -96,7 +96,7 @@ def store_error(error: BaseException, *, address: str, doing: str) -> KsqlLakeEr
     if isinstance(error, FileNotFoundError):
         hint = "Run `ksql-lake doctor` to see what else is missing."
         return LakeError(f"could not be {doing}: there is no such object", hint=hint, path=address)
-    hint = "Look at the store; what is committed is safe."
+    hint = "Look at the store; committed rows are safe."
     return StoreError(f"could not be {doing}{said}", hint=hint, path=address)
 
 
@@ -105,14 +105,14 @@ def _on_the_way(text: str) -> bool:
 
 
 def _said(text: str, status: int, code: str) -> str:
-    """Return what the store said, in short; the library's last words where it said nothing."""
+    """Return the store's answer in short, in brackets; the end of the library's error if there was none."""
     message = found.group(1) if (found := _MESSAGE.search(text)) else ""
     parts = [f"status {status}" if status else "", code, message.rstrip(".")]
-    told = ", ".join(part for part in parts if part)
-    if not told:
+    short = ", ".join(part for part in parts if part)
+    if not short:
         last = text.rsplit(" - ", 1)[-1].strip().splitlines() or [""]
-        told = re.sub(r"\b(\w+://)[^\s/@]*@", r"\1", re.sub(r"\?\S*", "", last[0]))[:200]
-    return f" ({told})" if told else ""
+        short = re.sub(r"\b(\w+://)[^\s/@]*@", r"\1", re.sub(r"\?\S*", "", last[0]))[:200]
+    return f" ({short})" if short else ""
 
 
 def _bucket(address: str) -> str:
@@ -122,10 +122,10 @@ def _bucket(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Where a lake is in an object store.
+    """A lake's prefix in a bucket, and the client for it.
 
     Attributes:
-        root: Its address, without a slash at the end.
+        root: The address, without a slash at the end.
         store: The client; keys are relative to the root.
     """
 
@@ -134,7 +134,7 @@ class Bucket:
 
 
 def open_bucket(root: str) -> Bucket:
-    """Return the client of a lake's address; sends nothing.
+    """Return the bucket of a lake's address; sends no request.
 
     Raises:
         ConfigError: The address or the environment cannot be used.
@@ -149,13 +149,13 @@ def open_bucket(root: str) -> Bucket:
 
 
 def _parts(root: str) -> tuple[str, str]:
-    """Split an address into its scheme and the rest, which is the bucket and what is below it."""
+    """Split an address into its scheme and the rest, which is bucket and prefix."""
     found = urlsplit(root)
     scheme = found.scheme
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise ConfigError(
-            f"KSQL_LAKE_ROOT begins with {scheme}://, which is no object store known here",
+            f"KSQL_LAKE_ROOT begins with {scheme}://, which is no known object store",
             hint=f"Use a folder, or an address that begins with {known}.",
         )
     if "@" in found.netloc or ":" in found.netloc or found.query or found.fragment:
@@ -183,7 +183,7 @@ def _options(scheme: str, settings: StoreSettings) -> Mapping[str, Any]:
 def _profile(name: str) -> object:
     """Return the credentials of an AWS profile, renewed as they expire."""
     try:
-        # Only profiles need it, and it takes long to import.
+        # Only profiles need boto3, and its import is slow.
         from boto3.session import Session  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415
         from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _TIMES_CLEARED = 20
-"""How often a temporary file or a staging folder is tackled again when other runs work on it meanwhile."""
+"""How often writing a temporary file or removing a staging folder is tried again when other runs interfere."""
 
 
 class LocalStorage:
@@ -59,15 +59,15 @@ class LocalStorage:
         return None
 
     def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
-        """Read one file after the other; a disk is as fast as that."""
+        """Read one file after the other; on a disk, threads make it no faster."""
         return map(self.read, keys)
 
     def create(self, key: str, data: bytes, *, temporary: str) -> bool:
         """Write and sync a temporary file, then hard-link it to its name: whole, durable, exclusive.
 
         Raises:
-            ConflictError: The folder of `temporary` is gone: someone cleared this attempt's staging.
-            WriteError: The disk or its permissions are in the way.
+            ConflictError: The folder of `temporary` is gone: another run cleared this attempt's staging.
+            WriteError: The disk is full or not writable.
         """
         source, target = self._path(temporary), self._path(key)
         with self.writing(key):
@@ -87,7 +87,7 @@ class LocalStorage:
         """Write and sync a temporary file, then rename it over its name.
 
         Raises:
-            WriteError: The disk or its permissions are in the way; the old content stays.
+            WriteError: The disk is full or not writable; the old content stays.
         """
         source, target = self._path(temporary), self._path(key)
         with self.writing(key):
@@ -99,7 +99,7 @@ class LocalStorage:
                     source.replace(target)
                     break
                 except FileNotFoundError:
-                    # Another run cleared the folder of a slow process; what it held was only on its way.
+                    # Another run cleared the folder of a slow process, which held temporary files only.
                     if not left:
                         raise
                 finally:
@@ -123,9 +123,10 @@ class LocalStorage:
 
     def walk(self, folder: str) -> Iterator[str]:
         """Yield the keys of all files below a folder, sorted."""
-        for path in sorted(self._path(folder).rglob("*")):
-            if not path.is_dir():
-                yield path.relative_to(self.root).as_posix()
+        top = os.fspath(self._path(folder))
+        walked = os.walk(top, onerror=_read_on)
+        found = (f"{folder}{above[len(top) :]}/{name}" for above, _, names in walked for name in names)
+        yield from sorted(found, key=lambda key: key.split("/"))
 
     def open(self, key: str, *, whole: bool = False) -> BufferedReader:  # noqa: ARG002 - the same on a disk
         """Open a file for reading; the caller closes it.
@@ -154,13 +155,20 @@ class LocalStorage:
         return None
 
     def sizes(self, folder: str, keys: Collection[str]) -> dict[str, int]:  # noqa: ARG002 - a disk asks for each
-        """Return the sizes of those of these files that are there.
+        """Return the sizes of the files that exist.
 
         Raises:
-            LakeError: One cannot be looked at.
+            LakeError: A file's size cannot be read.
         """
         found = {key: self.size(key) for key in keys}
         return {key: size for key, size in found.items() if size is not None}
+
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return size and time of the last write of each file inside a folder whose name comes after a name."""
+        with self._reading(folder), suppress(FileNotFoundError), os.scandir(self._path(folder)) as entries:
+            seen = ((entry.name, entry.stat()) for entry in entries if entry.name > after)
+            return {name: f"{stat.st_size:x}.{stat.st_mtime_ns:x}" for name, stat in seen}
+        return {}
 
     def begin(self, folder: str) -> None:
         """Make a folder, and those above it.
@@ -172,7 +180,7 @@ class LocalStorage:
             self._path(folder).mkdir(parents=True, exist_ok=True)
 
     def announce(self, folder: str) -> None:
-        """Do nothing: the folder and its files tell others."""
+        """Do nothing: other processes see the folder and its files."""
 
     def touched(self, folder: str) -> datetime | None:
         """Return the newest modification time of a folder and the files in it; None when there is none."""
@@ -180,11 +188,11 @@ class LocalStorage:
         try:
             times = [path.stat().st_mtime, *(file.stat().st_mtime for file in path.iterdir())]
         except OSError:
-            return None  # it ended while we looked
+            return None  # it was removed meanwhile
         return datetime.fromtimestamp(max(times), UTC)
 
     def local_file(self, key: str) -> Path:
-        """Return the staged file's own path: on a filesystem staging is already where it belongs."""
+        """Return the staged file's own path: on a filesystem it is written to its staging folder directly."""
         return self._path(key)
 
     def lock_file(self, key: str) -> Path:
@@ -195,7 +203,7 @@ class LocalStorage:
         """Sync the named files and their folder; always True.
 
         Raises:
-            ConflictError: The folder is gone: someone cleared this attempt's staging.
+            ConflictError: The folder is gone: another run cleared this attempt's staging.
             WriteError: A sync failed; the data may not be on disk.
         """
         path = self._path(folder)
@@ -233,7 +241,7 @@ class LocalStorage:
                     return True
 
     def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:
-        """Publish one file after the other, each when it is asked for."""
+        """Publish one file after the other, each when the caller iterates to it."""
         return (self.publish(source, target, keep=keep) for source, target in pairs)
 
     def sync(self, folders: set[str]) -> None:
@@ -241,7 +249,7 @@ class LocalStorage:
         above = {self._path(folder) for folder in folders}
         for folder in list(above):
             above.update(parent for parent in folder.parents if parent.is_relative_to(self.root))
-        # Where a file is new, so may be its folder, and the one above: the deepest ones first.
+        # With a new file its folder and those above may be new too; the deepest come first.
         for depth in sorted({len(path.parts) for path in above}, reverse=True):
             abreast(self._sync_folder, [path for path in sorted(above) if len(path.parts) == depth])
 
@@ -267,7 +275,7 @@ class LocalStorage:
         with self.writing(key):
             path.unlink(missing_ok=True)
             for parent in path.parents:
-                # The feed's own folder stays: a reader of an emptied feed should find it.
+                # The feed's folder stays, so that readers of a feed without files find it.
                 if len(parent.relative_to(self.root).parts) <= 2:
                     break
                 try:
@@ -276,18 +284,18 @@ class LocalStorage:
                     break
 
     def remove_all(self, keys: Iterable[str]) -> Iterator[None]:
-        """Remove one file after the other, each when its turn has come."""
+        """Remove one file after the other, each when the caller iterates to it."""
         return map(self.remove, keys)
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder with all it holds; nothing happens when it is gone already."""
+        """Remove a folder and everything in it, if it exists."""
         path = self._path(folder)
         with self.writing(folder):
             for left in reversed(range(_TIMES_CLEARED)):
                 try:
                     shutil.rmtree(path)
                 except OSError as error:
-                    # Others clear it too, or the slow process it belongs to still adds to it.
+                    # Another run clears it too, or the slow process that owns it still adds files.
                     if error.errno not in {errno.ENOENT, errno.ENOTEMPTY} or not left:
                         raise
                 if not path.exists():
@@ -303,16 +311,16 @@ class LocalStorage:
         return True
 
     def clear_folder(self, folder: str, *, aside: str) -> None:
-        """Rename a folder away and remove it then.
+        """Rename a folder, then remove it.
 
-        Its owner may be moving it to the next number this very moment and commit it there: only one of the two
-        renames succeeds, and what is removed here can no longer be committed.
+        Its owner may be moving it to the next number at the same time to commit it there: only one of the two
+        renames succeeds, so a folder that is removed here can no longer be committed.
         """
         if self.move_folder(folder, aside):
             self.remove_folder(aside)
 
     def let_go(self, folder: str) -> None:
-        """Do nothing: all of it lies where others look."""
+        """Do nothing: there are no files that other processes do not see."""
 
     def uri(self, key: str) -> str:
         """Return the absolute path."""
@@ -327,7 +335,7 @@ class LocalStorage:
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
-        """Turn what the operating system says while a key is read into an error of ours."""
+        """Turn errors of the operating system while a key is read into our errors."""
         try:
             yield
         except OSError as error:
@@ -340,21 +348,21 @@ class LocalStorage:
         hint = {
             errno.EACCES: "Give this user read permission on it and on the folders above it.",
             errno.ENOENT: "Run `ksql-lake doctor` to see what else is missing.",
-            errno.ENOTDIR: "A file stands where the lake has a folder; move it away.",
-        }.get(error.errno or 0, "Is its disk still there and in order?")
+            errno.ENOTDIR: "A file has the name of one of the lake's folders; move it away.",
+        }.get(error.errno or 0, "Is its disk still mounted, and without errors?")
         reason = os.strerror(error.errno) if error.errno else str(error)
         return LakeError(f"cannot be read: {reason.lower()}", hint=hint, path=str(self._path(key)))
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:
-        """Turn what the operating system says while a key is written into a `WriteError`."""
+        """Turn errors of the operating system while a key is written into a `WriteError`."""
         try:
             yield
         except OSError as error:
             raise self.write_error(key, error) from error
 
     def write_error(self, key: str, error: OSError) -> WriteError:
-        """Say what was in the way of writing a key, how much was free, and what to do."""
+        """Return the error of a failed write: the reason, how much is free on the disk, and what to do."""
         path = self._path(key)
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = {
@@ -366,8 +374,8 @@ class LocalStorage:
             errno.ENOTSUP: "The lake needs a filesystem with hard links; set KSQL_LAKE_ROOT to one.",
             errno.EXDEV: "The lake renames and links between its folders; all of it must be on one filesystem.",
             errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
-            errno.ENOTDIR: "A file stands where the lake needs a folder; move it away.",
-        }.get(error.errno or 0, "Look at the disk, then run it again; nothing in the lake is half visible.")
+            errno.ENOTDIR: "A file has the name of a folder that the lake needs; move it away.",
+        }.get(error.errno or 0, "Check the disk, then run it again; every visible file is whole.")
         return WriteError(f"could not be written: {reason}{free_space(path)}", hint=hint, path=str(path))
 
 
@@ -384,3 +392,9 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _read_on(error: OSError) -> None:
+    """Let a walk go on where a folder is gone or may not be listed, and nowhere else."""
+    if not isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
+        raise error

@@ -1,6 +1,6 @@
 """One worker per feed and machine at a time, to save work. Correctness does not depend on it."""
 
-# Where the filesystem has no locks, or the other run takes too long, work goes on without; the commit
+# If the filesystem has no locks, or the other run takes too long, work goes on without the lock; the commit
 # protocol decides.
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
 
 LOCK_SECONDS = 600.0
-"""How long a run waits for another one of the same feed before it goes ahead without the lock."""
+"""Seconds that a run waits for another run of the feed before it goes on without the lock."""
 
 REMARKABLE_SECONDS = 1.0
-"""A wait that lasts longer is logged."""
+"""A longer wait is logged."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ _log = logging.getLogger(__name__)
 def exclusive(
     storage: Storage, layout: FeedLayout, *, wait: float = LOCK_SECONDS, key: str = ""
 ) -> Iterator[None]:
-    """Keep other runs that work on this feed on this machine waiting while the block lasts.
+    """Make other runs of this feed on this machine wait while the block lasts.
 
     Args:
         storage: The lake's storage.
         layout: The feed's layout.
-        wait: Seconds to wait for another run before going ahead without the lock.
-        key: The lock's file, where it is not the one of the feed's work.
+        wait: Seconds to wait for another run before going on without the lock.
+        key: The lock's file, if it is not the feed's.
 
     Raises:
         WriteError: The feed's metadata folder cannot be made.
@@ -64,7 +64,7 @@ def exclusive(
 
 
 def _acquire(lock: FileLock, feed: str, wait: float) -> None:
-    """Acquire the lock; who is waited for, and for how long, is logged."""
+    """Acquire the lock, and log which process holds it and how long the wait took."""
     began = time.monotonic()
     try:
         lock.acquire(timeout=min(REMARKABLE_SECONDS, wait))
@@ -81,12 +81,12 @@ def _holder_file(lock: Path) -> Path:
 
 
 def _note_holder(path: Path) -> None:
-    """Write down who holds the lock, for those who wait; a courtesy that nothing depends on."""
+    """Record which process holds the lock, for the log of the processes that wait."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
     except OSError as error:
-        _log.debug("who holds the lock cannot be noted in %s: %s", path, error)
+        _log.debug("the holder of the lock cannot be recorded in %s: %s", path, error)
 
 
 def _holder(lock: str) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
 PROBE = "metadata/conditional-writes.txt"
-"""The object by which a store proves that it refuses to create what is there."""
+"""The object whose second creation a store must refuse."""
 
 _PROBE_TEXT = (
     b"ksql-lake creates this object again and again; a store that lets it succeed is not safe to use.\n"
@@ -44,9 +44,9 @@ class ObjectStorage:
     """A prefix in a bucket.
 
     Args:
-        bucket: Where, and the client that goes there.
+        bucket: The bucket and its client.
 
-    Every method that asks the store raises a `StoreError` for what it refuses or does not answer.
+    Every method that sends requests raises `StoreError` if the store refuses one or does not answer.
     """
 
     paged = True
@@ -76,9 +76,9 @@ class ObjectStorage:
         return iter(abreast(self.objects.get, list(keys), threads=WORKERS, rest=False))
 
     def create(self, key: str, data: bytes, *, temporary: str) -> bool:  # noqa: ARG002 - a PUT is whole
-        """Create an object on the condition that there is none; False when there is one.
+        """Create an object on the condition that it does not exist; False when it does.
 
-        False can also mean that an earlier try of the same request was the one that created it.
+        False can also mean that an earlier try of the same request created it.
 
         Raises:
             StoreError: The store refused, or its answer did not come: the object may be there, or come later.
@@ -87,11 +87,11 @@ class ObjectStorage:
         return self.objects.create(key, data)
 
     def replace(self, key: str, data: bytes, *, temporary: str) -> None:  # noqa: ARG002 - a PUT is whole
-        """Put an object in place of whatever was there."""
+        """Create or replace an object."""
         self.objects.put(key, data)
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
-        """Return the sorted names directly inside a folder, after a name; a request per thousand of them."""
+        """Return the sorted names directly inside a folder, after a name; one request per thousand names."""
         return self.objects.names(folder, after=after)
 
     def staged(self, folder: str) -> list[str]:
@@ -107,7 +107,7 @@ class ObjectStorage:
         return iter(sorted(meta["path"] for meta in self.objects.below(folder)))
 
     def open(self, key: str, *, whole: bool = False) -> io.BufferedReader:
-        """Open an object, for parts of it, each a request, or for all of it, which is fetched first."""
+        """Open an object; reads fetch a part each, or with `whole` all of it is fetched first."""
         if not whole:
             return opened(self.objects, key)
         with self.writing(key):
@@ -140,9 +140,13 @@ class ObjectStorage:
         return self.objects.size(key)
 
     def sizes(self, folder: str, keys: Collection[str]) -> dict[str, int]:
-        """Return the sizes of those of these objects that are there; a request per thousand of the folder."""
+        """Return the sizes of the objects that exist; one request per thousand objects of the folder."""
         wanted = set(keys)
         return {meta["path"]: meta["size"] for meta in self.objects.below(folder) if meta["path"] in wanted}
+
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return the store's mark of each object inside a folder whose name comes after a name."""
+        return self.objects.stamps(folder, after=after)
 
     def begin(self, folder: str) -> None:
         """Make a folder in the spool.
@@ -156,7 +160,7 @@ class ObjectStorage:
         self._folders[folder] = path
 
     def announce(self, folder: str) -> None:
-        """Leave a note in a staging folder every few minutes, so that others see that somebody is at work."""
+        """Write a small object into a staging folder every few minutes, to mark it as in use."""
         now = time.monotonic()
         if now - self._announced.get(folder, -_ANNOUNCE_SECONDS) < _ANNOUNCE_SECONDS:
             return
@@ -166,7 +170,7 @@ class ObjectStorage:
         self._announced[folder] = now
 
     def touched(self, folder: str) -> datetime | None:
-        """Return when something was last written into a staging folder; None when there is nothing in it."""
+        """Return when a staging folder was last written to; None when it is empty."""
         return max((meta["last_modified"] for meta in self.objects.below(folder)), default=None)
 
     def local_file(self, key: str) -> Path:
@@ -175,17 +179,17 @@ class ObjectStorage:
         return self._folders[folder] / name
 
     def lock_file(self, key: str) -> Path:
-        """Return a path beside the spools of this machine that is the same for all processes of this user."""
+        """Return a path beside the spools, the same for all processes of this user on this machine."""
         lake = sha256(self.bucket.root.encode()).hexdigest()[:16]
         return spools() / "locks" / lake / key.replace("/", "-")
 
     def stage(self, folder: str, names: list[str]) -> bool:
-        """Upload the named files, several at a time, and compare what the store says it holds.
+        """Upload the named files, several at a time, and compare their sizes in the store.
 
-        False when it holds none of that name: another run has cleared the folder, whose number was taken.
+        False when one is missing there: another run has cleared the folder, whose number was taken.
 
         Raises:
-            StoreError: An upload failed, or came out otherwise than it was sent.
+            StoreError: An upload failed, or an object has another size than its file.
         """
         if not names:
             return True
@@ -199,7 +203,7 @@ class ObjectStorage:
             if held.get(key, size) != size:
                 raise StoreError(
                     f"{size} bytes were sent, but the object store holds {held[key]}",
-                    hint="Nothing was committed. The store does not keep what it accepts; look at it first.",
+                    hint="Nothing was committed. The store does not keep what it accepts; check it first.",
                     path=self.uri(key),
                 )
         return sizes.keys() <= held.keys()
@@ -213,24 +217,24 @@ class ObjectStorage:
             return self.objects.copy(source, target)
 
     def publish_all(self, pairs: Iterable[tuple[str, str]], *, keep: bool = False) -> Iterator[bool]:  # noqa: ARG002
-        """Copy all when the first answer is asked for, several at a time."""
+        """Copy all objects, several at a time, when the caller begins to iterate."""
         yield from abreast(lambda pair: self.publish(*pair), list(pairs), threads=WORKERS, rest=False)
 
     def sync(self, folders: set[str]) -> None:
-        """Do nothing: what a store has acknowledged is durable."""
+        """Do nothing: a write that a store has acknowledged is durable."""
 
     def remove(self, key: str) -> None:
         """Remove an object; nothing happens when it is gone already."""
         self.objects.delete([key])
 
     def remove_all(self, keys: Iterable[str]) -> Iterator[None]:
-        """Remove all when the first turn has come, a thousand in a request where the store can do that."""
+        """Remove all objects when the caller begins to iterate, a thousand per request if possible."""
         gone = list(keys)
         self.objects.delete(gone)
         yield from (None for _ in gone)
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a staging folder, here and there."""
+        """Remove a staging folder in the spool and in the store."""
         uploaded = self._uploaded.pop(folder, set())
         self._announced.pop(folder, None)
         if folder in self._folders:
@@ -240,7 +244,7 @@ class ObjectStorage:
             self.objects.delete([meta["path"] for meta in self.objects.below(folder)])
 
     def move_folder(self, source: str, target: str) -> bool:
-        """Rename an attempt's own folder; what was uploaded under the old one goes."""
+        """Rename an attempt's own folder in the spool, and remove the objects uploaded under the old name."""
         if source not in self._folders:
             return False
         self._folders[target] = self._folders.pop(source)
@@ -248,10 +252,10 @@ class ObjectStorage:
         self.objects.delete([f"{source}/{name}" for name in self._uploaded.pop(source, set())])
         return True
 
-    def clear_folder(self, folder: str, *, aside: str) -> None:  # noqa: ARG002 - nobody moves it
-        """Remove what was uploaded into a staging folder whose number is taken: it can no longer be committed.
+    def clear_folder(self, folder: str, *, aside: str) -> None:  # noqa: ARG002 - nothing is moved
+        """Remove the objects of a staging folder whose number is taken, so that they cannot be committed.
 
-        The files of its owner, if it lives, are in its own spool, and are uploaded again under the next number.
+        Its owner, if alive, has the files in its own spool and uploads them again under the next number.
         """
         uploaded = self._uploaded.pop(folder, None) if folder in self._folders else None
         if uploaded is None:
@@ -271,43 +275,43 @@ class ObjectStorage:
 
     def arrow_paths(self, keys: Iterable[str]) -> tuple[list[str], pyarrow.fs.FileSystem]:
         """Return bucket and key of each object, and the store as a filesystem."""
-        # Its import takes a good part of every command's start, and only whoever reads rows needs it.
+        # The import takes much of a command's start, and only reading rows needs it.
         from pyarrow.fs import FSSpecHandler, PyFileSystem  # noqa: PLC0415
 
         filesystem = PyFileSystem(FSSpecHandler(self.filesystem))
         return [self.uri(key).partition("://")[2] for key in keys], filesystem
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Register the store with a DuckDB connection, which then reads its addresses without an extension."""
+        """Register the store with a DuckDB connection, which then reads the addresses without an extension."""
         if self.filesystem.protocol not in connection.list_filesystems():
             connection.register_filesystem(self.filesystem)
 
     @contextmanager
-    def writing(self, key: str) -> Iterator[None]:  # noqa: ARG002 - the spool has names of its own
-        """Turn what the operating system says while the spool is written into a `WriteError`."""
+    def writing(self, key: str) -> Iterator[None]:  # noqa: ARG002 - the spool has other names
+        """Turn errors of the operating system while the spool is written into a `WriteError`."""
         try:
             yield
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             path = Path(error.filename) if isinstance(error.filename, str) else spools() / "spool"
             raise WriteError(
-                f"what is on its way to or from the store could not be written: {reason}{free_space(path)}",
+                f"a file on its way to or from the store could not be written: {reason}{free_space(path)}",
                 hint="It waits on the local disk; free some space there, or set TMPDIR to a folder with more.",
                 path=str(path),
             ) from error
 
     def _prove(self) -> None:
-        """Demand that the store refuses to create what is there; one request, two the first time ever.
+        """Check that the store refuses to create an existing object; one request, two in a new bucket.
 
         Raises:
-            ConfigError: It does not.
+            ConfigError: The store does not refuse it.
         """
         if self._proven:
             return
         if self.objects.create(PROBE, _PROBE_TEXT) and self.objects.create(PROBE, _PROBE_TEXT):
             raise ConfigError(
                 "the object store ignores If-None-Match: it let the same object be created twice",
-                hint="Two exports at once could both win there, and rows be lost. Use a store, or a release "
+                hint="Two exports at once could both commit there, and rows be lost. Use a store, or a release "
                 "of it, that knows conditional writes; see docs/object-stores.md.",
                 path=self.uri(PROBE),
             )

@@ -1,4 +1,4 @@
-"""Requests to a bucket, several at a time, and their errors as ours. Every object is whole or absent."""
+"""Requests to a bucket, several at a time, with our errors. Every object is whole or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obstore import ListResult, ObjectMeta
 
 WORKERS = 8
-"""How many objects travel at the same time."""
+"""How many objects are transferred at the same time."""
 PART_BYTES = 8 * 1024 * 1024
 """Files larger than two of these are uploaded in parts of at least this size."""
 COPY_BYTES = 5_000_000_000
@@ -32,10 +32,10 @@ class Objects:
     """The objects below a lake's address.
 
     Args:
-        bucket: Where they are, and the client that goes there.
+        bucket: The bucket and its client.
 
-    Every method raises a `StoreError` for what the store refuses or does not answer, and a `ConfigError` where
-    there is no such bucket.
+    Every method raises `StoreError` if the store refuses a request or does not answer, and `ConfigError` if the
+    bucket does not exist.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -69,14 +69,14 @@ class Objects:
         return meta["size"] if meta is not None else None
 
     def put(self, key: str, data: bytes) -> None:
-        """Put an object in place of whatever was there."""
+        """Create or replace an object."""
         with self.asking(key, "written"):
             obstore.put(self.store, key, data, use_multipart=False)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Create an object on the condition that there is none; False when there is one.
+        """Create an object on the condition that it does not exist; False when it does.
 
-        A failure is looked into before it is told: the store may have done what it then failed to say.
+        After a failed request the object is read back: the store may have created it without an answer.
         """
         try:
             with self.asking(key, "written"):
@@ -92,7 +92,7 @@ class Objects:
         return True
 
     def _read_back(self, key: str) -> bytes | None:
-        """Return what an object holds; None where that cannot be said, or there is none."""
+        """Return an object's bytes; None if it cannot be read, or there is none."""
         try:
             return self.get(key)
         except StoreError:
@@ -109,7 +109,7 @@ class Objects:
             return obstore.list_with_delimiter(self.store, folder)
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
-        """Return the sorted names directly inside a folder; only those after a name where there is one."""
+        """Return the sorted names directly inside a folder, or only those after a name."""
         if after:
             with self.asking(folder, "listed"):
                 found = obstore.list(self.store, folder, offset=f"{folder}/{after}").collect()
@@ -119,8 +119,19 @@ class Objects:
             keys = [*listed["common_prefixes"], *(meta["path"] for meta in listed["objects"])]
         return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in keys})
 
+    def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
+        """Return size and entity tag, or time, of the objects in a folder after a name, by name."""
+        with self.asking(folder, "listed"):
+            found = obstore.list(self.store, folder, offset=f"{folder}/{after}").collect()
+        return {
+            meta["path"].removeprefix(
+                f"{folder}/"
+            ): f"{meta['size']:x}.{meta['e_tag'] or meta['last_modified']}"
+            for meta in found
+        }
+
     def copy(self, source: str, target: str) -> bool:
-        """Copy an object inside the store, by way of the local disk where it is too large; False without one.
+        """Copy an object inside the store, or by way of the local disk if it is too large; False without one.
 
         Raises:
             OSError: The local disk was needed, and cannot be written.
@@ -139,7 +150,7 @@ class Objects:
         return False
 
     def delete(self, keys: Collection[str]) -> None:
-        """Remove objects, a thousand in a request where the store can do that; what is gone stays gone."""
+        """Remove objects, a thousand per request if the store can do that; missing objects are no error."""
         listed = list(keys)
         if not listed:
             return
@@ -149,12 +160,13 @@ class Objects:
             except FileNotFoundError as error:
                 if no_bucket(error):
                     raise
-                # Google's and Azure's say so where S3's are silent, and then the rest may not have been tried.
+                # Google's and Azure's stores report missing objects, S3's do not; the rest may then not have
+                # been tried.
                 if len(listed) > 1:
                     abreast(lambda key: self.delete([key]), listed, threads=WORKERS, rest=False)
 
     def upload(self, path: Path, key: str) -> None:
-        """Put a local file's bytes in place of whatever was there."""
+        """Create or replace an object with the bytes of a local file."""
         size = path.stat().st_size
         with self.asking(key, "written"):
             obstore.put(
@@ -186,12 +198,12 @@ class Objects:
                     break
                 missing -= file.write(chunk)
         if missing:
-            raise StoreError("the object store sent another size than it had said", path=self.uri(key))
+            raise StoreError("the object store sent another number of bytes than announced", path=self.uri(key))
         return True
 
     @contextmanager
     def asking(self, key: str, doing: str) -> Iterator[None]:
-        """Turn what the client library says into an error of ours."""
+        """Turn errors of the client library into ours."""
         try:
             yield
         except STORE_ERRORS as error:
@@ -200,7 +212,7 @@ class Objects:
 
 @contextmanager
 def _absent() -> Iterator[None]:
-    """Leave the block where the object is not there; where there is not even a bucket, it is an error."""
+    """Leave the block quietly if the object does not exist; a missing bucket is an error."""
     try:
         yield
     except FileNotFoundError as error:

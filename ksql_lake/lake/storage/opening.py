@@ -1,4 +1,4 @@
-"""From what `KSQL_LAKE_ROOT` says to the storage behind it: a folder, or a bucket's address."""
+"""Open the storage that `KSQL_LAKE_ROOT` names: a folder, or a bucket's address."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def is_folder(root: str | Path) -> bool:
 
 
 def open_storage(root: str | Path) -> Storage:
-    """Return the storage of a lake; touches nothing.
+    """Return the storage of a lake; reads and writes nothing.
 
     Args:
-        root: Its folder, or `s3://BUCKET/PREFIX`, `gs://...`, `az://...`.
+        root: A folder, or `s3://BUCKET/PREFIX`, `gs://...`, `az://...`.
 
     Raises:
         ConfigError: The address or the environment cannot be used, or the client library is not installed.

@@ -1,7 +1,7 @@
 """A private folder of this process on a local disk, for bytes on their way into or out of a store."""
 
-# It is locked while its process lives; the next process removes those without a lock. It never holds the only
-# copy of anything committed.
+# A spool is locked while its process lives; the next process removes unlocked spools. A spool never holds the
+# only copy of a committed file.
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Spool:
         """Return the folder.
 
         Raises:
-            ConfigError: The folder above it belongs to somebody else.
+            ConfigError: The folder above it belongs to another user.
             OSError: It cannot be made.
         """
         with self._making:
@@ -40,7 +40,7 @@ class Spool:
             return self._folder
 
     def fresh(self) -> Path:
-        """Return a path inside at which nothing is."""
+        """Return a path in the folder at which nothing exists yet."""
         return self.folder() / uuid.uuid4().hex[:8]
 
 
@@ -48,7 +48,7 @@ def spools() -> Path:
     """Return the folder that holds the spools of this user on this machine.
 
     Raises:
-        ConfigError: It belongs to somebody else, who could read and change what is in it.
+        ConfigError: It belongs to another user, who could read and change the files in it.
         OSError: It cannot be made.
     """
     base = Path(tempfile.gettempdir()) / f"ksql-lake-{os.getuid()}"
@@ -56,8 +56,8 @@ def spools() -> Path:
     found = base.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise ConfigError(
-            "this folder for temporary files belongs to somebody else",
-            hint="Set TMPDIR to a folder of your own.",
+            "this folder for temporary files belongs to another user",
+            hint="Set TMPDIR to a folder that you own.",
             path=str(base),
         )
     return base
@@ -67,7 +67,7 @@ def _make(base: Path, owner: Spool) -> Path:
     folder = base / f"spool-{uuid.uuid4().hex[:12]}"
     lock = _lock_of(folder)
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    # Locked before the folder is there, so that no folder is ever seen without its lock being held.
+    # The lock comes before the folder, so that no other process finds the folder unlocked.
     fcntl.flock(handle, fcntl.LOCK_EX)
     folder.mkdir(mode=0o700)
     weakref.finalize(owner, _discard, folder, handle, os.getpid())
@@ -75,7 +75,7 @@ def _make(base: Path, owner: Spool) -> Path:
 
 
 def _discard(folder: Path, handle: int, pid: int) -> None:
-    if os.getpid() == pid:  # a forked child has inherited it, and does not own it
+    if os.getpid() == pid:  # a forked child inherits the spool, but does not own it
         shutil.rmtree(folder, ignore_errors=True)
         _lock_of(folder).unlink(missing_ok=True)
         os.close(handle)

@@ -1,7 +1,6 @@
 """A lake's bucket as a read-only fsspec filesystem for DuckDB and pyarrow."""
 
-# Their readers share an open file between threads, each with seek and read, so a file has one position per
-# thread.
+# Their threads share an open file, each with its own seek and read, so a file has one position per thread.
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from ksql_lake.errors import LakeError
 from ksql_lake.lake.storage.objects import Objects
 
 TAIL_BYTES = 64 * 1024
-"""How much of a file's end is fetched at once: a footer is rarely larger."""
+"""How many bytes at a file's end are fetched at once: a footer is rarely larger."""
 _KNOWN_FILES = 4096
 
 
@@ -99,7 +98,7 @@ class StoreFilesystem(AbstractFileSystem):  # type: ignore[misc]
 
 
 class _File:
-    """What is known of a data file: its size, when it was written and, once asked for, its last bytes."""
+    """A data file's size, when it was written and, after the first read there, its last bytes."""
 
     def __init__(self, key: str, size: int, modified: datetime) -> None:
         self.key = key
@@ -113,8 +112,8 @@ class OpenObject(io.RawIOBase):
 
     Args:
         objects: The lake's objects.
-        file: Which of them.
-        places: Holds the place in it: one for all threads, or one for each.
+        file: The file.
+        places: Holds the position: one for all threads, or one for each.
 
     Attributes:
         size: In bytes.
@@ -135,17 +134,17 @@ class OpenObject(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return getattr(self._places, "place", 0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the place."""
+        """Move the position."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.size}[whence]
         self._places.place = max(0, base + offset)
         return self.tell()
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read from the place on: a request, unless it is from the last bytes."""
+        """Read from the position on: one request, unless the bytes are among the last ones of the file."""
         begin = self.tell()
         end = self.size if size is None or size < 0 else min(self.size, begin + size)
         if end <= begin:
@@ -174,7 +173,7 @@ class OpenObject(io.RawIOBase):
 
 
 def opened(objects: Objects, key: str) -> io.BufferedReader:
-    """Open an object for parts of it, each a request.
+    """Open an object for reading in parts, each one request.
 
     Raises:
         LakeError: There is no such object.

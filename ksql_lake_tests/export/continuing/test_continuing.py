@@ -463,7 +463,7 @@ def test_another_filled_feed_is_refused_with_the_way_out(server: Server, scene: 
 
     with pytest.raises(MeaningChangeError, match="`identity` was row") as refused:
         server.export(tmp_path, scene.feed(), days=None)
-    assert "begin anew under another name" in refused.value.hint
+    assert "begin a new feed under another name" in refused.value.hint
 
 
 def test_a_continued_day_is_certified_against_its_source(server: Server, scene: Scene, tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""What each of the newest commits did, in short; kept in the checkpoint, so that few manifests are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ksql_lake.lake.commit.manifest import Manifest
+from ksql_lake.lake.layout import Kind
+from ksql_lake.lake.soundness import UnsoundError, check_moments, check_numbers, check_partition
+
+FACTS_KEPT = 1000
+"""Of how many of the newest commits: six weeks of hourly exports, years of daily ones."""
+
+
+class CommitFacts(msgspec.Struct, frozen=True, array_like=True):
+    """What one commit did, without the names of its files.
+
+    Attributes:
+        sequence: Commit number.
+        committed_at: ISO 8601 UTC.
+        read_at: When its reading began; empty where it read nothing.
+        read: Rows received.
+        new: Rows that were added.
+        already_there: Rows the lake held before.
+        late: Rows that came late, among the new.
+        dropped: Rows whose key a later row of the same reading has.
+        response_bytes: Bytes received.
+        added_bytes: Size of its files.
+        late_days: Partition -> rows that came late.
+        versions: Version of a table -> its rows and bytes.
+        stamp: What the storage said of the manifest when it was read; see `Storage.stamps`.
+    """
+
+    sequence: int
+    committed_at: str
+    read_at: str = ""
+    read: int = 0
+    new: int = 0
+    already_there: int = 0
+    late: int = 0
+    dropped: int = 0
+    response_bytes: int = 0
+    added_bytes: int = 0
+    late_days: dict[str, int] = {}
+    versions: dict[str, tuple[int, int]] = {}
+    stamp: str = ""
+
+
+def facts_of(manifest: Manifest, *, stamp: str = "") -> CommitFacts:
+    """Condense a manifest."""
+    facts, counts = manifest.read, manifest.counts
+    table = manifest.kind == "table"
+    return CommitFacts(
+        sequence=manifest.sequence,
+        committed_at=manifest.committed_at,
+        read_at=facts.read_at if facts is not None else "",
+        read=sum(count.read for count in counts),
+        new=sum(count.new for count in counts),
+        already_there=sum(count.already_there for count in counts),
+        late=sum(count.late for count in counts),
+        dropped=sum(count.dropped for count in counts),
+        response_bytes=facts.response_bytes if facts is not None else 0,
+        added_bytes=sum(entry.bytes for entry in manifest.added),
+        late_days={count.partition: count.late for count in counts if count.late},
+        versions={entry.partition: (entry.records, entry.bytes) for entry in manifest.added} if table else {},
+        stamp=stamp,
+    )
+
+
+def check_facts(kind: Kind, facts: Iterable[CommitFacts], *, through: int) -> None:
+    """Refuse facts that cannot be true.
+
+    Args:
+        kind: Of the feed.
+        facts: Those of a checkpoint.
+        through: The last commit that it knows.
+
+    Raises:
+        UnsoundError: Names the value.
+    """
+    for each in facts:
+        if not 1 <= each.sequence <= through:
+            raise UnsoundError(f"commit {each.sequence} is not among the first {through}")
+        check_moments(each.committed_at, each.read_at or None)
+        check_numbers(each.read, each.new, each.already_there, each.late, each.dropped)
+        check_numbers(each.response_bytes, each.added_bytes, *each.late_days.values())
+        for partition in (*each.late_days, *each.versions):
+            check_partition(kind, partition)
+        for sizes in each.versions.values():
+            check_numbers(*sizes)
