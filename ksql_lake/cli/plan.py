@@ -131,7 +131,7 @@ def _explained(one: Planned, client: KsqlClient | None) -> Planned:
     state = one.state
     read = state.last_read
     refused = tuple(read.evidence.caveats) if read is not None and read.evidence is not None else ()
-    tips = tuple(advice(one.feed, state, one.plan.partitions, now=datetime.now(UTC)))
+    said = tuple(advice(one.feed, state, one.plan.partitions, now=datetime.now(UTC)))
     if client is None:
         return replace(one, refused=refused, advice=said)
     cost = export.estimate(one.plan, state, client)

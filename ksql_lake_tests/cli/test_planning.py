@@ -45,7 +45,7 @@ def test_plan_says_why_it_cannot_tell(cli: Cli, orders: Orders) -> None:
     assert said.code == 0
     assert said.out.splitlines()[1].split()[-2:] == ["-", "-"]
     assert re.fullmatch(
-        r"note: orders: what is scanned is not known: no query on the server reads \w+, "
+        r"note: orders: the number of scanned records is unknown: no query on the server reads \w+, "
         r"so its offsets are not reported\n",
         said.err,
     )
