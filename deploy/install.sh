@@ -21,7 +21,7 @@ by_pip() {
 }
 
 by_uv() {
-  # uv does not read pip's settings; whoever has told pip where packages are has told uv too.
+  # uv does not read pip's settings, so pip's package index is passed on to it.
   for name in index-url extra-index-url find-links; do
     value=$("$bin/python" -m pip config get "global.$name" 2>/dev/null ||
       "$bin/python" -m pip config get ":env:.$name" 2>/dev/null || true)
@@ -31,7 +31,7 @@ by_uv() {
       find-links) test -z "$value" || export UV_FIND_LINKS="${UV_FIND_LINKS:-$value}" ;;
     esac
   done
-  # The system's certificates, as pip uses them: a company's proxy may have one of its own.
+  # The system's certificates, as with pip: a company's proxy may have its own certificate.
   export UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}" UV_LINK_MODE="${UV_LINK_MODE:-copy}"
   "$1" pip install --quiet --python "$bin/python" --require-hashes --requirement "$lock" &&
     "$1" pip install --quiet --python "$bin/python" --no-deps --no-build-isolation --editable .

@@ -1,6 +1,6 @@
 """ksql-lake: ksqlDB streams and tables as a plain Parquet lake, exactly once.
 
-The public names load on first use, so that `import ksql_lake` costs nothing. Everything else is an inner room.
+The public names load on first use, so that `import ksql_lake` costs nothing. Everything else is internal.
 """
 
 from importlib import import_module, metadata
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room; `__version__` from what is installed."""
+    """Load a public name from its package; `__version__` from the installed distribution."""
     if name == "__version__":
         return metadata.version("ksql-lake")
     if name not in _HOMES:

@@ -1,4 +1,4 @@
-"""What workspace.yaml loads: the feeds folder as Dagster definitions."""
+"""The module that workspace.yaml loads: the feeds folder as Dagster definitions."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""What follows a lake by itself after each commit: table-format indexes and catalog files."""
+"""Updates after each commit: table-format indexes and catalog files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ksql_lake.register import keep_fresh
 
 
 def update_followers(lake: Lake, feed: Feed) -> None:
-    """Bring a feed's indexes and its views in the lake's catalogs up to date; raises nothing.
+    """Update a feed's indexes and its views in the lake's catalogs; raises nothing.
 
-    What cannot be is logged and stays as it was; the commit stands.
+    An update that fails is logged; the commit is not affected.
     """
     keep_fresh(lake.storage, lake.feed(feed).layout)
     if not _may_have_catalogs(lake):
@@ -26,4 +26,4 @@ def _may_have_catalogs(lake: Lake) -> bool:
     try:
         return lake.storage.size(CATALOGS) is not None
     except KsqlLakeError:
-        return True  # whoever then reads the note says what is wrong
+        return True  # reading the record reports the problem

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A fleet on one machine, for a try: PostgreSQL, Redis, two Celery workers, Dagster's daemon and web server, all on
-# 127.0.0.1, all below ./.celery, and all ended with this script (Ctrl-C). Needs Debian's postgresql and redis-server.
+# A fleet on one machine, to try it: PostgreSQL, Redis, two Celery workers, Dagster's daemon and web server, all on
+# 127.0.0.1 and below ./.celery. Ctrl-C ends the script and all of them. Needs Debian's postgresql and redis-server.
 #
-#   deploy/celery/try.sh            your KSQLDB_URL, or the embedded server with the sample where that is unset
+#   deploy/celery/try.sh            your KSQLDB_URL, or without it the embedded server with the sample
 #   WEB_PORT, REDIS_PORT, POSTGRES_PORT: other ports than 3000, 6399, 5499
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -24,12 +24,12 @@ if [ "$(id -u)" -eq 0 ]; then as_postgres=(setpriv --reuid=postgres --regid=post
 pids=()
 stop() {
   trap - EXIT
-  trap '' INT TERM # a second Ctrl-C must not leave half of them behind
-  # In the reverse order, each waited for: workers may finish what they do while their servers still answer.
+  trap '' INT TERM # a second Ctrl-C must not leave processes running
+  # In reverse order, one by one: workers can finish their steps while their servers still answer.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
     kill -TERM "${pids[i]}" 2>/dev/null || true
     for _ in $(seq 100); do kill -0 "${pids[i]}" 2>/dev/null || break; sleep 0.1; done
-    # The whole session that start() made, should something in it not have listened.
+    # Also the whole session that start() made, in case a process in it ignored the signal.
     kill -KILL -- "-${pids[i]}" 2>/dev/null || true
   done
 }
@@ -37,7 +37,7 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-start() { # NAME COMMAND...: in the background, in a session of its own, what it says to NAME.log, its pid to NAME.pid
+start() { # NAME COMMAND...: in the background, in a new session, with its output in NAME.log and its pid in NAME.pid
   local name="$1"; shift
   setsid "$@" >"$state/log/$name.log" 2>&1 </dev/null &
   pids+=("$!")
@@ -65,7 +65,7 @@ if [ ! -d "$state/postgres" ]; then
   install -d -m 700 "$state/postgres"
   (umask 077; cp "$state/secret" "$state/postgres/.password")
   if [ "$(id -u)" -eq 0 ]; then chown -R postgres: "$state/postgres"; fi
-  mv "$state/postgres/.password" "$state/password" # initdb wants an empty folder
+  mv "$state/postgres/.password" "$state/password" # initdb needs an empty folder
   "${as_postgres[@]}" "$postgres_bin/initdb" --pgdata "$state/postgres" --username dagster \
     --auth scram-sha-256 --encoding UTF8 --pwfile "$state/password" >"$state/log/initdb.log" 2>&1 \
     || fail "initdb failed; see $state/log/initdb.log"
@@ -79,8 +79,8 @@ psql -d postgres -tAc "select 1 from pg_database where datname = 'dagster'" | gr
   || psql -q -d postgres -c 'create database dagster'
 
 mkdir -p "$state/redis"
-# Steps that wait must survive a restart of the broker, hence the append-only file. The password comes by the
-# standard way that other users of the machine cannot see in the list of processes.
+# Waiting steps must survive a restart of the broker, hence the append-only file. The password is in a private
+# file, because other users of the machine can see arguments in the list of processes.
 (umask 077; printf 'bind 127.0.0.1\nport %s\ndir %s\nappendonly yes\nsave ""\nrequirepass %s\nmaxmemory-policy noeviction\n' \
   "$redis_port" "$state/redis" "$secret" >"$state/redis/redis.conf")
 start redis redis-server "$state/redis/redis.conf"
@@ -95,7 +95,7 @@ if [ -z "${KSQLDB_URL:-}" ]; then
 fi
 
 cd "$project"
-# One process makes Dagster's tables; several at once would stamp them twice.
+# One process creates Dagster's tables; several at once would each write the schema version.
 "$bin/dagster" instance migrate >"$state/log/migrate.log" 2>&1 || fail "see $state/log/migrate.log"
 for number in 1 2; do
   start "worker$number" "$bin/celery" -A ksql_lake.orchestration.celery_worker worker \
@@ -105,6 +105,6 @@ start daemon "$bin/dagster-daemon" run -w workspace.yaml
 start web "$bin/dagster-webserver" -w workspace.yaml -h 127.0.0.1 -p "$web_port"
 until_true "the web server" curl -fsS "http://127.0.0.1:$web_port/server_info"
 echo "Dagster is on http://127.0.0.1:$web_port, with two workers. Logs: $state/log. Ctrl-C ends everything."
-# A worker that dies is what a fleet is for; without the web server there is nothing to see.
+# The fleet survives the end of a worker, but the script ends with the web server.
 wait "${pids[-1]}" || true
 fail "the web server ended by itself; see $state/log/web.log"

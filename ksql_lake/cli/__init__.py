@@ -10,7 +10,7 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line and leave the process; Ctrl-C ends it with 130 while it still starts, too."""
+    """Run the command line and end the process; Ctrl-C ends it with 130, also while it starts."""
     try:
         from ksql_lake.cli.entry import main as enter  # noqa: PLC0415 - what takes time is inside
 

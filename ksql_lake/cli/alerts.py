@@ -1,4 +1,4 @@
-"""`ksql-lake alerts`: where alerts go, and whether they get there."""
+"""`ksql-lake alerts`: show where alerts go, and send a test."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ksql_lake.cli.entry import DONE, FAILED
 from ksql_lake.cli.terminal.output import print_json, print_table
 from ksql_lake.settings import Settings, load_settings
 
-_HELP = """Show where alerts of Dagster's sensors go; with --test send one there.
+_HELP = """Show where the alerts of Dagster's sensors go; with --test, send a test there.
 
-Alerts are about failed runs, failed checks and days that Kafka is about to delete. They always go to the log;
-KSQL_LAKE_ALERT_WEBHOOK adds an address that JSON is posted to (Slack, Mattermost, Google Chat show its `text`),
-KSQL_LAKE_ALERT_EMAIL addresses that get a mail through KSQL_LAKE_SMTP_URL.
+Alerts report failed runs, failed checks and days that Kafka will delete soon. They always go to the log.
+KSQL_LAKE_ALERT_WEBHOOK names an address to post JSON to (Slack, Mattermost and Google Chat show its `text`);
+KSQL_LAKE_ALERT_EMAIL names addresses that get an e-mail through KSQL_LAKE_SMTP_URL.
 
 \b
 Examples:
   ksql-lake alerts
   KSQL_LAKE_ALERT_EMAIL=ops@example.com ksql-lake alerts --test
 
-Exit codes: 0 done, 1 a channel did not take the test, 2 usage or configuration.
+Exit codes: 0 done, 1 a channel did not accept the test, 2 usage or configuration.
 """
 
 
@@ -44,7 +44,7 @@ def alerts(context: click.Context, /, *, test: bool, as_json: bool) -> None:
 
 
 def _test(settings: Settings) -> dict[str, str]:
-    alert = Alert("test", "ksql-lake: a test", "Somebody tried: ksql-lake alerts --test")
+    alert = Alert("test", "ksql-lake: a test", "Sent by: ksql-lake alerts --test")
     return {delivery.channel: delivery.problem for delivery in send_alert(alert, settings)}
 
 

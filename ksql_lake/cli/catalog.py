@@ -1,4 +1,4 @@
-"""`ksql-lake catalog`: a DuckDB database file with the lake's views, for BI tools."""
+"""`ksql-lake catalog`: write a DuckDB database file with the lake's views, for BI tools."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ksql_lake.query.sql.followed_catalogs import write_followed
 
 _HELP = """Write a small DuckDB database with a view per feed, for tools that open DuckDB files.
 
-It holds no rows: its views read the lake's folders, so later exports show up by themselves. The lake remembers
-where it is: an export that adds a feed, a column or first rows writes their views anew. Write it again after a
-move, or to drop the views of feeds that are gone. The view ksql_lake_catalog lists what is in it.
+It holds no rows: its views read the lake's folders, so they show later exports too. The lake remembers where
+the database is: an export that adds a feed, a column or a feed's first rows rewrites these views. Run the
+command again after a move, or to drop the views of removed feeds. The view ksql_lake_catalog lists them.
 
-Paths are relative to the database's own folder: lake and database can be moved together. DuckDB resolves them
-against its working directory, so start it there, or tell it the folder: SET file_search_path = '/that/folder'
-(a setting of the connection in most tools). Where a tool can do neither, use --absolute.
+Paths are relative to the database's folder, so lake and database can be moved together. DuckDB resolves them
+against its working directory: start it there, or name the folder with SET file_search_path = '/that/folder'
+(a setting of the connection in most tools). For a tool that can do neither, use --absolute.
 
 \b
 Examples:

@@ -24,12 +24,12 @@ from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Read a closed day of a stream, or a table's changes, from the server and compare them with the lake.
 
-A day is compared hour by hour, a version key by key: keys that changed after the version was read, and keys
-that are deleted by now, are counted apart.
+A day is compared hour by hour, a version key by key. Keys that were changed or deleted after the version was
+read are counted separately.
 
-Beside it stands what the export certified that last read the day after its end. Rows that Kafka has deleted
-since are in the lake only, and are told as such. For feeds with identity `offset` the offsets of each Kafka
-partition follow; gaps among them are normal (filters, transactions, compacted topics).
+The output also shows the day's certificate: what the last export after the day's end read. Rows that Kafka has
+deleted since are in the lake only, and are reported so. For feeds with identity `offset` the offsets of each
+Kafka partition follow; gaps among them are normal (filters, transactions, compacted topics).
 
 \b
 Examples:
@@ -38,8 +38,8 @@ Examples:
   ksql-lake certify orders 2025-01-31 --by push
   ksql-lake certify users v4
 
-With --by push a day is read by a push query, whatever the feed says: each row comes with its Kafka offset, and
-where another query reads the same topic the end is proven by Kafka's own offsets. It receives the whole topic.
+With --by push a push query reads the day, whatever the feed's `extraction` is. Each row then has its Kafka
+offset, and if another query reads the same topic, Kafka's offsets prove the end. It receives the whole topic.
 
 Equal means: totals, checksum and every hour are the same. What is found of a day is noted in the lake as the
 result of the check `certificate`, as the job `certify` does it, so the report shows it. Rows do not change.
@@ -51,7 +51,7 @@ Exit codes: 0 equal, 1 different, not as certified (or the day could not be read
 @click.command(help=_HELP)
 @click.argument("name", type=FeedNames(), metavar="FEED")
 @click.argument("what", metavar="DATE|VERSION")
-@click.option("--by", type=click.Choice(["pull", "push"]), help="How a day is read; else as the feed says.")
+@click.option("--by", type=click.Choice(["pull", "push"]), help="How to read a day; default: as the feed does.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def certify(
@@ -130,7 +130,7 @@ def _print(found: Certification, by: str | None) -> None:
     if found.offsets:
         print_line()
         print_table(_OFFSETS, _offset_rows(found), right=_OFFSETS)
-    _tell(found)
+    _print_notes(found)
 
 
 _OFFSETS = ["Kafka\npartition", "First", "Last", "Rows", "Gaps", "Duplicates"]
@@ -144,16 +144,16 @@ def _offset_rows(found: Certification) -> list[list[str]]:
     ]
 
 
-def _tell(found: Certification) -> None:
+def _print_notes(found: Certification) -> None:
     if found.certificate is None:
-        note("no export has read this day after its end, so there is no certificate of it")
+        note("no export has read this day after its end, so it has no certificate")
     elif found.questioned:
         again = f"ksql-lake export --stream {found.feed} --date {found.day}"
-        note(f"the certificate cannot be believed: {found.questioned}; read it again: {again}", label="warning")
+        note(f"the certificate cannot be trusted: {found.questioned}; read it again: {again}", label="warning")
     elif not found.as_certified:
         note("the lake does not hold what the export certified; see: ksql-lake doctor", label="warning")
     elif found.certificate.clock == "client":
-        note("that the day had ended is certified by the client clock: the server's could not be asked")
+        note("only this machine's clock certifies that the day had ended: the server's could not be asked")
     if any(hour.source_rows > hour.lake_rows for hour in found.differences):
         again = f"ksql-lake export --stream {found.feed} --date {found.day}"
-        note(f"an export of the day adds what is missing: {again}", label="next")
+        note(f"an export of the day adds the missing rows: {again}", label="next")

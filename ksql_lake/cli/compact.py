@@ -27,12 +27,12 @@ from ksql_lake.settings import load_settings
 
 _HELP = """Merge each closed day's many small files into one; the rows stay as they are.
 
-With --open, days that are still written to are looked at too: eight and more small files become one, so that
-a day keeps few of them, however many exports it has. Run it as often as the exports, after them.
+With --open, it also merges days that still receive rows: eight or more small files become one, so that a day
+keeps few files however many exports write it. Run it after each export.
 
-Files are merged with those of the same columns. Whoever reads through ksql-lake sees the same rows at any
-moment. A reader that globs the folder while a day's files are being exchanged may see their rows twice, or
-find a listed file gone: compact when nobody does, or let it read again.
+Only files with the same columns are merged. Readers that use ksql-lake see the same rows at any moment. A
+reader that globs the folder while a day's files are exchanged may see rows twice or miss a listed file: compact
+while no such reader runs, or let it read again.
 
 \b
 Examples:
@@ -53,7 +53,7 @@ class _PlannedDay:
 
 @dataclass(slots=True)
 class _Case:
-    """One feed: the days to merge, and what became of them."""
+    """One feed: the days to merge and the outcome of each."""
 
     feed: StreamFeed
     planned: list[_PlannedDay] = field(default_factory=list)
@@ -74,7 +74,7 @@ class _Case:
 )
 @click.option("--open", "opened", is_flag=True, help="Also merge many small files of younger and open days.")
 @click.option(
-    "--nan", is_flag=True, help="Also write files anew in whose statistics older releases left NaN out."
+    "--nan", is_flag=True, help="Also rewrite files of older releases, whose statistics leave out NaN."
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan, merge nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -93,7 +93,7 @@ def compact(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Plan and merge."""
     if everything == bool(names):
-        raise click.UsageError("say what: FEED names, or --all")
+        raise click.UsageError("name feeds, or say --all")
     settings = load_settings()
     feeds = FeedStore(settings.feeds_root).load()
     broken = tuple(file for file in feeds.quarantined if everything and not file.archived)
@@ -106,7 +106,7 @@ def compact(  # noqa: PLR0913 - one argument per option
                 for case in cases:
                     _merge(case, lake, wanted)
     finally:
-        # Also when interrupted: the days that are done stay done.
+        # Also after an interruption: the days that are done stay done.
         _print(cases, opened=opened, dry_run=dry_run, as_json=as_json, left_out=left_out_entries(broken))
     for case in cases:
         if case.error is not None:
@@ -134,11 +134,11 @@ def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
     feed_lake = lake.feed(case.feed)
     try:
         if not case.planned:
-            # A merge that was killed shows its rows twice to plain readers until somebody opens the feed.
+            # After a killed merge, plain readers see its rows twice until the feed is opened.
             feed_lake.recover()
             return
-        told = f"merging {count_text(len(case.planned), 'day')} of {case.feed.name}"
-        with feed_lake.exclusive(), waiting(told):
+        task = f"merging {count_text(len(case.planned), 'day')} of {case.feed.name}"
+        with feed_lake.exclusive(), waiting(task):
             for day in feed_lake.compact(**wanted):
                 case.done.append(day)
         update_followers(lake, case.feed)

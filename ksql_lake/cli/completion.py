@@ -1,6 +1,6 @@
-"""`ksql-lake completion`, and what a shell completes besides commands: names of feeds, sources and columns.
+"""`ksql-lake completion`: shell completion of commands and of the names of feeds, sources and columns.
 
-A completion never fails and never waits long: what cannot be known at once is left out.
+A completion never fails and never waits long: it leaves out what it cannot find out at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.settings import load_settings
 
 _SECONDS = 2.0
-"""How long the server may take to answer."""
+"""Seconds the server may take to answer."""
 
-_HELP = """Print the script that lets a shell complete commands, and names of feeds, sources and columns.
+_HELP = """Print the script that lets a shell complete commands and the names of feeds, sources and columns.
 
 \b
 Examples:
@@ -42,8 +42,8 @@ class FeedNames(click.ParamType[str]):
     """The name of a feed.
 
     Args:
-        kind: Only of these: `stream` or `table`; empty for both.
-        folder: Of which folder of feed files.
+        kind: `stream` or `table`; empty for both.
+        folder: The folder of feed files, e.g. `active`.
     """
 
     name = "text"
@@ -57,7 +57,7 @@ class FeedNames(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return the names that begin so; of files that cannot be read too, but for their kind."""
+        """Return the names that begin with the typed text; without a kind also those of unreadable files."""
         return _items(self._names(), incomplete)
 
     def _names(self) -> Iterator[str]:
@@ -81,7 +81,7 @@ class SourceNames(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return the names that begin so."""
+        """Return the names that begin with the typed text."""
         return _items(_asked("SHOW"), incomplete)
 
 
@@ -96,13 +96,13 @@ class ColumnNames(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return the columns that begin so."""
+        """Return the columns that begin with the typed text."""
         return _items(_asked(str(ctx.params.get("source") or "")), incomplete)
 
 
 def _asked(source: str) -> list[str]:
-    """Return the columns of a source, or for `SHOW` the sources; nothing where the server does not answer."""
-    # The client takes a moment to import, and most completions ask nobody.
+    """Return the columns of a source, or for `SHOW` the sources; nothing when the server does not answer."""
+    # The client takes a moment to import, and most completions ask no server.
     from ksql_lake.ksqldb import KsqlClient, describe, list_sources  # noqa: PLC0415
 
     if not source:
@@ -125,6 +125,6 @@ def _kind(path: Path) -> str:
 
 
 def _items(names: Sequence[str] | Iterator[str], incomplete: str) -> list[CompletionItem]:
-    """Return the names that begin so; letter case does not count."""
+    """Return the names that begin with the typed text, in any letter case."""
     begins: Callable[[str], bool] = lambda name: name.casefold().startswith(incomplete.casefold())  # noqa: E731
     return [CompletionItem(name) for name in names if begins(name)]

@@ -1,4 +1,4 @@
-"""Run Dagster's commands as child processes, with the project's own DAGSTER_HOME."""
+"""Run Dagster's commands as child processes with the project's DAGSTER_HOME."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SAID = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One process of Dagster: a name for its log, what it does in words, what follows `python`."""
+    """One process of Dagster: a name for its log, a description, and the arguments of `python`."""
 
     name: str
     what: str
@@ -47,12 +47,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class DagsterProject:
-    """A project folder and what its Dagster processes are told.
+    """A project folder and the settings of its Dagster processes.
 
     Attributes:
         folder: Where workspace.yaml is.
         url: The ksqlDB server.
-        lake_root: Where the lake is, absolute.
+        lake_root: The lake's absolute path.
         feeds_root: Folder of the feed files.
     """
 
@@ -67,7 +67,7 @@ class DagsterProject:
         return self.folder / HOME
 
     def environment(self) -> dict[str, str]:
-        """Return the children's environment: ours, without anything that is meant for another server."""
+        """Return the children's environment: this process's, without settings for another server."""
         ours = os.environ  # noqa: TID251 - handed on, not read
         return {
             **{name: value for name, value in ours.items() if not name.startswith(_SERVER_VARIABLES)},
@@ -80,12 +80,12 @@ class DagsterProject:
     def start(
         self, arguments: Sequence[str], *, log: Path | None = None, variables: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start `python ARGUMENTS` in a process group of its own, so that an interrupt is ours to pass on.
+        """Start `python ARGUMENTS` in a new process group, so that only this process receives an interrupt.
 
         Args:
-            arguments: What follows `python`, as `-m dagster dev`.
-            log: File for everything it says; None lets it speak on our terminal.
-            variables: What its environment has besides.
+            arguments: The arguments of `python`, e.g. `-m dagster dev`.
+            log: File for its output; None lets it write to this terminal.
+            variables: Further variables of its environment.
         """
         with contextlib.ExitStack() as files:
             output = files.enter_context(log.open("wb")) if log else None
@@ -100,7 +100,7 @@ class DagsterProject:
             )
 
     def run(self, tasks: Iterable[Task], *, at_once: int, logs: Path) -> Iterator[Done]:
-        """Run tasks, so many at once, and give each as it ends; leaving early ends those that still run."""
+        """Run tasks, at most `at_once` together; yield each as it ends. Leaving early ends the running ones."""
         waiting, running = deque(tasks), dict[Task, tuple[subprocess.Popen[bytes], float]]()
         try:
             while waiting or running:
@@ -121,7 +121,7 @@ class DagsterProject:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that `start` gave, with everything it started."""
+    """End a process that `start` returned, and every process that it started."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -134,7 +134,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def what_failed(log: Path) -> str:
-    """Return the failures a run wrote into its log, or the log's last lines when it never came to run."""
+    """Return the failures that a run logged, or the log's last lines when the run did not start."""
     text = log.read_text(errors="replace")
     said = list(dict.fromkeys(match.strip() for match in _SAID.findall(text)))
     return "\n".join(said) or "\n".join(text.strip().splitlines()[-5:])

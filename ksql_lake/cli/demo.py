@@ -31,7 +31,7 @@ from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 
 SERVER_VERSION = "0.29.0-demo"
-"""What the demo's server calls itself, so that every commit it fed can be told from those of a real server."""
+"""The version that the demo's server reports; it distinguishes its commits from those of a real server."""
 
 PROCESSES = 2
 
@@ -40,10 +40,10 @@ _SUPERSEDED = "ignore:Function `dev_command` is superseded"
 
 _HELP = """Export everything of the embedded server through Dagster, and show what landed.
 
-Makes FOLDER (default: demo), a project with eight sample feeds. Starts the embedded ksqlDB stand-in on a free
-port, with two weeks of sample rows that end now and go on while it runs. Exports every feed into
-FOLDER/data_lake by running Dagster, and prints what landed. Run it again: streams add what has arrived since,
-tables get their next version.
+Makes the project FOLDER (default: demo) with eight sample feeds. Starts the embedded ksqlDB stand-in on a free
+port, with two weeks of sample rows up to now; more rows arrive while it runs. Runs Dagster to export every feed
+into FOLDER/data_lake, and prints what landed. When you run it again, streams add the new rows and tables get
+their next version.
 
 \b
 Examples:
@@ -56,22 +56,22 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     try:
         found = None if text is None else datetime.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no moment like 2026-03-05T13:07Z") from None
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-03-05T13:07Z") from None
     return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
 
 @click.command(help=_HELP)
 @click.argument("folder", default="demo", type=click.Path(path_type=Path))
-@click.option("--ui", is_flag=True, help="Open Dagster's UI on what is there instead of exporting.")
+@click.option("--ui", is_flag=True, help="Open Dagster's UI on the demo's data instead of exporting.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="Port of the UI.")
 @click.option(
     "--at",
     callback=_moment,
     metavar="MOMENT",
-    help="Let the sample end at this moment, the same rows every time.",
+    help="End the sample at this time, with the same rows every time.",
 )
 def demo(*, folder: Path, ui: bool, port: int, at: datetime | None) -> int:
-    """Run the demo and give the exit code."""
+    """Run the demo and return the exit code."""
     opened = open_demo(folder, at, now=datetime.now(UTC))
     lake = Lake(str(folder.resolve() / "data_lake"))
     store = folder.resolve() / "feeds"
@@ -103,15 +103,15 @@ def _export_all(opened: DemoFolder, project: DagsterProject, lake: Lake, files: 
 
 
 def _explain(opened: DemoFolder, feeds: Iterable[Feed]) -> None:
-    """Say where everything is, what fails on purpose, and how to go on."""
+    """Print where everything is, what fails on purpose, and the next commands."""
     path = shlex.quote(str(opened.path))
     if any(feed.name == FAILING_FEED and FAILING_COLUMN in feed.checks.not_null for feed in feeds):
         click.echo(
             f"One check fails on purpose: some rows of {FAILING_FEED} have no {FAILING_COLUMN}.\n"
-            "Its severity is warn, so nothing is stopped; the report and Dagster show it."
+            "Its severity is warn, so it stops nothing; the report and Dagster show it."
         )
-    click.echo(f"\nHow is every feed?       cd {path} && ksql-lake report --offline")
-    click.echo(f"See it in Dagster's UI:  {_ui_command(opened.path)}")
+    click.echo(f"\nReport on every feed:  cd {path} && ksql-lake report --offline")
+    click.echo(f"Open Dagster's UI:     {_ui_command(opened.path)}")
 
 
 def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed], tasks: Sequence[Task]) -> bool:
@@ -122,33 +122,33 @@ def _export(project: DagsterProject, lake: Lake, feeds: Sequence[Feed], tasks: S
     logs.mkdir(exist_ok=True)
     success = True
     for done in project.run(tasks, at_once=PROCESSES, logs=logs):
-        told = f"{done.task.what} ({done.seconds:.1f} s)"
+        summary = f"{done.task.what} ({done.seconds:.1f} s)"
         if done.success:
-            note(told, label="done")
+            note(summary, label="done")
         else:
             success = False
-            note(f"{told}: {what_failed(done.log)}\nThe whole log: {done.log}", label="failed")
+            note(f"{summary}: {what_failed(done.log)}\nThe whole log: {done.log}", label="failed")
     _print_landed(project, lake, feeds)
     click.echo(f"\n{time.monotonic() - began:.1f} s. The lake is in {lake.root}")
     return success
 
 
 def _tasks(feeds: Sequence[Feed], days: tuple[str, str], *, live: bool) -> list[Task]:
-    """Return two processes: one runs the streams, a run per time zone and range of days, one the tables.
+    """Return two tasks: one runs the streams, a run per time zone and range of days, the other the tables.
 
-    The running day has no partition in Dagster: it is a run without one.
+    The current day has no partition in Dagster, so a run without a partition exports it.
     """
     zones = sorted({feed.timezone for feed in streams_of(feeds)})
     tables = [feed.name for feed in tables_of(feeds)]
     streams = count_text(len(streams_of(feeds)), "stream")
     ranges = [{"job": stream_job(zone), "tags": dict(zip(RANGE_TAGS, days, strict=True))} for zone in zones]
     today = [{"job": stream_job(zone), "tags": {DAYS_TAG: "open"}} for zone in zones if live]
-    said = f"{streams}, {days[0]} to {days[1]}" + (" and today so far" if live else "")
+    what = f"{streams}, {days[0]} to {days[1]}" + (" and today so far" if live else "")
     series = [
-        ("streams", said, ranges + today),
+        ("streams", what, ranges + today),
         (
             "tables",
-            f"{count_text(len(tables), 'table')}, a version of each",
+            f"{count_text(len(tables), 'table')}, one version each",
             [{"job": table_job(name)} for name in tables],
         ),
     ]
@@ -179,7 +179,7 @@ def _refuse_foreign(lake: Lake, feeds: Iterable[Feed]) -> None:
         if read is not None and read.server_version != SERVER_VERSION:
             raise ConfigError(
                 f"{lake.root} holds {feed.name} from a server {read.server_version}, not from the demo",
-                hint="Let the demo use another folder: ksql-lake demo FOLDER",
+                hint="Name another folder: ksql-lake demo FOLDER",
             )
 
 

@@ -1,4 +1,4 @@
-"""`ksql-lake diff`: what changed between two versions of a table, for people and for programs."""
+"""`ksql-lake diff`: show the rows that changed between two versions of a table."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ksql_lake.query.table_diff import diff as compare_versions
 _SUFFIXES = {".json": "json", ".parquet": "parquet", ".txt": "console"}
 _MARKS = {"insert": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red")}
 
-_HELP = """Tell which rows were inserted, updated and deleted between two versions of a table, by key.
+_HELP = """Show which rows were inserted, updated and deleted between two versions of a table, by key.
 
-OLD and NEW are versions (v3 or 3), `latest`, or `previous`, the one before it; without them the previous
-version is compared with the latest. It shows the deletes that ksqlDB itself never tells.
+OLD and NEW are versions (v3 or 3), `latest`, or `previous`, the one before it; default: previous and latest.
+It also shows deleted keys, which ksqlDB does not report.
 
-NULL and NaN equal themselves, -0.0 and 0.0 differ, MAPs compare in any order. Columns that came, went or
-changed their type are told as such and make no row an update. With --output the name decides the format.
+NULL and NaN equal themselves, -0.0 and 0.0 differ, MAPs compare in any order. Columns that were added, removed
+or changed their type are listed and do not make a row an update. The ending of --output decides the format.
 
 \b
 Examples:
@@ -50,7 +50,7 @@ Examples:
     "--format",
     "form",
     type=click.Choice(["console", "json", "parquet"]),
-    help="Default: by the name of --output, else console.",
+    help="Default: by the ending of --output, else console.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
@@ -72,7 +72,7 @@ def diff(  # noqa: PLR0913 - one argument per option
     """Compare two versions of a table."""
     form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "parquet" and output is None:
-        raise click.UsageError("Parquet is no text; say where to: --output changes.parquet")
+        raise click.UsageError("Parquet is binary; name a file: --output changes.parquet")
     with waiting(f"comparing versions of {table}"):
         difference = compare_versions(table, old, new)
     with difference:
@@ -100,7 +100,7 @@ def _write(difference: TableDiff, form: str, path: Path, limit: int) -> None:
 
 
 def _print(difference: TableDiff, limit: int) -> None:
-    """Print the lines; a terminal is not flooded by long rows, a pipe gets all of them."""
+    """Print the lines; a terminal gets long rows cut, a pipe gets them whole."""
     console = Console(highlight=False, soft_wrap=True)
     for line in map(_escaped, _lines(difference, limit)):
         if sys.stdout.isatty() and line.plain[:2] in _CUT:
@@ -109,7 +109,7 @@ def _print(difference: TableDiff, limit: int) -> None:
 
 
 def _escaped(line: Text) -> Text:
-    """A line with an escape for each character that a terminal would obey; styles stay where they are."""
+    """Return a line with terminal control characters escaped and its styles kept."""
     return Text.assemble(*((on_one_line(part.plain), part.style or "") for part in line.divide(_edges(line))))
 
 
@@ -123,7 +123,7 @@ _CUT = {f"{mark} " for mark, _ in _MARKS.values()}
 def _lines(difference: TableDiff, limit: int) -> Iterator[Text]:
     yield Text.assemble((difference.table, "bold"), f" by {', '.join(difference.key)}")
     for word, snapshot in (("from", difference.old), ("to", difference.new)):
-        yield Text(f"  {word:4} {_told(snapshot)}")
+        yield Text(f"  {word:4} {_snapshot_text(snapshot)}")
     yield Text()
     counts = (
         ("inserted", difference.inserted, "green"),
@@ -146,13 +146,13 @@ def _changes(difference: TableDiff, limit: int) -> Iterator[Text]:
         yield Text()
     for change in changes(difference, limit=limit) if limit else ():
         mark, style = _MARKS[change["op"]]
-        yield Text.assemble((mark, style), " ", (_values(change["key"]), "bold"), f": {_told_change(change)}")
+        yield Text.assemble((mark, style), " ", (_values(change["key"]), "bold"), f": {_change_text(change)}")
     if total > limit:
         more = count_text(total - limit, "more change", "more changes")
         yield Text(f"{more}: raise --limit, or get all with --output changes.parquet")
 
 
-def _told(snapshot: Snapshot) -> str:
+def _snapshot_text(snapshot: Snapshot) -> str:
     return f"{snapshot.version}, {count_text(snapshot.rows, 'row')}, read {snapshot.read_at:%Y-%m-%d %H:%M} UTC"
 
 
@@ -161,7 +161,7 @@ def _columns(difference: TableDiff) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in often if count)
 
 
-def _told_change(change: Mapping[str, Any]) -> str:
+def _change_text(change: Mapping[str, Any]) -> str:
     key, before, after = change["key"], change["before"], change["after"]
     if change["op"] == "update":
         names = change["changed"]

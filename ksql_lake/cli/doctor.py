@@ -27,21 +27,20 @@ from ksql_lake.quantities import count_text, size_text
 from ksql_lake.register import refresh, stale
 from ksql_lake.settings import load_settings
 
-_HELP = """Check the lake against its own manifests, footers and checksums.
+_HELP = """Verify the lake against its manifests, footers and checksums.
 
-Every feed the lake holds anything of is examined, also those without a feed file: each manifest and each data
-file, every byte of it, and whether each row lies in its day. --quick leaves the bytes and rows out.
+It examines every feed in the lake, also those without a feed file: each manifest, every byte of each data file,
+and whether each row belongs to its day. --quick skips the bytes and rows.
 
---repair mends what can be derived from what is there: manifests from the footers of the data files, all of
-`metadata/` if need be, and the indexes of `ksql-lake register`. What takes a file out of the lake is only
-listed; with --apply too, it is moved to the feed's quarantine folder (never deleted), and the next export of a
-stream reads the file's day again.
+--repair rebuilds what it can derive: manifests from the footers of the data files, all of `metadata/` if
+necessary, and the indexes of `ksql-lake register`. It only lists files that have to leave the lake. --apply
+moves these to the feed's quarantine folder (and deletes none); the next export reads their days again.
 
 \b
 Examples:
   ksql-lake doctor
   ksql-lake doctor orders --quick
-  ksql-lake doctor --repair             mend, and list what --apply would do
+  ksql-lake doctor --repair             repair, and list what --apply would move
   ksql-lake doctor --repair --apply
   ksql-lake doctor --json | jq .sound
 
@@ -53,7 +52,7 @@ _OPTIONS = {Remedy.REPAIR: "--repair", Remedy.APPLY: "--repair --apply", Remedy.
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     quick: bool
     repair: bool
@@ -62,7 +61,7 @@ class _Wish:
 
 @dataclass(slots=True)
 class _Checkup:
-    """One feed's visit: what was found, what was mended, what is the case now."""
+    """The examination of one feed: what was found, what was repaired, and what remains."""
 
     layout: FeedLayout
     found: Examination | None = None
@@ -72,11 +71,11 @@ class _Checkup:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong any more."""
+        """Whether no finding remains."""
         return self.error is None and self.now is not None and self.now.sound
 
     def as_dict(self) -> dict[str, object]:
-        """The visit as JSON-ready data."""
+        """The result as JSON-ready data."""
         found, now = self.found, self.now
         return {
             "feed": self.layout.name,
@@ -93,15 +92,15 @@ class _Checkup:
 
 @click.command(help=_HELP)
 @click.argument("names", type=FeedNames(), nargs=-1, metavar="[FEED]...")
-@click.option("--repair", is_flag=True, help="Mend what can be derived.")
-@click.option("--apply", is_flag=True, help="With --repair: also take out what has to leave the lake.")
+@click.option("--repair", is_flag=True, help="Rebuild what can be derived.")
+@click.option("--apply", is_flag=True, help="With --repair: also move listed files out of the lake.")
 @click.option("--quick", is_flag=True, help="Sizes and footers only, not every byte and row.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(
     context: click.Context, /, *, names: tuple[str, ...], as_json: bool, quick: bool, repair: bool, apply: bool
 ) -> None:
-    """Examine and mend the lake."""
+    """Examine and repair the lake."""
     if apply and not repair:
         raise click.UsageError("--apply goes with --repair")
     lake = Lake(load_settings().lake_root)
@@ -155,7 +154,7 @@ def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -
         _show(checkup.found, as_json=as_json)
         return
     with exclusive(storage, layout):
-        # Whoever held the lock until now may have changed what there is to mend.
+        # The process that held the lock until now may have changed the findings.
         checkup.found = checkup.now = look()
         _show(checkup.found, as_json=as_json, planning=wish.apply)
         if any(_derivable(finding) for finding in checkup.found.findings):
@@ -169,7 +168,7 @@ def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -
         if checkup.now.of(Problem.INDEX_STALE) and not checkup.now.of(
             Problem.FILE_MISSING, Problem.FILE_DAMAGED
         ):
-            # Last, and never in the way: an index is derived from what was just mended.
+            # Last: an index is derived from what was just repaired, and its failure must not stop the repair.
             _refresh_indexes(storage, checkup, as_json=as_json)
             checkup.now = look()
     if checkup.mended and not as_json:
@@ -181,7 +180,7 @@ def _derivable(finding: Finding) -> bool:
 
 
 def _plan(examination: Examination) -> list[Finding]:
-    """Return what would leave the lake; while manifests are missing it is not known what is foreign."""
+    """Return what --apply would move; nothing while manifests are missing: they may name any of these files."""
     if examination.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
         return []
     return [finding for finding in examination.findings if finding.remedy is Remedy.APPLY]
@@ -190,12 +189,12 @@ def _plan(examination: Examination) -> list[Finding]:
 def _mend(
     storage: Storage, checkup: _Checkup, examination: Examination, *, as_json: bool, apply: bool = False
 ) -> None:
-    with _telling_mended(checkup, as_json=as_json):
+    with _reporting_repairs(checkup, as_json=as_json):
         checkup.mended.extend(repair(storage, examination, apply=apply))
 
 
 def _refresh_indexes(storage: Storage, checkup: _Checkup, *, as_json: bool) -> None:
-    with _telling_mended(checkup, as_json=as_json):
+    with _reporting_repairs(checkup, as_json=as_json):
         try:
             checkup.mended.extend(refresh(storage, checkup.layout))
         except KsqlLakeError as error:
@@ -204,7 +203,7 @@ def _refresh_indexes(storage: Storage, checkup: _Checkup, *, as_json: bool) -> N
 
 
 @contextmanager
-def _telling_mended(checkup: _Checkup, *, as_json: bool) -> Iterator[None]:
+def _reporting_repairs(checkup: _Checkup, *, as_json: bool) -> Iterator[None]:
     before = len(checkup.mended)
     try:
         yield
@@ -215,7 +214,7 @@ def _telling_mended(checkup: _Checkup, *, as_json: bool) -> Iterator[None]:
 
 
 def _show(examination: Examination, *, as_json: bool, planning: bool = False) -> None:
-    """Print what was found; beside JSON only a plan that is about to be applied, on stderr."""
+    """Print the findings; with JSON only a plan that will be applied, on stderr."""
     if as_json and not planning:
         return
     print_line(*_headline(examination), err=as_json)
@@ -268,12 +267,12 @@ def _summarise(lake: Lake, checkups: Sequence[_Checkup], wish: _Wish) -> None:
     looked = [checkup.now for checkup in checkups if checkup.now is not None]
     findings = [finding for examination in looked for finding in examination.findings]
     files, size = sum(item.files for item in looked), sum(item.bytes for item in looked)
-    told = f"{count_text(len(looked), 'feed')}, {count_text(files, 'file')}, {size_text(size)} examined"
+    counts = f"{count_text(len(looked), 'feed')}, {count_text(files, 'file')}, {size_text(size)} examined"
     failed = sum(checkup.error is not None for checkup in checkups)
     verdict = count_text(len(findings), "finding") if findings or failed else "sound"
-    print_line(f"{told}: {verdict}", f", {count_text(failed, 'failure')}" if failed else "")
+    print_line(f"{counts}: {verdict}", f", {count_text(failed, 'failure')}" if failed else "")
     remedies = {finding.remedy for finding in findings}
     if Remedy.REPAIR in remedies and not wish.repair:
-        note("mend what can be derived with: ksql-lake doctor --repair", label="next")
+        note("rebuild what can be derived: ksql-lake doctor --repair", label="next")
     elif Remedy.APPLY in remedies and not wish.apply:
-        note("take out what has to leave the lake with: ksql-lake doctor --repair --apply", label="next")
+        note("move the listed files out of the lake: ksql-lake doctor --repair --apply", label="next")

@@ -22,7 +22,7 @@ from ksql_lake.cli.terminal.loudness import document_begun, loudness
 from ksql_lake.errors import ConfigError, KsqlLakeError
 
 ALONE = "alone"
-"""Key in click's context object: the process is the command line's own, not a test or a program of others."""
+"""Key in click's context object: the process runs only this command line, not a test or another program."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
 _KEPT = 128 << 20
@@ -33,10 +33,10 @@ DEBUG = "debug"
 
 _QUIET, _VERBOSE = frozenset({"-q", "--quiet"}), frozenset({"-v", "--verbose"})
 _EVERYWHERE = frozenset({"--debug", *_QUIET, *_VERBOSE})
-"""Options that mean the same anywhere on the line."""
+"""Options that are accepted anywhere on the line."""
 
 _GARBAGE = 100_000
-"""How many more containers are made than freed before the collector looks for garbage."""
+"""Net new containers before the garbage collector runs."""
 
 _SILENT = logging.NullHandler()
 _EXTRAS = {
@@ -48,15 +48,15 @@ _EXTRAS = {
     **dict.fromkeys(("celery", "dagster_celery"), "celery"),
     **dict.fromkeys(("dagster_k8s", "dagster_postgres"), "kubernetes"),
 }
-"""Packages that only an extra of ours installs."""
+"""Packages that only an extra of ksql-lake installs, and that extra."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-_ONLY_THE_REPORT = "What the command did is done; only its report is lost."
+_ONLY_THE_REPORT = "The command did its work; only its output is lost."
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, for the arrays of the next block; does nothing without glibc."""
+    """Let the C library keep freed memory for the arrays of the next block; does nothing without glibc."""
     import ctypes  # noqa: PLC0415 - start-up stays light
 
     if sys.platform != "linux" or not hasattr(process := ctypes.CDLL(None), "gnu_get_libc_version"):
@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
 
 
 class _Warnings(logging.Handler):
-    """Writes warnings that no command keeps to itself, where they are not written as JSON lines anyway."""
+    """Writes the warnings that every command shows, unless they are written as JSON lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -80,17 +80,17 @@ _WARNINGS = _Warnings(logging.WARNING)
 
 
 def main() -> None:
-    """Run the command line and leave the process."""
-    # Imports make objects that stay; looking through them for garbage took a tenth of a short command's time.
+    """Run the command line and end the process."""
+    # Imports make objects that stay; collecting garbage among them took a tenth of a short command's time.
     gc.set_threshold(_GARBAGE, 10, 10)
     try:
         keep_freed_memory()
         code = run(sys.argv[1:], alone=True)
-    except KeyboardInterrupt:  # while an error was being told, or a second time
+    except KeyboardInterrupt:  # while an error was printed, or a second time
         code = INTERRUPTED
     if code == INTERRUPTED:
-        # A thread may still wait for a silent server, and Python would wait for it. Nothing it has read is
-        # visible yet, so it can be left behind.
+        # A thread may still wait for a silent server, and Python would wait for the thread. Nothing it has read
+        # is visible yet, so it can be abandoned.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str], *, alone: bool = False) -> int:
-    """Run the command line and give its exit code; `alone` says that the process does nothing else."""
+    """Run the command line and return its exit code; `alone` says that the process does nothing else."""
     words, everywhere = _everywhere(arguments)
     debug = "--debug" in everywhere
     quiet, verbose = (bool(everywhere & flags) for flags in (_QUIET, _VERBOSE))
@@ -106,7 +106,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
     if quiet and verbose:
         complain("-q and -v exclude each other")
         return USAGE
-    # Attempts that fail and are repeated are nobody's business until a command says so.
+    # Warnings about repeated attempts stay hidden until a command shows them.
     logging.getLogger("ksql_lake").addHandler(_SILENT)
     for name in ALWAYS_TOLD:
         logging.getLogger(name).addHandler(_WARNINGS)
@@ -115,7 +115,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
             code = app.main(words, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone.
+        # The reader of the output has closed it.
         _give_up_output()
         return FAILED
     except (click.Abort, KeyboardInterrupt):
@@ -126,7 +126,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         return USAGE
     except KsqlLakeError as error:
         complain(str(error))
-        _tell_program(error, words)
+        _print_error_document(error, words)
         return USAGE if isinstance(error, ConfigError) else FAILED
     except ModuleNotFoundError as error:
         complain_missing(error, debug=debug)
@@ -145,27 +145,27 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
 
 
 def _everywhere(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
-    """Take the options out of a line that mean the same anywhere on it; what follows `--` is no option.
+    """Take the options out of a line that are accepted anywhere on it; what follows `--` is no option.
 
-    Who meets an unexpected error adds `--debug` at the end of the last command.
+    After an unexpected error people add `--debug` at the end of the last command.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     found = frozenset(arguments[:end]) & _EVERYWHERE
     return [word for word in arguments[:end] if word not in found] + list(arguments[end:]), found
 
 
-def _tell_program(error: KsqlLakeError, words: Sequence[str]) -> None:
-    """Write the error as a JSON document, where one was asked for and none was begun."""
+def _print_error_document(error: KsqlLakeError, words: Sequence[str]) -> None:
+    """Write the error as a JSON document, if one was asked for and none was begun."""
     if "--json" not in words or document_begun():
         return
     from ksql_lake.cli.terminal.output import print_json  # noqa: PLC0415 - rich loads only when needed
 
-    told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-    print_json({"error": told | {"where": {name: str(value) for name, value in error.where.items()}}})
+    facts = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    print_json({"error": facts | {"where": {name: str(value) for name, value in error.where.items()}}})
 
 
 class _NoOutput(io.TextIOBase):
-    """A standard output that is closed: it takes everything, and knows whether there was anything.
+    """Stands in for a closed standard output: discards text and records whether any was written.
 
     Attributes:
         wanted: Whether something was written to it.
@@ -176,17 +176,17 @@ class _NoOutput(io.TextIOBase):
         self.buffer = self
 
     def writable(self) -> bool:
-        """It takes what is written."""
+        """Return True: it accepts text."""
         return True
 
     def write(self, text: str | bytes) -> int:
-        """Note that there was something to say."""
+        """Record that text was written, and return its length."""
         self.wanted = self.wanted or bool(text)
         return len(text)
 
 
 def _open_standard_streams() -> _NoOutput | None:
-    """See that no file of ours becomes standard output by its number; gives what stands for a closed one."""
+    """Keep descriptors 0 to 2 from being reused for files; return the stand-in for a closed standard output."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         continue
     os.close(number)
@@ -200,9 +200,9 @@ def _open_standard_streams() -> _NoOutput | None:
 
 
 def _output_problem(error: BaseException) -> str:
-    """Say why standard output cannot be written, if that is what an error says; else empty.
+    """Return why standard output cannot be written, if the error is about that; else an empty text.
 
-    Whoever writes a file of ours gives its errors other types, with its name.
+    Errors about files carry a file name or have another type.
     """
     if isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
         return os.strerror(error.errno).lower()
@@ -210,7 +210,7 @@ def _output_problem(error: BaseException) -> str:
 
 
 def _give_up_output() -> None:
-    # Python flushes once more on the way out; let it do so into nothing.
+    # Python flushes once more when it exits; the null device accepts that.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -225,7 +225,7 @@ def complain(text: str) -> None:
 
 
 def complain_missing(error: ModuleNotFoundError, *, debug: bool) -> None:
-    """Say which package is not installed, and how to install it when it is one of our extras."""
+    """Print which package is not installed, and how to install it if an extra of ksql-lake has it."""
     package = (error.name or "").partition(".")[0]
     if package in _EXTRAS:
         complain(f"this needs the package {package!r}\nInstall it: pip install 'ksql-lake[{_EXTRAS[package]}]'")
@@ -244,13 +244,13 @@ def complain_unexpected(error: BaseException, *, debug: bool) -> None:
 def unexpected_text(error: BaseException) -> str:
     """Return an unexpected error as one line."""
     if isinstance(error, MemoryError):
-        return "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
+        return "out of memory; export fewer feeds at once (--workers 1), or use a machine with more memory"
     message = " ".join(str(error).split()) or "no message"
     return f"unexpected {type(error).__name__}: {message} (run again with --debug for the traceback)"
 
 
 def usage_text(error: click.ClickException) -> str:
-    """Return what was wrong with the arguments, and where to read on."""
+    """Return what is wrong with the arguments, and the command that shows the help."""
     text = error.format_message()
     text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)

@@ -1,4 +1,4 @@
-"""`ksql-lake export`: read feeds and land them, several at once; one failing feed never stops the others."""
+"""`ksql-lake export`: export feeds, several at once; a failing feed does not stop the others."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Read feeds and land them in the lake, exactly once.
 
-Without dates: of a stream every day that is not closed (the first time from start_date), of a table the
-next version. Dates are for streams; tables always give their next version. What is already in the lake is
-not written again.
+Without dates it reads every day of a stream that is not closed (the first time from start_date). Dates select
+days of streams; each export of a table writes its next version. Rows that the lake holds are not written again.
 
 \b
 Examples:
@@ -44,10 +43,10 @@ Examples:
   ksql-lake export --stream orders --date 2025-01-31
   ksql-lake export --all --json | jq .failed
 
-After each export the feed's checks are evaluated; the rows have landed, whatever they find.
+After each export the feed's checks are evaluated; the rows stay in the lake whatever the checks find.
 
 Exit codes: 0 done, 1 at least one feed failed (the others have landed) or a check of severity error or block
-does not hold, 2 usage or configuration, 130 interrupted.
+failed, 2 usage or configuration, 130 interrupted.
 """
 
 
@@ -58,12 +57,12 @@ does not hold, 2 usage or configuration, 130 interrupted.
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
-    help="Feeds exported at once. ksqlDB suffers from many table scans at a time.",
+    help="Feeds exported at once; many simultaneous scans slow ksqlDB down.",
 )
 @click.option(
     "--new-topic",
     is_flag=True,
-    help="The topic of these streams was made anew: forget offsets, compare rows by value once.",
+    help="The topic of these streams was recreated: forget offsets, compare rows by value once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -73,7 +72,7 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
         keep_pandas_out()
     wanted = asked(options)
     if new_topic and (wanted.everything or wanted.tables):
-        raise click.UsageError("--new-topic is about streams by name: --stream NAME --new-topic")
+        raise click.UsageError("--new-topic needs streams by name: --stream NAME --new-topic")
     settings = load_settings()
     watch(log_format=settings.log_format, otel_endpoint=settings.otel_endpoint)
     selection = select(FeedStore(settings.feeds_root).load(), wanted)
@@ -95,8 +94,8 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     elif outcomes and not quiet():
         print_table(_HEADERS, [_row(outcome) for outcome in outcomes], right=_HEADERS[2:], flexible=("Feed",))
     tell_left_out(selection.broken)
-    _tell_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
-    _tell_checks(outcomes)
+    _print_failures(outcomes, debug=bool((context.obj or {}).get(DEBUG)))
+    _print_failed_checks(outcomes)
     _record(outcomes, settings)
     if any(outcome.interrupted for outcome in outcomes):
         context.exit(INTERRUPTED)
@@ -104,13 +103,13 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
 
 
 def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> ServerUnavailableError | None:
-    """Ask the server for its version once, so that one line says what eight feeds would each say."""
+    """Ask the server for its version once, so that an unreachable server is reported once, not per feed."""
     try:
         with waiting(f"asking {client.url}"):
             client.server_info()
     except ServerUnavailableError as error:
         lake = Lake(settings.lake_root)
-        if lake.begun:  # a lake that never was needs no note of it
+        if lake.begun:  # a failure is not noted in a lake that does not exist
             for one in planned:
                 lake.feed(one.feed).record_failure(error)
         complain(". ".join(line.removesuffix(".") for line in str(error).splitlines()))
@@ -172,12 +171,12 @@ def _document(outcomes: Sequence[FeedOutcome]) -> dict[str, object]:
     }
 
 
-def _tell_failures(outcomes: Sequence[FeedOutcome], *, debug: bool) -> None:
-    told: dict[str, list[FeedOutcome]] = {}
+def _print_failures(outcomes: Sequence[FeedOutcome], *, debug: bool) -> None:
+    by_reason: dict[str, list[FeedOutcome]] = {}
     for outcome in outcomes:
         name, error = outcome.feed.name, outcome.error
         if isinstance(error, KsqlLakeError):
-            told.setdefault(f"{error.message}\n{error.hint}", []).append(outcome)
+            by_reason.setdefault(f"{error.message}\n{error.hint}", []).append(outcome)
         elif error is not None and debug:
             complain_unexpected(error, debug=True)
         elif error is not None:
@@ -185,21 +184,21 @@ def _tell_failures(outcomes: Sequence[FeedOutcome], *, debug: bool) -> None:
         elif outcome.result and outcome.result.commit is None:
             note(f"{name}: nothing to read: {outcome.result.plan.reason}")
         elif outcome.result and outcome.result.fell_back:
-            note(f"{name}: read by pull query, not on from its marks: {outcome.result.fell_back}")
+            note(f"{name}: read by pull query instead of from its marks: {outcome.result.fell_back}")
         elif outcome.result and outcome.result.dropped:
             rows = count_text(outcome.result.dropped, "row")
-            note(f"{name}: {rows} dropped: a later row of the same reading has their key")
-    for text, alike in told.items():
-        # Where eight feeds fail for one reason, it is said once, without the places that are each one's own.
+            note(f"{name}: {rows} dropped: a later row of the same reading has the same key")
+    for text, alike in by_reason.items():
+        # A reason that several feeds share is printed once, without the places, which differ.
         names = ", ".join(outcome.feed.name for outcome in alike)
         complain(str(alike[0].error) if len(alike) == 1 else f"feeds {names}: {text.strip()}")
     if any(outcome.interrupted for outcome in outcomes):
         complain(
-            "interrupted; what the table shows as landed is complete, run the same line again for the rest"
+            "interrupted; what the table shows as landed is complete; run the same command again for the rest"
         )
 
 
-def _tell_checks(outcomes: Sequence[FeedOutcome]) -> None:
+def _print_failed_checks(outcomes: Sequence[FeedOutcome]) -> None:
     for outcome in outcomes:
         for check in outcome.checks:
             if not check.failed:
@@ -211,12 +210,12 @@ def _tell_checks(outcomes: Sequence[FeedOutcome]) -> None:
 
 
 def _record(outcomes: Sequence[FeedOutcome], settings: Settings) -> None:
-    """Tell the Dagster instance about exports made from the shell; that failing never fails an export."""
+    """Record exports from the shell in the Dagster instance; a failure here does not fail the export."""
     results = [outcome.result for outcome in outcomes if outcome.result and outcome.result.commit]
     if not results or settings.dagster_home is None:
         return
     with never_failing("the exports landed"):
-        # Dagster takes seconds to import, and most shells have none.
+        # Dagster takes seconds to import, and most shells have no DAGSTER_HOME.
         from ksql_lake.orchestration.recording import record  # noqa: PLC0415
 
         checks = {outcome.feed.name: outcome.checks for outcome in outcomes}

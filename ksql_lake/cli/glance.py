@@ -1,4 +1,4 @@
-"""`ksql-lake schema`, `head`, `describe` and `profile`: one feed at a glance."""
+"""`ksql-lake schema`, `head`, `describe` and `profile`: show one feed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ksql_lake.query.sql.sql_answer import ask
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
-_SCHEMA = """Show a feed's columns, or what another engine is told of them.
+_SCHEMA = """Show a feed's columns, or their definition for another engine.
 
 \b
 Examples:
@@ -34,7 +34,7 @@ Examples:
 def schema(*, name: str, dialect: str | None, as_json: bool) -> None:
     """Show a feed's columns."""
     if dialect and as_json:
-        raise click.UsageError("--dialect gives a text; leave out --json")
+        raise click.UsageError("--dialect prints text; leave out --json")
     _, lake = _feed(name)
     if dialect:
         click.echo(ddl(lake, dialect))
@@ -50,9 +50,7 @@ def schema(*, name: str, dialect: str | None, as_json: bool) -> None:
     )
 
 
-@click.command(
-    help="Show a feed's first rows: of the newest day that has some, or of a table's latest version."
-)
+@click.command(help="Show a feed's first rows: of the newest day with rows, or of a table's latest version.")
 @click.argument("name", type=FeedNames())
 @click.option("-n", "rows", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 def head(*, name: str, rows: int) -> None:
@@ -62,11 +60,11 @@ def head(*, name: str, rows: int) -> None:
         _show(f"FROM {sql_name(name)}{_newest(feed, lake)} LIMIT {rows}", rows)
 
 
-@click.command(help="Say what the lake holds of a feed: sizes, days or versions, evidence, columns.")
+@click.command(help="Show what the lake holds of a feed: sizes, days or versions, evidence, columns.")
 @click.argument("name", type=FeedNames())
 @_AS_JSON
 def describe(*, name: str, as_json: bool) -> None:
-    """Say what the lake holds of a feed."""
+    """Show what the lake holds of a feed."""
     feed, lake = _feed(name)
     state = lake.published()
     keys = state.partition_keys()
@@ -93,9 +91,9 @@ def describe(*, name: str, as_json: bool) -> None:
     print_table(["What", "Is"], [[key, _text(value)] for key, value in facts.items()], flexible=("Is",))
 
 
-_PROFILE = """Describe each column by its values: least, greatest, how many distinct, quartiles, share of NULL.
+_PROFILE = """Summarise each column: minimum, maximum, distinct values, quartiles, share of NULL.
 
-It reads all rows; of a stream say which days. What is distinct is estimated, as DuckDB's SUMMARIZE does.
+It reads all rows; use --where to limit a stream's days. The number of distinct values is DuckDB's estimate.
 
 \b
 Examples:
@@ -106,9 +104,9 @@ Examples:
 
 @click.command(help=_PROFILE)
 @click.argument("name", type=FeedNames())
-@click.option("--where", help="Of which rows, as in SQL.")
+@click.option("--where", help="Condition in SQL that selects the rows.")
 def profile(*, name: str, where: str | None) -> None:
-    """Describe each column by its values."""
+    """Summarise each column of a feed by its values."""
     _feed(name)
     with notes_from_log():
         _show(f"SUMMARIZE SELECT * FROM {sql_name(name)}{f' WHERE {where}' if where else ''}", None)

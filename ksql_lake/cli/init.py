@@ -1,4 +1,4 @@
-"""`ksql-lake init`: a project folder for a server of one's own, without feeds; nothing is overwritten."""
+"""`ksql-lake init`: make a project folder without feeds; it overwrites nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ksql_lake.cli.project_folder import HOME, make_project
 from ksql_lake.cli.terminal.output import note, print_json
 from ksql_lake.errors import ConfigError
 
-_HELP = """Make a project: a folder for feed files, and what Dagster needs to run them.
+_HELP = """Make a project: a folder for feed files, and the files that Dagster needs to run them.
 
 Writes feeds/active, feeds/archived, workspace.yaml, .dagster_home/dagster.yaml, .gitignore and .env.example
-into FOLDER (default: the current folder). What is there already stays as it is. No feeds are written.
+into FOLDER (default: the current folder). Existing files stay as they are. It writes no feeds.
 
 \b
 Examples:

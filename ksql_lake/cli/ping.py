@@ -1,4 +1,4 @@
-"""`ksql-lake ping`: does the server answer, what can be exported from it, and what would help."""
+"""`ksql-lake ping`: check the server, what can be exported from it, and what would help."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ksql_lake.export.server_check import Probe, examine
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.settings import load_settings
 
-_HELP = """Ask the server at KSQLDB_URL what it lets us do.
+_HELP = """Check what can be exported from the server at KSQLDB_URL.
 
-Looks at address, TLS, credentials, version, rights, nodes, the properties of a query that the server refuses,
-what a table's rows can be believed on, and whether a stream can be read on from where the last export ended.
-Reads at most one row of a stream and of a table; changes nothing.
+It checks address, TLS, credentials, version, permissions, nodes, the query properties that the server refuses,
+the evidence that a table's rows can have, and whether a stream can be read from where the last export ended.
+It reads at most one row of a stream and of a table, and changes nothing.
 
 Exit codes: 0 exports can run, 1 they cannot, 2 the settings are wrong.
 
@@ -35,9 +35,9 @@ _INDENT = 8
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def ping(context: click.Context, /, *, as_json: bool) -> None:
-    """Ask the server what it lets us do."""
+    """Check what can be exported from the server."""
     settings = load_settings()
-    # Somebody waits at the prompt: an unreachable server is told at once.
+    # A person waits at the prompt: report an unreachable server at once.
     with KsqlClient(settings.model_copy(update={"attempts": 1})) as client, waiting(f"asking {client.url}"):
         found = list(examine(client))
     works = all(finding.state != "fails" for finding in found)
@@ -61,7 +61,7 @@ def _print(finding: Probe) -> None:
 
 
 def _lines(text: str) -> list[str]:
-    """A text as lines that fit beside the marks; a pipe gets it as it is."""
+    """Return a text in lines that fit beside the marks; a pipe gets it unchanged."""
     if not sys.stdout.isatty():
         return text.splitlines()
     width = max(20, shutil.get_terminal_size().columns - _INDENT)
@@ -72,6 +72,6 @@ def _print_sum(found: list[Probe], *, url: str) -> None:
     failing = [finding.name for finding in found if finding.state == "fails"]
     limited = [finding.name for finding in found if finding.state == "limited"]
     if failing:
-        click.echo(f"\nNothing can be exported from {url} until this is put right: {', '.join(failing)}")
+        click.echo(f"\nNothing can be exported from {url} until this is corrected: {', '.join(failing)}")
         return
     click.echo(f"\nExports from {url} can run." + (f" Limited: {', '.join(limited)}" if limited else ""))

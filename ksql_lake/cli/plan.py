@@ -1,4 +1,4 @@
-"""`ksql-lake plan`: show what an export would read, and with `--server` what it will cost the server."""
+"""`ksql-lake plan`: show what an export would read, and with `--server` what it costs the server."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A feed with its plan, or with the error that kept it from being planned."""
+    """A feed with its plan, or with the error that prevented the plan."""
 
     feed: Feed
     plan: ExportPlan | None = None
     error: Exception | None = None
     refused: tuple[str, ...] = ()
-    """What the server refused when the feed was read last, and what was lost with it."""
+    """What the server refused at the last reading of the feed, and the consequence."""
     advice: tuple[str, ...] = ()
-    """What would make its exports cheaper."""
+    """Advice that makes its exports cheaper."""
     cost: Cost | None = None
     """What the export will cost; None where nobody asked."""
     state: FeedState | None = None
     """What the feed's lake held when it was planned."""
 
 
-_HELP = """Show what `export` with the same options would read. Sends nothing to the server.
+_HELP = """Show what `export` with the same options would read; without --server it sends nothing.
 
-With --server it asks the server, by a few statements for each feed and no query, how many records the export
-will make it scan. Kafka's offsets tell it, so a query on the server must read the topic. How long the export
-will take is what the last one took that was read in the same way.
+With --server it asks the server how many records the export makes it scan, with a few statements per feed and
+no query. The number comes from Kafka's offsets, so a query on the server must read the topic. The expected time
+is that of the last export that was read in the same way.
 
 \b
 Examples:
@@ -57,7 +57,7 @@ Examples:
 
 @click.command(help=_HELP)
 @selection_options
-@click.option("--server", is_flag=True, help="Ask the server what the export will cost it.")
+@click.option("--server", is_flag=True, help="Ask the server what the export costs it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plan(context: click.Context, /, *, server: bool, as_json: bool, **options: Any) -> None:
@@ -80,9 +80,9 @@ def plan(context: click.Context, /, *, server: bool, as_json: bool, **options: A
     if not planned:
         note(f"nothing to export: no enabled feed in {settings.feeds_root}/active")
     for one in planned:
-        _tell_cost(one)
+        _note_cost(one)
     for refused in dict.fromkeys(text for one in planned for text in one.refused):
-        note(f"the server refused, when it was read last: {refused}")
+        note(f"the server refused at the last reading: {refused}")
     for text in (text for one in planned for text in one.advice):
         note(text)
     tell_left_out(selection.broken)
@@ -95,7 +95,7 @@ def plan_all(
     """Plan every selected feed; a feed whose lake cannot be read is an entry with its error.
 
     Raises:
-        ConfigError: The days cannot be meant: in the future, or all before a named feed's `start_date`.
+        ConfigError: The days are in the future, or all before a named feed's `start_date`.
     """
     return [_plan_one(feed, wanted, settings.lake_root, new_topic=new_topic) for feed in selection.feeds]
 
@@ -109,7 +109,7 @@ def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Plann
         raise
     except KsqlLakeError as error:
         return Planned(feed, error=error.at(feed=feed.name))
-    except Exception as error:  # noqa: BLE001 - told with the feed's name; the others go on
+    except Exception as error:  # noqa: BLE001 - reported with the feed's name; the other feeds continue
         return Planned(feed, error=error)
     if not found.partitions and wanted.dated and not wanted.everything:
         raise ConfigError(
@@ -146,13 +146,13 @@ def left_out_entries(broken: Sequence[QuarantinedFile]) -> list[dict[str, object
 
 
 def tell_left_out(broken: Sequence[QuarantinedFile]) -> None:
-    """Say on stderr which files were left out and why."""
+    """Print on stderr which files were left out and why."""
     for file in broken:
         note(str(file.error), label="left out")
 
 
 def reads(found: ExportPlan) -> str:
-    """Return what a plan reads in a few words: its days, its version, or nothing."""
+    """Return what a plan reads, in a few words: its days, its version, or nothing."""
     if found.days is not None:
         return str(found.days)
     return f"v{found.version}" if found.version is not None else "nothing"
@@ -172,12 +172,12 @@ def _cost_row(one: Planned) -> list[str]:
     return [scanned, "-" if cost.seconds is None else f"{cost.seconds:,.1f} s"]
 
 
-def _tell_cost(one: Planned) -> None:
+def _note_cost(one: Planned) -> None:
     cost = one.cost
     if cost is None:
         return
     if cost.scanned is None:
-        note(f"{one.feed.name}: what is scanned is not known: {cost.basis}")
+        note(f"{one.feed.name}: the number of scanned records is unknown: {cost.basis}")
     if cost.advice:
         received = "" if cost.received is None else f", and the last export received {cost.received:,}"
         note(f"{one.feed.name}: each export scans {cost.scanned:,} records{received}. {cost.advice}")

@@ -1,7 +1,7 @@
 """Export several feeds at once, one per worker thread, with progress bars on a terminal."""
 
 # The first Ctrl-C or SIGTERM stops each export at its next block of rows: the query is closed and the staged
-# files are removed. The second one, or GRACE_SECONDS, ends the process; the next export clears what is left.
+# files are removed. The second one, or GRACE_SECONDS, ends the process; the next export removes what remains.
 # Signals are counted and not raised, so that no export can be started and then forgotten.
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
 
 GRACE_SECONDS = 5.0
-"""How long running exports get to come to an end after an interruption."""
+"""Seconds that running exports have to end after an interruption."""
 
 _HEED_SECONDS = 0.2
-"""How soon an interruption is heeded that reached another thread, as happens to one that is starting a thread:
-Python runs a signal's handler in the main thread only, and does not wake it for that."""
+"""Seconds until the main thread notices an interruption that another thread received: Python runs a signal's
+handler in the main thread only, and does not wake that thread for it."""
 
 _log = logging.getLogger(__name__)
 
 
 class ProgressBars:
-    """One line per running export, and one for all of them; thread-safe.
+    """One progress line per running export and one for all of them; thread-safe.
 
     Args:
-        display: Where they are drawn; None draws nothing.
-        total: How many exports there are.
+        display: Where to draw the lines; None draws nothing.
+        total: Number of exports.
     """
 
     def __init__(self, display: RichProgress | None, total: int) -> None:
@@ -61,7 +61,7 @@ class ProgressBars:
         self._all = display.add_task("feeds", total=total, amount=f"0 of {total}") if display else None
 
     def show(self, progress: Progress) -> None:
-        """Draw how far one export is."""
+        """Draw the progress of one export."""
         if self._display is None:
             return
         if progress.feed not in self._tasks:
@@ -71,7 +71,7 @@ class ProgressBars:
         self._display.update(self._tasks[progress.feed], amount=amount)
 
     def finished(self, feed: str) -> None:
-        """Take an export's line away and count it."""
+        """Remove an export's line and count the export as finished."""
         if self._display is None or self._all is None:
             return
         if feed in self._tasks:
@@ -82,7 +82,7 @@ class ProgressBars:
 
 @contextmanager
 def progress_bars(total: int) -> Iterator[ProgressBars]:
-    """Show progress while exports run, if somebody is there to see it."""
+    """Show progress while exports run, if stderr is a terminal."""
     if not sys.stderr.isatty() or quiet():
         yield ProgressBars(None, total)
         return
@@ -101,13 +101,13 @@ def progress_bars(total: int) -> Iterator[ProgressBars]:
 
 @dataclass(frozen=True, slots=True)
 class FeedOutcome:
-    """How a feed's export ended: with a result, an error, or neither when it was interrupted.
+    """How a feed's export ended: with a result, with an error, or with neither after an interruption.
 
     Attributes:
         feed: The feed.
         result: What the export did.
         error: Why it failed.
-        checks: What its checks found; none where it failed or read nothing.
+        checks: What its checks found; empty if it failed or read nothing.
         unjudged: Why the checks could not be evaluated, although the rows landed.
     """
 
@@ -119,20 +119,20 @@ class FeedOutcome:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was stopped, or never started, because of an interruption."""
+        """Whether an interruption stopped it or prevented its start."""
         return self.result is None and self.error is None
 
     @property
     def failed(self) -> bool:
-        """Whether an error ended it, or a check of severity `error` or `block` does not hold."""
+        """Whether an error ended it, or a check of severity `error` or `block` failed."""
         return self.error is not None or self.unjudged is not None or any(check.grave for check in self.checks)
 
 
 @dataclass(slots=True)
 class _Stop:
-    """How often it was asked that everything stop, and whether exports are to heed it by now.
+    """How many interruptions arrived, and whether exports have to stop at their next block.
 
-    Plain, because a signal's handler can wait for no lock.
+    It has no lock, because a signal's handler cannot wait for one.
     """
 
     asked: int = 0
@@ -140,13 +140,13 @@ class _Stop:
 
 
 class _StoppedError(Exception):
-    """Raised inside an export, between two blocks of rows, once everything is to stop."""
+    """Raised inside an export, between two blocks of rows, after an interruption."""
 
 
 def export_all(
     planned: Sequence[Planned], client: KsqlClient, settings: Settings, *, workers: int
 ) -> list[FeedOutcome]:
-    """Export every planned feed and tell how each ended, in the order of the plans."""
+    """Export every planned feed and return how each ended, in the order of the plans."""
     lake, stop = Lake(settings.lake_root), _Stop()
     with progress_bars(len(planned)) as bars, _interruptions(stop):
         pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="export")
@@ -161,13 +161,13 @@ def export_all(
         _follow(futures, stop, bars)
         if stop.asked:
             _wait_for_end(list(futures.values()), stop)
-        # What still runs now waits for a silent server; the end of the process is its end.
+        # An export that still runs waits for a silent server; it ends with the process.
         pool.shutdown(wait=False, cancel_futures=True)
     return [_outcome(one, futures.get(one.feed.name)) for one in planned]
 
 
 def _follow(futures: Mapping[str, Future[FeedOutcome]], stop: _Stop, bars: ProgressBars) -> None:
-    """Wait until all exports have ended, or are to stop."""
+    """Wait until all exports have ended or an interruption arrives."""
     names = {future: name for name, future in futures.items()}
     running = set(names)
     while running and not stop.asked:
@@ -194,22 +194,22 @@ def _export_one(
 
 
 def _judged(result: ExportResult, lake: Lake) -> FeedOutcome:
-    """Evaluate the checks; the rows have landed, whatever comes of it."""
+    """Evaluate the checks; the rows stay in the lake whatever the checks find."""
     feed = result.feed
     if result.commit is None:
         return FeedOutcome(feed, result=result)
     try:
         retention = kept_retention(feed, kept_topology(lake)) if isinstance(feed, StreamFeed) else None
         return FeedOutcome(feed, result=result, checks=tuple(judge_export(result, lake.feed(feed), retention)))
-    except Exception as error:  # noqa: BLE001 - told with the feed's name; the export itself is done
+    except Exception as error:  # noqa: BLE001 - reported with the feed's name; the export itself is done
         return FeedOutcome(feed, result=result, unjudged=error)
 
 
 def _landed(result: ExportResult) -> dict[str, object]:
-    """What an export did, as fields of a log record."""
-    told = result.as_dict()
+    """Return what an export did, as fields of a log record."""
+    facts = result.as_dict()
     wanted = ("query_id", "commit", "read", "new", "already_there", "late", "bytes_read", "seconds", "attempts")
-    return {name: told[name] for name in wanted}
+    return {name: facts[name] for name in wanted}
 
 
 def _hook(stop: _Stop, bars: ProgressBars) -> Callable[[Progress], None]:
@@ -222,7 +222,7 @@ def _hook(stop: _Stop, bars: ProgressBars) -> Callable[[Progress], None]:
 
 
 def _wait_for_end(futures: Sequence[Future[FeedOutcome]], stop: _Stop) -> None:
-    """Start no further export, and give the running ones time to end."""
+    """Start no further export, and wait for the running ones to end."""
     running = {future for future in futures if not future.done() and not future.cancel()}
     if running:
         note(f"ending {count_text(len(running), 'export')}; Ctrl-C again does not wait", label="interrupted")
@@ -245,7 +245,7 @@ def _outcome(one: Planned, future: Future[FeedOutcome] | None) -> FeedOutcome:
 
 @contextmanager
 def _interruptions(stop: _Stop) -> Iterator[None]:
-    """While it lasts, SIGINT and SIGTERM ask to stop; from the third on they interrupt whatever is done."""
+    """Within the block SIGINT and SIGTERM ask exports to stop; the third signal raises KeyboardInterrupt."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         stop.asked += 1
@@ -253,7 +253,7 @@ def _interruptions(stop: _Stop) -> Iterator[None]:
             raise KeyboardInterrupt
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
-    # Who starts a program in the background may have made it deaf to Ctrl-C, and means it.
+    # A shell that starts a program in the background may make it ignore Ctrl-C; that choice stays.
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:

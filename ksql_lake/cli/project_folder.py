@@ -1,7 +1,7 @@
-"""A project folder: the files that `init` writes, and the sample feeds that come with the package.
+"""A project folder: the files that `init` writes, and the sample feeds of the package.
 
-Nothing is overwritten. What is written stands in files of its own (`deploy/dagster.yaml`, `feeds/active`),
-which an installed package carries inside itself.
+It overwrites nothing. The originals are the files `deploy/dagster.yaml` and `feeds/active`, which an installed
+package contains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ksql_lake.feeds import FeedStore
 from ksql_lake.feeds.store import SCHEMA_FILE
 
 HOME = ".dagster_home"
-"""Dagster's own folder in a project."""
+"""Dagster's folder in a project."""
 
 _PACKAGE = Path(__file__).parents[1]
 _CLONE = _PACKAGE.parent
@@ -41,12 +41,12 @@ KSQLDB_URL=http://localhost:8088
 #KSQLDB_PASSWORD=
 #KSQLDB_TOKEN=
 
-# TLS: the authority that signed the server's certificate; for mutual TLS a certificate of your own and its key.
+# TLS: the authority that signed the server's certificate; for mutual TLS also a client certificate and its key.
 #KSQLDB_CA_FILE=
 #KSQLDB_CERT_FILE=
 #KSQLDB_KEY_FILE=
 
-# Where the lake is: a folder, or a bucket such as s3://bucket/prefix.
+# The lake: a folder, or a bucket such as s3://bucket/prefix.
 #KSQL_LAKE_ROOT=data_lake
 """
 
@@ -56,8 +56,8 @@ class Written:
     """One file of a project.
 
     Attributes:
-        path: Where, below the project's folder.
-        new: Whether it was written now; else it was there already, and is as it was.
+        path: Its path below the project's folder.
+        new: Whether it was written now; False means that it existed and is unchanged.
     """
 
     path: str
@@ -65,31 +65,31 @@ class Written:
 
 
 def shipped(inside: str, outside: str) -> Path:
-    """Return a file or folder that comes with the package: inside it, or in the clone it runs from.
+    """Return a file or folder of the package: inside the package, or in the clone it runs from.
 
     Raises:
-        ConfigError: It is in neither place.
+        ConfigError: Neither place has it.
     """
     for found in (_PACKAGE / inside, _CLONE / outside):
         if found.exists():
             return found
     raise ConfigError(
         f"this installation of ksql-lake lacks {inside}",
-        hint="Install it anew: pip install --force-reinstall ksql-lake",
+        hint="Reinstall it: pip install --force-reinstall ksql-lake",
     )
 
 
 def sample_feeds() -> Mapping[str, bytes]:
-    """Return the feed files of the sample by file name."""
+    """Return the sample's feed files by file name."""
     folder = shipped("sample_feeds", "feeds/active")
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.json"))}
 
 
 def make_project(folder: Path) -> Iterator[Written]:
-    """Write a project's files and folders where they are missing; yield each file as it is seen to.
+    """Write a project's missing files and folders; yield each file, written or kept.
 
     Raises:
-        ConfigError: Something cannot be written.
+        ConfigError: A file or folder cannot be written.
     """
     contents = {
         "workspace.yaml": _WORKSPACE,

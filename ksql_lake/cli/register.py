@@ -1,4 +1,4 @@
-"""`ksql-lake register`: indexes in table formats over the very same Parquet files."""
+"""`ksql-lake register`: write Delta Lake or Iceberg indexes over the lake's Parquet files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ksql_lake.register import FORMATS, Format, Index, registered, unregister
 from ksql_lake.register import register as build_index
 from ksql_lake.settings import load_settings
 
-_HELP = """Let readers of Delta Lake or Iceberg see the lake, without copying or rewriting its files.
+_HELP = """Let Delta Lake or Iceberg readers read the lake, without copying or rewriting its files.
 
-Writes an index of the feeds' Parquet files beside the lake's own metadata. Exports, compaction
-and retention bring it up to date by themselves; without options this command does, for every index there is, as
-`ksql-lake doctor --repair` does. A lake in an object store can have Iceberg indexes only.
+It writes an index of the feeds' Parquet files beside the lake's metadata. Exports, compaction and retention
+keep the index up to date. Without options this command updates every existing index, as `ksql-lake doctor
+--repair` does. A lake in an object store can have Iceberg indexes only.
 
 \b
 Examples:
@@ -48,13 +48,13 @@ def register(
     remove: bool,
     as_json: bool,
 ) -> None:
-    """Build indexes, bring them up to date, or remove them."""
+    """Build, update or remove indexes."""
     if everything and names:
         raise click.UsageError("--all already means every feed; leave out --feed")
     if form and not (everything or names):
-        raise click.UsageError("say which feeds: --all or --feed NAME")
+        raise click.UsageError("name the feeds: --all or --feed NAME")
     if remove and not form:
-        raise click.UsageError("say which indexes to remove: --format, with --feed NAME or --all")
+        raise click.UsageError("name the indexes to remove: --format, with --feed NAME or --all")
     settings = load_settings()
     feeds = FeedStore(settings.feeds_root).load()
     chosen = tuple(feeds.get(name) for name in dict.fromkeys(names)) or feeds.active
@@ -73,7 +73,7 @@ def register(
 
 
 def _each(lake: Lake, feeds: Sequence[Feed], form: Format | None) -> tuple[list[Index], int]:
-    """Build each index; one that fails does not keep the others."""
+    """Build each index; a failure does not stop the others."""
     done, failed = [], 0
     for feed in feeds:
         feed_lake = lake.feed(feed)
@@ -84,7 +84,7 @@ def _each(lake: Lake, feeds: Sequence[Feed], form: Format | None) -> tuple[list[
             except KsqlLakeError as error:
                 complain(str(error.at(feed=feed.name)))
                 failed += 1
-            except Exception as error:  # noqa: BLE001 - what a format's library says of one feed; the others go on
+            except Exception as error:  # noqa: BLE001 - the error of a format's library about one feed; the others continue
                 complain(f"feed {feed.name}: {unexpected_text(error)}")
                 failed += 1
     return done, failed
@@ -101,13 +101,13 @@ def _remove(lake: Lake, feeds: Sequence[Feed], form: Format) -> None:
 
 def _show(done: Sequence[Index], form: Format | None) -> None:
     if not done and form is None:
-        note(f"no feed has an index; make one with: ksql-lake register --format {FORMATS[0]} --all")
+        note(f"no feed has an index; make one: ksql-lake register --format {FORMATS[0]} --all")
     rows = [_row(index) for index in done if index.files is not None]
     if rows:
         print_table(_HEADERS, rows, right=_HEADERS[2:6], flexible=("Feed", "Location"))
     for index in done:
         if index.files is None:
-            note(f"{index.feed}: nothing was exported yet, so there is nothing to index")
+            note(f"{index.feed}: has no export yet, so there is nothing to index")
         for column in index.built.left_out if index.built else ():
             note(f"{index.feed}: left out: column {column}")
 

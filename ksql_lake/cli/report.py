@@ -1,4 +1,4 @@
-"""`ksql-lake report`: how every feed is, as text, HTML, JSON, CSV or Prometheus metrics."""
+"""`ksql-lake report`: report every feed's state as text, HTML, JSON, CSV or Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _SUFFIXES = {
 }
 
 _CONNECT_SECONDS = 5.0
-"""How long the server may take to be reached; the report does without its answer."""
+"""Seconds to wait for a connection to the server; the report works without it."""
 
 _ANSWER_SECONDS = 30.0
-"""How long it may stay silent."""
+"""Seconds the server may stay silent."""
 
 _REASONS = ("failing", "stale", "missing")
 
-_HELP = """Tell how every feed is: what it holds, how fresh it is, what its checks found, which days lack.
+_HELP = """Report every feed's state: contents, freshness, check results and missing days.
 
-Reads the lake's metadata and a sample of its files, and asks the server, if it can be reached, for sources
-without a feed and for days that Kafka can still deliver. Changes nothing.
+It reads the lake's metadata and a sample of its files. If the server answers, it also asks for sources without
+a feed and for days that Kafka can still deliver. It changes nothing.
 
 \b
 Examples:
@@ -59,9 +59,9 @@ Examples:
   ksql-lake report --offline --format prometheus --output /var/lib/node_exporter/ksql_lake.prom
 
 Statuses: healthy, incomplete (days missing), stale (older than checks.max_age_hours), empty, never ran,
-failing (its last export failed, or a check of severity error or block does not hold), disabled.
+failing (its last export failed, or a check of severity error or block failed), disabled.
 
-Exit codes: 0 done, 1 what --fail-on names was found (the report is written all the same), 2 usage or
+Exit codes: 0 done, 1 a condition of --fail-on holds (the report is written nevertheless), 2 usage or
 configuration, 130 interrupted.
 """
 
@@ -71,7 +71,7 @@ configuration, 130 interrupted.
     "--format",
     "form",
     type=click.Choice(["console", *_RENDERERS]),
-    help="Default: by the name of --output, else console.",
+    help="Default: by the ending of --output, else console.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -96,10 +96,10 @@ def report(
     offline: bool,
     wanted: tuple[str, ...],
 ) -> None:
-    """Tell how every feed is."""
+    """Report every feed's state."""
     form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "html" and output is None and sys.stdout.isatty():
-        raise click.UsageError("a page is for a browser; say where to: --output report.html")
+        raise click.UsageError("HTML needs a file: --output report.html")
     made = _made(offline=offline)
     if output is not None:
         text = _console_text(made) if form == "console" else _RENDERERS[form](made)
@@ -119,7 +119,7 @@ def report(
 
 
 def _reasons(values: Sequence[str]) -> tuple[str, ...]:
-    """Split what `--fail-on` names, which may be repeated or have commas between."""
+    """Split the conditions of `--fail-on`, which may be repeated or separated by commas."""
     reasons = tuple(
         dict.fromkeys(word.strip() for value in values for word in value.split(",") if word.strip())
     )
@@ -130,7 +130,7 @@ def _reasons(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _found(made: Report, reason: str) -> list[str]:
-    """Return the feeds for which a reason of `--fail-on` holds, whatever their status tells first."""
+    """Return the feeds for which a condition of `--fail-on` holds; a status names only the first of several."""
     feeds = [feed for feed in made.feeds if feed.enabled]
     if reason == "stale":
         return [feed.name for feed in feeds if feed.freshness.met is False]
@@ -156,7 +156,7 @@ def _made(*, offline: bool) -> Report:
     reader = MetadataReader(settings.lake_root)
     if offline:
         return MetadataAnalyzer(reader, feeds).generate_report()
-    # One attempt: a report at once, without the server's part, is worth more than one in a minute.
+    # One attempt: a report at once without the server's part is worth more than a complete one in a minute.
     patience = min(settings.connect_timeout, _CONNECT_SECONDS)
     asking = load_settings(
         attempts=1, connect_timeout=patience, read_timeout=min(settings.read_timeout, _ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""`ksql-lake retention`: show old table versions and remove them, one commit per table."""
+"""`ksql-lake retention`: list old table versions and remove them, one commit per table."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from ksql_lake.settings import Settings, load_settings
 
 _HELP = """Remove the versions of tables beyond their feed's `retention`.
 
-Shows the plan, then applies it; an export of the table does the same at its end. Without TABLE: every enabled
-table feed. A reader that has opened a removed file reads it to its end; one that opens it later finds it gone.
+It shows the plan, then applies it; an export of the table does the same at its end. Without TABLE it covers
+every enabled table feed. A reader that has a removed file open can read it to the end; opening it later fails.
 
 \b
 Examples:
@@ -41,7 +41,7 @@ Examples:
 
 @dataclass(slots=True)
 class _Case:
-    """One table: its plan, and what became of it."""
+    """One table: its plan and the outcome."""
 
     feed: TableFeed
     plan: RetentionPlan | None = None
@@ -49,7 +49,7 @@ class _Case:
     error: KsqlLakeError | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """The case as JSON-ready data."""
+        """The plan and outcome as JSON-ready data."""
         shown = self.removed or self.plan
         return {
             "feed": self.feed.name,
@@ -114,17 +114,17 @@ def _apply(case: _Case, lake: Lake, *, as_json: bool) -> None:
         return
     if not as_json:
         removed, size = case.removed, size_text(case.removed.bytes)
-        versions = version_ranges(removed.remove) or "nothing, others did it meanwhile"
+        versions = version_ranges(removed.remove) or "nothing, another process removed them"
         files = count_text(len(removed.files), "file")
         print_line((case.feed.name, "bold"), f": removed {versions}: {files}, {size}")
 
 
 def _keep_keys(feeds: Sequence[TableFeed], settings: Settings) -> None:
-    """Let Dagster offer exactly the versions that are there."""
+    """Make Dagster's versions of each table those that the lake holds."""
     if not feeds or settings.dagster_home is None:
         return
-    with never_failing("the lake is as it should be"):
-        # Dagster takes seconds to import, and most shells have none.
+    with never_failing("retention was applied"):
+        # Dagster takes seconds to import, and most shells have no DAGSTER_HOME.
         from ksql_lake.orchestration.recording import keep_all_versions  # noqa: PLC0415
 
         keep_all_versions(feeds, settings=settings)
@@ -148,7 +148,7 @@ def _row(case: _Case) -> list[str]:
 
 
 def version_ranges(keys: Sequence[str]) -> str:
-    """Return version keys in order as short ranges: `v1-v3, v5`; empty without any."""
+    """Return ordered version keys as short ranges: `v1-v3, v5`; empty for no keys."""
     runs: list[list[int]] = []
     for number in map(version_number, keys):
         if runs and number == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""The feeds and days that a command line selects, and an error for each wrong way to name them."""
+"""The feeds and days that a command line selects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Day(click.ParamType[date]):
     name = "day"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """Read the day."""
+        """Return the day; an invalid text is a usage error."""
         try:
             return value if isinstance(value, date) else datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007
         except ValueError:
@@ -34,7 +34,7 @@ class Day(click.ParamType[date]):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says.
+    """The selection as the command line states it.
 
     Attributes:
         everything: `--all`.
@@ -60,14 +60,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The feeds to export, and the files that `--all` had to leave out."""
+    """The feeds to export, and the unusable files that `--all` leaves out."""
 
     feeds: tuple[Feed, ...]
     broken: tuple[QuarantinedFile, ...] = ()
 
 
 def selection_options(command: _Command) -> _Command:
-    """Return a command the options that `asked` reads."""
+    """Add to a command the options that `asked` reads."""
     day = Day()
     for option in reversed(
         (
@@ -98,7 +98,7 @@ def selection_options(command: _Command) -> _Command:
 
 
 def asked(options: dict[str, Any]) -> Asked:
-    """Take the selection out of a command's options.
+    """Return the selection of a command's options, and remove it from them.
 
     Raises:
         click.UsageError: The options contradict each other.
@@ -108,20 +108,20 @@ def asked(options: dict[str, Any]) -> Asked:
     if found.everything and (found.streams or found.tables):
         raise click.UsageError("--all already means every feed; leave out --stream and --table")
     if not (found.everything or found.streams or found.tables):
-        raise click.UsageError("say what: --all, --stream NAME or --table NAME")
+        raise click.UsageError("name the feeds: --all, --stream NAME or --table NAME")
     if found.day and (found.first or found.last):
-        raise click.UsageError("--date is one day and --from/--to are a range; give one of the two")
+        raise click.UsageError("--date is one day and --from/--to are a range; use only one of them")
     if found.last and not found.first:
         raise click.UsageError("--to needs --from")
     if found.first and found.last and found.first > found.last:
-        raise click.UsageError(f"--from {found.first} lies after --to {found.last}")
+        raise click.UsageError(f"--from {found.first} is after --to {found.last}")
     if found.dated and not (found.everything or found.streams):
         raise click.UsageError("a table is exported as a whole, not by day; leave out the dates")
     return found
 
 
 def select(feeds: Feeds, wanted: Asked) -> Selection:
-    """Find the feeds that are meant.
+    """Return the selected feeds.
 
     Raises:
         UnknownFeedError: No feed has that name, or it is archived.
@@ -146,7 +146,7 @@ def _named(feeds: Feeds, kind: str, name: str) -> Feed:
 
 
 def of_kind(feeds: Feeds, kind: type[_Feed], names: Sequence[str]) -> tuple[_Feed, ...]:
-    """Return the named feeds, disabled ones too, or without names every enabled one of a kind.
+    """Return the named feeds, also disabled ones; without names, every enabled feed of a kind.
 
     Raises:
         UnknownFeedError: No feed has that name, or it is archived.
@@ -160,19 +160,21 @@ def of_kind(feeds: Feeds, kind: type[_Feed], names: Sequence[str]) -> tuple[_Fee
         feed = feeds.get(name)
         if not isinstance(feed, kind):
             wanted = "table" if feed.kind == "stream" else "stream"
-            raise ConfigError(f"feed {name!r} is a {feed.kind}; this is for {wanted}s", hint=_TELLS[feed.kind])
+            raise ConfigError(
+                f"feed {name!r} is a {feed.kind}; this is for {wanted}s", hint=_INSTEAD[feed.kind]
+            )
         found.append(feed)
     return tuple(found)
 
 
-_TELLS = {
-    "stream": "A stream has days, which are never removed, but can be merged: ksql-lake compact",
-    "table": "A table has versions, each in one file; old ones go with: ksql-lake retention",
+_INSTEAD = {
+    "stream": "A stream has days; they are never removed, but their files can be merged: ksql-lake compact",
+    "table": "A table has versions, each in one file; remove old ones with: ksql-lake retention",
 }
 
 
 def days_for(feed: Feed, wanted: Asked, *, now: datetime | None = None) -> Days | None:
-    """Return the days that are meant for a feed; None for tables and when no day was given.
+    """Return the selected days of a feed; None for tables and without dates.
 
     Raises:
         ConfigError: The days have not begun yet in the feed's time zone.
@@ -186,7 +188,7 @@ def days_for(feed: Feed, wanted: Asked, *, now: datetime | None = None) -> Days 
     if first > today:
         raise ConfigError(
             f"{first} has not begun yet (today is {today} in {feed.timezone})",
-            hint=f"Give days up to {today}.",
+            hint=f"Use days up to {today}.",
             feed=feed.name,
         )
     return Days(first, wanted.last or today)

@@ -1,4 +1,4 @@
-"""`ksql-lake sql`: a question to the lake, answered as a table, CSV, JSON or Parquet."""
+"""`ksql-lake sql`: query the lake; the answer is a table, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ksql_lake.query.sql.sql_answer import FORMATS, Answer, ask, on_one_line
 _SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "console"}
 _LINES_AT_ONCE = 2000
 
-_HELP = """Ask the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table;
+_HELP = """Query the lake in DuckDB's SQL: one view per feed, and NAME_versions, _changes, _history for a table;
 NAME__as_of(ts) is its version of a time, NAME__between(from, to) a stream's range of event times.
 ksql_lake_feeds, _partitions, _versions and _commits describe the lake.
 
-A stream's view has the columns year, month and day; say WHERE month = 1, or ROWTIME >= '2025-01-15', and
-only the files of these days are read. The view of a table is its latest version. Times are in UTC. Of several
-statements the last one's rows are shown.
-Without QUERY and -f it is read from standard input; on a terminal DuckDB's own shell starts, where it is
+A stream's view has the columns year, month and day. With WHERE month = 1, or ROWTIME >= '2025-01-15', it reads
+only the files of these days. The view of a table is its latest version. Times are in UTC. Of several statements
+it shows the rows of the last one.
+Without QUERY and -f it reads the query from standard input; on a terminal it starts DuckDB's shell, if that is
 installed.
 
 \b
@@ -48,7 +48,7 @@ Examples:
     "-f",
     "--file",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="Read it from a file.",
+    help="Read the query from a file.",
 )
 @click.option(
     "--format",
@@ -65,9 +65,7 @@ Examples:
     help="Rows shown on the console; default: 100 on a terminal, else all.",
 )
 @click.option("--force", is_flag=True, help="Let --output overwrite a file that this command did not write.")
-@click.option(
-    "--safe", is_flag=True, help="For SQL that others wrote: questions alone, and no file but the lake's."
-)
+@click.option("--safe", is_flag=True, help="For untrusted SQL: only queries, and only the lake's files.")
 def sql(  # noqa: PLR0913 - one argument per option
     *,
     query: str | None,
@@ -79,10 +77,10 @@ def sql(  # noqa: PLR0913 - one argument per option
     force: bool,
     safe: bool,
 ) -> None:
-    """Ask the lake."""
+    """Query the lake."""
     form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "parquet" and output is None and sys.stdout.isatty():
-        raise click.UsageError("Parquet is no text; say where to: --output rows.parquet")
+        raise click.UsageError("Parquet is binary; name a file: --output rows.parquet")
     if form != "console" and limit is not None:
         raise click.UsageError("--limit is for the console; say LIMIT in the query")
     if query is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
@@ -93,10 +91,10 @@ def sql(  # noqa: PLR0913 - one argument per option
     for remark in answer.remarks if answer is not None else ():
         note(remark)
     if answer is None:
-        note("the last statement gives no rows")
+        note("the last statement returns no rows")
     elif output is not None:
         with whole_file(output, "the answer", force=force) as path:
-            path.open("wb").close()  # a path that cannot be written to is told before anything is computed
+            path.open("wb").close()  # an unwritable path fails before the query runs
             _write(answer, form, path, limit)
         note(f"{output}: the answer as {form}", label="written")
     elif form == "console" and answer.plan is not None:
@@ -109,19 +107,19 @@ def sql(  # noqa: PLR0913 - one argument per option
 
 
 def _shell() -> None:
-    """Start DuckDB's own shell on a catalog of the lake; ends with its exit code."""
+    """Start DuckDB's shell on a catalog of the lake; exit with the shell's code."""
     program = shutil.which("duckdb")
     if program is None:
         raise click.UsageError(
-            'ask something: ksql-lake sql "SHOW TABLES"; or install DuckDB\'s command line (duckdb.org), '
-            "and this starts its shell with the lake's views"
+            'name a query: ksql-lake sql "SHOW TABLES"; or install DuckDB\'s command line (duckdb.org), '
+            "and this command starts its shell with the lake's views"
         )
     with tempfile.TemporaryDirectory(prefix="ksql-lake-shell-") as folder:
         path = Path(folder) / "lake.duckdb"
         written = write_catalog(path, absolute=True)
         for name, error in written.left_out.items():
             note(f"{name}: {error.message}", label="left out")
-        note("NAME and NAME_versions of each feed; SHOW TABLES lists them, .quit ends")
+        note("each feed has the views NAME and NAME_versions; SHOW TABLES lists them, .quit ends")
         ended = subprocess.run([program, "-readonly", "-cmd", "SET TimeZone = 'UTC'", str(path)], check=False)  # noqa: S603
     if ended.returncode:
         click.get_current_context().exit(ended.returncode)
@@ -129,11 +127,11 @@ def _shell() -> None:
 
 def _text(query: str | None, file: Path | None) -> str:
     if query is not None and file is not None:
-        raise click.UsageError("give the query or a file with it, not both")
+        raise click.UsageError("use QUERY or -f, not both")
     if query is not None:
         return query
     if file is None and sys.stdin.isatty():
-        raise click.UsageError('ask something: ksql-lake sql "SHOW TABLES"')
+        raise click.UsageError('name a query: ksql-lake sql "SHOW TABLES"')
     try:
         return sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
     except OSError as error:
@@ -151,7 +149,7 @@ def _write(answer: Answer, form: str, path: Path, limit: int | None) -> None:
 
 
 def print_rows(answer: Answer, limit: int | None = None) -> None:
-    """Print an answer's rows: on a terminal as many as `limit` says, 100 without it, else all of them."""
+    """Print an answer's rows: on a terminal at most `limit`, by default 100; elsewhere by default all."""
     limit = limit or (100 if sys.stdout.isatty() else None)
     if not sys.stdout.isatty():
         for block in _blocks(answer, limit):
@@ -172,7 +170,7 @@ def print_rows(answer: Answer, limit: int | None = None) -> None:
 
 
 def _blocks(answer: Answer, limit: int | None) -> Iterator[str]:
-    """Align rows under their titles; a long answer is aligned piece by piece."""
+    """Align rows under their titles; a long answer is aligned block by block."""
     cells = answer.cells(limit=limit)
     titles = list(map(on_one_line, answer.columns))
     while True:

@@ -178,7 +178,7 @@ def summary(result: ExportResult) -> str:
         lines.append(f"{result.evidence.level}: {result.evidence.text}")
         lines += [f"refused by the server: {caveat}" for caveat in result.evidence.caveats]
     if result.fell_back:
-        lines.append(f"read by pull query this time, not on from its marks: {result.fell_back}")
+        lines.append(f"read by pull query this time instead of from its marks: {result.fell_back}")
     if result.shrunk:
         lines.append(f"the version has {shrunk_text(result.shrunk)} against the one before, read twice")
     if result.clock in ("client", "disputed"):

@@ -1,4 +1,4 @@
-"""The Dagster edge: feeds become assets, the lake an IO manager."""
+"""The Dagster definitions: feeds are assets, the lake is an IO manager."""
 
 from ksql_lake.orchestration.project import build_definitions, build_feed_assets, definitions_of
 

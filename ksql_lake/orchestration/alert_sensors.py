@@ -17,21 +17,21 @@ from ksql_lake.settings import Settings
 SENSOR_SECONDS = 30
 
 _SHOWN = 20
-"""How many failed steps or checks one alert tells of."""
+"""Most failed steps or checks that one alert lists."""
 
 _NAMED = 5
-"""How many assets of a run the title of an alert names."""
+"""Most assets of a run that the title of an alert names."""
 
 
 def alert_sensors(
     scope: Scope, keys: Collection[dg.AssetKey], jobs: Collection[str]
 ) -> list[dg.SensorDefinition]:
-    """Return the sensors; both run from the start, because without settings they only write into the log.
+    """Return the sensors; both are switched on from the start, because without settings they only write logs.
 
     Args:
-        scope: Who is told.
+        scope: The scope, with the settings of the alerts.
         keys: Its assets.
-        jobs: Its jobs. Of runs of other assets and jobs people are told where the scope is the whole location.
+        jobs: Its jobs. Runs of other assets and jobs raise alerts if the scope is the whole location.
     """
     known = frozenset(keys)
 
@@ -52,11 +52,11 @@ def _run_failures(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> d
     )
     def run_failures(context: dg.RunFailureSensorContext) -> Any:
         if not concerned(context.dagster_run):
-            return dg.SkipReason("This run is about none of these feeds.")
+            return dg.SkipReason("This run belongs to none of these feeds.")
         if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
-            return dg.SkipReason("Dagster tries this run again by itself.")
+            return dg.SkipReason("Dagster retries this run automatically.")
         steps = list(_failed_steps(context)) or [str(context.failure_event.message)]
-        return _tell(context, scope.settings, "run_failure", f"{_name(context.dagster_run)} failed", steps)
+        return _send(context, scope.settings, "run_failure", f"{_name(context.dagster_run)} failed", steps)
 
     return run_failures
 
@@ -83,17 +83,17 @@ def _failed_checks(
         ]
         if not found:
             return None
-        return _tell(
+        return _send(
             context, scope.settings, "failed_checks", f"checks failed in {_name(context.dagster_run)}", found
         )
 
     return failed_checks
 
 
-def _tell(
+def _send(
     context: dg.RunStatusSensorContext, settings: Settings, kind: str, what: str, findings: list[str]
 ) -> Any:
-    """Send an alert about a run; gives what fails the tick when a channel did not take it."""
+    """Send an alert about a run; return what fails the tick if a channel did not accept it."""
     run = context.dagster_run
     facts = {"job": run.job_name, "run_id": run.run_id, "url": f"{settings.dagster_url}/runs/{run.run_id}"}
     more = [f"... and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
@@ -102,23 +102,23 @@ def _tell(
     failed = [delivery for delivery in send_alert(alert, settings) if delivery.problem]
     if not failed:
         return None
-    said = _undelivered(alert, failed)
-    context.instance.report_engine_event(said, run)
-    # Not raised: Dagster would go on to the next failed run, wait for the dead channel again, and when a minute
-    # is over forget the whole tick and tell the other channels everything once more.
-    return failed_tick(run, said, kind="AlertNotDelivered")
+    problem = _undelivered(alert, failed)
+    context.instance.report_engine_event(problem, run)
+    # Not raised: Dagster would continue with the next failed run, wait for the dead channel again, and after a
+    # minute drop the whole tick and send everything to the other channels again.
+    return failed_tick(run, problem, kind="AlertNotDelivered")
 
 
 def _failed_steps(context: dg.RunFailureSensorContext) -> Iterator[str]:
     for event in context.get_step_failure_events():
         data = event.step_failure_data
-        said = data.user_failure_data.description if data.user_failure_data else None
-        if said is None and data.error is not None:
-            # The innermost error says what happened; those around it only where.
-            said = (data.error.cause or data.error).message
-        said = said or str(event.message)
+        text = data.user_failure_data.description if data.user_failure_data else None
+        if text is None and data.error is not None:
+            # The innermost error says what happened; the outer ones say only where.
+            text = (data.error.cause or data.error).message
+        text = text or str(event.message)
         step = str(event.step_key)
-        yield said.strip() if step in said else f"{step}: {said.strip()}"
+        yield text.strip() if step in text else f"{step}: {text.strip()}"
 
 
 def _evaluations(context: dg.RunStatusSensorContext) -> Iterator[dg.AssetCheckEvaluation]:
@@ -132,7 +132,7 @@ def _evaluations(context: dg.RunStatusSensorContext) -> Iterator[dg.AssetCheckEv
 
 
 def _name(run: dg.DagsterRun) -> str:
-    """A run as a person calls it: its job, or what it materialises."""
+    """Return a run's name for people: its job, or the assets it materialises."""
     name = f"run of {run.job_name}"
     if run.asset_selection:
         assets = sorted(key.to_user_string() for key in run.asset_selection)
@@ -146,5 +146,5 @@ def _name(run: dg.DagsterRun) -> str:
 def _undelivered(alert: Alert, failed: list[Delivery]) -> str:
     reasons = "; ".join(f"{delivery.channel}: {delivery.problem}" for delivery in failed)
     return (
-        f"The alert '{alert.title}' was not delivered. {reasons}\nSee KSQL_LAKE_ALERT_... in the environment."
+        f"The alert '{alert.title}' was not delivered. {reasons}\nCheck KSQL_LAKE_ALERT_... in the environment."
     )

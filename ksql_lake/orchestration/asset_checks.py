@@ -1,9 +1,8 @@
-"""A feed's checks in Dagster's terms: specs on the asset, a result per day or version, and one for all of them.
+"""A feed's checks in Dagster: specs on the asset, a result per day or version, and one for all partitions."""
 
-Dagster takes the newest result of a check for how the check is, whatever partition it is about. So the result
-for all of them comes last, and it fails while the newest result of any partition does. It refuses to repeat
-itself: a partition gets a result when something happened to it, not whenever it is looked at.
-"""
+# Dagster shows the newest result as the state of a check, whatever its partition. So the result for all
+# partitions is recorded last, and it fails while the newest result of any partition fails. A partition gets a
+# result only when something happened to it.
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -18,17 +17,17 @@ from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.orchestration.scope import Scope
 
 AT_MOST = 100
-"""How many partitions of one export get a result of their own per check: those that fail, then the newest."""
+"""Most partitions of one export that get their own result per check: failing ones first, then the newest."""
 
 FAILED_HERE = "failed_in_this_export"
-"""The number in a result for all partitions that says how many of those of this export fail."""
+"""The metadata key of a result for all partitions: how many partitions of this export fail."""
 
 _NAMED = 10
-"""How many failing partitions a text names."""
+"""Most failing partitions that a text names."""
 
 
 def check_specs(feed: Feed, retention: Retention | None, scope: Scope) -> list[dg.AssetCheckSpec]:
-    """Return the checks of a feed's asset; one that blocks stops what is below, the rows have landed."""
+    """Return the checks of a feed's asset; a blocking one stops downstream assets, not the landing of rows."""
     return [
         dg.AssetCheckSpec(
             name, asset=scope.key(feed), description=check.asks, blocking=check.severity == "block"
@@ -47,13 +46,13 @@ def check_results(
     log: Callable[[dg.AssetCheckEvaluation], None],
     report: Callable[[dg.AssetCheckEvaluation], None],
 ) -> Iterator[dg.AssetCheckResult]:
-    """Yield what the checks of an export found, one result each, and record those of its partitions.
+    """Yield one result per check of an export, and record the results of its partitions.
 
     Args:
         result: The export.
         checks: What its checks found.
-        key: Of the feed's asset.
-        news: The partitions to which something happened.
+        key: The key of the feed's asset.
+        news: The partitions with news; see `events.news`.
         log: Records a result in the run.
         report: Records a result without a run, after those of the run.
     """
@@ -62,7 +61,7 @@ def check_results(
         whole, days = summary(check, result.covered, key), list(day_evaluations(check, key, news))
         for day in days:
             log(day)
-        # What another export left failing stops nothing that is built on this one.
+        # A failure that an earlier export left does not block assets that read this one.
         mild = bool(whole.blocking and check.outcome.passed and not whole.passed)
         if days or mild:
             last.append(whole)
@@ -80,14 +79,14 @@ def check_results(
 def day_evaluations(
     check: JudgedCheck, key: dg.AssetKey, news: Collection[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield the results of partitions: those with news, and those that fail or did before, oldest first."""
+    """Yield the results of partitions with news, and of those that fail or failed before, oldest first."""
     outcome = check.outcome
     wanted = {*news, *check.recovered}.difference(outcome.failed)
     calm = [partition for partition in outcome.judged if partition in wanted]
     failed = [partition for partition in outcome.judged if partition in outcome.failed][-AT_MOST:]
-    told = {*failed, *calm[len(calm) - max(AT_MOST - len(failed), 0) :]}
+    recorded = {*failed, *calm[len(calm) - max(AT_MOST - len(failed), 0) :]}
     for partition in outcome.judged:
-        if partition in told:
+        if partition in recorded:
             yield dg.AssetCheckEvaluation(
                 asset_key=key,
                 check_name=outcome.name,
@@ -101,39 +100,39 @@ def day_evaluations(
 
 
 def summary(check: JudgedCheck, covered: str, key: dg.AssetKey) -> dg.AssetCheckEvaluation:
-    """Return the result of a check for all partitions; it fails while the newest one of any of them does."""
+    """Return the result of a check for all partitions; it fails while any partition's newest result fails."""
     outcome = check.outcome
     others = sorted(check.failing.keys() - outcome.failed.keys(), key=_age)
-    said = [outcome.says]
+    lines = [outcome.says]
     if others:
         named = ", ".join(others[:_NAMED])
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-        said.append(f"Failing since an earlier export, until they are read again and pass: {named}{more}")
+        lines.append(f"Failing since an earlier export, until they are read again and pass: {named}{more}")
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=outcome.name,
         passed=outcome.passed and not others,
         metadata={
             "partitions": covered,
-            # Those of the newest one again, because a plot has a gap where a number is missing.
+            # The newest partition's numbers are repeated, because a plot has a gap where a number is missing.
             **(outcome.figures.get(outcome.judged[-1], {}) if outcome.judged else {}),
             "failing_partitions": len(others) + len(outcome.failed),
             FAILED_HERE: len(outcome.failed) or int(not outcome.passed),
         },
         severity=severity(check.severity),
-        description="\n".join(said),
+        description="\n".join(lines),
         blocking=check.severity == "block",
     )
 
 
 def found_here(evaluation: dg.AssetCheckEvaluation) -> bool:
-    """Whether a result for all partitions fails by what its own export read, not only by earlier ones."""
+    """Return whether a result for all partitions fails because of its own export, not only of earlier ones."""
     failed = evaluation.metadata.get(FAILED_HERE)
     return isinstance(failed, dg.IntMetadataValue) and bool(failed.value)
 
 
 def severity(asked: Severity) -> dg.AssetCheckSeverity:
-    """Return Dagster's word for what a failure means."""
+    """Return Dagster's severity for a feed's severity."""
     return dg.AssetCheckSeverity.WARN if asked == "warn" else dg.AssetCheckSeverity.ERROR
 
 

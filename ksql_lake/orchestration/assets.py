@@ -1,7 +1,7 @@
 """One asset per enabled feed. The asset decides what to read; the IO manager lands it."""
 
-# A run without a partition does what `ksql-lake export` does without a date. It yields its output too, so
-# that assets below without partitions run.
+# A run without a partition does what `ksql-lake export` does without a date. It yields its output too, so that
+# downstream assets without partitions run.
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ _MEANING = {
     *("kind", "source", "timezone", "event_time", "event_time_unit", "identity", "positions", "deleted"),
     *("columns", "rename", "extraction", "isolation", "on_bad_text"),
 }
-"""The keys of a feed that decide which rows and columns it has."""
+"""The keys of a feed that decide its rows and columns."""
 
 Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 
@@ -49,17 +49,17 @@ def stream_asset(
     days: dg.DailyPartitionsDefinition,
     retention: Retention | None = None,
 ) -> dg.AssetsDefinition:
-    """Return the asset of a stream: partitioned by day, a range of days is one run and one query.
+    """Return the asset of a stream, partitioned by day; a range of days is one run and one query.
 
     Args:
         file: The feed's file.
         feed: The feed.
-        scope: What the names are made for.
+        scope: The scope of its names.
         days: The days of all feeds of its time zone.
         retention: How long its topic keeps records.
     """
     with warnings.catch_warnings():
-        # Beta since Dagster 1.5, and the one thing that makes a range of days one scan of the topic.
+        # Beta since Dagster 1.5, and the only way to read a range of days in one scan of the topic.
         warnings.simplefilter("ignore", dg.BetaWarning)
         decorate = dg.asset(
             **_shared(file, feed, scope, retention),
@@ -81,7 +81,7 @@ def stream_asset(
 
 
 def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefinition:
-    """Return the asset of a table: partitioned by version, and only the open version can be written."""
+    """Return the asset of a table, partitioned by version; only the open version can be materialised."""
     decorate = dg.asset(**_shared(file, feed, scope), partitions_def=version_partitions(feed, scope))
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
@@ -128,16 +128,16 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
 
 
 def _reference(file: FeedFile) -> dg.CodeReferencesMetadataValue:
-    """The link to the feed file; editors open it at a line."""
+    """Return the link to the feed file, which editors open at a line."""
     with warnings.catch_warnings():
-        # Beta, and the worst that can happen is a page without the link.
+        # Beta; if it fails, the page only lacks the link.
         warnings.simplefilter("ignore", dg.BetaWarning)
         place = dg.LocalFileCodeReference(file_path=str(file.path.resolve()), line_number=1, label="feed file")
         return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
 def code_version(feed: Feed) -> str:
-    """Return what changes when the same days of the source would give other rows: a digest of a few keys."""
+    """Return a digest of the keys that decide which rows the same days of the source yield."""
     meant = feed.model_dump(mode="json", exclude_defaults=True, include=_MEANING)
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -157,7 +157,7 @@ def _body(
         result = delivery.landed
         with lake.failures(context.retry_number):
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
-                # Only now that it is recorded: a version that is offered and not there looks due.
+                # Only after it is recorded: an offered version without a materialisation looks due.
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
             found = [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)]
             yield from check_results(

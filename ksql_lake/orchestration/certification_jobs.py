@@ -23,9 +23,9 @@ from ksql_lake.orchestration.scope import Scope
 
 
 class CertifyConfig(dg.Config):
-    """Which streams to compare."""
+    """The streams to compare."""
 
-    feeds: list[str] = Field([], description="Names of the streams; none means all of this time zone.")
+    feeds: list[str] = Field([], description="Names of the streams; empty means all of this time zone.")
 
 
 def certify_jobs(
@@ -39,8 +39,8 @@ def certify_jobs(
     Args:
         streams: The enabled streams.
         days: Time zone -> its days.
-        feeds: All enabled feeds, whose assets jobs cannot be named like.
-        scope: What the names are made for.
+        feeds: All enabled feeds; jobs cannot have the names of their assets.
+        scope: The scope of the names.
     """
     taken = scope.taken(feeds)
     return [
@@ -69,7 +69,7 @@ def _job(
         unknown = sorted(set(config.feeds) - {feed.name for feed in streams})
         if unknown:
             known = ", ".join(feed.name for feed in streams)
-            raise dg.Failure(f"no stream here is named {', '.join(unknown)}; there are {known}")
+            raise dg.Failure(f"there is no stream named {', '.join(unknown)} in this job; it has {known}")
 
         def compare_feed(feed: StreamFeed) -> str:
             found = certify(feed, day, client, scope.lake)
@@ -95,7 +95,7 @@ def _job(
     )
 
 
-_HINT = "An export of the day adds what is missing: ksql-lake export --stream {feed} --date {day}"
+_HINT = "An export of the day adds the missing rows: ksql-lake export --stream {feed} --date {day}"
 
 
 def _evaluations(key: dg.AssetKey, found: Certification, lake: FeedLake) -> Iterator[dg.AssetCheckEvaluation]:

@@ -1,8 +1,7 @@
-"""The Component `ksql_lake.KsqlFeeds`: a feeds folder in somebody's own Dagster project, said in YAML.
+"""The Component `ksql_lake.KsqlFeeds`: a feeds folder in another Dagster project, configured in YAML."""
 
-It only says in Dagster's words what a `Scope` is. Whatever names the server takes its credentials along: none
-of another server's are ever sent there.
-"""
+# It translates YAML into a `Scope`. Address and credentials of a server always come from the same place, so
+# that one server's credentials are never sent to another.
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class KsqlServer(dg.Model, dg.Resolvable):
-    """A ksqlDB server and how to speak to it; what is left out is unset, whatever the environment says."""
+    """A ksqlDB server and its credentials; a field left out is unset, even if the environment sets it."""
 
     url: Annotated[str, Field(description="`http://host:port` or `https://host:port`.")]
     user: Annotated[str | None, Field(description="Basic-auth user or API key.")] = None
@@ -36,17 +35,17 @@ class KsqlServer(dg.Model, dg.Resolvable):
     ca_file: Annotated[str | None, Field(description="PEM file of the server's authority.")] = None
     cert_file: Annotated[str | None, Field(description="PEM client certificate for mutual TLS.")] = None
     key_file: Annotated[str | None, Field(description="Its key.")] = None
-    nodes: Annotated[str | None, Field(description="Addresses of all nodes, with commas between.")] = None
+    nodes: Annotated[str | None, Field(description="Addresses of all nodes, separated by commas.")] = None
 
 
 class ScaffoldParams(BaseModel):
-    """What `dg scaffold defs` may be given."""
+    """The parameters of `dg scaffold defs`."""
 
-    key_prefix: str | None = Field(None, description="What every asset key of this lake begins with.")
+    key_prefix: str | None = Field(None, description="Prefix of every asset key of this lake.")
 
 
 class KsqlFeedsScaffolder(Scaffolder[ScaffoldParams]):
-    """Writes defs.yaml and makes the feeds folder."""
+    """Writes defs.yaml and creates the feeds folder."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldParams]:
@@ -54,7 +53,7 @@ class KsqlFeedsScaffolder(Scaffolder[ScaffoldParams]):
         return ScaffoldParams
 
     def scaffold(self, request: ScaffoldRequest[ScaffoldParams]) -> None:
-        """Write defs.yaml, and make the feeds folder that it names where there is none."""
+        """Write defs.yaml, and create the feeds folder that it names if there is none."""
         prefix = request.params.key_prefix
         below, variable = (f"/{prefix}", f"{prefix.upper()}_") if prefix else ("", "")
         feeds = f"feeds{below}"
@@ -71,26 +70,26 @@ class KsqlFeedsScaffolder(Scaffolder[ScaffoldParams]):
         scaffold_component(request, attributes)
         active = (request.project_root or Path.cwd()) / feeds / "active"
         active.mkdir(parents=True, exist_ok=True)
-        # Git keeps no empty folder, and a clone without it would look as if the feeds were gone.
+        # Git keeps no empty folder, and in a clone without it the feeds would seem deleted.
         (active / ".gitkeep").touch()
 
 
 @scaffold_with(KsqlFeedsScaffolder)
 @dataclass(kw_only=True)
 class KsqlFeeds(dg.Component, dg.Resolvable):
-    """ksqlDB streams and tables as a Parquet lake, exactly once: an asset per feed file, and all around it.
+    """ksqlDB streams and tables as a Parquet lake, exactly once: an asset per feed file, jobs and sensors.
 
     Attributes:
-        feeds: Folder with `active/` and `archived/`; a relative path begins at the project's root.
-        lake: Folder of the lake, likewise, or `s3://bucket/prefix`.
+        feeds: Folder with `active/` and `archived/`; a relative path starts at the project's root.
+        lake: Folder of the lake, with the same rule, or `s3://bucket/prefix`.
         server: The ksqlDB server; None takes it from the environment.
-        settings: Further settings by the names that `ksql_lake.Settings` has.
-        key_prefix: What every asset key begins with.
-        name: What jobs, schedules, sensors, resources and the pool are called by; empty means the prefix.
+        settings: Further settings, by their names in `ksql_lake.Settings`.
+        key_prefix: Prefix of every asset key.
+        name: Prefix of the names of jobs, schedules, sensors, resources and the pool; empty means `key_prefix`.
         group: Group of the feeds' assets; None means `streams` and `tables`.
-        schedules: Which schedules there are, by their names without `name`; true means all.
-        sensors: Which sensors, likewise.
-        checks: Which of the feeds' checks, likewise.
+        schedules: Names of the schedules to define, without the prefix; true means all.
+        sensors: Names of the sensors to define, in the same way.
+        checks: Names of the feeds' checks to define, in the same way.
         translation: Changes the asset of a feed; a template sees `feed` and `spec`.
         whole_location: See `build_definitions`.
     """
@@ -109,37 +108,35 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
     ] = None
     server: Annotated[
         KsqlServer | None,
-        dg.Resolver.default(description="The ksqlDB server; the environment's (KSQLDB_URL, ...) if not given."),
+        dg.Resolver.default(description="The ksqlDB server; default: the environment's (KSQLDB_URL, ...)."),
     ] = None
     settings: Annotated[
         Mapping[str, str | int | float | bool | None],
-        dg.Resolver.default(
-            description="Further settings, e.g. `attempts: 2`; the environment's if not given."
-        ),
+        dg.Resolver.default(description="Further settings, e.g. `attempts: 2`; default: the environment's."),
     ] = field(default_factory=dict)
     key_prefix: Annotated[
         str | Sequence[str],
-        dg.Resolver.default(description="What every asset key of this lake begins with."),
+        dg.Resolver.default(description="Prefix of every asset key of this lake."),
     ] = ()
     name: Annotated[
         str,
         dg.Resolver.default(
-            description="What jobs, schedules, sensors, resources and the pool are called by; else the prefix."
+            description="Prefix of jobs, schedules, sensors, resources and the pool; default: `key_prefix`."
         ),
     ] = ""
     group: Annotated[
         str | None,
-        dg.Resolver.default(description="Group of the feeds' assets; `streams` and `tables` if not given."),
+        dg.Resolver.default(description="Group of the feeds' assets; default: `streams` and `tables`."),
     ] = None
     schedules: Annotated[
         bool | Sequence[str],
-        dg.Resolver.default(description="Which schedules there are: all, none, or by name."),
+        dg.Resolver.default(description="Schedules to define: all, none, or by name."),
     ] = True
     sensors: Annotated[
-        bool | Sequence[str], dg.Resolver.default(description="Which sensors there are: all, none, or by name.")
+        bool | Sequence[str], dg.Resolver.default(description="Sensors to define: all, none, or by name.")
     ] = True
     checks: Annotated[
-        bool | Sequence[str], dg.Resolver.default(description="Which checks there are: all, none, or by name.")
+        bool | Sequence[str], dg.Resolver.default(description="Checks to define: all, none, or by name.")
     ] = True
     translation: Annotated[
         TranslationFn[Feed] | None,
@@ -149,14 +146,14 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
     whole_location: Annotated[
         bool,
         dg.Resolver.default(
-            description="Whether this project is about these feeds, so that each of its runs is one process "
-            "and told of when it fails."
+            description="Whether this project exists for these feeds: then each of its runs is one process and "
+            "raises an alert when it fails."
         ),
     ] = False
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
-        """Return what `dg list components` shows."""
+        """Return the entry of `dg list components`."""
         return dg.ComponentTypeSpec(
             description="ksqlDB streams and tables as a Parquet lake, exactly once.",
             tags=["ksqldb", "kafka", "parquet"],
@@ -164,11 +161,11 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         )
 
     def get_asset_spec(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
-        """Return the spec that a feed's asset is to have; to be overridden.
+        """Return the spec of a feed's asset; subclasses may override it.
 
         Args:
-            spec: As it is made of the feed file.
-            feed: The feed; of a broken file only what could be made out.
+            spec: The spec made from the feed file.
+            feed: The feed; for a broken file only the keys that could be read.
         """
         if self.translation is None:
             return spec
@@ -181,8 +178,8 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         """Return the definitions of the feeds folder.
 
         Raises:
-            SettingsError: A setting, or the environment, cannot be used.
-            ConfigError: A name is none for Dagster; or definitions are only validated and a feed is broken.
+            SettingsError: A setting, or a variable of the environment, cannot be used.
+            ConfigError: A name is invalid in Dagster; or definitions are only validated and a feed is broken.
         """
         as_made = self.translation is None and type(self).get_asset_spec is KsqlFeeds.get_asset_spec
         scope = Scope(
@@ -204,8 +201,8 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         unknown = sorted(set(self.settings) - set(Settings.model_fields))
         if unknown:
             raise SettingsError(
-                f"settings: there is none named {', '.join(unknown)}",
-                hint=f"There are {', '.join(sorted(Settings.model_fields))}.",
+                f"settings: there is no setting named {', '.join(unknown)}",
+                hint=f"Use one of {', '.join(sorted(Settings.model_fields))}.",
             )
         given: dict[str, Any] = dict(self.settings)
         if self.server is not None:
@@ -214,7 +211,7 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
                 for name, value in self.server.model_dump().items()
             }
         asked = load_settings(**given)
-        # As the shell is used from the project's root, both mean the same folder.
+        # The shell is used from the project's root, so both mean the same folder.
         feeds = root / (self.feeds or asked.feeds_root)
         lake = self.lake or asked.lake_root
         return load_settings(**given, feeds_root=feeds, lake_root=str(root / lake) if is_folder(lake) else lake)
@@ -238,6 +235,6 @@ def _chosen(asked: bool | Sequence[str]) -> frozenset[str] | None:
 
 
 def _marks(folder: Path) -> str:
-    """A text that changes when the component's own files do."""
+    """Return a text that changes when the component's files change."""
     files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else [folder]
     return "\n".join(f"{path} {path.stat().st_mtime_ns}" for path in files)

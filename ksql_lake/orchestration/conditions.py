@@ -19,7 +19,7 @@ from ksql_lake.orchestration.scope import Scope
 SENSOR = "automation"
 
 _EARLIER = r"streams(_.+)?_(hourly|close)|streams(_.+)?_at_.+|table_.+_schedule"
-"""What the schedules of earlier releases were called."""
+"""Names of the schedules of earlier releases."""
 
 
 def cron_of(feed: Feed) -> str:
@@ -28,11 +28,11 @@ def cron_of(feed: Feed) -> str:
 
 
 STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE = "streams_due", "streams_closing", "tables_due"
-"""The sensors that start exports by the clock; none of the names says when."""
+"""The sensors that start exports by the clock; their names do not depend on cron expressions."""
 
 
 def exported_when(feed: Feed, scope: Scope) -> str:
-    """Say when a feed is exported by itself, and what has to run for that."""
+    """Return when a feed is exported automatically, and which sensor has to be switched on for it."""
     due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
     sensor = due if feed.automation == "schedule" else SENSOR
     return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {scope.named(sensor)} is switched on"
@@ -48,16 +48,16 @@ def automation_condition(feed: Feed) -> dg.AutomationCondition[Any] | None:
     if isinstance(feed, StreamFeed):
         due |= dg.AutomationCondition.in_latest_time_window(timedelta(days=1 + feed.lookback_days))
     else:
-        # The open version is the one that is missing; closed ones are recorded before they are offered.
+        # Only the open version can be missing: closed ones are recorded before they are offered.
         tick |= dg.AutomationCondition.newly_missing()
     condition = due & tick.since_last_handled() & ~dg.AutomationCondition.in_progress()
     return condition.with_label(f"due at {cron_of(feed)} {zone}")
 
 
 def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
-    """Whether a table's condition is to ask for the open version: its cron ticked since the last one.
+    """Return whether a table's condition shall request the open version: its cron ticked since the last one.
 
-    The first version is offered anyway, and asked for at the first tick.
+    The first version is always offered, and requested at the first tick.
     """
     if feed.automation != "condition" or not state.last_export:
         return False
@@ -65,9 +65,9 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
 
 
 def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
-    """Say that nothing is exported by the clock, and which schedules of an earlier release that was left to.
+    """Return a note that no export starts by the clock, with the schedules of an earlier release that did it.
 
-    Empty where a sensor runs that starts exports.
+    The note is empty if a sensor that starts exports is switched on.
     """
     if instance.schedule_storage is None:
         return ""  # an instance in memory starts nothing
@@ -77,8 +77,8 @@ def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
     known = {state.instigator_name for state in states}
     if running & starting or (scope.clocks_run and not known & starting):
         return ""
-    said = (
-        f"Nothing is exported by the clock: switch on {scope.named(STREAMS_DUE)} and {scope.named(TABLES_DUE)} "
+    note = (
+        f"No export starts by the clock: switch on {scope.named(STREAMS_DUE)} and {scope.named(TABLES_DUE)} "
         "(Automation in Dagster's UI), or set KSQL_LAKE_SCHEDULES=running."
     )
     earlier = sorted(
@@ -86,11 +86,11 @@ def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
         for state in states
         if state.is_running and re.fullmatch(_EARLIER, state.instigator_name)
     )
-    return said + (f" Until now it was {', '.join(earlier)}, which are gone." if earlier else "")
+    return note + (f" The schedules of an earlier release are gone: {', '.join(earlier)}." if earlier else "")
 
 
 def automation_runs(instance: dg.DagsterInstance, scope: Scope) -> bool:
-    """Whether the sensor that evaluates the conditions was switched on."""
+    """Return whether the sensor that evaluates the conditions is switched on."""
     return any(
         state.instigator_type.value == "SENSOR"
         and state.instigator_name == scope.named(SENSOR)
@@ -100,7 +100,7 @@ def automation_runs(instance: dg.DagsterInstance, scope: Scope) -> bool:
 
 
 def automation_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
-    """Return the sensor that evaluates the conditions; none where no feed has one."""
+    """Return the sensor that evaluates the conditions; empty if no feed has a condition."""
     feeds = [feed for feed in feeds if feed.automation == "condition"]
     if not feeds:
         return []

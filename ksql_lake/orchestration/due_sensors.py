@@ -1,9 +1,8 @@
-"""Sensors that start what is due: one per kind of feed, whatever their cron expressions and time zones are.
+"""Sensors that start due exports: one per kind of feed, for all cron expressions and time zones."""
 
-A schedule's name and state would hang on its cron expression; here a feed is due when its own expression has
-ticked since the sensor last looked, so an outage is caught up with once. A feed whose run is still going is
-passed over. What was missed while the sensor was switched off stays missed.
-"""
+# The name and state of a schedule would depend on its cron expression. Here a feed is due when its expression
+# has ticked since the sensor's last tick, so one export catches up after an outage. A feed whose run has not
+# ended is passed over. Ticks while the sensor is switched off are not made up.
 
 import json
 from collections import defaultdict
@@ -20,7 +19,7 @@ from ksql_lake.orchestration.internals import AssetJob, next_tick
 from ksql_lake.quantities import count_text
 
 DUE_SECONDS = 30
-"""How often a sensor looks; so much later than its cron expression says a run may start."""
+"""Seconds between two ticks; a run may start this much later than its cron expression says."""
 
 SENSOR_TAG = "dagster/sensor_name"
 
@@ -36,20 +35,20 @@ _STEP_ENDS = {
     dg.DagsterEventType.STEP_SKIPPED,
 }
 _NAMED = 5
-"""How many feeds a tick names."""
+"""Most feeds that a tick names."""
 
 Runs = Callable[[Sequence[Feed], datetime], Sequence[dg.RunRequest]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rota:
-    """Which feeds a sensor starts, and when.
+    """The feeds that a sensor starts, and when.
 
     Attributes:
         feeds: The feeds.
         keys: Feed -> its asset.
-        cron: When a feed is due; in the time zone of its days, UTC for a table.
-        runs: What is to be run for feeds that are due, told when the sensor had looked before.
+        cron: Returns a feed's cron expression; in the time zone of its days, UTC for a table.
+        runs: Returns the runs for due feeds; its second argument is the time of the sensor's last tick.
         jobs: Job -> the feeds that it exports when it is started as a whole.
     """
 
@@ -76,16 +75,17 @@ class Rota:
 
 @dataclass(slots=True)
 class _Cursor:
-    """What a tick hands to the next: when it looked, and which feeds wait for somebody else's run to end."""
+    """The state between two ticks: the time of the last one, and the feeds that wait for another run to end."""
 
     since: datetime
     waiting: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: dg.SensorEvaluationContext, now: datetime) -> "_Cursor":
-        """Read it; a sensor that was switched on since begins with that moment.
+        """Read the cursor; if the sensor was switched on after that, use the time it was switched on.
 
-        What was written by a clock that was ahead is as of now: else nothing was due until that time has come.
+        A time in the future, written while the clock was ahead, counts as now; else no feed would be due until
+        then.
         """
         started = context.last_sensor_start_time
         begun = min(datetime.fromtimestamp(started, UTC), now) if started else None
@@ -98,13 +98,13 @@ class _Cursor:
         return cls(since, kept["waiting"])
 
     def text(self) -> str:
-        """Write it."""
+        """Return the cursor's text."""
         return json.dumps({"since": self.since.isoformat(), "waiting": self.waiting})
 
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    """A run that has still to export a feed."""
+    """A run that has not exported a feed yet."""
 
     run: str
     since: datetime
@@ -120,11 +120,11 @@ def due_sensor(
     """Return the sensor.
 
     Args:
-        name: Its name, which keeps its state when feeds come, go or change.
-        rota: Which feeds it starts, and when.
-        jobs: The jobs that its runs are of; each has partitions of one kind.
-        says: What it does, for people.
-        running: Whether it runs until somebody switches it off.
+        name: Its name, which keeps its state when feeds are added, removed or changed.
+        rota: The feeds it starts, and when.
+        jobs: The jobs of its runs; each has partitions of one kind.
+        says: Its description.
+        running: Whether it is switched on by default.
     """
 
     @dg.sensor(
@@ -160,10 +160,10 @@ def due_sensor(
 
 
 def _passed_over(busy: Mapping[str, _UnderWay], waiting: Collection[str]) -> Iterator[str]:
-    """Say which feeds are due and not started, and why."""
+    """Yield which due feeds were not started, and why."""
     again = {name: run for name, run in busy.items() if name not in waiting}
     if again:
-        yield f"Passed over, because what this sensor started is still running: {_listed(again)}."
+        yield f"Passed over, because a run that this sensor started has not ended: {_listed(again)}."
     put_off = {name: run for name, run in busy.items() if name in waiting}
     if put_off:
         yield f"Put off until another run of the feed has ended: {_listed(put_off)}."
@@ -176,23 +176,23 @@ def _listed(busy: Mapping[str, _UnderWay]) -> str:
 
 
 def _idle(rota: Rota, due: Sequence[Feed], busy: Collection[str], now: datetime) -> str:
-    """Say why nothing was started, and what is due next."""
+    """Return why no run was started, and what is due next."""
     following = rota.next_due(now)
     if following is None:
         return "No feed has a schedule."
     moment, feed = following
-    said = f"Next: {feed.name} at {moment:%Y-%m-%d %H:%M} {feed.zone.key}."
+    coming = f"Next: {feed.name} at {moment:%Y-%m-%d %H:%M} {feed.zone.key}."
     if len(due) > len(busy):
-        return f"Every day that has ended was read to its end. {said}"
-    return said
+        return f"Every day that has ended was read to its end. {coming}"
+    return coming
 
 
 def _under_way(
     instance: dg.DagsterInstance, rota: Rota, feeds: Sequence[Feed], sensor: str
 ) -> dict[str, _UnderWay]:
-    """Return which feeds a run has still to export; steps that have ended do not count.
+    """Return the feeds that a run has not exported yet; steps that have ended do not count.
 
-    Nor do queued runs that another one started: they may wait for hours behind what Kafka does not delete.
+    Queued runs that this sensor did not start do not count either: they may wait for hours.
     """
     found: dict[str, _UnderWay] = {}
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):

@@ -15,7 +15,7 @@ from ksql_lake.orchestration.scope import Scope
 from ksql_lake.query import partition_page
 
 SOURCES = "ksqldb"
-"""What the keys of the external assets of ksqlDB's streams and tables begin with."""
+"""Prefix of the keys of the external assets of ksqlDB's streams and tables."""
 
 
 def partition_metadata(
@@ -28,7 +28,7 @@ def partition_metadata(
         partition: `2025-01-15` or `v4`.
         lake: The feed's lake.
         scope: The names in Dagster.
-        newest: Whether it is the last one of its run, which Dagster shows on the asset's page.
+        newest: Whether it is the last partition of its run, which Dagster shows on the asset's page.
     """
     facts = partition_facts(result, partition, newest=newest)
     if not newest or result.commit is None:
@@ -38,7 +38,7 @@ def partition_metadata(
 
 
 def run_metadata(result: ExportResult, lake: FeedLake, scope: Scope) -> dict[str, Any]:
-    """Return the metadata of what a run without a partition exported: that of its newest partition."""
+    """Return the metadata of a run without a partition: that of its newest exported partition."""
     if not result.partitions:
         return {"note": result.plan.reason}
     newest = result.partitions[-1].partition
@@ -46,15 +46,16 @@ def run_metadata(result: ExportResult, lake: FeedLake, scope: Scope) -> dict[str
 
 
 def news(result: ExportResult, key: dg.AssetKey, instance: dg.DagsterInstance) -> frozenset[str]:
-    """Return the partitions to which an export did something that Dagster is to know.
+    """Return the partitions whose export shall be recorded in Dagster.
 
-    Those are the ones that were read for the first time, that got rows, and days that have ended since. A look
-    that found nothing is no news: thousands of such events would say nothing a year.
+    Those are partitions that were read for the first time or got rows, and days that have ended since. An
+    export that found nothing is not recorded, because it would add thousands of events without information per
+    year.
 
     Args:
         result: The export.
-        key: Of the feed's asset.
-        instance: Knows what it was told before.
+        key: The key of the feed's asset.
+        instance: The Dagster instance, with the events recorded before.
     """
     changed = {part.partition for part in result.partitions if part.new}
     read = {part.partition: is_closed(result, part.partition) for part in result.partitions}
@@ -75,13 +76,13 @@ def events(
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
     """Yield the events of partitions that an export read.
 
-    The running day is only observed: its partition exists when the day is over.
+    The current day is only observed: its partition exists once the day has ended.
 
     Args:
         result: The export.
         lake: The feed's lake.
         scope: The names in Dagster.
-        partitions: Those with news, but for those that Dagster records itself.
+        partitions: Partitions with news, without those that Dagster records itself.
     """
     for record in partition_records(result):
         if record.partition not in partitions:
@@ -95,7 +96,7 @@ def events(
 
 
 def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MetadataValue[str]]:
-    """Return the metadata that shows a few rows, and how to read them all."""
+    """Return the metadata that shows a few rows and the SQL that reads all."""
     page = partition_page(lake, partition)
     shown: dict[str, dg.MetadataValue[str]] = {"duckdb": dg.MetadataValue.text(page.duckdb)}
     if page.sample is not None:
@@ -104,14 +105,14 @@ def page_metadata(lake: FeedLake, partition: str) -> dict[str, dg.MetadataValue[
 
 
 def column_metadata(records: Iterable[ColumnRecord], feed: Feed, scope: Scope) -> dict[str, Any]:
-    """Return the metadata that shows columns, and the source column of each; nothing without any."""
+    """Return the metadata that shows the columns and their source columns; empty without columns."""
     columns = [
         dg.TableColumn(column.name, column.type, description=_described(column, feed)) for column in records
     ]
     if not columns:
         return {}
     source, origins = scope.own_key(SOURCES, feed.source), {new: old for old, new in feed.rename.items()}
-    # The page of a source shows no pseudo columns, and nothing is above what an export adds.
+    # The page of a source shows no pseudo columns, and columns that an export adds have no source.
     own = {*ADDED_BY_EXPORT[feed.kind], *POSITION_COLUMNS, *([DELETED] if feed.marks_deleted else [])}
     above = {
         column.name: [dg.TableColumnDep(source, origins.get(column.name, column.name))]
@@ -125,7 +126,7 @@ def column_metadata(records: Iterable[ColumnRecord], feed: Feed, scope: Scope) -
 
 
 def _described(column: ColumnRecord, feed: Feed) -> str:
-    """The feed's words for a column, and the type that ksqlDB declares: as code, or `<` would be markup."""
+    """Return a column's description and ksqlDB's declared type; the type is code, because `<` is markup."""
     words = {feed.lake_name(name): text for name, text in feed.descriptions.items()}.get(column.name, "")
     declared = markdown.code(column.declared)
     return f"{words} ({declared})" if words else declared

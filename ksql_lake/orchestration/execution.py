@@ -1,6 +1,6 @@
 """Where a run's steps execute: in the run's own process, or on Celery workers."""
 
-# No broker address enters Dagster's configuration, which everybody who can open the UI can read.
+# No broker address enters Dagster's configuration, because everyone who can open the UI can read that.
 
 import importlib
 from typing import Any
@@ -30,7 +30,7 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
             hint="Install them with pip install 'ksql-lake[celery]', here and on every worker.",
         ) from None
     arguments = celery_arguments(settings)
-    # Given by a function, because what is given as a value is shown as the job's configuration.
+    # A function supplies it, because the UI shows a value as the job's configuration.
     configured: dg.ExecutorDefinition = celery.celery_executor.configured(
         lambda _: arguments, config_schema={}, name="celery"
     )
@@ -38,7 +38,7 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
 
 
 def job_executor(scope: Scope) -> dg.ExecutorDefinition | None:
-    """Return the executor of a scope's jobs; None where the code location's own is the same.
+    """Return the executor of a scope's jobs; None if it is that of the code location.
 
     Raises:
         SettingsError: Celery is asked for and not installed.
@@ -47,20 +47,20 @@ def job_executor(scope: Scope) -> dg.ExecutorDefinition | None:
 
 
 def celery_arguments(settings: Settings) -> dict[str, Any]:
-    """Broker, backend and Celery's settings, the same for those who hand out steps and those who do them.
+    """Return broker, backend and Celery's settings, the same for the senders of steps and the workers.
 
-    A step may be executed twice at once: where a worker is only slow, another one is given the step after the
-    visibility timeout. The lake's commits make that harmless; see docs/deployment.md.
+    Two workers may execute a step at once: if a worker is slow, another one gets the step after the visibility
+    timeout. The lake's commits make that harmless; see docs/deployment.md.
     """
     broker = settings.celery_broker.get_secret_value()
     transport = {
         "visibility_timeout": settings.celery_visibility_timeout,
-        # Kombu looks for abandoned steps every `interval * throttle` seconds; its own defaults make that 100.
+        # Kombu looks for abandoned steps every `interval * throttle` seconds; with its defaults that is 100.
         "unacked_restore_interval": _SWEEP_SECONDS,
         "unacked_restore_throttle": 1,
         "socket_keepalive": True,
         "health_check_interval": 25,
-        # The broker may be restarted: about half a minute until a step counts as not handed out.
+        # The broker may be restarted: sending a step fails after about half a minute.
         "max_retries": 20,
         "interval_start": 0,
         "interval_step": 0.2,
@@ -70,11 +70,11 @@ def celery_arguments(settings: Settings) -> dict[str, Any]:
         "broker": broker,
         "backend": settings.celery_backend.get_secret_value() if settings.celery_backend else broker,
         "config_source": {
-            # A step stays the broker's until it is done, so that it outlives its worker ...
+            # A step stays in the broker until it is done, so that another worker can take it over ...
             "task_acks_late": True,
-            # ... also where only the worker's child was killed, by the kernel for its memory for one.
+            # ... also if only the worker's child process was killed, e.g. by the kernel for lack of memory.
             "task_reject_on_worker_lost": True,
-            # A worker takes no step that it cannot begin at once.
+            # A worker takes only steps that it can start at once.
             "worker_prefetch_multiplier": 1,
             "broker_connection_retry_on_startup": True,
             "broker_transport_options": transport,

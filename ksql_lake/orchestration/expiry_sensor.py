@@ -29,18 +29,18 @@ from ksql_lake.settings import Settings
 SENSOR_SECONDS = 600
 
 Known = dict[str, dict[str, list[list[str]]]]
-"""Feed -> fate -> first and last day of each range, as the tick before left it."""
+"""Feed -> risk -> first and last day of each range, as the previous tick recorded it."""
 
 
 def topic_retention_sensors(
     streams: Sequence[StreamFeed], topology: Topology, scope: Scope
 ) -> list[dg.SensorDefinition]:
-    """Return the sensor over the streams whose topic's retention is known; none where there is no such stream.
+    """Return the sensor over the streams with a known topic retention; empty if there is no such stream.
 
     Args:
         streams: The enabled streams.
-        topology: What is kept of the server's sources.
-        scope: Their lake, and who is told.
+        topology: The server's sources as the lake keeps them.
+        scope: Their lake, and the settings of alerts.
     """
     watched = [(feed, kept_retention(feed, topology)) for feed in streams]
     watched = [(feed, found) for feed, found in watched if "topic_retention" in checks_of(feed, found)]
@@ -52,18 +52,18 @@ def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], scope: Scope) -> dg
         name=scope.named("topic_retention"),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Alerts when Kafka is about to delete days that were not exported, or has begun to. Knows "
-        "it from `topic_retention_hours` of the feed or RETENTION_MS of its source; asks no server.",
+        description="Alerts when Kafka is about to delete days that were not exported, or has begun to. Uses "
+        "`topic_retention_hours` of the feed or RETENTION_MS of its source; asks no server.",
     )
     def topic_retention(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before: Known = json.loads(context.cursor) if context.cursor else {}
-        now, known, told = datetime.now(UTC), Known(), list[str]()
+        now, known, lines = datetime.now(UTC), Known(), list[str]()
         events, news = [], dict[str, str]()
         for feed, retention in watched:
             try:
                 risks = list(days_at_risk(feed, scope.lake.feed(feed).state(), retention, now=now))
             except KsqlLakeError as error:
-                told.append(f"{feed.name} cannot be judged: {error}")
+                lines.append(f"{feed.name} cannot be checked: {error}")
                 known[feed.name] = before.get(feed.name, {})
                 continue
             known[feed.name] = _ranges(risks)
@@ -71,17 +71,17 @@ def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], scope: Scope) -> dg
                 events.append(_evaluation(scope.key(feed), feed, risks, retention))
             if _worse(risks, before.get(feed.name, {})):
                 news[feed.name] = risk_text(feed, risks, retention)
-        told += [_alert(news, scope.settings)] if news else []
-        said = "\n".join(told) or f"{len(watched)} streams watched; {_summary(known)}"
-        return dg.SensorResult(skip_reason=said, cursor=json.dumps(known), asset_events=events)
+        lines += [_alert(news, scope.settings)] if news else []
+        reason = "\n".join(lines) or f"{len(watched)} streams watched; {_summary(known)}"
+        return dg.SensorResult(skip_reason=reason, cursor=json.dumps(known), asset_events=events)
 
     return topic_retention
 
 
 def _alert(news: dict[str, str], settings: Settings) -> str:
-    """Send one alert for all feeds and tell of it; what cannot be delivered is told too, and not sent again."""
+    """Send one alert for all feeds; return its text with failed deliveries, which are not repeated."""
     title = f"ksql-lake: Kafka deletes days that were not exported: {', '.join(news)}"
-    text = "\n\n".join(f"{name}\n{told}" for name, told in news.items())
+    text = "\n\n".join(f"{name}\n{risk}" for name, risk in news.items())
     alert = Alert("topic_retention", title, text, {"feeds": ", ".join(news)})
     failed = [each for each in send_alert(alert, settings) if each.problem]
     problems = "".join(f"\nNot delivered by {each.channel}: {each.problem}" for each in failed)
@@ -113,7 +113,7 @@ def _ranges(risks: list[DayAtRisk]) -> dict[str, list[list[str]]]:
 
 
 def _worse(risks: list[DayAtRisk], before: dict[str, list[list[str]]]) -> bool:
-    """Tell whether a day is at risk that was not, or is worse off than it was."""
+    """Return whether a day is newly at risk or at higher risk than before."""
     for risk in risks:
         as_bad = FATES[: FATES.index(risk.fate) + 1]
         ranges = [days for fate in as_bad for days in before.get(fate, [])]
@@ -124,4 +124,4 @@ def _worse(risks: list[DayAtRisk], before: dict[str, list[list[str]]]) -> bool:
 
 def _summary(known: dict[str, Any]) -> str:
     at_risk = sorted(name for name, fates in known.items() if fates)
-    return f"still at risk: {', '.join(at_risk)}" if at_risk else "nothing is about to be deleted unread"
+    return f"still at risk: {', '.join(at_risk)}" if at_risk else "Kafka is about to delete no unread day"

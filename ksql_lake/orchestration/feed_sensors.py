@@ -18,7 +18,7 @@ RELOAD_SECONDS = 10
 
 PROPOSAL_SECONDS = 3600
 _SHOWN = 10
-"""How many proposals one tick shows in full."""
+"""Most proposals that one tick shows in full."""
 
 
 def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
@@ -26,7 +26,7 @@ def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
 
     Args:
         scope: The feeds folder, and the lake that keeps the topology.
-        loaded: Fingerprint of what the definitions were made of.
+        loaded: Fingerprint of the inputs of the loaded definitions.
     """
 
     @dg.sensor(
@@ -34,15 +34,15 @@ def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
         minimum_interval_seconds=RELOAD_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reloads the code location when a feed file was added, changed, archived or removed, or "
-        "what is known of ksqlDB's sources. Starts no runs.",
+        "when ksqlDB's sources in the lake changed. Starts no runs.",
     )
     def feed_files(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         if fingerprint(scope.feeds_root, scope.lake) == loaded:
-            return dg.SkipReason("What is loaded is as it should be.")
+            return dg.SkipReason("The loaded definitions are up to date.")
         origin = context.code_location_origin
         if origin is None:
             return dg.SkipReason(
-                "Feed files or sources have changed; this process cannot tell which location to reload."
+                "Feed files or sources have changed; this process does not know which location to reload."
             )
         _reload(origin.location_name, scope.settings.dagster_url)
         return dg.SkipReason(f"Feed files or sources have changed: {origin.location_name} was reloaded.")
@@ -51,12 +51,12 @@ def feed_files_sensor(scope: Scope, loaded: str) -> dg.SensorDefinition:
 
 
 def _reload(location: str, url: str) -> None:
-    """Have the web server load a location anew.
+    """Let the web server reload a location.
 
     Raises:
-        dagster.Failure: It cannot be asked, or refuses.
+        dagster.Failure: The web server does not answer or refuses.
     """
-    # Every run's process would pay most of a second for importing this, and only a reload needs it.
+    # This import takes most of a second in every run's process, and only a reload needs it.
     from dagster_graphql import (  # noqa: PLC0415
         DagsterGraphQLClient,
         DagsterGraphQLClientError,
@@ -71,15 +71,15 @@ def _reload(location: str, url: str) -> None:
             use_https=parts.scheme == "https",
             path_prefix=parts.path.rstrip("/"),
         )
-        told = client.reload_repository_location(location)
+        result = client.reload_repository_location(location)
     except DagsterGraphQLClientError as error:
         raise _failed(url, str(error)) from error
     except KeyError as error:
-        # Dagster's client asks no message of the one refusal it does not expect.
+        # Dagster's client requests no message for the one refusal it does not expect.
         raise _failed(url, "it refuses; was it started with --read-only?") from error
-    # A location that does not load says so itself, in the UI; a refusal nobody else would show.
-    if told.status is not ReloadRepositoryLocationStatus.SUCCESS and told.failure_type != "PythonError":
-        raise _failed(url, told.message or str(told.failure_type))
+    # The UI shows a location that does not load, but nothing else shows a refusal.
+    if result.status is not ReloadRepositoryLocationStatus.SUCCESS and result.failure_type != "PythonError":
+        raise _failed(url, result.message or str(result.failure_type))
 
 
 def _failed(url: str, reason: str) -> dg.Failure:
@@ -109,11 +109,11 @@ def new_sources_sensor(scope: Scope) -> dg.SensorDefinition:
             raise failure(error) from error
         known = set(json.loads(context.cursor)) if context.cursor else set()
         new = [source for source in found if source.name not in known and not _broken(source, feeds)]
-        said = [_propose(source, store, shown=at < _SHOWN) for at, source in enumerate(new)]
-        # What is gone from the server is forgotten: should it come back, it is new again.
+        lines = [_propose(source, store, shown=at < _SHOWN) for at, source in enumerate(new)]
+        # A source that is gone from the server is dropped here, so it counts as new if it comes back.
         kept = known.intersection(source.name for source in found) | {source.name for source in new}
         return dg.SensorResult(
-            skip_reason="\n\n".join(said) or f"{len(found)} sources without a feed, none of them new.",
+            skip_reason="\n\n".join(lines) or f"{len(found)} sources without a feed, none of them new.",
             cursor=json.dumps(sorted(kept)),
         )
 
@@ -121,7 +121,7 @@ def new_sources_sensor(scope: Scope) -> dg.SensorDefinition:
 
 
 def _broken(source: UncoveredSource, feeds: Feeds) -> bool:
-    """Tell whether there is a feed file for this source that cannot be read at the moment."""
+    """Return whether a feed file for this source exists that cannot be read."""
     return feed_name(source.name) in {file.name for file in feeds.quarantined}
 
 
@@ -130,9 +130,9 @@ def _propose(source: UncoveredSource, store: FeedStore, *, shown: bool) -> str:
     feed = source.feed_with(**days)
     try:
         path = store.propose(feed)
-        said = f"{source.name} is new. Proposed: {path}\nAccept it with: ksql-lake feeds accept {feed.name}"
+        text = f"{source.name} is new. Proposed: {path}\nAccept it with: ksql-lake feeds accept {feed.name}"
     except FeedError as error:
-        said = f"{source.name} is new. A proposal for feeds/active was not written: {error}"
+        text = f"{source.name} is new. A proposal for feeds/active was not written: {error}"
     if source.reason:
-        said += f"\nIt is {HOW[source.extraction]}: {source.reason}."
-    return f"{said}\n{store.text(feed)}".strip() if shown else said
+        text += f"\nIt is {HOW[source.extraction]}: {source.reason}."
+    return f"{text}\n{store.text(feed)}".strip() if shown else text

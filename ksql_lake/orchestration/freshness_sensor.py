@@ -1,9 +1,8 @@
-"""The check `freshness` of feeds that say `max_age_hours`: how long ago the lake got its last export.
+"""The check `freshness` of feeds with `max_age_hours`: the age of the last export in the lake."""
 
-Judged from the lake, because an export that found nothing is no event in Dagster, and one from the shell may be
-none either. A run always finds its feed fresh, so a sensor watches the clock; it asks no server. It refuses to
-judge a feed that was never exported: nothing there has grown old.
-"""
+# It reads the lake, because an export that found nothing is no event in Dagster, and an export from the shell
+# may not be one either. A run always finds its feed fresh, so a sensor repeats the check; it asks no server. A
+# feed that was never exported gets no result.
 
 import json
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ SENSOR_SECONDS = 60
 
 
 def freshness_specs(feed: Feed, scope: Scope) -> list[dg.AssetCheckSpec]:
-    """Return the check of a feed that says how old it may be; none for the others."""
+    """Return the check of a feed with `max_age_hours`; empty for other feeds."""
     hours = feed.checks.max_age_hours
     if hours is None or not scope.wants_check(CHECK):
         return []
@@ -34,14 +33,14 @@ def freshness_specs(feed: Feed, scope: Scope) -> list[dg.AssetCheckSpec]:
 
 
 def fresh(feed: Feed) -> list[JudgedCheck]:
-    """Return what the check finds right after an export; nothing for a feed without it."""
+    """Return the check's result right after an export; empty for a feed without the check."""
     if feed.checks.max_age_hours is None:
         return []
     return [JudgedCheck(CheckOutcome(CHECK, passed=True, says="It has just been exported."), "error")]
 
 
 def freshness_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
-    """Return the sensor over the feeds that say how old they may be; none where there is no such feed."""
+    """Return the sensor over the feeds with `max_age_hours`; empty if there is no such feed."""
     wanted = feeds if scope.wants_check(CHECK) else ()
     watched = [feed for feed in wanted if feed.checks.max_age_hours is not None]
     return [_sensor(watched, scope)] if watched else []
@@ -58,12 +57,12 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
     def freshness(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
         now, known, events = datetime.now(UTC), dict[str, bool](), list[dg.AssetCheckEvaluation]()
-        told, stale = list[str](), list[str]()
+        lines, stale = list[str](), list[str]()
         for feed in watched:
             try:
                 exported = scope.lake.feed(feed).state().last_export
             except KsqlLakeError as error:
-                told.append(f"{feed.name} cannot be judged: {error}")
+                lines.append(f"{feed.name} cannot be checked: {error}")
                 known |= {feed.name: before[feed.name]} if feed.name in before else {}
                 continue
             if not exported:
@@ -74,11 +73,11 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
                 events.append(event)
             if before.get(feed.name, True) and not event.passed:
                 stale.append(f"{feed.name}: {event.description}")
-        told += [_alert(stale, scope.settings)] if stale else []
+        lines += [_alert(stale, scope.settings)] if stale else []
         old = sorted(name for name, passed in known.items() if not passed)
         calm = f"too old: {', '.join(old)}" if old else "none is too old"
-        said = "\n".join(told) or f"{len(watched)} feeds watched; {calm}"
-        return dg.SensorResult(skip_reason=said, cursor=json.dumps(known), asset_events=events)
+        reason = "\n".join(lines) or f"{len(watched)} feeds watched; {calm}"
+        return dg.SensorResult(skip_reason=reason, cursor=json.dumps(known), asset_events=events)
 
     return freshness
 
@@ -100,7 +99,7 @@ def _evaluation(feed: Feed, key: dg.AssetKey, exported: str, now: datetime) -> d
 
 
 def _alert(stale: list[str], settings: Settings) -> str:
-    """Send one alert for all feeds and tell of it; what cannot be delivered is told too, and not sent again."""
+    """Send one alert for all feeds; return its text with failed deliveries, which are not repeated."""
     names = ", ".join(line.partition(":")[0] for line in stale)
     alert = Alert(CHECK, f"ksql-lake: no export for too long: {names}", "\n".join(stale), {"feeds": names})
     failed = [each for each in send_alert(alert, settings) if each.problem]

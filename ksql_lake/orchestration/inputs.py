@@ -1,8 +1,7 @@
-"""What definitions are made of, each read once: the feed files, and what the lake keeps of the sources.
+"""The inputs of the definitions, each read once: the feed files, and the sources that the lake keeps."""
 
-A lake that does not answer is waited for a few seconds, and then done without: the code location loads, and is
-loaded anew when the lake is back. It refuses to ask the server.
-"""
+# It waits a few seconds for a lake that does not answer, then continues without: the code location loads, and
+# is reloaded when the lake is back. It never asks the server.
 
 import hashlib
 import logging
@@ -18,7 +17,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.orchestration.scope import Scope
 
 LAKE_SECONDS = 10.0
-"""How long loading waits for the lake."""
+"""Seconds that loading waits for the lake."""
 
 _UNKNOWN = b"\0the lake did not answer"
 
@@ -27,12 +26,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that was read.
+    """All inputs of the definitions.
 
     Attributes:
         feeds: Every feed file.
-        topology: What the lake keeps of the server's sources.
-        fingerprint: Digest of all of it.
+        topology: The server's sources as the lake keeps them.
+        fingerprint: Digest of feed files and topology.
         lake_answers: Whether the lake could be read.
     """
 
@@ -46,12 +45,12 @@ def read_inputs(scope: Scope, *, patience: float = LAKE_SECONDS) -> Inputs:
     """Read the feeds folder and the lake of a scope.
 
     Args:
-        scope: Whose.
+        scope: The scope.
         patience: Seconds to wait for the lake.
 
     Raises:
-        ConfigError: There is no feeds folder; or the definitions are only validated, and a feed file cannot be
-            used, which it names.
+        ConfigError: There is no feeds folder; or the definitions are only validated and a feed file, which it
+            names, cannot be used.
     """
     store = FeedStore(scope.feeds_root)
     contents = store.contents()
@@ -69,14 +68,14 @@ def _feeds(store: FeedStore, contents: Mapping[Path, bytes | OSError], scope: Sc
     except ConfigError as error:
         if scope.whole_location or scope.settings.validating:
             raise
-        # What else is in the code location loads all the same.
+        # The other definitions of the code location load nevertheless.
         _log.warning("There are no feeds: %s", error)
         return Feeds((), ())
     return scope.separated(feeds)
 
 
 def fingerprint(feeds_root: Path, lake: Lake) -> str:
-    """Return a digest of every feed file's name and content, and of the topology that is kept in the lake.
+    """Return a digest of every feed file's name and content, and of the topology in the lake.
 
     Raises:
         LakeError: The lake cannot be read.
@@ -103,19 +102,22 @@ def _topology(lake: Lake, patience: float) -> bytes | None:
         except LakeError as error:
             found.append(error)
 
-    # A store's client tries again for a minute, which nobody waits for who looks at a graph.
+    # An object store's client retries for a minute, which is too long for loading a graph.
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     reader.join(patience)
     answer = found[0] if found else LakeError(f"it did not answer in {patience:g} s", path=lake.root)
     if isinstance(answer, LakeError):
-        _log.warning("The definitions are loaded without what the lake keeps: %s", answer)
+        _log.warning("The definitions are loaded without the lake's data: %s", answer)
         return _UNKNOWN
     return answer
 
 
 def _broken(feeds: Feeds) -> KsqlLakeError:
-    told = "\n\n".join(str(file.error) for file in feeds.quarantined)
+    problems = "\n\n".join(str(file.error) for file in feeds.quarantined)
     count = len(feeds.quarantined)
     files = "1 feed file" if count == 1 else f"{count} feed files"
-    return ConfigError(f"{files} cannot be used\n{told}", hint="Loading would show them in quarantine.")
+    return ConfigError(
+        f"{files} cannot be used\n{problems}",
+        hint="Correct them, or load the definitions: these show them as broken feeds.",
+    )

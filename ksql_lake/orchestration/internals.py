@@ -1,4 +1,4 @@
-"""The names of Dagster that it does not publish: all of them stand here, each beside what serves without it."""
+"""All unpublished names of Dagster that are used, each with a fallback for releases that lack it."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ else:
     PartitionsStore = Step = AssetJob = Any
 
 WILL_RETRY_TAG = "dagster/will_retry"
-"""The tag of a failed run that Dagster tries again by itself."""
+"""The tag of a failed run that Dagster retries automatically."""
 
 
 def _inner(module: str, name: str) -> Any:
@@ -43,14 +43,14 @@ EVENT_TABLES = [
 """Tables of the event log: events, assets, the tags of asset events, results of checks."""
 
 RUN_TAGS = [_inner("dagster._core.storage.runs.schema", name) for name in ("RunTagsTable", "RunsTable")]
-"""Tables of the runs: their tags, and they themselves."""
+"""Tables of the runs: their tags, and the runs themselves."""
 
 
 def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN_REACTION) -> Any:
-    """Return what a run status sensor returns so that its tick fails for one run, and goes on to the next.
+    """Return the result that lets a run status sensor's tick fail for one run and continue with the next.
 
     Raises:
-        dagster.Failure: This Dagster has no such thing; the tick ends here.
+        dagster.Failure: This Dagster lacks such a result; the tick ends.
     """
     if reaction is None or ERROR_INFO is None:
         raise dg.Failure(said)
@@ -58,7 +58,7 @@ def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN
 
 
 def has_ticked(cron: str, since: datetime, now: datetime, *, ticks: Any = TICKS) -> bool:
-    """Whether a cron expression, in UTC, had a tick after `since` and not after `now`."""
+    """Return whether a cron expression, in UTC, had a tick after `since` and not after `now`."""
     if ticks is None:
         after = since.astimezone(UTC) + timedelta(microseconds=1)
         windows = dg.TimeWindowPartitionsDefinition(
@@ -73,10 +73,10 @@ def has_ticked(cron: str, since: datetime, now: datetime, *, ticks: Any = TICKS)
 def next_tick(cron: str, zone: str, after: datetime, *, ticks: Any = NEXT_TICKS) -> datetime:
     """Return the first tick of a cron expression after a moment, as Dagster's schedules tick in that zone.
 
-    Where clocks jump forward over a tick it comes at the end of the gap; where they go back, a tick comes once,
-    and an hourly one in both hours.
+    If the clock jumps forward over a tick, the tick is at the end of the gap. If the clock goes back, a tick
+    occurs once, but an hourly one in both hours.
     """
-    # Ticks are whole minutes, and both iterators begin at the very moment they are given.
+    # Ticks are whole minutes, and both iterators include their start.
     second = math.floor(after.timestamp()) + 1
     if ticks is not None:
         tick: datetime = next(ticks(second, cron, zone))
@@ -92,7 +92,7 @@ def next_tick(cron: str, zone: str, after: datetime, *, ticks: Any = NEXT_TICKS)
 
 
 def step_of(context: dg.InputContext | dg.OutputContext) -> Step | None:
-    """Return the step that asks or lands; None outside a run, and where this Dagster does not say."""
+    """Return the step of an input or output; None outside a run, or if this Dagster does not expose it."""
     try:
         return context.step_context
     except (AttributeError, dg.DagsterInvariantViolationError):
@@ -100,25 +100,25 @@ def step_of(context: dg.InputContext | dg.OutputContext) -> Step | None:
 
 
 def previous_attempts(context: dg.OutputContext) -> int:
-    """Return how often the step was tried before; 0 where that is not said, and Dagster counts alone."""
+    """Return how often the step was tried before; 0 if this Dagster does not expose it and counts alone."""
     step = step_of(context)
     return step.previous_attempt_count if step is not None else 0
 
 
 def instance_of(context: dg.OutputContext) -> dg.DagsterInstance:
-    """Return the Dagster instance of a run; the one of the environment where the step does not say."""
+    """Return the Dagster instance of a run; that of the environment if the step does not expose it."""
     step = step_of(context)
     return step.instance if step is not None else dg.DagsterInstance.get()
 
 
 def describe_output(context: dg.OutputContext, facts: Mapping[str | None, Mapping[str, Any]]) -> None:
-    """Add metadata to what Dagster records of an output.
+    """Add metadata to the event that Dagster records for an output.
 
-    Without the step there is one text for all partitions: that of the last one.
+    Without the step, all partitions get the metadata of the last one.
 
     Args:
         context: The output.
-        facts: Metadata by the partition it is about, None for the run's.
+        facts: Partition -> its metadata; the key None is for the run's.
     """
     step = step_of(context)
     for number, (key, metadata) in enumerate(facts.items(), 1):

@@ -1,6 +1,6 @@
-"""The IO manager between Dagster and the lake: lands an asset's extraction, loads an input."""
+"""The IO manager between Dagster and the lake: it lands an asset's extraction and loads inputs."""
 
-# Not a UPathIOManager, which refuses ranges of partitions: here a range is one query and one commit.
+# Not a UPathIOManager, which rejects ranges of partitions: here a range is one query and one commit.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,22 +25,22 @@ from ksql_lake.query.engines import ENGINES, Rows
 from ksql_lake.query.frames import read_rows
 
 ALLOW_MISSING = "allow_missing_partitions"
-"""The key of an input's metadata that decides about days that no export has read; Dagster's own name for it."""
+"""The metadata key of an input that decides about days that no export has read; Dagster defines this name."""
 
 ALLOW_OPEN = "allow_open"
-"""The key of an input's metadata that decides about days that were read before they had ended."""
+"""The metadata key of an input that decides about days that were read before they had ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which partitions an input is about.
+    """The partitions of an input.
 
     Attributes:
         partitions: Those that a partition mapping names; None means all, of a table the newest version.
-        allow_missing: Whether days that count as unread are left out instead of refused; None means only where
-            no mapping or day of the asset below asks for them.
-        allow_open: Whether a day counts as read that was read before it had ended; None means as above.
-        every_day: Whether all partitions were asked for by a mapping, so that none may lack.
+        allow_missing: Whether to leave out unread days instead of raising an error; None means only if no
+            mapping or day of the downstream asset asks for them.
+        allow_open: Whether a day that was read before it had ended counts as read; None means as above.
+        every_day: Whether a mapping asks for all partitions, so that none may be missing.
     """
 
     partitions: tuple[str, ...] | None = None
@@ -52,7 +52,7 @@ class Wanted:
     def of(
         cls, partitions: Collection[str] | None, metadata: Mapping[str, object], *, every_day: bool = False
     ) -> Self:
-        """Take what an input's metadata says.
+        """Return the partitions of an input, with its metadata's keys.
 
         Raises:
             ConfigError: One of the two keys is neither true nor false.
@@ -74,7 +74,7 @@ class Wanted:
 
     @property
     def takes_open(self) -> bool:
-        """Whether open days are taken as they are."""
+        """Whether open days count as read."""
         return self._lenient if self.allow_open is None else self.allow_open
 
     @property
@@ -84,13 +84,13 @@ class Wanted:
 
 @dataclass(slots=True)
 class Loaded:
-    """What an input got.
+    """The value of an input.
 
     Attributes:
-        value: The rows, as what was asked for.
-        version: The version of a table; empty for a stream, and where several were asked for.
-        missing: Days without their rows, because no export has read them, or only before they had ended.
-        unfinished: Days whose rows are there as far as they were read before the day had ended.
+        value: The rows, as the annotated type.
+        version: The version of a table; empty for a stream or several versions.
+        missing: Days left out, because no export has read them, or only before they had ended.
+        unfinished: Days included although they were read before they had ended.
         fill: The command that reads the missing days.
     """
 
@@ -102,7 +102,7 @@ class Loaded:
 
     @property
     def says(self) -> str:
-        """What is missing or unfinished, in a sentence; empty where nothing is."""
+        """The missing and unfinished days in a sentence; empty without any."""
         parts = []
         if self.missing:
             parts.append(
@@ -114,17 +114,17 @@ class Loaded:
 
 
 def load(lake: FeedLake, annotation: object, wanted: Wanted) -> Loaded:
-    """Return committed rows as the wanted type.
+    """Return committed rows as the annotated type.
 
     Args:
         lake: The feed's lake.
-        annotation: What to give; `typing.Any` (none) means pandas.
-        wanted: Of which partitions.
+        annotation: The type; `typing.Any` (no annotation) means pandas.
+        wanted: The partitions.
 
     Raises:
-        ConfigError: The annotation is none of the known types.
-        VersionError: A version that is named is not in the lake.
-        LakeError: Nothing was ever exported, or a day that is wanted was not read, or not to its end.
+        ConfigError: The annotation is an unknown type.
+        VersionError: A named version is not in the lake.
+        LakeError: The feed was never exported, or a wanted day was not read, or not to its end.
     """
     give = _loader(annotation)
     loaded = Loaded()
@@ -141,7 +141,7 @@ def load(lake: FeedLake, annotation: object, wanted: Wanted) -> Loaded:
 def _days(feed: StreamFeed, state: FeedState, wanted: Wanted, loaded: Loaded) -> list[str]:
     today = day_of(datetime.now(UTC), feed.zone)
     if wanted.partitions is None:
-        # The running day is no partition yet: its rows are welcome, and nobody misses them.
+        # The current day is no partition yet: its rows are included, but their absence is no error.
         asked = [feed.start_date + timedelta(days=at) for at in range((today - feed.start_date).days)]
         keys = state.partition_keys()
     else:
@@ -159,16 +159,18 @@ def _days(feed: StreamFeed, state: FeedState, wanted: Wanted, loaded: Loaded) ->
 
 
 def _unread(feed: StreamFeed, never: list[date], opened: list[date]) -> LakeError:
-    told = []
+    reasons = []
     if never:
-        told.append(f"{days_text(never)} {be(never)} never read, so nothing is known of the rows")
+        reasons.append(f"{days_text(never)} {be(never)} never read, so the rows are unknown")
     if opened:
-        told.append(f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing")
-    or_open = f", or {ALLOW_OPEN}=True to take days as far as they were read" if opened else ""
+        reasons.append(
+            f"{days_text(opened)} {be(opened)} read before the day had ended, so rows may be missing"
+        )
+    or_open = f", or {ALLOW_OPEN}=True to accept days that were read before their end" if opened else ""
     return LakeError(
-        "; ".join(told),
+        "; ".join(reasons),
         hint=f"Run: {export_command(feed, sorted([*never, *opened]))}\n"
-        f"Or give the input metadata {ALLOW_MISSING}=True to do without them{or_open}.",
+        f"Or set the input's metadata {ALLOW_MISSING}=True to leave them out{or_open}.",
         feed=feed.name,
     )
 
@@ -183,7 +185,7 @@ def _versions(lake: FeedLake, state: FeedState, wanted: Wanted, loaded: Loaded) 
     if gone and not (wanted.leaves_out and kept):
         raise VersionError(
             f"{', '.join(gone)} is not in the lake; it holds {', '.join(committed) or 'no version'}",
-            hint="Export it first. Without a partition mapping an input gets the latest version there is.",
+            hint="Export it first. Without a partition mapping an input gets the latest version.",
             feed=lake.feed.name,
         )
     loaded.version = kept[0] if len(kept) == 1 else ""
@@ -209,7 +211,7 @@ def _loader(annotation: object) -> Callable[[Rows], Any]:
     wanted = _stripped(annotation)
     if wanted is Any:
         return ENGINES["pandas"]
-    # By name: importing duckdb is left to the rooms that speak SQL, and its classes live in `_duckdb`.
+    # By name: only the rooms that use SQL import duckdb, and its classes are defined in `_duckdb`.
     package = getattr(wanted, "__module__", "").split(".")[0].lstrip("_")
     loader = _LOADERS.get((package, getattr(wanted, "__name__", "")))
     if loader is None:
@@ -222,7 +224,7 @@ def _loader(annotation: object) -> Callable[[Rows], Any]:
 
 
 def _stripped(annotation: object) -> object:
-    """The annotation without `Optional`: an input gets rows or an error, never None."""
+    """Return the annotation without `Optional`: an input gets rows or an error, never None."""
     if get_origin(annotation) in (Union, UnionType):
         left = [each for each in get_args(annotation) if each is not NoneType]
         return left[0] if len(left) == 1 else annotation
@@ -231,7 +233,7 @@ def _stripped(annotation: object) -> object:
 
 @dataclass(slots=True)
 class ExportOutput:
-    """What an asset hands to the IO manager, and, once that has landed it, what happened, and where."""
+    """What an asset passes to the IO manager; after landing also the result and its location."""
 
     extraction: Extraction
     result: ExportResult | None = None
@@ -239,25 +241,25 @@ class ExportOutput:
 
     @property
     def landed(self) -> ExportResult:
-        """What landing it did.
+        """The result of the landing.
 
         Raises:
-            ConfigError: It was not given to the lake's IO manager.
+            ConfigError: The lake's IO manager did not handle it.
         """
         if self.result is None:
             raise ConfigError(
                 "a feed's output was not landed in the lake",
-                hint="Leave the resource `lake_io_manager` as ksql_lake.definitions gives it.",
+                hint="Keep the resource `lake_io_manager` that ksql_lake.definitions defines.",
             )
         return self.result
 
 
 class LakeIOManager(dg.IOManager):
-    """Lands what a feed's asset wants to read, and loads feeds into the assets below them.
+    """Lands the extraction of a feed's asset, and loads feeds for downstream assets.
 
     Args:
         scope: The feeds.
-        lake: The lake, and the way to land in it.
+        lake: The lake resource.
     """
 
     def __init__(self, scope: Scope, lake: LakeResource) -> None:
@@ -267,14 +269,14 @@ class LakeIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: ExportOutput) -> None:
         """Read the source, commit its rows, and describe every partition of the run.
 
-        In a run without a partition only the export knows which partitions those were; they are recorded one by
-        one, and what Dagster records of the run itself names none.
+        In a run without a partition only the export knows the partitions; they are recorded one by one, and the
+        run's own event names none.
         """
         if not isinstance(obj, ExportOutput):
             with self.lake.failures(0):
                 raise ConfigError(
                     f"the lake's IO manager got {type(obj).__name__} from {context.asset_key.to_user_string()}",
-                    hint="It writes feeds only; give your own assets another io_manager_key.",
+                    hint="It writes feeds only; use another io_manager_key for your assets.",
                 )
         result = self.lake.land(obj.extraction, attempt=previous_attempts(context), log=context.log)
         obj.result = result
@@ -286,19 +288,19 @@ class LakeIOManager(dg.IOManager):
             describe_output(context, {None: run_metadata(result, lake, self.scope)})
             return
         if isinstance(result.feed, TableFeed):
-            # Dagster takes no metadata for a partition that the instance has never heard of.
+            # Dagster rejects metadata for a partition that the instance does not know.
             keep_versions(self.scope.versions(result.feed.name), lake, instance_of(context))
         keys = context.asset_partition_keys
         describe_output(
             context,
             {key: partition_metadata(result, key, lake, self.scope, newest=key == keys[-1]) for key in keys},
         )
-        # A feed that is read on from its marks gets new rows of any day, whatever days were asked for.
+        # A feed that is read from its marks gets new rows of any day, whatever days were asked for.
         for event in events(result, lake, self.scope, obj.news.difference(keys)):
             context.log_event(event)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Return a feed's committed rows as the type the input is annotated with; see `load`."""
+        """Return a feed's committed rows as the input's annotated type; see `load`."""
         with self.lake.failures(0):
             feed = self._feed(context.asset_key)
             wanted = Wanted.of(
@@ -322,9 +324,9 @@ class LakeIOManager(dg.IOManager):
 
 
 def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
-    """The partitions that the asset below names; None where it gets all, of a table the newest version.
+    """Return the partitions that the downstream asset names; None for all, of a table the newest version.
 
-    Which partitions there are the instance is never asked: it may be new, or behind the lake.
+    The instance is never asked for the existing partitions: it may be new, or behind the lake.
     """
     mapping = _mapping(context)
     if not context.has_asset_partitions or _is_whole(context) or isinstance(mapping, dg.AllPartitionMapping):
@@ -333,25 +335,25 @@ def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
         return None
     named = list(context.asset_partition_keys)
     if not named and isinstance(mapping, dg.LastPartitionMapping):
-        raise LakeError("it has no last day, because none has ended yet", feed=feed.name)
+        raise LakeError("it has no last day, because no day has ended yet", feed=feed.name)
     return named
 
 
 def _mapping(context: dg.InputContext) -> dg.PartitionMapping | None:
-    """The mapping that the asset below gives for this input; None where it gives none."""
+    """Return the mapping that the downstream asset defines for this input, or None."""
     step = step_of(context)
     below = step.assets_def if step is not None else None
     return below.get_partition_mapping_for_dep(context.asset_key) if below is not None else None
 
 
 def _is_whole(context: dg.InputContext) -> bool:
-    """Whether an asset without partitions asks, and no mapping says for what."""
+    """Return whether an asset without partitions loads the input, and no mapping selects partitions."""
     step = step_of(context)
     return step is not None and step.entity_partitions_def is None and _mapping(context) is None
 
 
 def _describe(context: dg.InputContext, feed: Feed, loaded: Loaded) -> None:
-    """Say on what is made of the rows which version they are, and which days are not among them."""
+    """Record on the downstream output the version of the rows, and the days that are left out."""
     step = step_of(context)
     below = step.assets_def if step is not None else None
     facts: dict[str, Any] = {}

@@ -1,8 +1,10 @@
 """`python -m ksql_lake.orchestration.job_series RUNS`: several runs, one after the other, in one process.
 
-Loading Dagster and the definitions takes longer than the demo's exports, so the demo pays for it once. RUNS is
-a JSON list of `{"job": name, "tags": {...}}`. Runs are recorded in the instance of DAGSTER_HOME as any others.
+RUNS is a JSON list of `{"job": name, "tags": {...}}`.
 """
+
+# Loading Dagster and the definitions takes longer than the demo's exports, so the demo does it once. The runs
+# are recorded in the instance of DAGSTER_HOME like any others.
 
 import json
 import sys
@@ -18,12 +20,12 @@ from ksql_lake.settings import load_settings
 def run_jobs(
     runs: Sequence[Mapping[str, Any]], definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> int:
-    """Run jobs one after the other, also after one that failed; return how many failed.
+    """Run jobs one after the other, also after a failure; return how many failed.
 
     Args:
-        runs: Each with its `job` and, if it likes, `tags`.
-        definitions: Where the jobs are.
-        instance: Where the runs are recorded.
+        runs: Each with its `job` and optional `tags`.
+        definitions: The definitions with the jobs.
+        instance: The instance that records the runs.
     """
     failed = 0
     for run in runs:
@@ -34,7 +36,7 @@ def run_jobs(
 
 
 def main(text: str) -> int:
-    """Run what a JSON text lists and give the exit code."""
+    """Run the jobs of a JSON list and return the exit code."""
     with dg.DagsterInstance.get() as instance:
         return min(1, run_jobs(json.loads(text), build_definitions(load_settings()), instance))
 

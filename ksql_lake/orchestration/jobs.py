@@ -1,6 +1,7 @@
 """The jobs `retention` and `compaction`, and the priorities of runs."""
 
-# Ops and graphs share one namespace with assets, so ours begin with an underscore, which no feed's name can.
+# Ops and graphs share one namespace with assets, so their names begin with an underscore, which no feed's name
+# has.
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -22,7 +23,7 @@ _PRIORITIES: dict[Work, int] = {"streams": 20, "tables": 10, "automation": 10, "
 
 
 def run_tags(work: Work) -> dict[str, str]:
-    """Return the tags of a job that does this kind of work."""
+    """Return the tags of a job of a kind of work."""
     return {PRIORITY: str(_PRIORITIES[work]), WORK: work}
 
 
@@ -40,8 +41,8 @@ def one_op_job(
         name: The job's name.
         description: What it does.
         op: The op.
-        tags: Of its runs; None means those of upkeep.
-        partitions: What a run may be about.
+        tags: Tags of its runs; None means those of upkeep.
+        partitions: Partitions that a run may have.
     """
     graph = dg.GraphDefinition(f"_{name}", node_defs=[op])
     return graph.to_job(
@@ -66,7 +67,9 @@ def retention_job(tables: Sequence[TableFeed], scope: Scope) -> dg.JobDefinition
         keep_versions(scope.versions(feed.name), feed_lake, instance)
         return f"{feed.name}: removed {', '.join(removed.remove) or 'nothing'}, {removed.bytes:,} bytes"
 
-    return _job(scope, "retention", "Removes the versions of tables beyond their `retention`.", tables, retain)
+    return _job(
+        scope, "retention", "Removes the versions of tables beyond their feed's `retention`.", tables, retain
+    )
 
 
 def compaction_job(
@@ -77,7 +80,7 @@ def compaction_job(
     Args:
         streams: The feeds.
         scope: Their lake.
-        open_files: How many small files of an open day are merged at least; None leaves open days alone.
+        open_files: Fewest small files of an open day to merge; None skips open days.
     """
 
     def compact(feed: StreamFeed, _instance: dg.DagsterInstance) -> str:

@@ -1,7 +1,6 @@
 """External assets for ksqlDB sources and the queries between them."""
 
-# They come from what the job `ksqldb_sources` kept in the lake, so that loading the code location asks no
-# server.
+# They are read from the lake, where the job `ksqldb_sources` keeps them, so that loading asks no server.
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,19 +20,19 @@ from ksql_lake.orchestration.scope import Scope
 
 
 def source_key(source: str, scope: Scope) -> dg.AssetKey:
-    """Return the key of the external asset that stands for a ksqlDB stream or table."""
+    """Return the key of the external asset of a ksqlDB stream or table."""
     return scope.own_key(SOURCES, source)
 
 
 def source_assets(
     readers: Mapping[str, Sequence[Feed]], topology: Topology, scope: Scope
 ) -> list[dg.AssetSpec]:
-    """Return an external asset for every source that feeds read, and for those they are made of.
+    """Return an external asset for every source that feeds read, and for their upstream sources.
 
     Args:
         readers: Source -> the feeds that read it.
-        topology: What the server said last.
-        scope: Whose server it is.
+        topology: The server's last answer.
+        scope: The scope of the server.
     """
     known = [source for source in topology.with_ancestors(readers) if re.match(SOURCE_PATTERN, source.name)]
     names = {source.name for source in known}
@@ -48,7 +47,7 @@ def source_assets(
 
 
 def lineage_job(scope: Scope) -> dg.JobDefinition:
-    """Return the job that asks the server for its sources and keeps the answer in the lake."""
+    """Return the job that asks the server for its sources and writes the answer into the lake."""
 
     @dg.op(
         name=scope.named("_describe_sources"),
@@ -61,12 +60,12 @@ def lineage_job(scope: Scope) -> dg.JobDefinition:
         with lake.failures(context.retry_number):
             topology = read_topology(client)
             changed = save_topology(topology, lake.lake)
-        said = "the graph follows when the code location is reloaded" if changed else "nothing has changed"
-        context.log.info("%d sources at %s; %s", len(topology.sources), topology.server, said)
+        effect = "reload the code location to update the graph" if changed else "nothing has changed"
+        context.log.info("%d sources at %s; %s", len(topology.sources), topology.server, effect)
 
     return one_op_job(
         scope.named("ksqldb_sources"),
-        "Refreshes what the asset graph shows of ksqlDB: statements, columns, topics, queries.",
+        "Refreshes ksqlDB's statements, columns, topics and queries in the asset graph.",
         describe_sources,
     )
 
@@ -113,5 +112,5 @@ def _known_asset(
 
 
 def _read_by(kind: str, source: str, feeds: Sequence[Feed]) -> str:
-    readers = f"read by {', '.join(feed.name for feed in feeds)}" if feeds else "which no feed reads itself"
+    readers = f"read by {', '.join(feed.name for feed in feeds)}" if feeds else "which no feed reads directly"
     return f"The ksqlDB {kind} {markdown.code(source)}, {readers}."

@@ -1,7 +1,6 @@
-"""Partitions in Dagster: days of streams, versions of tables. The running day is no partition yet."""
+"""Partitions in Dagster: days of streams, versions of tables. The current day is no partition yet."""
 
-# All streams of one time zone share one daily definition, so that one run, one backfill and one query can
-# cover them.
+# All streams of one time zone share one daily definition, so that one run and one backfill can cover them.
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
@@ -23,9 +22,10 @@ def first_days(feeds: Iterable[StreamFeed]) -> dict[str, date]:
 
 
 def zone_starts(feeds: Feeds) -> dict[str, date]:
-    """Return the first day of each time zone by every feed file, those that export nothing included.
+    """Return the first day of each time zone over all feed files, also those that export nothing.
 
-    So that days do not come and go, for assets below other feeds too, when a feed is disabled or broken.
+    So partitions do not change, also not for assets downstream of other feeds, when a feed is disabled or
+    broken.
     """
     starts = first_days(file.feed for file in feeds.files if isinstance(file.feed, StreamFeed))
     for file in feeds.quarantined:
@@ -36,7 +36,7 @@ def zone_starts(feeds: Feeds) -> dict[str, date]:
 
 
 def dates_in(text: str) -> list[date]:
-    """Return the date that a text is; none where it is none."""
+    """Return the date of a text in a list; empty if the text is no date."""
     try:
         return [date.fromisoformat(text)]
     except ValueError:
@@ -49,15 +49,15 @@ def daily_partitions(starts: Mapping[str, date]) -> dict[str, dg.DailyPartitions
 
 
 def days_since(start: date, zone: str) -> dg.DailyPartitionsDefinition:
-    """Return the days of a time zone from one on."""
+    """Return the days of a time zone from a first one on."""
     return dg.DailyPartitionsDefinition(start.isoformat(), timezone=zone, end_offset=0)
 
 
 def version_partitions(feed: TableFeed, scope: Scope) -> dg.DynamicPartitionsDefinition:
-    """Return the dynamic partitions of one table; the open version is one although no instance offers it.
+    """Return the dynamic partitions of one table; they include the open version, which no instance offers.
 
-    So `dagster asset materialize --partition v4` works where v3 is the newest, and v1 in a fresh DAGSTER_HOME,
-    although loading the definitions writes nothing anywhere.
+    So `dagster asset materialize --partition v4` works if v3 is the newest version, and v1 in a new
+    DAGSTER_HOME, although loading the definitions writes nothing.
     """
     made, lake = dg.DynamicPartitionsDefinition(name=scope.versions(feed.name)), scope.lake.feed(feed)
     offered = made.has_partition_key
@@ -71,7 +71,7 @@ def version_partitions(feed: TableFeed, scope: Scope) -> dg.DynamicPartitionsDef
             partition_key, current_time, dynamic_partitions_store
         )
 
-    # Not a class of its own: Dagster refuses to load an asset below that has the same partitions, unless both
-    # definitions are of the very same type.
+    # Not a subclass: Dagster loads a downstream asset with the same partitions only if both definitions have
+    # the same type.
     made.has_partition_key = has_partition_key  # type: ignore[method-assign]
     return made

@@ -1,4 +1,4 @@
-"""External assets for archived, disabled and broken feeds, so that assets below them still load."""
+"""External assets for archived, disabled and broken feeds, so that downstream assets still load."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -26,9 +26,9 @@ def placeholders(
 
     Args:
         feeds: Every feed file.
-        scope: What its lake holds of a broken feed tells whose days they are.
+        scope: The scope; its lake shows the partitions of a broken feed.
         starts: Time zone -> first day that is a partition of its streams.
-        lake_answers: Whether the lake may be asked.
+        lake_answers: Whether the lake can be read.
     """
     held = scope.lake if lake_answers else None
     specs = [_idle(file, scope, starts) for file in feeds.files if file.archived or not file.feed.enabled]
@@ -48,15 +48,15 @@ def placeholders(
 def _idle(file: FeedFile, scope: Scope, starts: Mapping[str, date]) -> dg.AssetSpec:
     feed = file.feed
     state, command = ("archived", "restore") if file.archived else ("disabled", "enable")
-    says = (
-        f"**This feed is {state}: nothing is exported.** What the lake holds of it stays readable. "
+    text = (
+        f"**This feed is {state}: nothing is exported.** Its rows in the lake stay readable. "
         f"To export it again: `ksql-lake feeds {command} {feed.name}`"
     )
     spec = _external(
         scope,
         scope.key(feed),
         _partitions(feed, scope, starts),
-        description=f"{says}\n\n{description(scope.lake.feed(feed))}",
+        description=f"{text}\n\n{description(scope.lake.feed(feed))}",
         group_name=scope.named(state),
         kinds={"parquet"},
         owners=list(feed.owners),
@@ -77,7 +77,7 @@ def _broken(
         scope,
         key,
         partitions,
-        description=f"**This feed file cannot be used, so nothing is exported.**{where} Assets below it load, "
+        description=f"**This feed file cannot be used, so nothing is exported.**{where} Downstream assets load "
         f"and fail when they run.\n\n{block(str(file.error), 'text')}",
         group_name=scope.named("quarantine"),
         kinds={"json"},
@@ -93,7 +93,7 @@ def _external(
 
 
 def _partitions(feed: Feed, scope: Scope, starts: Mapping[str, date]) -> dg.PartitionsDefinition:
-    """The partitions it would have, from the first day of any feed of its zone on."""
+    """Return the partitions it would have, from the first day of any feed of its zone on."""
     if isinstance(feed, StreamFeed):
         return days_since(starts[feed.timezone], feed.timezone)
     return dg.DynamicPartitionsDefinition(name=scope.versions(feed.name))
@@ -118,7 +118,7 @@ def _gleaned_partitions(
 
 
 def _states(name: str, lake: Lake) -> Iterator[tuple[str, FeedState]]:
-    """What the lake holds under a name, by kind."""
+    """Yield kind and state of what the lake holds under a name."""
     kinds: tuple[Kind, ...] = ("stream", "table")
     for kind in kinds:
         layout = FeedLayout(kind, name)
@@ -126,5 +126,5 @@ def _states(name: str, lake: Lake) -> Iterator[tuple[str, FeedState]]:
             if lake.storage.names(layout.commits):
                 yield kind, CommitLog(lake.storage, layout).load()
         except KsqlLakeError:
-            # A lake that cannot be read is told by whoever reads rows; here only a kind is looked for.
+            # Readers of rows report an unreadable lake; here only the kind of the feed is needed.
             continue

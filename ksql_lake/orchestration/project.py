@@ -1,6 +1,6 @@
-"""All definitions of a project folder: one asset per enabled feed, and everything around them."""
+"""All definitions of a project folder: one asset per enabled feed, with its jobs, schedules and sensors."""
 
-# Neither the server nor the Dagster instance is asked, so the code location loads while both are down.
+# It asks neither the server nor the Dagster instance, so the code location loads while both are down.
 
 import logging
 from collections import defaultdict
@@ -51,17 +51,16 @@ def build_definitions(
     """Return everything Dagster needs for a feeds folder: assets, checks, jobs, schedules, sensors, resources.
 
     Args:
-        settings: Where feeds, lake and server are, as `load_settings` returns them; None reads the environment.
-        key_prefix: What every asset key begins with; several parts as a list.
-        name: What the names of jobs, schedules, sensors, resources and the pool begin with; empty means the
-            prefix.
+        settings: Feeds, lake and server, as `load_settings` returns them; None reads the environment.
+        key_prefix: Prefix of every asset key; several parts as a list.
+        name: Prefix of the names of jobs, schedules, sensors, resources and the pool; empty means `key_prefix`.
         group: Group of the feeds' assets; None means `streams` and `tables`.
-        translate: Gets the spec of a feed's asset and the feed, and returns the spec that it is to have.
-        whole_location: Whether the code location is about these feeds: then every run in it is run by their
-            executor and told of when it fails. False leaves other runs alone, as a second lake must.
+        translate: Receives the spec of a feed's asset and the feed, and returns the spec to use.
+        whole_location: Whether the code location exists for these feeds: then their executor runs every run
+            in it, and each failed run raises an alert. A second lake must use False, which ignores other runs.
 
     Raises:
-        ConfigError: There is no feeds folder, or a name is none for Dagster.
+        ConfigError: There is no feeds folder, or a name is invalid in Dagster.
         SettingsError: A variable of the environment cannot be used.
     """
     scope = Scope(
@@ -82,14 +81,13 @@ def build_feed_assets(
     group: str | None = None,
     translate: Translate | None = None,
 ) -> list[dg.AssetsDefinition]:
-    """Return only the assets of the feeds that export, with their resources, for definitions of one's own.
+    """Return only the assets of the feeds that export, with their resources, to combine with other definitions.
 
-    Nothing else is made: no jobs, schedules or sensors, and no assets of sources or of feeds that export
-    nothing.
-    The arguments are those of `build_definitions`.
+    It makes no jobs, schedules or sensors, and no assets of sources or of feeds that export nothing. The
+    arguments are those of `build_definitions`.
 
     Raises:
-        ConfigError: There is no feeds folder, or a name is none for Dagster.
+        ConfigError: There is no feeds folder, or a name is invalid in Dagster.
         SettingsError: A variable of the environment cannot be used.
     """
     prefix = (key_prefix,) if isinstance(key_prefix, str) and key_prefix else tuple(key_prefix)
@@ -104,14 +102,13 @@ _made: list[tuple[Hashable, Scope, str, dg.Definitions]] = []
 
 
 def definitions_of(scope: Scope, *, source: Hashable = None) -> dg.Definitions:
-    """Return the definitions of a scope, built once for all the times that Dagster loads them in one process.
+    """Return the definitions of a scope; one process builds them once, however often Dagster loads them.
 
-    They are built anew when a feed file has changed. What the lake keeps of the sources is read by the next
-    process.
+    A changed feed file makes it build them again. It reads the lake's topology again only in the next process.
 
     Args:
         scope: The scope.
-        source: Where its translation comes from: functions are new each time, and cannot be compared.
+        source: The origin of its translation, for comparison: functions are new each time and differ.
 
     Raises:
         ConfigError: There is no feeds folder.
@@ -173,7 +170,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
         jobs=whole.jobs,
         schedules=_chosen("schedules", whole.schedules or (), scope.schedules, scope),
         sensors=_chosen("sensors", whole.sensors or (), scope.sensors, scope),
-        # Beside definitions of others the executor of what is launched by hand is theirs to say.
+        # Beside other definitions, those decide the executor of runs that are launched by hand.
         executor=executor(scope.settings) if scope.whole_location else None,
     )
 

@@ -1,4 +1,4 @@
-"""Record exports from a shell in the Dagster instance. An export that landed stays landed if this fails."""
+"""Record exports from a shell in the Dagster instance; a failure here does not affect the export."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def record(
 ) -> None:
     """Record exports as materialisations without a run, with what their checks found, and keep version keys.
 
-    Does nothing where DAGSTER_HOME is not set. A day that had not ended when it was read is only observed,
-    and a look that found nothing is not recorded.
+    Without DAGSTER_HOME it does nothing. A day that was read before it had ended is only observed, and an
+    export that found nothing is not recorded.
 
     Args:
-        results: What was exported.
-        settings: Where Dagster and the lake are.
+        results: The exports.
+        settings: The settings of Dagster and the lake.
         checks: Feed -> what its checks found.
 
     Raises:
@@ -46,20 +46,20 @@ def record(
     if settings.dagster_home is None or not results:
         return
     scope = Scope(settings)
-    with _told("the exports landed", settings.dagster_home) as instance:
+    with _instance("the exports landed", settings.dagster_home) as instance:
         for result in results:
             _record(result, (checks or {}).get(result.feed.name, ()), instance, scope)
 
 
 def keep_all_versions(feeds: Iterable[TableFeed], *, settings: Settings) -> None:
-    """Make the version keys of tables those that the lake has now; nothing happens without DAGSTER_HOME.
+    """Set Dagster's version keys of tables to those that the lake holds; without DAGSTER_HOME do nothing.
 
     Raises:
         ConfigError: The instance in DAGSTER_HOME cannot be used; the lake is not affected.
     """
     if settings.dagster_home is None:
         return
-    with _told("the lake is as it should be", settings.dagster_home) as instance:
+    with _instance("the lake is up to date", settings.dagster_home) as instance:
         for feed in feeds:
             _keep(feed, instance, Scope(settings))
 
@@ -69,8 +69,8 @@ def _keep(feed: TableFeed, instance: DagsterInstance, scope: Scope) -> None:
 
 
 @contextmanager
-def _told(done: str, home: Path) -> Iterator[DagsterInstance]:
-    """Open the instance, and say what was done all the same when it cannot be used."""
+def _instance(done: str, home: Path) -> Iterator[DagsterInstance]:
+    """Open the instance; if it cannot be used, the error also says what was done before."""
     if not home.is_dir():
         raise _unusable(home, done, "there is no such folder")
     try:
@@ -82,7 +82,7 @@ def _told(done: str, home: Path) -> Iterator[DagsterInstance]:
 
 def _unusable(home: Path, done: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"{done}, but Dagster could not be told: {reason}",
+        f"{done}, but Dagster's records could not be updated: {reason}",
         hint="Correct DAGSTER_HOME, or unset it if Dagster is not in use.",
         dagster_home=home,
     )
@@ -92,22 +92,22 @@ def _record(
     result: ExportResult, checks: Sequence[JudgedCheck], instance: DagsterInstance, scope: Scope
 ) -> None:
     key, lake = scope.key(result.feed), scope.lake.feed(result.feed)
-    told = news(result, key, instance)
-    for event in events(result, lake, scope, told):
+    changed = news(result, key, instance)
+    for event in events(result, lake, scope, changed):
         instance.report_runless_asset_event(event)
     if isinstance(result.feed, TableFeed):
         _keep(result.feed, instance, scope)
     for check in [*checks, *fresh(result.feed)]:
-        for day in day_evaluations(check, key, told):
+        for day in day_evaluations(check, key, changed):
             instance.report_runless_asset_event(day)
         instance.report_runless_asset_event(summary(check, result.covered, key))
 
 
 def clock_note(settings: Settings) -> str:
-    """Say that the instance in DAGSTER_HOME exports nothing by the clock; empty where it does, or is not."""
+    """Return a note if the instance in DAGSTER_HOME starts no exports by the clock; else an empty text."""
     if settings.dagster_home is None or not settings.dagster_home.is_dir():
         return ""
-    with _told("the feed was added", settings.dagster_home) as instance:
+    with _instance("the feed was added", settings.dagster_home) as instance:
         return clock_hint(instance, Scope(settings))
 
 
@@ -121,16 +121,16 @@ def create_databases(home: Path) -> None:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[DagsterInstance]:
-    """Open the instance while no other process of ours does.
+    """Open the instance while no other ksql-lake process opens it.
 
-    Two processes that meet in an empty home both stamp Dagster's schema version; after that none can open it.
+    Two processes that start in an empty home both write Dagster's schema version; then no process can open it.
     """
     with FileLock(home / ".ksql-lake.lock"), DagsterInstance.from_config(str(home.resolve())) as instance:
         yield instance
 
 
 def export_seconds(names: Sequence[str], *, home: Path) -> dict[str, float]:
-    """Return how long the last export of each feed took, as the Dagster instance remembers it."""
+    """Return the seconds that the last export of each feed took, by the Dagster instance's records."""
     seconds = {}
     with DagsterInstance.from_config(str(home.resolve())) as instance:
         for name in names:

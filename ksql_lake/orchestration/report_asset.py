@@ -1,4 +1,4 @@
-"""The asset below all feeds: the monitoring report as a file in the lake and on the asset's page."""
+"""The asset downstream of all feeds: the monitoring report as a file in the lake and on the asset's page."""
 
 from collections.abc import Collection, Sequence
 from secrets import token_hex
@@ -15,23 +15,23 @@ from ksql_lake.orchestration.scope import Scope
 from ksql_lake.report import MetadataAnalyzer, MetadataReader, Report, render_html, render_markdown
 
 FILE = "metadata/monitoring_report.html"
-"""Where the newest report is, relative to the lake's root."""
+"""The path of the newest report, relative to the lake's root."""
 
 CONNECT_SECONDS = 5.0
-"""How long the server may take to be reached; a report does without its answer."""
+"""Seconds to wait for a connection to the server; the report works without it."""
 
 
 SCHEDULE = "0 6 * * *"
-"""When the report is made, UTC, once its schedule is switched on."""
+"""When the report is made, in UTC, once its schedule is switched on."""
 
 
 def report_definitions(feeds: Sequence[Feed], taken: Collection[str], scope: Scope) -> dg.Definitions:
-    """Return the report's asset, downstream of every feed, its job and its schedule; nothing without feeds.
+    """Return the report's asset, downstream of every feed, with its job and schedule; empty without feeds.
 
     Args:
         feeds: The feeds that export.
-        taken: Names of feeds, exporting or not.
-        scope: What the names are made for.
+        taken: Names of all feeds, exporting or not.
+        scope: The scope of the names.
     """
     if not feeds:
         return dg.Definitions()
@@ -49,7 +49,7 @@ def report_definitions(feeds: Sequence[Feed], taken: Collection[str], scope: Sco
 
 
 def report_key(taken: Collection[str], scope: Scope) -> dg.AssetKey:
-    """Return the report's asset key; one that no feed has."""
+    """Return the report's asset key, which no feed has."""
     name = "monitoring_report"
     return scope.own_key("ksql_lake", name) if name in taken else scope.own_key(name)
 
@@ -59,7 +59,7 @@ def report_asset(feeds: Sequence[Feed], taken: Collection[str], scope: Scope) ->
     spec = dg.AssetSpec(
         report_key(taken, scope),
         deps=scope.keys(feeds),
-        description="How every feed is: status, age, missing days, late rows. The same as `ksql-lake report`.",
+        description="Reports every feed's status, age, missing days and late rows, as `ksql-lake report` does.",
         group_name=scope.named("monitoring"),
         kinds={"html"},
     )
@@ -92,7 +92,7 @@ def report_asset(feeds: Sequence[Feed], taken: Collection[str], scope: Scope) ->
 
 def _report(reader: MetadataReader, scope: Scope) -> Report:
     feeds, settings = FeedStore(scope.feeds_root).load(), scope.settings
-    # One attempt: a report without the server's part is worth more than one in some minutes.
+    # One attempt: a report at once without the server's part is worth more than a complete one in some minutes.
     patience = min(settings.connect_timeout, CONNECT_SECONDS)
     with KsqlClient(settings.model_copy(update={"attempts": 1, "connect_timeout": patience})) as client:
         return MetadataAnalyzer(reader, feeds, client=client).generate_report()

@@ -1,6 +1,6 @@
 """The resources of assets: the ksqlDB client and the lake. Neither carries a secret."""
 
-# Dagster shows a resource's configuration to everybody who can open the UI; credentials come from the
+# Dagster shows a resource's configuration to everyone who can open the UI; credentials come from the
 # environment.
 
 import logging
@@ -22,15 +22,15 @@ from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about, trace
 
 PROGRESS_SECONDS = 10.0
-"""How often a long export writes a line into the run's log."""
+"""Seconds between two progress lines of a long export in the run's log."""
 
 
 def ksqldb_resource(settings: Settings) -> dg.ResourceDefinition:
-    """Return the resource that is a client of the ksqlDB server for the length of a run."""
+    """Return the resource that holds a client of the ksqlDB server for the duration of a run."""
 
-    @dg.resource(description="The ksqlDB server. Address and credentials are those of the process that reads.")
+    @dg.resource(description="The ksqlDB server. The process that reads supplies address and credentials.")
     def ksqldb(context: dg.InitResourceContext) -> Iterator[KsqlClient]:
-        # Nothing is sent until an asset asks.
+        # The client sends nothing until an asset uses it.
         trace(settings.otel_endpoint)
         with about(run=context.run.run_id if context.run else None), KsqlClient(settings) as client:
             yield client
@@ -39,29 +39,29 @@ def ksqldb_resource(settings: Settings) -> dg.ResourceDefinition:
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The Parquet lake, and how often landing in it is tried."""
+    """The Parquet lake, and how often a failed step is retried."""
 
     root: str = Field(description="Folder of the lake.")
     retries: int = Field(
-        default=2, ge=0, description="Further attempts of a step whose error may pass by itself."
+        default=2, ge=0, description="Further attempts of a step whose error may be temporary."
     )
-    retry_wait: float = Field(ge=0, description="Seconds before such a further attempt.")
+    retry_wait: float = Field(ge=0, description="Seconds before each further attempt.")
 
     @property
     def lake(self) -> Lake:
-        """The lake itself."""
+        """The lake."""
         return Lake(self.root)
 
     def failures(self, attempt: int) -> AbstractContextManager[None]:
-        """Return the context in which our errors become Dagster's; `attempt` is 0 the first time."""
+        """Return the context that turns ksql-lake's errors into Dagster's; `attempt` is 0 the first time."""
         return dagster_failures(attempt=attempt, retries=self.retries, wait=self.retry_wait)
 
     def land(self, extraction: Extraction, *, attempt: int, log: logging.Logger) -> ExportResult:
-        """Read the source, commit its rows, and tell the run's log what happened.
+        """Read the source, commit its rows, and log the result in the run.
 
         Raises:
-            dagster.RetryRequested: The error may pass by itself and attempts are left.
-            dagster.Failure: Anything else of ours.
+            dagster.RetryRequested: The error may be temporary and attempts are left.
+            dagster.Failure: Any other error of ksql-lake.
         """
         log.info(beginning(extraction.plan, extraction.client.url))
         with self.failures(attempt):
@@ -72,7 +72,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def _progress_lines(extraction: Extraction, log: logging.Logger) -> Callable[[Progress], None]:
-    """Tell the query when the server has begun to answer it, then now and then how far the reading is."""
+    """Log the query when the server begins to answer it, then the progress at intervals."""
     began = last = time.monotonic()
     attempt = 0
 

@@ -1,4 +1,4 @@
-"""Our errors in Dagster's terms: retry what can succeed, fail at once where it cannot."""
+"""ksql-lake's errors as Dagster's: temporary ones request a retry, others fail the step at once."""
 
 # There is no RetryPolicy on the assets: Dagster applies one to cancelled runs too.
 
@@ -17,16 +17,16 @@ FeedT = TypeVar("FeedT", StreamFeed, TableFeed, StreamFeed | TableFeed)
 
 @contextmanager
 def dagster_failures(*, attempt: int, retries: int, wait: float) -> Iterator[None]:
-    """Turn an error of ours into what Dagster acts on.
+    """Turn an error of ksql-lake into Dagster's retry request or failure.
 
     Args:
         attempt: How often this step was tried before; 0 the first time.
-        retries: How often a step may be tried again.
+        retries: How often a step may be retried.
         wait: Seconds before the next attempt.
 
     Raises:
-        dagster.RetryRequested: The error may pass by itself and attempts are left.
-        dagster.Failure: Anything else of ours; shows message, location and hint, and is not retried.
+        dagster.RetryRequested: The error may be temporary and attempts are left.
+        dagster.Failure: Any other error; it shows message, location and hint, and is not retried.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def dagster_failures(*, attempt: int, retries: int, wait: float) -> Iterator[Non
 
 
 def each_feed(feeds: Sequence[FeedT], work: Callable[[FeedT], str], log: logging.Logger) -> None:
-    """Do something for each feed and log what it tells; one that cannot be done does not stop the others.
+    """Do a work for each feed and log the text it returns; a failed feed does not stop the others.
 
     Raises:
         dagster.Failure: At least one feed failed; names each.
@@ -53,7 +53,7 @@ def each_feed(feeds: Sequence[FeedT], work: Callable[[FeedT], str], log: logging
 
 
 def failure(error: KsqlLakeError) -> dg.Failure:
-    """Return the Dagster failure that says what the error says."""
+    """Return a Dagster failure with the error's text."""
     facts = {name: str(value) for name, value in error.where.items()}
     if error.hint:
         facts["what to do"] = error.hint

@@ -1,9 +1,7 @@
-"""Keeping DAGSTER_HOME small: the job `prune` deletes what is old of our own runs and ticks.
+"""Keep DAGSTER_HOME small: the job `prune` deletes old runs and ticks of ksql-lake."""
 
-What is materialised stays: a run that holds the newest event of a partition is kept and loses its log only. It
-refuses to touch a run that has not ended, and everything that is not ours: other people's runs may stand for
-what their sensors have seen.
-"""
+# Materialisations stay: a run that holds the newest event of a partition is kept and loses only its log. Runs
+# that have not ended stay, and so do runs of other definitions, whose sensors may depend on them.
 
 import logging
 from collections.abc import Collection, Iterator
@@ -26,20 +24,20 @@ _UNDER_WAY = {"REQUESTED", "CANCELING", "FAILING"}
 """The states of a backfill that has not ended."""
 
 SCHEDULE = "15 4 * * *"
-"""When old history is deleted, UTC, once the schedule is switched on."""
+"""When old history is deleted, in UTC, once the schedule is switched on."""
 
 
 class PruneConfig(dg.Config):
-    """How much one run of `prune` deletes; 0 days means what the environment says."""
+    """How much one run of `prune` deletes; 0 days means the environment's setting."""
 
-    runs_days: int = Field(0, ge=0, description="Days that runs are kept; 0: KSQL_LAKE_KEEP_RUNS_DAYS.")
-    ticks_days: int = Field(0, ge=0, description="Days that ticks are kept; 0: KSQL_LAKE_KEEP_TICKS_DAYS.")
+    runs_days: int = Field(0, ge=0, description="Days to keep runs; 0: KSQL_LAKE_KEEP_RUNS_DAYS.")
+    ticks_days: int = Field(0, ge=0, description="Days to keep ticks; 0: KSQL_LAKE_KEEP_TICKS_DAYS.")
     limit: int = Field(5000, ge=1, description="Most runs to delete, oldest first; with SQLite 50 ms each.")
 
 
 @dataclass(frozen=True)
 class Ours:
-    """What of an instance is ours.
+    """The parts of an instance that belong to a scope.
 
     Attributes:
         assets: Keys of the assets.
@@ -52,7 +50,7 @@ class Ours:
     tickers: frozenset[str]
 
     def has(self, run: dg.DagsterRun) -> bool:
-        """Whether a run is ours: it materialises our assets and nothing else, or is one of our jobs."""
+        """Return whether a run belongs to the scope: it materialises only its assets, or is one of its jobs."""
         if run.asset_selection:
             return run.asset_selection <= self.assets
         return run.job_name in self.jobs and WORK in run.tags
@@ -60,15 +58,15 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was deleted: runs, logs of runs that stay, superseded events and results of checks.
+    """Counts of what was deleted: runs, logs of kept runs, superseded events and check results.
 
     Attributes:
-        deleted: Runs.
-        thinned: Runs that stay because they hold a newest event, and lost their log.
-        left: Runs that the limit left for the next time.
-        events: Events of assets.
-        checks: Results of checks.
-        notes: What became of SQLite's files.
+        deleted: Deleted runs.
+        thinned: Runs that stay because they hold a newest event; only their log was deleted.
+        left: Old runs beyond the limit, left for the next time.
+        events: Deleted events of assets.
+        checks: Deleted check results.
+        notes: What happened to SQLite's files.
     """
 
     deleted: int
@@ -80,9 +78,9 @@ class Pruned:
 
     @property
     def says(self) -> str:
-        """All of it in a few lines."""
+        """The counts in a few lines."""
         lines = [
-            f"{self.deleted:,} runs deleted; {self.thinned:,} say what is materialised and lost only their log",
+            f"{self.deleted:,} runs deleted; {self.thinned:,} hold a newest event and lost only their log",
             f"{self.events:,} events and {self.checks:,} check results deleted that newer ones replace",
             *self.notes,
         ]
@@ -104,14 +102,14 @@ def prune(
 
     Args:
         instance: The instance.
-        ours: What of it is ours.
-        runs_before: Runs that have ended before are old, and so are events and check results.
-        ticks_before: Ticks before are old.
+        ours: The parts that belong to the scope.
+        runs_before: Runs that ended before this are old, and so are events and check results.
+        ticks_before: Ticks before this are old.
         limit: Most runs to delete.
-        log: Is told how far it is.
+        log: Receives the progress.
 
     Raises:
-        dagster.Failure: The instance keeps its history in a way that is not known.
+        dagster.Failure: The storage of the instance is of an unknown kind.
     """
     history = StoredHistory(instance)
     deleted = thinned = left = 0
@@ -147,9 +145,9 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
     """Return the job `prune` and its schedule.
 
     Args:
-        scope: Whose history is pruned.
+        scope: The scope whose history is pruned.
         keys: Its assets.
-        others: Its other definitions, which have run and ticked.
+        others: Its other definitions, whose runs and ticks are pruned.
     """
     name = scope.named("prune")
     schedule = clock_schedule(name, SCHEDULE, running=scope.clocks_run)
@@ -170,8 +168,10 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
         )
         context.log.info(done.says)
 
-    says = "Keeps DAGSTER_HOME small: deletes old runs and ticks, and nothing that says what is materialised."
-    return dg.Definitions(jobs=[one_op_job(name, says, prune_history)], schedules=[schedule])
+    text = (
+        "Keeps DAGSTER_HOME small: deletes old runs and ticks, but no materialisation that is the newest one."
+    )
+    return dg.Definitions(jobs=[one_op_job(name, text, prune_history)], schedules=[schedule])
 
 
 def _backfills_alive(instance: dg.DagsterInstance) -> set[str]:
@@ -198,12 +198,12 @@ def _old_runs(
 
 
 def _newest_of_jobs(instance: dg.DagsterInstance, jobs: Collection[str]) -> set[str]:
-    """The newest run of each job: its page shows how it went."""
+    """Return the newest run of each job: the job's page shows how it went."""
     return {run.run_id for name in jobs for run in instance.get_runs(dg.RunsFilter(job_name=name), limit=1)}
 
 
 def _purge_ticks(instance: dg.DagsterInstance, ours: Ours, before: datetime) -> None:
-    """Delete old ticks, never the newest of a schedule or sensor: Dagster goes on from it."""
+    """Delete old ticks, but not the newest of a schedule or sensor: Dagster continues from it."""
     for state in instance.all_instigator_state():
         if state.instigator_name not in ours.tickers:
             continue

@@ -1,7 +1,7 @@
 """Jobs and schedules. Schedules start stopped."""
 
-# A pull query scans its topic from the start, and a fresh clone must not do that to a production server by
-# itself.
+# A pull query scans its topic from the start; a new clone must not do that on a production server
+# automatically.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.ticks import stream_runs
 
 CLOSE = "15 0 * * *"
-"""When a day is closed by those who export once a day; in the time zone of the streams."""
+"""When feeds that are exported once a day close a day; in the time zone of the streams."""
 
 UPKEEP_SCHEDULES = {
     "retention": "30 3 * * *",
@@ -35,16 +35,16 @@ UPKEEP_SCHEDULES = {
 }
 
 _ALWAYS_STOPPED = {"compaction_open"}
-"""What nobody gets by `KSQL_LAKE_SCHEDULES=running`: plain readers see the day that it merges change."""
+"""Not switched on by `KSQL_LAKE_SCHEDULES=running`: plain readers see an open day change while it merges."""
 
 Jobs = Mapping[str, Collection[str]]
 """Job -> the feeds that it exports."""
 
 
 def automation(streams: Sequence[StreamFeed], tables: Sequence[TableFeed], scope: Scope) -> dg.Definitions:
-    """Return the jobs of feeds and upkeep, the sensors that start what is due, and the upkeep's schedules.
+    """Return the jobs of feeds and upkeep, the sensors that start due exports, and the upkeep's schedules.
 
-    One job for the streams of a time zone and one per table; one sensor for all streams, one for all tables.
+    There is one job per time zone of streams and one per table; one sensor for streams and one for tables.
     """
     taken = scope.taken([*streams, *tables])
     of_zone = {scope.free_name(stream_job(zone.key), taken): group for zone, group in by_zone(streams).items()}
@@ -94,7 +94,7 @@ def stream_job(zone: str) -> str:
 
 
 def zone_name(name: str, zone: str) -> str:
-    """Return the name of what there is once per time zone: the bare name for UTC, else the zone behind it."""
+    """Return the name of a definition of one time zone: the bare name for UTC, else with the zone appended."""
     return name if zone == "UTC" else f"{name}_{zone.replace('+', 'plus').translate(_UNDERSCORES)}"
 
 
@@ -131,15 +131,15 @@ def _stream_sensors(
             scope.named(STREAMS_DUE),
             Rota(streams, keys, cron_of, runs, _names(of_zone)),
             own,
-            says="Exports each stream when its `schedule` says, five past every hour without one: every day "
-            "that is not closed yet. Streams that are due together share a run.",
+            says="Exports each stream by its `schedule`, or five past every hour without one: every day that "
+            "is not closed yet. Streams that are due together share a run.",
             running=scope.clocks_run,
         ),
         due_sensor(
             scope.named(STREAMS_CLOSING),
             Rota(streams, keys, lambda _feed: CLOSE, closing, _names(of_zone)),
             own,
-            says="Exports every stream once, soon after its day has ended: for those who need no open day.",
+            says="Exports every stream once a day, soon after its day has ended: for lakes without open days.",
             running=False,
         ),
     ]
@@ -167,7 +167,7 @@ def _table_sensor(
         scope.named(TABLES_DUE),
         Rota(tables, keys, cron_of, runs, _names(of_table)),
         [job for job in jobs if job.name in of_table],
-        says="Exports each table's next version when its `schedule` says, 01:30 UTC without one.",
+        says="Exports each table's next version by its `schedule`, or at 01:30 UTC without one.",
         running=scope.clocks_run,
     )
 
@@ -177,7 +177,7 @@ def _names(jobs: Mapping[str, Sequence[Feed]]) -> Jobs:
 
 
 def clock_schedule(job: str, cron: str, *, running: bool) -> dg.ScheduleDefinition:
-    """Return the schedule of a job that is about no feed in particular; cron in UTC."""
+    """Return the schedule of a job that belongs to no single feed; cron in UTC."""
 
     @dg.schedule(
         name=f"{job}_schedule",

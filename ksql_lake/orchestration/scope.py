@@ -1,9 +1,8 @@
-"""What keeps several lakes apart in one Dagster instance: the names of one lake's definitions, its settings.
+"""A scope: the names and settings of one lake's definitions, which keep several lakes in one instance apart."""
 
-Every name that Dagster compares between definitions, code locations or runs is made here. The scope without a
-name has the plain names, so that an instance keeps its history. It refuses to read the environment: whoever
-makes a scope gives it its settings.
-"""
+# Every name that Dagster compares between definitions, code locations or runs is made here. A scope without a
+# label has the plain names, so that an instance keeps its history. It never reads the environment: its maker
+# passes the settings.
 
 import re
 from collections import defaultdict
@@ -23,33 +22,33 @@ from ksql_lake.settings import Settings
 RETRY_SECONDS = 30.0
 
 Translate = Callable[[dg.AssetSpec, Feed], dg.AssetSpec]
-"""What may change key, group, tags, owners, description and metadata of a feed's asset."""
+"""A function that may change key, group, tags, owners, description and metadata of a feed's asset."""
 
 GROUP_TAG = "group"
-"""The tag of a feed that puts its asset into a group of Dagster's graph."""
+"""The tag of a feed that names its asset's group in Dagster's graph."""
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """One lake with its feeds and its server, as Dagster's definitions know them.
+    """One lake with its feeds and its server in Dagster's definitions.
 
     Attributes:
-        settings: Where feeds, lake and server are; holds the secrets.
-        prefix: What every asset key begins with.
-        label: What the names of jobs, ops, schedules, sensors, resources and the pool begin with; empty
-            means the prefix.
+        settings: Feeds, lake and server; holds the secrets.
+        prefix: Prefix of every asset key.
+        label: Prefix of the names of jobs, ops, schedules, sensors, resources and the pool; empty means
+            `prefix`.
         group: Group of the feeds' assets; None means `streams` and `tables`.
-        translate: Changes what a feed's asset is like; None means it stays as it is made.
-        checks: Names of the checks that there are; None means all.
-        schedules: Names of the schedules that there are, without the label; None means all.
-        sensors: The same of the sensors.
-        retry_wait: Seconds before a step whose error may pass by itself is tried again.
-        whole_location: Whether alerts are about every run of the code location, not only about this scope's.
+        translate: Changes the spec of a feed's asset; None keeps it.
+        checks: Names of the checks to define; None means all.
+        schedules: Names of the schedules to define, without the label; None means all.
+        sensors: Names of the sensors to define, in the same way.
+        retry_wait: Seconds before a step with a temporary error is retried.
+        whole_location: Whether every run of the code location raises alerts, not only this scope's.
 
     Raises:
-        ConfigError: A part of the prefix, or the label, is no name for Dagster.
+        ConfigError: A part of the prefix, or the label, is an invalid name in Dagster.
     """
 
     settings: Settings
@@ -79,7 +78,7 @@ class Scope:
 
     @cached_property
     def feeds_root(self) -> Path:
-        """The folder of the feed files, from the root of the file system."""
+        """The absolute path of the folder of feed files."""
         return self.settings.feeds_root.resolve()
 
     def named(self, name: str) -> str:
@@ -136,14 +135,14 @@ class Scope:
         return Feeds(kept, (*feeds.quarantined, *apart.values()))
 
     def translated(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
-        """Return what the translation makes of the spec of a feed's asset."""
+        """Return the translated spec of a feed's asset."""
         if self.translate is None:
             return spec
         plain = spec.replace_attributes(key=self.plain_key(feed.name))
         return self.translate(plain, feed).replace_attributes(key=spec.key)
 
     def key_of_broken(self, file: QuarantinedFile) -> dg.AssetKey:
-        """Return the asset key of a feed whose file cannot be used, as near to what it was as can be told."""
+        """Return the asset key of a feed whose file cannot be used: if possible the key it had before."""
         plain = self.plain_key(file.name)
         if self.translate is None:
             return plain
@@ -154,11 +153,11 @@ class Scope:
         try:
             return self.translate(dg.AssetSpec(plain), model.model_construct(name=file.name, **known)).key
         except (ConfigError, dg.DagsterError, AttributeError, TypeError, ValueError):
-            # The translation asks for what the file does not tell.
+            # The translation needs keys that the file lacks.
             return plain
 
     def wants_check(self, name: str) -> bool:
-        """Tell whether a check of the feeds is part of this scope."""
+        """Return whether this scope includes a check of the feeds."""
         return self.checks is None or name in self.checks
 
     def keys(self, feeds: Iterable[Feed]) -> list[dg.AssetKey]:
@@ -166,28 +165,28 @@ class Scope:
         return [self.key(feed) for feed in feeds]
 
     def plain_key(self, name: str) -> dg.AssetKey:
-        """Return the asset key of a feed of this name, as it is before anything translates it."""
+        """Return the asset key of a feed's name before translation."""
         return dg.AssetKey([*self.prefix, name])
 
     def own_key(self, *path: str) -> dg.AssetKey:
-        """Return the key of an asset that is no feed."""
+        """Return the key of an asset that is not a feed."""
         return dg.AssetKey([*self._own, *path])
 
     def feed_group(self, feed: Feed) -> str:
-        """Return the group of a feed: what its tag `group` says, else the scope's, else that of its kind."""
+        """Return the group of a feed: its tag `group`, else the scope's, else that of its kind."""
         own = re.sub(r"\W", "_", feed.tags.get(GROUP_TAG, ""), flags=re.ASCII)
         return own or self.group or self.named(f"{feed.kind}s")
 
     def versions(self, table: str) -> str:
-        """Return the name of a table's dynamic partitions, which are those of the whole Dagster instance."""
+        """Return the name of a table's dynamic partitions, which must be unique in the Dagster instance."""
         return "/".join([*self._own, f"{table}_versions"])
 
     def taken(self, feeds: Iterable[Feed]) -> set[str]:
-        """Return the names that jobs cannot have, because they share one namespace with assets."""
+        """Return the names that jobs cannot have, because jobs and assets share one namespace."""
         return {key.to_python_identifier() for key in self.keys(feeds)}
 
     def free_name(self, name: str, taken: Collection[str]) -> str:
-        """Return a job's name in this scope that is not taken: this one, or with `_job` behind it."""
+        """Return a free job name in this scope: this one, or with `_job` appended."""
         free = self.named(name)
         while free in taken:
             free += "_job"
@@ -200,22 +199,22 @@ class Scope:
 
     @property
     def clocks_run(self) -> bool:
-        """Whether exports and upkeep by the clock run until somebody switches them off."""
+        """Whether sensors and schedules of exports and upkeep are switched on by default."""
         return self.settings.schedules == "running"
 
     @property
     def pool(self) -> str:
-        """The pool of which every step that reads from the server holds a slot."""
+        """The pool in which every step that reads from the server holds a slot."""
         return self.named("ksqldb")
 
     @property
     def server_key(self) -> str:
-        """The key of the resource that is the server's client."""
+        """The key of the server's client resource."""
         return self.named("ksqldb")
 
     @property
     def lake_key(self) -> str:
-        """The key of the resource that is the lake."""
+        """The key of the lake resource."""
         return self.named("lake")
 
     @property

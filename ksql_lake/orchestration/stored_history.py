@@ -1,9 +1,8 @@
-"""What of Dagster's history nobody needs any more, in its own storage: SQLite or PostgreSQL.
+"""Superseded history in Dagster's storage, SQLite or PostgreSQL."""
 
-Dagster deletes whole runs, and with a run the events that say what is materialised. So the newest event of each
-asset, partition and kind is found here first, and everything that is deleted without its run is older than one
-of the same kind. It refuses a Dagster whose tables it does not know.
-"""
+# Dagster deletes whole runs, and with a run its materialisation events. So this module first finds the newest
+# event of each asset, partition and kind; an event that it deletes without its run is older than another of the
+# same kind. It rejects a Dagster whose tables it does not know.
 
 import logging
 import sqlite3
@@ -21,10 +20,10 @@ from ksql_lake.orchestration.internals import EVENT_TABLES, RUN_TAGS
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
-"""How many rows one transaction deletes: other processes write between two of them."""
+"""Rows that one transaction deletes; other processes write between two transactions."""
 
 _FREE_BYTES = 16_000_000
-"""How much of a SQLite file must be free, beside half of it, before it is made smaller."""
+"""Free bytes that a SQLite file must have, besides half of its size, before it is compacted."""
 
 _BUSY_SECONDS = 5.0
 
@@ -34,7 +33,7 @@ _HELD = (
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     dg.DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
 )
-"""The events that say how a partition is."""
+"""The events that record the state of a partition."""
 
 _CHECKS = (
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -50,21 +49,21 @@ _COURSE = (
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_FAILURE,
 )
-"""The events that say how a run went."""
+"""The events that record the result of a run."""
 
 _LOG_TABLES = {"event_logs", "alembic_version"}
-"""What a run's pages read of its SQLite file; Dagster creates all other tables in it as well."""
+"""The tables of a run's SQLite file that its pages read; Dagster also creates all other tables in it."""
 
 
 class StoredHistory:
     """The storage of one Dagster instance.
 
     Raises:
-        dagster.Failure: This Dagster keeps its history in a way that is not known here.
+        dagster.Failure: The storage of this Dagster is of an unknown kind.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
-        """Look whether the tables are known; nothing is read yet."""
+        """Check that the tables are known; it reads no rows yet."""
         self._instance = instance
         self._store: Any = instance.event_log_storage
         known = all(table is not None for table in (*EVENT_TABLES, *RUN_TAGS))
@@ -77,7 +76,7 @@ class StoredHistory:
         self._events, self._assets, self._tags, self._checks = EVENT_TABLES
 
     def holders(self) -> set[str]:
-        """Return the runs that hold the newest event of a kind of any partition, or were an asset's last."""
+        """Return the runs that hold the newest event of a kind of any partition, or are an asset's last run."""
         events = self._events.c
         holding = db.select(events.run_id).where(events.id.in_(self._newest())).distinct()
         last = db.select(self._assets.c.last_run_id).distinct()
@@ -86,7 +85,7 @@ class StoredHistory:
         return {row[0] for row in rows if row[0]}
 
     def thin(self, run_id: str) -> bool:
-        """Delete the log of a run but for how it went, and what it says of assets; gives whether any was."""
+        """Delete a run's log except its result and its asset events; return whether anything was deleted."""
         if self._sharded:
             return _thin_file(Path(self._store.path_for_shard(run_id)))
         events = self._events.c
@@ -97,7 +96,7 @@ class StoredHistory:
         return bool(done.rowcount)
 
     def drop_file(self, run_id: str) -> bool:
-        """Delete the database that SQLite keeps for one run; gives whether there was one."""
+        """Delete the SQLite database of one run; return whether there was one."""
         if not self._sharded or not run_id:
             return False
         file = Path(self._store.path_for_shard(run_id))
@@ -107,7 +106,7 @@ class StoredHistory:
         return there
 
     def orphans(self, before: datetime) -> Iterator[str]:
-        """Yield the runs that are gone and whose database is still there, untouched since."""
+        """Yield deleted runs whose database still exists and was not modified since a time."""
         for run_id in self._store.get_all_run_ids() if self._sharded else ():
             file = Path(self._store.path_for_shard(run_id))
             untouched = run_id and file.exists() and file.stat().st_mtime < before.timestamp()
@@ -117,11 +116,11 @@ class StoredHistory:
     def superseded_events(
         self, assets: Collection[dg.AssetKey], before: datetime, *, alive: Collection[str]
     ) -> int:
-        """Delete old events of assets of whose partition and kind there is a newer one; gives how many.
+        """Delete old asset events that a newer one of the same partition and kind replaces; return how many.
 
         Args:
             assets: The assets.
-            before: Which events are old.
+            before: Events before this are old.
             alive: Runs that have not ended, whose events stay.
         """
         events = self._events.c
@@ -132,13 +131,13 @@ class StoredHistory:
             events.run_id.not_in(sorted(alive)),
             db.or_(
                 db.and_(events.dagster_event_type.in_(kinds), events.id.not_in(self._newest())),
-                # What a check found stands in a table of its own.
+                # A separate table holds the results of checks.
                 events.dagster_event_type.in_([kind.value for kind in _CHECKS]),
             ),
         )
         gone = self._delete(self._store.index_connection, self._events, old, also=self._tags.c.event_id)
         if self._sharded:
-            # A copy that nothing reads: assets are looked up in the index.
+            # A copy that nothing reads: Dagster finds assets in the index.
             copied = db.select(events.id).where(
                 events.timestamp < _naive(before), events.asset_key.in_([key.to_string() for key in assets])
             )
@@ -148,7 +147,7 @@ class StoredHistory:
     def superseded_checks(
         self, assets: Collection[dg.AssetKey], before: datetime, *, alive: Collection[str]
     ) -> int:
-        """Delete old results of checks of which there is a newer one; see `superseded_events`."""
+        """Delete old check results that a newer one replaces; see `superseded_events`."""
         checks = self._checks.c
         one = (checks.asset_key, checks.check_name, checks.partition)
         newest = db.select(db.func.max(checks.id)).group_by(*one)
@@ -163,13 +162,13 @@ class StoredHistory:
         return self._delete(self._store.index_connection, self._checks, old)
 
     def tags_of_lost_runs(self) -> int:
-        """Delete tags whose run is gone, which SQLite leaves behind; gives how many."""
+        """Delete tags of deleted runs, which SQLite keeps; return how many."""
         tags, runs = RUN_TAGS
         lost = db.select(tags.c.id).where(tags.c.run_id.not_in(db.select(runs.c.run_id)))
         return self._delete(self._runs.connect, tags, lost)
 
     def shrink(self) -> Iterator[str]:
-        """Make SQLite files smaller that are mostly empty; yields what was done, and what was in use."""
+        """Compact SQLite files that are mostly empty; yield which were compacted and which were in use."""
         stores = (self._store.index_connection, self._runs.connect, getattr(self._ticks, "connect", None))
         for file in sorted({path for connect in stores if connect for path in _files(connect)}):
             with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
@@ -187,7 +186,7 @@ class StoredHistory:
 
     @property
     def _sharded(self) -> bool:
-        """Whether each run has a database of its own, beside an index of what is said of assets."""
+        """Whether each run has its own database, beside an index of asset events."""
         return bool(self._store.is_run_sharded)
 
     @property
@@ -219,14 +218,14 @@ class StoredHistory:
 
 
 def _thin_file(file: Path) -> bool:
-    """Empty the SQLite file of a run; it stays, because a web server that has shown the run expects it."""
+    """Empty the SQLite file of a run; the file stays, because web servers that showed the run expect it."""
     if not file.exists():
         return False
     try:
         with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
             return _without_log(connection)
     except sqlite3.OperationalError as error:
-        # Somebody reads the run's page at this moment; the next time will do.
+        # The run's page is being read; the next time is early enough.
         _log.warning("%s was left as it is: %s", file.name, error)
         return False
 
@@ -250,7 +249,7 @@ def _without_log(connection: sqlite3.Connection) -> bool:
 
 
 def _files(connect: Any) -> list[str]:
-    """The files behind a connection; none where it is no SQLite file."""
+    """Return the files of a connection; empty if it is not SQLite."""
     with connect() as connection:
         if connection.dialect.name != "sqlite":
             return []
@@ -258,5 +257,5 @@ def _files(connect: Any) -> list[str]:
 
 
 def _naive(moment: datetime) -> datetime:
-    """A moment as the tables have it: in UTC, without saying so."""
+    """Return a time as the tables store it: in UTC, without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,6 +1,6 @@
-"""Bring the Dagster instance in step with the lake after it was lost or bypassed: a job and a sensor."""
+"""A job and a sensor that update the Dagster instance from the lake after it was lost or bypassed."""
 
-# The lake decides. Partitions that only the instance knows are named and stay.
+# The lake is authoritative. Partitions that only the instance knows are reported and stay.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _AT_ONCE = 1000
 
 
 class SyncConfig(dg.Config):
-    """How much one run may do."""
+    """How much one run may record."""
 
     limit: int = Field(5000, ge=1)
     """Most materialisations one run records per feed, newest first; with SQLite each costs about 10 ms."""
@@ -47,7 +47,7 @@ def sync_job(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]
 
     @dg.op(
         name=scope.named("_tell_dagster"),
-        description="Tells the instance what the lake holds and it does not know.",
+        description="Records in the instance what the lake holds and the instance lacks.",
     )
     def tell_dagster(context: dg.OpExecutionContext, config: SyncConfig) -> None:
         each_feed(
@@ -63,14 +63,14 @@ def sync_job(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]
     return one_op_job(
         scope.named("sync"),
         "Makes Dagster's partitions and materialisations agree with the lake. Run it after DAGSTER_HOME was "
-        "deleted, or after exports that Dagster was not told about.",
+        "deleted, or after exports that were not recorded in Dagster.",
         tell_dagster,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What was recorded of a feed: in a line, how many partitions, and how many are left to record."""
+    """The result for a feed: a line of text, how many partitions were recorded, and how many are left."""
 
     said: str
     recorded: int
@@ -84,27 +84,27 @@ def lake_sensor(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, da
         name=scope.named("lake_in_step"),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Records what the lake holds and Dagster was not told of, so that conditions below see it, "
-        "and offers exactly the versions that each table has. Starts no runs and asks no server.",
+        description="Records what the lake holds and Dagster lacks, so that downstream conditions see it, and "
+        "offers exactly the versions that each table has. Starts no runs and asks no server.",
     )
     def lake_in_step(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         seen: dict[str, list[Any]] = json.loads(context.cursor or "{}")
-        now, told, left = datetime.now(UTC), [], _AT_ONCE
+        now, lines, left = datetime.now(UTC), [], _AT_ONCE
         for feed in feeds:
             try:
                 since = _since(feed, first_days)
                 synced = _keep_in_step(scope, feed, context.instance, seen, limit=left, since=since)
                 if synced is not None:
                     left -= synced.recorded
-                    told.append(synced.said)
+                    lines.append(synced.said)
                 if isinstance(feed, TableFeed):
-                    told.append(_open_if_due(scope, feed, context.instance, now))
+                    lines.append(_open_if_due(scope, feed, context.instance, now))
             except KsqlLakeError as error:
-                told.append(str(error.at(feed=feed.name)))
+                lines.append(str(error.at(feed=feed.name)))
         context.update_cursor(json.dumps(seen))
-        told.append(clock_hint(context.instance, scope))
+        lines.append(clock_hint(context.instance, scope))
         return dg.SkipReason(
-            "\n".join([f"{len(feeds)} feeds were compared with the lake.", *filter(None, told)])
+            "\n".join([f"{len(feeds)} feeds were compared with the lake.", *filter(None, lines)])
         )
 
     return lake_in_step
@@ -119,13 +119,13 @@ def _keep_in_step(
     limit: int,
     since: date | None,
 ) -> Synced | None:
-    """Compare a feed where something happened since it was last compared; gives what was done, if anything.
+    """Compare a feed that changed since the last comparison; return what was recorded, or None.
 
     Args:
         scope: Its lake, and its names in Dagster.
         feed: The feed.
         instance: Dagster's.
-        seen: Feed -> what its lake was like, and whether the instance has all of it; brought up to date.
+        seen: Feed -> the state of its lake, and whether the instance has all of it; updated here.
         limit: Most materialisations to record.
         since: First day that is a partition of a stream.
     """
@@ -137,7 +137,7 @@ def _keep_in_step(
     if not behind and before == [mark, True]:
         return None
     if not behind and before is not None and before[0] != mark:
-        # A run has just committed, and is about to record it itself: the next tick looks whether it did.
+        # A run has just committed and will record it: the next tick checks that it did.
         seen[feed.name] = [mark, False]
         return None
     synced = sync_feed(scope, feed, instance, limit=limit, since=since)
@@ -146,13 +146,13 @@ def _keep_in_step(
 
 
 def _open_if_due(scope: Scope, feed: TableFeed, instance: dg.DagsterInstance, now: datetime) -> str:
-    """Offer a table's open version where its automation condition is to ask for it."""
+    """Offer a table's open version if its automation condition shall request it."""
     state, versions = scope.lake.feed(feed).state(), scope.versions(feed.name)
     key = open_version(state)
     if not version_is_due(feed, state, now) or key in instance.get_dynamic_partitions(versions):
         return ""
     if not automation_runs(instance, scope):
-        # Nobody would make it, and everything below would wait for it.
+        # No run would make this version, and downstream assets would wait for it.
         return ""
     instance.add_dynamic_partitions(versions, [key])
     return f"{feed.name}: {key} is due"
@@ -161,14 +161,14 @@ def _open_if_due(scope: Scope, feed: TableFeed, instance: dg.DagsterInstance, no
 def sync_feed(
     scope: Scope, feed: Feed, instance: dg.DagsterInstance, *, limit: int, since: date | None = None
 ) -> Synced:
-    """Bring one feed in step.
+    """Update the instance for one feed.
 
     Args:
         scope: Its lake, and its names in Dagster.
         feed: The feed.
         instance: Dagster's.
         limit: Most materialisations to record, newest first.
-        since: First day that is a partition of a stream; those before its own start hold no rows.
+        since: First day that is a partition of a stream; days before the feed's start hold no rows.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.
@@ -190,16 +190,16 @@ def sync_feed(
             dg.AssetMaterialization(key, partition=record.partition, metadata=metadata)
         )
     if isinstance(feed, TableFeed):
-        # Last, so that no version is offered before it is known to be there.
+        # Last, so that no version is offered before it is recorded.
         keep_versions(scope.versions(feed.name), lake, instance)
     said = f"{feed.name}: {len(held)} partitions in the lake, {min(len(news), limit)} recorded"
     left = max(0, len(news) - limit)
     if left:
         said += f", {left} older ones left: run sync again"
-    # A day before the feed's start is materialised with 0 rows; that claims nothing.
+    # A day before the feed's start is materialised with 0 rows, which is true.
     gone = sorted(each for each, count in known.items() if count != 0 and each not in held)
     if gone:
-        said += f"; Dagster also remembers {len(gone)} that the lake does not hold: {', '.join(gone[:5])}"
+        said += f"; Dagster also has {len(gone)} that the lake does not hold: {', '.join(gone[:5])}"
     return Synced(said, min(len(news), limit), left)
 
 

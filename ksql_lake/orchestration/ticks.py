@@ -1,7 +1,8 @@
-"""What a tick of a stream schedule runs: a range of closed days, and the running day."""
+"""The runs that a tick starts for streams: a range of ended days, and the current day."""
 
-# Dagster has no partition for the running day, and a run without a partition cannot feed a partitioned asset
-# below. A run claims every day of its range for each asset, so streams with other ranges get other runs.
+# Dagster has no partition for the current day, and a run without a partition cannot feed a partitioned
+# downstream asset. A run claims every day of its range for each asset, so streams with different ranges get
+# separate runs.
 
 import hashlib
 from collections import defaultdict
@@ -21,7 +22,7 @@ from ksql_lake.orchestration.scope import Scope
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 DAYS_TAG = "ksql_lake/days"
-"""The tag of a run without a partition that leaves the days that have ended to another run: `open`."""
+"""The tag of a run without a partition that leaves ended days to another run: `open`."""
 
 
 def stream_runs(
@@ -38,10 +39,10 @@ def stream_runs(
     Args:
         streams: The streams.
         scope: Their scope.
-        tick: Names the tick, which begins no run a second time, should it be evaluated again.
-        job: Which job runs them; None means that of the sensor.
-        running_day: Whether the running day is wanted too, and with it the late rows of days read before.
-        now: The present; for tests.
+        tick: Name of the tick; a repeated evaluation with the same name starts no second run.
+        job: The job of the runs; None means that of the sensor.
+        running_day: Whether to export the current day too, and with it late rows of days read before.
+        now: The current time; for tests.
     """
     if not streams:
         return []
@@ -83,5 +84,5 @@ def _due(feed: StreamFeed, lake: Lake, now: datetime | None) -> Days | None:
     try:
         return closed_days_due(feed, lake, now=now)
     except KsqlLakeError:
-        # The export itself says what is wrong, in a run of which people are told; the others go on.
+        # The export reports the problem in a run, whose failure raises an alert; the other streams continue.
         return None

@@ -1,4 +1,4 @@
-"""The lake as tables to ask: SQL views, frames for Python, pages for people, and what changed in a table."""
+"""Read the lake: SQL views, frames for Python, pages for people, and changes of tables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Choose the files, and pieces of files, that hold the rows a reader asks for."""
+"""Choose the files, and parts of files, that hold the rows a reader asks for."""
 
-# Days that no export has read, and rows that are gone, are errors.
+# Days that no export has read, and rows that were removed, are errors.
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An earlier state of the lake: the number of a commit, or a time; neither means now."""
+    """An earlier state of the lake, by commit number or time; neither means the present state."""
 
     commit: int | None = None
     as_of: Given = None
@@ -36,11 +36,11 @@ class Moment:
         """Return the commit's number.
 
         Raises:
-            ConfigError: Both are given, or one of them cannot be meant.
+            ConfigError: Both are set, or one of them is invalid.
             LakeError: Nothing was committed by then.
         """
         if self.commit is not None and self.as_of is not None:
-            raise ConfigError("commit and as_of name two moments", hint="Give one of them.")
+            raise ConfigError("commit and as_of name two moments", hint="Use only one of them.")
         if self.commit is not None:
             if isinstance(self.commit, bool) or not hasattr(self.commit, "__index__"):
                 raise ConfigError(f"commit must be a number, not {self.commit!r}")
@@ -62,16 +62,16 @@ NOW = Moment()
 
 @dataclass(frozen=True, slots=True)
 class StreamChoice:
-    """Which rows of a stream; None is open everywhere.
+    """The rows of a stream to read; None always means no bound.
 
     Attributes:
         start: First day.
         end: Last day, included.
         from_time: First event time.
-        to_time: Event times before it; of a day or month, its end.
-        moment: When.
-        allow_missing: Take days that were never read for empty ones.
-        allow_open: Take days that were read before their end as they are.
+        to_time: End of the event times, not included; a day or month is included.
+        moment: The state of the lake.
+        allow_missing: Whether days that no export has read count as empty.
+        allow_open: Whether days that were read before their end are accepted.
     """
 
     start: Given = None
@@ -83,22 +83,22 @@ class StreamChoice:
     allow_open: bool = False
 
     def check(self) -> None:
-        """Refuse days that cannot be meant.
+        """Check the days.
 
         Raises:
-            ConfigError: Names the argument.
+            ConfigError: A day is invalid; the message names the argument.
         """
         first = None if self.start is None else days_of(self.start, "start").first
         last = None if self.end is None else days_of(self.end, "end").last
         if first and last and first > last:
-            raise ConfigError(f"start {first} lies after end {last}", hint="Both days are included.")
+            raise ConfigError(f"start {first} is after end {last}", hint="Both days are included.")
 
     def rows(self, lake: FeedLake, now: FeedState) -> Rows:
-        """Find the rows in what is committed and in place now.
+        """Return the files with the rows, by the present state.
 
         Raises:
-            ConfigError: An argument cannot be meant.
-            LakeError: A day was not read, or rows are gone.
+            ConfigError: An argument is invalid.
+            LakeError: A day was not read, or rows were removed.
         """
         feed, zone = lake.feed, lake.feed.zone
         timeline = Timeline(lake.log, now)
@@ -116,7 +116,7 @@ class StreamChoice:
             return Rows(lake, state, days)
         files = [file for day in days for file in state.files_of(day) if not events or events.may_hold(file)]
         found = timeline.find(files, state)
-        # Merged files are found in the state of now; columns are those of then.
+        # Merged files are found in the present state; columns are those of the earlier state.
         held = narrowed(_with_columns(now, state), found.whole)
         more = timeline.rows(held, found.pieces) if found.pieces else None
         return Rows(lake, held, held.partition_keys(), events=events, more=more)
@@ -128,7 +128,7 @@ class StreamChoice:
         high = None if self.to_time is None else end_of(self.to_time, "to_time", zone)
         if low is not None and high is not None and low > high:
             raise ConfigError(
-                f"from_time {self.from_time} lies after to_time {self.to_time}",
+                f"from_time {self.from_time} is after to_time {self.to_time}",
                 hint="to_time itself is not included; a day or month is.",
             )
         return EventRange(Clock.of(lake.feed, state), low, high)
@@ -144,23 +144,23 @@ class StreamChoice:
 
 @dataclass(frozen=True, slots=True)
 class TableChoice:
-    """Which version of a table: by name, or the one that was the newest at a moment."""
+    """The version of a table to read: by name, or the newest one at a moment."""
 
     version: str | int | None = None
     moment: Moment = NOW
 
     def rows(self, lake: FeedLake, now: FeedState) -> Rows:
-        """Find the version.
+        """Return the files of the version.
 
         Raises:
-            ConfigError: An argument cannot be meant.
+            ConfigError: An argument is invalid.
             VersionError: The version is not in the lake.
         """
         name = lake.feed.name
         if self.moment == NOW:
             return Rows(lake, now, [kept_version(now, name, self.version or "latest")])
         if self.version is not None:
-            raise ConfigError("version and a moment name two versions", hint="Give one of them.")
+            raise ConfigError("version and a moment name two versions", hint="Use only one of them.")
         if self.moment.as_of is not None and self.moment.commit is None:
             return Rows(lake, now, [version_as_of(lake, now, last_of(self.moment.as_of, "as_of", _UTC))])
         timeline = Timeline(lake.log, now)
@@ -174,7 +174,7 @@ def version_as_of(lake: FeedLake, state: FeedState, moment: int) -> str:
     """Return the newest version whose reading had begun by an epoch millisecond.
 
     Raises:
-        VersionError: It is not in the lake, e.g. because retention removed it.
+        VersionError: The lake does not hold it, e.g. because retention removed it.
     """
     kept = state.partition_keys()
     at = {key: lake.read_at(state, key) for key in kept}
@@ -186,7 +186,7 @@ def version_as_of(lake: FeedLake, state: FeedState, moment: int) -> str:
         return found[-1]
     oldest = f"The oldest kept one is {kept[0]}, read at {at[kept[0]].isoformat()}." if kept else ""
     raise VersionError(
-        "the version that was the newest then is not in the lake"
+        "the lake no longer holds the newest version of that time"
         if gone
         else "no version had been read by then",
         hint=oldest,

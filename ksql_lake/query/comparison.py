@@ -1,6 +1,6 @@
-"""How two versions of a table are compared: key, columns and SELECT. Pure text."""
+"""The comparison of two versions of a table: key, columns and SELECT. It only builds text."""
 
-# A column that only one side has is a change of the schema, not of every row.
+# A column that only one version has is a change of the schema, not of every row.
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ksql_lake.schema import Column, KsqlType, Schema
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """A column that is not the same in both versions.
+    """A column that differs between both versions.
 
     Attributes:
         column: Its name.
-        change: `added`, `removed`, `widened`, `narrowed`, `changed` (fields of a STRUCT came or went; the rest
-            is compared), `retyped` (its values cannot be compared, and are not) or `renamed` (its name has
-            other capitals; readers take it for the same column, and `old` and `new` are its names).
-        old: Its type before; None when there was no such column.
-        new: Its type now; None when there is no such column any more.
+        change: `added`, `removed`, `widened`, `narrowed`, `changed` (fields of a STRUCT were added or
+            removed; the others are compared), `retyped` (its values cannot be compared) or `renamed` (its name
+            differs only in case; readers treat it as the same column, and `old` and `new` are its names).
+        old: Its old type; None if the column is new.
+        new: Its new type; None if the column was removed.
     """
 
     column: str
@@ -41,7 +41,7 @@ class SchemaChange:
             case "removed":
                 return f"{self.column} {self.old} was removed"
             case "renamed":
-                return f"{self.old} is spelled {self.new} now"
+                return f"{self.old} was renamed {self.new}"
             case "retyped":
                 return f"{self.column} was {self.old} and is {self.new} now: its values are not compared"
             case "changed":
@@ -56,9 +56,9 @@ class SchemaChange:
 
 @dataclass(frozen=True, slots=True)
 class ComparedColumn:
-    """A column of both versions: where it stands in each, and the type by which its values are compared.
+    """A column of both versions: its position in each, and the type in which its values are compared.
 
-    Its name is that of the new version; in the old one it may have had other capitals.
+    Its name is that of the new version; the old name may differ in case.
     """
 
     name: str
@@ -70,29 +70,29 @@ class ComparedColumn:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Expressions over `o` and `n` that are all pairwise equal exactly when the values are the same."""
+        """Pairs of expressions over `o` and `n`; all pairs are equal exactly if the values are the same."""
         before = terms(f"o.c{self.old}", self.type, always=not self.alike)
         return list(zip(before, terms(f"n.c{self.new}", self.type, always=not self.alike), strict=True))
 
     @property
     def differs(self) -> str:
-        """The condition that the values are not the same."""
+        """The condition that the values differ."""
         different = " OR ".join(f"{before} IS DISTINCT FROM {after}" for before, after in self.pairs)
         before, after = f"o.c{self.old}", f"n.c{self.new}"
         if not self.alike or not compares_as_is(self.type) or self.pairs == [(before, after)]:
             return f"({different})"
-        # Most values are equal as they stand, and sorting MAP entries is dear.
+        # Most values are equal without sorting, and sorting MAP entries is expensive.
         return f"CASE WHEN {before} IS NOT DISTINCT FROM {after} THEN false ELSE {different} END"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two versions are compared by.
+    """The columns by which two versions are compared.
 
     Attributes:
         key: The columns that identify a row, the same in both.
-        values: The other columns that both have and can be compared on.
-        changes: How the columns of the two differ.
+        values: The other columns that both have and whose values can be compared.
+        changes: The columns that differ.
     """
 
     key: tuple[ComparedColumn, ...]
@@ -107,8 +107,8 @@ class Side:
     Attributes:
         paths: Its files.
         schema: Their columns.
-        shape: The columns its rows are shown with; None means its own.
-        names: Its columns' names in `shape`, where they differ.
+        shape: The columns in which its rows are shown; None means those of `schema`.
+        names: Name of a column in `schema` -> its name in `shape`, if they differ.
         values: For each column of `schema` its SQL over the files; None means the column of that name.
     """
 
@@ -120,27 +120,27 @@ class Side:
 
     @property
     def shown(self) -> Schema:
-        """The columns its rows are shown with."""
+        """The columns in which its rows are shown."""
         return self.shape or self.schema
 
     def shown_name(self, column: str) -> str:
-        """The name under which one of its columns is shown."""
+        """Return the name under which one of its columns is shown."""
         return (self.names or {}).get(column, column)
 
     def shown_column(self, column: str) -> Column:
-        """One of its columns as it is shown."""
+        """Return one of its columns as it is shown."""
         name = self.shown_name(column)
         return next(shown for shown in self.shown if shown.name == name)
 
     def rows(self, mark: str = "true AS here") -> str:
-        """The rows behind a mark, columns numbered: a column of any name can then stand beside ours."""
+        """Return the rows as SQL: a mark, then numbered columns, so that no name can clash with the mark."""
         values = self.values or [sql_name(column.name) for column in self.schema]
         listed = ", ".join(f"{value} AS c{at}" for at, value in enumerate(values))
         files = ", ".join(sql_text(path) for path in self.paths)
         return f"(SELECT {mark}, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
 
     def struct(self, alias: str, columns: Sequence[Column], *, labels: Sequence[str] | None = None) -> str:
-        """Return a STRUCT of some of the shown columns, its fields named as they are, or by `labels`."""
+        """Return a STRUCT of some of the shown columns; its fields have their names, or `labels`."""
         own = {self.shown_name(column.name): f"{alias}.c{at}" for at, column in enumerate(self.schema)}
         names = labels or [column.name for column in columns]
         listed = [
@@ -150,7 +150,7 @@ class Side:
         return f"{{{', '.join(listed)}}}"
 
     def aligned(self) -> Side:
-        """The same rows as if the files had the columns they are shown with, NULL where they have not."""
+        """The same rows as if the files had the shown columns; a column that they lack is NULL."""
         own = {self.shown_name(column.name): sql_name(column.name) for column in self.schema}
         return Side(self.paths, self.shown, values=[self._as_shown(own, column) for column in self.shown])
 
@@ -162,11 +162,11 @@ class Side:
 
 
 def compare(old: Schema, new: Schema) -> Comparison:
-    """Decide how two versions are compared.
+    """Return how to compare two versions.
 
     Raises:
         LakeError: A version has no key.
-        SchemaChangeError: Their keys are not the same.
+        SchemaChangeError: Their keys differ.
     """
     _check_keys(old, new)
     places = {column.name.casefold(): (at, column) for at, column in enumerate(new)}
@@ -197,7 +197,7 @@ def compare(old: Schema, new: Schema) -> Comparison:
 
 
 def same_key(old: Schema, new: Schema) -> bool:
-    """Whether two versions have the same key, so that rows of one can be found in the other."""
+    """Return whether two versions have the same key, so that rows of one can be found in the other."""
     before, after = _key(old), _key(new)
     return before.keys() == after.keys() and all(
         (common := shared(kind, after[name])) is not None and common == widened(kind, after[name])
@@ -206,7 +206,7 @@ def same_key(old: Schema, new: Schema) -> bool:
 
 
 def changes_sql(old: Side, new: Side, compared: Comparison) -> str:
-    """Return the SELECT of what changed: `op`, `key`, `changed`, `before`, `after`, a row for each change.
+    """Return the SELECT of the changes, one row each: `op`, `key`, `changed`, `before`, `after`.
 
     `key`, `before` and `after` are STRUCTs; `before` is NULL for an insert and `after` for a delete. `changed`
     names the columns of an update, and is NULL otherwise.
@@ -244,7 +244,7 @@ def _key(schema: Schema) -> dict[str, KsqlType]:
 def _check_keys(old: Schema, new: Schema) -> None:
     if not _key(old) or not _key(new):
         raise LakeError(
-            "this version does not know its key",
+            "this version lacks its key columns",
             hint="The feed's `columns` left the key out. Add it there (or drop `columns`) and export again: "
             "versions from then on can be compared.",
         )
@@ -255,7 +255,7 @@ def _check_keys(old: Schema, new: Schema) -> None:
         )
         raise SchemaChangeError(
             f"the key was {before} and is {after} now, so no row of one can be found in the other",
-            hint="Compare versions that lie on the same side of that change.",
+            hint="Compare versions that are both before or both after that change.",
         )
 
 

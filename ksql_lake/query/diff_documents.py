@@ -1,6 +1,6 @@
-"""A diff as one JSON document, or as Parquet with a row per change, written as the changes come."""
+"""A diff as one JSON document, or as Parquet with a row per change; both are written as a stream."""
 
-# BIGINT keeps all digits; DECIMAL, NaN and the infinities are texts; times are ISO 8601, BYTES base64, a MAP
+# BIGINT keeps all digits; DECIMAL, NaN and the infinities are texts; times are ISO 8601, BYTES base64, a MAP is
 # an object.
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _maps(array: pa.MapArray) -> list[dict[str, Any] | None]:
 
 
 def _spans(array: pa.ListArray | pa.MapArray) -> list[tuple[int, int] | None]:
-    """Where each value's elements begin and end; None for NULL."""
+    """Return the start and end of each value's elements; None for NULL."""
     edges = array.offsets.to_pylist()
     valid = array.is_valid().to_pylist()
     return [
@@ -76,7 +76,7 @@ def _spans(array: pa.ListArray | pa.MapArray) -> list[tuple[int, int] | None]:
 
 
 def _timestamps(array: pa.TimestampArray) -> list[str | None]:
-    # Not through datetime, which ends with the year 9999.
+    # Not through datetime, whose last year is 9999.
     moments = _integers(array.cast(pa.timestamp("ms", array.type.tz)), pa.int64()).astype("datetime64[ms]")
     return _texts(array, np.char.add(np.datetime_as_string(moments, unit="ms"), "Z"))
 
@@ -102,7 +102,7 @@ def changes(difference: TableDiff, *, limit: int | None = None) -> Iterator[dict
 
 
 def json_text(difference: TableDiff) -> Iterator[str]:
-    """Yield the JSON document piece by piece: the summary's keys, then `changes`, one per line."""
+    """Yield the JSON document in pieces: the summary's keys, then `changes`, one per line."""
     yield json.dumps(difference.summary(), ensure_ascii=False)[:-1] + ', "changes": ['
     separator = "\n"
     for change in changes(difference):
@@ -118,7 +118,7 @@ def write_parquet(difference: TableDiff, path: Path) -> None:
         OSError: The file cannot be written.
     """
     summary = {"ksql_lake.diff": json.dumps(difference.summary(), ensure_ascii=False)}
-    # Without statistics: Arrow's leave NaN out, and readers who trust them would skip its rows.
+    # Without statistics: Arrow's leave NaN out, and readers that trust them would skip rows with NaN.
     schema = difference.schema.with_metadata(summary)
     with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for batch in difference.batches():

@@ -1,4 +1,4 @@
-"""Committed rows as each Python engine's own type; all but pandas are lazy."""
+"""Committed rows as each Python engine's type; all except pandas are lazy."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Which rows of a feed.
+    """The rows of a feed to read.
 
     Attributes:
         lake: The feed's lake.
-        state: The commit.
-        partitions: Its partitions.
-        columns: Columns in their order; None means all.
-        events: The range of event times; None means all of them.
-        more: Rows that are no whole files, with all columns.
+        state: The state at a commit.
+        partitions: The partitions.
+        columns: The columns in their order; None means all.
+        events: The range of event times; None means all.
+        more: Further rows that are only parts of files, with all columns.
     """
 
     lake: FeedLake
@@ -45,15 +45,15 @@ class Rows:
 
     @property
     def paths(self) -> list[str]:
-        """Where their files are."""
+        """The paths of their files."""
         wanted = set(self.partitions)
         return [self.lake.address(file.path) for file in self.state.files() if file.partition in wanted]
 
 
 def arrow_dataset(rows: Rows) -> ds.Dataset:
-    """Return a pyarrow dataset; nothing is read before it is scanned.
+    """Return a pyarrow dataset, which reads rows when it is scanned.
 
-    One exception: a range of event times whose columns are not asked for is read at once.
+    One exception: a range of event times whose columns are not selected is read at once.
     """
     import pyarrow.dataset as ds  # noqa: PLC0415 - it brings pandas along
 
@@ -75,7 +75,7 @@ def arrow_dataset(rows: Rows) -> ds.Dataset:
 
 
 def pandas_frame(rows: Rows) -> pd.DataFrame:
-    """A DataFrame, read at once; columns are of Arrow's types, which hold NULLs without losing digits."""
+    """Return a DataFrame, read at once, with Arrow's types, which hold NULLs without losing digits."""
     import pandas as pd  # noqa: PLC0415 - the other engines do without it
 
     frame: pd.DataFrame = arrow_dataset(rows).to_table().to_pandas(types_mapper=pd.ArrowDtype)
@@ -83,7 +83,7 @@ def pandas_frame(rows: Rows) -> pd.DataFrame:
 
 
 def duckdb_relation(rows: Rows) -> duckdb.DuckDBPyRelation:
-    """Return a DuckDB relation in a connection of its own; nothing is read before it is asked for rows."""
+    """Return a DuckDB relation in a new connection, which reads rows when they are fetched."""
     lake = rows.lake
     connection = blank_connection(lake.storage)
     relation = committed_rows.relation(
@@ -97,7 +97,7 @@ def duckdb_relation(rows: Rows) -> duckdb.DuckDBPyRelation:
 
 
 def polars_frame(rows: Rows) -> pl.LazyFrame:
-    """Return a polars LazyFrame; nothing is read before it is collected."""
+    """Return a polars LazyFrame, which reads rows when it is collected."""
     try:
         import polars as pl  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
@@ -115,13 +115,13 @@ def polars_frame(rows: Rows) -> pl.LazyFrame:
 
 
 def _polars_scan(rows: Rows, empty: pl.DataFrame) -> pl.LazyFrame:
-    """Scan the files; `empty` has the columns and their types."""
+    """Return a scan of the files; `empty` has the columns and their types."""
     import polars as pl  # noqa: PLC0415 - an extra
 
     kind = rows.lake.layout.kind
     hive = set(committed_rows.PARTITION_COLUMNS[kind].names)
     own = {name: of for name, of in empty.schema.items() if name not in hive}
-    # polars takes every folder called `x=y` for a column, those above the lake too.
+    # polars reads every folder named `x=y` as a column, also those above the lake.
     marked = "=" in rows.lake.dataset_path
     file = free_name("ksql_lake_file", empty.columns)
     frame = pl.scan_parquet(
@@ -149,4 +149,4 @@ ENGINES: Mapping[str, Callable[[Rows], Any]] = {
     "duckdb": duckdb_relation,
     "polars": polars_frame,
 }
-"""What `as_` may say."""
+"""Value of `as_` -> its engine."""

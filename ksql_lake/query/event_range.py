@@ -1,4 +1,4 @@
-"""A range of event times: the files that can hold its rows, and the condition on each row. Pure."""
+"""A range of event times: the files that can hold its rows, and the condition on each row."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The column that decides a row's day, under its name in the lake, and the unit of its numbers."""
+    """The column that decides a row's day, by its name in the lake, and the unit of its numbers."""
 
     column: str
     unit: str
 
     @classmethod
     def of(cls, feed: Feed, state: FeedState) -> Clock:
-        """Find the clock of a stream: what the lake has pinned, else what the feed says.
+        """Return the clock of a stream: that of the first export, else that of the feed.
 
         Raises:
-            LakeError: The column is not there, or has had two types.
+            LakeError: The column does not exist, or has had two types.
         """
         column, unit = _ROWTIME, "ms"
         if isinstance(feed, StreamFeed):
@@ -65,12 +65,12 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class EventRange:
-    """Event times in epoch ms, from one up to but without another; None is open.
+    """A range of event times in epoch ms, without its end; None means no bound.
 
     Attributes:
-        clock: Of what.
-        low: The first.
-        high: The first that is too late.
+        clock: The column of the event times.
+        low: The first event time.
+        high: The end, not included.
     """
 
     clock: Clock
@@ -79,11 +79,11 @@ class EventRange:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that decide."""
+        """The columns of the condition."""
         return list(dict.fromkeys([self.clock.column, _ROWTIME]))
 
     def may_hold(self, file: FileEntry) -> bool:
-        """Whether a file may hold rows of the range, by the event times its commit recorded."""
+        """Return whether a file may hold rows of the range, by the event times that its commit recorded."""
         too_early = self.low is not None and file.max_event is not None and file.max_event < self.low
         too_late = self.high is not None and file.min_event is not None and file.min_event >= self.high
         return not (too_early or too_late)
@@ -137,7 +137,7 @@ class EventRange:
         return found | (pl.col(self.clock.column).is_null() & other)
 
     def _terms(self, schema: pa.Schema, name: str, unit: str) -> Iterator[tuple[str, bool, int]]:
-        """Yield column, whether it is at least (else below), and the bound in the column's own unit."""
+        """Yield each condition: the column, whether it is a lower bound, and the bound in the column's unit."""
         numbers = not pa.types.is_timestamp(schema.field(name).type)
         for at_least, bound in ((True, self.low), (False, self.high)):
             if bound is None:
@@ -146,7 +146,7 @@ class EventRange:
             if -_INT64 <= value < _INT64:
                 yield name, at_least, value
             elif at_least == (value > 0):
-                # No number reaches the bound: nothing is in the range.
+                # No number of the column's type reaches the bound: the range is empty.
                 yield name, False, -_INT64
 
 
@@ -172,7 +172,7 @@ def _literal(kind: pa.DataType, value: int) -> str:
 
 
 def _moment(milliseconds: int) -> datetime:
-    """Return an instant; what lies beyond Python's years becomes the first or the last of them."""
+    """Return an instant; one outside Python's years becomes the first or last possible instant."""
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:

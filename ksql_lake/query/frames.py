@@ -1,7 +1,4 @@
-"""Committed rows of one feed for Python: pandas, Arrow, DuckDB or polars.
-
-Only the files asked for are opened.
-"""
+"""Committed rows of one feed for Python: pandas, Arrow, DuckDB or polars."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from ksql_lake.query.moments import Given
 _Given = TypeVar("_Given")
 
 _TRIES = 5
-"""How often rows are read again because files were merged or removed while they were read."""
+"""Most repeated reads after files were merged or removed during a read."""
 
 
 def read_stream(  # noqa: PLR0913 - what to read, and in what form
@@ -42,37 +39,36 @@ def read_stream(  # noqa: PLR0913 - what to read, and in what form
     root: str | Path | None = None,
     feeds: str | Path | None = None,
 ) -> Any:
-    """Read a stream's rows of some days or event times, now or as the lake showed them earlier.
+    """Read a stream's rows of some days or event times, in the present or an earlier state of the lake.
 
     Dates are text, `date`, `datetime`, or values of pandas and numpy. `2025-03` means the month, `2025-03-15`
-    the day, both in the feed's time zone; anything with a time is an instant, in UTC where it names no offset.
+    the day, both in the feed's time zone; a value with a time is an instant, in UTC unless it has an offset.
 
     Args:
         name: The feed.
-        start: First day or month; None begins with the oldest. Days are the partitions.
-        end: Last day or month, included, as `--to` is; None ends with the newest.
+        start: First day or month; None means the oldest. Days are the partitions.
+        end: Last day or month, included, as with `--to`; None means the newest.
         from_time: First event time.
-        to_time: Event times before it; a day or a month is included.
-        as_of: What the lake showed then, by the times of its commits; of a day or a month, at its end.
-        commit: What the lake showed at the commit of this number.
-        columns: Which columns, in this order; None means all, `year`, `month` and `day` last.
+        to_time: End of the event times, not included; a day or a month is included.
+        as_of: Read the state of the lake at this time, by its commits; of a day or a month, at its end.
+        commit: Read the state of the lake at the commit of this number.
+        columns: The columns, in this order; None means all, with `year`, `month` and `day` last.
         as_: `pandas` (a DataFrame with Arrow's types, read at once), `arrow` (a `pyarrow.dataset.Dataset`),
-            `duckdb` (a relation) or `polars` (a LazyFrame); the last three read when they are asked for rows.
-        allow_missing: Take days of the range that no export has read for days without rows.
-        allow_open: Take days that were read before they had ended as they are; asked for only where `end` or
-            `to_time` is given, since the newest day is open as a rule.
+            `duckdb` (a relation) or `polars` (a LazyFrame); the last three read rows when they are used.
+        allow_missing: Read days of the range that no export has read as days without rows.
+        allow_open: Accept days that were read before they had ended; needed only with `end` or `to_time`,
+            because the newest day is usually open.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
     Returns:
-        The rows that are committed and in place, of all days that have any; without such a day, no rows of the
-        right types.
+        The committed rows of all days in the range; if there are none, an empty result with the right types.
 
     Raises:
         UnknownFeedError: No feed has this name.
-        ConfigError: It is a table, a date or a column cannot be meant, or `as_` is none of the above.
+        ConfigError: The feed is a table, a date or a column is invalid, or `as_` is none of the above.
         LakeError: The feed was never exported, a day of the range was not read, or not to its end, there is no
-            such commit, or rows that were committed then are gone.
+            such commit, or rows of that commit were removed.
     """
     choice = StreamChoice(
         start,
@@ -99,23 +95,23 @@ def read_table(  # noqa: PLR0913 - what to read, and in what form
     root: str | Path | None = None,
     feeds: str | Path | None = None,
 ) -> Any:
-    """Read one version of a table, a whole snapshot, with the columns that version has.
+    """Read one version of a table, a whole snapshot, with the columns of that version.
 
     Args:
         name: The feed.
-        version: `latest`, which is the default, `previous`, or one that is kept: `v3` or 3.
-        as_of: Instead, the newest version whose reading had begun then, as in `NAME__as_of`; dates as in
-            `read_stream`, days and months in UTC.
+        version: `latest` (the default), `previous`, or a kept version: `v3` or 3.
+        as_of: Instead, the newest version whose reading had begun by this time, as in `NAME__as_of`; dates
+            as in `read_stream`, days and months in UTC.
         commit: Instead, the newest version at the commit of this number.
-        columns: Which columns, in this order; None means all, `version` last.
+        columns: The columns, in this order; None means all, with `version` last.
         as_: As in `read_stream`.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
     Raises:
         UnknownFeedError: No feed has this name.
-        ConfigError: It is a stream, a column or a time cannot be meant, or `as_` is none of the above.
-        VersionError: The version is not in the lake, e.g. because retention removed it.
+        ConfigError: The feed is a stream, a column or a time is invalid, or `as_` is none of the above.
+        VersionError: The lake does not hold the version, e.g. because retention removed it.
         LakeError: The feed was never exported.
     """
     lake, choice = feed_lake(name, "table", root, feeds), TableChoice(version, Moment(commit, as_of))
@@ -123,11 +119,11 @@ def read_table(  # noqa: PLR0913 - what to read, and in what form
 
 
 def feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path | None) -> FeedLake:
-    """Find a feed of a kind.
+    """Return the lake of a feed of a kind.
 
     Raises:
         UnknownFeedError: No feed has this name.
-        ConfigError: It is of the other kind.
+        ConfigError: The feed is of the other kind.
     """
     holdings = Holdings.open(root, feeds)
     feed: Feed = holdings.get(name)
@@ -137,17 +133,17 @@ def feed_lake(name: str, kind: str, root: str | Path | None, feeds: str | Path |
 
 
 def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callable[[Rows], _Given]) -> _Given:
-    """Read chosen rows of one commit; once more where a merge or a retention takes files away meanwhile.
+    """Read chosen rows of one commit; repeat if a merge or a retention removes files meanwhile.
 
     Args:
         lake: The feed's lake.
-        choose: Chooses among what is committed and in place.
-        give: Makes of the rows what is wanted; one of `ENGINES`, or what uses one.
+        choose: Chooses the rows by the present state.
+        give: Converts the rows; one of `ENGINES`, or a function that uses one.
 
     Raises:
-        ConfigError: A column cannot be meant.
+        ConfigError: A column is invalid.
         LakeError: The feed was never exported, or never with a row, or what `choose` raises.
-        CorruptLakeError: A committed file is gone.
+        CorruptLakeError: A committed file is missing.
     """
     for left in reversed(range(_TRIES)):
         state = lake.published()
@@ -158,24 +154,24 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
             _check_columns(rows)
             return give(rows)
         except FileNotFoundError as error:
-            # A merge or a retention may have taken away what was just listed; without one the lake is damaged.
+            # A merge or a retention may have removed a listed file; without one the lake is damaged.
             if not left or lake.published().sequence == state.sequence:
                 raise CorruptLakeError(
-                    f"a committed file is gone: {error}",
-                    hint="Run `ksql-lake doctor` to see everything that is missing.",
+                    f"a committed file is missing: {error}",
+                    hint="Run `ksql-lake doctor` to list all missing files.",
                     feed=lake.feed.name,
                 ) from error
-    raise AssertionError("the loop ends by itself")
+    raise AssertionError("the loop always returns or raises")
 
 
 def engine(as_: str) -> Callable[[Rows], Any]:
     """Return the engine of a name.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such engine.
     """
     if as_ not in ENGINES:
-        raise ConfigError(f"rows cannot be given as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
+        raise ConfigError(f"rows cannot be read as {as_!r}", hint="Say as_= pandas, arrow, duckdb or polars.")
     return ENGINES[as_]
 
 
@@ -193,7 +189,7 @@ def _check_columns_known(lake: FeedLake, state: FeedState) -> None:
     if state.columns is None:
         raise LakeError(
             "every day that was read is empty, so its columns are not known yet",
-            hint="They are known as soon as one row was exported.",
+            hint="The first exported row determines them.",
             feed=lake.feed.name,
         )
 
@@ -209,6 +205,8 @@ def _check_columns(rows: Rows) -> None:
             hint = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             raise ConfigError(f"there is no column {name!r}", hint=hint, feed=rows.lake.feed.name)
         if name in rows.columns[:at]:
-            raise ConfigError(f"column {name!r} is asked for twice", feed=rows.lake.feed.name)
+            raise ConfigError(f"column {name!r} is named twice", feed=rows.lake.feed.name)
     if not rows.columns:
-        raise ConfigError("columns names no column", hint="Leave it out for all.", feed=rows.lake.feed.name)
+        raise ConfigError(
+            "columns names no column", hint="Leave it out to read all columns.", feed=rows.lake.feed.name
+        )

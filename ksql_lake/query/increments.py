@@ -1,7 +1,7 @@
-"""What was committed since a cursor: a stream's new rows, each once, and a table's changes by key."""
+"""Changes since a cursor: a stream's new rows, each once, and a table's changes by key."""
 
 # A cursor is a commit number with that commit's attempt id, so that a cursor of another feed or of a restored
-# lake is refused. Where rows behind the cursor are gone, that is an error.
+# lake is an error. So is the loss of rows after the cursor.
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CURSOR = re.compile(r"([^@\s]+)@(0|[1-9][0-9]{0,18})(?:\.([0-9A-Za-z-]+))?")
 
 
 class Changes(NamedTuple):
-    """The rows since a cursor, and the cursor to ask with next time."""
+    """The rows since a cursor, and the cursor for the next call."""
 
     rows: Any
     cursor: str
@@ -39,29 +39,29 @@ def changes_since(
     root: str | Path | None = None,
     feeds: str | Path | None = None,
 ) -> Changes:
-    """Read what was committed since a cursor, and get the next one.
+    """Read the changes since a cursor, with the cursor for the next call.
 
-    Of a stream these are the rows that exports added since, late ones too, each once; without a cursor all rows
-    there are. Of a table they are the changes between the versions since: `version`, `changed_at`, `op`
+    For a stream the changes are the rows that exports added since, also late ones, each once; without a cursor
+    all rows. For a table they are the changes between the versions since: `version`, `changed_at`, `op`
     (`insert`, `update`, `delete`), `key`, `changed`, `before`, `after`, version by version; without a cursor
     the rows of the latest version as inserts.
 
-    Keep the cursor where you keep the rows, in one transaction if you can: asking again with the same cursor
-    gives the same rows again, and those that came meanwhile.
+    Store the cursor with the rows, in one transaction if possible: a second call with the same cursor returns
+    the same rows again, and those that were added meanwhile.
 
     Args:
         name: The feed.
-        cursor: What the last call gave; None begins.
+        cursor: The cursor of the last call; None for the first call.
         as_: As in `read_stream`.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
     Raises:
         UnknownFeedError: No feed has this name.
-        ConfigError: The cursor is none, or is another feed's, or `as_` names no engine.
-        VersionError: Retention removed the version that the cursor stands at.
-        SchemaChangeError: The table's key is not the one it had at the cursor.
-        LakeError: The cursor's commit is not in this lake, or rows behind it are gone.
+        ConfigError: The cursor is invalid or belongs to another feed, or `as_` names no engine.
+        VersionError: Retention removed the version of the cursor.
+        SchemaChangeError: The table's key has changed since the cursor.
+        LakeError: The cursor's commit is not in this lake, or rows were removed since.
     """
     give = engine(as_)
     holdings = Holdings.open(root, feeds)
@@ -90,9 +90,11 @@ def _parsed(cursor: str | None, name: str) -> _Since:
         return _Since(0, "")
     found = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
     if found is None or bool(int(found[2])) != bool(found[3]):
-        raise ConfigError(f"{cursor!r} is no cursor", hint="Pass on what the last changes_since gave.")
+        raise ConfigError(f"{cursor!r} is no cursor", hint="Pass the cursor of the last changes_since.")
     if found[1] != name:
-        raise ConfigError(f"this cursor is of feed {found[1]}, not of {name}", hint="Each feed has its own.")
+        raise ConfigError(
+            f"this cursor belongs to feed {found[1]}, not to {name}", hint="Each feed has its own."
+        )
     return _Since(int(found[2]), found[3] or "")
 
 
@@ -102,10 +104,10 @@ def _cursor(lake: FeedLake, state: FeedState) -> str:
 
 
 def _check_commit(lake: FeedLake, now: FeedState, since: _Since) -> None:
-    """Refuse a cursor of another lake's history.
+    """Check that a cursor belongs to this lake's history.
 
     Raises:
-        LakeError: It is one.
+        LakeError: It does not.
     """
     if since.commit == 0:
         return
@@ -116,13 +118,13 @@ def _check_commit(lake: FeedLake, now: FeedState, since: _Since) -> None:
     else:
         return
     raise LakeError(
-        f"the cursor stands at commit {since.commit} ({since.attempt}), but {why}: was the lake restored?",
+        f"the cursor is at commit {since.commit} ({since.attempt}), but {why}: was the lake restored?",
         hint=_ANEW,
         feed=lake.feed.name,
     )
 
 
-_ANEW = "Begin anew: changes_since without a cursor gives everything there is."
+_ANEW = "Start again: changes_since without a cursor returns all rows."
 
 
 def _stream(lake: FeedLake, now: FeedState, since: _Since) -> Rows:
@@ -138,10 +140,11 @@ def _stream(lake: FeedLake, now: FeedState, since: _Since) -> Rows:
 
 
 def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntry]:
-    """Return the files that exports committed since and whose rows are still there.
+    """Return the files that exports committed since and whose rows still exist.
 
     Raises:
-        LakeError: Rows from before were taken out since; when they are exported again, they look new.
+        LakeError: Rows from before the cursor were removed since; a new export of them would look like new
+            rows.
     """
     seen = {file.path for file in base.files()}
     added: dict[str, FileEntry] = {}
@@ -155,12 +158,12 @@ def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntr
         for path in set().union(*origins.values()):
             if path in seen:
                 raise LakeError(
-                    f"commit {manifest.sequence} took rows out of the lake that lie before the cursor, so that "
-                    "an export may bring them once more",
+                    f"commit {manifest.sequence} removed rows from before the cursor, so that an export "
+                    "may add them again",
                     hint=_ANEW,
                     feed=lake.feed.name,
                 )
-            # Never given to anybody; exported again they are new.
+            # No caller has received them; if they are exported again, they are new.
             added.pop(path, None)
         added |= {entry.path: entry for entry in manifest.added}
     return list(added.values())
@@ -170,7 +173,7 @@ def _table(lake: FeedLake, since: _Since, as_: str) -> Changes:
     committed = Committed.of(lake)
     _check_commit(lake, committed.state, since)
     if committed.state.columns is None:
-        read_rows(lake, lambda state: Rows(lake, state, []), engine(as_))  # says that nothing was exported yet
+        read_rows(lake, lambda state: Rows(lake, state, []), engine(as_))  # raises: no export yet
     at = Timeline(lake.log, committed.state).state(since.commit).partition_keys()
     statement = change_rows(committed, at[-1] if at else None)
     cursor = _cursor(lake, committed.state)

@@ -1,4 +1,4 @@
-"""The feeds that can be read: those with a feed file, and those that only the lake knows."""
+"""The feeds that can be read: those with a feed file, and those that only the lake holds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.settings import load_settings
 
 UNKNOWN_START = date(1970, 1, 1)
-"""The `start_date` of a stream of which the lake alone knows."""
+"""The `start_date` of a stream without a feed file."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ class Holdings:
 
     @classmethod
     def open(cls, root: str | Path | None = None, feeds: str | Path | None = None) -> Self:
-        """Find the feeds of a lake; a name that is not given comes from the environment.
+        """Return the feeds of a lake; by default lake and feeds folder are those of the environment.
 
         Raises:
-            ConfigError: There is neither lake nor feeds folder, or one of them cannot be read.
+            ConfigError: There is neither a lake nor a feeds folder, or one of them cannot be read.
         """
         settings = load_settings()
         lake = Lake(settings.lake_root if root is None else root)
@@ -49,9 +49,9 @@ class Holdings:
                 f"there is no lake at {lake.root}, and no feeds folder at {folder}",
                 hint="Run from the project's folder, or set KSQL_LAKE_ROOT and KSQL_LAKE_FEEDS.",
             )
-        # The lake alone will do: it may have been copied to where nobody exports.
+        # The lake alone is enough: it may have been copied to a machine without exports.
         stored = FeedStore(folder).load() if folder.is_dir() else Feeds((), ())
-        # An active feed decides what its name means; after it an archived one; after that the lake.
+        # An active feed decides the meaning of its name; then an archived one; then the lake.
         known = {feed.name: feed for feed in (*stored.archived, *stored.active)}
         found = {feed.name: feed for feed in stored.active}
         for layout in layouts:
@@ -73,7 +73,7 @@ class Holdings:
         """Return a feed by name.
 
         Raises:
-            UnknownFeedError: There is none; says what the name may have meant.
+            UnknownFeedError: There is no such feed; the hint names similar ones.
         """
         for feed in self.feeds:
             if feed.name == name:
@@ -84,24 +84,24 @@ class Holdings:
 
 
 def check_kept(lake: FeedLake, state: FeedState) -> None:
-    """Refuse to take a feed whose metadata was lost for one that was never exported.
+    """Check that a feed without commits has no files: else its metadata was lost.
 
     Raises:
         CorruptLakeError: There are files, but no commit.
     """
-    # A commit is there before its files, so it is seen now if it came meanwhile.
+    # A commit exists before its files, so a commit that was made meanwhile is seen here.
     if state.sequence or not lake.storage.names(lake.layout.dataset) or lake.published().sequence:
         return
     raise CorruptLakeError(
         f"there are files in {lake.layout.dataset}, but no commit in {lake.layout.commits}: was the folder "
         "`metadata` left out when the lake was copied or restored?",
-        hint="Bring that folder back, or read the files as plain Parquet; see docs/backup.md.",
+        hint="Restore that folder, or read the files as plain Parquet; see docs/backup.md.",
         feed=lake.feed.name,
     )
 
 
 def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:
-    """Make a feed of what the lake knows about one that has no file; None for a folder that is no feed's."""
+    """Return a feed without a feed file, made from the lake's metadata; None if the folder is no feed's."""
     if not lake.storage.names(layout.commits) or not re.match(NAME_PATTERN, layout.name):
         return None
     keys: dict[str, object] = {"name": layout.name, "kind": layout.kind}
@@ -112,15 +112,15 @@ def _remembered(lake: Lake, layout: FeedLayout) -> Feed | None:
 
 
 def _source(lake: Lake, layout: FeedLayout) -> str:
-    """Tell the source of a feed, by its summary, one small file, else by its log; empty if neither knows."""
+    """Return the source of a feed, by its summary (a small file), else by its log; empty if both lack it."""
     try:
-        told = json.loads(lake.storage.read(layout.summary) or b"{}")["source"]
+        source = json.loads(lake.storage.read(layout.summary) or b"{}")["source"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        told = None
-    if told and isinstance(told, str):
-        return told
+        source = None
+    if source and isinstance(source, str):
+        return source
     try:
         read = CommitLog(lake.storage, layout).load().last_read
     except KsqlLakeError:
-        return ""  # whoever reads its rows hears about it
+        return ""  # reading the rows raises the error
     return read.source if read else ""

@@ -1,7 +1,7 @@
-"""Parse dates and times: text, `date`, `datetime`, pandas and numpy. Pure."""
+"""Parse dates and times: text, `date`, `datetime`, pandas and numpy."""
 
-# A month (`2025-03`) and a day are spans in the caller's zone; everything else is an instant, in UTC without
-# an offset.
+# A month (`2025-03`) and a day are spans in the caller's zone; everything else is an instant, in UTC without an
+# offset.
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ksql_lake.errors import ConfigError
 from ksql_lake.lake.days import day_start
 
 Given = Any
-"""What an argument may be: text, `date`, `datetime`, `pandas.Timestamp` and `Period`, `numpy.datetime64`."""
+"""Accepted arguments: text, `date`, `datetime`, `pandas.Timestamp` and `Period`, `numpy.datetime64`."""
 
 _NANOS = 1_000_000
 """Nanoseconds of a millisecond."""
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
 _WEEK = "W"
-"""What marks a week, which Python takes for its Monday."""
+"""The letter of an ISO week, which Python reads as its Monday."""
 _FRACTION = re.compile(r"(?<=[.,])[0-9]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,10 +36,10 @@ class DaySpan:
 
 
 def days_of(given: Given, argument: str) -> DaySpan:
-    """Return the days that a date or a month means; a `datetime` without zone stands for a day at its midnight.
+    """Return the days of a date or a month; a `datetime` at midnight without a zone means its day.
 
     Raises:
-        ConfigError: It means no day.
+        ConfigError: The argument is no day.
     """
     found = _days(given)
     if found is not None:
@@ -51,8 +51,8 @@ def days_of(given: Given, argument: str) -> DaySpan:
         return DaySpan(day, day)
     raise ConfigError(
         f"{argument} must be a day, not {repr(given) if isinstance(given, str) else given}",
-        hint="Give a datetime.date or a text such as '2025-01-31' or '2025-01'; rows are read by whole days. "
-        "For instants there are from_time and to_time.",
+        hint="Pass a datetime.date or a text such as '2025-01-31' or '2025-01'; rows are read by whole days. "
+        "For instants use from_time and to_time.",
     )
 
 
@@ -60,17 +60,17 @@ def begin_of(given: Given, argument: str, zone: ZoneInfo) -> int:
     """Return the first whole millisecond (epoch) that is not before a day, a month or an instant.
 
     Raises:
-        ConfigError: It means no moment.
+        ConfigError: The argument is no date or time.
     """
     found = _days(given)
     return _start(found.first, argument, zone) if found else -(-_nanoseconds(given, argument) // _NANOS)
 
 
 def end_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Return the first millisecond (epoch) after a day or a month, or that is not before an instant.
+    """Return the first millisecond (epoch) after a day or a month, or the first that is not before an instant.
 
     Raises:
-        ConfigError: It means no moment.
+        ConfigError: The argument is no date or time.
     """
     found = _days(given)
     if found is None:
@@ -79,10 +79,10 @@ def end_of(given: Given, argument: str, zone: ZoneInfo) -> int:
 
 
 def last_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Return the last millisecond (epoch) of a day or a month, or the one an instant lies in.
+    """Return the last millisecond (epoch) of a day or a month, or the one that contains an instant.
 
     Raises:
-        ConfigError: It means no moment.
+        ConfigError: The argument is no date or time.
     """
     found = _days(given)
     if found is None:
@@ -94,12 +94,12 @@ def _start(day: date, argument: str, zone: ZoneInfo) -> int:
     try:
         return day_start(day, zone)
     except OverflowError:
-        raise ConfigError(f"{argument} lies before all time there is", hint="Leave it out.") from None
+        raise ConfigError(f"{argument} is before the first possible time", hint="Leave it out.") from None
 
 
 def _next(day: date, argument: str) -> date:
     if day == date.max:
-        raise ConfigError(f"{argument} is the last day there is", hint="Leave it out.")
+        raise ConfigError(f"{argument} is the last possible day", hint="Leave it out.")
     return day + timedelta(days=1)
 
 
@@ -123,7 +123,7 @@ def _days(given: Given) -> DaySpan | None:
 
 
 def _parsed(text: str) -> tuple[datetime, int] | None:
-    """Return a text's instant in whole microseconds, and the nanoseconds beyond them."""
+    """Return a text's instant in whole microseconds, and the remaining nanoseconds."""
     fraction = _FRACTION.search(text)
     beyond = int(fraction[0][6:9].ljust(3, "0")) if fraction and len(fraction[0]) > 6 else 0
     try:
@@ -137,7 +137,7 @@ def _nanoseconds(given: Given, argument: str) -> int:
     if found is None:
         raise ConfigError(
             f"{argument} must be a date or a time, not {given!r}",
-            hint="Give a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or "
+            hint="Pass a text such as '2025-03', '2025-03-15' or '2025-03-15T12:00:00Z', a datetime, or "
             "a value of pandas or numpy; without an offset it is UTC.",
         )
     moment, beyond = found

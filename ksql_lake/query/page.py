@@ -1,6 +1,6 @@
 """A feed's page in Markdown: description, how to read it, a few rows."""
 
-# The SQL names folders, not files, so that it stays right. The sample shows no binary value and no secret.
+# The SQL names folders, not files, so that it stays valid. The sample shows no binary values and no secrets.
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ SECRET = re.compile(
     r"passw(or)?d|passphrase|secret|credential|(^|_)token|api_?key|private_?key|(^|_)(cvv|cvc|pin)(_|$)",
     re.IGNORECASE,
 )
-"""What a column's name says when its values are nobody's business."""
+"""Words in the name of a column whose values must not be shown."""
 
 NARROW = 60
-"""Characters of a table's heading up to which it fits among the other facts of a page."""
+"""Most characters of a table's heading that fit beside the other facts of a page."""
 
 FOLDED = 1000
-"""From this many characters on Dagster opens Markdown in a window of its own."""
+"""From this many characters on, Dagster opens Markdown in a separate window."""
 
 
 def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
-    """Return a SELECT of one day or version, or of everything: of a table the latest version.
+    """Return a SELECT of one day or version, or of a whole stream or a table's latest version.
 
     Args:
         lake: The feed's lake.
-        partition: `2025-01-15` or `v4`; None means everything.
+        partition: `2025-01-15` or `v4`; None means the stream or the latest version.
     """
     rows = _rows(lake)
     if lake.feed.kind == "stream":
@@ -76,7 +76,7 @@ def _day(key: str) -> str:
 
 
 def literally(path: str) -> str:
-    """Return a path whose own characters DuckDB must not take for a pattern."""
+    """Return a path with its pattern characters escaped for DuckDB."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in path)
 
 
@@ -86,7 +86,7 @@ def sample(lake: FeedLake, partition: str, *, rows: int) -> str:
     Args:
         lake: The feed's lake.
         partition: `2025-01-15` or `v4`.
-        rows: How many at most.
+        rows: Most rows.
     """
     try:
         state = lake.state()
@@ -95,7 +95,7 @@ def sample(lake: FeedLake, partition: str, *, rows: int) -> str:
             return "There are no rows yet."
         names, found = _read(lake, key, rows)
     except (KsqlLakeError, duckdb.Error) as error:
-        # What is committed may be on its way out: retention, compaction and doctor take files away.
+        # A committed file may be removed at this moment, by retention, compaction or doctor.
         return f"The rows could not be read: `{_plain(str(error), 200)}`"
     if not found:
         return f"{key} holds no rows."
@@ -128,7 +128,7 @@ def _worded(value: Any, name: str = "") -> str:
 
 
 def _shown(value: Any, name: str = "") -> Any:
-    """The value as it may be seen: JSON-like, without bytes, and without what `name` says is secret."""
+    """Return the value to show: JSON-like, without bytes, and without values whose `name` marks them secret."""
     if value is None:
         return None
     if SECRET.search(name):
@@ -162,29 +162,29 @@ _WORDS: dict[type, Callable[[Any], Any]] = {
 
 
 def _plain(text: str, most: int) -> str:
-    """One line for a code span in a table: nothing in it can end the span, the cell or the line."""
+    """Return one line for a code span in a table, without anything that ends the span, the cell or the line."""
     line = " ".join(text.split()).replace("`", "'")
     line = line if len(line) <= most else line[: most - 1] + "…"
-    # After cutting: an escape is one character to the reader.
+    # After cutting: readers see an escape as one character.
     return line.replace("|", "\\|") or " "
 
 
 def description(lake: FeedLake) -> str:
-    """Return the feed's own words, what its partitions are, and the SQL that reads it."""
+    """Return the feed's description, the meaning of its partitions, and the SQL that reads it."""
     feed = lake.feed
-    said = feed.description.rstrip(".") or f"The ksqlDB {feed.kind} {code(feed.source)} as Parquet"
+    summary = feed.description.rstrip(".") or f"The ksqlDB {feed.kind} {code(feed.source)} as Parquet"
     sql = block(duckdb_snippet(lake), "sql")
-    return f"{said}.\n\n{_about(feed)}\n\nIn DuckDB, without anything of ours:\n\n{sql}"
+    return f"{summary}.\n\n{_about(feed)}\n\nIn DuckDB, without ksql-lake:\n\n{sql}"
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionPage:
-    """What the page of one day or version shows of its rows.
+    """The rows of one day or version on its page.
 
     Attributes:
         duckdb: SQL that reads it, on one line: pages break text, but not code.
-        sample: The first rows as Markdown, of the newest day with rows where the day has none; None where the
-            feed wants none shown.
+        sample: The first rows as Markdown, of the newest day with rows if the day has none; None if the
+            feed shows no rows.
     """
 
     duckdb: str
@@ -192,7 +192,7 @@ class PartitionPage:
 
 
 def partition_page(lake: FeedLake, partition: str) -> PartitionPage:
-    """Return what the page of one day or version shows of its rows."""
+    """Return the rows of one day or version for its page."""
     sql = " ".join(line.strip() for line in duckdb_snippet(lake, partition).splitlines())
     if not lake.feed.sample_rows:
         return PartitionPage(sql, None)
@@ -205,7 +205,7 @@ def _about(feed: Feed) -> str:
         return (
             f"Each version is the whole table {code(feed.source)} at one moment; the newest "
             f"{count_text(feed.retention, 'version')} are kept. Only the open version, the next one, can be "
-            "materialized; its key is not offered before it is asked for: *Add a partition*."
+            "materialized; add its key first with *Add a partition*."
         )
     identity = {
         "row": "the lake does not hold",

@@ -1,6 +1,7 @@
 """The difference between two versions of a table: rows inserted, updated and deleted, by key."""
 
-# DuckDB joins the two files once and spills to disk. It finds the deletes that ksqlDB itself never shows.
+# DuckDB joins the two versions once and spills to disk. The join also finds deletes, which ksqlDB does not
+# report.
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from ksql_lake.query.version_names import kept_version
 from ksql_lake.schema import Column, Schema, arrow_schema, parse_schema
 
 MEMORY: tuple[tuple[str | None, int], ...] = (("512MB", 2), ("2GB", 1), (None, 1))
-"""DuckDB's memory limit and threads, tried in turn, for rows too long to be spilled well."""
+"""DuckDB's memory limits and threads, tried in turn, for rows too long to spill."""
 _BATCH_ROWS = 10_000
 _OPS = ("insert", "update", "delete")
 
@@ -48,21 +49,21 @@ class Snapshot:
 
 
 class TableDiff:
-    """The difference of two versions of a table; a context manager, since it may hold files until it is closed.
+    """The difference of two versions of a table; a context manager, because it may hold files until closed.
 
     Attributes:
         table: The feed's name.
         old: The version compared with.
         new: The version compared.
         key: The columns that identify a row.
-        schema_changes: Columns that are not the same in both; they make no row an update.
+        schema_changes: Columns that differ between both; they do not make a row an update.
         inserted: Rows only the new version has.
         updated: Rows with the same key and other values.
         deleted: Rows only the old version has.
         columns: For each compared column, in how many updates it changed.
         schema: The Arrow schema of `batches`: `op` (`insert`, `update`, `delete`), `key` (a struct of the key
             columns), `changed` (names of the columns an update changed, else NULL), `before` and `after`
-            (structs of all columns; NULL where there is no such row).
+            (structs of all columns; NULL if there is no such row).
     """
 
     def __init__(self, table: str, old: Snapshot, new: Snapshot, compared: Comparison, work: _Work) -> None:
@@ -98,7 +99,7 @@ class TableDiff:
         return self.new.rows - self.inserted - self.updated
 
     def batches(self, *, limit: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Return the changes in the order of their keys, in batches; `limit` is how many at most."""
+        """Yield the changes in batches, in the order of their keys, at most `limit` changes."""
         return self._work.batches(limit)
 
     def to_arrow(self) -> pa.Table:
@@ -121,12 +122,12 @@ class TableDiff:
         }
 
     def close(self) -> None:
-        """Let go of the changes, and of the files they may have spilled to."""
+        """Release the changes and delete the files they spilled to."""
         self._work.close()
 
 
 class _Work:
-    """A connection of its own whose table `changes` holds the changes, and where it spills."""
+    """A separate connection whose table `changes` holds the changes, with its folder for spilled data."""
 
     def __init__(self, lake: FeedLake, statement: str, schema: pa.Schema) -> None:
         self.lake = lake
@@ -158,8 +159,8 @@ class _Work:
                 return connection
         reason = str(full).partition("\n")[0]
         raise WriteError(
-            f"neither memory nor disk are enough to compare the versions: {reason}{free_space(self.folder)}",
-            hint="Free some space there, or set TMPDIR to where there is more.",
+            f"memory and disk are too small to compare the versions: {reason}{free_space(self.folder)}",
+            hint="Free space there, or set TMPDIR to a folder with more space.",
             path=str(self.folder),
         ) from full
 
@@ -168,7 +169,7 @@ class _Work:
 
     def batches(self, limit: int | None) -> Iterator[pa.RecordBatch]:
         most = "" if limit is None else f" LIMIT {limit}"
-        # A cursor of its own: two readers of one diff do not take each other's rows.
+        # A separate cursor, so that two readers of one diff do not take each other's rows.
         with self.connection.cursor() as cursor:
             reader = cursor.sql(f"SELECT * FROM changes ORDER BY key{most}").to_arrow_reader(_BATCH_ROWS)
             for batch in reader:
@@ -197,9 +198,9 @@ def diff(
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
 
     Raises:
-        ConfigError: There is no such feed, or it is a stream's.
-        VersionError: A version is not there.
-        SchemaChangeError: The two versions have not the same key.
+        ConfigError: There is no such feed, or it is a stream.
+        VersionError: The lake does not hold a version.
+        SchemaChangeError: The keys of the two versions differ.
         LakeError: A version has no key, or a file cannot be read.
     """
     holdings = Holdings.open(root, feeds)
@@ -236,7 +237,7 @@ def _side(lake: FeedLake, state: FeedState, version: str) -> Side:
 
 
 def _arrow(old: Schema, new: Schema) -> pa.Schema:
-    # In the order of the old version, under the names of the new one.
+    # In the order of the old version, with the names of the new one.
     found = {column.name.casefold(): column for column in new}
     pairs = [(column, found[column.name.casefold()]) for column in old if column.key]
     keys = [Column(now.name, widened(column.type, now.type) or column.type) for column, now in pairs]

@@ -1,4 +1,4 @@
-"""Which version of a table a person means: `v3`, `3`, `latest`, `previous`. Pure."""
+"""Names of a table's versions: `v3`, `3`, `latest`, `previous`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ def kept_version(state: FeedState, feed: str, wanted: str | int) -> str:
     """Return the key of a version that the lake keeps.
 
     Args:
-        state: What is committed of the table.
+        state: The committed state of the table.
         feed: Its feed's name.
         wanted: `v3`, `3`, `latest`, or `previous`, the one before the latest.
 
     Raises:
-        VersionError: The version is not there, e.g. because retention removed it, or is no version at all.
+        VersionError: The lake does not hold the version, e.g. because retention removed it, or the name is
+            invalid.
     """
     kept = state.partition_keys()
     name = str(wanted).strip().lower()

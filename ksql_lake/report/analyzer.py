@@ -232,7 +232,7 @@ def _fell_back(state: FeedState) -> list[str]:
     """Return why a `continue` feed was not read on from its marks, or will not be next time."""
     if state.last_read is not None and state.last_read.fell_back:
         why = state.last_read.fell_back
-        return [f"the last export read it by pull query, not on from its marks: {why}"]
+        return [f"the last export read it by pull query instead of from its marks: {why}"]
     if state.continued is not None and state.continued.out:
         return [f"the next export reads the stream from its first row on, because of {state.continued.out}"]
     return []

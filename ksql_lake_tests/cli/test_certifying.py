@@ -44,7 +44,7 @@ def test_a_row_that_came_late_names_its_hour(cli: Cli, orders: Orders) -> None:
         "",
     ]
     command = "ksql-lake export --stream orders --date 2025-01-07"
-    assert said.err == f"next: an export of the day adds what is missing: {command}\n"
+    assert said.err == f"next: an export of the day adds the missing rows: {command}\n"
     assert cli("certify", "orders", "2025-01-06").code == 0
     assert cli(*command.split()[1:]).code == 0
     assert cli("certify", "orders", "2025-01-07").code == 0
@@ -221,5 +221,5 @@ def test_a_day_that_was_never_exported_has_no_certificate(cli: Cli, orders: Orde
 
     assert json.loads(said.out)["certified_rows"] is None
     assert text.out.startswith("orders 2025-01-06: different in 24 hours (source read again: proven)\n")
-    assert "note: no export has read this day after its end, so there is no certificate of it\n" in text.err
+    assert "note: no export has read this day after its end, so it has no certificate\n" in text.err
     assert not (orders.project.root / "data_lake").exists()

@@ -139,8 +139,8 @@ def test_one_damaged_feed_does_not_keep_the_others(cli: Cli, project: Project) -
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([], "say what: FEED names, or --all\n"),
-        (["events", "--all"], "say what: FEED names, or --all\n"),
+        ([], "name feeds, or say --all\n"),
+        (["events", "--all"], "name feeds, or say --all\n"),
         (["totals"], "feed 'totals' is a table; this is for streams\nA table has versions, each in one file"),
         (["event"], "there is no feed named 'event'\nDid you mean 'events'?"),
         (["events", "--older-than", "-1"], "-1 is not in the range x>=0."),

@@ -91,7 +91,7 @@ def test_a_server_that_was_not_set_up_is_found_and_read_as_before(cli: Cli, orde
     assert said.code == 2
     assert "orders.json: continue, token: the server ignored the token and began an ordinary query" in said.out
     assert "ksql.query.push.v2.registry.installed=true" in said.out
-    assert "note: orders is read by pull query until that is mended; see docs/large-topics.md\n" in said.err
+    assert "note: orders is read by pull query until this is corrected; see docs/large-topics.md\n" in said.err
     assert (first["new"], second["new"]) == (48, 1)
     assert "ksql.query.push.v2.registry.installed=true" in str(second["fell_back"])
     why = "the server ignored the token and began an ordinary query"

@@ -173,7 +173,7 @@ def test_the_demo_begun_now_has_rows_up_to_now(tmp_path: Path) -> None:
     assert made.closed_days(now) == ("2026-02-20", "2026-03-04")
     assert again.closed_days(now + timedelta(days=3)) == ("2026-02-20", "2026-03-07")
     assert feed["start_date"] == "2026-02-20"
-    with pytest.raises(ConfigError, match="holds a demo of another moment"):
+    with pytest.raises(ConfigError, match="holds a demo that ends at another time"):
         open_demo(tmp_path / "demo", now, now=now)
 
 

@@ -132,7 +132,7 @@ def test_versions_without_a_difference_say_so(users: Project, cli: Cli) -> None:
         (
             ("users", "--format", "parquet"),
             2,
-            "error: parquet is no text; say where to: --output ",
+            "error: parquet is binary; name a file: --output ",
         ),
         (
             ("users", "--output", "no/where.json"),
@@ -207,4 +207,4 @@ def test_a_feed_that_leaves_part_of_the_key_out_loses_no_row(
     assert project.rows("visits") == 3
     said = cli("diff", "visits")
     assert said.code == 1
-    assert said.err.startswith("error: feed visits, versions v1 and v2: this version does not know its key\n")
+    assert said.err.startswith("error: feed visits, versions v1 and v2: this version lacks its key columns\n")

@@ -87,7 +87,7 @@ def test_findings_are_grouped_by_feed_with_what_would_be_done(cli: Cli, lake: La
         f"    {TABLE.summary}: it differs from the manifests",
     ]
     assert lines[8].endswith(" examined: 3 findings")
-    assert said.err == "next: mend what can be derived with: ksql-lake doctor --repair\n"
+    assert said.err == "next: rebuild what can be derived: ksql-lake doctor --repair\n"
     only = cli("doctor", "users").out.splitlines()
     assert (only[:-1], only[-1].split(",")[0]) == (lines[5:8], "1 feed")
 
@@ -104,7 +104,7 @@ def test_repair_mends_what_can_be_derived_and_only_lists_the_rest(cli: Cli, lake
     assert "  mended: manifest missing (1)" in said.out
     assert "  remain: file damaged (1)\n" in said.out
     assert said.out.splitlines()[-1].endswith(" examined: 1 finding")
-    assert said.err == "next: take out what has to leave the lake with: ksql-lake doctor --repair --apply\n"
+    assert said.err == "next: move the listed files out of the lake: ksql-lake doctor --repair --apply\n"
     assert damaged.exists()
     assert Path(lake.root, STREAM.manifest(2)).exists()
 

@@ -269,7 +269,7 @@ def test_dagster_that_cannot_be_told_is_a_warning(sample: Project) -> None:
 
     assert said.code == 0
     assert said.err.startswith("warning: ")
-    assert "the exports landed, but Dagster could not be told: there is no such folder" in said.err
+    assert "the exports landed, but Dagster's records could not be updated: there is no such folder" in said.err
     assert sample.rows("merchants") == MERCHANTS
 
 

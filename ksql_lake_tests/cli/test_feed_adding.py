@@ -26,7 +26,7 @@ def test_the_server_says_what_a_source_is(cli: Cli, project: Project, server: Se
     stream = cli("feeds", "add", "--source", "LOGIN_EVENTS", "--start-date", "2025-01-06", "--name", "logins")
 
     assert (table.code, table.out) == (0, "written: feeds/active/merchants.json\n")
-    assert table.err == "next: see what it would read with: ksql-lake plan --table merchants\n"
+    assert table.err == "next: see what an export would read: ksql-lake plan --table merchants\n"
     assert written(project, "merchants")["kind"] == "table"
     assert (stream.code, stream.out) == (0, "written: feeds/active/logins.json\n")
     assert written(project, "logins") == {
@@ -46,7 +46,7 @@ def test_the_server_says_what_a_source_is(cli: Cli, project: Project, server: Se
     [
         ("--source MERCHANT", 2, "the server has no stream or table 'MERCHANT'\nDid you mean 'MERCHANTS'?"),
         ("--source merchants", 2, "the server has no stream or table 'merchants'\nDid you mean 'MERCHANTS'?"),
-        ("--source ZZZ", 2, "'ZZZ'\nSee what it has: ksql-lake feeds discover"),
+        ("--source ZZZ", 2, "'ZZZ'\nList its sources: ksql-lake feeds discover"),
         ("--source MERCHANTS --kind stream --start-date 2025-01-01", 2, "MERCHANTS is a table on the server"),
         ("--source LOGIN_EVENTS", 2, 'start_date: is missing; the first day to export, e.g. "2025-01-31"'),
         ("--source LOGIN_EVENTS --start-date 6.1.25", 2, 'start_date: must be a day written "YYYY-MM-DD"'),
@@ -214,7 +214,7 @@ def test_discover_writes_disabled_feeds(cli: Cli, project: Project, server: Serv
     assert dateless.code == 2
     assert "--write needs --start-date" in dateless.err
     assert said.code == 0
-    assert "note: 9 feed files written, disabled; look at them, then: ksql-lake feeds enable NAME\n" in said.err
+    assert "note: 9 feed files written, disabled; review them, then: ksql-lake feeds enable NAME\n" in said.err
     assert written(project, "login_events")["enabled"] is False
     assert cli("feeds", "validate").code == 0
     assert written(project, "plain")["extraction"] == "push"
@@ -406,4 +406,4 @@ def test_a_dagster_that_exports_nothing_is_told(
 
     assert (added.code, added.out) == (0, "written: feeds/active/merchants.json\n")
     said = " ".join(added.err.split())
-    assert "Dagster: Nothing is exported by the clock: switch on streams_due and tables_due" in said
+    assert "Dagster: No export starts by the clock: switch on streams_due and tables_due" in said

@@ -53,7 +53,7 @@ def test_the_statement_is_printed_and_nothing_is_done(cli: Cli, orders: Orders) 
     assert said.code == 0
     assert said.out == f"SET 'auto.offset.reset' = 'earliest';\n{statement(orders.source)}\n"
     assert said.err == (
-        "next: then put this into feeds/active/orders.json, or let --write do it:\n"
+        "next: then put this into feeds/active/orders.json, or use --write:\n"
         f'  "source": "{orders.source}_LAKE"\n'
         '  "identity": {"by": "offset", "columns": ["RP", "RO"]}\n'
     )
@@ -72,7 +72,7 @@ def test_apply_makes_the_stream_and_write_changes_the_feed(cli: Cli, orders: Ord
     assert (changed.code, changed.out) == (0, "written: feeds/active/orders.json\n")
     assert "exists already" in changed.err
     assert (again.code, again.out) == (0, "")
-    assert again.err == "note: orders is known by offset already, in the columns RP, RO\n"
+    assert again.err == "note: orders has identity `offset` already, by the columns RP, RO\n"
     assert json.loads(written(orders)) == {
         "name": "orders",
         "kind": "stream",
@@ -146,7 +146,7 @@ def test_the_feed_file_is_not_changed_without_the_stream(cli: Cli, orders: Order
 @pytest.mark.parametrize(
     ("selected", "reason"),
     [
-        ("ID, NOTE", "it has not its offsets"),
+        ("ID, NOTE", "it lacks its offsets"),
         ("ID, ROWPARTITION AS RP, ROWOFFSET AS RO", "it lacks NOTE"),
     ],
 )
@@ -228,8 +228,8 @@ def test_a_server_without_offsets_is_told(cli: Cli, project: Project, monkeypatc
         said = cli("feeds", "prepare", "orders", "--apply")
 
     assert (said.code, said.out) == (2, "")
-    assert "this server has release 0.22.0, which does not know ROWPARTITION and ROWOFFSET\n" in said.err
-    assert "They came with ksqlDB 0.23" in said.err
+    assert "this server has release 0.22.0, which lacks ROWPARTITION and ROWOFFSET\n" in said.err
+    assert "They need ksqlDB 0.23" in said.err
 
 
 def _entity(**content: object) -> bytes:
@@ -287,8 +287,8 @@ def test_the_statement_for_continuing_makes_a_key_of_its_own(cli: Cli, orders: O
     assert said.out == f"SET 'auto.offset.reset' = 'earliest';\n{rekeyed(orders.source)}\n"
     assert said.err == (
         f"note: continuing needs ksql.query.push.v2.registry.installed=true on {orders.url}; by ksqlDB's "
-        "source it works from 0.24 on, measured on 8.0.7 only. Ask: ksql-lake feeds validate --server\n"
-        "next: then put this into feeds/active/orders.json, or let --write do it:\n"
+        "source it works from 0.24 on, measured on 8.0.7 only. Test it: ksql-lake feeds validate --server\n"
+        "next: then put this into feeds/active/orders.json, or use --write:\n"
         f'  "source": "{orders.source}_LAKE"\n'
         '  "columns": ["ID", "NOTE"]\n'
         '  "extraction": "continue"\n'
@@ -369,7 +369,7 @@ def test_keep_key_alone_is_a_mistake(cli: Cli, orders: Orders) -> None:
     said = cli("feeds", "prepare", "orders", "--keep-key")
 
     assert (said.code, said.out) == (2, "")
-    assert "--keep-key is about --continue: without it the source's key always stays" in said.err
+    assert "--keep-key needs --continue: without it the source's key always stays" in said.err
 
 
 def test_a_source_whose_copy_is_exported_has_a_feed(cli: Cli, orders: Orders) -> None:

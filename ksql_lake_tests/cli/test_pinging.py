@@ -80,7 +80,7 @@ def test_credentials_that_are_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 
     assert refused.code == 1
     assert "No credentials were sent; set KSQLDB_USER and KSQLDB_PASSWORD, or KSQLDB_TOKEN." in refused.out
-    assert f"Nothing can be exported from {closed.url} until this is put right: " in refused.out
+    assert f"Nothing can be exported from {closed.url} until this is corrected: " in refused.out
     assert accepted.code == 0
     assert "the user me is sent" in accepted.out
     assert "secret" not in accepted.out + accepted.err

@@ -45,7 +45,7 @@ def test_plan_says_why_it_cannot_tell(cli: Cli, orders: Orders) -> None:
     assert said.code == 0
     assert said.out.splitlines()[1].split()[-2:] == ["-", "-"]
     assert re.fullmatch(
-        r"note: orders: what is scanned is not known: no query on the server reads \w+, "
+        r"note: orders: the number of scanned records is unknown: no query on the server reads \w+, "
         r"so its offsets are not reported\n",
         said.err,
     )
@@ -81,7 +81,7 @@ def test_a_table_is_scanned_as_a_whole(cli: Cli) -> None:
     assert cli("export", "--table", "merchants").code == 0
     entry = json.loads(cli("plan", "--table", "merchants", "--server", "--json").out)["plans"][0]
 
-    assert "merchants: what is scanned is not known: the lake holds no version yet" in first.err
+    assert "merchants: the number of scanned records is unknown: the lake holds no version yet" in first.err
     assert entry["cost"]["scanned"] == entry["cost"]["received"] > 0
     assert entry["cost"]["basis"] == "all rows of the table, as many as v1 has"
     assert entry["cost"]["seconds"] >= 0

@@ -129,7 +129,7 @@ def test_an_index_is_removed_and_nothing_else(lake: Lake, cli: Cli, project: Pro
     assert said.err == "note: events has no delta index\n"
     assert project.parquet == files
     assert cli("register").err == (
-        "note: no feed has an index; make one with: ksql-lake register --format delta --all\n"
+        "note: no feed has an index; make one: ksql-lake register --format delta --all\n"
     )
     assert lake.storage.size("metadata/tables/users/delta.json") is None
 
@@ -145,7 +145,7 @@ def test_feeds_without_rows_and_columns_without_a_type_are_told(project: Project
 
     assert said.code == 0
     assert said.err == (
-        "note: events: nothing was exported yet, so there is nothing to index\n"
+        "note: events: has no export yet, so there is nothing to index\n"
         "note: users: left out: column OPENS (Delta has no type for a time of day)\n"
     )
 
@@ -153,9 +153,9 @@ def test_feeds_without_rows_and_columns_without_a_type_are_told(project: Project
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--format", "delta"), "say which feeds: --all or --feed NAME"),
+        (("--format", "delta"), "name the feeds: --all or --feed NAME"),
         (("--all", "--feed", "users", "--format", "delta"), "--all already means every feed; leave out --feed"),
-        (("--remove",), "say which indexes to remove: --format, with --feed NAME or --all"),
+        (("--remove",), "name the indexes to remove: --format, with --feed NAME or --all"),
         (
             ("--format", "hudi", "--all"),
             "invalid value for '--format': 'hudi' is not one of 'delta', 'iceberg'",

@@ -124,7 +124,7 @@ def test_html_to_a_terminal_is_refused(exported: Project) -> None:
     out = on_a_terminal(exported, "report", "--offline", "--format", "html")
 
     said = " ".join(without_styles(out).split())
-    assert "a page is for a browser; say where to: --output report.html" in said
+    assert "HTML needs a file: --output report.html" in said
 
 
 def test_a_file_that_cannot_be_written_is_told(cli: Cli, exported: Project) -> None:

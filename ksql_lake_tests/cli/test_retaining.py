@@ -121,7 +121,7 @@ def test_disabled_tables_are_left_alone_unless_named(cli: Cli, project: Project)
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("orders", "feed 'orders' is a stream; this is for tables\nA stream has days, which are never removed"),
+        ("orders", "feed 'orders' is a stream; this is for tables\nA stream has days; they are never removed"),
         ("user", "there is no feed named 'user'\nDid you mean 'users'?"),
     ],
 )
@@ -166,9 +166,7 @@ def test_a_lost_dagster_home_is_a_warning(cli: Cli, project: Project, monkeypatc
     said = cli("retention")
 
     assert said.code == 0
-    assert said.err.startswith(
-        f"warning: dagster_home {project.root}/nowhere: the lake is as it should be, but "
-    )
+    assert said.err.startswith(f"warning: dagster_home {project.root}/nowhere: the lake is up to date, but ")
     assert versions(project) == ["v2"]
 
 

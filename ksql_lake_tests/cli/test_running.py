@@ -127,7 +127,7 @@ def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: st
     assert done.returncode == 1
     reason = "is closed" if where == "&-" else "cannot be written: no space left on device"
     assert f"error: standard output {reason}\n" in done.stderr
-    assert "What the command did is done; only its report is lost." in done.stderr
+    assert "The command did its work; only its output is lost." in done.stderr
     assert "unexpected" not in done.stderr
     if command != "feeds list":
         assert sample.rows("merchants") == 500
@@ -137,7 +137,7 @@ def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: st
 def test_too_little_memory_is_told() -> None:
     """Not the name of an exception, but what is missing and what to do."""
     assert unexpected_text(MemoryError()) == (
-        "there is not enough memory; run fewer feeds at once (--workers 1), or where there is more of it"
+        "out of memory; export fewer feeds at once (--workers 1), or use a machine with more memory"
     )
 
 

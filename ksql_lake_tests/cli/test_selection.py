@@ -27,13 +27,16 @@ def feeds(project: Project) -> Project:
 
 
 USAGE = [
-    ("", "say what: --all, --stream NAME or --table NAME"),
+    ("", "name the feeds: --all, --stream NAME or --table NAME"),
     ("--all --stream orders", "--all already means every feed; leave out --stream and --table"),
     ("--all --date yesterday", "'yesterday' is not a day written YYYY-MM-DD, e.g. 2025-01-31"),
     ("--all --date 2025-02-30", "'2025-02-30' is not a day written YYYY-MM-DD, e.g. 2025-01-31"),
-    ("--all --date 2025-01-01 --from 2025-01-01", "--date is one day and --from/--to are a range; give one"),
+    (
+        "--all --date 2025-01-01 --from 2025-01-01",
+        "--date is one day and --from/--to are a range; use only one",
+    ),
     ("--all --to 2025-01-01", "--to needs --from"),
-    ("--all --from 2025-01-02 --to 2025-01-01", "--from 2025-01-02 lies after --to 2025-01-01"),
+    ("--all --from 2025-01-02 --to 2025-01-01", "--from 2025-01-02 is after --to 2025-01-01"),
     ("--table totals --date 2025-01-01", "a table is exported as a whole, not by day; leave out the dates"),
     ("--all --stram orders", "no such option '--stram'"),
 ]

@@ -141,7 +141,7 @@ def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -
     path.write_text("old")
     refused = said("FROM users_versions", "--output", str(path))
     assert refused[0] == 2
-    assert "this file is there already, and this command did not write it" in refused[2]
+    assert "this file exists already, and this command did not write its present content" in refused[2]
     assert path.read_text() == "old"
 
     code, out, err = said("FROM users_versions", "--output", str(path), "--force")
@@ -194,7 +194,7 @@ def test_a_file_with_several_statements(said: Said, tmp_path: Path) -> None:
     )
 
     assert said("-f", str(path), "--format", "csv") == (0, f"most\n{BIG + 14}\n", "")
-    assert said("SELECT 1; SET threads = 1") == (0, "", "note: the last statement gives no rows\n")
+    assert said("SELECT 1; SET threads = 1") == (0, "", "note: the last statement returns no rows\n")
 
 
 def test_all_views_and_their_plans(said: Said) -> None:
@@ -229,7 +229,7 @@ def test_all_views_and_their_plans(said: Said) -> None:
         ),
         (["SELECT CAST(S AS INTEGER) FROM events"], "error: Conversion Error: Could not convert string"),
         (["  ;  "], "error: there is no statement\n"),
-        (["SELECT 1", "-f", "x.sql"], "error: give the query or a file with it, not both\n"),
+        (["SELECT 1", "-f", "x.sql"], "error: use QUERY or -f, not both\n"),
         (["-f", "/no/such.sql"], "error: /no/such.sql cannot be read: no such file or directory\n"),
         (
             ["SELECT 1", "--limit", "3", "--format", "csv"],
@@ -301,7 +301,7 @@ def test_the_catalog_command(
     assert duckdb.connect(str(path)).sql("SELECT count(*) FROM users").fetchall() == [(5,)]
     path.write_bytes(b"mine")
     assert run(["catalog", str(path)]) == 2
-    assert b"is no catalog of ours" in capfdbinary.readouterr().err
+    assert b"is no catalog of ksql-lake" in capfdbinary.readouterr().err
 
 
 def test_days_that_were_not_read_are_told(said: Said) -> None:
@@ -314,7 +314,7 @@ def test_days_that_were_not_read_are_told(said: Said) -> None:
     code, out, err = said("SELECT count(*) AS n FROM events x WHERE x.year = 2025 AND month = 1 AND day < 16")
 
     assert (code, out.split()) == (0, ["n", "8"])
-    assert err == ("note: events: 2025-01-01 to 2025-01-14 of what is asked for were never read by an export\n")
+    assert err == ("note: events: no export has read 2025-01-01 to 2025-01-14, which the query asks for\n")
 
 
 @pytest.mark.parametrize("name", ["r.xlsx", "r.arrow", "r.pdf", "rows"])
@@ -323,7 +323,7 @@ def test_an_ending_nobody_knows_is_a_usage_error(said: Said, name: str, tmp_path
     code, _, err = said("SELECT 1", "--output", str(tmp_path / name))
 
     assert code == 2
-    assert f"what to write to {name} is not told by its ending: use .csv, .json, .parquet, .txt" in err
+    assert f"the ending of {name} names no format: use .csv, .json, .parquet, .txt" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -251,7 +251,7 @@ def test_a_day_that_was_never_read_is_an_error(project: Project, state: str) -> 
         some = _run(instance, spans, span=(DAYS[3], "2025-01-12"))
         known = instance.get_materialized_partitions(dg.AssetKey("day_pandas"))
 
-    assert "feed payments: 2025-01-11 was never read, so nothing is known of the rows" in failure_text(one)
+    assert "feed payments: 2025-01-11 was never read, so the rows are unknown" in failure_text(one)
     assert "Run: ksql-lake export --stream payments --date 2025-01-11\n" in failure_text(one)
     assert "2025-01-11 to 2025-01-12 were never read" in failure_text(some)
     assert "--from 2025-01-11 --to 2025-01-12" in failure_text(some)

@@ -49,7 +49,7 @@ def test_a_day_that_is_whole_passes(project: Project, instance: dg.DagsterInstan
     assert found.passed
     assert (
         found.description
-        == f"{DAYS[0]}, read again from the server: the 3 rows of the lake are those of the source."
+        == f"{DAYS[0]}, read again from the server: the 3 rows of the lake equal those of the source."
     )
     assert found.metadata["lake_checksum"] == found.metadata["source_checksum"]
 
@@ -103,7 +103,7 @@ def test_each_time_zone_has_its_own_days(project: Project, instance: dg.DagsterI
     wrong = _certify(project, instance, DAYS[1], "berlin")
 
     assert berlin.success, failure_text(berlin)
-    assert "no stream here is named berlin; there are payments, refunds" in failure_text(wrong)
+    assert "there is no stream named berlin in this job; it has payments, refunds" in failure_text(wrong)
 
 
 def test_a_day_that_is_not_as_certified_is_found(project: Project, instance: dg.DagsterInstance) -> None:

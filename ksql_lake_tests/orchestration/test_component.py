@@ -178,7 +178,7 @@ def test_paths_begin_at_the_root_of_the_project(tmp_path: Path, monkeypatch: pyt
 
 def test_a_setting_that_there_is_not_is_named(tmp_path: Path) -> None:
     """A misspelt setting is an error that lists those there are."""
-    with pytest.raises(SettingsError, match="there is none named atempts"):
+    with pytest.raises(SettingsError, match="there is no setting named atempts"):
         KsqlFeeds(settings={"atempts": 2})._settings(tmp_path)
 
 

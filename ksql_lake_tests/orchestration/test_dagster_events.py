@@ -157,7 +157,7 @@ def test_an_unusable_home_is_named(project: Project, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError) as missing:
         record([result], settings=load_settings())
 
-    assert "the exports landed, but Dagster could not be told" in str(broken.value)
+    assert "the exports landed, but Dagster's records could not be updated" in str(broken.value)
     assert "no_such_key" in str(broken.value)
     assert str(missing.value).startswith(f"dagster_home {project.folder / 'nowhere'}: the exports landed")
     assert "there is no such folder" in str(missing.value)

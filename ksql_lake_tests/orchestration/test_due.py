@@ -295,7 +295,7 @@ def test_a_tick_with_nothing_to_start_says_why(project: Project, instance: dg.Da
     assert told.skip_reason is not None
     said = str(told.skip_reason.skip_message)
     assert said.startswith(
-        f"Passed over, because what this sensor started is still running: payments (run {run.run_id[:8]}"
+        f"Passed over, because a run that this sensor started has not ended: payments (run {run.run_id[:8]}"
     )
     assert " Next: payments at " in said
 
@@ -411,10 +411,10 @@ def test_an_instance_that_exports_nothing_is_told(project: Project) -> None:
 
         assert isinstance(told, dg.SkipReason)
         said = str(told.skip_message)
-        assert "Nothing is exported by the clock: switch on streams_due and tables_due" in said
+        assert "No export starts by the clock: switch on streams_due and tables_due" in said
         assert said.endswith(
-            "Until now it was streams_Asia_Tokyo_at_0_6_every_every_MON, streams_hourly, "
-            "table_totals_schedule, which are gone."
+            "The schedules of an earlier release are gone: streams_Asia_Tokyo_at_0_6_every_every_MON, "
+            "streams_hourly, table_totals_schedule."
         )
         instance.add_instigator_state(_state("streams_due", "SENSOR", "STOPPED"))
         assert clock_hint(instance, scope)

@@ -55,7 +55,7 @@ def test_a_web_server_that_is_away_is_named(project: Project, monkeypatch: pytes
     """While nothing changed nobody is asked; a change fails the tick with the variable to set."""
     monkeypatch.setenv("KSQL_LAKE_DAGSTER_URL", "http://127.0.0.1:9")
     sensor = project.definitions().get_repository_def().get_sensor_def("feed_files")
-    assert _tick(sensor) == "What is loaded is as it should be."
+    assert _tick(sensor) == "The loaded definitions are up to date."
     project.write_feed("visits", kind="stream", source="VISITS", start_date="2025-02-01")
 
     with pytest.raises(Exception, match="KSQL_LAKE_DAGSTER_URL") as told:

@@ -113,7 +113,7 @@ def test_what_only_dagster_remembers_is_named(exported: Project, instance: dg.Da
 
     told = sync_feed(*_payments(exported), instance, limit=10).said
 
-    assert told.endswith("5 recorded; Dagster also remembers 1 that the lake does not hold: 2025-01-20")
+    assert told.endswith("5 recorded; Dagster also has 1 that the lake does not hold: 2025-01-20")
 
 
 def test_a_broken_lake_stops_only_its_feed(exported: Project, instance: dg.DagsterInstance) -> None:

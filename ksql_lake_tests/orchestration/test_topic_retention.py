@@ -81,7 +81,7 @@ def test_the_export_that_was_missing_turns_it_green(project: Project, instance: 
     (evaluation,) = after.asset_events
     assert isinstance(evaluation, dg.AssetCheckEvaluation)
     assert evaluation.passed
-    assert "nothing is about to be deleted unread" in str(after.skip_reason)
+    assert "Kafka is about to delete no unread day" in str(after.skip_reason)
     assert json.loads(str(after.cursor)) == {"payments": {}}
 
 

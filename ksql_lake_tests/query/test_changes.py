@@ -194,8 +194,8 @@ def test_a_name_with_other_capitals_is_the_same_column(tmp_path: Path) -> None:
     with diff_versions(lake.feed(FEED), "v1", "v2") as found:
         told = found.to_arrow().to_pylist()
         assert [change.text for change in found.schema_changes] == [
-            "ID is spelled id now",
-            "NAME is spelled Name now",
+            "ID was renamed id",
+            "NAME was renamed Name",
         ]
     assert [(row["op"], row["key"], row["changed"]) for row in told] == [("update", {"id": 2}, ["Name"])]
     assert (told[0]["before"], told[0]["after"]) == ({"ID": 2, "NAME": "b"}, {"id": 2, "Name": "c"})

@@ -248,11 +248,11 @@ ORDERS = "orders_versions, orders_changes, orders_history, orders__as_of"
     ("name", "hint"),
     [
         ("eventz", "Did you mean 'events'?"),
-        ("users_history", "Nothing was exported of users yet; it comes with the first rows."),
-        ("users__as_of(now())", "Nothing was exported of users yet; it comes with the first rows."),
-        ("events__as_of(now())", "events is a stream; beside it there is events__between."),
-        ("orders__between(NULL, NULL)", f"orders is a table; beside it there is {ORDERS}."),
-        ("orders_history", "orders does not know its key, so its rows cannot be followed."),
+        ("users_history", "users has no export yet; its first rows add this view."),
+        ("users__as_of(now())", "users has no export yet; its first rows add this view."),
+        ("events__as_of(now())", "events is a stream; its other views are events__between."),
+        ("orders__between(NULL, NULL)", f"orders is a table; its other views are {ORDERS}."),
+        ("orders_history", "orders lacks its key columns, so its rows cannot be followed."),
     ],
 )
 def test_a_name_that_is_no_view_is_answered_by_what_there_is(tmp_path: Path, name: str, hint: str) -> None:

@@ -277,7 +277,7 @@ def test_versions_without_a_key_or_with_another_one_are_refused(tmp_path: Path) 
     with pytest.raises(SchemaChangeError) as rekeyed:
         diff_versions(lake.feed(FEED), 1, 3)
 
-    assert str(keyless.value).startswith("feed users, versions v1 and v2: this version does not know its key\n")
+    assert str(keyless.value).startswith("feed users, versions v1 and v2: this version lacks its key columns\n")
     assert str(rekeyed.value).startswith(
         "feed users, versions v1 and v3: the key was ID BIGINT and is ID STRING now, so no row of one can be"
     )

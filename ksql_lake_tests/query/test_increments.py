@@ -155,8 +155,9 @@ def test_a_cursor_older_than_retention_is_refused(lake: Lake) -> None:
         changes_since("users", cursor, **where)
 
     assert str(caught.value) == (
-        "feed users: the cursor stands at version v1, which is not in the lake any more\n"
-        "There are v2, v3. Begin anew without a cursor, and ask more often or keep more versions (`retention`)."
+        "feed users: the cursor is at version v1, which the lake no longer holds\n"
+        "There are v2, v3. Start again without a cursor, and ask more often or keep more versions "
+        "(`retention`)."
     )
 
 
@@ -174,9 +175,9 @@ def test_rows_that_doctor_took_out_are_never_given_twice(lake: Lake) -> None:
 
     # Never given behind `before`: lost, and new when they come again.
     assert listed(changes_since("events", before, **where).rows) == []
-    with pytest.raises(LakeError, match="took rows out of the lake that lie before the cursor") as caught:
+    with pytest.raises(LakeError, match="removed rows from before the cursor") as caught:
         changes_since("events", behind, **where)
-    assert "Begin anew" in caught.value.hint
+    assert "Start again" in caught.value.hint
     with pytest.raises(LakeError, match="1 rows of 2025-01-16 that were committed then are not in the lake"):
         read_stream("events", commit=2, **where)
 
@@ -186,16 +187,16 @@ def test_rows_that_doctor_took_out_are_never_given_twice(lake: Lake) -> None:
     [
         ("yesterday", ConfigError, "'yesterday' is no cursor\n"),
         (7, ConfigError, "7 is no cursor\n"),
-        ("users@1.ab", ConfigError, "this cursor is of feed users, not of events\n"),
+        ("users@1.ab", ConfigError, "this cursor belongs to feed users, not to events\n"),
         (
             "events@9.ab",
             LakeError,
-            "feed events: the cursor stands at commit 9 (ab), but the lake ends with commit 1",
+            "feed events: the cursor is at commit 9 (ab), but the lake ends with commit 1",
         ),
         (
             "events@1.ab",
             LakeError,
-            "feed events: the cursor stands at commit 1 (ab), but commit 1 is another one, ",
+            "feed events: the cursor is at commit 1 (ab), but commit 1 is another one, ",
         ),
     ],
 )
@@ -259,7 +260,7 @@ def test_as_of_a_time_is_what_the_commits_before_it_made(lake: Lake) -> None:
         name_at("2025-01-18")
     land_rows(lake, table_feed(), [{"ID": 1, "NAME": "c"}], read_at="2025-01-19T03:00:00.000+00:00")
     lake.feed(table_feed(retention=2)).apply_retention()
-    with pytest.raises(VersionError, match="the version that was the newest then is not in the lake"):
+    with pytest.raises(VersionError, match="the lake no longer holds the newest version of that time"):
         name_at("2025-01-19T01:30Z")
 
 

@@ -194,12 +194,12 @@ def test_a_version_has_the_columns_it_was_exported_with(tmp_path: Path) -> None:
         (
             lambda: read_stream("events", "2025-02-01", "2025-01-01"),
             ConfigError,
-            "start 2025-02-01 lies after end 2025-01-01\nBoth days are included.",
+            "start 2025-02-01 is after end 2025-01-01\nBoth days are included.",
         ),
         (
             lambda: read_stream("events", "yesterday"),
             ConfigError,
-            "start must be a day, not 'yesterday'\nGive a datetime.date or a text such as '2025-01-31'",
+            "start must be a day, not 'yesterday'\nPass a datetime.date or a text such as '2025-01-31'",
         ),
         (
             lambda: read_stream("events", end=datetime(2025, 1, 1, tzinfo=UTC)),
@@ -214,7 +214,7 @@ def test_a_version_has_the_columns_it_was_exported_with(tmp_path: Path) -> None:
         (
             lambda: read_stream("events", columns=["S", "S"]),
             ConfigError,
-            "feed events: column 'S' is asked for twice",
+            "feed events: column 'S' is named twice",
         ),
         (
             lambda: read_stream("events", columns="S"),
@@ -224,12 +224,12 @@ def test_a_version_has_the_columns_it_was_exported_with(tmp_path: Path) -> None:
         (
             lambda: read_stream("events", columns=[]),
             ConfigError,
-            "feed events: columns names no column\nLeave it out for all.",
+            "feed events: columns names no column\nLeave it out to read all columns.",
         ),
         (
             lambda: read_stream("events", as_="spark"),
             ConfigError,
-            "rows cannot be given as 'spark'\nSay as_= pandas, arrow, duckdb or polars.",
+            "rows cannot be read as 'spark'\nSay as_= pandas, arrow, duckdb or polars.",
         ),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_lost_file_is_told(tmp_path: Path) -> None:
     for path in made.lake.glob("streams/events/year=2025/month=02/*/*.parquet"):
         path.unlink()
 
-    with pytest.raises(LakeError, match="a committed file is gone") as caught:
+    with pytest.raises(LakeError, match="a committed file is missing") as caught:
         read_stream("events", root=made.lake, feeds=made.feeds)
 
     assert "ksql-lake doctor" in str(caught.value)

@@ -1,1 +1,1 @@
-"""The commands below `ksql-lake feeds`: each looks at feed files or changes them."""
+"""The commands of `ksql-lake feeds`: each reads or changes feed files."""

@@ -1,4 +1,4 @@
-"""`ksql-lake feeds add | discover`: new feed files, compared with what the server really has."""
+"""`ksql-lake feeds add | discover`: write new feed files, checked against the server."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ksql_lake.settings import Settings, load_settings
 
 _ADD_HELP = """Write a new feed file into feeds/active.
 
-When the server can be reached, the source and its columns are looked up first; --kind may then be left out.
-Whatever has no option here is edited in the file: see `ksql-lake feeds schema`. On a terminal, without
---source, it lists what the server has and no feed exports, and asks which one.
+If the server answers, it looks up the source and its columns first, and --kind is optional. Keys without an
+option here are edited in the file: see `ksql-lake feeds schema`. On a terminal without --source it lists the
+sources that no feed exports, and asks for one.
 
 \b
 Examples:
@@ -39,16 +39,16 @@ Examples:
 """
 
 _TEXTS = {
-    "--name": "Name of the feed; default: the source's, in lower case.",
+    "--name": "Name of the feed; default: the source's name in lower case.",
     "--description": "One sentence for people.",
-    "--timezone": "Whose days are the partitions, e.g. Europe/Berlin; default: UTC.",
+    "--timezone": "Time zone of the days, e.g. Europe/Berlin; default: UTC.",
     "--event-time": "Column that decides a row's day; default: ROWTIME.",
     "--compression": "zstd, zstd:N, snappy, lz4 or none; default: zstd.",
     "--schedule": "Cron expression, e.g. '0 * * * *'.",
 }
 _NUMBERS = {
     "--lookback-days": "Days read again for late rows; default: 1.",
-    "--retention": "Versions of a table that are kept; default: 7.",
+    "--retention": "Versions of a table to keep; default: 7.",
 }
 _LISTS = {
     "--column": ("columns", "A column to export; repeatable. Default: all."),
@@ -61,8 +61,8 @@ _PAIRS = {
 
 
 def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command one option per key that is often set by hand."""
-    options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="What the source is.")]
+    """Add to a command one option per key that is often set by hand."""
+    options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="Kind of the source.")]
     options += [
         click.option(flag, type=ColumnNames() if flag == "--event-time" else str, help=text)
         for flag, text in _TEXTS.items()
@@ -76,9 +76,9 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--extraction",
             type=click.Choice(["pull", "push", "continue"]),
-            help="How it is read; default: what the server says of the source.",
+            help="How to read the source; default: what the server reports about it.",
         ),
-        click.option("--deleted", is_flag=True, help="Keep a table's deleted keys, marked; needs push."),
+        click.option("--deleted", is_flag=True, help="Keep a table's deleted keys and mark them; needs push."),
     ]
     options += [
         click.option(flag, key, type=ColumnNames() if key == "columns" else str, multiple=True, help=text)
@@ -86,7 +86,9 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     options += [click.option(flag, multiple=True, help=text) for flag, text in _PAIRS.items()]
     options += [
-        click.option("--identity", type=click.Choice(["row", "key", "offset"]), help="What makes rows equal."),
+        click.option(
+            "--identity", type=click.Choice(["row", "key", "offset"]), help="What makes rows the same event."
+        ),
         click.option(
             "--identity-column",
             type=ColumnNames(),
@@ -105,7 +107,7 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--source",
     type=SourceNames(),
     is_eager=True,
-    help="The ksqlDB stream or table, exact case; asked for on a terminal.",
+    help="The ksqlDB stream or table, in exact case; a terminal asks for it.",
 )
 @_feed_options
 @click.option("--disabled", is_flag=True, help="Write it disabled.")
@@ -130,26 +132,26 @@ def add(*, offline: bool, dry_run: bool, **options: Any) -> None:
         return
     click.echo(f"written: {store.add(feed)}")
     if feed.enabled:
-        note(f"see what it would read with: ksql-lake plan --{feed.kind} {feed.name}", label="next")
-        _tell_clock(settings)
+        note(f"see what an export would read: ksql-lake plan --{feed.kind} {feed.name}", label="next")
+        _note_clock(settings)
 
 
-def _tell_clock(settings: Settings) -> None:
-    """Say where Dagster is in use and exports nothing by the clock."""
+def _note_clock(settings: Settings) -> None:
+    """Print a note if Dagster is in use and starts no exports by the clock."""
     if settings.dagster_home is None:
         return
     with never_failing("the feed was added"):
-        # Dagster takes seconds to import, and most shells have none.
+        # Dagster takes seconds to import, and most shells have no DAGSTER_HOME.
         from ksql_lake.orchestration.recording import clock_note  # noqa: PLC0415
 
-        if said := clock_note(settings):
-            note(said, label="Dagster")
+        if text := clock_note(settings):
+            note(text, label="Dagster")
 
 
 def _asked(
     store: FeedStore, settings: Settings, *, offline: bool, start_date: str | None
 ) -> dict[str, str | None]:
-    """Let a person at a terminal choose one of the sources without a feed, and the first day of a stream."""
+    """Ask at a terminal for one of the sources without a feed, and for the first day of a stream."""
     if offline or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("--source is needed; see what the server has: ksql-lake feeds discover")
     feeds = store.load() if settings.feeds_root.is_dir() else Feeds((), ())
@@ -168,19 +170,19 @@ def _asked(
 
 
 def _taken(store: FeedStore, source: str, settings: Settings) -> set[str]:
-    """Return the names of feeds of other sources; one of the same source is refused by its name."""
+    """Return the names of feeds of other sources; the store itself refuses a second feed of the same name."""
     if not settings.feeds_root.is_dir():
         return set()
     return {file.feed.name for file in store.load().files if file.feed.source != source}
 
 
 def _impatient(settings: Settings) -> Settings:
-    # Somebody waits at the prompt: an unreachable server is told at once.
+    # A person waits at the prompt: report an unreachable server at once.
     return settings.model_copy(update={"attempts": 1})
 
 
 def _document(options: dict[str, Any]) -> dict[str, Any]:
-    """Make a feed file's object of the given options; what was not given is not in it."""
+    """Return a feed file's object with the given options only."""
     # 0 is a value; None, an empty tuple and an absent flag are not.
     raw = {
         key: value for key, value in options.items() if value is not None and value != () and value is not False
@@ -223,8 +225,8 @@ def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:
     renames = needed_renames(raw["kind"], raw.get("columns") or [column.name for column in described.columns])
     if renames and "rename" not in raw:
         raw["rename"] = renames
-        told = ", ".join(f"{name} is {other}" for name, other in renames.items())
-        note(f"columns that cannot keep their name in the lake get another: {told}")
+        pairs = ", ".join(f"{name} is {other}" for name, other in renames.items())
+        note(f"columns whose names the lake cannot keep are renamed: {pairs}")
     if raw.get("extraction", "continue") == "continue":
         _choose_extraction(raw, described, client)
     feed = _parsed(raw)
@@ -233,27 +235,26 @@ def _checked(raw: dict[str, Any], client: KsqlClient) -> Feed:
 
 
 def _choose_extraction(raw: dict[str, Any], source: SourceDescription, client: KsqlClient) -> None:
-    """Let the server decide how a source is read, where nobody said it."""
+    """Choose by the server's answer how to read a source, if no option says it."""
     version = client.server_info().version
     how = reach(source, version)
     if how.extraction == "push" and "extraction" not in raw:
         raw["extraction"] = "push"
-        _tell_how(source.name, "push", how.reason)
+        _note_how(source.name, "push", how.reason)
         return
     carried = carrier(source, version)
     if carried is not None and "identity" not in raw:
         raw |= {key: raw.get(key) or value for key, value in carrying_keys(source, carried).items()}
-        _tell_how(source.name, raw.get("extraction", "pull"), carried.says)
+        _note_how(source.name, raw.get("extraction", "pull"), carried.says)
 
 
-def _tell_how(source: str, extraction: str, reason: str) -> None:
+def _note_how(source: str, extraction: str, reason: str) -> None:
     note(f"{source} is {HOW[extraction]}: {reason}")
 
 
 _DISCOVER_HELP = """List the sources of the server that no feed exports, and what kind of query can read them.
 
-With --write, a feed file is written for each: disabled, so that nothing starts to read before somebody
-has looked at it.
+With --write it writes a feed file for each, disabled, so that no export reads it before you have reviewed it.
 
 \b
 Examples:
@@ -286,7 +287,7 @@ def discover(*, write: bool, start_date: date | None, enabled: bool, as_json: bo
             [_row(source) for source in found],
             flexible=("Source", "Proposed feed"),
         )
-    _tell(found, written, enabled=enabled)
+    _print_notes(found, written, enabled=enabled)
 
 
 def _write(store: FeedStore, source: UncoveredSource, start_date: date | None, *, enabled: bool) -> str:
@@ -299,14 +300,14 @@ def _row(source: UncoveredSource) -> list[str]:
     return [source.name, source.kind, source.feed, source.extraction]
 
 
-def _tell(found: Sequence[UncoveredSource], written: Sequence[str], *, enabled: bool) -> None:
+def _print_notes(found: Sequence[UncoveredSource], written: Sequence[str], *, enabled: bool) -> None:
     if not found:
         note("every source of the server has a feed")
     for source in found:
         if source.reason:
-            _tell_how(source.name, source.extraction, source.reason)
+            _note_how(source.name, source.extraction, source.reason)
     if written:
-        state = "enabled" if enabled else "disabled; look at them, then: ksql-lake feeds enable NAME"
+        state = "enabled" if enabled else "disabled; review them, then: ksql-lake feeds enable NAME"
         note(f"{count_text(len(written), 'feed file')} written, {state}")
     elif found:
-        note("write feed files for them with: ksql-lake feeds discover --write --start-date DAY", label="next")
+        note("write feed files for them: ksql-lake feeds discover --write --start-date DAY", label="next")

@@ -1,4 +1,4 @@
-"""`ksql-lake feeds list | show | schema | enable | disable | archive | restore | accept`: never the data."""
+"""`ksql-lake feeds list | show | schema | enable | disable | archive | restore | accept`; none changes data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def list_feeds(*, as_json: bool) -> None:
 
 
 def _schedule(feed: Feed) -> str:
-    """Say when Dagster exports a feed, also where its file leaves that to the default."""
+    """Return when Dagster exports a feed, by its file or by default."""
     return feed.schedule or f"{DEFAULT_SCHEDULES[feed.kind]} (default)"
 
 
@@ -81,7 +81,7 @@ def _broken_entry(broken: QuarantinedFile) -> dict[str, object]:
     return {"name": broken.name, "state": "broken", "path": broken.path, "problems": broken.error.problems}
 
 
-@click.command(help="Show one feed with every key, those at their default included.")
+@click.command(help="Show one feed with every key, defaults included.")
 @click.argument("name", type=FeedNames())
 @_AS_JSON
 def show(*, name: str, as_json: bool) -> None:
@@ -100,7 +100,7 @@ def show(*, name: str, as_json: bool) -> None:
 
 
 def _last_read(feed: Feed) -> dict[str, str]:
-    """Say what the newest reading in the lake rests on."""
+    """Return the evidence of the newest reading in the lake."""
     from ksql_lake.lake import Lake  # noqa: PLC0415 - listing feeds waits for no data library
 
     try:
@@ -135,7 +135,7 @@ def _readable(value: object) -> str:
 
 @click.command(help="Print the JSON Schema of a feed file, or write it where editors find it.")
 @click.option(
-    "--write", is_flag=True, help="Write feed.schema.json into the feeds folder; new feed files point at it."
+    "--write", is_flag=True, help="Write feed.schema.json into the feeds folder; new feed files refer to it."
 )
 def schema(*, write: bool) -> None:
     """Print or write the JSON Schema."""
@@ -145,7 +145,7 @@ def schema(*, write: bool) -> None:
     click.echo(f"written: {_store().write_schema()}")
 
 
-@click.command(help="Let exports, schedules and Dagster take these feeds.")
+@click.command(help="Let exports, schedules and Dagster use these feeds.")
 @_NAMES
 def enable(*, names: tuple[str, ...]) -> None:
     """Enable feeds."""
@@ -177,7 +177,7 @@ def restore(*, names: tuple[str, ...]) -> None:
         click.echo(f"restored and enabled: {_store().restore(name)}")
 
 
-@click.command(help="Move these proposed feed files (the sensor new_sources writes them) to active/.")
+@click.command(help="Move these feed files, which the sensor new_sources proposed, to active/.")
 @_NAMES
 def accept(*, names: tuple[str, ...]) -> None:
     """Accept proposed feeds."""

@@ -28,17 +28,17 @@ from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings, load_settings
 
 EARLIEST = {"auto.offset.reset": "earliest"}
-"""With the server's default the stream would begin with the rows that come after its creation."""
+"""By the server's default the stream would hold only rows that arrive after its creation."""
 
 _REKEYED = "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET)"
 _HELP = """Make Kafka's partition and offset the row identity of a stream feed.
 
-ksqlDB gives them to no pull query, but a derived stream can copy them into ordinary columns. This prints the
-statement that makes it, and says what to change in the feed file. The derived stream keeps a copy of the
-source's topic; rows already in the lake stay, and are known by their other columns.
+No pull query can select them, but a derived stream can copy them into ordinary columns. This command prints the
+statement that creates the derived stream, and the change to the feed file. The derived stream keeps a copy of
+the source's topic. Rows already in the lake stay, and are compared by their other columns.
 
-With --continue an export reads such a stream on from where the last one ended, and costs its new rows instead
-of the whole topic. Rows with a NULL key are not sent that way, so the derived stream gets a key of its own.
+With --continue an export reads such a stream from where the last one ended, so it costs the new rows instead of
+the whole topic. Such a query sends no rows with a NULL key, so the derived stream gets a new key.
 
 \b
 Examples:
@@ -49,19 +49,19 @@ Examples:
 """
 
 _SINCE = (0, 23)
-"""The release of ksqlDB from which ROWPARTITION and ROWOFFSET exist on every server."""
+"""The first release of ksqlDB in which every server has ROWPARTITION and ROWOFFSET."""
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetStream:
-    """A stream with all rows of its source and where Kafka holds them.
+    """A derived stream with all rows of its source and their Kafka partitions and offsets.
 
     Attributes:
-        source: What it is made from.
-        name: Its own name.
+        source: The stream it copies.
+        name: Its name.
         partition: The column with the Kafka partition of the source's row.
-        offset: The column with its offset.
-        rekeyed: Its key is made of both, so that no row has a NULL key.
+        offset: The column with the offset of the source's row.
+        rekeyed: Whether its key is made of both, so that no row has a NULL key.
     """
 
     source: str
@@ -72,7 +72,7 @@ class OffsetStream:
 
     @property
     def statement(self) -> str:
-        """The statement that makes it."""
+        """The statement that creates it."""
         partition, offset = quote_identifier(self.partition), quote_identifier(self.offset)
         # Only formats that hold a STRUCT can hold such a key; JSON needs no schema registry.
         head, tail = (" WITH (KEY_FORMAT = 'JSON')", f" {_REKEYED}") if self.rekeyed else ("", "")
@@ -83,12 +83,12 @@ class OffsetStream:
 
     @property
     def feed_keys(self) -> dict[str, object]:
-        """What a feed file says to export it by pull query."""
+        """The keys of a feed file that exports it by pull query."""
         return {"source": self.name, "identity": {"by": "offset", "columns": [self.partition, self.offset]}}
 
     @property
     def positions(self) -> dict[str, str]:
-        """What a feed file says under `positions`."""
+        """The value of `positions` in a feed file."""
         return {"partition": self.partition, "offset": self.offset}
 
 
@@ -97,8 +97,8 @@ def planned(source: SourceDescription, *, taken: Collection[str] = (), rekeyed: 
 
     Args:
         source: The source.
-        taken: Column names that are in use beside the source's own, in any case.
-        rekeyed: Whether its key is to be made of partition and offset.
+        taken: Further column names that are in use, in any letter case.
+        rekeyed: Whether to make its key of partition and offset.
     """
     used = {name.casefold() for name in (*taken, *(column.name for column in source.columns))}
     pairs = (("RP", "RO") if number == 1 else (f"RP_{number}", f"RO_{number}") for number in count(1))
@@ -107,7 +107,7 @@ def planned(source: SourceDescription, *, taken: Collection[str] = (), rekeyed: 
 
 
 def recognised(stream: SourceDescription) -> OffsetStream | None:
-    """Read from a stream's own query that it carries all its source's rows and offsets; None if it does not."""
+    """Return the derived stream if its query copies all rows and offsets of its source; else None."""
     found = carried_offsets(stream)
     if found is None:
         return None
@@ -117,16 +117,16 @@ def recognised(stream: SourceDescription) -> OffsetStream | None:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """How the feed is to be read afterwards: continued or not, and whether the source's keys stay."""
+    """The command's options: whether to continue the feed, and whether to keep the source's key."""
 
     continued: bool = False
     keep_key: bool = False
 
     def keys(self, feed: StreamFeed, source: SourceDescription, stream: OffsetStream) -> dict[str, object]:
-        """Return the keys of the feed file that are to change."""
+        """Return the keys of the feed file to change."""
         keys = stream.feed_keys
         if stream.rekeyed and feed.columns is None:
-            # The key that was made says nothing which the two columns do not.
+            # The new key only repeats the two columns.
             keys["columns"] = [column.name for column in source.columns]
         if self.continued:
             keys |= {"extraction": "continue", "positions": stream.positions}
@@ -137,16 +137,16 @@ class _Wish:
 
 @click.command(help=_HELP)
 @click.argument("name", type=FeedNames("stream"))
-@click.option("--apply", is_flag=True, help="Make the derived stream on the server.")
+@click.option("--apply", is_flag=True, help="Create the derived stream on the server.")
 @click.option("--write", is_flag=True, help="Change the feed file to export the derived stream.")
-@click.option("--continue", "continued", is_flag=True, help="Read on from where the last export ended.")
+@click.option("--continue", "continued", is_flag=True, help="Read from where the last export ended.")
 @click.option(
-    "--keep-key", is_flag=True, help="With --continue: keep the source's key, because no record has a NULL one."
+    "--keep-key", is_flag=True, help="With --continue: keep the source's key, because no record has a NULL key."
 )
 def prepare(*, name: str, apply: bool, write: bool, continued: bool, keep_key: bool) -> None:
-    """Print or make the derived stream."""
+    """Print the statement of the derived stream, or create the stream."""
     if keep_key and not continued:
-        raise click.UsageError("--keep-key is about --continue: without it the source's key always stays")
+        raise click.UsageError("--keep-key needs --continue: without it the source's key always stays")
     settings = load_settings()
     store = FeedStore(settings.feeds_root)
     feed, wish = store.get(name), _Wish(continued, keep_key)
@@ -158,7 +158,7 @@ def prepare(*, name: str, apply: bool, write: bool, continued: bool, keep_key: b
         )
     if _is_prepared(feed, wish):
         return
-    # Somebody waits at the prompt: an unreachable server is told at once.
+    # A person waits at the prompt: report an unreachable server at once.
     with KsqlClient(settings.model_copy(update={"attempts": 1})) as client:
         source, stream, exists = _stream(feed, client, wish)
         if exists:
@@ -166,17 +166,17 @@ def prepare(*, name: str, apply: bool, write: bool, continued: bool, keep_key: b
         elif apply:
             client.execute(stream.statement, properties=EARLIEST)
             click.echo(f"created: {stream.name}")
-            when = "the first export waits for that" if continued else "export when it has caught up"
-            note(f"{stream.name} fills from the first row of {stream.source}; {when}")
+            when = "the first export waits for it" if continued else "export when it has caught up"
+            note(f"{stream.name} is being filled from the first row of {stream.source}; {when}")
         else:
             _print_statement(stream)
         keys = wish.keys(feed, source, stream)
         if write and (exists or apply):
             check_feed(_changed(feed, keys), client)
     if continued:
-        _tell_continuing(client.url)
+        _note_continuing(client.url)
     if not write:
-        _tell_change(keys, str(store.load().file(name).path))
+        _note_change(keys, str(store.load().file(name).path))
     elif exists or apply:
         click.echo(f"written: {store.change(name, keys)}")
         _warn_of_freeze(feed, settings)
@@ -189,12 +189,12 @@ def prepare(*, name: str, apply: bool, write: bool, continued: bool, keep_key: b
 
 
 def _is_prepared(feed: StreamFeed, wish: _Wish) -> bool:
-    """Tell, also the user, whether nothing is left to do."""
+    """Return whether the feed needs no change; if so, print a note."""
     if wish.continued and feed.extraction == "continue":
         note(f"{feed.name} is continued already, by the columns {', '.join(feed.identity.columns)}")
         return True
     if not wish.continued and feed.identity.by == "offset":
-        note(f"{feed.name} is known by offset already, in the columns {', '.join(feed.identity.columns)}")
+        note(f"{feed.name} has identity `offset` already, by the columns {', '.join(feed.identity.columns)}")
         return True
     return False
 
@@ -207,11 +207,11 @@ def _changed(feed: StreamFeed, keys: dict[str, object]) -> Feed:
 
 
 def _stream(feed: StreamFeed, client: KsqlClient, wish: _Wish) -> tuple[SourceDescription, OffsetStream, bool]:
-    """Return what is copied, the derived stream a feed should export, and whether the server has that.
+    """Return the source, the derived stream that the feed should export, and whether the server has it.
 
     Raises:
-        ConfigError: The source is no stream, or something else has the derived stream's name, or what is there
-            cannot be continued.
+        ConfigError: The source is not a stream, another source has the derived stream's name, or the existing
+            derived stream cannot be continued.
     """
     if find_source(client, feed.source).kind != "stream":
         raise ConfigError(f"{feed.source} is a table on the server, but the feed says stream", feed=feed.name)
@@ -236,10 +236,10 @@ def _stream(feed: StreamFeed, client: KsqlClient, wish: _Wish) -> tuple[SourceDe
     found = recognised(derived)
     lacking = {column.name for column in source.columns} - {column.name for column in derived.columns}
     if found is None or found.source != source.name or lacking:
-        what = f"it lacks {', '.join(sorted(lacking))}" if found and lacking else "it has not its offsets"
+        what = f"it lacks {', '.join(sorted(lacking))}" if found and lacking else "it lacks its offsets"
         raise ConfigError(
             f"the server has a {wanted.name} already, but as a copy of {source.name} {what}",
-            hint=f"Drop it or give it another name; wanted is:\n{wanted.statement}",
+            hint=f"Drop or rename it, then create it with:\n{wanted.statement}",
             feed=feed.name,
             server=client.url,
         )
@@ -248,14 +248,14 @@ def _stream(feed: StreamFeed, client: KsqlClient, wish: _Wish) -> tuple[SourceDe
 
 
 def _check_continuable(feed: StreamFeed, derived: SourceDescription, client: KsqlClient, wish: _Wish) -> None:
-    """Refuse to continue what cannot be continued; warn of keys that may be NULL."""
+    """Raise ConfigError if the derived stream cannot be continued, or if its keys may be NULL."""
     found = carrier(derived, client.server_info().version) if wish.continued else None
     if found is None:
         return
     if found.obstacle:
         raise ConfigError(
             f"{derived.name} carries the offsets of {found.source}, but cannot be continued: {found.obstacle}",
-            hint="docs/large-topics.md says what a stream needs for it, and what helps where it has not.",
+            hint="docs/large-topics.md lists what a stream needs for it, and what to do without.",
             feed=feed.name,
             server=client.url,
         )
@@ -263,7 +263,7 @@ def _check_continuable(feed: StreamFeed, derived: SourceDescription, client: Ksq
         raise ConfigError(
             f"{derived.name} keeps its source's key {', '.join(derived.key_columns)}, and a query that is "
             "continued sends no rows with a NULL key",
-            hint="If no record has a NULL key, say --keep-key. Else drop the stream and prepare it anew.",
+            hint="If no record has a NULL key, say --keep-key. Else drop the stream and prepare it again.",
             feed=feed.name,
             server=client.url,
         )
@@ -273,8 +273,8 @@ def _check_release(client: KsqlClient) -> None:
     version = client.server_info().version
     if version.release is not None and version.release < _SINCE:
         raise ConfigError(
-            f"this server has release {version.text}, which does not know ROWPARTITION and ROWOFFSET",
-            hint="They came with ksqlDB 0.23 (Confluent Platform 7.1). Identity `row` or `key` need none.",
+            f"this server has release {version.text}, which lacks ROWPARTITION and ROWOFFSET",
+            hint="They need ksqlDB 0.23 (Confluent Platform 7.1). Identity `row` and `key` work without them.",
             server=client.url,
         )
 
@@ -286,23 +286,23 @@ def _print_statement(stream: OffsetStream) -> None:
     click.echo(stream.statement)
 
 
-def _tell_continuing(url: str) -> None:
+def _note_continuing(url: str) -> None:
     since = ".".join(map(str, CONTINUES_SINCE))
     note(
         f"continuing needs ksql.query.push.v2.registry.installed=true on {url}; by ksqlDB's source it works "
-        f"from {since} on, measured on {CONTINUES_MEASURED} only. Ask: ksql-lake feeds validate --server"
+        f"from {since} on, measured on {CONTINUES_MEASURED} only. Test it: ksql-lake feeds validate --server"
     )
 
 
-def _tell_change(keys: dict[str, object], path: str) -> None:
+def _note_change(keys: dict[str, object], path: str) -> None:
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in keys.items()]
-    note("\n".join([f"then put this into {path}, or let --write do it:", *lines]), label="next")
+    note("\n".join([f"then put this into {path}, or use --write:", *lines]), label="next")
 
 
 def _warn_of_freeze(feed: Feed, settings: Settings) -> None:
     if feed.on_schema_change == "freeze" and Lake(settings.lake_root).feed(feed).state().columns is not None:
         note(
             "on_schema_change is freeze, so the next export would refuse the two new columns; "
-            "set it to evolve for that one",
+            "set it to evolve for that export",
             label="warning",
         )

@@ -1,4 +1,4 @@
-"""What the server says about the sources that feeds name, or could name."""
+"""Checks of feeds and their sources against the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ksql_lake.ksqldb.reach import Reach, reach
 
 
 def reachable(client: KsqlClient) -> bool:
-    """Tell whether the server answers."""
+    """Return whether the server answers."""
     try:
         client.server_info()
     except ServerUnavailableError:
@@ -23,20 +23,20 @@ def find_source(client: KsqlClient, name: str) -> SourceSummary:
     """Find a source by its exact name.
 
     Raises:
-        ConfigError: The server has none; says which ones come close.
+        ConfigError: The server has no such source; the hint names similar ones.
     """
     sources = {source.name: source for source in list_sources(client)}
     if name not in sources:
-        hint = did_you_mean(name, sources) or "See what it has: ksql-lake feeds discover"
+        hint = did_you_mean(name, sources) or "List its sources: ksql-lake feeds discover"
         raise ConfigError(f"the server has no stream or table {name!r}", hint=hint, server=client.url)
     return sources[name]
 
 
 def how_read(name: str, client: KsqlClient) -> Reach:
-    """Tell what kind of query can read a source.
+    """Return what kind of query can read a source.
 
     Raises:
-        ConfigError: The server has none of this name.
+        ConfigError: The server has no source of this name.
         KsqlError: The server cannot be asked.
     """
     source = find_source(client, name)
@@ -53,7 +53,7 @@ def writer_of(name: str, client: KsqlClient) -> str:
 
 
 def check_feed(feed: Feed, client: KsqlClient) -> None:
-    """Hold a feed against its source: kind, columns, event time, whether its kind of query can read it.
+    """Check a feed against its source: kind, columns, event time, and whether its kind of query can read it.
 
     Raises:
         ConfigError: The feed does not fit the source.
@@ -63,5 +63,5 @@ def check_feed(feed: Feed, client: KsqlClient) -> None:
         plan = ExportPlan(feed, days=Days(feed.start_date, feed.start_date))
     else:
         plan = ExportPlan(feed, version=1)
-    # Writing the query of an export finds everything that would keep the export from being read.
+    # Building the query of an export finds every reason why the server could not run it.
     _ = extract(plan, client).question

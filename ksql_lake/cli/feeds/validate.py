@@ -1,4 +1,4 @@
-"""`ksql-lake feeds validate`: list every problem of feed files, and with `--server` what the server refuses."""
+"""`ksql-lake feeds validate`: list every problem of the feed files, with `--server` also against the server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text
 from ksql_lake.settings import load_settings
 
-_HELP = """Check feed files and print every problem of every file. Without PATHS: all of them.
+_HELP = """Check feed files and print every problem. Without PATHS it checks all of them.
 
-A key that the first exported rows have pinned, and that was changed since, is a problem too.
+A key that was changed although the first export fixed it is a problem too.
 
-With --server, the server is asked too, about all active feeds: whether the source is there, has the columns,
-and can be read the way the feed says. A source that no pull query can read needs "extraction": "push"; --write
-sets it. What "extraction": "continue" needs is tried, with a short query, and each condition explained.
+With --server it also asks the server about all active feeds: whether the source exists, has the columns, and
+can be read the way the feed says. A source that no pull query can read needs "extraction": "push"; --write sets
+it. For "extraction": "continue" a short query tests each condition, and the result explains each.
 
 \b
 Examples:
@@ -46,8 +46,10 @@ class Found:
 
 @click.command(help=_HELP)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--server", is_flag=True, help="Hold the active feeds against the server as well.")
-@click.option("--write", is_flag=True, help='Set "extraction": "push" where nothing else can read the source.')
+@click.option("--server", is_flag=True, help="Also check the active feeds against the server.")
+@click.option(
+    "--write", is_flag=True, help='Set "extraction": "push" if only a push query can read the source.'
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def validate(
@@ -55,9 +57,9 @@ def validate(
 ) -> None:
     """Check feed files."""
     if server and paths:
-        raise click.UsageError("--server is about the active feeds; leave out the paths")
+        raise click.UsageError("--server checks all active feeds; leave out the paths")
     if write and not server:
-        raise click.UsageError("--write needs --server: only the server knows what it can be asked")
+        raise click.UsageError("--write needs --server: only the server shows which query can read a source")
     settings = load_settings()
     store = FeedStore(settings.feeds_root)
     broken = [Found(file.path, file.name, tuple(file.error.problems)) for file in store.validate(paths)]
@@ -85,7 +87,7 @@ def _counted(broken: Sequence[Found]) -> str:
 
 
 def _other_than_held(store: FeedStore, paths: tuple[Path, ...], lake: Lake) -> Iterator[Found]:
-    """Hold every active feed against the rows that the lake holds of it."""
+    """Check every active feed against its rows in the lake."""
     wanted = {path.resolve() for path in paths}
     for file in store.load().files:
         if file.archived or (wanted and file.path.resolve() not in wanted):
@@ -95,11 +97,11 @@ def _other_than_held(store: FeedStore, paths: tuple[Path, ...], lake: Lake) -> I
         except MeaningChangeError as error:
             yield Found(file.path, file.feed.name, (f"{error.message}. {error.hint}",))
         except LakeError as error:
-            note(f"{file.feed.name}: not held against the lake: {error.message}", label="warning")
+            note(f"{file.feed.name}: not checked against the lake: {error.message}", label="warning")
 
 
 def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Found]:
-    """Hold every active feed against the server."""
+    """Check every active feed against the server."""
     for file in store.load().files:
         feed = file.feed
         if file.archived:
@@ -115,7 +117,7 @@ def _unfit(store: FeedStore, client: KsqlClient, *, write: bool) -> Iterator[Fou
 
 
 def _problems(feed: Feed, client: KsqlClient, store: FeedStore | None) -> tuple[str, ...]:
-    """Say what is wrong with a feed, or put it right in a store."""
+    """Return the problems of a feed; with a store, correct its file instead where that is possible."""
     if isinstance(feed, StreamFeed) and feed.extraction == "continue":
         check_feed(feed, client)
         return _unmet(feed, client)
@@ -124,19 +126,19 @@ def _problems(feed: Feed, client: KsqlClient, store: FeedStore | None) -> tuple[
 
 
 def _unmet(feed: StreamFeed, client: KsqlClient) -> tuple[str, ...]:
-    """Try whether a feed can be continued; say what was found of each condition."""
+    """Test whether a feed can be continued; print the conditions that hold and return those that do not."""
     found = check_conditions(feed, client)
     for condition in found:
         if condition.met:
             note(f"{feed.name}: {condition.name}: {condition.text}")
     unmet = [f"continue, {condition.name}: {condition.text}" for condition in found if not condition.met]
     if unmet:
-        note(f"{feed.name} is read by pull query until that is mended; see docs/large-topics.md")
+        note(f"{feed.name} is read by pull query until this is corrected; see docs/large-topics.md")
     return tuple(unmet)
 
 
 def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
-    """Say what is wrong with a feed, or put it right in a store."""
+    """Return a feed's problem, or an empty text; with a store, correct `extraction` in its file instead."""
     reach = how_read(feed.source, client)
     if feed.known_by == "row":
         _warn_of_twins(feed, client)
@@ -157,10 +159,10 @@ def _problem(feed: Feed, client: KsqlClient, store: FeedStore | None) -> str:
 
 
 def _warn_of_twins(feed: Feed, client: KsqlClient) -> None:
-    """Say of a derived stream that its topic may hold rows twice, and what tells them from two events."""
+    """Print a note if a query writes the source: its topic may hold rows twice."""
     if writer := writer_of(feed.source, client):
         note(
             f"{feed.name}: {feed.source} is written by the query {writer}, which writes rows twice when its "
-            "server is killed. Only the source's offsets tell them from two events: select them there "
+            "server is killed. Only the source's offsets distinguish these from two events: select them there "
             '(ROWPARTITION AS RP, ROWOFFSET AS RO), with "identity": {"by": "offset", "columns": ["RP", "RO"]}'
         )

@@ -1,1 +1,1 @@
-"""What every command shares with its terminal: output, progress, logs and the files it writes."""
+"""Output, progress, logs and written files, shared by all commands."""

@@ -12,7 +12,7 @@ from typing import TextIO
 from ksql_lake.telemetry import fields, trace
 
 RUN = uuid.uuid4().hex
-"""What everything that this process says has in common."""
+"""The fields that all records of this process share."""
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -35,8 +35,7 @@ class _JsonLines(logging.Formatter):
 
 
 ALWAYS_TOLD = ("ksql_lake.ksqldb.wire.session", "ksql_lake.settings")
-"""The loggers whose warnings a person sees whatever the command: credentials that go out in the clear, and
-variables that do nothing."""
+"""The loggers whose warnings every command shows: unencrypted credentials, variables without effect."""
 
 
 class _Journal:
@@ -44,7 +43,7 @@ class _Journal:
 
 
 def watch(*, log_format: str, otel_endpoint: str | None) -> None:
-    """Do what the settings say about logs and traces."""
+    """Set up logs and traces as the settings say."""
     trace(otel_endpoint)
     if log_format == "json" and _Journal.handler is None:
         _Journal.handler = logging.StreamHandler(sys.stderr)
@@ -55,5 +54,5 @@ def watch(*, log_format: str, otel_endpoint: str | None) -> None:
 
 
 def journal() -> logging.Logger | None:
-    """Return the logger that remarks and errors go to; None where standard error is for people."""
+    """Return the logger for notes and errors; None when standard error is for people."""
     return logging.getLogger("ksql_lake.cli") if _Journal.handler else None

@@ -1,6 +1,6 @@
-"""How much a command says besides its results: as usual, only what is wrong (-q), or each step (-v).
+"""How much a command prints besides its results: notes, only problems (-q), or each step (-v).
 
-And whether it has begun to write a JSON document, so that an error does not write a second one behind it.
+It also records whether a JSON document was begun, so that an error does not write a second one after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class _Loudness:
 
 
 class _Steps(logging.Handler):
-    """Writes what happens on the way; warnings have their own ways to a person."""
+    """Writes each step of a command; other handlers write warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -26,23 +26,23 @@ class _Steps(logging.Handler):
 
 
 def quiet() -> bool:
-    """Tell whether remarks and progress are kept back."""
+    """Return whether notes and progress are suppressed."""
     return _Loudness.quiet
 
 
 def document_begun() -> bool:
-    """Tell whether a JSON document went to stdout already."""
+    """Return whether a JSON document went to stdout already."""
     return _Loudness.document
 
 
 def begin_document() -> None:
-    """Note that a JSON document goes to stdout, so that no second one follows it."""
+    """Record that a JSON document goes to stdout, so that no second one follows it."""
     _Loudness.document = True
 
 
 @contextmanager
 def loudness(*, keep_quiet: bool, verbose: bool) -> Iterator[None]:
-    """Say as much as the command line asks for while it lasts."""
+    """Print as much as the command line asks for, within the block."""
     log, handler = logging.getLogger("ksql_lake"), _Steps(logging.INFO)
     level = log.level
     _Loudness.quiet, _Loudness.document = keep_quiet, False

@@ -1,4 +1,4 @@
-"""Print results on stdout and everything about them on stderr.
+"""Print results on stdout, and notes and errors on stderr.
 
 A terminal gets tables, a pipe gets aligned text without colours, a program gets JSON.
 """
@@ -43,7 +43,7 @@ def error_console() -> Console:
 
 
 def note(text: str, *, label: str = "note") -> None:
-    """Write a remark to stderr; with -q only warnings are written."""
+    """Write a note to stderr; with -q only warnings."""
     if quiet() and label != "warning":
         return
     if (log := journal()) is not None:
@@ -54,20 +54,20 @@ def note(text: str, *, label: str = "note") -> None:
 
 
 def line_width() -> int:
-    """Return how many columns a text has: those of the terminal, at most 120; 80 where none is there."""
+    """Return the width of texts in characters: the terminal's, at most 120; 80 without a terminal."""
     return min(Console().width, 120) if sys.stdout.isatty() else 80
 
 
 def waiting(text: str) -> AbstractContextManager[object]:
-    """Show on a terminal what is being waited for; the line goes away afterwards."""
+    """Show on a terminal what the command waits for; the line disappears afterwards."""
     return error_console().status(text) if sys.stderr.isatty() and not quiet() else nullcontext()
 
 
 class _NoteHandler(logging.Handler):
-    """Writes what happens on the way (another attempt, a lock that others hold) as notes."""
+    """Writes warnings (another attempt, a lock that another process holds) as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, unless it is told whatever the command."""
+        """Write one record, unless the handler of all commands writes it."""
         if record.name in ALWAYS_TOLD:
             return
         error_console().print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
@@ -75,7 +75,7 @@ class _NoteHandler(logging.Handler):
 
 @contextmanager
 def notes_from_log() -> Iterator[None]:
-    """While it lasts, show our own warnings as notes, where they are not written as JSON lines anyway."""
+    """Show ksql-lake's warnings as notes within the block, unless they are written as JSON lines."""
     if journal() is not None:
         yield
         return
@@ -88,7 +88,7 @@ def notes_from_log() -> Iterator[None]:
 
 
 def print_line(*parts: str | tuple[str, str], err: bool = False) -> None:
-    """Write a line to stdout, or stderr; a part may be a text with its style."""
+    """Write a line to stdout, or to stderr; a part may be a text with its style."""
     Console(stderr=err, highlight=False, soft_wrap=True).print(Text.assemble(*parts))
 
 
@@ -105,7 +105,7 @@ def print_table(
     right: Collection[str] = (),
     flexible: Collection[str] = (),
 ) -> None:
-    """Write a table to stdout; where a terminal is too narrow for one, each row becomes a few lines.
+    """Write a table to stdout; on a terminal that is too narrow, each row becomes a few lines.
 
     Args:
         headers: Column titles; a line break in one is used on terminals.
@@ -129,7 +129,7 @@ def print_table(
 
 
 def print_answer(cells: Cells) -> list[str]:
-    """Write rows of any columns to a terminal, and give the names of the columns left out of their middle."""
+    """Write rows to a terminal, and return the names of the middle columns that did not fit."""
     console = Console(highlight=False)
     lines, left_out = table_lines(cells, console.width), list[str]()
     if lines is None:
@@ -140,7 +140,7 @@ def print_answer(cells: Cells) -> list[str]:
 
 
 def print_lines(lines: Sequence[Text], console: Console) -> None:
-    """Write lines that are laid out for a console; one that is too long goes over its edge."""
+    """Write lines laid out for a console; a line that is too long is not wrapped."""
     for line in lines:
         console.print(line, soft_wrap=True)
 
@@ -167,15 +167,15 @@ def _plain(value: object) -> object:
 
 @contextmanager
 def never_failing(done: str) -> Iterator[None]:
-    """Make a warning of everything that goes wrong inside.
+    """Turn every error within the block into a warning.
 
     Args:
-        done: What has happened all the same, e.g. `the exports landed`.
+        done: What was done before, e.g. `the exports landed`.
     """
     try:
         yield
     except KsqlLakeError as error:
         note(str(error), label="warning")
-    except Exception as error:  # noqa: BLE001 - what was done is done, whatever Dagster says
+    except Exception as error:  # noqa: BLE001 - Dagster's error does not undo what was done
         message = " ".join(str(error).split())
-        note(f"{done}, but telling Dagster failed: {type(error).__name__}: {message}", label="warning")
+        note(f"{done}, but updating Dagster failed: {type(error).__name__}: {message}", label="warning")

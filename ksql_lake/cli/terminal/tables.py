@@ -13,23 +13,23 @@ from rich.console import Console
 from rich.text import Text
 
 GAP = 2
-"""Blanks between columns: text within a cell has one at a time, mostly."""
+"""Blanks between columns; text within a cell mostly has single blanks."""
 _LEAST = 16
-"""Columns of this width are still read with pleasure."""
+"""Flexible columns become no narrower than this, in characters, so that they stay readable."""
 _ELLIPSIS = "…"
 _INDENT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """What is to be shown.
+    """The content of a table.
 
     Attributes:
         headers: Column titles; a line break in one is used in tables.
         rows: Cells as text.
-        right: Places of the columns that align right, as numbers do; their cells are never broken.
-        flexible: Places of the columns that may become narrower than their text.
-        styles: How a cell of a certain text is styled.
+        right: Positions of the columns that align right, as numbers do; their cells are never broken.
+        flexible: Positions of the columns that may become narrower than their text.
+        styles: Text of a cell -> its style.
     """
 
     headers: Sequence[str]
@@ -44,7 +44,7 @@ class Cells:
         return [header.replace("\n", " ") for header in self.headers]
 
     def widths(self) -> list[int]:
-        """The width that each column would like to have."""
+        """The width of each column without folding."""
         return [
             max(map(cell_len, (*header.split("\n"), *(row[at] for row in self.rows))))
             for at, header in enumerate(self.headers)
@@ -52,15 +52,15 @@ class Cells:
 
 
 def table_lines(cells: Cells, width: int) -> list[Text] | None:
-    """Return the lines of a table of all columns; None where it does not fit."""
+    """Return the lines of a table of all columns; None if it does not fit."""
     widths = _fitting(cells, list(range(len(cells.headers))), width)
     return None if widths is None else list(_table(cells, dict(enumerate(widths)), gap_at=None))
 
 
 def shortened_lines(cells: Cells, width: int) -> tuple[list[Text], list[str]] | None:
-    """Return the lines of a table of the outer columns, and the names of those left out of its middle.
+    """Return the lines of a table of the outer columns, and the names of the middle columns left out.
 
-    None where not even the first and the last column fit.
+    Returns None if not even the first and the last column fit.
     """
     total = len(cells.headers)
     for shown in range(total - 1, 1, -1):
@@ -74,7 +74,7 @@ def shortened_lines(cells: Cells, width: int) -> tuple[list[Text], list[str]] | 
 
 
 def record_lines(cells: Cells, width: int, *, numbered: bool = False) -> list[Text]:
-    """A few lines per row: its first cell, or its number, and below it each other column with its name."""
+    """Return a few lines per row: its first cell or its number, and below it the other columns by name."""
     names = cells.names
     lines: list[Text] = []
     for number, row in enumerate(cells.rows, start=1):
@@ -127,7 +127,7 @@ def _table(cells: Cells, widths: Mapping[int, int], *, gap_at: int | None) -> It
             yield _line(texts, cells, widths, gap_at=gap_at, mark=mark, styles=styles)
 
 
-def _line(  # noqa: PLR0913 - what a line is made of
+def _line(  # noqa: PLR0913 - the parts of a line
     texts: Mapping[int, str],
     cells: Cells,
     widths: Mapping[int, int],
@@ -167,12 +167,12 @@ def _entry(name: str, value: str, cells: Cells, *, longest: int, at: int, width:
     yield from (Text(" " * _INDENT + line) for line in _folded(name, width - _INDENT))
     room = width - 2 * _INDENT
     for line in [value] if at in cells.right else _folded(value, room):
-        # A number wider than the terminal goes over its edge, which shows every digit.
+        # A number wider than the terminal is not broken, so that every digit is shown.
         yield Text.assemble(" " * min(2 * _INDENT, max(0, width - cell_len(line))), (line, style))
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Break a text at words, and words where they are longer than a line."""
+    """Break a text at words, and a word that is longer than a line within it."""
     if cell_len(text) <= width:
         return [text]
     lines = Text(text).wrap(Console(width=width), width, overflow="fold")

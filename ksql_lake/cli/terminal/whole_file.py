@@ -1,6 +1,6 @@
 """Write an output file whole or not at all.
 
-It creates no folders. On request it refuses to overwrite a file that it did not write.
+It creates no folders. On request it overwrites only files that it wrote.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ksql_lake.errors import ConfigError
 
 @contextmanager
 def whole_file(path: Path, what: str, *, force: bool = True) -> Iterator[Path]:
-    """Yield a path to write to; when the block ends well, its file takes the place of `path`.
+    """Yield a path to write to; when the block ends without an error, its file replaces `path`.
 
     Args:
-        path: Where the file belongs; a device or a pipe is written to as it is.
-        what: What is written, for the error (`the report`).
-        force: Whether a file that is there may be anybody's; else it must be one that was written here.
+        path: The file to write; a device or a pipe is written to directly.
+        what: The content, for the error message (`the report`).
+        force: Whether to overwrite any file; else only one that this module wrote.
 
     Raises:
-        ConfigError: The file cannot be written, or is somebody else's.
+        ConfigError: The file cannot be written, or another program wrote it.
     """
     if not force and path.is_file() and path.stat().st_size and not _ours(path):
         raise ConfigError(
-            "this file is there already, and this command did not write it as it is now",
+            "this file exists already, and this command did not write its present content",
             hint="Name another --output, or say --force to overwrite it.",
             path=path,
         )
@@ -52,10 +52,10 @@ def whole_file(path: Path, what: str, *, force: bool = True) -> Iterator[Path]:
 
 
 def chosen_form(form: str | None, *, as_json: bool) -> str | None:
-    """Return the format that `--format` and `--json` name; None where neither is given.
+    """Return the format that `--format` and `--json` name; None without both.
 
     Raises:
-        click.UsageError: They name different ones.
+        click.UsageError: They name different formats.
     """
     if as_json and form not in (None, "json"):
         raise click.UsageError(f"--json and --format {form} exclude each other")
@@ -63,19 +63,17 @@ def chosen_form(form: str | None, *, as_json: bool) -> str | None:
 
 
 def form_of(output: Path | None, forms: Mapping[str, str]) -> str:
-    """Return the format that a file's ending stands for; `console` without a file, and for devices and pipes.
+    """Return the format of a file's ending; `console` without a file, and for devices and pipes.
 
     Raises:
-        click.UsageError: The ending stands for none.
+        click.UsageError: The ending belongs to no format.
     """
     if output is None or (output.exists() and not output.is_file()):
         return "console"
     form = forms.get(output.suffix.lower())
     if form is None:
         known = ", ".join(forms)
-        raise click.UsageError(
-            f"what to write to {output.name} is not told by its ending: use {known}, or say --format"
-        )
+        raise click.UsageError(f"the ending of {output.name} names no format: use {known}, or say --format")
     return form
 
 
@@ -88,13 +86,13 @@ def _stamp(path: Path) -> bytes:
 
 
 def _mark(path: Path) -> None:
-    # A filesystem that keeps no such marks forgets whose file it is, and --force has to say so.
+    # On a filesystem without extended attributes every file counts as another program's, and needs --force.
     with suppress(OSError, AttributeError):
         os.setxattr(path, _MARK, _stamp(path))
 
 
 def _ours(path: Path) -> bool:
-    """Whether the file is one that was written here and is as it was."""
+    """Return whether this module wrote the file and it is unchanged."""
     try:
         return os.getxattr(path, _MARK) == _stamp(path)
     except (OSError, AttributeError):

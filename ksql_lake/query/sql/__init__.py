@@ -1,1 +1,1 @@
-"""The lake as SQL: views made when they are named, a connection, answers as text and files."""
+"""SQL over the lake: views made when they are named, a connection, answers as text and files."""

@@ -1,4 +1,4 @@
-"""A DuckDB connection to the whole lake, as it was at one moment; each view is made when a query names it."""
+"""A DuckDB connection to the lake in one state; each view is made when a query names it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _UNKNOWN = re.compile(r"(?:Table|Table Function) with name \"?([A-Za-z0-9_]+)")
 
 
 class LakeConnection(duckdb.DuckDBPyConnection):
-    """DuckDB's connection that makes the views which a statement names before it runs the statement.
+    """A DuckDB connection that makes the views of a statement before it runs the statement.
 
-    What takes SQL or a view's name here does so; SQL that reaches DuckDB another way, such as
-    `duckdb.sql(..., connection=...)`, finds the views that were named before.
+    All methods here that take SQL or a view's name do so. SQL that reaches DuckDB in another way, such as
+    `duckdb.sql(..., connection=...)`, finds only the views that were named before.
     """
 
-    # DuckDB makes its connections itself; one becomes ours by its class, which may hold nothing more.
+    # DuckDB creates its connections itself; one gets this class afterwards, so the class has no further fields.
     __slots__ = ()
 
     def sql(self, query: Any, *given: Any, **options: Any) -> Any:
-        """Run statements; give the last one's rows as a relation."""
+        """Run statements; return the last one's rows as a relation."""
         return _asked(self, query, super().sql, *given, **options)
 
     def query(self, query: Any, *given: Any, **options: Any) -> Any:
-        """Run statements; give the last one's rows as a relation."""
+        """Run statements; return the last one's rows as a relation."""
         return _asked(self, query, super().query, *given, **options)
 
     def from_query(self, query: Any, *given: Any, **options: Any) -> Any:
@@ -45,7 +45,7 @@ class LakeConnection(duckdb.DuckDBPyConnection):
         return _asked(self, query, super().from_query, *given, **options)
 
     def execute(self, query: Any, *given: Any, **options: Any) -> Any:
-        """Run statements; `fetchall` and the like give the last one's rows."""
+        """Run statements; `fetchall` and similar methods return the last one's rows."""
         return _asked(self, query, super().execute, *given, **options)
 
     def table(self, table_name: str) -> Any:
@@ -68,17 +68,17 @@ class LakeConnection(duckdb.DuckDBPyConnection):
 def connect(root: str | Path | None = None, feeds: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection, in memory, with one view per feed, each made when a statement first names it.
 
-    A stream `NAME` is the view `NAME`. A table is `NAME`, its latest version, and `NAME_versions`, all that are
-    kept; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time. A
-    stream's `NAME__between(from_time, to_time)` is a range of event times. The lake itself is in
-    `ksql_lake_feeds`, `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits`. Path columns are
-    typed; a feed that was never exported has an empty view. The views do not change under the connection;
-    connect again for what was exported since. Times are shown in UTC.
+    A stream `NAME` has the view `NAME`. A table has `NAME`, its latest version, and `NAME_versions`, all kept
+    versions; `NAME_changes` and `NAME_history` follow its rows, and `NAME__as_of(ts)` is the version of a time.
+    A stream's `NAME__between(from_time, to_time)` is a range of event times. `ksql_lake_feeds`,
+    `ksql_lake_partitions`, `ksql_lake_versions` and `ksql_lake_commits` describe the lake. Path columns are
+    typed; a feed that was never exported has an empty view. The views of a connection do not change; connect
+    again to see later exports. Times are shown in UTC.
 
     Args:
         root: The lake; default `KSQL_LAKE_ROOT`.
-        feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`. Data of a feed whose file is archived or
-            gone has its view as well.
+        feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`. A feed whose file is archived or deleted
+            also has its views.
 
     Raises:
         ConfigError: The lake cannot be read at all.
@@ -96,10 +96,10 @@ def blank_connection(storage: Storage) -> duckdb.DuckDBPyConnection:
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> None:
-    """Make what a text of SQL names and is not there yet."""
+    """Make the views and tables that a text of SQL names and that do not exist yet."""
     with naming.lock:
         if listed := naming.listed(sql):
-            # Hundreds of them, and each is a constant: together they take a fraction of the time.
+            # One statement for hundreds of constant views takes a fraction of the time.
             duckdb.DuckDBPyConnection.execute(connection, "; ".join(map(_statements, listed)))
         for name, made in naming.due(sql):
             match made:
@@ -112,14 +112,14 @@ def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> 
 
 
 def _drop_view(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Drop what only listed a table until now; a table takes no view's place by itself."""
+    """Drop a view that only listed a table's name; DuckDB does not replace a view by a table."""
     plain = duckdb.DuckDBPyConnection.execute
     if plain(connection, "SELECT 1 FROM duckdb_views() WHERE view_name = ?", [name]).fetchone():
         plain(connection, f"DROP VIEW {sql_name(name)}")
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | Macro]) -> None:
-    """Make views, each with its comment; one of the same name is replaced."""
+    """Make views, each with its comment; an existing one of the same name is replaced."""
     plain = duckdb.DuckDBPyConnection.execute
     for view in views:
         if isinstance(view, Macro):
@@ -155,6 +155,6 @@ def _asked(connection: LakeConnection, query: Any, run: Any, *given: Any, **opti
         if problem is not None:
             raise problem from error
         if found and (hint := naming.hint(found[1])):
-            # DuckDB proposes tables of its own.
+            # DuckDB's own message proposes its internal tables.
             raise duckdb.CatalogException(f"there is no view {found[1]!r}\n{hint}") from error
         raise

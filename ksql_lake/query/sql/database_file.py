@@ -1,6 +1,7 @@
-"""A DuckDB database file with the lake's views, for tools that do not know ksql-lake."""
+"""A DuckDB database file with the lake's views, for tools without ksql-lake."""
 
-# Its views name folders below the database's own, so that new files show and both can be moved together.
+# Its views name folders relative to the database's folder, so that new files show and both can be moved
+# together.
 
 from __future__ import annotations
 
@@ -27,24 +28,24 @@ from ksql_lake.query.sql.views import Macro, View, between_macros
 from ksql_lake.schema import Schema, alike_fields
 
 CONTENTS = "ksql_lake_catalog"
-"""The view that tells a database of ours from others, and what is in it."""
+"""The view that marks the database as a catalog of ksql-lake, and lists its views."""
 
 _ABOUT = "the views of the lake at "
 """The comment of `CONTENTS`, before the lake as the views name it."""
 
 _STORAGE = "v1.0.0"
-"""The oldest format this DuckDB writes: tools bring older releases along."""
+"""The oldest format that this DuckDB writes, because tools contain older releases."""
 
 _DEPTH = {"stream": "*/*/*/*.parquet", "table": "*/*.parquet"}
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFile:
-    """What was written.
+    """The result of writing a catalog.
 
     Attributes:
         views: Names of the views.
-        empty: Feeds without rows; their views stay empty until their first export writes them anew.
+        empty: Feeds without rows; their views are empty until their first export rewrites them.
         left_out: Why a feed has no view.
     """
 
@@ -56,22 +57,22 @@ class DatabaseFile:
 def write_catalog(
     path: Path, *, root: str | Path | None = None, feeds: str | Path | None = None, absolute: bool = False
 ) -> DatabaseFile:
-    """Write the database file, whole or not at all; an older one of ours is replaced.
+    """Write the database file, whole or not at all; an older catalog is replaced.
 
     Args:
-        path: Where to.
+        path: The file.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
-        absolute: Write the lake's full path into the views, for tools that cannot be told a folder.
+        absolute: Write the lake's full path into the views, for tools without a setting for the folder.
 
     Raises:
-        ConfigError: `path` is something else's, or cannot be written.
+        ConfigError: `path` is another program's file, or cannot be written.
     """
     holdings = Holdings.open(root, feeds)
     _check_ours(path)
     folder = _folder(holdings.lake, path, absolute=absolute)
     views: list[View | Macro] = []
-    told: list[_Entry] = []
+    listed: list[_Entry] = []
     empty: list[str] = []
     left_out: dict[str, KsqlLakeError] = {}
     taken = {feed.name for feed in holdings.feeds}
@@ -86,17 +87,17 @@ def write_catalog(
             empty.append(feed.name)
         made = [view for view in made if view.name == feed.name or view.name not in taken]
         views += made
-        told += _entries(feed, made)
-    views.append(_contents(told, folder))
+        listed += _entries(feed, made)
+    views.append(_contents(listed, folder))
     with _replacing(path) as temporary:
         _write(temporary, views, search=path.absolute().parent)
     return DatabaseFile(tuple(view.name for view in views if isinstance(view, View)), tuple(empty), left_out)
 
 
 def refresh_catalog(path: Path, lake: Lake, feed: Feed) -> bool:
-    """Write a feed's views in a catalog anew if they are not what they should be; the others stay as they are.
+    """Rewrite a feed's views in a catalog if they are out of date; the others stay as they are.
 
-    False when there was nothing to do: the views are right, or there is no catalog of this lake any more.
+    Returns False if the views are up to date, or if the file is no longer a catalog of this lake.
 
     Raises:
         KsqlLakeError: The feed cannot have views, or the catalog cannot be written.
@@ -123,25 +124,25 @@ def refresh_catalog(path: Path, lake: Lake, feed: Feed) -> bool:
 
 
 _Entry = tuple[str, str, str, str, str, str]
-"""A view in `CONTENTS`: its name, its feed with kind and source, what it is, and the digest of its SQL."""
+"""A view in `CONTENTS`: its name, its feed with kind and source, its comment, and the digest of its SQL."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What a catalog says of itself: the lake as its views name it, and each view."""
+    """The contents of a catalog: the lake as its views name it, and each view."""
 
     lake: str
     entries: list[_Entry]
 
 
 def _held(path: Path) -> _Held | None:
-    """Read what a catalog says of itself; None for what is not there, is none, or is of an older release."""
+    """Read the contents of a catalog; None if it is missing, no catalog, or of an older release."""
     if not path.is_file():
         return None
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
-            told = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = ?", [CONTENTS])
-            comment = str((told.fetchone() or ("",))[0])
+            found = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = ?", [CONTENTS])
+            comment = str((found.fetchone() or ("",))[0])
             if not comment.startswith(_ABOUT):
                 return None
             entries = connection.execute(f"FROM {CONTENTS}").fetchall()
@@ -151,7 +152,7 @@ def _held(path: Path) -> _Held | None:
 
 
 def _of(lake: Lake, named: str, path: Path) -> bool:
-    """Whether a catalog's views name this lake, and not the one that it is a copy of."""
+    """Return whether a catalog's views name this lake, and not one that this lake is a copy of."""
     if "://" in lake.root or "://" in named:
         return named == lake.root
     return (path.absolute().parent / named).resolve() == Path(lake.root).resolve()
@@ -162,7 +163,7 @@ def _marked(lake: Lake, path: Path) -> bool:
 
 
 def _entries(feed: Feed, made: Sequence[View | Macro]) -> list[_Entry]:
-    """Return what `CONTENTS` says of a feed's views; their digests tell of its macros too."""
+    """Return the entries of a feed's views in `CONTENTS`; their digests cover its macros too."""
     views = [view for view in made if isinstance(view, View)]
     macros = "".join(f"{macro.parameters}{macro.sql}" for macro in made if isinstance(macro, Macro))
     return [
@@ -201,13 +202,13 @@ def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[V
 
 
 class _Scan:
-    """All files of a feed as one relation with the path columns and, under a name of its own, each row's file.
+    """All files of a feed as one relation with the path columns and, under a unique name, each row's file.
 
     Args:
         feed: The feed.
         folder: The lake, as the catalog names it.
-        state: What is committed of the feed.
-        marked: Whether a folder above the lake is called `x=y`, which DuckDB takes for a column.
+        state: The committed state of the feed.
+        marked: Whether a folder above the lake is named `x=y`, which DuckDB reads as a column.
     """
 
     def __init__(self, feed: Feed, folder: str, state: FeedState, *, marked: bool) -> None:
@@ -220,13 +221,13 @@ class _Scan:
 
     @property
     def sql(self) -> str:
-        """What stands behind FROM."""
+        """The SQL that follows FROM."""
         options, terms = path_terms(self.kind, "=" if self.marked else "", self.names)
         if self.marked:
             listed = ", ".join(["*", *terms])
             return f"(SELECT {listed} FROM read_parquet({self.files}, union_by_name = true, {options}))"
-        # Lake and catalog may be moved together, also to where DuckDB takes a folder for a column.
-        problem = sql_text("a folder above the lake is called x=y by now: run ksql-lake catalog again")
+        # Lake and catalog may be moved together, also below a folder that DuckDB reads as a column.
+        problem = sql_text("a folder above the lake is now named x=y: run ksql-lake catalog again")
         moved = f"contains(split_part({self.file}, {sql_text(f'/{self.dataset}/')}, 1), '=')"
         return (
             f"(FROM read_parquet({self.files}, union_by_name = true, {options}, filename = '{self.file}') "
@@ -235,9 +236,9 @@ class _Scan:
 
 
 def _stream(scan: _Scan, state: FeedState) -> str:
-    """Every row once, at any moment of a merge: files that another one replaces are left out by its footer."""
+    """Return each row once, also during a merge: the footer of a merged file names the files it replaces."""
     columns, _ = unified_columns(state)
-    # A later, wider type is an error where a value needs it; a column's type never changes unseen.
+    # A value that needs a later, wider type is an error, so a column's type never changes silently.
     listed = [
         f"CAST(f.{sql_name(column.name)} AS {sql_type(column.type)}) AS {sql_name(column.name)}"
         for column in columns
@@ -252,11 +253,11 @@ def _stream(scan: _Scan, state: FeedState) -> str:
 
 
 def _guarded(columns: Schema) -> list[str]:
-    """Columns that raise an error once the files hold another type: versions may change in any way."""
+    """Return columns that raise an error if the files have another type: versions may change in any way."""
     listed = []
     for column in columns:
         name, kind = f"f.{sql_name(column.name)}", sql_type(column.type)
-        problem = sql_text(f"column {column.name} has another type by now: run ksql-lake catalog again")
+        problem = sql_text(f"column {column.name} now has another type: run ksql-lake catalog again")
         same = f"typeof({name}) = typeof(CAST(NULL AS {kind}))"
         listed.append(f"CASE WHEN {same} THEN {name} ELSE error({problem}) END AS {sql_name(column.name)}")
     return listed
@@ -266,7 +267,7 @@ def _versions(scan: _Scan, state: FeedState) -> str:
     columns, held = unified_columns(state)
     apart = sorted({lake for names in held for lake, own in names.items() if lake != own})
     if apart:
-        problem = f"column {apart[0]} is of a type of its own in some version; read them with ksql-lake sql"
+        problem = f"column {apart[0]} has another type in some version; read them with ksql-lake sql"
         return f"SELECT error({sql_text(problem)}) AS problem"
     return f"SELECT {', '.join([*_guarded(columns), 'f.version'])}\nFROM {scan.sql} AS f"
 
@@ -290,7 +291,7 @@ def _contents(entries: list[_Entry], folder: str) -> View:
 def _write(path: Path, views: Iterable[View | Macro], *, search: Path) -> None:
     connection = duckdb.connect()
     try:
-        # The views' paths are relative to the folder the file will be in.
+        # The views' paths are relative to the folder of the finished file.
         connection.execute(f"SET file_search_path = {sql_text(str(search))}")
         connection.execute(f"ATTACH {sql_text(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE}')")
         connection.execute("USE catalog")
@@ -311,7 +312,7 @@ def _check_ours(path: Path) -> None:
         found = None
     if found != (1,):
         raise ConfigError(
-            "this file is there already and is no catalog of ours, so it stays as it is",
+            "this file exists already and is no catalog of ksql-lake, so it stays as it is",
             hint="Name another file, or move this one away.",
             path=path,
         )

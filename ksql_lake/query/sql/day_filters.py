@@ -15,25 +15,25 @@ _DAYS = "asked_days"
 
 
 def days_asked_for(sql: str, view: str, among: Sequence[date]) -> list[date]:
-    """Return those of some days that a SELECT's own condition on a view of a stream lets through.
+    """Return the days that meet a SELECT's condition on a stream's view.
 
     Args:
         sql: One statement.
         view: The view's name.
-        among: The days in question.
+        among: The days to test.
     """
     if not among:
         return []
     with duckdb.connect() as connection:
         try:
-            told = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+            tree = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
             frame = connection.execute(
                 "SELECT json_serialize_sql(?)", [f"SELECT year, month, day FROM {_DAYS} WHERE true"]
             ).fetchone()
             listed = ", ".join(f"({day.year}, {day.month}, {day.day})" for day in among)
             connection.execute(f"CREATE TABLE {_DAYS} AS FROM (VALUES {listed}) AS t(year, month, day)")
             found: set[tuple[int, int, int]] = set()
-            for conditions in _conditions(json.loads(told[0]) if told else {}, view):
+            for conditions in _conditions(json.loads(tree[0]) if tree else {}, view):
                 asked = json.loads(frame[0]) if frame else {}
                 asked["statements"][0]["node"]["where_clause"] = _conjunction(conditions)
                 (text,) = connection.execute(
@@ -41,12 +41,12 @@ def days_asked_for(sql: str, view: str, among: Sequence[date]) -> list[date]:
                 ).fetchall()[0]
                 found.update(connection.execute(text).fetchall())
         except duckdb.Error:
-            return []  # not a SELECT, or a condition that needs more than days: nothing is known of it
+            return []  # not a SELECT, or a condition that needs more than days
     return [day for day in among if (day.year, day.month, day.day) in found]
 
 
 def _conditions(node: Any, view: str) -> Iterator[list[Any]]:
-    """Return, for each SELECT over the view that has some, its conditions on path columns."""
+    """Yield the conditions on path columns of each SELECT over the view that has some."""
     if isinstance(node, list):
         for each in node:
             yield from _conditions(each, view)

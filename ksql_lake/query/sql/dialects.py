@@ -1,7 +1,4 @@
-"""A feed's columns as DDL of other engines.
-
-Pure text; types that an engine cannot read are left out and named.
-"""
+"""A feed's columns as DDL of other engines; columns that an engine cannot read are left out and named."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Schema, S
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A feed's columns, each with ksqlDB's type, DuckDB's, and whether it is of the key."""
+    """A feed's columns, each with ksqlDB's type, DuckDB's, and whether it belongs to the key."""
 
     columns: Schema
 
@@ -31,10 +28,10 @@ class Described:
 
 
 def columns_of(lake: FeedLake) -> Described:
-    """Read a feed's columns.
+    """Return a feed's columns.
 
     Raises:
-        LakeError: Nothing was exported yet.
+        LakeError: The feed has no export yet.
     """
     columns = lake.published().columns
     if columns is None:
@@ -47,11 +44,11 @@ def columns_of(lake: FeedLake) -> Described:
 
 
 def ddl(lake: FeedLake, dialect: str) -> str:
-    """Return what an engine of a dialect is told, one of `DIALECTS`.
+    """Return the DDL of a feed in a dialect, one of `DIALECTS`.
 
     Raises:
         ConfigError: There is no such dialect.
-        LakeError: Nothing was exported yet.
+        LakeError: The feed has no export yet.
     """
     if dialect not in DIALECTS:
         raise ConfigError(f"there is no dialect {dialect!r}", hint=f"There are: {', '.join(DIALECTS)}.")
@@ -89,7 +86,7 @@ def _trino(lake: FeedLake, columns: Schema) -> str:
     path_or_address, name = lake.dataset_path, lake.feed.name
     where = _quoted(path_or_address)
     if "://" not in path_or_address:
-        # Trino takes no path for a location, and finds nothing below file://.
+        # Trino accepts no path as a location, and finds no files below file://.
         where = f"local://{where}"
         notes += "-- in the catalog's properties: fs.native-local.enabled=true, local.location=/\n"
     return (
@@ -106,12 +103,12 @@ DIALECTS: Mapping[str, Callable[[FeedLake, Schema], str]] = {
     "trino": _trino,
     "arrow": _arrow,
 }
-"""Dialect -> what makes its text."""
+"""Dialect -> the function that makes its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """How an engine writes types; a primitive that is not among them cannot be read."""
+    """How an engine writes types; it cannot read a primitive type that is missing here."""
 
     primitives: Mapping[Primitive, str]
     array: str
@@ -155,7 +152,7 @@ _TRINO = _Words(
 
 
 def _listed(columns: Schema, words: _Words, quote: str, why: str) -> tuple[list[str], str]:
-    """Return the columns, and a comment of those that are left out."""
+    """Return the columns, and a comment with those that are left out."""
     typed = {column.name: _type(column.type, words, quote) for column in columns}
     left_out = [name for name, kind in typed.items() if kind is None]
     notes = f"-- left out, {why}: {', '.join(left_out)}\n" if left_out else ""

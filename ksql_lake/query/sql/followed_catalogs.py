@@ -1,4 +1,4 @@
-"""Catalog files that follow their lake: the lake notes where they are, and each commit updates them."""
+"""Catalog files that follow their lake: the lake records their paths, and each commit updates them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _log = logging.getLogger(__name__)
 
 
 def write_followed(path: Path, *, absolute: bool = False) -> tuple[DatabaseFile, WriteError | None]:
-    """Write a catalog as `write_catalog` does, and have later commits keep it up to date.
+    """Write a catalog as `write_catalog` does, and let later commits update it.
 
-    Gives what was written, and why the lake cannot follow it up: one that may only be read has catalogs too.
+    Returns the result, and the error if the lake, e.g. a read-only one, cannot record the catalog's path.
 
     Raises:
-        ConfigError: `path` is something else's, or cannot be written.
+        ConfigError: `path` is another program's file, or cannot be written.
     """
     lake = Lake(load_settings().lake_root)
     try:
@@ -55,9 +55,9 @@ def _note(lake: Lake, path: Path, *, absolute: bool) -> None:
 
 
 def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
-    """Write a feed's views anew in the lake's catalogs where they changed, and give these; raises nothing.
+    """Rewrite a feed's changed views in the lake's catalogs, and return those catalogs; raises nothing.
 
-    One that cannot be written is logged and stays as it was; the rows are committed all the same.
+    A catalog that cannot be written is logged and stays as it was; the commit is not affected.
     """
     done: list[Path] = []
     path: Path | None = None
@@ -68,10 +68,10 @@ def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
                 with _alone(lake):
                     if refresh_catalog(path, lake, feed):
                         done.append(path)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the commit stands
+    except Exception as error:  # noqa: BLE001 - no error here may affect the commit
         why = printable(str(error)).partition("\n")[0]
         _log.warning(
-            "%s: the catalog %s is not up to date: %s; `ksql-lake catalog` writes it",
+            "%s: the catalog %s is not up to date: %s; `ksql-lake catalog` rewrites it",
             feed.name,
             path or CATALOGS,
             why,
@@ -80,7 +80,7 @@ def keep_catalogs(lake: Lake, feed: Feed) -> tuple[Path, ...]:
 
 
 def _noted(lake: Lake) -> list[str]:
-    """Return the paths of the catalogs, from the lake's root; none where the note cannot be read."""
+    """Return the paths of the catalogs, relative to the lake's root; empty if the record cannot be read."""
     data = lake.storage.read(CATALOGS)
     try:
         return _PATHS.decode(data) if data else []
@@ -90,7 +90,7 @@ def _noted(lake: Lake) -> list[str]:
 
 @contextmanager
 def _alone(lake: Lake) -> Iterator[None]:
-    """Let one process of this machine at a time write catalogs of the lake."""
+    """Let only one process of this machine at a time write catalogs of the lake."""
     path = lake.storage.lock_file(_LOCK)
     with lake.storage.writing("metadata"):
         path.parent.mkdir(parents=True, exist_ok=True)

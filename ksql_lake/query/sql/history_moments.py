@@ -1,4 +1,4 @@
-"""Rewrite a SELECT over a table's history at one time to read the version that was valid then."""
+"""Rewrite a SELECT over a table's history at one time to read only the version of that time."""
 
 # `valid_from <= T AND (valid_to IS NULL OR valid_to > T)` selects the rows of the last version read by T. A
 # query that shows `valid_from` is left as it is.
@@ -14,13 +14,13 @@ from ksql_lake.query.sql.views import Committed, rows_as_of
 
 _TIMES = frozenset({"valid_from", "valid_to", "from_version", "to_version"})
 _WHOLE = frozenset({"STAR", "SUBQUERY", "POSITIONAL_REFERENCE", "PARAMETER"})
-"""Terms that may show a column without its name."""
+"""Terms that may show a column without naming it."""
 
 
 def history_changes(
     node: Node, histories: Mapping[str, Committed], values: Values, text: bytes
 ) -> Iterator[tuple[int, int, str]]:
-    """Yield what of a statement's text to put something else for: from, to, and what."""
+    """Yield the replacements in a statement's text: start, end, and the new text."""
     for select in selects(node):
         table, where = select.get("from_table"), select.get("where_clause")
         if where is None or table is None or table["type"] != "BASE_TABLE" or not plain(table):
@@ -64,7 +64,7 @@ _COMPARISONS = {
 
 
 def _bounds(part: Node, column: str, how: str, sides: set[str]) -> Iterator[Node]:
-    """Yield the constant that a condition compares a column with, on whichever side it stands."""
+    """Yield the constant that a condition compares a column with, on either side."""
     if part["class"] != "COMPARISON":
         return
     straight, turned = _COMPARISONS[how]
@@ -84,7 +84,7 @@ def _is_column(node: Node, name: str, sides: set[str]) -> bool:
 
 
 def _shows(node: Any, whole: set[str]) -> bool:
-    """Whether a tree shows when a state began or ended, or may, as it shows rows whole."""
+    """Return whether a tree shows, or may show as part of a whole row, when a state began or ended."""
     if isinstance(node, list):
         return any(_shows(each, whole) for each in node)
     if not isinstance(node, dict):

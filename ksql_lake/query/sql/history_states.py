@@ -1,4 +1,4 @@
-"""The states of a table's rows over its kept versions, as one SELECT: pure text."""
+"""The states of a table's rows over its kept versions, as the text of one SELECT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ksql_lake.query.comparison import Side
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One kept version: its key as SQL text, when it was read as an SQL timestamp, and its rows."""
+    """One kept version: its key as SQL text, the time of its reading as an SQL timestamp, and its rows."""
 
     key: str
     read_at: str
@@ -19,10 +19,10 @@ class Version:
 
 
 def history_sql(versions: list[Version]) -> str:
-    """Return the states; a filter on key columns reaches the files, as only a grouping by them lies between.
+    """Return the SELECT of the states; DuckDB can push a filter on key columns down to the files.
 
-    Equal rows of all versions are one group, with a bit for each version that holds it. A state is a run of
-    set bits: most groups have one, which the first and the last bit tell.
+    Equal rows of all versions are one group, with a bit for each version that holds the row. A state is a run
+    of set bits: most groups have one run, given by the first and the last bit.
     """
     shape = versions[0].side.shown
     rows = "\nUNION ALL\n".join(_numbered(versions))
@@ -44,7 +44,7 @@ def history_sql(versions: list[Version]) -> str:
         f"{names}[run.begun + 1] AS {since_version}, {names}[run.ended + 2] AS {until_version} FROM (\n"
         f"SELECT {columns}, unnest(CASE WHEN bit_count(held) = newest - oldest + 1 "
         f"THEN [{{begun: oldest, ended: newest}}] ELSE {_RUNS} END) AS run FROM (\n"
-        # A bit more at either end, so that each version has neighbours.
+        # One more bit at each end, so that each version has neighbours.
         f"SELECT {', '.join(shown)}, min(step) AS oldest, max(step) AS newest, "
         f"bitstring_agg(step, -1, {len(versions)}) AS held FROM (\n{rows}\n) GROUP BY {', '.join(groups)}\n))"
     )
@@ -69,7 +69,7 @@ def _numbered(versions: list[Version]) -> Iterator[str]:
     alike: dict[tuple[object, ...], list[int]] = {}
     for at, version in enumerate(versions):
         side = version.side
-        # A column of this name would hide the number of the file.
+        # A table's column of this name would hide the number of the file.
         apart = at if any(column.name.casefold() == _FILE for column in side.schema) else None
         names = tuple(sorted((side.names or {}).items()))
         alike.setdefault((side.schema.text, names, apart), []).append(at)
@@ -82,7 +82,7 @@ def _numbered(versions: list[Version]) -> Iterator[str]:
 
 
 _FILE = "file_index"
-"""DuckDB's own column of each row's place in the list of files."""
+"""DuckDB's column with the position of each row's file in the list of files."""
 
 
 def _free(name: str, taken: set[str]) -> str:

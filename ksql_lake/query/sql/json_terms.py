@@ -28,7 +28,7 @@ _SCALARS = {
 
 
 def json_terms(names: list[str], types: list[Any]) -> str:
-    """Return the select list that makes columns ready for JSON.
+    """Return the select list that converts columns for JSON.
 
     Args:
         names: The columns.
@@ -42,7 +42,7 @@ def json_terms(names: list[str], types: list[Any]) -> str:
 def csv_terms(names: list[str], types: list[Any]) -> str:
     """Return the select list of a CSV whose nested values are JSON and whose BYTES are base64.
 
-    All other columns are as DuckDB writes them: a reader of CSV takes them for what they are.
+    DuckDB writes all other columns in its own form, which CSV readers understand.
     """
     listed = []
     for name, kind in zip(names, types, strict=True):

@@ -1,6 +1,6 @@
 """Find the views and tables that a text of SQL names, and make each once."""
 
-# Every word of the text counts, so a view too many may be made and never one too few.
+# Every word of the text counts as a name, so it may make a view too many but never one too few.
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ABOUT_ALL = re.compile(
     r"\b(information_schema|duckdb_\w+|pg_catalog|pg_\w+|sqlite_\w+|pragma|show\s+all\s+tables|export\s+database)\b"
     r"|\b(describe|show)\s*(;|$)"
 )
-"""Statements that are about the columns of every view there is."""
+"""Statements that read the columns of all views."""
 _ABOUT_NAMES = re.compile(r"\bshow\s+tables\b")
 
 _MACROS: dict[str, Callable[[Committed], list[Macro]]] = {
@@ -47,14 +47,14 @@ _ENDINGS = {
     **dict.fromkeys(("_versions", "_changes", "_history", "__as_of"), "table"),
     "__between": "stream",
 }
-"""Endings of names that are made of a feed's name, and of which kind of feed."""
+"""Ending of a name made from a feed's name -> the kind of feed that has it."""
 Made = View | Macro | tuple[pa.Table, str]
 
 _log = logging.getLogger(__name__)
 
 
 def _timed(committed: Committed, words: set[str]) -> bool:
-    """Whether a text may have a condition on a stream's time; most have none, and are not looked into."""
+    """Return whether a text may have a condition on a stream's time; most have none and are not parsed."""
     if "make_date" in words:
         return True
     try:
@@ -64,14 +64,14 @@ def _timed(committed: Committed, words: set[str]) -> bool:
 
 
 class Naming:
-    """The names of a lake, and what was made of them so far.
+    """The names of a lake, and the views made for them so far.
 
     Args:
-        holdings: The lake and its feeds; what they hold at this moment is what is shown.
+        holdings: The lake and its feeds; the views show their present state.
 
     Attributes:
-        problems: Why a feed that was named has no view.
-        lock: Held while names are made.
+        problems: Name of a feed -> why it has no view.
+        lock: Held while views are made.
     """
 
     def __init__(self, holdings: Holdings) -> None:
@@ -86,19 +86,19 @@ class Naming:
         self._gapless: set[str] = set()
         for feed in holdings.feeds:
             if holdings.lake.storage.paged:
-                self._of(feed)  # a listing costs as much as the state itself
+                self._of(feed)  # listing costs as much as reading the state
             else:
                 self._heads[feed.name] = self._head(feed)
 
     def due(self, sql: str) -> Iterator[tuple[str, Made]]:
-        """Yield what a text names and was not given before; feeds that cannot be read are logged."""
+        """Yield the views that a text names and that were not made before; unreadable feeds are logged."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
         if _ABOUT_ALL.search(spoken):
             words |= {*self._feeds, *SYSTEM_TABLES}
             words |= {f"{name}{ending}" for name in self._feeds for ending in _ENDINGS}
         if "rollback" in words:
-            # What was made inside of the transaction is gone with it.
+            # A rollback removes what was made in the transaction.
             self._made.clear()
         # A view that another one names is made before it.
         for word in sorted(words - self._made, key=lambda word: (word.endswith(tuple(_MACROS)), word)):
@@ -108,7 +108,7 @@ class Naming:
                     yield name, made
 
     def narrowed(self, sql: str, connection: duckdb.DuckDBPyConnection, *, utc: bool = False) -> str:
-        """Return a statement whose conditions on time open fewer files; see `pruning`."""
+        """Return a statement rewritten so that its conditions on time open fewer files; see `pruning`."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
         if "where" not in words:
@@ -129,12 +129,12 @@ class Naming:
         return pruned(sql, streams, histories, connection=connection, utc=utc)
 
     def problem(self, name: str) -> KsqlLakeError | None:
-        """Tell why a name has no view, where that is known."""
+        """Return why a name has no view, or None."""
         feed = self._feed_of(name.casefold())
         return self.problems.get(feed.name) if feed else None
 
     def hint(self, name: str) -> str:
-        """Say what a name that is no view's may have meant; empty where nothing comes close."""
+        """Return a hint for an unknown view name; empty if no name is similar."""
         word = name.casefold()
         ending = next((each for each in sorted(_ENDINGS, key=len, reverse=True) if word.endswith(each)), "")
         feed = self._feeds.get(word.removesuffix(ending)) if ending else None
@@ -143,12 +143,12 @@ class Naming:
             return "" if word in known else did_you_mean(name, known)
         if feed.kind != _ENDINGS[ending]:
             others = [f"{feed.name}{each}" for each, kind in _ENDINGS.items() if kind == feed.kind]
-            return f"{feed.name} is a {feed.kind}; beside it there is {', '.join(others)}."
+            return f"{feed.name} is a {feed.kind}; its other views are {', '.join(others)}."
         committed = self._of(feed)
         if committed is not None and committed.state.columns is None:
-            return f"Nothing was exported of {feed.name} yet; it comes with the first rows."
+            return f"{feed.name} has no export yet; its first rows add this view."
         if ending in {"_changes", "_history"}:
-            return f"{feed.name} does not know its key, so its rows cannot be followed."
+            return f"{feed.name} lacks its key columns, so its rows cannot be followed."
         return f"The event time of {feed.name} has had two types, so it has no ranges." if committed else ""
 
     def _called(self, word: str) -> Iterator[tuple[str, Made]]:
@@ -176,7 +176,7 @@ class Naming:
         yield from ((view.name, view) for view in views if view.name == word)
 
     def _feed_of(self, word: str) -> Feed | None:
-        """Find the feed of a view's name; a feed's own name is worth more than one made of another's."""
+        """Return the feed of a view's name; a feed of exactly this name comes first."""
         if word in self._feeds:
             return self._feeds[word]
         for ending, kind in _ENDINGS.items():
@@ -186,24 +186,24 @@ class Naming:
         return None
 
     def listed(self, sql: str) -> list[View]:
-        """Return what stands for the views that a statement about names lists and that are not made yet."""
+        """Return placeholders for views that a statement lists and that are not made yet."""
         if self._listed or not _ABOUT_NAMES.search(sql.casefold()):
             return []
         self._listed = True
         return list(self._stubs())
 
     def _stubs(self) -> Iterator[View]:
-        told = [(name, comment) for name, (comment, *_) in SYSTEM_TABLES.items()]
+        names = [(name, comment) for name, (comment, *_) in SYSTEM_TABLES.items()]
         for feed in self._feeds.values():
-            # A stream has its one view whatever it holds; which a table has is for its columns to say.
+            # A stream always has one view; a table's views depend on its columns.
             plain = feed.kind == "stream" and feed.name in self._gapless and feed.name not in self._committed
             committed = feed if plain else self._of(feed)
             if committed is not None:
                 listed = listed_views(committed)
-                told += [view for view in listed if view[0] == feed.name or view[0] not in self._feeds]
-        for name, comment in told:
+                names += [view for view in listed if view[0] == feed.name or view[0] not in self._feeds]
+        for name, comment in names:
             if name not in self._made:
-                unmade = f"{name} is made when a statement of the connection itself names it"
+                unmade = f"{name} is made only when a statement of this connection names it"
                 yield View(name, f"SELECT error('{unmade}') AS unmade", comment)
 
     def _table(self, name: str) -> pa.Table:

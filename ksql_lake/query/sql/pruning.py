@@ -41,9 +41,9 @@ _COMPARISONS = {
     "COMPARE_GREATERTHANOREQUALTO": ">=",
 }
 _NOT_UNDERSTOOD = (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, StopIteration)
-"""What a tree of another shape, e.g. another release's, leads to."""
+"""Errors from a tree of another shape, e.g. of another DuckDB release."""
 Bound = tuple[str, str, Node]
-"""What is compared (the event `time`, its `date`, or the day of the `path`), how, and with what."""
+"""A comparison: left side (the event `time`, its `date`, or the day of the `path`), operator, right side."""
 
 
 def pruned(
@@ -54,14 +54,15 @@ def pruned(
     connection: duckdb.DuckDBPyConnection,
     utc: bool = False,
 ) -> str:
-    """Return the statement with its conditions on time told to the files; the same text where there are none.
+    """Return the statement with its conditions on time repeated for the path; without any, the same text.
 
     Args:
         sql: A statement.
-        streams: The streams that may be named in it, by their views.
-        histories: The tables whose histories may be, by these views.
-        connection: Where the statement will run; it is parsed beside, as a new database takes longer to open.
-        utc: Whether times without an offset are sure to be UTC; else any zone of the session is allowed for.
+        streams: View -> stream that the statement may name.
+        histories: View -> table whose history the statement may name.
+        connection: The connection that will run the statement; a cursor of it parses the text, because a new
+            database takes longer to open.
+        utc: Whether times without an offset are certainly UTC; else any zone of the session is possible.
     """
     explain = _EXPLAIN.match(sql)
     head = explain[0] if explain else ""
@@ -69,23 +70,23 @@ def pruned(
     try:
         with duckdb.DuckDBPyConnection.cursor(connection) as parser:
             parser.execute("SET TimeZone = 'UTC'")
-            (told,) = parser.execute("SELECT json_serialize_sql(?)", [text.decode()]).fetchall()[0]
-            document = json.loads(told)
-            if len(document.get("statements", ())) != 1 or '"PARAMETER"' in told:
+            (tree,) = parser.execute("SELECT json_serialize_sql(?)", [text.decode()]).fetchall()[0]
+            document = json.loads(tree)
+            if len(document.get("statements", ())) != 1 or '"PARAMETER"' in tree:
                 return sql
             named = set(keys_of(document, "cte_map"))
-            known, told_of = (
+            known, followed = (
                 {name: committed for name, committed in views.items() if name not in named}
                 for views in (streams, histories)
             )
             values = Values(parser, utc=utc)
             found = [
                 *_changes(document, known, values, text),
-                *history_changes(document, told_of, values, text),
+                *history_changes(document, followed, values, text),
             ]
             changes = sorted(found, reverse=True)
     except (duckdb.Error, KsqlLakeError, *_NOT_UNDERSTOOD):
-        return sql  # whoever runs it hears what is wrong with it
+        return sql  # running it raises its error
     for begin, end, instead in changes:
         text = text[:begin] + instead.encode() + text[end:]
     return head + text.decode()
@@ -116,7 +117,7 @@ def _changes(
 
 
 def _days(committed: Committed, clock: Clock, bounds: list[Bound], values: Values) -> str | None:
-    """Say which days can hold rows of the bounds, of the path columns; None where that leaves out nothing."""
+    """Return the condition on the path columns for the days of the bounds; None if it excludes no day."""
     state = committed.state
     keys = state.partition_keys()
     left = set(keys)
@@ -144,7 +145,7 @@ def _number(key: str) -> int:
 
 
 def _compared(day: int, how: str, other: int) -> bool:
-    # A constant that is no midnight was rounded down to its day: both sides include it.
+    # A constant that is not midnight was rounded down to its day, so both sides include that day.
     return {"=": day == other, "<": day <= other, "<=": day <= other, ">": day >= other, ">=": day >= other}[
         how
     ]
@@ -153,7 +154,7 @@ def _compared(day: int, how: str, other: int) -> bool:
 def _range(
     clock: Clock, committed: Committed, what: str, how: str, constant: Node, values: Values
 ) -> tuple[int | None, int | None]:
-    """Return the first epoch ms that a bound allows, and the first that is too late; either may be generous."""
+    """Return the first epoch ms that a bound allows, and the first after them; both may be too wide."""
     columns = committed.state.columns
     timed = columns is None or next(one for one in columns if one.name == clock.column).type.text == "TIMESTAMP"
     if timed:
@@ -161,7 +162,7 @@ def _range(
     elif what == "date":
         raise ValueError("a number has no date")
     elif constant.get("literal", {}).get("kind") != "INTEGER":
-        raise ValueError("numbers of another type are compared in it")
+        raise ValueError("numbers are compared in another type")
     else:
         times, parts = UNITS[clock.unit]
         at, slack = values.compute(constant, "HUGEINT") * times // parts, 0
@@ -169,7 +170,7 @@ def _range(
     low = at - slack if how in {"=", ">", ">="} else None
     high = at + slack + after if how in {"=", "<", "<="} else None
     if how == "<" and what == "time" and timed and not slack:
-        # To the microsecond: rows have whole milliseconds.
+        # In microseconds, because rows have whole milliseconds.
         high = -(-values.compute(constant, "TIMESTAMPTZ") // 1000)
     return low, high
 

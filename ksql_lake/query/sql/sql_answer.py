@@ -1,4 +1,4 @@
-"""Run SQL over the lake and return one answer as text cells, CSV, JSON or Parquet, as a stream."""
+"""Run SQL over the lake; the answer is text cells, CSV, JSON or Parquet, written as a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.days import Days, day_of
 from ksql_lake.lake.files.sql_values import sql_text
-from ksql_lake.query.day_range import be, days_text, unread_days
+from ksql_lake.query.day_range import days_text, unread_days
 from ksql_lake.query.known_feeds import UNKNOWN_START, Holdings
 from ksql_lake.query.sql.connection import blank_connection, prepare
 from ksql_lake.query.sql.day_filters import days_asked_for
@@ -32,10 +32,10 @@ FORMATS = {
     "json": "FORMAT json, ARRAY true",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
-"""The documents an answer can become, with DuckDB's words for them."""
+"""Format of a document -> DuckDB's options for it."""
 
 _TERMS: dict[str, Callable[[list[str], list[Any]], str]] = {"json": json_terms, "csv-json": csv_terms}
-"""Documents whose values are spelled by us, and what spells them."""
+"""Format whose values ksql-lake converts -> the function that makes the select list."""
 
 _ROWS_AT_ONCE = 2048
 _UNKNOWN = re.compile(r"Table (?:Function )?with name (\S+) does not exist")
@@ -44,21 +44,21 @@ _TABLES = (
     "SELECT view_name AS name, comment FROM duckdb_views() WHERE NOT internal "
     "UNION ALL SELECT table_name, comment FROM duckdb_tables() WHERE NOT internal ORDER BY name"
 )
-"""What `SHOW TABLES` shows, and with it what each of them is."""
+"""The query for `SHOW TABLES`: each name with its comment."""
 
 _SAYS_SOMETHING = frozenset({"SELECT", "EXPLAIN", "CALL", "PRAGMA", "MULTI", "EXECUTE", "RELATION"})
-"""Types of statements whose result is worth showing; others do something."""
+"""Types of statements whose result is shown; others only have an effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the last statement gives; nothing has been computed yet.
+    """The answer of the last statement, not computed yet.
 
     Attributes:
-        connection: Where it is computed.
+        connection: The connection that computes it.
         relation: Its rows.
-        confined: Whether the connection may read the lake's files alone.
-        remarks: What whoever sees the answer has to know.
+        confined: Whether the connection may read only the lake's files.
+        remarks: Notes for the reader of the answer.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -73,30 +73,30 @@ class Answer:
 
     @property
     def plan(self) -> str | None:
-        """The text of a plan, when that is what was asked for."""
+        """The text of a plan, if the statement is EXPLAIN."""
         if self.columns != ["explain_key", "explain_value"]:
             return None
         return "\n".join(str(value).rstrip("\n") for _, value in self.relation.fetchall())
 
     @property
     def numeric(self) -> set[int]:
-        """Places of the columns that hold numbers."""
+        """Positions of the columns that hold numbers."""
         return {at for at, kind in enumerate(self.relation.types) if kind.id.upper() in _NUMBERS}
 
     @property
     def folding(self) -> set[int]:
-        """Places of the columns that hold texts, bytes or nested values, which may be broken into lines."""
+        """Positions of the columns that hold texts, bytes or nested values, which may be broken into lines."""
         return {at for at, kind in enumerate(self.relation.types) if kind.id in _FOLDING}
 
     def cells(self, *, limit: int | None = None) -> Iterator[list[str]]:
-        """Yield rows as text: NULL is `NULL`, the text NULL is in quotes, and what a terminal obeys is escaped.
+        """Yield rows as text: NULL is `NULL`, the text NULL is quoted, control characters are escaped.
 
         Raises:
             ConfigError: The statement cannot be computed.
             LakeError: A file cannot be read.
         """
         answer = self.relation if limit is None else self.relation.limit(limit)
-        with told():
+        with lake_errors():
             texts = answer.project("CAST(COLUMNS(*) AS VARCHAR)")
             for batch in texts.to_arrow_reader(_ROWS_AT_ONCE):
                 columns = [list(map(_cell, column.to_pylist())) for column in batch.columns]
@@ -109,11 +109,11 @@ class Answer:
             ConfigError: The statement cannot be computed.
             LakeError: A file cannot be read, or the document cannot be written.
         """
-        # DuckDB finds these by their names, which no feed and so no view can have.
+        # DuckDB finds these variables by their names, which no feed and so no view can have.
         connection, _ksql_lake_answer = self._writable()
-        with told(output=str(path)):
+        with lake_errors(output=str(path)):
             if form in _TERMS:
-                # Columns of one name have different ones here.
+                # Columns with equal names get different ones here.
                 _ksql_lake_named = connection.sql("FROM _ksql_lake_answer")
                 terms = _TERMS[form](_ksql_lake_named.columns, _ksql_lake_named.types)
                 _ksql_lake_answer = connection.sql(f"SELECT {terms} FROM _ksql_lake_named")
@@ -132,11 +132,11 @@ class Answer:
         """Write the answer as a document of `FORMATS` to an open file, as it is computed.
 
         Raises:
-            BrokenPipeError: Nobody reads any more.
+            BrokenPipeError: The reader has closed the pipe.
             ConfigError: The statement cannot be computed.
             LakeError: A file cannot be read.
         """
-        # DuckDB opens what it writes by name: opening stdout anew would overwrite what `>>` appends to.
+        # DuckDB opens its output by name: opening stdout again would overwrite the file that `>>` appends to.
         reading, writing = os.pipe()
 
         def compute() -> None:
@@ -169,24 +169,24 @@ _FOLDING = frozenset({"varchar", "blob", "bit", "list", "array", "struct", "map"
 def ask(
     sql: str, *, root: str | Path | None = None, feeds: str | Path | None = None, safe: bool = False
 ) -> Answer | None:
-    """Run all statements but the last, and give the last one's answer; None when it has none.
+    """Run all statements but the last, and return the last one's answer; None if it has no rows to show.
 
     Args:
         sql: One or more statements over the views of `connect`.
         root: The lake; default `KSQL_LAKE_ROOT`.
         feeds: The folder of feed files; default `KSQL_LAKE_FEEDS`.
-        safe: Only questions, and no file but those of the lake's feeds: for SQL that somebody else wrote.
+        safe: Allow only queries, and only the files of the lake's feeds: for untrusted SQL.
 
     Raises:
-        ConfigError: The SQL is wrong, names a view that is not there, or is more than `safe` allows.
+        ConfigError: The SQL is invalid, names an unknown view, or is more than `safe` allows.
         LakeError: A feed it names cannot be read.
     """
     holdings = Holdings.open(root, feeds)
     connection = blank_connection(holdings.lake.storage)
-    with told():
+    with lake_errors():
         statements = connection.extract_statements(sql)
     if not statements:
-        raise ConfigError("there is no statement", hint="Say what to select, e.g. ksql-lake sql 'SHOW TABLES'")
+        raise ConfigError("there is no statement", hint="Write a query, e.g. ksql-lake sql 'SHOW TABLES'")
     if safe:
         for statement in statements:
             _check_question(connection, statement)
@@ -195,7 +195,7 @@ def ask(
     if safe:
         _confine(connection, holdings)
     relation = None
-    with told(holdings, naming):
+    with lake_errors(holdings, naming):
         for statement in statements:
             asked = naming.narrowed(statement.query, connection, utc="timezone" not in sql.casefold())
             relation = connection.sql(_TABLES if _SHOW_TABLES.fullmatch(asked) else asked)
@@ -207,7 +207,7 @@ def ask(
 
 
 def _unread(sql: str, holdings: Holdings, named: Callable[[Feed], bool]) -> Iterator[str]:
-    """Say which of the days that a query asks for no export has read: they look as if they were empty."""
+    """Yield a note per feed with the queried days that no export has read, because they look empty."""
     if "where" not in sql.casefold():
         return
     for feed in holdings.feeds:
@@ -216,34 +216,34 @@ def _unread(sql: str, holdings: Holdings, named: Callable[[Feed], bool]) -> Iter
         try:
             state = holdings.lake.feed(feed).state()
         except KsqlLakeError:
-            continue  # it has no view either, which is told
+            continue  # it has no view either, which is an error
         today = day_of(datetime.now(UTC), feed.zone)
-        # Without its file a feed's first day is not known.
+        # Without its file a feed's first day is unknown.
         oldest = min(map(date.fromisoformat, state.looked), default=today)
         since = feed.start_date if feed.start_date > UNKNOWN_START else oldest
         unread = unread_days(state, Days(since, today)) if since <= today else []
         asked = days_asked_for(sql, feed.name, unread)
         if asked:
-            yield f"{feed.name}: {days_text(asked)} of what is asked for {be(asked)} never read by an export"
+            yield f"{feed.name}: no export has read {days_text(asked)}, which the query asks for"
 
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)
 
 
 def _check_question(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> None:
-    """Refuse a statement that does anything but ask.
+    """Check that a statement is only a query.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: It is not.
     """
     kind = statement.type.name
     if kind == "EXPLAIN":
-        # With ANALYZE it does what it explains.
-        with told():
+        # With ANALYZE it runs the statement that it explains.
+        with lake_errors():
             inner = connection.extract_statements(_EXPLAIN.sub("", statement.query, count=1))
         kind = inner[0].type.name if len(inner) == 1 else kind
     if kind != "SELECT":
-        hint = "Leave --safe out for SQL of your own."
+        hint = "Leave out --safe for SQL that you trust."
         raise ConfigError(f"--safe allows SELECT, FROM, SHOW, DESCRIBE and EXPLAIN, not {kind}", hint=hint)
 
 
@@ -257,18 +257,18 @@ def _confine(connection: duckdb.DuckDBPyConnection, holdings: Holdings) -> None:
 
 
 @contextmanager
-def told(
+def lake_errors(
     holdings: Holdings | None = None,
     naming: Naming | None = None,
     *,
     output: str | None = None,
 ) -> Iterator[None]:
-    """Turn what DuckDB says into errors of ours.
+    """Turn DuckDB's errors into those of ksql-lake.
 
     Args:
-        holdings: What could have been named.
-        naming: What was named, and why a feed has no view.
-        output: What is being written.
+        holdings: The lake and its feeds, for hints.
+        naming: The named views, with the reasons why a feed has none.
+        output: The file that is being written.
     """
     try:
         yield
@@ -278,14 +278,16 @@ def told(
         raise ConfigError(str(error)) from error
     except duckdb.IOException as error:
         if output is not None and output in str(error):
-            raise WriteError(_first_line(error), hint="Is there room, and a folder to write to?") from error
+            raise WriteError(
+                _first_line(error), hint="Check that the folder exists and the disk has space."
+            ) from error
         raise LakeError(_first_line(error), hint=_READ_AGAIN) from error
     except duckdb.OutOfMemoryException as error:
         raise LakeError(_first_line(error), hint=_ASK_LESS) from error
     except duckdb.Error as error:
         raise LakeError(str(error)) from error
     except OSError as error:
-        # Rows that come through Arrow bring DuckDB's errors as texts.
+        # Through Arrow DuckDB's errors arrive as texts.
         kind = _ERROR.match(str(error))
         if kind is None:
             raise
@@ -296,10 +298,10 @@ def told(
 
 
 _ERROR = re.compile(r"([A-Z][A-Za-z ]{1,30}) Error: ")
-_ASK_LESS = "Give it less to sort or to group, or a machine with more memory."
+_ASK_LESS = "Sort or group fewer rows, or use a machine with more memory."
 _READ_AGAIN = (
-    "If an export, a merge or a retention ran meanwhile, run it again; if not, `ksql-lake doctor` tells what "
-    "is missing."
+    "If an export, a merge or a retention ran meanwhile, run it again; if not, `ksql-lake doctor` lists the "
+    "missing files."
 )
 
 
@@ -320,17 +322,17 @@ def _unknown(error: duckdb.CatalogException, holdings: Holdings | None, naming: 
         return ConfigError(str(error))
     hint = hint or (f"There are: {', '.join(known)}." if known else "There are no feeds.")
     if name in known:
-        hint = "Views are made for the names that stand in the query; spell it out."
+        hint = "Views are made only for names in the text of the query; write the name there."
     return ConfigError(f"there is no view {name!r}", hint=hint)
 
 
 _RANGES = ((0, 0x1F), (0x7F, 0x9F), (0x61C, 0x61C), (0x200E, 0x200F), (0x2028, 0x202E), (0x2066, 0x2069))
 _BREAKING = {mark: ascii(chr(mark))[1:-1] for first, last in _RANGES for mark in range(first, last + 1)}
-"""What breaks a line, turns the writing direction or is obeyed by a terminal."""
+"""Characters that break a line, change the writing direction or control a terminal."""
 
 
 def on_one_line(text: str) -> str:
-    """Return a text with an escape for each character that a terminal would obey instead of showing it."""
+    """Return a text in which each control character is escaped."""
     return text.translate(_BREAKING)
 
 

@@ -21,7 +21,7 @@ _TYPES = {
     "BIGINT",
     "DOUBLE",
 }
-"""What a literal may be cast to; a time that is compared as a text has another order."""
+"""Types that a literal may be cast to; a time that is compared as a text has another order."""
 _CONSTANT = {"CONSTANT", "CAST", "TYPE"}
 _FUNCTIONS = {
     "+",
@@ -35,20 +35,20 @@ _FUNCTIONS = {
     "trunc",
     "make_date",
 }
-"""Functions that say the same whenever they are asked."""
+"""Functions that always return the same for the same arguments."""
 DAY = 86_400_000
 Node = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What constants are: a blank connection that computes them."""
+    """Computes constants in a blank connection."""
 
     connection: duckdb.DuckDBPyConnection
     utc: bool
 
     def compute(self, node: Node, kind: str) -> int:
-        """Return a constant as a number: microseconds, or a whole number as it is."""
+        """Return a constant as a number: a time in microseconds, a whole number unchanged."""
         (frame,) = self.connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
         asked = json.loads(frame)
         asked["statements"][0]["node"]["select_list"] = [node]
@@ -62,20 +62,20 @@ class Values:
         return int(found)
 
     def slack(self, node: Node) -> int:
-        """Return the milliseconds by which another zone of the session could move a constant."""
+        """Return the milliseconds by which the session's zone could move a constant."""
         inner = node.get("child", node) if node["class"] == "CAST" else node
-        told = str(inner.get("literal", {}).get("text", "")) if inner["class"] == "CONSTANT" else ""
+        text = str(inner.get("literal", {}).get("text", "")) if inner["class"] == "CONSTANT" else ""
         kind = str(node.get("type_expr", {}).get("type_name", "")).upper()
         fixed = (
             kind in {"", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"}
-            and len(told) > 10
-            and _OFFSET.search(told[10:])
+            and len(text) > 10
+            and _OFFSET.search(text[10:])
         )
-        return 0 if self.utc or (fixed and fixed.end() == len(told) - 10) else DAY
+        return 0 if self.utc or (fixed and fixed.end() == len(text) - 10) else DAY
 
 
 def plain(table: Node) -> bool:
-    """Whether a table of a FROM is a bare name, with or without an alias."""
+    """Return whether a table of a FROM is a bare name, with or without an alias."""
     return not (
         table["schema_name"]
         or table["catalog_name"]
@@ -86,7 +86,7 @@ def plain(table: Node) -> bool:
 
 
 def qualifier(column: Node) -> str | None:
-    """Return what stands before a column's name: empty for nothing, None for more than one name."""
+    """Return the qualifier of a column's name: empty for none, None for more than one part."""
     names = column["column_names"]
     if len(names) > 2:
         return None
@@ -94,7 +94,7 @@ def qualifier(column: Node) -> str | None:
 
 
 def is_constant(node: Node) -> bool:
-    """Whether an expression is made of literals and of functions that always say the same."""
+    """Return whether an expression contains only literals and functions that always return the same."""
     if isinstance(node, list):
         return all(map(is_constant, node))
     if not isinstance(node, dict):
@@ -110,7 +110,7 @@ def is_constant(node: Node) -> bool:
 
 
 def selects(node: Node) -> Iterator[Node]:
-    """Find the SELECTs of a tree, inner ones too."""
+    """Yield the SELECTs of a tree, also inner ones."""
     if isinstance(node, list):
         for each in node:
             yield from selects(each)
@@ -122,7 +122,7 @@ def selects(node: Node) -> Iterator[Node]:
 
 
 def tables_of(source: Node) -> Iterator[Node]:
-    """Yield the tables of a FROM whose rows its WHERE decides on by themselves; none of any other FROM."""
+    """Yield the tables of a FROM whose rows its WHERE filters independently; nothing for any other FROM."""
     if source is None:
         return
     if source["type"] == "BASE_TABLE":
@@ -133,7 +133,7 @@ def tables_of(source: Node) -> Iterator[Node]:
         yield from tables_of(source["left"])
         yield from tables_of(source["right"])
     else:
-        # Its columns are not known here, so no bare name of a column is either.
+        # Its columns are unknown here, so a bare column name could be one of them.
         yield {"type": "OTHER", "table_name": "", "alias": ""}
 
 
@@ -141,7 +141,7 @@ _JOINS = {"INNER", "LEFT", "RIGHT", "OUTER", "FULL"}
 
 
 def keys_of(node: Node, name: str) -> Iterator[str]:
-    """Find the keys of all maps of a name, e.g. the names of all CTEs."""
+    """Yield the keys of all maps of a name, e.g. the names of all CTEs."""
     if isinstance(node, list):
         for each in node:
             yield from keys_of(each, name)

@@ -57,7 +57,7 @@ def _versions(committed: Committed, _log: CommitLog) -> Iterator[Row]:
 def _commits(committed: Committed, log: CommitLog) -> Iterator[Row]:
     for number in range(1, committed.state.sequence + 1):
         manifest = log.manifest(number, ahead=committed.state.sequence)
-        # A merge writes rows that were there before.
+        # A merge adds no rows: it rewrites existing ones.
         rows = 0 if manifest.operation == "compact" else sum(file.records for file in manifest.added)
         late = sum(count.late for count in manifest.counts)
         yield (
@@ -74,7 +74,7 @@ _Source = Callable[[Committed, CommitLog], Iterable[Row]]
 
 SYSTEM_TABLES: Mapping[str, tuple[str, _Source, Mapping[str, pa.DataType]]] = {
     "ksql_lake_feeds": (
-        "the feeds, and what the lake holds of each",
+        "the feeds, and the lake's contents of each",
         _feeds,
         {
             **dict.fromkeys(("feed", "kind", "source", "description"), pa.string()),
@@ -118,7 +118,7 @@ SYSTEM_TABLES: Mapping[str, tuple[str, _Source, Mapping[str, pa.DataType]]] = {
         },
     ),
 }
-"""Name -> what it shows, its rows of one feed, and its columns."""
+"""Name -> its comment, the function for its rows of one feed, and its columns."""
 
 
 def system_table(name: str, feeds: Iterable[tuple[Committed, CommitLog]]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""One feed as SQL views: pure text, made from the feed and from what is committed of it, now or before."""
+"""The SQL views of one feed, as text made from the feed and a committed state of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHANGE_VIEWS = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view to be: its name, the SELECT it stands for, and one line of what it is."""
+    """The definition of a view: its name, its SELECT, and its comment."""
 
     name: str
     sql: str
@@ -43,7 +43,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """A table macro to be: its name, its parameters, the SELECT it stands for, and one line of what it is."""
+    """The definition of a table macro: its name, its parameters, its SELECT, and its comment."""
 
     name: str
     parameters: str
@@ -57,8 +57,8 @@ class Committed:
 
     Attributes:
         feed: The feed.
-        state: What is committed and in place.
-        address: Where a reader finds a file that is given relative to the dataset folder.
+        state: The committed state.
+        address: Returns the address of a file from its path in the dataset folder.
         read_at: When the reading of a table's version began.
     """
 
@@ -69,10 +69,10 @@ class Committed:
 
     @classmethod
     def of(cls, lake: FeedLake, commit: int | None = None) -> Committed:
-        """Read what is committed of a feed, by now or at a commit.
+        """Read the committed state of a feed, at present or at a commit.
 
         Raises:
-            LakeError: Files of that commit were merged since with later ones, or are gone.
+            LakeError: Files of that commit were merged with later ones since, or were removed.
             CorruptLakeError: The feed has files and no commits.
         """
         state = lake.published()
@@ -91,7 +91,7 @@ def _earlier(lake: FeedLake, now: FeedState, commit: int) -> FeedState:
     if found.pieces:
         raise LakeError(
             "its files were merged with later ones since the connection was made",
-            hint="Connect again; or read_stream(commit=...) for that moment.",
+            hint="Connect again, or use read_stream(commit=...) for that commit.",
             feed=lake.feed.name,
         )
     return msgspec.structs.replace(
@@ -103,11 +103,11 @@ Builder = Callable[[Committed, "str | None"], list[View]]
 
 
 def change_views(committed: Committed, name: str | None = None) -> list[View]:
-    """Return a table's change feed and history; none for a stream, or a table that does not know its key.
+    """Return a table's views of changes and history; none for a stream, or a table without its key columns.
 
     Args:
         committed: The table.
-        name: The only view that is wanted; their texts are long.
+        name: The only view to return; the texts are long.
     """
     if committed.feed.kind != "table":
         return []
@@ -125,18 +125,18 @@ def change_views(committed: Committed, name: str | None = None) -> list[View]:
 
 
 def change_rows(committed: Committed, after: str | None) -> str:
-    """The SELECT of what changed since a version, step by step; None means the latest version as inserts.
+    """Return the SELECT of the changes since a version, step by step; None means the latest version as inserts.
 
     Raises:
-        VersionError: The version is not in the lake any more.
-        SchemaChangeError: The key is not the one the version has.
-        LakeError: The table does not know its key.
+        VersionError: The lake no longer holds the version.
+        SchemaChangeError: The key has changed since the version.
+        LakeError: The table lacks its key columns.
     """
     state, name = committed.state, committed.feed.name
     kept, versions = state.partition_keys(), _versions(committed)
     if not versions:
         raise LakeError(
-            "this table does not know its key, so its rows cannot be followed",
+            "this table lacks its key columns, so its rows cannot be followed",
             hint="The feed's `columns` left the key out. Add it there (or drop `columns`) and export again.",
             feed=name,
         )
@@ -144,16 +144,16 @@ def change_rows(committed: Committed, after: str | None) -> str:
         return _inserts(versions[-1])
     if after not in kept:
         raise VersionError(
-            f"the cursor stands at version {after}, which is not in the lake any more",
-            hint=f"There are {', '.join(kept)}. Begin anew without a cursor, and ask more often or keep more "
+            f"the cursor is at version {after}, which the lake no longer holds",
+            hint=f"There are {', '.join(kept)}. Start again without a cursor, and ask more often or keep more "
             "versions (`retention`).",
             feed=name,
         )
     known = [sql_text(key) for key in followed(state)]
     if sql_text(after) not in known:
         raise SchemaChangeError(
-            f"the key has changed since version {after}, where the cursor stands",
-            hint="Begin anew without a cursor.",
+            f"the key has changed since version {after}, the cursor's version",
+            hint="Start again without a cursor.",
             feed=name,
         )
     behind = versions[known.index(sql_text(after)) :]
@@ -190,7 +190,7 @@ def _inserts(version: Version) -> str:
 
 
 def followed(state: FeedState) -> dict[str, Schema]:
-    """Return the newest kept versions that have one and the same key, oldest first, with their columns."""
+    """Return the newest kept versions that have the same key, oldest first, with their columns."""
     found: dict[str, Schema] = {}
     newer: Schema | None = None
     for key in reversed(state.partition_keys()):
@@ -225,7 +225,7 @@ def _versions(committed: Committed) -> list[Version]:
 
 
 def _names(held: Schema | None, schema: Schema) -> dict[str, str]:
-    """Name a version's columns so that each name, in any case of letters, has one type in all versions."""
+    """Return names for a version's columns such that each name, in any case, has one type in all versions."""
     spelled = {column.name.casefold(): column.name for column in held or ()}
     named = versioned_names(held, schema)
     return {column: spelled.get(name.casefold(), name) for column, name in named.items()}
@@ -238,7 +238,7 @@ def _changes(versions: list[Version]) -> str:
     ]
     if steps:
         return "\nUNION ALL\n".join(steps)
-    # Nothing has happened yet; this gives the types.
+    # There are no changes yet; this SELECT defines the types.
     only = versions[0]
     nothing = f"({_between(only, only)}) WHERE false"
     return f"SELECT {only.key} AS version, {only.read_at} AS changed_at, * FROM {nothing}"
@@ -247,7 +247,7 @@ def _changes(versions: list[Version]) -> str:
 def rows_as_of(committed: Committed, at: int) -> str | None:
     """Return the SELECT of a history's states at a time, epoch microseconds: the rows of one version.
 
-    None where that is not so: a column of the table is called like those of time, or times are out of order.
+    Returns None if a column of the table has a name of the time columns, or the times are out of order.
     """
     versions, times = _versions(committed), [committed.read_at(key) for key in followed(committed.state)]
     if not versions or any(one >= other for one, other in pairwise(times)):
@@ -269,9 +269,9 @@ def _between(old: Version, new: Version) -> str:
 
 
 def as_of_macros(committed: Committed) -> list[Macro]:
-    """Return the table macro `NAME__as_of(ts)`: the version that was the newest then; none for a stream.
+    """Return the table macro `NAME__as_of(ts)`: the newest version at a time; none for a stream.
 
-    For a constant time the choice is a constant to DuckDB too, so that the files of other versions stay closed.
+    For a constant time the choice is a constant for DuckDB, so that it does not open files of other versions.
     """
     name, kept = committed.feed.name, committed.state.partition_keys()
     if committed.feed.kind != "table" or not kept:
@@ -288,14 +288,14 @@ def as_of_macros(committed: Committed) -> list[Macro]:
     problem = sql_text(f"no kept version of {name} had been read by then; the oldest is {kept[0]}")
     chosen = f"CASE {' '.join(choices)} ELSE error({problem}) END"
     rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version = {chosen}"
-    return [Macro(f"{name}__as_of", "ts", rows, f"{name} as it was read last before a time")]
+    return [Macro(f"{name}__as_of", "ts", rows, f"{name} as of its last reading before a time")]
 
 
 def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
     """Return the table macro `NAME__between(from_time, to_time)`: a stream's rows of a range; none for a table.
 
-    DuckDB leaves out files by their path columns alone, so the range is said of these too, a day more on either
-    side. An end that is NULL is open.
+    DuckDB skips files by their path columns only, so the range is repeated for these, a day wider on both
+    sides. NULL means no bound.
     """
     columns = state.columns
     if not isinstance(feed, StreamFeed) or columns is None:
@@ -303,14 +303,14 @@ def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
     try:
         clock = Clock.of(feed, state)
     except LakeError:
-        return []  # which column it goes by is not one
+        return []  # the event time has no single column
     taken = [*columns.names, *PATH_COLUMNS["stream"]]
     ends = [free_name(name, taken) for name in ("from_time", "to_time")]
     conditions = []
     for end, how, days, later in zip(ends, (">=", "<"), (">=", "<="), ("- 1", "+ 1"), strict=True):
         moment = f"CAST({end} AS TIMESTAMPTZ)"
         day = f"CAST(timezone({sql_text(feed.timezone)}, {moment}) AS DATE) {later}"
-        # Of the path columns' own type, or DuckDB compares too late to leave out files.
+        # In the path columns' type; else DuckDB compares too late to skip files.
         parts = ", ".join(f"CAST({part}({day}) AS INTEGER)" for part in PATH_COLUMNS["stream"])
         on_path = f"(year, month, day) {days} ({parts})"
         conditions.append(f"({end} IS NULL OR {on_path})")
@@ -320,7 +320,7 @@ def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
 
 
 def _compared(clock: Clock, columns: Schema, how: str, moment: str) -> str:
-    """Compare a row's event time, which is ROWTIME where its own column is NULL, with a moment."""
+    """Return the comparison of a row's event time with a moment; ROWTIME replaces a NULL event time."""
     column = sql_name(clock.column)
     if next(one for one in columns if one.name == clock.column).type is Primitive.TIMESTAMP:
         return (
@@ -337,21 +337,22 @@ def _compared(clock: Clock, columns: Schema, how: str, moment: str) -> str:
 DERIVED: tuple[Builder, ...] = (change_views,)
 """Makers of views over a feed's base views, `NAME` and for a table `NAME_versions`, which their SQL names.
 
-Each is asked for every feed that was ever exported, with the name of the only view that is wanted if there is
-one, and gives no views for feeds that it has none for.
+Each is called for every feed that was ever exported, with the name of the only wanted view or None, and returns
+an empty list for feeds without such views.
 """
 
 
 def lake_views(committed: Committed) -> list[View]:
     """Return a feed's views, base views first; before its first export they are empty.
 
-    A stream `NAME` has the view `NAME`. A table has `NAME`, its latest version, and `NAME_versions`, all.
+    A stream `NAME` has the view `NAME`. A table has `NAME`, its latest version, and `NAME_versions`, all
+    versions.
     """
     return [*base_views(committed), *derived_views(committed)]
 
 
 def base_views(committed: Committed) -> list[View]:
-    """Return the views that name files."""
+    """Return the views that read files."""
     feed, state, address = committed.feed, committed.state, committed.address
     about = feed.description or f"{feed.kind} {feed.source}"
     if feed.kind == "stream":
@@ -364,7 +365,7 @@ def base_views(committed: Committed) -> list[View]:
 
 
 def derived_views(committed: Committed, name: str | None = None) -> list[View]:
-    """Return the views that are made of the base views, or the one of a name; none before the first export."""
+    """Return the views over the base views, or only the one of a name; none before the first export."""
     if committed.state.columns is None:
         return []
     return [view for build in DERIVED for view in build(committed, name)]
@@ -373,7 +374,7 @@ def derived_views(committed: Committed, name: str | None = None) -> list[View]:
 def listed_views(committed: Committed | Feed) -> list[tuple[str, str]]:
     """Return the names of a feed's views with their comments, without making their SQL.
 
-    A stream may be given as it is; a table's views depend on what is committed.
+    For a stream the feed is enough; a table's views depend on its committed state.
     """
     feed = committed.feed if isinstance(committed, Committed) else committed
     about, name = feed.description or f"{feed.kind} {feed.source}", feed.name

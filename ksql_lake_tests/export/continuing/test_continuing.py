@@ -197,10 +197,10 @@ def test_a_fall_back_is_named_and_the_feed_comes_back_by_the_door(
     assert fallen.evidence is not None
     assert fallen.evidence.level == "checked"
     assert why in fallen.evidence.text
-    assert f"read by pull query this time, not on from its marks: {fallen.fell_back}" in summary(fallen)
+    assert f"read by pull query this time instead of from its marks: {fallen.fell_back}" in summary(fallen)
     assert fallen.as_dict()["fell_back"] == fallen.fell_back
     assert any(
-        f"the last export read it by pull query, not on from its marks: {fallen.fell_back}" in remark
+        f"the last export read it by pull query instead of from its marks: {fallen.fell_back}" in remark
         for remark in remarks
     )
     assert f"the stream is read from its first row on, because of commit {fallen.commit}: " in plan.reason
