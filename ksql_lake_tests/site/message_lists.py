@@ -46,7 +46,9 @@ def messages() -> dict[str, list[Message]]:
                 found[_name(node.func)] |= {
                     Message(text, hint) for argument in node.args[:1] for text in _texts(argument)
                 }
-    return {name: sorted(found[name], key=lambda said: said.text.lstrip(".… ").lower()) for name in KINDS}
+    return {
+        name: sorted(found[name], key=lambda said: (said.text.lstrip(".… ").lower(), said)) for name in KINDS
+    }
 
 
 def message_list(kind: str) -> str:
