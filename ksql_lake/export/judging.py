@@ -117,11 +117,11 @@ def note_certification(found: Certification, lake: FeedLake) -> list[JudgedCheck
 def certified_text(found: Certification) -> str:
     """Return what reading a day again found, one line per hour that differs."""
     if found.questioned:
-        return f"the certificate cannot be believed: {found.questioned}."
+        return f"the certificate cannot be trusted: {found.questioned}."
     if found.as_certified is False:
-        return f"the {found.lake_rows:,} rows of the lake are not those that were certified."
+        return f"the {found.lake_rows:,} rows of the lake differ from those that were certified."
     if found.equal:
-        return f"the {found.lake_rows:,} rows of the lake are those of the source."
+        return f"the {found.lake_rows:,} rows of the lake equal those of the source."
     more = len(found.differences) - _SHOWN
     lines = [hour.text for hour in found.differences[:_SHOWN]]
     return "\n".join([*lines, *([f"... and {more} more hours"] if more > 0 else [])])

@@ -141,5 +141,5 @@ def test_one_broken_lake_does_not_silence_the_others(project: Project, instance:
 
     told = _tick(project, instance)
 
-    assert "payments cannot be judged" in str(told.skip_reason)
+    assert "payments cannot be checked" in str(told.skip_reason)
     assert [event.asset_key.to_user_string() for event in told.asset_events] == ["refunds"]
