@@ -151,7 +151,7 @@ def test_numbers_given_as_zero_arrive_too(cli: Cli, project: Project) -> None:
         ),
         ("--kind table --source T --lookback-days 1", "lookback_days: is a key of stream feeds only"),
         ("--kind table --source T --name Bad", "name: must start with a lower-case letter"),
-        ("--kind table", "error: missing option '--source'."),
+        ("--kind table", "error: --source is needed"),
     ],
 )
 def test_a_wrong_option_is_told(cli: Cli, line: str, text: str) -> None:
