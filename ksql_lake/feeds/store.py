@@ -33,6 +33,7 @@ KEY_ORDER = (
     "event_time",
     "event_time_unit",
     "columns",
+    "descriptions",
     "rename",
     "identity",
     "positions",
