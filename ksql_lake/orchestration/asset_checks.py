@@ -16,7 +16,7 @@ from ksql_lake.feeds.model import Severity
 from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.orchestration.scope import Scope
 
-AT_MOST = 100
+AT_MOST = 31
 """Most partitions of one export that get their own result per check: failing ones first, then the newest."""
 
 FAILED_HERE = "failed_in_this_export"
