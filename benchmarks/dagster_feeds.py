@@ -181,7 +181,8 @@ def tick_all() -> None:
                 context = dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)
                 busy = time.process_time()
                 cursor = repository.get_sensor_def(name).evaluate_tick(context).cursor
-                figures[f"tick of `{name}`, nothing due"] = time.process_time() - busy
+                what = "1,000 days to record" if name == "lake_in_step" else "nothing due"
+                figures[f"tick of `{name}`, {what}"] = time.process_time() - busy
         cursor = json.dumps({"since": "2020-01-01T00:00:00+00:00", "waiting": {}})
         context = dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)
         busy = time.process_time()
