@@ -252,7 +252,8 @@ def unexpected_text(error: BaseException) -> str:
 def usage_text(error: click.ClickException) -> str:
     """Return what is wrong with the arguments, and the command that shows the help."""
     text = error.format_message()
-    text = text[:1].lower() + text[1:]
+    if not text[:2].isupper():  # an abbreviation such as HTML keeps its capitals
+        text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)
     return f"{text}\nHelp: {context.command_path} --help" if context is not None else text
 

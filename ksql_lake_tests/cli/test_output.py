@@ -113,8 +113,8 @@ def test_in_a_pipe_there_is_plain_text(project: Project) -> None:
     said = project.process("feeds", "list", COLUMNS="20")
 
     assert said.out.splitlines() == [
-        "NAME" + " " * 66 + "  KIND   SOURCE  ON   SCHEDULE  STATE",
-        name + "  table  TOTALS  yes  -         active",
+        "NAME" + " " * 66 + "  KIND   SOURCE  ON   SCHEDULE              STATE",
+        name + "  table  TOTALS  yes  30 1 * * * (default)  active",
     ]
 
 

@@ -201,4 +201,4 @@ def test_a_single_node_is_read_when_it_is_ready_and_not_while_it_goes(tmp_path: 
     assert slept
     assert done.evidence.level == "proven"
     assert held(tmp_path, feed, "USER_ID") == whole
-    assert "its server is going" in caught.value.hint.lower()
+    assert "its server is shutting down" in caught.value.hint.lower()

@@ -352,7 +352,7 @@ def test_a_derived_table_whose_query_stays_away_says_so_and_never_proposes_push(
             one.export()
         assert one.pulls() == 0
     assert "no query writes T any more" in str(caught.value)
-    assert "Its query was terminated, or its server is going" in caught.value.hint
+    assert "Its query was terminated, or its server is shutting down" in caught.value.hint
     assert "push" not in str(caught.value)
     assert sum(one.waits) >= 70
 
