@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,10 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.export import export_feed
@@ -66,23 +64,40 @@ def test_the_code_of_the_page_runs(page: Path, project: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr[-3000:]
 
 
-def test_the_cells_of_the_notebook_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each cell in turn, in a kernel of its own in the project's folder; every picture is drawn."""
-    for name in [name for name in os.environ if name.startswith("KSQL")]:  # noqa: TID251
-        monkeypatch.delenv(name)
-    path = ROOT / "docs" / "readers" / "tour.ipynb"
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    before = [_kinds(cell) for cell in notebook.cells]
+NOTEBOOK = """
+import sys
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+source, folder, target = sys.argv[1:]
+notebook = nbformat.read(source, as_version=4)
+# Through a socket in the project's folder, which no other user can reach.
+kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=folder + "/kernel")
+NotebookClient(notebook, km=kernel, timeout=None, resources={"metadata": {"path": folder}}).execute()
+nbformat.write(notebook, target)
+"""
+"""Runs a notebook in a process of its own, because its client leaves sockets to the garbage collector."""
 
-    # Through a socket in a folder of our own, which nobody else can speak to.
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(project / "kernel"))
-    place = {"metadata": {"path": str(project)}}
-    NotebookClient(notebook, km=kernel, timeout=None, resources=place).execute()
 
-    assert [_kinds(cell) for cell in notebook.cells] == before
+def test_the_cells_of_the_notebook_run(project: Path, tmp_path: Path) -> None:
+    """Each cell in turn, in a kernel in the project's folder; every picture is drawn."""
+    path, done = ROOT / "docs" / "readers" / "tour.ipynb", tmp_path / "done.ipynb"
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("KSQL")}  # noqa: TID251
+
+    outcome = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK, path, project, done],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    before, after = ([_kinds(cell) for cell in json.loads(file.read_text())["cells"]] for file in (path, done))
+    assert after == before
     assert sum("image/png" in kind for kinds in before for kind in kinds) == 3
 
 
 def _kinds(cell: Any) -> list[list[str]]:
     """What a cell has shown: of each output its kinds."""
-    return [[output.output_type, *sorted(output.get("data", ()))] for output in cell.get("outputs", ())]
+    return [[output["output_type"], *sorted(output.get("data", ()))] for output in cell.get("outputs", ())]
