@@ -208,6 +208,7 @@ def test_the_sensors_that_run_by_themselves_do(scene: Scene) -> None:
 
 def test_an_edited_cron_ticks_at_its_new_time(scene: Scene) -> None:
     """The sensor keeps its name and runs on; it starts the feed when the new expression ticks, not before."""
+    scene.dagster.ask(_START_SENSOR, which={**HERE, "sensorName": "streams_due"})
     before = _state(scene, "streams_due")
     assert before["status"] == "RUNNING"
     assert scene.started_by("streams_due", "visits") == []
