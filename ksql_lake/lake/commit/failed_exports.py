@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from datetime import UTC, datetime
 
 import msgspec
 
 from ksql_lake.errors import KsqlLakeError
+from ksql_lake.lake.commit.feed_note import read_note, write_note
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
 
@@ -58,17 +58,9 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
         return self.newest[-1] if self.newest else None
 
 
-_DECODER = msgspec.json.Decoder(Failures)
-
-
 def read_failures(storage: Storage, layout: FeedLayout) -> Failures:
     """Return the failures since the last success; none when the record is absent or is not one of ours."""
-    try:
-        data = storage.read(layout.failures)
-        return Failures() if data is None else _DECODER.decode(data)
-    except (KsqlLakeError, OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _log.warning("%s cannot be read: %s", storage.uri(layout.failures), error)
-        return Failures()
+    return read_note(storage, layout.failures, Failures)
 
 
 def record_failure(
@@ -85,15 +77,8 @@ def record_failure(
         where={name: str(value)[:_LONGEST] for name, value in raised.where.items()},
     )
     noted = Failures(count=known.count + 1, newest=[*known.newest, failure][-KEPT:])
-    # Number 0 is below every commit: if the process dies in between, the next commit clears the folder.
-    folder = layout.attempt(0, uuid.uuid4().hex[:8])
     try:
-        storage.begin(folder)
-        try:
-            text = msgspec.json.format(msgspec.json.encode(noted))
-            storage.replace(layout.failures, text, temporary=f"{folder}/failures.tmp")
-        finally:
-            storage.remove_folder(folder)
+        write_note(storage, layout, layout.failures, noted)
     except KsqlLakeError as unwritten:
         _log.warning("the failed export of %s could not be recorded: %s", layout.name, unwritten.message)
 
