@@ -92,11 +92,10 @@ def note_outcomes(
     asked = checks_of(lake.feed, retention)
     outcomes = [each for each in outcomes if each.name in asked]
     state, before = lake.state(), lake.checks()
-    commit = commit or state.sequence
+    commit, now = commit or state.sequence, before
     if commit:
         findings = [_finding(each, asked[each.name].asks, asked[each.name].severity) for each in outcomes]
-        lake.record_checks(findings, commit=commit, held=state.partitions.keys())
-    now = lake.checks()
+        now = lake.record_checks(findings, commit=commit, held=state.partitions.keys())
     return [_judged(each, asked[each.name].severity, before, now) for each in outcomes]
 
 
@@ -130,7 +129,7 @@ def certified_text(found: Certification) -> str:
 def _judged(outcome: CheckOutcome, severity: Severity, before: CheckNotes, now: CheckNotes) -> JudgedCheck:
     # If the results could not be noted, the lake still holds those of before.
     noted, judged = now.checks.get(outcome.name), set(outcome.judged)
-    others = {key: each.says for key, each in noted.failed.items() if key not in judged} if noted else {}
+    others = {key: each.says for key, each in noted.failing.items() if key not in judged} if noted else {}
     known = before.checks.get(outcome.name)
     failed_before = known.failed if known is not None else {}
     recovered = tuple(key for key in outcome.judged if key in failed_before and key not in outcome.failed)

@@ -193,8 +193,10 @@ class FeedLake:
         """Return the newest results of the feed's checks; none if no check was evaluated."""
         return read_checks(self.storage, self.layout)
 
-    def record_checks(self, findings: Sequence[CheckFinding], *, commit: int, held: Collection[str]) -> None:
-        """Record the results of the checks after a commit; raises nothing.
+    def record_checks(
+        self, findings: Sequence[CheckFinding], *, commit: int, held: Collection[str]
+    ) -> CheckNotes:
+        """Record the results of the checks after a commit, and return what is recorded now; raises nothing.
 
         Args:
             findings: The results.
@@ -203,7 +205,7 @@ class FeedLake:
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         kept = held if self.layout.kind == "table" else None
-        record_checks(self.storage, self.layout, findings, commit=commit, at=at, held=kept)
+        return record_checks(self.storage, self.layout, findings, commit=commit, at=at, held=kept)
 
     def certificate(self, day: str) -> DayCertificate | None:
         """Return the newest certificate of a day; None if the day was never read after its end."""

@@ -51,23 +51,16 @@ def _facts(
         why = _NEVER if record is None else "the feed file has changed what it asks since it was evaluated"
         return made("not_evaluated", why)
     at = datetime.fromisoformat(record.at).astimezone(UTC)
-    keys, failed = list(record.judged_keys()), _failed(record.failed)
+    failed = _failed(record.failed)
     state: CheckState = "passed"
     says = record.says
-    if _fails(record, keys):
+    if not record.holds:
         state, says = "failed", _says(record, failed)
-    elif not keys and name not in _WHOLE:
+    elif not record.judged and name not in _WHOLE:
         state, says = "not_evaluated", f"nothing to judge yet: {record.says}"
     elif record.commit < last_export:
         state, says = "not_evaluated", f"the last export was not checked; before it: {record.says}"
-    return made(state, says, at, len(keys), failed)
-
-
-def _fails(record: CheckRecord, keys: Sequence[str]) -> bool:
-    if not keys:
-        return not record.passed
-    # A version is judged as a whole: the faults of a version that was replaced are history.
-    return keys[-1] in record.failed if keys[-1].startswith("v") else bool(record.failed)
+    return made(state, says, at, record.count, failed)
 
 
 def _failed(found: Mapping[str, FailedPartition]) -> tuple[FailedPartitionFacts, ...]:

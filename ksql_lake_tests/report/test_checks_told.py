@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ksql_lake.export.checks import CheckOutcome
+from ksql_lake.export.judging import note_outcomes
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.commit.check_record import CheckFinding
@@ -163,6 +165,21 @@ def test_a_replaced_version_no_longer_fails(tmp_path: Path) -> None:
     ]
     assert [each.partition for each in second.checks[0].failed] == ["v1"]
     assert (third.checks[0].failed, third.checks[0].judged) == ((), 1)
+
+
+def test_a_replaced_version_fails_no_later_result(tmp_path: Path) -> None:
+    """Dagster shows what the report shows: no version is read again, so only the newest one counts."""
+    feed = table_feed(checks={"not_null": ["NOTE"]})
+    lake = Lake(tmp_path).feed(feed)
+    failing = []
+    for version, failed in (("v1", {"v1": "v1: bad"}), ("v2", {})):
+        land_rows(Lake(tmp_path), feed, [{"ID": 1, "NAME": "a"}])
+        outcome = CheckOutcome("not_null", not failed, "said", (version,), failed)
+        (judged,) = note_outcomes([outcome], lake)
+        failing.append(dict(judged.failing))
+
+    assert failing == [{"v1": "v1: bad"}, {}]
+    assert lake.checks().checks["not_null"].holds
 
 
 def test_a_lost_note_says_not_evaluated(tmp_path: Path, lake: FeedLake) -> None:

@@ -7,7 +7,6 @@ export.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
@@ -15,6 +14,7 @@ import msgspec
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds.model import Severity
+from ksql_lake.lake.commit.feed_note import read_note, write_note
 from ksql_lake.lake.layout import FeedLayout, version_number
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.lake.storage.locking import exclusive
@@ -63,15 +63,35 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     failed: dict[str, FailedPartition] = {}
 
     @property
+    def newest(self) -> str:
+        """The newest partition that has a result; empty for a check of the whole feed."""
+        return self.judged[-1].rpartition("/")[2] if self.judged else ""
+
+    @property
+    def count(self) -> int:
+        """How many partitions have a result."""
+        return sum(last - first + 1 for first, last in map(_ends, self.judged))
+
+    @property
+    def failing(self) -> Mapping[str, FailedPartition]:
+        """The failed partitions that count: all days, but of a table's versions only the newest one.
+
+        A replaced version is never read again, so its failure could not end.
+        """
+        if not self.newest.startswith("v"):
+            return self.failed
+        return {key: why for key, why in self.failed.items() if key == self.newest}
+
+    @property
     def holds(self) -> bool:
-        """Whether the newest result of every partition is a pass."""
-        return not self.failed if self.judged else self.passed
+        """Whether the newest result of every partition that counts is a pass."""
+        return not self.failing if self.judged else self.passed
 
     def judged_keys(self) -> Iterator[str]:
         """Yield the partitions that have a result, oldest first."""
         for text in self.judged:
-            first, _, last = text.partition("/")
-            yield from (_key(number, first) for number in range(_number(first), _number(last or first) + 1))
+            first, last = _ends(text)
+            yield from (_key(number, text) for number in range(first, last + 1))
 
 
 class CheckNotes(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,17 +130,9 @@ class CheckFinding(msgspec.Struct, frozen=True, kw_only=True):
     failed: Mapping[str, str] = {}
 
 
-_DECODER = msgspec.json.Decoder(CheckNotes)
-
-
 def read_checks(storage: Storage, layout: FeedLayout) -> CheckNotes:
     """Return the recorded results of the checks; none when the file is absent or is not one of ours."""
-    try:
-        data = storage.read(layout.checks)
-        return CheckNotes() if data is None else _DECODER.decode(data)
-    except (KsqlLakeError, OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _log.warning("%s cannot be read: %s", storage.uri(layout.checks), error)
-        return CheckNotes()
+    return read_note(storage, layout.checks, CheckNotes)
 
 
 def record_checks(
@@ -131,8 +143,8 @@ def record_checks(
     commit: int,
     at: str,
     held: Collection[str] | None = None,
-) -> None:
-    """Record the results of the checks after a commit; raises nothing.
+) -> CheckNotes:
+    """Record the results of the checks after a commit, and return what the lake records now; raises nothing.
 
     Args:
         storage: The lake's storage.
@@ -142,8 +154,6 @@ def record_checks(
         at: When, ISO 8601 UTC.
         held: The partitions that the lake still holds; results of others are dropped. None drops none.
     """
-    # Number 0 is below every commit: if the process dies in between, the next commit clears the folder.
-    folder = layout.attempt(0, uuid.uuid4().hex[:8])
     try:
         with exclusive(storage, layout, wait=_WAIT, key=layout.checks_lock):
             known = read_checks(storage, layout)
@@ -151,14 +161,11 @@ def record_checks(
             for finding in findings:
                 checks[finding.name] = _merged(checks.get(finding.name), finding, commit, at, held)
             noted = CheckNotes(commit=max(known.commit, commit), checks=checks)
-            storage.begin(folder)
-            try:
-                text = msgspec.json.format(msgspec.json.encode(noted))
-                storage.replace(layout.checks, text, temporary=f"{folder}/checks.tmp")
-            finally:
-                storage.remove_folder(folder)
+            write_note(storage, layout, layout.checks, noted)
+            return noted
     except KsqlLakeError as unwritten:
         _log.warning("the check results of %s could not be recorded: %s", layout.name, unwritten.message)
+        return read_checks(storage, layout)
 
 
 def _merged(
@@ -193,6 +200,11 @@ def _ranges(keys: Collection[str]) -> Iterator[str]:
             first, last = _key(numbers[start], example), _key(number, example)
             yield first if first == last else f"{first}/{last}"
             start = at + 1
+
+
+def _ends(keys: str) -> tuple[int, int]:
+    first, _, last = keys.partition("/")
+    return _number(first), _number(last or first)
 
 
 def _number(key: str) -> int:
