@@ -5,6 +5,7 @@
 # feed that was never exported gets no result.
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -15,12 +16,16 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.export.checks import CheckOutcome
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.feeds import Feed
+from ksql_lake.lake.closing import in_the_future
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
 CHECK = "freshness"
 
 SENSOR_SECONDS = 60
+
+_OLD, _AHEAD = "too old", "dated in the future"
+_TITLES = {_OLD: "no export for too long", _AHEAD: "the last export is dated in the future"}
 
 
 def freshness_specs(feed: Feed, scope: Scope) -> list[dg.AssetCheckSpec]:
@@ -57,7 +62,7 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
     def freshness(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
         now, known, events = datetime.now(UTC), dict[str, bool](), list[dg.AssetCheckEvaluation]()
-        lines, stale = list[str](), list[str]()
+        lines, news, failing = list[str](), defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         for feed in watched:
             try:
                 exported = scope.lake.feed(feed).state().last_export
@@ -71,12 +76,14 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
             known[feed.name] = event.passed
             if before.get(feed.name, True) != event.passed:
                 events.append(event)
-            if before.get(feed.name, True) and not event.passed:
-                stale.append(f"{feed.name}: {event.description}")
-        lines += [_alert(stale, scope.settings)] if stale else []
-        old = sorted(name for name, passed in known.items() if not passed)
-        calm = f"too old: {', '.join(old)}" if old else "none is too old"
-        reason = "\n".join(lines) or f"{len(watched)} feeds watched; {calm}"
+            if not event.passed:
+                what = _AHEAD if in_the_future(exported, now) else _OLD
+                failing[what].append(feed.name)
+                if before.get(feed.name, True):
+                    news[what].append(f"{feed.name}: {event.description}")
+        lines += [_alert(what, of_feeds, scope.settings) for what, of_feeds in news.items()]
+        calm = "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in failing.items())
+        reason = "\n".join(lines) or f"{len(watched)} feeds watched; {calm or 'none is too old'}"
         return dg.SensorResult(skip_reason=reason, cursor=json.dumps(known), asset_events=events)
 
     return freshness
@@ -85,7 +92,10 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
 def _evaluation(feed: Feed, key: dg.AssetKey, exported: str, now: datetime) -> dg.AssetCheckEvaluation:
     hours = feed.checks.max_age_hours or 0
     age = now - datetime.fromisoformat(exported)
-    passed = age <= timedelta(hours=hours)
+    # A clock that was ahead would keep a feed fresh until then, even if no export starts any more.
+    ahead = in_the_future(exported, now)
+    passed = age <= timedelta(hours=hours) and not ahead
+    found = f"{'within' if passed else 'longer ago than'} max_age_hours ({hours:g})"
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=CHECK,
@@ -93,15 +103,15 @@ def _evaluation(feed: Feed, key: dg.AssetKey, exported: str, now: datetime) -> d
         metadata={"age_hours": round(age.total_seconds() / 3600, 2), "max_age_hours": float(hours)},
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"the last export was at {exported}, "
-        f"{'within' if passed else 'longer ago than'} max_age_hours ({hours:g})",
+        f"{'in the future: by a clock that was ahead, so its age is unknown' if ahead else found}",
         blocking=False,
     )
 
 
-def _alert(stale: list[str], settings: Settings) -> str:
+def _alert(what: str, of_feeds: Sequence[str], settings: Settings) -> str:
     """Send one alert for all feeds; return its text with failed deliveries, which are not repeated."""
-    names = ", ".join(line.partition(":")[0] for line in stale)
-    alert = Alert(CHECK, f"ksql-lake: no export for too long: {names}", "\n".join(stale), {"feeds": names})
+    names = ", ".join(line.partition(":")[0] for line in of_feeds)
+    alert = Alert(CHECK, f"ksql-lake: {_TITLES[what]}: {names}", "\n".join(of_feeds), {"feeds": names})
     failed = [each for each in send_alert(alert, settings) if each.problem]
     problems = "".join(f"\nNot delivered by {each.channel}: {each.problem}" for each in failed)
     return f"{alert.title}\n{alert.text}{problems}"

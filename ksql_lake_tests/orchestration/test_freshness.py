@@ -80,6 +80,36 @@ def test_a_feed_grows_old_by_the_lake(
     assert passed.passed
 
 
+def test_a_clock_that_was_ahead_keeps_no_feed_fresh(
+    project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export dated in the future fails the check once, with the reason, and the next export passes it."""
+    project.write_feed(
+        "payments", kind="stream", source="PAYMENTS", start_date="2025-01-06", checks={"max_age_hours": 36}
+    )
+    result = project.materialize(instance, "payments", partition=DAYS[0])
+    monkeypatch.setattr(freshness_sensor, "datetime", _Clock)
+    monkeypatch.setattr(_Clock, "ahead", timedelta(days=-3))
+    ahead = _tick(project, instance, None)
+    still = _tick(project, instance, ahead.cursor)
+    monkeypatch.setattr(_Clock, "ahead", timedelta(0))
+    again = _tick(project, instance, still.cursor)
+
+    assert result.success, failure_text(result)
+    (failed,) = ahead.asset_events
+    assert isinstance(failed, dg.AssetCheckEvaluation)
+    assert not failed.passed
+    assert "by a clock that was ahead, so its age is unknown" in str(failed.description)
+    assert "the last export is dated in the future: payments" in str(ahead.skip_reason)
+    assert (list(still.asset_events), still.skip_reason) == (
+        [],
+        dg.SkipReason("1 feeds watched; dated in the future: payments"),
+    )
+    (passed,) = again.asset_events
+    assert isinstance(passed, dg.AssetCheckEvaluation)
+    assert passed.passed
+
+
 def test_only_feeds_that_ask_for_it_are_watched(project: Project) -> None:
     """Without `max_age_hours` there is neither check nor sensor, and no policy that looks at events."""
     project.write_feed("totals", kind="table", source="TOTALS", checks={"max_age_hours": 1})
