@@ -135,7 +135,7 @@ class MetadataAnalyzer:
             format=FORMAT,
             generated_at=now,
             lake=self.reader.root,
-            totals=_totals(reports),
+            totals=totals_of(reports),
             feeds=tuple(reports),
             others=_others(self.feeds, metadata),
             broken_feeds=tuple(
@@ -312,7 +312,8 @@ def _remarks(metadata: FeedMetadata | None) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _totals(reports: Sequence[FeedReport]) -> Totals:
+def totals_of(reports: Sequence[FeedReport]) -> Totals:
+    """Sum up the feeds of a report."""
     counted = Counter(report.status for report in reports)
     covered = [report.coverage for report in reports if report.coverage is not None]
     return Totals(

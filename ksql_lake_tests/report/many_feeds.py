@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
 from ksql_lake.lake.days import Days
 from ksql_lake.report import FeedReport, Report, Status
+from ksql_lake.report.analyzer import totals_of
 from ksql_lake.report.check_model import CheckFacts, FailedPartitionFacts
 from ksql_lake.report.feed_model import (
     ColumnPoint,
@@ -19,7 +19,7 @@ from ksql_lake.report.feed_model import (
     Recency,
     VersionPoint,
 )
-from ksql_lake.report.lake_model import FORMAT, CrossCheck, ServerSide, SourceWithoutFeed, Totals
+from ksql_lake.report.lake_model import FORMAT, CrossCheck, ServerSide, SourceWithoutFeed
 
 NOW = datetime(2025, 6, 30, 9, 12, tzinfo=UTC)
 TODAY = NOW.date()
@@ -51,20 +51,7 @@ _COLUMNS = (
 def large_report(count: int, *, days: int = 120) -> Report:
     """Make a report of so many feeds, each stream with so many days."""
     feeds = sorted((_feed(number, days) for number in range(count)), key=lambda feed: feed.name)
-    counted = Counter(feed.status for feed in feeds)
-    covered = [feed.coverage for feed in feeds if feed.coverage is not None]
-    totals = Totals(
-        feeds=count,
-        statuses={status: counted[status] for status in Status if counted[status]},
-        records=sum(feed.records for feed in feeds),
-        bytes=sum(feed.bytes for feed in feeds),
-        files=sum(feed.files for feed in feeds),
-        partitions=sum(feed.partitions for feed in feeds),
-        late_rows=sum(feed.late_rows for feed in feeds),
-        complete_days=sum(each.complete for each in covered),
-        open_days=sum(each.open for each in covered),
-        missing_days=sum(each.missing for each in covered),
-    )
+    totals = totals_of(feeds)
     server = ServerSide(
         asked=True,
         url="http://ksql.example.com:8088",
