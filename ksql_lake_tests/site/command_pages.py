@@ -27,7 +27,9 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
 
 
 def _section(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path)
+    # click keeps the first help option that a context asked a command for, so this one must be the program's.
+    names = app.context_settings["help_option_names"]
+    context = click.Context(command, info_name=path, help_option_names=names)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     parts = [f"## {path}", f"```text\n{usage}\n```", *_paragraphs(command.help or "")]
     if isinstance(command, click.Group):
