@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.entry import DONE, FAILED
 from ksql_lake.cli.selection import Day
 from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_line, print_table, waiting
@@ -49,7 +49,7 @@ Exit codes: 0 equal, 1 different, not as certified (or the day could not be read
 
 
 @click.command(help=_HELP)
-@click.argument("name", type=FeedNames(), metavar="FEED")
+@click.argument("name", shell_complete=feed_names(), metavar="FEED")
 @click.argument("what", metavar="DATE|VERSION")
 @click.option("--by", type=click.Choice(["pull", "push"]), help="How to read a day; default: as the feed does.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

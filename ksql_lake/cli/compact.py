@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.entry import FAILED, complain
 from ksql_lake.cli.plan import left_out_entries, tell_left_out
 from ksql_lake.cli.selection import of_kind
@@ -62,7 +62,7 @@ class _Case:
 
 
 @click.command(help=_HELP)
-@click.argument("names", type=FeedNames("stream"), nargs=-1, metavar="[FEED]...")
+@click.argument("names", shell_complete=feed_names("stream"), nargs=-1, metavar="[FEED]...")
 @click.option("--all", "everything", is_flag=True, help="Every enabled stream feed.")
 @click.option(
     "--older-than",

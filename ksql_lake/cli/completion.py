@@ -6,12 +6,13 @@ A completion never fails and never waits long: it leaves out what it cannot find
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from ksql_lake import ksqldb
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.settings import load_settings
 
@@ -38,81 +39,63 @@ def completion(context: click.Context, /, *, shell: str) -> None:
     click.echo(made(context.find_root().command, {}, "ksql-lake", "_KSQL_LAKE_COMPLETE").source())
 
 
-class FeedNames(click.ParamType[str]):
-    """The name of a feed.
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+"""A function for click's `shell_complete`."""
+
+
+def _completer(names: Callable[[click.Context], Iterable[str]]) -> Completer:
+    """Return a function that completes to the names that begin with the typed text, in any letter case."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        typed = incomplete.casefold()
+        return [CompletionItem(name) for name in names(context) if name.casefold().startswith(typed)]
+
+    return complete
+
+
+def feed_names(kind: str = "") -> Completer:
+    """Complete to the names of active feeds.
 
     Args:
-        kind: `stream` or `table`; empty for both.
-        folder: The folder of feed files, e.g. `active`.
+        kind: `stream` or `table`; empty for both, and for files that cannot be read.
     """
-
-    name = "text"
-
-    def __init__(self, kind: str = "", folder: str = "active") -> None:
-        self.kind, self.folder = kind, folder
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Return the names that begin with the typed text; without a kind also those of unreadable files."""
-        return _items(self._names(), incomplete)
-
-    def _names(self) -> Iterator[str]:
-        try:
-            paths = sorted((load_settings().feeds_root / self.folder).glob("*.json"))
-        except (KsqlLakeError, OSError):
-            return
-        for path in paths:
-            if not self.kind or _kind(path) == self.kind:
-                yield path.stem
+    return _completer(lambda _: _feeds(kind))
 
 
-class SourceNames(click.ParamType[str]):
-    """The name of a stream or table of the server."""
-
-    name = "text"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Return the names that begin with the typed text."""
-        return _items(_asked("SHOW"), incomplete)
+def _feeds(kind: str) -> Iterator[str]:
+    try:
+        paths = sorted((load_settings().feeds_root / "active").glob("*.json"))
+    except (KsqlLakeError, OSError):
+        return
+    for path in paths:
+        if not kind or _kind(path) == kind:
+            yield path.stem
 
 
-class ColumnNames(click.ParamType[str]):
-    """A column of the source that the line names with `--source`."""
-
-    name = "text"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 - click's signature
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Return the columns that begin with the typed text."""
-        return _items(_asked(str(ctx.params.get("source") or "")), incomplete)
+def _sources(_: click.Context) -> list[str]:
+    return _asked(lambda client: [found.name for found in ksqldb.list_sources(client)])
 
 
-def _asked(source: str) -> list[str]:
-    """Return the columns of a source, or for `SHOW` the sources; nothing when the server does not answer."""
-    # The client takes a moment to import, and most completions ask no server.
-    from ksql_lake.ksqldb import KsqlClient, describe, list_sources  # noqa: PLC0415
-
+def _columns(context: click.Context) -> list[str]:
+    source = str(context.params.get("source") or "")
     if not source:
         return []
+    return _asked(lambda client: [column.name for column in ksqldb.describe(client, source).columns])
+
+
+source_names = _completer(_sources)
+"""Completes to the server's streams and tables."""
+
+column_names = _completer(_columns)
+"""Completes to the columns of the source that the line names with `--source`."""
+
+
+def _asked(question: Callable[[ksqldb.KsqlClient], list[str]]) -> list[str]:
+    """Return the answer of the server; nothing when it does not answer."""
     try:
         settings = load_settings(attempts=1, connect_timeout=_SECONDS, read_timeout=_SECONDS)
-        with KsqlClient(settings) as client:
-            if source == "SHOW":
-                return [found.name for found in list_sources(client)]
-            return [column.name for column in describe(client, source).columns]
+        with ksqldb.KsqlClient(settings) as client:
+            return question(client)
     except KsqlLakeError:
         return []
 
@@ -122,9 +105,3 @@ def _kind(path: Path) -> str:
         return str(json.loads(path.read_bytes())["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _items(names: Sequence[str] | Iterator[str], incomplete: str) -> list[CompletionItem]:
-    """Return the names that begin with the typed text, in any letter case."""
-    begins: Callable[[str], bool] = lambda name: name.casefold().startswith(incomplete.casefold())  # noqa: E731
-    return [CompletionItem(name) for name in names if begins(name)]

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.terminal.loudness import begin_document
 from ksql_lake.cli.terminal.output import note, waiting
 from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
@@ -43,7 +43,7 @@ Examples:
 
 
 @click.command(help=_HELP)
-@click.argument("table", type=FeedNames("table"))
+@click.argument("table", shell_complete=feed_names("table"))
 @click.argument("old", default="previous")
 @click.argument("new", default="latest")
 @click.option(

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.entry import FAILED, complain
 from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_line, waiting
 from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
@@ -91,7 +91,7 @@ class _Checkup:
 
 
 @click.command(help=_HELP)
-@click.argument("names", type=FeedNames(), nargs=-1, metavar="[FEED]...")
+@click.argument("names", shell_complete=feed_names(), nargs=-1, metavar="[FEED]...")
 @click.option("--repair", is_flag=True, help="Rebuild what can be derived.")
 @click.option("--apply", is_flag=True, help="With --repair: also move listed files out of the lake.")
 @click.option("--quick", is_flag=True, help="Sizes and footers only, not every byte and row.")

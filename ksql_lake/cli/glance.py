@@ -6,7 +6,7 @@ from datetime import date
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.sql import print_rows
 from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_table
 from ksql_lake.feeds import Feed
@@ -28,7 +28,7 @@ Examples:
 
 
 @click.command(help=_SCHEMA)
-@click.argument("name", type=FeedNames())
+@click.argument("name", shell_complete=feed_names())
 @click.option("--dialect", type=click.Choice(list(DIALECTS)), help="DDL for an engine, or Arrow's schema.")
 @_AS_JSON
 def schema(*, name: str, dialect: str | None, as_json: bool) -> None:
@@ -51,7 +51,7 @@ def schema(*, name: str, dialect: str | None, as_json: bool) -> None:
 
 
 @click.command(help="Show a feed's first rows: of the newest day with rows, or of a table's latest version.")
-@click.argument("name", type=FeedNames())
+@click.argument("name", shell_complete=feed_names())
 @click.option("-n", "rows", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 def head(*, name: str, rows: int) -> None:
     """Show a feed's first rows."""
@@ -61,7 +61,7 @@ def head(*, name: str, rows: int) -> None:
 
 
 @click.command(help="Show what the lake holds of a feed: sizes, days or versions, evidence, columns.")
-@click.argument("name", type=FeedNames())
+@click.argument("name", shell_complete=feed_names())
 @_AS_JSON
 def describe(*, name: str, as_json: bool) -> None:
     """Show what the lake holds of a feed."""
@@ -103,7 +103,7 @@ Examples:
 
 
 @click.command(help=_PROFILE)
-@click.argument("name", type=FeedNames())
+@click.argument("name", shell_complete=feed_names())
 @click.option("--where", help="Condition in SQL that selects the rows.")
 def profile(*, name: str, where: str | None) -> None:
     """Summarise each column of a feed by its values."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.entry import FAILED, complain
 from ksql_lake.cli.plan import left_out_entries, tell_left_out
 from ksql_lake.cli.selection import of_kind
@@ -64,7 +64,7 @@ class _Case:
 
 
 @click.command(help=_HELP)
-@click.argument("tables", type=FeedNames("table"), nargs=-1, metavar="[TABLE]...")
+@click.argument("tables", shell_complete=feed_names("table"), nargs=-1, metavar="[TABLE]...")
 @click.option("--dry-run", is_flag=True, help="Show the plan, remove nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.errors import ConfigError
 from ksql_lake.export import Days
 from ksql_lake.feeds import Feed, Feeds, QuarantinedFile, StreamFeed, TableFeed
@@ -75,7 +75,7 @@ def selection_options(command: _Command) -> _Command:
             click.option(
                 "--stream",
                 "streams",
-                type=FeedNames("stream"),
+                shell_complete=feed_names("stream"),
                 multiple=True,
                 metavar="NAME",
                 help="A stream feed; repeatable.",
@@ -83,7 +83,7 @@ def selection_options(command: _Command) -> _Command:
             click.option(
                 "--table",
                 "tables",
-                type=FeedNames("table"),
+                shell_complete=feed_names("table"),
                 multiple=True,
                 metavar="NAME",
                 help="A table feed; repeatable.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ksql_lake.cli.completion import ColumnNames, SourceNames
+from ksql_lake.cli.completion import column_names, source_names
 from ksql_lake.cli.feeds.source_check import check_feed, find_source, reachable
 from ksql_lake.cli.selection import Day
 from ksql_lake.cli.terminal.output import never_failing, note, print_json, print_table, waiting
@@ -64,7 +64,7 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add to a command one option per key that is often set by hand."""
     options = [click.option("--kind", type=click.Choice(["stream", "table"]), help="Kind of the source.")]
     options += [
-        click.option(flag, type=ColumnNames() if flag == "--event-time" else str, help=text)
+        click.option(flag, shell_complete=column_names if flag == "--event-time" else None, help=text)
         for flag, text in _TEXTS.items()
     ]
     options += [click.option("--start-date", help="First day of a stream to export, YYYY-MM-DD.")]
@@ -81,7 +81,9 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--deleted", is_flag=True, help="Keep a table's deleted keys and mark them; needs push."),
     ]
     options += [
-        click.option(flag, key, type=ColumnNames() if key == "columns" else str, multiple=True, help=text)
+        click.option(
+            flag, key, shell_complete=column_names if key == "columns" else None, multiple=True, help=text
+        )
         for flag, (key, text) in _LISTS.items()
     ]
     options += [click.option(flag, multiple=True, help=text) for flag, text in _PAIRS.items()]
@@ -91,7 +93,7 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--identity-column",
-            type=ColumnNames(),
+            shell_complete=column_names,
             multiple=True,
             help="A column of that identity; repeatable.",
         ),
@@ -105,7 +107,7 @@ def _feed_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(help=_ADD_HELP)
 @click.option(
     "--source",
-    type=SourceNames(),
+    shell_complete=source_names,
     is_eager=True,
     help="The ksqlDB stream or table, in exact case; a terminal asks for it.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.terminal.output import note, print_json, print_table
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed, FeedFile, FeedStore, QuarantinedFile, feed_json_schema
@@ -16,7 +16,7 @@ from ksql_lake.settings import load_settings
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
-_NAMES = click.argument("names", nargs=-1, required=True, type=FeedNames(), metavar="NAME...")
+_NAMES = click.argument("names", nargs=-1, required=True, shell_complete=feed_names(), metavar="NAME...")
 
 
 def _store() -> FeedStore:
@@ -82,7 +82,7 @@ def _broken_entry(broken: QuarantinedFile) -> dict[str, object]:
 
 
 @click.command(help="Show one feed with every key, defaults included.")
-@click.argument("name", type=FeedNames())
+@click.argument("name", shell_complete=feed_names())
 @_AS_JSON
 def show(*, name: str, as_json: bool) -> None:
     """Show one feed."""

@@ -11,7 +11,7 @@ from itertools import count
 
 import click
 
-from ksql_lake.cli.completion import FeedNames
+from ksql_lake.cli.completion import feed_names
 from ksql_lake.cli.feeds.source_check import check_feed, find_source
 from ksql_lake.cli.terminal.output import note
 from ksql_lake.errors import ConfigError
@@ -136,7 +136,7 @@ class _Wish:
 
 
 @click.command(help=_HELP)
-@click.argument("name", type=FeedNames("stream"))
+@click.argument("name", shell_complete=feed_names("stream"))
 @click.option("--apply", is_flag=True, help="Create the derived stream on the server.")
 @click.option("--write", is_flag=True, help="Change the feed file to export the derived stream.")
 @click.option("--continue", "continued", is_flag=True, help="Read from where the last export ended.")
