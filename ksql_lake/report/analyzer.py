@@ -225,7 +225,10 @@ def _described(
 def _checks(feed: Feed, metadata: FeedMetadata | None) -> tuple[CheckFacts, ...]:
     notes = metadata.checks if metadata is not None else CheckNotes()
     exports = metadata.history.exports if metadata is not None else []
-    return check_facts(feed, notes, last_export=exports[-1].commit if exports else 0)
+    # Of a lake that cannot be read all results count: the feed's status says that it cannot be read.
+    state = metadata.state if metadata is not None else None
+    last_commit = state.sequence if state is not None else notes.commit
+    return check_facts(feed, notes, last_export=exports[-1].commit if exports else 0, last_commit=last_commit)
 
 
 def _fell_back(state: FeedState) -> list[str]:

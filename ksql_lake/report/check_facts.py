@@ -22,13 +22,14 @@ _WHOLE = frozenset({"schema_unchanged", "files_match", "topic_retention", "fresh
 _NEVER = "no export has evaluated it"
 
 
-def check_facts(feed: Feed, notes: CheckNotes, *, last_export: int) -> tuple[CheckFacts, ...]:
+def check_facts(feed: Feed, notes: CheckNotes, *, last_export: int, last_commit: int) -> tuple[CheckFacts, ...]:
     """Return a feed's checks with their newest results, in the order in which they are evaluated.
 
     Args:
         feed: The feed as its file is now.
         notes: What the lake keeps of its checks.
         last_export: Number of the last export's commit; 0 before the first.
+        last_commit: Number of the last commit of any kind.
     """
     asked = dict(promises(feed))
     for name, record in notes.checks.items():
@@ -38,9 +39,15 @@ def check_facts(feed: Feed, notes: CheckNotes, *, last_export: int) -> tuple[Che
             asked[name] = CheckAsked(record.asks, severity)
     named = promised_in_file(feed)
     return tuple(
-        _facts(name, check, notes.checks.get(name), last_export=last_export, promised=name in named)
+        _facts(name, check, _result(notes, name, last_commit), last_export=last_export, promised=name in named)
         for name, check in asked.items()
     )
+
+
+def _result(notes: CheckNotes, name: str, last_commit: int) -> CheckRecord | None:
+    """Return the result of a check; none of a commit that a restored lake does not have."""
+    record = notes.checks.get(name)
+    return record if record is not None and record.commit <= last_commit else None
 
 
 def _facts(

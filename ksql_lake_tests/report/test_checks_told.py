@@ -132,6 +132,20 @@ def test_nothing_to_judge_is_no_success(tmp_path: Path, lake: FeedLake) -> None:
     assert found.promises_unevaluated == []
 
 
+def test_results_of_commits_that_are_gone_do_not_count(tmp_path: Path, lake: FeedLake) -> None:
+    """A lake whose manifests were restored from before has no results of the commits that it lost."""
+    finding = CheckFinding(
+        name="not_null", asks=ASKS, severity="error", passed=True, says="fine", judged=("2025-01-17",)
+    )
+    state = lake.state()
+    lake.record_checks([finding], commit=state.sequence + 1, held=state.partitions)
+
+    found, states = told(tmp_path)
+
+    assert states["not_null"] == "not_evaluated"
+    assert found.checks[0].says == "no export has evaluated it"
+
+
 def test_an_export_that_was_not_checked_is_told(tmp_path: Path, lake: FeedLake) -> None:
     """A result of an older export does not stand for the rows that landed since."""
     note(lake, failed={}, judged=("2025-01-17",))

@@ -69,7 +69,7 @@ def facts_of(manifest: Manifest, *, stamp: str = "") -> CommitFacts:
     )
 
 
-def check_facts(kind: Kind, facts: Iterable[CommitFacts], *, through: int) -> None:
+def check_commit_facts(kind: Kind, facts: Iterable[CommitFacts], *, through: int) -> None:
     """Refuse facts that cannot be true.
 
     Args:

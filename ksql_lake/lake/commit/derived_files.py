@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ksql_lake.lake.commit.commit_facts import CommitFacts, check_facts
+from ksql_lake.lake.commit.commit_facts import CommitFacts, check_commit_facts
 from ksql_lake.lake.commit.continued import check_continued
 from ksql_lake.lake.commit.manifest import check_read
 from ksql_lake.lake.commit.meaning import check_meaning
@@ -178,7 +178,7 @@ def decode_facts(data: bytes | None, kind: Kind, *, through: int) -> tuple[Commi
         if _digest(body) != checkpoint.facts_digest:
             return None
         facts = _FACTS.decode(body)
-        check_facts(kind, facts, through=through)
+        check_commit_facts(kind, facts, through=through)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsoundError):
         return None
     return facts
