@@ -44,18 +44,22 @@ class TextDictionaries:
     def table(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
         """Join batches with one dictionary for all rows; batches from before the decision are encoded now."""
         chosen = self._choice(max(batches, key=len))
+        if len(batches) == 1:
+            return pa.Table.from_batches([_encoded(batches[0], chosen)])
         return pa.Table.from_batches([_encoded(batch, chosen) for batch in batches]).unify_dictionaries()
 
 
 def _encoded(batch: pa.RecordBatch, chosen: frozenset[str]) -> pa.RecordBatch:
-    if not chosen:
+    schema = batch.schema
+    plain = {name for name in chosen if schema.field(name).type == pa.string()}
+    if not plain:
         return batch
     columns = [
-        values.dictionary_encode() if name in chosen and values.type == pa.string() else values
-        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        values.dictionary_encode() if name in plain else values
+        for name, values in zip(schema.names, batch.columns, strict=True)
     ]
-    fields = [field.with_type(values.type) for field, values in zip(batch.schema, columns, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
+    fields = [field.with_type(values.type) for field, values in zip(schema, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, schema.metadata))
 
 
 def plain_schema(schema: pa.Schema) -> dict[str, str]:

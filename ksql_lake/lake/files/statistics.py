@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -21,19 +21,22 @@ NOTE = "ksql_lake.without_statistics"
 class NanColumns:
     """Finds the columns of a file that hold a NaN; `add` must see all of its rows.
 
+    Args:
+        floats: The columns that hold floating-point numbers, by `float_columns`.
+
     Attributes:
         paths: The Parquet columns that hold a NaN, as `column` or `column.list.element`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, floats: Sequence[str]) -> None:
+        self._floats = floats
         self.paths: set[str] = set()
         self._nulls: Counter[str] = Counter()
 
     def add(self, table: pa.Table) -> None:
         """Check more rows."""
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            if not _floats(column.type):
-                continue
+        for name in self._floats:
+            column = table.column(name)
             self._nulls[name] += column.null_count
             for chunk in column.chunks:
                 self.paths.update(path for path, values in leaves(name, chunk) if _holds_nan(values))
@@ -54,7 +57,12 @@ def statistics_columns(schema: pa.Schema, without: Collection[str]) -> bool | li
     """
     if not without:
         return True
-    return [path for field in schema for path in _paths(field.name, field.type) if path not in without]
+    return [path for path in leaf_paths(schema) if path not in without]
+
+
+def leaf_paths(schema: pa.Schema) -> list[str]:
+    """Return the Parquet columns of a schema, as `column` or `column.list.element`."""
+    return [path for field in schema for path in _paths(field.name, field.type)]
 
 
 def counted_nulls(metadata: pq.FileMetaData) -> dict[str, int] | None:
@@ -81,12 +89,16 @@ def misleading_columns(parquet: pq.ParquetFile) -> list[str]:
     }
     if not suspect:
         return []
-    found = NanColumns()
-    for batch in parquet.iter_batches(
-        columns=[field.name for field in parquet.schema_arrow if _floats(field.type)]
-    ):
+    floats = float_columns(parquet.schema_arrow)
+    found = NanColumns(floats)
+    for batch in parquet.iter_batches(columns=floats):
         found.add(pa.table(batch))
     return sorted(suspect & found.paths)
+
+
+def float_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that hold floating-point numbers, nested ones too."""
+    return [field.name for field in schema if _floats(field.type)]
 
 
 def _floats(kind: pa.DataType) -> bool:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.lake.files.checksum import EMPTY, RowChecksum, Sums
+from ksql_lake.lake.files.codecs import incompressible_columns
 from ksql_lake.lake.files.dictionaries import (
     TELLING_ROWS,
     TextDictionaries,
@@ -24,7 +25,7 @@ from ksql_lake.lake.files.dictionaries import (
     plain_schema,
     text_columns,
 )
-from ksql_lake.lake.files.statistics import NanColumns, statistics_columns
+from ksql_lake.lake.files.statistics import NanColumns, float_columns, leaf_paths, statistics_columns
 from ksql_lake.lake.storage.abreast import abreast
 
 _PREFIX = b"ksql_lake."
@@ -49,6 +50,9 @@ _WRITING = 2
 
 _FINISHING = 4
 """Files finished at once."""
+
+_SAMPLE_ROWS = 4096
+"""Rows that show which columns compression makes smaller."""
 
 
 def footer_facts(parquet: pq.ParquetFile) -> dict[str, str]:
@@ -86,10 +90,11 @@ class StagedFile:
 @dataclass(slots=True)
 class _Partition:
     file: StagedFile
+    nans: NanColumns
     writer: pq.ParquetWriter | None = None
     repeating: list[str] = field(default_factory=list)
-    nans: NanColumns = field(default_factory=NanColumns)
     without: frozenset[str] = frozenset()
+    uncompressed: frozenset[str] = frozenset()
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     size: int = 0
@@ -144,6 +149,9 @@ class PartitionWriter:
         self._partitions: dict[str, _Partition] = {}
         self._waiting: dict[str, _Partition] = {}
         self._open_files = 0
+        self._floats = float_columns(schema)
+        self._plain = plain_schema(schema)
+        self._uncompressed: frozenset[str] | None = None
         self._repeating: list[str] | None = None
         self._texts = TextDictionaries()
         self._buffered = 0
@@ -157,6 +165,7 @@ class PartitionWriter:
         *,
         events: tuple[int, int] | None = None,
         hashed: Sums | None = None,
+        size: int | None = None,
     ) -> None:
         """Add rows to a partition.
 
@@ -165,12 +174,13 @@ class PartitionWriter:
             batch: The rows.
             events: The range of their event times.
             hashed: The sums of their hashes, if already known.
+            size: About how many bytes they take in memory, if already known.
 
         Raises:
             WriteError: The disk is full or not writable.
         """
         part = self._open(partition)
-        size = batch.nbytes
+        size = batch.nbytes if size is None else size
         part.batches.append(batch)
         part.rows += batch.num_rows
         part.size += size
@@ -224,7 +234,7 @@ class PartitionWriter:
     def _open(self, partition: str) -> _Partition:
         if partition not in self._partitions:
             name = f"{partition}.{self.suffix}"
-            self._partitions[partition] = _Partition(StagedFile(name, partition, 0))
+            self._partitions[partition] = _Partition(StagedFile(name, partition, 0), NanColumns(self._floats))
         return self._partitions[partition]
 
     def _flush_behind(self, part: _Partition) -> None:
@@ -265,12 +275,12 @@ class PartitionWriter:
                 self._end(part, writer)
                 return
             # A NaN came after the file was begun, so the statistics of its first row groups are wrong.
-            writer.add_key_value_metadata(plain_schema(self.schema))
+            writer.add_key_value_metadata(self._plain)
             writer.close()
             self._write_again(part)
 
     def _end(self, part: _Partition, writer: pq.ParquetWriter) -> None:
-        own = {"ksql_lake.partition": part.file.partition, **part.nans.note, **plain_schema(self.schema)}
+        own = {"ksql_lake.partition": part.file.partition, **part.nans.note, **self._plain}
         writer.add_key_value_metadata({**self.metadata, **own})
         writer.close()
 
@@ -292,15 +302,36 @@ class PartitionWriter:
             encoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
             part.repeating = sorted(encoded.union(self._repeating_columns(sample)))
             part.without = frozenset(part.nans.paths)
+            part.uncompressed = self._uncompressed_columns(sample, part)
             part.writer = self._new_file(self.area.path(part.file.name), schema, part)
         return part.writer
 
-    def _new_file(self, path: Path, schema: pa.Schema, part: _Partition) -> pq.ParquetWriter:
+    def _uncompressed_columns(self, sample: pa.Table | None, part: _Partition) -> frozenset[str]:
+        """Choose a small file's columns without compression; the first sample that tells decides for all."""
+        small = sample is not None and sample.num_rows * _FIRST_SHARE < ROW_GROUP_ROWS
+        if not small or self.codec != "zstd" or len(self._partitions) <= _WAITING:
+            return frozenset()
+        if self._uncompressed is None and sample.num_rows >= TELLING_ROWS:
+            written = pa.BufferOutputStream()
+            with self._new_file(written, sample.schema, part) as writer:
+                writer.write_table(sample.slice(0, _SAMPLE_ROWS))
+            self._uncompressed = incompressible_columns(pq.read_metadata(pa.BufferReader(written.getvalue())))
+        return self._uncompressed or frozenset()
+
+    def _new_file(
+        self, sink: Path | pa.BufferOutputStream, schema: pa.Schema, part: _Partition
+    ) -> pq.ParquetWriter:
+        codec: str | dict[str, str] = self.codec
+        level: int | dict[str, int] | None = self.level
+        if part.uncompressed:
+            paths = leaf_paths(self.schema)
+            codec = {path: "none" if path in part.uncompressed else self.codec for path in paths}
+            level = {path: self.level or 1 for path in paths if path not in part.uncompressed}
         return pq.ParquetWriter(
-            path,
+            sink,
             schema,
-            compression=self.codec,
-            compression_level=self.level,
+            compression=codec,
+            compression_level=level,
             use_dictionary=part.repeating,
             # Times come nearly in order, and whole numbers are mostly small, so differences take much less
             # space.

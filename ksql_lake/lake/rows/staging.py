@@ -126,10 +126,11 @@ class Staging:
         ordered, days = self._splitter.split(renamed, events)
         ordered = self._writer.encoded(ordered)
         hashes = batch_hashes(ordered)
+        per_row = ordered.nbytes / max(ordered.num_rows, 1)
         for part in days:
             rows = ordered.slice(part.rows.start, part.rows.stop - part.rows.start)
-            times = (part.min_event, part.max_event)
-            self._writer.write(part.day, rows, events=times, hashed=sums(hashes, part.rows))
+            times, size = (part.min_event, part.max_event), round(per_row * rows.num_rows)
+            self._writer.write(part.day, rows, events=times, hashed=sums(hashes, part.rows), size=size)
 
     def change_log(self, schema: Schema, key: Sequence[str]) -> ChangeLog:
         """Return a file of this staging for a table's changes; the last change of each key makes the snapshot.
