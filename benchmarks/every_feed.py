@@ -26,6 +26,7 @@ from report import FIRST, feeds, fill
 from ksql_lake.feeds import StreamFeed
 
 FEW = 8
+ROUNDS = 3
 COMMANDS = {
     "feeds list": ("feeds", "list"),
     "plan --all": ("plan", "--all"),
@@ -97,10 +98,16 @@ def run(folder: Path, arguments: tuple[str, ...]) -> Cost:
 
 
 def measure(count: int, days: int, names: tuple[str, ...]) -> dict[str, Cost]:
-    """Run commands on so many feeds of so many days."""
+    """Run commands on so many feeds of so many days; return the cheapest run of each."""
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), count, days)
-        return {name: run(Path(folder), COMMANDS[name]) for name in names}
+        rounds = {name: 1 if name == "doctor" else ROUNDS for name in names}  # it reads every file each time
+        return {
+            name: min(
+                (run(Path(folder), COMMANDS[name]) for _ in range(rounds[name])), key=lambda cost: cost.cpu
+            )
+            for name in names
+        }
 
 
 def guard() -> None:
@@ -109,9 +116,9 @@ def guard() -> None:
     few, many, short = measure(FEW, 400, names), measure(40, 400, names), measure(40, 80, names)
     worst = False
     for name in names:
-        long, brief, most = many[name], short[name], LIMITS[name]
+        long, brief, (slope, most) = many[name], short[name], LIMITS[name]
         looks = {
-            "CPU time of 40 feeds, of 8": (long.cpu / few[name].cpu, 5.0),
+            "CPU time of 40 feeds, of 8": (long.cpu / few[name].cpu, slope),
             "files opened of 400 days, of 80": ((long.opened + 1) / (brief.opened + 1), most),
             "folders listed of 400 days, of 80": ((long.listed + 1) / (brief.listed + 1), most),
         }
@@ -122,9 +129,16 @@ def guard() -> None:
         raise SystemExit(1)
 
 
-LIMITS = {"feeds list": 1.1, "plan --all": 1.3, "report": 1.3, "doctor": 6.0, "code location": 1.3}
-"""How many times the files and folders five times the days may take. Both numbers of days leave as many commits
-behind the last checkpoint. `doctor` is there to look at every file."""
+LIMITS = {
+    "feeds list": (1.5, 1.1),
+    "plan --all": (2.0, 1.3),
+    "report": (2.5, 1.3),
+    "doctor": (5.0, 6.0),
+    "code location": (1.5, 1.3),
+}
+"""How many times the CPU time five times the feeds may take, and how many times the files and folders five
+times the days. Both numbers of days leave as many commits behind the last checkpoint. `doctor` is there to look
+at every file."""
 
 
 @click.command()

@@ -1,19 +1,29 @@
 """Peak memory of exporting one large day: prints rows, seconds and megabytes of the exporting process alone.
 
-    python benchmarks/peak_memory.py [ROWS ...]
+    python benchmarks/peak_memory.py [--shape flat] [ROWS ...]
+    python benchmarks/peak_memory.py --guard
 
 Each size runs in a process of its own against an embedded server in another one; the figure is the exporting
-process's own high-water mark (VmHWM), which counts every page it ever held at once.
+process's own high-water mark (VmHWM), which counts every page it ever held at once. A table is read through the
+spool of received bytes, by pull or by push; its second export writes a second version. `--guard` fails when
+four times the rows take much more memory.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
+
+import click
+from export import SOURCES, make_wide
 
 from ksql_lake.devserver.process import DevServer
 from ksql_lake.export import Days, export_feed
@@ -23,14 +33,21 @@ from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
 
 DAY = date(2025, 1, 6)
-FEED = FEED_ADAPTER.validate_python(
-    {
-        "name": "transaction_flattened",
-        "kind": "stream",
-        "source": "TRANSACTION_FLATTENED",
-        "start_date": DAY.isoformat(),
-    }
-)
+SHAPES = (*SOURCES, "table", "pushed")
+GUARDED = {"flat": 400_000, "nested": 100_000, "wide": 100_000, "table": 100_000, "pushed": 100_000}
+"""Rows of the smaller export."""
+MOST = 1.35
+"""How many times its memory four times the rows may take."""
+
+
+def feed_keys(shape: str) -> dict[str, Any]:
+    """Return the feed file of a shape."""
+    if shape == "table":
+        return {"name": "wide", "kind": "table", "source": "QUERYABLE_WIDE"}
+    if shape == "pushed":
+        return {"name": "wide", "kind": "table", "source": "WIDE", "extraction": "push"}
+    source = SOURCES[shape]
+    return {"name": source.lower(), "kind": "stream", "source": source, "start_date": DAY.isoformat()}
 
 
 def high_water_mark() -> float:
@@ -40,32 +57,80 @@ def high_water_mark() -> float:
     return int(kilobytes) * 1024 / 1e6
 
 
-def export_once(url: str) -> None:
-    """Export the day into a throw-away lake, twice, and print one line for each."""
+def export_once(url: str, shape: str) -> None:
+    """Export the rows into a throw-away lake, twice; print the peak after each, as one line of JSON."""
+    feed, peaks = FEED_ADAPTER.validate_python(feed_keys(shape)), []
+    days = Days(DAY, DAY) if shape in SOURCES else None
     with tempfile.TemporaryDirectory() as folder, KsqlClient(load_settings(ksqldb_url=url)) as client:
-        for what in ("first export", "again, nothing new"):
+        for what in ("first export", "once more"):
             began = time.perf_counter()
-            result = export_feed(FEED, client, Lake(folder), days=Days(DAY, DAY))
+            result = export_feed(feed, client, Lake(folder), days=days)
             seconds = time.perf_counter() - began
+            peaks.append(high_water_mark())
             print(
-                f"{what:20} {result.read:>10,} rows {result.new:>10,} new",
-                f"{result.bytes_read / 1e6:>6.0f} MB JSON {result.partitions[0].bytes / 1e6:>6.1f} MB Parquet",
-                f"{seconds:>6.1f} s peak {high_water_mark():>5.0f} MB",
+                f"{shape:7}{what:14}{result.read:>10,} rows {result.new:>10,} new",
+                f"{result.bytes_read / 1e6:>6.0f} MB JSON {seconds:>6.1f} s peak {peaks[-1]:>5.0f} MB",
+                file=sys.stderr,
                 flush=True,
             )
+    print(json.dumps(peaks))
 
 
-def main(arguments: list[str]) -> None:
-    """Measure each size, or one in this process when called with a URL."""
-    if arguments and arguments[0].startswith("http"):
-        export_once(arguments[0])
-        return
-    for rows in [int(text) for text in arguments] or [200_000, 2_000_000]:
-        with DevServer.start(
-            sample=True, arguments=["--sample-rows", str(rows), "--sample-days", "1"]
-        ) as server:
-            subprocess.run([sys.executable, __file__, server.url], check=True)
+@contextmanager
+def serving(shape: str, rows: int) -> Iterator[str]:
+    """Yield the address of a server with so many rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        if shape in {"flat", "nested"}:
+            sized = ["--sample-rows", str(rows), "--sample-days", "1"]
+            with DevServer.start(sample=True, arguments=sized) as server:
+                yield server.url
+            return
+        make_wide(Path(folder), rows, table=shape not in SOURCES)
+        with DevServer.start(data=Path(folder)) as server:
+            yield server.url
+
+
+def measure(shape: str, rows: int) -> list[float]:
+    """Export so many rows twice, in a process of its own; return its peak in MB after each."""
+    with serving(shape, rows) as url:
+        command = [sys.executable, __file__, "--url", url, "--shape", shape]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    peaks: list[float] = json.loads(done.stdout)
+    return peaks
+
+
+def guard() -> None:
+    """Fail when four times the rows take much more memory."""
+    worst = 0.0
+    for shape, rows in GUARDED.items():
+        few, many = measure(shape, rows), measure(shape, 4 * rows)
+        for what, one, four in zip(("first export", "once more"), few, many, strict=True):
+            share = four / one
+            worst = max(worst, share)
+            name = f"{shape}, {what}: peak memory of four times the rows"
+            print(f"{name:60} {share:5.2f}, at most {MOST:.2f}")
+    if worst > MOST:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("rows", type=int, nargs=-1)
+@click.option(
+    "--shape", "shapes", multiple=True, type=click.Choice(SHAPES), default=("flat",), show_default=True
+)
+@click.option("--guard", "guarded", is_flag=True, help="Only check the promised ratios.")
+@click.option("--url", hidden=True)
+def main(*, rows: tuple[int, ...], shapes: tuple[str, ...], guarded: bool, url: str | None) -> None:
+    """Measure each shape and number of rows."""
+    if url is not None:
+        export_once(url, shapes[0])
+    elif guarded:
+        guard()
+    else:
+        for shape in shapes:
+            for count in rows or (200_000, 2_000_000):
+                measure(shape, count)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

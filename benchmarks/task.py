@@ -1,7 +1,7 @@
 """What every contestant is given, and how it tells its figures; imports nothing that one of them does not need.
 
-A way's own seconds begin after its imports and preparations; `benchmarks/export.py` measures the whole process,
-its CPU time and its peak memory from outside.
+A way's own seconds and CPU seconds (`work`) begin after its imports and preparations; `benchmarks/export.py`
+measures the whole process, its CPU time and its peak memory from outside.
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ def measured(ways: dict[str, Callable[[Task], Callable[[], object]]]) -> None:
     """Run the way that is named on the command line, and print its figures as one line of JSON."""
     task = Task(json.loads(sys.argv[2]))
     run = ways[sys.argv[1]](task)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     run()
-    print(json.dumps({"seconds": time.perf_counter() - began}))
+    print(json.dumps({"seconds": time.perf_counter() - began, "work": time.process_time() - used}))
