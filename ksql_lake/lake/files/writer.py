@@ -308,8 +308,9 @@ class PartitionWriter:
 
     def _uncompressed_columns(self, sample: pa.Table | None, part: _Partition) -> frozenset[str]:
         """Choose a small file's columns without compression; the first sample that tells decides for all."""
-        small = sample is not None and sample.num_rows * _FIRST_SHARE < ROW_GROUP_ROWS
-        if not small or self.codec != "zstd" or len(self._partitions) <= _WAITING:
+        if self.codec != "zstd" or len(self._partitions) <= _WAITING:
+            return frozenset()
+        if sample is None or sample.num_rows * _FIRST_SHARE >= ROW_GROUP_ROWS:
             return frozenset()
         if self._uncompressed is None and sample.num_rows >= TELLING_ROWS:
             written = pa.BufferOutputStream()
