@@ -75,10 +75,11 @@ bench: $(READY) ## whole exports against a naive script and the parts, and what 
 	$(BIN)/python benchmarks/export.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/continuing.py
 
-bench-guard: $(READY) ## fail when an export became slower than its limits (ratios, not times)
+bench-guard: $(READY) ## fail when something became slower or larger than its limits (ratios, not times)
 	$(BIN)/python benchmarks/export.py --guard
 	$(BIN)/python benchmarks/cold_start.py --guard
 	$(BIN)/python benchmarks/every_feed.py --guard
+	$(BIN)/python benchmarks/peak_memory.py --guard
 
 format: $(READY) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import requests
 from endless import PARTITIONS
@@ -45,8 +46,9 @@ SOURCE = (
     f"WITH (KAFKA_TOPIC='s', PARTITIONS={PARTITIONS}, VALUE_FORMAT='JSON');"
 )
 DERIVED = (
-    "CREATE STREAM D WITH (KEY_FORMAT='JSON') AS SELECT ID, NOTE, ROWPARTITION AS P, ROWOFFSET AS O FROM S "
-    "EMIT CHANGES;"
+    "CREATE STREAM D WITH (KEY_FORMAT='JSON') AS SELECT STRUCT(P := ROWPARTITION, O := ROWOFFSET) AS K, "
+    "ID, NOTE, ROWPARTITION AS P, ROWOFFSET AS O FROM S "
+    "PARTITION BY STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
 )
 _OPENED, _FOLDER, _EVENT = 0x20, 0x40000000, struct.calcsize("iIII")
 
@@ -154,9 +156,9 @@ def endless() -> Iterator[Endless]:
 def feed() -> Feed:
     """The feed, from yesterday on."""
     start = datetime.now(UTC).date() - timedelta(days=1)
-    given = {"name": "d", "kind": "stream", "source": "D", "start_date": start.isoformat()}
-    positions = {"partition": "P", "offset": "O"}
-    return FEED_ADAPTER.validate_python({**given, "extraction": "continue", "positions": positions})
+    given: dict[str, Any] = {"name": "d", "kind": "stream", "source": "D", "start_date": start.isoformat()}
+    given |= {"extraction": "continue", "columns": ["ID", "NOTE"]}
+    return FEED_ADAPTER.validate_python({**given, "positions": {"partition": "P", "offset": "O"}})
 
 
 def export(server: Endless, root: Path, *, expected: int) -> dict[str, float]:

@@ -6,7 +6,7 @@
 Every way runs in a process of its own, in turns, against a server in another that sends a recorded answer, one
 HTTP chunk per row as ksqlDB does. Prints one table of medians, ratios, peak memory and sizes. `seconds` are
 those of the work, from the request to the finished file, after imports; `process` is the whole process, from
-its start to its end; CPU time and peak are the whole process's, `of the work` is the work's CPU time.
+its start to its end; CPU time and peak are the whole process's, `work` is the CPU time of the work.
 Several --days run in turns too. `ours` is this project, zstd; it asks for the older of ksqlDB's two writers and
 gets two chunks a row. `newer` is the same with the newer one,
 `snappy` the same with snappy. A ratio is given where a way wrote as many rows; of nested rows dlt makes a
@@ -222,7 +222,7 @@ HEADINGS = (
     "process",
     "x naive",
     "CPU s",
-    "of the work",
+    "work",
     "rows/s",
     "peak MB",
     "Parquet MB",
@@ -329,7 +329,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     guarded: bool,
 ) -> None:
     """Measure and print."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 130)
     if guarded:
         guard(console)
         return
