@@ -155,7 +155,7 @@ def export_all(
             one.feed.name: pool.submit(
                 _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
             )
-            for one in planned
+            for one in sorted(planned, key=_tables_first)
             if one.plan is not None
         }
         _follow(futures, stop, bars)
@@ -164,6 +164,11 @@ def export_all(
         # An export that still runs waits for a silent server; it ends with the process.
         pool.shutdown(wait=False, cancel_futures=True)
     return [_outcome(one, futures.get(one.feed.name)) for one in planned]
+
+
+def _tables_first(one: Planned) -> bool:
+    # A table may rest for seconds until it counts as built; streams are read meanwhile.
+    return one.feed.kind != "table"
 
 
 def _follow(futures: Mapping[str, Future[FeedOutcome]], stop: _Stop, bars: ProgressBars) -> None:
