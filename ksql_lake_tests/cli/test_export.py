@@ -55,6 +55,23 @@ def test_an_export_that_compares_nothing_waits_for_no_duckdb(sample: Project) ->
     assert sample.rows("merchants") == MERCHANTS
 
 
+def test_rows_that_all_differ_are_counted_without_duckdb(sample: Project) -> None:
+    """The check `unique` asks DuckDB only where two rows may be equal."""
+    keys = {"source": "MERCHANTS", "checks": {"unique": ["MERCHANT_ID"]}}
+    sample.feed({"name": "merchants", "kind": "table", **keys})
+    code = (
+        "import sys; from ksql_lake.cli.entry import run\n"
+        "assert run(['export', '--table', 'merchants'], alone=True) == 0\n"
+        "print('LOADED', *{'duckdb'} & set(sys.modules))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=sample.environment(), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
 def test_a_script_reads_results_as_json(cli: Cli, sample: Project) -> None:
     """`--json` gives one document with every export's counts, and nothing else on stdout."""
     said = cli("export", "--stream", "transactions", "--table", "merchants", "--json")

@@ -124,8 +124,8 @@ class Building:
             return None
         if self._stage < len(internal):
             # The source's last records are in the internal topic by now: the next look takes its ends. With
-            # several internal topics in a row each needs a separate round. A task commits an offset only after the
-            # broker has acknowledged what it wrote before.
+            # several internal topics in a row each needs a separate round. It need not wait: a task commits an
+            # offset only after the broker has acknowledged what it wrote before.
             self._stage, self._ends, self.at_once = self._stage + 1, None, True
             self.waiting_for = "the query's internal topics"
             return None
