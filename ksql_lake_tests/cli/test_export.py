@@ -167,11 +167,12 @@ def test_two_exports_at_once_double_nothing(sample: Project) -> None:
 
     assert [one.code for one in said] == [0, 0], said
     assert [sample.rows(name) for name in ("transactions", "logins")] == [SAMPLE_ROWS, LOGINS]
-    new = [
-        export["new"] for one in said for export in json.loads(one.out)["exports"] if export["kind"] == "stream"
-    ]
-    assert sum(new) == SAMPLE_ROWS + LOGINS
-    assert len(list(sample.root.glob("data_lake/tables/merchants/version=*"))) == 2
+    exports = [export for one in said for export in json.loads(one.out)["exports"]]
+    assert sum(export["new"] for export in exports if export["kind"] == "stream") == SAMPLE_ROWS + LOGINS
+    # An export that was asked for before the other began to read has nothing to add to its version.
+    written = [export for export in exports if export["kind"] == "table" and export["commit"] is not None]
+    assert len(written) in (1, 2)
+    assert len(list(sample.root.glob("data_lake/tables/merchants/version=*"))) == len(written)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
