@@ -60,8 +60,13 @@ def feed_keys(which: str) -> str:
         which: `every`, `stream`, `table`, `identity`, `positions` or `checks`.
     """
     common = StreamFeed.model_fields.keys() & TableFeed.model_fields.keys()
-    models = {"table": TableFeed, "identity": Identity, "positions": PositionNames, "checks": Checks}
-    model: type[BaseModel] = models.get(which, StreamFeed)
+    others: dict[str, type[BaseModel]] = {
+        "table": TableFeed,
+        "identity": Identity,
+        "positions": PositionNames,
+        "checks": Checks,
+    }
+    model = others.get(which, StreamFeed)
     wanted = {"every": common, "stream": StreamFeed.model_fields.keys() - common}
     wanted["table"] = TableFeed.model_fields.keys() - common
     fields = {name: field for name, field in model.model_fields.items() if name in wanted.get(which, {name})}
