@@ -52,12 +52,12 @@ class Command:
 
 
 COMMANDS = {
-    "export": Command(("export", "--table", "user_transaction_summary", "--json"), 2.3, 3.5),
-    "export --all": Command(("export", "--all", "--json"), 3.2, 5.5, offsets=True),
-    "with source tables": Command(("export", "--all", "--json"), 3.2, None),
-    "plan --all": Command(("plan", "--all"), 1.0, 1.3),
-    "feeds list": Command(("feeds", "list"), 0.85, 1.1),
-    "--help": Command(("--help",), 0.35, 0.5),
+    "export": Command(("export", "--table", "user_transaction_summary", "--json"), 2.15, 3.5),
+    "export --all": Command(("export", "--all", "--json"), 2.95, 5.5, offsets=True),
+    "with source tables": Command(("export", "--all", "--json"), 2.95, None),
+    "plan --all": Command(("plan", "--all"), 0.95, 1.3),
+    "feeds list": Command(("feeds", "list"), 0.72, 1.1),
+    "--help": Command(("--help",), 0.3, 0.5),
 }
 
 
