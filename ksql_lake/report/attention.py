@@ -24,6 +24,8 @@ _NAMED = 12
 _ALIKE = 3
 """How many feeds with one status and different reasons are listed one by one; more become a list of names."""
 
+_AFTER_CHECKS = "Correct the source and export the days again, or change checks in the feed files"
+
 QUIET = timedelta(days=2)
 """How long a stream's exports may bring no new row before the report mentions it."""
 
@@ -118,6 +120,9 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
     text = texts.get(first.status, f"{said}: {listed}")
     hint = first.failures.hint if first.status is Status.FAILING and first.failures else ""
     step = steps.get(first.status, hint or "ksql-lake export --all")
+    if first.failing_by_checks:
+        by_doctor = first.next_step.startswith("ksql-lake doctor")
+        step = "ksql-lake doctor" if by_doctor else _AFTER_CHECKS
     return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
 
 
