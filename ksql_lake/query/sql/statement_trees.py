@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -49,8 +50,7 @@ class Values:
 
     def compute(self, node: Node, kind: str) -> int:
         """Return a constant as a number: a time in microseconds, a whole number unchanged."""
-        (frame,) = self.connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
-        asked = json.loads(frame)
+        asked = json.loads(_frame())
         asked["statements"][0]["node"]["select_list"] = [node]
         (text,) = self.connection.execute(
             "SELECT json_deserialize_sql(?::JSON)", [json.dumps(asked)]
@@ -72,6 +72,14 @@ class Values:
             and _OFFSET.search(text[10:])
         )
         return 0 if self.utc or (fixed and fixed.end() == len(text) - 10) else DAY
+
+
+@cache
+def _frame() -> str:
+    """Return the tree of a SELECT of one constant, in the form of this DuckDB release."""
+    with duckdb.connect() as connection:
+        (frame,) = connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
+    return str(frame)
 
 
 def plain(table: Node) -> bool:
