@@ -124,7 +124,7 @@ class Naming:
         }
         histories = {
             word: committed
-            for word in words
+            for word in (words if words >= {"valid_from", "valid_to"} else ())
             if word.endswith("_history") and self.holdings.find(word) is None
             if (feed := self._feed_of(word)) is not None and (committed := self._of(feed)) is not None
         }
