@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -37,19 +37,28 @@ _FUNCTIONS = {
     "make_date",
 }
 """Functions that always return the same for the same arguments."""
+_PLACE = re.compile(r'"query_location(_length)?": [0-9]+')
+"""Where in the text a term is; equal terms have different ones."""
 DAY = 86_400_000
 Node = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Computes constants in a blank connection."""
+    """Computes constants in a blank connection, each once."""
 
     connection: duckdb.DuckDBPyConnection
     utc: bool
+    _known: dict[str, int] = field(default_factory=dict)
 
     def compute(self, node: Node, kind: str) -> int:
         """Return a constant as a number: a time in microseconds, a whole number unchanged."""
+        key = kind + _PLACE.sub("", json.dumps(node))
+        if key not in self._known:
+            self._known[key] = self._computed(node, kind)
+        return self._known[key]
+
+    def _computed(self, node: Node, kind: str) -> int:
         asked = json.loads(_frame())
         asked["statements"][0]["node"]["select_list"] = [node]
         (text,) = self.connection.execute(
