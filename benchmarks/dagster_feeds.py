@@ -4,8 +4,9 @@
 
 Makes two projects, each with a lake of its own: two streams to one table, several time zones, a cron expression
 of its own for every third feed, a row a month in each stream and every day read. One stream has all its days in
-Dagster as well. Prints a Markdown table of medians and ratios: CPU seconds of fresh processes, and of ticks
-within one; seconds of the requests that show an asset's page. `--output` writes the table to a file as well.
+Dagster as well. A project of assets that do nothing, with five checks each, shows what Dagster itself needs.
+Prints a Markdown table of medians and ratios: CPU seconds of fresh processes, and of ticks within one process;
+seconds of the requests that show an asset's page. `--output` writes the table to a file as well.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ def _seconds(what: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def measure(place: Place, rounds: int) -> Figures:
+def measure(place: Place, rounds: int, feeds: int) -> Figures:
     """Return the medians of everything in one project."""
     # The first process creates the databases, and the stream's days are recorded once.
     process(place, "-c", _RECORD.format(feed=place.feed))
@@ -254,6 +255,7 @@ def measure(place: Place, rounds: int) -> Figures:
         "from ksql_lake.definitions import ksql_lake; ksql_lake().get_repository_def().load_all_definitions()"
     )
     select = ("--select", place.feed, "--partition", place.day.isoformat())
+    (place.folder / "bare.py").write_text(_BARE.format(feeds=feeds), encoding="utf-8")
     figures: dict[str, list[float]] = {}
     for _ in range(rounds):
         for what, arguments in (
@@ -263,6 +265,10 @@ def measure(place: Place, rounds: int) -> Figures:
                 "`dagster asset materialize`, one day",
                 ("-m", "dagster", "asset", "materialize", *LOCATION, *select),
             ),
+            (
+                "the same in a project of assets that do nothing",
+                ("-m", "dagster", "asset", "materialize", "-m", "bare", *select),
+            ),
         ):
             figures.setdefault(what, []).append(process(place, *arguments))
         for what, cost in ticks(place).items():
@@ -270,9 +276,43 @@ def measure(place: Place, rounds: int) -> Figures:
     return {
         **{what: statistics.median(costs) for what, costs in figures.items()},
         **pages(place, rounds),
-        "schedules and sensors": float(instigators(place)),
+        **instigators(place),
     }
 
+
+_BARE = """
+import dagster as dg
+
+
+def bare(number):
+    key = dg.AssetKey(f"s{{number:03}}")
+    names = ("one", "two", "three", "four", "five")
+
+    @dg.asset(
+        key=key,
+        partitions_def=dg.DailyPartitionsDefinition("2023-01-01", end_offset=1),
+        check_specs=[dg.AssetCheckSpec(name, asset=key) for name in names],
+        deps=[f"source_{{number}}"],
+    )
+    def asset(context):
+        yield dg.Output(None)
+        for name in names:
+            yield dg.AssetCheckResult(check_name=name, passed=True)
+
+    return asset
+
+
+@dg.io_manager
+def nothing(_context):
+    class Nothing(dg.IOManager):
+        def handle_output(self, context, obj): ...
+        def load_input(self, context): ...
+
+    return Nothing()
+
+
+defs = dg.Definitions(assets=[bare(number) for number in range({feeds})], resources={{"io_manager": nothing}})
+"""
 
 _RECORD = """
 import dagster as dg
@@ -287,16 +327,18 @@ with dg.DagsterInstance.get() as instance:
 """
 
 
-def instigators(place: Place) -> int:
-    """Return how many schedules and sensors there are."""
+def instigators(place: Place) -> Figures:
+    """Return how many schedules and sensors there are, those that start runs by the clock apart."""
     code = (
         "from ksql_lake.definitions import ksql_lake; found = ksql_lake().get_repository_def(); "
-        "print(len(found.schedule_defs) + len(found.sensor_defs))"
+        "due = [each for each in found.sensor_defs if each.name.endswith(('_due', '_closing'))]; "
+        "print(len(found.schedule_defs) + len(due), len(found.sensor_defs) - len(due))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=place.folder, env=place.environment, capture_output=True, check=True
     )
-    return int(told.stdout.decode().split()[-1])
+    clocks, others = told.stdout.decode().split()[-2:]
+    return {"schedules, and sensors of what is due": float(clocks), "other sensors": float(others)}
 
 
 def table(few: Figures, many: Figures, counts: tuple[int, int]) -> str:
@@ -326,7 +368,7 @@ def main(*, feeds: int, few: int, years: int, rounds: int, output: Path | None, 
         write_sources(folder / "sources", feeds)
         with DevServer.start(data=folder / "sources") as server:
             places = [make(folder / str(count), count, years, server.url) for count in (few, feeds)]
-            small, large = (measure(place, rounds) for place in places)
+            small, large = measure(places[0], rounds, few), measure(places[1], rounds, feeds)
     shown = table(small, large, (few, feeds))
     click.echo(shown)
     if output is not None:

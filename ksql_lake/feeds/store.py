@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,12 @@ class FeedStore:
         Raises:
             ConfigError: A folder cannot be read.
         """
-        found = ((path, path.stat()) for path in self.paths() if path.exists())
-        return "\n".join(f"{path} {stat.st_mtime_ns} {stat.st_size} {stat.st_ino}" for path, stat in found)
+        found = []
+        for path in self.paths():
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                found.append(f"{path} {stat.st_mtime_ns} {stat.st_size} {stat.st_ino}")
+        return "\n".join(found)
 
     def load(self, contents: Mapping[Path, bytes | OSError] | None = None) -> Feeds:
         """Read every feed file; files that cannot be used are quarantined.

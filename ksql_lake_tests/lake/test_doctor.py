@@ -127,6 +127,32 @@ class ExportedMeanwhile(LocalStorage):
         return super().walk(folder)
 
 
+class ExportedWhileRead(LocalStorage):
+    """A lake to which someone commits while doctor reads its first manifest."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(lake.root)
+        self.lake = lake
+        self.reads = 0
+
+    def read(self, key: str) -> bytes | None:
+        """Commit once the manifests are listed."""
+        self.reads += 1
+        if self.reads == 1:
+            land_rows(self.lake, stream_feed(), [event(500)])
+        return super().read(key)
+
+
+def test_an_export_while_manifests_are_read_misses_no_manifest(lake: Lake) -> None:
+    """A commit that is made after the manifests were listed is never taken for one that was lost."""
+    storage = ExportedWhileRead(lake)
+
+    problems = {finding.problem for finding in examine(storage, STREAM).findings}
+
+    assert storage.reads > 1
+    assert not problems & {Problem.MANIFEST_MISSING, Problem.FILE_FOREIGN, Problem.FILE_UNNAMED}
+
+
 def test_an_export_while_doctor_looks_is_no_foreign_file(lake: Lake) -> None:
     """A file that is committed between two looks is never taken for one that no commit knows."""
     storage = ExportedMeanwhile(lake)

@@ -1,4 +1,4 @@
-"""Promises about NaN: readers who trust a file's statistics find every row that they are asked for."""
+"""Promises about statistics: readers who trust those of a file find every row that they are asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.lake.files import writer as writer_module
-from ksql_lake.lake.files.statistics import NOTE, counted_nulls, misleading_columns
+from ksql_lake.lake.files.statistics import NOTE, counted_nulls, misleading_columns, stated_range
 from ksql_lake.lake.files.writer import PartitionWriter
 from ksql_lake_tests.lake.test_dictionaries import Folder
 
@@ -151,3 +151,27 @@ def test_a_file_of_an_older_release_is_told_from_ours(tmp_path: Path) -> None:
     with pq.ParquetFile(_write(tmp_path / "ours", [1.0, NAN], at_once=1)) as ours:
         assert NOTE.encode() in (ours.metadata.metadata or {})
         assert misleading_columns(ours) == []
+
+
+def written(path: Path, column: pa.Array, **options: Any) -> pq.ParquetFile:
+    """Write one column in row groups of two rows, and open the file."""
+    pq.write_table(pa.table({"AT": column}), path, row_group_size=2, **options)
+    return pq.ParquetFile(path)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.timestamp("ms"), pa.timestamp("ms", "UTC")])
+def test_the_stated_range_covers_all_row_groups(tmp_path: Path, kind: pa.DataType) -> None:
+    """The lowest and the highest value of a column of milliseconds come from the footer alone."""
+    file = written(tmp_path / "some.parquet", pa.array([5, 7, -3, 9, 6], pa.int64()).cast(kind))
+
+    assert stated_range(file, "AT") == (-3, 9)
+
+
+def test_statistics_that_do_not_cover_all_rows_state_no_range(tmp_path: Path) -> None:
+    """A NULL, a row group without statistics or another unit leaves the rows to be read."""
+    whole = pa.array([5, 7, 8], pa.int64())
+
+    assert stated_range(written(tmp_path / "null.parquet", pa.array([5, 7, None], pa.int64())), "AT") is None
+    assert stated_range(written(tmp_path / "none.parquet", whole, write_statistics=False), "AT") is None
+    assert stated_range(written(tmp_path / "unit.parquet", whole.cast(pa.timestamp("us"))), "AT") is None
+    assert stated_range(written(tmp_path / "empty.parquet", whole[:0]), "AT") is None

@@ -293,8 +293,10 @@ class _Fold:
 
     def _forget_other_clock(self, manifest: Manifest) -> None:
         asked = manifest.read.event_time if manifest.read is not None else ""
+        if self._partitions or not asked:
+            return
         last = FeedState(kind=self._kind, last_read=self._now("last_read"))
-        if asked and not self._partitions and last.event_clock not in ("", asked):
+        if last.event_clock not in ("", asked):
             # These days have no row by the old event time, so they are read again by the new one.
             self._looked, self._certified = {}, {}
 

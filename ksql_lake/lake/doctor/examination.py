@@ -23,7 +23,7 @@ from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import day_start, event_times
 from ksql_lake.lake.doctor.findings import Finding, Problem
 from ksql_lake.lake.doctor.unnamed_files import Unnamed, fresh_counts, known_since, read_unnamed
-from ksql_lake.lake.files.statistics import misleading_columns
+from ksql_lake.lake.files.statistics import misleading_columns, stated_range
 from ksql_lake.lake.files.writer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.storage.boundary import Storage
@@ -92,7 +92,8 @@ def feeds_in(storage: Storage) -> list[FeedLayout]:
 
 def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout = result.layout
-    numbers: set[int] = set()
+    # First the files: each of them has a manifest by then, also if an export commits while doctor looks.
+    seen, numbers = _sequences(storage, layout), set[int]()
     for name in storage.names(layout.commits):
         number = manifest_sequence(name)
         key = f"{layout.commits}/{name}"
@@ -110,14 +111,25 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
             yield Finding(Problem.MANIFEST_DAMAGED, key, detail, number)
             continue
         result.manifests[number] = manifest
-    head = max([*numbers, *_sequences(storage, layout)], default=0)
+    head = max([*numbers, *seen])
     for number in sorted(set(range(1, head + 1)) - numbers):
         yield Finding(Problem.MANIFEST_MISSING, layout.manifest(number), "there are later commits", number)
-    for number in sorted(result.manifests):
-        try:
-            result.state = result.state.after([result.manifests[number]])
-        except SchemaChangeError as error:
-            yield Finding(Problem.MANIFEST_DAMAGED, layout.manifest(number), error.message, number)
+    yield from _fold(result)
+
+
+def _fold(result: Examination) -> Iterator[Finding]:
+    """Set the state, and find manifests whose columns do not fit."""
+    ordered = [result.manifests[number] for number in sorted(result.manifests)]
+    try:
+        result.state = result.state.after(ordered)
+    except SchemaChangeError:
+        # One by one, to name each of them: that copies the state for every commit.
+        for manifest in ordered:
+            try:
+                result.state = result.state.after([manifest])
+            except SchemaChangeError as error:
+                key = result.layout.manifest(manifest.sequence)
+                yield Finding(Problem.MANIFEST_DAMAGED, key, error.message, manifest.sequence)
 
 
 def _ahead(result: Examination) -> Iterator[Finding]:
@@ -139,11 +151,9 @@ def _ahead(result: Examination) -> Iterator[Finding]:
             yield Finding(Problem.COMMIT_AHEAD, result.layout.manifest(number), detail, number)
 
 
-def _sequences(storage: Storage, layout: FeedLayout) -> Iterator[int]:
-    for key in storage.walk(layout.dataset):
-        number = file_sequence(key)
-        if number is not None:
-            yield number
+def _sequences(storage: Storage, layout: FeedLayout) -> set[int]:
+    """Return the commit numbers in the names of the data files, and 0."""
+    return {0, *filter(None, map(file_sequence, storage.walk(layout.dataset)))}
 
 
 def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator[Finding]:
@@ -213,8 +223,12 @@ def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, k
     zone, event_time = ZoneInfo(facts.get("timezone", "UTC")), facts.get("event_time", "ROWTIME")
     day = date.fromisoformat(entry.partition)
     low, high = day_start(day, zone), day_start(day + timedelta(days=1), zone)
-    for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time})):
-        events = event_times(batch, event_time, facts.get("event_time_unit", "ms"))
+    unit = facts.get("event_time_unit", "ms")
+    times = stated_range(parquet, event_time) if unit == "ms" else None
+    if times is not None and low <= times[0] and times[1] < high:
+        return
+    for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time}), use_threads=False):
+        events = event_times(batch, event_time, unit)
         strays = events[(events < low) | (events >= high)]
         if len(strays):
             detail = f"{len(strays)} rows, e.g. event time {strays[0]} (epoch ms)"
@@ -321,5 +335,7 @@ def _checkpoint_fits(data: bytes, result: Examination) -> bool:
         each != facts_of(result.manifests[each.sequence], stamp=each.stamp) for each in facts
     ):
         return False
+    if saved.sequence == result.state.sequence:
+        return result.state == saved
     manifests = [result.manifests[number] for number in range(1, saved.sequence + 1)]
     return FeedState(kind=result.layout.kind).after(manifests) == saved

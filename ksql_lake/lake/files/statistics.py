@@ -110,3 +110,22 @@ def _paths(path: str, kind: pa.DataType) -> Iterator[str]:
             yield from _paths(f"{path}.{field.name}", field.type)
     else:
         yield path
+
+
+def stated_range(parquet: pq.ParquetFile, column: str) -> tuple[int, int] | None:
+    """Return the lowest and highest epoch ms of a column by its statistics; None if they do not cover all rows.
+
+    Args:
+        parquet: A file.
+        column: A column of milliseconds: timestamps or integers.
+    """
+    kind = parquet.schema_arrow.field(column).type
+    if kind not in {pa.int64(), pa.timestamp("ms", "UTC"), pa.timestamp("ms")}:
+        return None
+    metadata = parquet.metadata
+    place = next(at for at in range(metadata.num_columns) if metadata.schema.column(at).path == column)
+    found = [metadata.row_group(group).column(place).statistics for group in range(metadata.num_row_groups)]
+    stated = [each for each in found if each is not None and each.has_min_max and each.has_null_count]
+    if not stated or len(stated) < len(found) or any(each.null_count for each in stated):
+        return None
+    return min(each.min_raw for each in stated), max(each.max_raw for each in stated)
