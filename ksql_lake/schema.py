@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-
-import pyarrow as pa
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from ksql_lake.errors import SchemaError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_DEPTH = 64
 """How deep types may nest; Parquet readers support fewer levels than ksqlDB."""
@@ -292,17 +294,21 @@ def _twice(names: list[str]) -> str:
     return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
-_ARROW: dict[Primitive, pa.DataType] = {
-    Primitive.BOOLEAN: pa.bool_(),
-    Primitive.INTEGER: pa.int32(),
-    Primitive.BIGINT: pa.int64(),
-    Primitive.DOUBLE: pa.float64(),
-    Primitive.STRING: pa.string(),
-    Primitive.BYTES: pa.binary(),
-    Primitive.TIME: pa.time64("us"),
-    Primitive.DATE: pa.date32(),
-    Primitive.TIMESTAMP: pa.timestamp("ms", tz="UTC"),
-}
+@cache
+def _plain_types() -> dict[Primitive, pa.DataType]:
+    import pyarrow as pa  # noqa: PLC0415 - commands that plan and list read schemas, and need no Arrow
+
+    return {
+        Primitive.BOOLEAN: pa.bool_(),
+        Primitive.INTEGER: pa.int32(),
+        Primitive.BIGINT: pa.int64(),
+        Primitive.DOUBLE: pa.float64(),
+        Primitive.STRING: pa.string(),
+        Primitive.BYTES: pa.binary(),
+        Primitive.TIME: pa.time64("us"),
+        Primitive.DATE: pa.date32(),
+        Primitive.TIMESTAMP: pa.timestamp("ms", tz="UTC"),
+    }
 
 
 def arrow_type(kind: KsqlType) -> pa.DataType:
@@ -311,9 +317,11 @@ def arrow_type(kind: KsqlType) -> pa.DataType:
     Raises:
         SchemaError: The type holds a STRUCT without fields or a too long DECIMAL, which Parquet cannot store.
     """
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
     match kind:
         case Primitive():
-            return _ARROW[kind]
+            return _plain_types()[kind]
         case Decimal(precision, scale):
             if precision > MAX_DIGITS:
                 raise SchemaError(
@@ -362,6 +370,8 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     Raises:
         SchemaError: Names the column whose type cannot be stored.
     """
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
     fields = []
     for column in schema:
         try:

@@ -10,11 +10,21 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from ksql_lake.errors import SettingsError
 
@@ -31,7 +41,35 @@ def _variable(name: str) -> AliasChoices:
     return AliasChoices(name)
 
 
-class Settings(BaseSettings):
+def _variable_of(field: FieldInfo) -> str:
+    """Return the environment variable of a setting."""
+    return str(field.validation_alias.choices[0]) if isinstance(field.validation_alias, AliasChoices) else ""
+
+
+class _Environment(BaseModel):
+    """Settings by environment variable, in any case; what is given takes precedence."""
+
+    # pydantic-settings does this too, but takes as long to import as all of pydantic.
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, validate_default=True)
+
+    def __init__(self, **given: Any) -> None:
+        environment = {name.upper(): text for name, text in os.environ.items()}  # noqa: TID251 - this is that place
+        for name, field in type(self).model_fields.items():
+            variable = _variable_of(field)
+            if name not in given and variable not in given and variable in environment:
+                given[variable] = environment[variable]
+        super().__init__(**given)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: object, info: ValidationInfo) -> object:
+        # `KSQLDB_USER=` in an env file means "no user", not "a user with an empty name".
+        if isinstance(value, str) and not value.strip():
+            return cls.model_fields[str(info.field_name)].default
+        return value
+
+
+class Settings(_Environment):
     """All settings; times are in seconds.
 
     Attributes:
@@ -84,8 +122,6 @@ class Settings(BaseSettings):
         celery_visibility_timeout: Seconds after which a step that no worker has finished goes to another one;
             more than the longest export takes.
     """
-
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
     ksqldb_url: str = Field("http://localhost:8088", validation_alias=_variable("KSQLDB_URL"))
     ksqldb_user: str | None = Field(None, validation_alias=_variable("KSQLDB_USER"))
@@ -148,15 +184,6 @@ class Settings(BaseSettings):
     def alert_recipients(self) -> list[str]:
         """The addresses of `alert_email`."""
         return [address.strip() for address in (self.alert_email or "").split(",") if address.strip()]
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_means_unset(cls, value: object, info: object) -> object:
-        # `KSQLDB_USER=` in an env file means "no user", not "a user with an empty name".
-        if isinstance(value, str) and not value.strip():
-            field = cls.model_fields[info.field_name]  # type: ignore[attr-defined]
-            return field.default
-        return value
 
     @field_validator("ksqldb_url")
     @classmethod
@@ -234,7 +261,7 @@ def _is_address(text: str, *schemes: str) -> bool:
         return False
 
 
-class StoreSettings(BaseSettings):
+class StoreSettings(_Environment):
     """The settings of object stores that their client library does not read itself.
 
     Attributes:
@@ -246,21 +273,12 @@ class StoreSettings(BaseSettings):
         access_key: Access key; with it no profile is needed.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
-
     s3_allow_http: bool = Field(False, validation_alias=_variable("AWS_ALLOW_HTTP"))
     gcs_allow_http: bool = Field(False, validation_alias=_variable("GOOGLE_ALLOW_HTTP"))
     azure_allow_http: bool = Field(False, validation_alias=_variable("AZURE_ALLOW_HTTP"))
     ca_bundle: Path | None = Field(None, validation_alias=_variable("AWS_CA_BUNDLE"))
     profile: str | None = Field(None, validation_alias=_variable("AWS_PROFILE"))
     access_key: SecretStr | None = Field(None, validation_alias=_variable("AWS_ACCESS_KEY_ID"))
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_means_unset(cls, value: object, info: object) -> object:
-        if isinstance(value, str) and not value.strip():
-            return cls.model_fields[info.field_name].default  # type: ignore[attr-defined]
-        return value
 
     @field_validator("ca_bundle")
     @classmethod
@@ -282,18 +300,14 @@ def load_settings(**overrides: object) -> Settings:
     for text in unknown_variables(os.environ):  # noqa: TID251 - this is that place
         _warn(text)
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**overrides)
     except ValidationError as error:
         raise _unusable(error, given=overrides) from None
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return a warning for each unknown variable with one of our prefixes."""
-    known = {
-        str(field.validation_alias.choices[0])
-        for field in Settings.model_fields.values()
-        if isinstance(field.validation_alias, AliasChoices)
-    }
+    known = {_variable_of(field) for field in Settings.model_fields.values()}
     unknown = []
     for name in sorted(environment):
         if not name.startswith(_OURS) or name in known or name in _ELSEWHERE:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ksql_lake_tests.quick import (
@@ -31,6 +34,10 @@ __all__ = [
 REQUIRE_ALL = os.environ.get("KSQL_LAKE_TEST_REQUIRE_ALL") == "1"  # noqa: TID251 - tests have a switch of their own
 SETTINGS = ("KSQLDB_", "KSQL_LAKE_", "DAGSTER_HOME", "DAGSTER_", "AWS_", "GOOGLE_", "AZURE_")
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
+ROOM = 8 << 30
+"""Free bytes from which on the tests' folders are in memory; a test run needs less than half."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let processes that tests start, and Dagster in this one, end on signals as at a prompt.
@@ -38,6 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     A test run in the background ignores SIGINT, its children inherit that, and Dagster makes SIGTERM follow it.
     """
     configure(config)
+    # Hundreds of processes import Dagster; without bytecode on the disk each compiles it, at twice the CPU.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # noqa: TID251 - Python's own
+    sys.dont_write_bytecode = False
+    # Dagster's databases wait for the disk at every event, and so does the lake at every commit.
+    if MEMORY.is_dir() and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # noqa: TID251 - pytest's own
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

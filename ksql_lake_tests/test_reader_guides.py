@@ -19,6 +19,7 @@ from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
 from ksql_lake.settings import load_settings
+from ksql_lake_tests.query.spark import QUICK_JAVA
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {"delta", "iceberg"}
@@ -55,7 +56,7 @@ def test_the_code_of_the_page_runs(page: Path, project: Path) -> None:
     code = "\n".join(blocks).replace("/srv/lake", str(project))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KSQL")}  # noqa: TID251
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    environment["SPARK_LOCAL_IP"] = "127.0.0.1"
+    environment |= {"SPARK_LOCAL_IP": "127.0.0.1", "JDK_JAVA_OPTIONS": QUICK_JAVA}
 
     outcome = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True, check=False

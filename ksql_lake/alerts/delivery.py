@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from ksql_lake.alerts.message import Alert, hide_secrets
 from ksql_lake.settings import Settings
@@ -40,7 +40,6 @@ SECONDS = 8.0
 """Seconds that a channel may be silent; all channels with their second attempts take less than a
 minute, which is Dagster's limit for a sensor."""
 
-_ATTEMPTS = 2
 _log = logging.getLogger(__name__)
 
 
@@ -207,16 +206,10 @@ def send_alert(alert: Alert, settings: Settings, *, pause: float = 1.0) -> list[
     """
     safe = alert.without_secrets(settings)
     _log.error("%s", safe.full_text)
-    again = Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_fixed(pause),
-        retry=retry_if_exception_type(ConnectionError),
-        reraise=True,
-    )
     deliveries = [Delivery("log")]
     for channel, send in _senders(settings).items():
         try:
-            again(send, safe)
+            _send_twice(send, safe, pause)
         except (OSError, ValueError) as error:
             problem = hide_secrets(" ".join(str(error).split()), settings)
             _log.error("an alert was not delivered by %s: %s", channel, problem)
@@ -224,6 +217,17 @@ def send_alert(alert: Alert, settings: Settings, *, pause: float = 1.0) -> list[
         else:
             deliveries.append(Delivery(channel))
     return deliveries
+
+
+def _send_twice(send: Callable[[Alert], None], alert: Alert, pause: float) -> None:
+    """Send an alert, and once more after a connection failed."""
+    try:
+        send(alert)
+    except ConnectionError:
+        time.sleep(pause)
+    else:
+        return
+    send(alert)
 
 
 def _senders(settings: Settings) -> dict[str, Callable[[Alert], None]]:

@@ -43,6 +43,7 @@ offset, and if another query reads the same topic, Kafka's offsets prove the end
 
 Equal means: totals, checksum and every hour are the same. What is found of a day is noted in the lake as the
 result of the check `certificate`, as the job `certify` does it, so the report shows it. Rows do not change.
+The comparison of a version is only printed: neither the lake nor the report keeps it.
 
 Exit codes: 0 equal, 1 different, not as certified (or the day could not be read), 2 usage or configuration.
 """
@@ -95,6 +96,7 @@ def _certify_version(feed: TableFeed, version: str, settings: Settings, *, as_js
         print_line((found.feed, "bold"), f" {found.version}: ", verdict)
         print_line(f"  {found.text}")
         print_line(f"  {found.evidence.level}: {found.evidence.text}")
+        note("this comparison of a version is not recorded; the report does not show it")
     return DONE if found.equal else FAILED
 
 

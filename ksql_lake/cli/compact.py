@@ -21,7 +21,8 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import FeedStore, StreamFeed
 from ksql_lake.followers import update_followers
 from ksql_lake.lake import Lake
-from ksql_lake.lake.compaction import OPEN_FILES, CompactedDay
+from ksql_lake.lake.compaction import CompactedDay
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import load_settings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -53,18 +54,19 @@ def _completer(names: Callable[[click.Context], Iterable[str]]) -> Completer:
     return complete
 
 
-def feed_names(kind: str = "") -> Completer:
-    """Complete to the names of active feeds.
+def feed_names(kind: str = "", folder: Literal["active", "archived", "proposed"] = "active") -> Completer:
+    """Complete to the names of feeds.
 
     Args:
         kind: `stream` or `table`; empty for both, and for files that cannot be read.
+        folder: The folder of their files.
     """
-    return _completer(lambda _: _feeds(kind))
+    return _completer(lambda _: _feeds(kind, folder))
 
 
-def _feeds(kind: str) -> Iterator[str]:
+def _feeds(kind: str, folder: str) -> Iterator[str]:
     try:
-        paths = sorted((load_settings().feeds_root / "active").glob("*.json"))
+        paths = sorted((load_settings().feeds_root / folder).glob("*.json"))
     except (KsqlLakeError, OSError):
         return
     for path in paths:

@@ -14,9 +14,12 @@ from ksql_lake.cli.selection import Asked, Selection, asked, days_for, select, s
 from ksql_lake.cli.terminal.output import note, print_json, print_table, waiting
 from ksql_lake.errors import ConfigError, KsqlLakeError
 from ksql_lake.export.advice import advice
-from ksql_lake.export.export_plan import ExportPlan, plan_export
+from ksql_lake.export.export_plan import ExportPlan, plan_from
 from ksql_lake.feeds import Feed, FeedStore, QuarantinedFile
-from ksql_lake.lake import FeedState, Lake
+from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.state import FeedState
+from ksql_lake.lake.layout import FeedLayout
+from ksql_lake.lake.storage.opening import open_storage
 from ksql_lake.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -101,10 +104,10 @@ def plan_all(
 
 
 def _plan_one(feed: Feed, wanted: Asked, root: str, *, new_topic: bool) -> Planned:
-    lake = Lake(root)
+    storage = open_storage(root)
     try:
-        state = lake.feed(feed).state()
-        found = plan_export(feed, lake, days=days_for(feed, wanted), new_topic=new_topic, state=state)
+        state = CommitLog(storage, FeedLayout(feed.kind, feed.name)).load()
+        found = plan_from(feed, state, days=days_for(feed, wanted), new_topic=new_topic)
     except ConfigError:
         raise
     except KsqlLakeError as error:

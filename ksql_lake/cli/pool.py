@@ -15,10 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
+from typing import TYPE_CHECKING
 
 from ksql_lake.cli.plan import Planned
 from ksql_lake.cli.terminal.journal import RUN
@@ -35,6 +32,10 @@ from ksql_lake.lake import Lake
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.settings import Settings
 from ksql_lake.telemetry import about
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 GRACE_SECONDS = 5.0
 """Seconds that running exports have to end after an interruption."""
@@ -86,6 +87,10 @@ def progress_bars(total: int) -> Iterator[ProgressBars]:
     if not sys.stderr.isatty() or quiet():
         yield ProgressBars(None, total)
         return
+    from rich.console import Console  # noqa: PLC0415 - rich loads only on a terminal
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import Progress as RichProgress  # noqa: PLC0415
+
     display = RichProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -155,7 +160,7 @@ def export_all(
             one.feed.name: pool.submit(
                 _export_one, one.plan, client, lake, hook=hook, attempts=settings.attempts
             )
-            for one in planned
+            for one in sorted(planned, key=_tables_first)
             if one.plan is not None
         }
         _follow(futures, stop, bars)
@@ -164,6 +169,11 @@ def export_all(
         # An export that still runs waits for a silent server; it ends with the process.
         pool.shutdown(wait=False, cancel_futures=True)
     return [_outcome(one, futures.get(one.feed.name)) for one in planned]
+
+
+def _tables_first(one: Planned) -> bool:
+    # A table may rest for seconds until it counts as built; streams are read meanwhile.
+    return one.feed.kind != "table"
 
 
 def _follow(futures: Mapping[str, Future[FeedOutcome]], stop: _Stop, bars: ProgressBars) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.compaction import OPEN_FILES, plan_compaction
+from ksql_lake.lake.compaction_plan import OPEN_FILES, plan_compaction
 from ksql_lake.lake.days import day_of
 from ksql_lake.quantities import count_text
 

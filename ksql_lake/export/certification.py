@@ -27,14 +27,16 @@ from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.reading_clock import Beginning
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.retry import retrying, without_refused
+from ksql_lake.ksqldb.retry import tried, without_refused
 from ksql_lake.ksqldb.server_clock import server_time
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.closing import Clock, day_end, has_ended, in_the_future
 from ksql_lake.lake.commit.manifest import DayCertificate, Evidence
-from ksql_lake.lake.days import Days, day_start, event_times
-from ksql_lake.lake.files.checksum import EMPTY, RowChecksum
+from ksql_lake.lake.days import Days, day_start
+from ksql_lake.lake.files.checksum import RowChecksum
+from ksql_lake.lake.files.checksum_sums import EMPTY
 from ksql_lake.lake.files.precision import blurred
+from ksql_lake.lake.rows.event_days import event_times
 
 Hours = npt.NDArray[np.int64]
 _HOUR = 3_600_000
@@ -256,7 +258,7 @@ def certify(
         columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))
         source, evidence = without_refused(
             client.learn,
-            lambda: retrying(client.attempts)(_read_source, extraction, feed, start, columns),
+            lambda: tried(lambda _: _read_source(extraction, feed, start, columns), client.attempts),
         )
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=day) from error.__cause__

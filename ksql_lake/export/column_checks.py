@@ -18,7 +18,8 @@ from ksql_lake.export.result import ExportResult
 from ksql_lake.export.statement import ROWTIME
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
-from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.days import day_start
+from ksql_lake.lake.rows.event_days import event_times
 from ksql_lake.lake.rows.repeats import repeat_counter
 
 Figures = Mapping[str, Mapping[str, int | float]]

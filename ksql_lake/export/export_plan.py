@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
-from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import Days, day_of
+
+if TYPE_CHECKING:
+    from ksql_lake.lake import Lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class ExportPlan:
         return self.days.keys() if self.days else []
 
 
-def plan_export(  # noqa: PLR0913 - each is a fact of its own
+def plan_export(
     feed: Feed,
     lake: Lake,
     *,
@@ -72,26 +76,42 @@ def plan_export(  # noqa: PLR0913 - each is a fact of its own
     version: int | None = None,
     new_topic: bool = False,
     now: datetime | None = None,
-    state: FeedState | None = None,
 ) -> ExportPlan:
-    """Decide what to read.
-
-    Args:
-        feed: The feed.
-        lake: Where it lands.
-        days: Days of a stream; None means every day that is not closed, and `lookback_days` more.
-        version: Version of a table; None means the open one.
-        new_topic: Whether the stream's topic was recreated: then rows are compared by value.
-        now: The present; for tests.
-        state: What the feed's lake holds; None means to look.
+    """Decide what to read; see `plan_from`.
 
     Raises:
         ConfigError: The days are in the future, or days were given for a table.
         VersionError: The version is not the open one.
         CorruptLakeError: The feed's manifests cannot be read.
     """
+    state = lake.feed(feed).state()
+    return plan_from(feed, state, days=days, version=version, new_topic=new_topic, now=now)
+
+
+def plan_from(
+    feed: Feed,
+    state: FeedState,
+    *,
+    days: Days | None = None,
+    version: int | None = None,
+    new_topic: bool = False,
+    now: datetime | None = None,
+) -> ExportPlan:
+    """Decide what to read after what the lake holds.
+
+    Args:
+        feed: The feed.
+        state: What the feed's lake holds.
+        days: Days of a stream; None means every day that is not closed, and `lookback_days` more.
+        version: Version of a table; None means the open one.
+        new_topic: Whether the stream's topic was recreated: then rows are compared by value.
+        now: The present; for tests.
+
+    Raises:
+        ConfigError: The days are in the future, or days were given for a table.
+        VersionError: The version is not the open one.
+    """
     now = now or datetime.now(UTC)
-    state = state or lake.feed(feed).state()
     if isinstance(feed, TableFeed):
         return replace(_plan_table(feed, state, days, version), made_at=now)
     if version is not None:

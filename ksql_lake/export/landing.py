@@ -35,7 +35,7 @@ from ksql_lake.export.reading_clock import Beginning, timed
 from ksql_lake.export.result import ExportResult, Progress, held_partitions, in_order, partition_results
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.retry import retrying
+from ksql_lake.ksqldb.retry import tried
 from ksql_lake.lake import Commit, FeedLake, Lake, ReadFacts, Staging
 from ksql_lake.lake.commit.marks import KnownDays, known_days
 from ksql_lake.lake.commit.meaning import Origin
@@ -350,25 +350,24 @@ def export_feed(
 def _with_retries(landing: _Landing, attempts: int) -> tuple[Commit, Reading]:
     name = landing.extraction.feed.name
     client = landing.extraction.client
-    for attempt in retrying(attempts, sleep=client.sleep):
-        with attempt:
-            landing.attempt = attempt.retry_state.attempt_number
-            try:
-                return _patiently(client, landing.once, name)
-            except SmallSnapshotError as small:
-                _log.warning("%s: %s; reading once more", name, small)
-                if landing.settle:
-                    client.sleep(client.settings.settle_time)
-            except FallBackError as back:
-                _log.warning("%s: %s; reading by pull query this time", name, back.reason)
-                landing.extraction = landing.extraction.pulled(back.reason)
-            except PositionsUntoldError:
-                landing.sighted = False
-                _log.warning(
-                    "%s: the server does not report how far the query is; reading without condition", name
-                )
+
+    def attempt(number: int) -> tuple[Commit, Reading]:
+        landing.attempt = number
+        try:
             return _patiently(client, landing.once, name)
-    raise AssertionError("tenacity re-raises the last error")
+        except SmallSnapshotError as small:
+            _log.warning("%s: %s; reading once more", name, small)
+            if landing.settle:
+                client.sleep(client.settings.settle_time)
+        except FallBackError as back:
+            _log.warning("%s: %s; reading by pull query this time", name, back.reason)
+            landing.extraction = landing.extraction.pulled(back.reason)
+        except PositionsUntoldError:
+            landing.sighted = False
+            _log.warning("%s: the server does not report how far the query is; reading without condition", name)
+        return _patiently(client, landing.once, name)
+
+    return tried(attempt, attempts, sleep=client.sleep)
 
 
 def _patiently(client: KsqlClient, once: Callable[[], Landed], name: str) -> Landed:

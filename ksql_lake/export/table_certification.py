@@ -19,7 +19,7 @@ from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.statement import ROWTIME
 from ksql_lake.feeds.model import Feed, TableFeed
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.ksqldb.retry import retrying, without_refused
+from ksql_lake.ksqldb.retry import tried, without_refused
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.files.checksum import Words, batch_hashes
@@ -174,7 +174,9 @@ def certify_table(feed: Feed, version: str | None, client: KsqlClient, lake: Lak
     try:
         changes, evidence = without_refused(
             client.learn,
-            lambda: retrying(client.attempts, sleep=client.sleep)(_read_changes, extraction, feed_lake, chosen),
+            lambda: tried(
+                lambda _: _read_changes(extraction, feed_lake, chosen), client.attempts, sleep=client.sleep
+            ),
         )
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=chosen) from error.__cause__

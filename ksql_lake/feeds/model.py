@@ -94,7 +94,7 @@ Compression = Annotated[str, StringConstraints(pattern=COMPRESSION_PATTERN)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class Identity(_Strict):

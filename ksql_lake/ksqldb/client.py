@@ -30,7 +30,7 @@ from ksql_lake.ksqldb.listening import Listening
 from ksql_lake.ksqldb.properties import QueryProperties, sent_properties
 from ksql_lake.ksqldb.refusals import excerpt, refusal
 from ksql_lake.ksqldb.response import Limits, QueryResponse
-from ksql_lake.ksqldb.retry import retrying
+from ksql_lake.ksqldb.retry import tried
 from ksql_lake.ksqldb.server_clock import ServerClock
 from ksql_lake.ksqldb.sql_text import limited, only_reads, query_body, shortened, terminated
 from ksql_lake.ksqldb.tokens import BEGIN_AT, PROPERTIES, encode_token
@@ -97,7 +97,6 @@ class KsqlClient:
         self._read_timeout = settings.read_timeout
         self._attempts = settings.attempts
         self._quiet_seconds = settings.quiet_seconds
-        self._retrying = retrying(settings.attempts, sleep=sleep)
         self._info: ServerInfo | None = None
         self._unknown = False
         self._info_lock = threading.Lock()
@@ -147,7 +146,7 @@ class KsqlClient:
         """
         with self._info_lock:
             if self._info is None:
-                self._info = self._retrying(self._ask_info)
+                self._info = tried(lambda _: self._ask_info(), self._attempts, sleep=self.sleep)
             return self._info
 
     def execute(
@@ -165,7 +164,7 @@ class KsqlClient:
         """
         body: dict[str, object] = {"ksql": terminated(statement), "streamsProperties": dict(properties or {})}
         if only_reads(statement):
-            return self._retrying(self._run, body)
+            return tried(lambda _: self._run(body), self._attempts, sleep=self.sleep)
         try:
             return self._run(body)
         except (ServerUnavailableError, IncompleteResponseError) as error:

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
-
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
 
 from ksql_lake.errors import KsqlLakeError, PropertyRefusedError, Recovery
 
@@ -23,16 +15,33 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 
-def retrying(attempts: int, *, sleep: Callable[[float], None] = time.sleep) -> Retrying:
-    """Return a caller that tries a function at most `attempts` times in all; usable from several threads."""
-    return Retrying(
-        retry=retry_if_exception(_may_pass),
-        stop=stop_after_attempt(attempts),
-        wait=wait_exponential(multiplier=0.5, max=15) + wait_random(0, 0.5),
-        before_sleep=_log_retry,
-        sleep=sleep,
-        reraise=True,
-    )
+_FIRST_WAIT, _LONGEST_WAIT, _JITTER = 0.5, 15.0, 0.5  # seconds; each wait is twice the one before
+
+
+def tried(
+    work: Callable[[int], Result], attempts: int, *, sleep: Callable[[float], None] = time.sleep
+) -> Result:
+    """Call `work` until it succeeds, at most `attempts` times in all.
+
+    Args:
+        work: Takes the attempt's number, from 1 on.
+        attempts: How many calls.
+        sleep: Waits for some seconds.
+
+    Raises:
+        Exception: The last attempt's, or one that no repetition helps against.
+    """
+    for number in range(1, attempts):
+        try:
+            return work(number)
+        except KsqlLakeError as error:
+            if error.recovery is not Recovery.RETRY:
+                raise
+            reason = str(error).split("\n", maxsplit=1)[0]
+        wait = min(_FIRST_WAIT * 2 ** (number - 1), _LONGEST_WAIT) + random.uniform(0, _JITTER)  # noqa: S311
+        logger.warning("%s; attempt %d follows in %.1f s", reason, number + 1, wait)
+        sleep(wait)
+    return work(attempts)
 
 
 def without_refused(learn: Callable[[PropertyRefusedError], bool], work: Callable[[], Result]) -> Result:
@@ -51,13 +60,3 @@ def without_refused(learn: Callable[[PropertyRefusedError], bool], work: Callabl
         except PropertyRefusedError as refused:
             if not learn(refused):
                 raise
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, KsqlLakeError) and error.recovery is Recovery.RETRY
-
-
-def _log_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    reason = str(error).split("\n", maxsplit=1)[0]
-    logger.warning("%s; attempt %d follows in %.1f s", reason, state.attempt_number + 1, state.upcoming_sleep)

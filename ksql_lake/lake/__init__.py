@@ -1,10 +1,32 @@
 """The lake: layout, commits, row identity, metadata, retention, readers."""
 
-from ksql_lake.lake.commit.failed_exports import Failure, Failures
-from ksql_lake.lake.commit.manifest import FileEntry, Manifest, PartitionCount, ReadFacts
-from ksql_lake.lake.commit.state import FeedState, PartitionState
-from ksql_lake.lake.feed_lake import FeedLake, Lake, RetentionPlan
-from ksql_lake.lake.rows.staging import Commit, Staging
+# Its names load on first use: a command that plans reads commits and waits for no Arrow.
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ksql_lake.lake.commit.failed_exports import Failure, Failures
+    from ksql_lake.lake.commit.manifest import FileEntry, Manifest, PartitionCount, ReadFacts
+    from ksql_lake.lake.commit.state import FeedState, PartitionState
+    from ksql_lake.lake.feed_lake import FeedLake, Lake, RetentionPlan
+    from ksql_lake.lake.rows.staging import Commit, Staging
+
+_HOMES = {
+    "Commit": "ksql_lake.lake.rows.staging",
+    "Failure": "ksql_lake.lake.commit.failed_exports",
+    "Failures": "ksql_lake.lake.commit.failed_exports",
+    "FeedLake": "ksql_lake.lake.feed_lake",
+    "FeedState": "ksql_lake.lake.commit.state",
+    "FileEntry": "ksql_lake.lake.commit.manifest",
+    "Lake": "ksql_lake.lake.feed_lake",
+    "Manifest": "ksql_lake.lake.commit.manifest",
+    "PartitionCount": "ksql_lake.lake.commit.manifest",
+    "PartitionState": "ksql_lake.lake.commit.state",
+    "ReadFacts": "ksql_lake.lake.commit.manifest",
+    "RetentionPlan": "ksql_lake.lake.feed_lake",
+    "Staging": "ksql_lake.lake.rows.staging",
+}
 
 __all__ = [
     "Commit",
@@ -21,3 +43,12 @@ __all__ = [
     "RetentionPlan",
     "Staging",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of this room from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

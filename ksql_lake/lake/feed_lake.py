@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from ksql_lake.lake.commit.marks import KnownDays
 from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.commit.pinning import Pinning, early_meaning
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.compaction import CompactedDay, CompactionPlan, compact_day, plan_compaction
+from ksql_lake.lake.compaction import CompactedDay, compact_day, misleading_files
+from ksql_lake.lake.compaction_plan import CompactionPlan, plan_compaction
 from ksql_lake.lake.layout import FeedLayout, file_sequence, version_number
 from ksql_lake.lake.rows import committed_rows
 from ksql_lake.lake.rows.staging import Staging
@@ -255,9 +257,14 @@ class FeedLake:
         """List the days whose files could be merged, or with `nan` written anew; none for a table."""
         if not isinstance(self.feed, StreamFeed):
             return CompactionPlan((), 0, 0)
-        present, log = now or datetime.now(UTC), self.log if nan else None
+        state = self.state()
         return plan_compaction(
-            self.feed, self.state(), older_than=older_than, now=present, nan=log, open_files=open_files
+            self.feed,
+            state,
+            older_than=older_than,
+            now=now or datetime.now(UTC),
+            misleading=partial(misleading_files, self.log, state) if nan else None,
+            open_files=open_files,
         )
 
     def compact(

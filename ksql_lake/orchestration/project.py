@@ -2,6 +2,7 @@
 
 # It asks neither the server nor the Dagster instance, so the code location loads while both are down.
 
+import atexit
 import gc
 import logging
 from collections import defaultdict
@@ -126,6 +127,8 @@ def definitions_of(scope: Scope, *, source: Hashable = None) -> dg.Definitions:
         made.get_repository_def()
         if not _made:
             gc.freeze()
+            # DuckDB reports everything that is still frozen when Python ends as leaked.
+            atexit.register(gc.unfreeze)
     _made[:] = [known for known in _made if known[:2] != (source, scope)]
     _made.append((source, scope, marks, made))
     return made

@@ -9,7 +9,7 @@ from datetime import datetime
 import dagster as dg
 
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed, streams_of
-from ksql_lake.lake.compaction import OPEN_FILES
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 from ksql_lake.orchestration.conditions import (
     STREAMS_CLOSING,
     STREAMS_DUE,

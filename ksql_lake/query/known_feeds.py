@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Self
@@ -28,10 +29,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """A lake and its feeds, sorted by name, each name once."""
+    """A lake and its feeds; a feed's file is read at once and parsed when the feed is asked for.
+
+    Attributes:
+        lake: The lake.
+        layouts: Name -> the places of the lake that hold something of it.
+        names: All names that a feed may have, sorted.
+    """
 
     lake: Lake
-    feeds: tuple[Feed, ...]
+    layouts: Mapping[str, Sequence[FeedLayout]]
+    names: tuple[str, ...]
+    _store: FeedStore
+    _files: Mapping[str, Mapping[Path, bytes | OSError]]
+    _found: dict[str, Feed | None] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: str | Path | None = None, feeds: str | Path | None = None) -> Self:
@@ -40,27 +51,50 @@ class Holdings:
         Raises:
             ConfigError: There is neither a lake nor a feeds folder, or one of them cannot be read.
         """
-        settings = load_settings()
-        lake = Lake(settings.lake_root if root is None else root)
-        folder = settings.feeds_root if feeds is None else Path(feeds)
-        layouts = feeds_in(lake.storage)
-        if not layouts and not folder.is_dir():
+        if root is None or feeds is None:
+            settings = load_settings()
+            root = settings.lake_root if root is None else root
+            feeds = settings.feeds_root if feeds is None else feeds
+        lake, store = Lake(root), FeedStore(feeds)
+        layouts: dict[str, list[FeedLayout]] = {}
+        for layout in feeds_in(lake.storage):
+            layouts.setdefault(layout.name, []).append(layout)
+        if not layouts and not store.root.is_dir():
             raise ConfigError(
-                f"there is no lake at {lake.root}, and no feeds folder at {folder}",
+                f"there is no lake at {lake.root}, and no feeds folder at {store.root}",
                 hint="Run from the project's folder, or set KSQL_LAKE_ROOT and KSQL_LAKE_FEEDS.",
             )
+        files: dict[str, dict[Path, bytes | OSError]] = {}
+        for path, content in store.contents().items():
+            files.setdefault(path.stem, {})[path] = content
+        return cls(lake, layouts, tuple(sorted({*layouts, *files})), store, files)
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """All feeds, sorted by name, each name once."""
+        return tuple(feed for name in self.names if (feed := self.find(name)) is not None)
+
+    def find(self, name: str) -> Feed | None:
+        """Return a feed by name, or None if there is none."""
+        if name not in self._files and name not in self.layouts:
+            return None
+        if name not in self._found:
+            self._found[name] = self._named(name)
+        return self._found[name]
+
+    def _named(self, name: str) -> Feed | None:
         # The lake alone is enough: it may have been copied to a machine without exports.
-        stored = FeedStore(folder).load() if folder.is_dir() else Feeds((), ())
+        stored = self._store.load(self._files[name]) if name in self._files else Feeds((), ())
         # An active feed decides the meaning of its name; then an archived one; then the lake.
-        known = {feed.name: feed for feed in (*stored.archived, *stored.active)}
-        found = {feed.name: feed for feed in stored.active}
-        for layout in layouts:
-            feed = known.get(layout.name) or _remembered(lake, layout)
+        found = next(iter(stored.active), None)
+        known = found or next(iter(stored.archived), None)
+        for layout in self.layouts.get(name, ()):
+            feed = known or _remembered(self.lake, layout)
             if feed is not None and feed.kind == layout.kind:
-                found[layout.name] = feed
+                found = feed
             elif feed is not None:
                 _log.warning("%s is left out: feed %s is a %s", layout.dataset, feed.name, feed.kind)
-        return cls(lake, tuple(found[name] for name in sorted(found)))
+        return found
 
     def view_names(self) -> list[str]:
         """Return the names of the views every feed has."""
@@ -75,9 +109,8 @@ class Holdings:
         Raises:
             UnknownFeedError: There is no such feed; the hint names similar ones.
         """
-        for feed in self.feeds:
-            if feed.name == name:
-                return feed
+        if (feed := self.find(name)) is not None:
+            return feed
         names = [feed.name for feed in self.feeds]
         hint = did_you_mean(name, names) or (f"There are: {', '.join(names)}." if names else "There are none.")
         raise UnknownFeedError(f"no feed is called {name!r}", hint=hint)

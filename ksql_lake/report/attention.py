@@ -24,6 +24,8 @@ _NAMED = 12
 _ALIKE = 3
 """How many feeds with one status and different reasons are listed one by one; more become a list of names."""
 
+_AFTER_CHECKS = "Correct the source and export the days again, or change checks in the feed files"
+
 QUIET = timedelta(days=2)
 """How long a stream's exports may bring no new row before the report mentions it."""
 
@@ -77,12 +79,16 @@ def _statuses(report: Report) -> Iterator[Point]:
 
 
 def _by_cause(feeds: Sequence[FeedReport]) -> list[list[FeedReport]]:
-    """Group feeds of one status that failed alike; where many have different reasons, they are one group."""
+    """Group feeds of one status that failed alike or lack the same days.
+
+    Where many have different reasons, they are one group.
+    """
     groups = dict[str, list[FeedReport]]()
     for feed in feeds:
         failed = feed.status is Status.FAILING and feed.failures is not None and "failed export" in feed.reason
         cause = feed.failures.message if failed and feed.failures else ""
-        cause = feed.reason if feed.failing_by_checks else cause
+        lacks = feed.status is Status.INCOMPLETE and feed.next_step.startswith("ksql-lake export")
+        cause = feed.reason if feed.failing_by_checks or lacks else cause
         groups.setdefault(cause or f"feed {feed.name}", []).append(feed)
     single = [group[0] for group in groups.values() if len(group) == 1]
     if len(single) > _ALIKE and single[0].status in (Status.STALE, Status.NEVER_RAN, Status.EMPTY):
@@ -109,11 +115,14 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
     }
     last = max((feed.failures.at for feed in alike if feed.failures), default=None)
     said = first.reason
-    if first.failures and not first.failing_by_checks:
+    if first.status is Status.FAILING and first.failures and not first.failing_by_checks:
         said = f"{first.failures.message}; the last time {moment_text(last)}"
     text = texts.get(first.status, f"{said}: {listed}")
-    hint = first.failures.hint if first.failures else ""
+    hint = first.failures.hint if first.status is Status.FAILING and first.failures else ""
     step = steps.get(first.status, hint or "ksql-lake export --all")
+    if first.failing_by_checks:
+        by_doctor = first.next_step.startswith("ksql-lake doctor")
+        step = "ksql-lake doctor" if by_doctor else _AFTER_CHECKS
     return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 
-from ksql_lake_tests.cli.conftest import Cli, Orders
+from ksql_lake_tests.cli.conftest import Cli, Orders, Project
 from ksql_lake_tests.cli.test_output import on_a_terminal, without_styles
 
 DAYS = ("--from", "2025-01-06", "--to", "2025-01-07")
@@ -223,3 +223,19 @@ def test_a_day_that_was_never_exported_has_no_certificate(cli: Cli, orders: Orde
     assert text.out.startswith("orders 2025-01-06: different in 24 hours (source read again: proven)\n")
     assert "note: no export has read this day after its end, so it has no certificate\n" in text.err
     assert not (orders.project.root / "data_lake").exists()
+
+
+def test_the_comparison_of_a_version_says_that_it_is_not_recorded(cli: Cli, sample: Project) -> None:
+    """A version is compared and the result printed; the command says that the lake keeps none of it."""
+    assert cli("export", "--table", "merchants").code == 0
+    kept = sample.root / "data_lake" / "metadata"
+    before = {path: path.read_bytes() for path in kept.rglob("*.json")}
+
+    said = cli("certify", "merchants", "v1")
+    as_json = cli("certify", "merchants", "v1", "--json")
+
+    assert said.code == 0
+    assert said.out.startswith("merchants v1: equal\n")
+    assert said.err == "note: this comparison of a version is not recorded; the report does not show it\n"
+    assert (as_json.code, as_json.err) == (0, "")
+    assert {path: path.read_bytes() for path in kept.rglob("*.json")} == before

@@ -12,7 +12,7 @@ import pytest
 
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Lake
-from ksql_lake.lake.compaction import OPEN_FILES
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 from ksql_lake_tests.cli.conftest import Cli, Project
 from ksql_lake_tests.lake.landing import FIRST, event, land_rows, stream_feed
 

@@ -164,6 +164,16 @@ def test_names_are_completed(sample: Project) -> None:
     assert _completed(sample, "ksql-lake feeds add --source ", KSQLDB_URL="http://127.0.0.1:9") == []
 
 
+def test_a_name_is_completed_from_the_folder_that_the_command_reads(cli: Cli, sample: Project) -> None:
+    """`feeds restore` offers archived feeds and `feeds accept` proposed ones; the others offer active feeds."""
+    assert cli("feeds", "archive", "merchants").code == 0
+    sample.feed("{}", file="carts.json", folder="proposed")
+
+    assert _completed(sample, "ksql-lake feeds restore ") == ["merchants"]
+    assert _completed(sample, "ksql-lake feeds accept ") == ["carts"]
+    assert _completed(sample, "ksql-lake feeds archive ") == ["logins", "transactions"]
+
+
 def test_a_completion_script_is_printed(cli: Cli) -> None:
     """Each shell gets its own."""
     for shell in ("bash", "zsh", "fish"):

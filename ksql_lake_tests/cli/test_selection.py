@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ksql_lake.lake import Lake
-from ksql_lake.lake.compaction import OPEN_FILES
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 from ksql_lake_tests.cli.conftest import STREAM, TABLE, Cli, Project
 from ksql_lake_tests.lake.landing import FIRST, event, land_rows, stream_feed
 

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from ksql_lake.cli.app import LazyGroup, app, feeds
+from ksql_lake.settings import load_settings
 from ksql_lake_tests.cli.conftest import Cli, Project
 
 HEAVY = ("pyarrow", "duckdb", "pandas", "dagster", "requests", "pydantic", "rich", "numpy")
@@ -49,6 +50,27 @@ def test_commands_start_without_what_they_do_not_need(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [(["feeds", "list"], "NAME"), (["plan", "--all"], "FEED"), (["plan", "--all", "--json"], "{")],
+)
+def test_listing_and_planning_import_no_data_library(sample: Project, arguments: list[str], first: str) -> None:
+    """They read feed files and manifests: no Arrow, NumPy or DuckDB, no HTTP client, and in a pipe no rich."""
+    assert sample.process("export", "--all").code == 0
+    code = (
+        "import sys; from ksql_lake.cli.entry import run\n"
+        f"assert run({arguments!r}, alone=True) == 0\n"
+        f"print('LOADED', *[name for name in {(*HEAVY, 'urllib3', 'filelock')!r} if name in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=sample.environment(), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.startswith(first)
+    assert done.stdout.splitlines()[-1].split() == ["LOADED", "pydantic"]
 
 
 def test_an_export_of_its_own_process_does_without_pandas() -> None:
@@ -124,6 +146,18 @@ def test_a_broken_environment_names_the_variable(project: Project) -> None:
         "error: the environment cannot be used: KSQLDB_URL: must start with http:// or https://\n"
         "Correct the variable, or unset it to use its default.\n"
     )
+
+
+def test_a_given_setting_takes_precedence_over_a_variable_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables count in lower case too, an empty one is none, and what code gives replaces them."""
+    monkeypatch.setenv("ksqldb_url", "http://one:8088")
+    monkeypatch.setenv("KSQLDB_ATTEMPTS", "3")
+    monkeypatch.setenv("KSQLDB_NODES", " ")
+
+    read, given = load_settings(), load_settings(ksqldb_url="http://two:8088", attempts=5)
+
+    assert (read.ksqldb_url, read.attempts, read.nodes) == ("http://one:8088", 3, None)
+    assert (given.ksqldb_url, given.attempts) == ("http://two:8088", 5)
 
 
 def test_a_process_of_its_own_keeps_freed_memory() -> None:

@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,14 @@ from ksql_lake_tests.deploy.fleet import REPOSITORY
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed() -> Iterator[Path]:
     """The programs of an environment that holds the wheel and what it needs, nothing else."""
-    folder = tmp_path_factory.mktemp("wheel")
+    # Too large for the tests' own folder, which may be in memory.
+    with tempfile.TemporaryDirectory(prefix="ksql_lake_wheel_") as folder:
+        yield _environment(Path(folder))
+
+
+def _environment(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "-qqq", "--disable-pip-version-check"]
     subprocess.run(
         [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, REPOSITORY], check=True

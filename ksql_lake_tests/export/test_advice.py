@@ -12,7 +12,7 @@ from ksql_lake.feeds import Feed, parse_feed
 from ksql_lake.lake import FeedState, ReadFacts
 from ksql_lake.lake.commit.manifest import FileEntry
 from ksql_lake.lake.commit.state import PartitionState
-from ksql_lake.lake.compaction import OPEN_FILES
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 
 NOW = datetime(2025, 1, 20, 12, tzinfo=UTC)
 CONTINUED = '"extraction": "continue", "positions": {"partition": "P", "offset": "O"}'

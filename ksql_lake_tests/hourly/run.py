@@ -17,7 +17,7 @@ from ksql_lake.devserver.process import DevServer
 from ksql_lake.export import Days, export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
-from ksql_lake.lake.compaction import OPEN_FILES
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 from ksql_lake.lake.doctor.examination import examine
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake_tests.hourly.figures import Figures, Turn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ksql_lake.lake.compaction import OPEN_FILES
+from ksql_lake.lake.compaction_plan import OPEN_FILES
 from ksql_lake_tests.hourly.figures import Figures, Turn
 from ksql_lake_tests.hourly.run import Month, Options
 

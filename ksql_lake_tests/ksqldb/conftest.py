@@ -76,7 +76,7 @@ def make_client() -> Iterator[MakeClient]:
 
             def __call__(self, url: str, **settings: object) -> KsqlClient:
                 quick = {"connect_timeout": 5.0, "read_timeout": 10.0, **settings}
-                client = KsqlClient(Settings(ksqldb_url=url, **quick), sleep=self.waits.append)  # type: ignore[arg-type]
+                client = KsqlClient(Settings(ksqldb_url=url, **quick), sleep=self.waits.append)
                 return clients.enter_context(client)
 
         yield Maker()

@@ -10,7 +10,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksql_lake.lake.files.checksum import RowChecksum, batch_hashes, combined, sums
+from ksql_lake.lake.files.checksum import RowChecksum, batch_hashes, sums
+from ksql_lake.lake.files.checksum_sums import combined
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows
 from ksql_lake_tests.quick import examples

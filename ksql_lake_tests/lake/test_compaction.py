@@ -14,7 +14,7 @@ from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake import FeedState, Lake
 from ksql_lake.lake.commit.manifest import FileEntry
 from ksql_lake.lake.commit.state import PartitionState
-from ksql_lake.lake.compaction import OPEN_FILES, ripe
+from ksql_lake.lake.compaction_plan import OPEN_FILES, ripe
 from ksql_lake.lake.doctor import Problem, Remedy
 from ksql_lake.lake.doctor.examination import examine
 from ksql_lake.lake.files.statistics import NanColumns

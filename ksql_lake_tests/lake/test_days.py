@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.errors import LakeError
-from ksql_lake.lake.days import DaySplitter, day_start, event_times
+from ksql_lake.lake.days import day_start
+from ksql_lake.lake.rows.event_days import DaySplitter, event_times
 from ksql_lake_tests.quick import examples
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo"]

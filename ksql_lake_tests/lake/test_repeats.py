@@ -34,6 +34,14 @@ def test_every_row_that_repeats_another_is_counted(batches: list[list[tuple[int 
         assert count(lambda: _reader(iter(batches))) == len(rows) - len(set(rows))
 
 
+def test_both_zeros_are_one_value() -> None:
+    """0.0 and -0.0 are equal, as in SQL, although their bits differ."""
+    zeros = pa.record_batch({"X": pa.array([0.0, -0.0, 1.0])})
+
+    with repeat_counter() as count:
+        assert count(lambda: pa.RecordBatchReader.from_batches(zeros.schema, [zeros])) == 1
+
+
 def _long(rows: int) -> Iterator[list[tuple[int | None, str | None]]]:
     for start in range(0, rows, 10_000):
         yield [(number % (rows - 7), f"{number % (rows - 7):0120d}") for number in range(start, start + 10_000)]

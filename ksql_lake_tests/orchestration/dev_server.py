@@ -37,12 +37,14 @@ def ask_graphql(url: str, query: str, variables: Mapping[str, object], *, second
 
 def wait_for(what: Callable[[], T | None], *, seconds: float) -> T | None:
     """Wait for something to be there; None if it does not come."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.2
     while time.monotonic() < deadline:
         found = what()
         if found:
             return found
-        time.sleep(0.3)
+        time.sleep(pause)
+        # What takes long is asked for less often: an answer costs Dagster as much CPU as what is waited for.
+        pause = min(1.0, pause * 1.2)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,6 +202,31 @@ def test_definitions_are_built_once_in_a_process(tmp_path: Path, monkeypatch: py
     assert len(built) == 2
     assert made[0] is made[1] is made[2]
     assert {"orders", "sums"} <= set(_specs(later))
+
+
+def test_a_process_that_loaded_definitions_ends_in_silence(tmp_path: Path) -> None:
+    """What stays for the whole process is given back at its end, so that no library reports it as leaked."""
+    _write(tmp_path / "feeds", orders=ORDERS)
+    script = (
+        "import gc; from ksql_lake.definitions import ksql_lake; ksql_lake(); print(gc.get_freeze_count() > 0)"
+    )
+    environment = {
+        "PATH": os.defpath,
+        "KSQL_LAKE_ROOT": str(tmp_path),
+        "KSQL_LAKE_FEEDS": str(tmp_path / "feeds"),
+    }
+
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert told.stdout.split() == ["True"]
+    assert "leaked" not in told.stderr
 
 
 def test_a_bucket_that_is_down_stops_no_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

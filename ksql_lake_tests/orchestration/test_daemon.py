@@ -213,8 +213,10 @@ def test_an_edited_cron_ticks_at_its_new_time(scene: Scene) -> None:
     assert before["status"] == "RUNNING"
     assert scene.started_by("streams_due", "visits") == []
 
+    tried = []
     while True:
-        moment = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=3)
+        moment = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=2)
+        tried.append(moment)
         cron = f"{moment.minute} {moment.hour} * * *"
         scene.project.write_feed(
             "visits", kind="stream", source="VISITS", start_date="2025-02-01", schedule=cron
@@ -225,7 +227,8 @@ def test_an_edited_cron_ticks_at_its_new_time(scene: Scene) -> None:
             break
     started = scene.dagster.until(lambda: scene.started_by("streams_due", "visits"))
 
-    assert min(started) >= moment
+    # A moment for which the location was loaded at the last second may have been taken yet.
+    assert min(started) >= tried[0]
     after = _state(scene, "streams_due")
     assert (after["id"], after["status"]) == (before["id"], "RUNNING")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -159,6 +160,42 @@ def test_a_deleted_row_that_comes_back_has_two_states(tmp_path: Path) -> None:
         ("v2", "delete", {"ID": 1, "NAME": "a"}, None),
         ("v3", "insert", None, {"ID": 1, "NAME": "a"}),
     ]
+
+
+KEYS: dict[str, list[Any]] = {
+    "DECIMAL(10, 2)": [Decimal("1.10"), Decimal("-0.01"), None],
+    "STRUCT<`A` BIGINT, `B` STRING>": [{"A": 1, "B": "x"}, {"A": None, "B": None}, None],
+    "BYTES": [b"\x00\xff", b"", None],
+    "STRING": ["NULL", "", None],
+    "TIMESTAMP": [moment(1), moment(2), None],
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_of_any_type_is_followed(tmp_path: Path, kind: str) -> None:
+    """A NULL is a key as any other; a look-up of one key finds its states alone."""
+    lake, shape, (one, two, none) = Lake(tmp_path), f"`K` {kind} KEY, `N` STRING", KEYS[kind]
+    for number, rows in enumerate([{0: "a", 2: "n"}, {0: "a", 1: "b", 2: "m"}, {0: "c"}, {0: "a"}], 1):
+        land(lake, number, (shape, [{"K": KEYS[kind][at], "N": name} for at, name in rows.items()]))
+    connection = views(lake)
+    ask = "SELECT K, N, from_version, to_version FROM users_history"
+
+    def states(sql: str, *given: Any) -> list[tuple[Any, ...]]:
+        return sorted(connection.execute(sql, given).fetchall(), key=repr)
+
+    ones = [(one, "a", "v1", "v3"), (one, "c", "v3", "v4"), (one, "a", "v4", None)]
+    nones = [(none, "n", "v1", "v2"), (none, "m", "v2", "v3")]
+    assert states(ask) == sorted([*ones, (two, "b", "v2", "v3"), *nones], key=repr)
+    assert states(f"{ask} WHERE K = ?", one) == sorted(ones, key=repr)
+    assert states(f"{ask} WHERE K IS NULL") == sorted(nones, key=repr)
+    changes = connection.sql("SELECT version, op, key.K FROM users_changes").fetchall()
+    assert sorted(changes, key=repr) == sorted(
+        [
+            *[("v2", "insert", two), ("v2", "update", none)],
+            *[("v3", "update", one), ("v3", "delete", two), ("v3", "delete", none), ("v4", "update", one)],
+        ],
+        key=repr,
+    )
 
 
 def test_versions_before_another_key_are_left_out(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import duckdb
@@ -12,8 +14,9 @@ import pytest
 
 from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
 from ksql_lake.feeds import Feed, FeedStore
+from ksql_lake.feeds.validation import parse_feed
 from ksql_lake.lake import FeedLake, FeedState, Lake
-from ksql_lake.query import changes_since, connect, read_stream
+from ksql_lake.query import changes_since, connect, read_stream, read_table
 from ksql_lake.query.sql.sql_answer import ask
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
@@ -83,6 +86,45 @@ def test_a_view_is_made_when_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="manifest"):
         connection.sql("FROM orders")
     assert connection.sql("SELECT 1 AS orders").fetchall() == [(1,)]
+
+
+def test_only_feeds_that_are_named_are_parsed(tmp_path: Path) -> None:
+    """The cost of a question does not grow with the feed files that it does not name."""
+    two_tables(tmp_path)
+    parsed = []
+
+    def note(frame: FrameType, what: str, _: object) -> None:
+        if what == "call" and frame.f_code is parse_feed.__code__:
+            parsed.append(frame.f_locals["file_name"])
+
+    sys.setprofile(note)
+    try:
+        connection = connect(tmp_path / "lake", tmp_path / "feeds")
+        connection.sql("SELECT 1").fetchall()
+        assert parsed == []
+        connection.sql("SELECT * FROM users_history WHERE ID = 1").fetchall()
+        read_table("users", root=tmp_path / "lake", feeds=tmp_path / "feeds")
+        ask("FROM users WHERE ID = 1", root=tmp_path / "lake", feeds=tmp_path / "feeds")
+    finally:
+        sys.setprofile(None)
+
+    assert parsed == ["users.json"] * 3
+
+
+def test_feed_files_count_as_they_were_at_connect(tmp_path: Path) -> None:
+    """A feed that is changed, archived or removed behind `connect` keeps its meaning there."""
+    two_tables(tmp_path)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+    shutil.rmtree(tmp_path / "feeds/active")
+    feeds = FeedStore(tmp_path / "feeds")
+    feeds.add(stream_feed(description="another"))
+    feeds.add(stream_feed(name="users", source="USERS"))
+
+    rows = connection.sql("FROM users ORDER BY ALL").fetchall()
+    (about,) = connection.sql("SELECT comment FROM duckdb_views() WHERE view_name = 'events'").fetchall()
+
+    assert rows == [(1, "b", "v2")]
+    assert about == ("stream EVENTS",)
 
 
 def test_show_tables_lists_and_makes_nothing(tmp_path: Path) -> None:
@@ -248,6 +290,7 @@ ORDERS = "orders_versions, orders_changes, orders_history, orders__as_of"
     ("name", "hint"),
     [
         ("eventz", "Did you mean 'events'?"),
+        ("events_betwen", "Did you mean 'events__between'?"),
         ("users_history", "users has no export yet; its first rows add this view."),
         ("users__as_of(now())", "users has no export yet; its first rows add this view."),
         ("events__as_of(now())", "events is a stream; its other views are events__between."),

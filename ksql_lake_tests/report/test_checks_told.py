@@ -265,3 +265,17 @@ def test_rows_outside_the_window_are_told(tmp_path: Path) -> None:
     assert report.feeds[0].outside.records == 3
     (point,) = [point for point in attention(report) if point.label == "outside"]
     assert point.text == "3 rows outside of its days, before start_date or after today: 2025-01-17"
+
+
+def test_feeds_of_one_failed_check_are_advised_as_one_feed_is(tmp_path: Path) -> None:
+    """An export alone mends no failed check: the point of several feeds says what the point of one says."""
+    lake = Lake(tmp_path)
+    feeds = [stream_feed(name=name, start_date="2025-01-17", checks=NOT_NULL) for name in ("a", "b")]
+    for feed in feeds:
+        land_days(lake, feed, of_day(FIRST, 3), days=(FIRST, TODAY))
+        note(lake.feed(feed), failed={"2025-01-17": "2 rows have no NOTE"}, judged=("2025-01-17",))
+
+    (point,) = [point for point in attention(report_of(tmp_path, *feeds)) if point.label == "failing"]
+
+    assert point.feeds == ("a", "b")
+    assert point.next_step == "Correct the source and export the days again, or change checks in the feed files"

@@ -177,3 +177,12 @@ def test_markdown_has_a_row_and_plots_per_feed(report: Report) -> None:
 
 def _with_rows(feeds: tuple[FeedReport, ...]) -> int:
     return sum(bool(feed.days or feed.versions) for feed in feeds)
+
+
+def test_a_command_is_code_and_a_question_is_text(report: Report) -> None:
+    """What can be typed stands as code; a question or an advice stands as text."""
+    text = render_html(report)
+
+    assert "<code>ksql-lake export --stream never</code>" in text
+    assert '<span class="step">Does EMPTY have rows at all?</span>' in text
+    assert "<code>Does" not in text

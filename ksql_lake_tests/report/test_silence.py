@@ -17,7 +17,7 @@ from ksql_lake.report.attention import attention
 from ksql_lake.report.lake_model import FeedWithoutSource, KafkaGaps, ServerSide, SourceWithoutFeed
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.lake.landing import stream_feed, table_feed
-from ksql_lake_tests.report.lakes import NOON, land_days, report_of
+from ksql_lake_tests.report.lakes import NOON, land_days, of_day, report_of
 
 DAY_MS = 86_400_000
 STATEMENTS = (
@@ -172,3 +172,17 @@ def test_the_present_is_the_reports_own(tmp_path: Path, client: KsqlClient) -> N
 
     assert now.fading == (Days(day(17), day(17)),)
     assert later.lost == (Days(day(17), day(23)),)
+
+
+def test_feeds_that_lack_the_same_days_are_one_point(tmp_path: Path) -> None:
+    """An outage of two days is one point with all its feeds; a feed that lacks another day has its own."""
+    feeds = [stream_feed(name=name, start_date="2025-01-16") for name in ("a", "b", "c")]
+    for feed, lacking in zip(feeds, (17, 17, 18), strict=True):
+        for read in sorted({16, 17, 18, 19, 20} - {lacking}):
+            land_days(Lake(tmp_path), feed, of_day(day(read), 1), days=(day(read), day(read)))
+
+    points = [point for point in attention(report_of(tmp_path, *feeds)) if point.label == "incomplete"]
+
+    assert [(point.subject, point.feeds) for point in points] == [("2 feeds", ("a", "b")), ("c", ("c",))]
+    assert points[0].text == "1 day never read: 2025-01-17: a, b"
+    assert points[0].next_step == "ksql-lake export --all"

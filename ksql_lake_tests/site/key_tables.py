@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from ksql_lake.feeds import feed_json_schema
 from ksql_lake.feeds.model import Checks, Identity, PositionNames, StreamFeed, TableFeed
 from ksql_lake.settings import Settings, StoreSettings
 from ksql_lake_tests.site.command_pages import escaped
@@ -59,16 +60,19 @@ def feed_keys(which: str) -> str:
         which: `every`, `stream`, `table`, `identity`, `positions` or `checks`.
     """
     common = StreamFeed.model_fields.keys() & TableFeed.model_fields.keys()
-    fields: Mapping[str, FieldInfo] = {
-        "every": {name: field for name, field in StreamFeed.model_fields.items() if name in common},
-        "stream": {name: field for name, field in StreamFeed.model_fields.items() if name not in common},
-        "table": {name: field for name, field in TableFeed.model_fields.items() if name not in common},
-        "identity": Identity.model_fields,
-        "positions": PositionNames.model_fields,
-        "checks": Checks.model_fields,
-    }[which]
+    others: dict[str, type[BaseModel]] = {
+        "table": TableFeed,
+        "identity": Identity,
+        "positions": PositionNames,
+        "checks": Checks,
+    }
+    model = others.get(which, StreamFeed)
+    wanted = {"every": common, "stream": StreamFeed.model_fields.keys() - common}
+    wanted["table"] = TableFeed.model_fields.keys() - common
+    fields = {name: field for name, field in model.model_fields.items() if name in wanted.get(which, {name})}
+    described = feed_json_schema()["$defs"][model.__name__]["properties"]
     order = sorted(fields, key=lambda name: (not fields[name].is_required(), list(fields).index(name)))
-    meanings = {name: escaped(" ".join((fields[name].description or "").split())) for name in order}
+    meanings = {name: escaped(" ".join(described[name]["description"].split())) for name in order}
     rows = [f"| `{name}` | {_default(fields[name])} | {meanings[name]} |" for name in order]
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
 

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ksql_lake import errors
@@ -35,6 +36,7 @@ class Message:
     hint: str = ""
 
 
+@cache
 def messages() -> dict[str, list[Message]]:
     """The messages of each kind of error, by the name of its class, in alphabetical order."""
     found: defaultdict[str, set[Message]] = defaultdict(set)

@@ -16,7 +16,10 @@ from ksql_lake.settings import load_settings
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _HEADERS = ("Name", "Kind", "Source", "On", "Schedule", "State")
-_NAMES = click.argument("names", nargs=-1, required=True, shell_complete=feed_names(), metavar="NAME...")
+_NAMES, _ARCHIVED, _PROPOSED = (
+    click.argument("names", nargs=-1, required=True, shell_complete=offered, metavar="NAME...")
+    for offered in (feed_names(), feed_names(folder="archived"), feed_names(folder="proposed"))
+)
 
 
 def _store() -> FeedStore:
@@ -170,7 +173,7 @@ def archive(*, names: tuple[str, ...]) -> None:
 
 
 @click.command(help="Move the files of these archived feeds back to active/ and enable the feeds.")
-@_NAMES
+@_ARCHIVED
 def restore(*, names: tuple[str, ...]) -> None:
     """Restore feeds."""
     for name in names:
@@ -178,7 +181,7 @@ def restore(*, names: tuple[str, ...]) -> None:
 
 
 @click.command(help="Move these feed files, which the sensor new_sources proposed, to active/.")
-@_NAMES
+@_PROPOSED
 def accept(*, names: tuple[str, ...]) -> None:
     """Accept proposed feeds."""
     for name in names:

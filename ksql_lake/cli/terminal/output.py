@@ -12,15 +12,21 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from ksql_lake.cli.terminal.journal import ALWAYS_TOLD, journal
 from ksql_lake.cli.terminal.loudness import begin_document, quiet
-from ksql_lake.cli.terminal.tables import Cells, record_lines, shortened_lines, table_lines
 from ksql_lake.errors import KsqlLakeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from ksql_lake.cli.terminal.tables import Cells
+
+# A short command whose table goes into a pipe is done before rich would be imported: functions import it.
 
 _STYLES = {
     "active": "green",
@@ -39,6 +45,8 @@ _STYLES = {
 
 def error_console() -> Console:
     """Return the console of stderr: colours and wrapping on a terminal, plain long lines elsewhere."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
@@ -49,13 +57,18 @@ def note(text: str, *, label: str = "note") -> None:
     if (log := journal()) is not None:
         log.warning(text)
         return
-    console = error_console()
-    console.print(Text.assemble((f"{label}:", "yellow"), f" {text}"))
+    from rich.text import Text  # noqa: PLC0415 - see above
+
+    error_console().print(Text.assemble((f"{label}:", "yellow"), f" {text}"))
 
 
 def line_width() -> int:
     """Return the width of texts in characters: the terminal's, at most 120; 80 without a terminal."""
-    return min(Console().width, 120) if sys.stdout.isatty() else 80
+    if not sys.stdout.isatty():
+        return 80
+    from rich.console import Console  # noqa: PLC0415 - see above
+
+    return min(Console().width, 120)
 
 
 def waiting(text: str) -> AbstractContextManager[object]:
@@ -89,6 +102,9 @@ def notes_from_log() -> Iterator[None]:
 
 def print_line(*parts: str | tuple[str, str], err: bool = False) -> None:
     """Write a line to stdout, or to stderr; a part may be a text with its style."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.text import Text  # noqa: PLC0415 - see above
+
     Console(stderr=err, highlight=False, soft_wrap=True).print(Text.assemble(*parts))
 
 
@@ -119,6 +135,10 @@ def print_table(
         for line in plain_lines([titles, *rows], right_at=right_at):
             click.echo(line)
         return
+    from rich.console import Console  # noqa: PLC0415 - see above
+
+    from ksql_lake.cli.terminal.tables import Cells, record_lines, table_lines  # noqa: PLC0415 - see above
+
     console = Console(highlight=False)
     numbers, narrow = (
         {at for at, header in enumerate(headers) if header in titles} for titles in (right, flexible)
@@ -130,6 +150,10 @@ def print_table(
 
 def print_answer(cells: Cells) -> list[str]:
     """Write rows to a terminal, and return the names of the middle columns that did not fit."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
+    from ksql_lake.cli.terminal.tables import record_lines, shortened_lines, table_lines  # noqa: PLC0415 - see above
+
     console = Console(highlight=False)
     lines, left_out = table_lines(cells, console.width), list[str]()
     if lines is None:

@@ -26,6 +26,7 @@ class PersistentQuery:
         positions: The next offset that it will read of its source, by partition.
         regrouped: The same of its repartition topic; None where that is its end, or there is no such topic.
         whole_at: Number of the source's rows when it last had read all of them; None while it is behind.
+        counted: What `regrouped_ends` counted last, and of what: descriptions ask for it again and again.
     """
 
     id: str
@@ -36,6 +37,7 @@ class PersistentQuery:
     positions: dict[int, int] = field(default_factory=dict)
     regrouped: dict[int, int] | None = None
     whole_at: int | None = 0
+    counted: tuple[object, dict[int, int]] | None = None
 
     @property
     def group(self) -> str:
@@ -125,8 +127,12 @@ def regrouped_ends(
     """How many records each partition of the query's repartition topic holds once the source is read so far."""
     if query.derivation is None or query.derivation.regroup is None:
         return {}
-    counted = cursor.execute(query.derivation.regrouped_counts(source, _below(until))).fetchall()
-    return dict.fromkeys(range(source.partitions), 0) | dict(counted)
+    # Records below an offset stay as they are: none is taken from a topic of which a table is made.
+    records = (source.storage, source.partitions, tuple(sorted(until.items())))
+    if query.counted is None or query.counted[0] != records:
+        counted = cursor.execute(query.derivation.regrouped_counts(source, _below(until))).fetchall()
+        query.counted = records, dict.fromkeys(range(source.partitions), 0) | dict(counted)
+    return query.counted[1]
 
 
 def _below(until: Offsets) -> str:

@@ -22,7 +22,8 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.offsets import LogOffsets
 from ksql_lake.lake.commit.continued import Continuation, Continued, Gap, SinkMark
-from ksql_lake.lake.days import Days, day_of, day_start, event_times
+from ksql_lake.lake.days import Days, day_of, day_start
+from ksql_lake.lake.rows.event_days import event_times
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import ReadFacts
-from ksql_lake.lake.days import day_of, day_start, event_times
+from ksql_lake.lake.days import day_of, day_start
+from ksql_lake.lake.rows.event_days import event_times
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from ksql_lake.errors import ProtocolError, TopicRecreatedError
 from ksql_lake.export.push.outside import Outside
 from ksql_lake.lake.commit.marks import KnownDays, Mark, Marks
-from ksql_lake.lake.days import DaySplitter, event_times
+from ksql_lake.lake.rows.event_days import DaySplitter, event_times
 
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -30,7 +30,7 @@ from ksql_lake.ksqldb.wire.answer_events import Event, Tombstone
 from ksql_lake.lake.commit.continued import Continuation
 from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.commit.marks import KnownDays, Pushed
-from ksql_lake.lake.days import DaySplitter
+from ksql_lake.lake.rows.event_days import DaySplitter
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 GATHERED_BYTES = 1 << 20

@@ -43,6 +43,7 @@ class Building:
     Attributes:
         waiting_for: What is missing, for people; empty when nothing is.
         missing: Records still to be consumed.
+        at_once: Whether the next look needs no time to pass: it has to be a later one, nothing more.
     """
 
     rest: float
@@ -50,6 +51,7 @@ class Building:
     stuck: float
     waiting_for: str = ""
     missing: int = 0
+    at_once: bool = False
     _stage: int = 0
     _ends: dict[Place, int] | None = None
     _known: set[str] = field(default_factory=set)
@@ -71,7 +73,7 @@ class Building:
         Raises:
             NotBuiltError: A task is dead or stuck; the message names partition and offset.
         """
-        queries = tuple(queries)
+        queries, self.at_once = tuple(queries), False
         for query in queries:
             if not query.running:
                 states = ", ".join(f"{host}: {state}" for host, state in sorted(query.hosts.items()))
@@ -122,8 +124,9 @@ class Building:
             return None
         if self._stage < len(internal):
             # The source's last records are in the internal topic by now: the next look takes its ends. With
-            # several internal topics in a row each needs a separate round.
-            self._stage, self._ends = self._stage + 1, None
+            # several internal topics in a row each needs a separate round. It need not wait: a task commits an
+            # offset only after the broker has acknowledged what it wrote before.
+            self._stage, self._ends, self.at_once = self._stage + 1, None, True
             self.waiting_for = "the query's internal topics"
             return None
         self.waiting_for, self.missing = "", 0

@@ -315,6 +315,8 @@ def _built(query: TableQuery, nodes: Nodes) -> tuple[TableLook, Built | None]:
             found = building.look(look.queries, look.described.topics, every_host=every_host, clock=waited)
             if found is not None:
                 return look, found
+            if building.at_once:
+                continue
         else:
             orphaned += LOOK_SECONDS
             building.waiting_for = f"a query that writes {query.table}"

@@ -9,7 +9,7 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake.closing import has_ended
 from ksql_lake.lake.commit.manifest import DayCertificate, FileEntry, ReadFacts
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.files.checksum import combined
+from ksql_lake.lake.files.checksum_sums import combined
 from ksql_lake.lake.files.writer import StagedFile
 
 

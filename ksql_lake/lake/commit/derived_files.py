@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from ksql_lake.lake.commit.commit_facts import CommitFacts, check_commit_facts
 from ksql_lake.lake.commit.continued import check_continued
@@ -105,6 +104,8 @@ def iso_time(milliseconds: int | None) -> str | None:
 
 def iso_times(milliseconds: Sequence[int | None]) -> list[str | None]:
     """Write epoch milliseconds as ISO 8601 UTC, all at once; None stays None."""
+    import numpy as np  # noqa: PLC0415 - whoever only reads a checkpoint needs no NumPy
+
     known = np.array([time or 0 for time in milliseconds], dtype="datetime64[ms]")
     texts = np.datetime_as_string(known, unit="ms").tolist()
     return [None if time is None else f"{text}+00:00" for time, text in zip(milliseconds, texts, strict=True)]

@@ -16,7 +16,7 @@ from ksql_lake.lake.commit.continued import Continued
 from ksql_lake.lake.commit.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts
 from ksql_lake.lake.commit.marks import Marks
 from ksql_lake.lake.commit.meaning import Meaning
-from ksql_lake.lake.files.checksum import combined
+from ksql_lake.lake.files.checksum_sums import combined
 from ksql_lake.lake.files.evolution import unify
 from ksql_lake.lake.files.precision import OLDEST
 from ksql_lake.lake.layout import Kind, file_sequence, version_number

@@ -20,12 +20,13 @@ from ksql_lake.lake.commit.commit_facts import facts_of
 from ksql_lake.lake.commit.derived_files import decode_checkpoint, decode_facts, encode_summary
 from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.days import day_start, event_times
+from ksql_lake.lake.days import day_start
 from ksql_lake.lake.doctor.findings import Finding, Problem
 from ksql_lake.lake.doctor.unnamed_files import Unnamed, fresh_counts, known_since, read_unnamed
 from ksql_lake.lake.files.statistics import misleading_columns, stated_range
 from ksql_lake.lake.files.writer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
+from ksql_lake.lake.rows.event_days import event_times
 from ksql_lake.lake.storage.boundary import Storage
 
 

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.commit.manifest import FileEntry, Manifest, PartitionCount, ReadFacts, decode_manifest
 from ksql_lake.lake.commit.meaning import Meaning
-from ksql_lake.lake.days import event_times
 from ksql_lake.lake.doctor.unnamed_files import Unnamed, known_since
 from ksql_lake.lake.files.checksum import RowChecksum
 from ksql_lake.lake.files.precision import OLDEST
 from ksql_lake.lake.files.writer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, file_sequence, file_time, partition_of
+from ksql_lake.lake.rows.event_days import event_times
 from ksql_lake.lake.storage.boundary import Storage
 
 _CHECKSUM_ROWS = 16_384

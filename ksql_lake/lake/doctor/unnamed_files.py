@@ -22,10 +22,10 @@ from ksql_lake.lake.commit.attempt import Attempt
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.commit.manifest import Manifest
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.days import Milliseconds, event_times
 from ksql_lake.lake.files.precision import OLDEST
 from ksql_lake.lake.files.writer import PartitionWriter, StagedFile, footer_facts
 from ksql_lake.lake.layout import FeedLayout, file_sequence, file_time, partition_of
+from ksql_lake.lake.rows.event_days import Milliseconds, event_times
 from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.schema import Schema, arrow_schema, parse_schema

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Words = npt.NDArray[np.uint64]
-Sums = tuple[int, int]
-"""The two sums of the hashes of some rows, modulo 2**64."""
+from ksql_lake.lake.files.checksum_sums import Sums, added, sums_text
 
+Words = npt.NDArray[np.uint64]
 _ROWS = 65_536
 """Rows hashed at once: few enough for the processor's cache."""
 _ALL = slice(None)
@@ -26,21 +25,17 @@ _EMPTY = np.uint64(0xA0761D6478BD642F)
 _BASE = 0x5851F42D4C957F2D
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
 _CANONICAL_NAN = np.uint64(0x7FF8000000000000)
-_MASK = (1 << 64) - 1
 _SHORT = 32
 """Columns without longer strings are read word by word over all rows; a matter of speed only."""
 _KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
 """Mask of a string's last word, by the number of bytes left."""
-
-EMPTY = "0" * 32
-"""The checksum of no rows."""
 
 
 class RowChecksum:
     """The running checksum of any number of batches; 128 bits, written as 32 hexadecimal digits."""
 
     def __init__(self) -> None:
-        self._sums = (0, 0)
+        self._sums: Sums = (0, 0)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add a batch's rows."""
@@ -48,12 +43,12 @@ class RowChecksum:
 
     def count(self, hashed: Sums) -> None:
         """Add rows by the sums of their hashes."""
-        self._sums = ((self._sums[0] + hashed[0]) & _MASK, (self._sums[1] + hashed[1]) & _MASK)
+        self._sums = added(self._sums, hashed)
 
     @property
     def text(self) -> str:
         """The checksum so far."""
-        return f"{self._sums[0]:016x}{self._sums[1]:016x}"
+        return sums_text(self._sums)
 
 
 def batch_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:
@@ -69,14 +64,6 @@ def sums(hashes: tuple[Words, Words], rows: slice = _ALL) -> Sums:
     """Add up the numbers of some rows."""
     first, second = (int(numbers[rows].sum(dtype=np.uint64)) for numbers in hashes)
     return first, second
-
-
-def combined(checksums: Iterable[str]) -> str:
-    """Return the checksum of all rows together from the checksums of the parts."""
-    total = RowChecksum()
-    for text in checksums:
-        total.count((int(text[:16], 16), int(text[16:], 16)))
-    return total.text
 
 
 def row_hashes(batch: pa.RecordBatch) -> tuple[Words, Words]:

@@ -16,7 +16,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ksql_lake.lake.files.checksum import EMPTY, RowChecksum, Sums
+from ksql_lake.lake.files.checksum import RowChecksum
+from ksql_lake.lake.files.checksum_sums import EMPTY, Sums
 from ksql_lake.lake.files.codecs import incompressible_columns
 from ksql_lake.lake.files.dictionaries import (
     TELLING_ROWS,

@@ -28,13 +28,13 @@ from ksql_lake.lake.commit.manifest import Evidence, FileEntry, Manifest, Operat
 from ksql_lake.lake.commit.marks import KnownDays, Pushed
 from ksql_lake.lake.commit.pinning import Pinning
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.days import DaySplitter, event_times
 from ksql_lake.lake.files.checksum import batch_hashes, sums
 from ksql_lake.lake.files.evolution import evolved, versioned_names
 from ksql_lake.lake.files.precision import OLDEST
 from ksql_lake.lake.files.writer import PartitionWriter, StagedFile
 from ksql_lake.lake.rows.change_log import ChangeLog
 from ksql_lake.lake.rows.distinct_keys import DistinctKeys
+from ksql_lake.lake.rows.event_days import DaySplitter, event_times
 from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.storage.boundary import staging_cleared
 from ksql_lake.schema import Schema, arrow_schema

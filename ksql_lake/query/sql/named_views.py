@@ -16,6 +16,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.layout import FeedLayout, manifest_sequence
+from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import Holdings
 from ksql_lake.query.sql.pruning import pruned
@@ -78,25 +79,25 @@ class Naming:
         self.holdings = holdings
         self.problems: dict[str, KsqlLakeError] = {}
         self.lock = RLock()
-        self._feeds = {feed.name: feed for feed in holdings.feeds}
         self._made: set[str] = set()
         self._listed = False
         self._committed: dict[str, Committed | None] = {}
-        self._heads: dict[str, int] = {}
-        self._gapless: set[str] = set()
-        for feed in holdings.feeds:
-            if holdings.lake.storage.paged:
+        self._heads: dict[FeedLayout, int] | None = None
+        if holdings.lake.storage.paged:
+            for feed in holdings.feeds:
                 self._of(feed)  # listing costs as much as reading the state
-            else:
-                self._heads[feed.name] = self._head(feed)
+        else:
+            # Feed files are not parsed for it: most feeds are not asked for.
+            places = [layout for each in holdings.layouts.values() for layout in each]
+            self._heads = {layout: _head(holdings.lake.storage, layout) for layout in places}
 
     def due(self, sql: str) -> Iterator[tuple[str, Made]]:
         """Yield the views that a text names and that were not made before; unreadable feeds are logged."""
         spoken = sql.casefold()
         words = set(_WORD.findall(spoken))
         if _ABOUT_ALL.search(spoken):
-            words |= {*self._feeds, *SYSTEM_TABLES}
-            words |= {f"{name}{ending}" for name in self._feeds for ending in _ENDINGS}
+            words |= {*self.holdings.names, *SYSTEM_TABLES}
+            words |= {f"{name}{ending}" for name in self.holdings.names for ending in _ENDINGS}
         if "rollback" in words:
             # A rollback removes what was made in the transaction.
             self._made.clear()
@@ -115,13 +116,16 @@ class Naming:
             return sql
         streams = {
             feed.name: committed
-            for feed in (self._feeds[word] for word in words & self._feeds.keys())
-            if feed.kind == "stream" and (committed := self._of(feed)) is not None and _timed(committed, words)
+            for feed in map(self.holdings.find, words)
+            if feed is not None
+            and feed.kind == "stream"
+            and (committed := self._of(feed)) is not None
+            and _timed(committed, words)
         }
         histories = {
             word: committed
-            for word in words
-            if word.endswith("_history") and word not in self._feeds
+            for word in (words if words >= {"valid_from", "valid_to"} else ())
+            if word.endswith("_history") and self.holdings.find(word) is None
             if (feed := self._feed_of(word)) is not None and (committed := self._of(feed)) is not None
         }
         if not streams and not histories:
@@ -137,13 +141,13 @@ class Naming:
         """Return a hint for an unknown view name; empty if no name is similar."""
         word = name.casefold()
         ending = next((each for each in sorted(_ENDINGS, key=len, reverse=True) if word.endswith(each)), "")
-        feed = self._feeds.get(word.removesuffix(ending)) if ending else None
+        feed = self.holdings.find(word.removesuffix(ending)) if ending else None
         if feed is None:
             known = [*self.holdings.view_names(), *SYSTEM_TABLES]
+            known += [name for each in self.holdings.feeds for name in _made_names(each)]
             return "" if word in known else did_you_mean(name, known)
         if feed.kind != _ENDINGS[ending]:
-            others = [f"{feed.name}{each}" for each, kind in _ENDINGS.items() if kind == feed.kind]
-            return f"{feed.name} is a {feed.kind}; its other views are {', '.join(others)}."
+            return f"{feed.name} is a {feed.kind}; its other views are {', '.join(_made_names(feed))}."
         committed = self._of(feed)
         if committed is not None and committed.state.columns is None:
             return f"{feed.name} has no export yet; its first rows add this view."
@@ -177,10 +181,10 @@ class Naming:
 
     def _feed_of(self, word: str) -> Feed | None:
         """Return the feed of a view's name; a feed of exactly this name comes first."""
-        if word in self._feeds:
-            return self._feeds[word]
+        if (exact := self.holdings.find(word)) is not None:
+            return exact
         for ending, kind in _ENDINGS.items():
-            feed = self._feeds.get(word.removesuffix(ending))
+            feed = self.holdings.find(word.removesuffix(ending))
             if word.endswith(ending) and feed is not None and feed.kind == kind:
                 return feed
         return None
@@ -194,13 +198,15 @@ class Naming:
 
     def _stubs(self) -> Iterator[View]:
         names = [(name, comment) for name, (comment, *_) in SYSTEM_TABLES.items()]
-        for feed in self._feeds.values():
+        feeds = self.holdings.feeds
+        taken = {feed.name for feed in feeds}
+        for feed in feeds:
             # A stream always has one view; a table's views depend on its columns.
-            plain = feed.kind == "stream" and feed.name in self._gapless and feed.name not in self._committed
+            plain = feed.kind == "stream" and feed.name not in self._committed and self._gapless(feed)
             committed = feed if plain else self._of(feed)
             if committed is not None:
                 listed = listed_views(committed)
-                names += [view for view in listed if view[0] == feed.name or view[0] not in self._feeds]
+                names += [view for view in listed if view[0] == feed.name or view[0] not in taken]
         for name, comment in names:
             if name not in self._made:
                 unmade = f"{name} is made only when a statement of this connection names it"
@@ -209,7 +215,7 @@ class Naming:
     def _table(self, name: str) -> pa.Table:
         found = [
             (committed, self.holdings.lake.feed(feed).log)
-            for feed in self._feeds.values()
+            for feed in self.holdings.feeds
             if (committed := self._of(feed)) is not None
         ]
         return system_table(name, found)
@@ -218,7 +224,8 @@ class Naming:
         if feed.name not in self._committed:
             try:
                 lake = self.holdings.lake.feed(feed)
-                self._committed[feed.name] = Committed.of(lake, self._heads.get(feed.name))
+                head = None if self._heads is None else self._heads.get(lake.layout, 0)
+                self._committed[feed.name] = Committed.of(lake, head)
             except KsqlLakeError as error:
                 self._failed(feed, error)
         return self._committed[feed.name]
@@ -228,10 +235,18 @@ class Naming:
         self._committed[feed.name] = None
         _log.warning("no view of feed %s: %s", feed.name, error.message)
 
-    def _head(self, feed: Feed) -> int:
+    def _gapless(self, feed: Feed) -> bool:
+        """Return whether the log has all its commits, so that listing the feed does not read it."""
         names = self.holdings.lake.storage.names(FeedLayout(feed.kind, feed.name).commits)
         numbers = {number for number in map(manifest_sequence, names) if number is not None}
-        head = max(numbers, default=0)
-        if len(numbers) == head:
-            self._gapless.add(feed.name)
-        return head
+        return len(numbers) == max(numbers, default=0)
+
+
+def _made_names(feed: Feed) -> list[str]:
+    return [f"{feed.name}{ending}" for ending, kind in _ENDINGS.items() if kind == feed.kind]
+
+
+def _head(storage: Storage, layout: FeedLayout) -> int:
+    """Return the number of a feed's last commit; its name is the last one, so few are parsed."""
+    numbers = map(manifest_sequence, reversed(storage.names(layout.commits)))
+    return next((number for number in numbers if number is not None), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import duckdb
 
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, WriteError
-from ksql_lake.feeds import Feed, StreamFeed
+from ksql_lake.feeds import StreamFeed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.days import Days, day_of
 from ksql_lake.lake.files.sql_values import sql_text
@@ -201,17 +201,17 @@ def ask(
             relation = connection.sql(_TABLES if _SHOW_TABLES.fullmatch(asked) else asked)
     if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
         return None
-    spoken = sql.casefold()
-    remarks = tuple(_unread(statements[-1].query, holdings, lambda feed: feed.name in spoken))
+    spoken = [name for name in holdings.names if name in sql.casefold()]
+    remarks = tuple(_unread(statements[-1].query, holdings, spoken))
     return Answer(connection, relation, confined=safe, remarks=remarks)
 
 
-def _unread(sql: str, holdings: Holdings, named: Callable[[Feed], bool]) -> Iterator[str]:
+def _unread(sql: str, holdings: Holdings, names: Iterable[str]) -> Iterator[str]:
     """Yield a note per feed with the queried days that no export has read, because they look empty."""
     if "where" not in sql.casefold():
         return
-    for feed in holdings.feeds:
-        if not isinstance(feed, StreamFeed) or not named(feed):
+    for feed in map(holdings.find, names):
+        if not isinstance(feed, StreamFeed):
             continue
         try:
             state = holdings.lake.feed(feed).state()

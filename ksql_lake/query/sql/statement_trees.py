@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -36,21 +37,29 @@ _FUNCTIONS = {
     "make_date",
 }
 """Functions that always return the same for the same arguments."""
+_PLACE = re.compile(r'"query_location(_length)?": [0-9]+')
+"""Where in the text a term is; equal terms have different ones."""
 DAY = 86_400_000
 Node = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Computes constants in a blank connection."""
+    """Computes constants in a blank connection, each once."""
 
     connection: duckdb.DuckDBPyConnection
     utc: bool
+    _known: dict[str, int] = field(default_factory=dict)
 
     def compute(self, node: Node, kind: str) -> int:
         """Return a constant as a number: a time in microseconds, a whole number unchanged."""
-        (frame,) = self.connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
-        asked = json.loads(frame)
+        key = kind + _PLACE.sub("", json.dumps(node))
+        if key not in self._known:
+            self._known[key] = self._computed(node, kind)
+        return self._known[key]
+
+    def _computed(self, node: Node, kind: str) -> int:
+        asked = json.loads(_frame())
         asked["statements"][0]["node"]["select_list"] = [node]
         (text,) = self.connection.execute(
             "SELECT json_deserialize_sql(?::JSON)", [json.dumps(asked)]
@@ -72,6 +81,14 @@ class Values:
             and _OFFSET.search(text[10:])
         )
         return 0 if self.utc or (fixed and fixed.end() == len(text) - 10) else DAY
+
+
+@cache
+def _frame() -> str:
+    """Return the tree of a SELECT of one constant, in the form of this DuckDB release."""
+    with duckdb.connect() as connection:
+        (frame,) = connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()[0]
+    return str(frame)
 
 
 def plain(table: Node) -> bool:

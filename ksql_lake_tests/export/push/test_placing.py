@@ -18,7 +18,7 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake.commit.manifest import Manifest, PartitionCount, ReadFacts
 from ksql_lake.lake.commit.marks import KnownDays, Mark, furthest, known_days
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.days import DaySplitter
+from ksql_lake.lake.rows.event_days import DaySplitter
 from ksql_lake_tests.export.push.server import DAY, FIRST, feed
 
 WINDOW = DaySplitter(date(2025, 1, 6), date(2025, 1, 8), ZoneInfo("UTC"))

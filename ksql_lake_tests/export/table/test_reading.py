@@ -110,6 +110,17 @@ def service(root: Path, *answers: Callable[[Request], Script], **settings: Any) 
             yield running
 
 
+def test_the_look_at_an_internal_topic_follows_at_once(tmp_path: Path) -> None:
+    """Its ends only have to be read after the source was seen consumed; no time has to pass between the two."""
+    internal = "_confluent-ksql-default_query_CTAS_T_1-groupby-repartition"
+    with service(tmp_path, lambda _: table("a", "b")) as one:
+        one.nodes[0].offsets = deque([{**BUILT, internal: [(0, 7, 7)]}])
+        assert one.export().read == 2
+        assert one.evidence.level == "proven"
+        looks = [sql for sql in one.nodes[0].statements() if sql.startswith("DESCRIBE") and "EXTENDED" in sql]
+        assert (len(looks), one.waits) == (3, [])
+
+
 def changed(service: Service, **more: Any) -> list[dict[str, Any]]:
     """What the nodes report of the query, changed."""
     hosts = {f"127.0.0.1:{node.server.port}": "RUNNING" for node in service.nodes}
