@@ -34,9 +34,18 @@ def test_every_row_that_repeats_another_is_counted(batches: list[list[tuple[int 
         assert count(lambda: _reader(iter(batches))) == len(rows) - len(set(rows))
 
 
-def test_both_zeros_are_one_value() -> None:
-    """0.0 and -0.0 are equal, as in SQL, although their bits differ."""
-    zeros = pa.record_batch({"X": pa.array([0.0, -0.0, 1.0])})
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0.0, -0.0, 1.0]),
+        pa.array([[0.0], [-0.0], [1.0]]),
+        pa.array([{"a": 0.0}, {"a": -0.0}, {"a": 1.0}]),
+    ],
+    ids=["number", "list", "struct"],
+)
+def test_both_zeros_are_one_value(column: pa.Array) -> None:
+    """0.0 and -0.0 are equal, as in SQL, although their bits differ; nested ones too."""
+    zeros = pa.record_batch({"X": column})
 
     with repeat_counter() as count:
         assert count(lambda: pa.RecordBatchReader.from_batches(zeros.schema, [zeros])) == 1

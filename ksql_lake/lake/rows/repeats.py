@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError
+from ksql_lake.lake.files.statistics import float_columns
 from ksql_lake.lake.rows.distinct_keys import MOST_ROWS, DistinctKeys
 from ksql_lake.lake.rows.identity import MEMORY
 from ksql_lake.lake.rows.scan import spilling
@@ -59,7 +60,7 @@ def repeat_counter() -> Iterator[Callable[[Rows], int]]:
 def _all_differ(rows: pa.RecordBatchReader) -> bool:
     """Whether the rows' hashes show that no two are equal; False means unknown."""
     # 0.0 and -0.0 are equal, and have different hashes.
-    if any(pa.types.is_floating(column.type) for column in rows.schema):
+    if float_columns(rows.schema):
         return False
     keys, seen = DistinctKeys(rows.schema.names), 0
     for batch in rows:
