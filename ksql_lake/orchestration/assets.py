@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -25,6 +26,7 @@ from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.asset_checks import check_results, check_specs
 from ksql_lake.orchestration.conditions import automation_condition, exported_when
 from ksql_lake.orchestration.freshness_sensor import fresh, freshness_specs
+from ksql_lake.orchestration.internals import of_newest
 from ksql_lake.orchestration.io_manager import ExportOutput
 from ksql_lake.orchestration.lineage import source_key
 from ksql_lake.orchestration.partitions import version_partitions
@@ -171,10 +173,14 @@ def _body(
                 scope.key(result.feed),
                 news=delivery.news,
                 log=context.log_event,
-                report=context.instance.report_runless_asset_event,
+                report=partial(_report, context.instance),
             )
 
     return export
+
+
+def _report(instance: dg.DagsterInstance, result: dg.AssetCheckEvaluation) -> None:
+    instance.report_runless_asset_event(of_newest(result, instance))
 
 
 def _partitioned(context: dg.AssetExecutionContext) -> bool:

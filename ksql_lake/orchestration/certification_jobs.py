@@ -16,6 +16,7 @@ from ksql_lake.feeds import Feed, StreamFeed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedLake
 from ksql_lake.orchestration.asset_checks import day_evaluations, summary
+from ksql_lake.orchestration.internals import of_newest
 from ksql_lake.orchestration.jobs import one_op_job, run_tags
 from ksql_lake.orchestration.run_failures import each_feed
 from ksql_lake.orchestration.schedules import zone_name
@@ -75,7 +76,7 @@ def _job(
             found = certify(feed, day, client, scope.lake)
             for each in _evaluations(scope.key(feed), found, scope.lake.feed(feed)):
                 if scope.wants_check("certificate"):
-                    context.instance.report_runless_asset_event(each)
+                    context.instance.report_runless_asset_event(of_newest(each, context.instance))
             if not found.whole:
                 raise LakeError(
                     certified_text(found), hint=_HINT.format(feed=feed.name, day=day), partition=day

@@ -23,6 +23,7 @@ from ksql_lake.export.topology import Topology
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.ksqldb.inventory import Retention
 from ksql_lake.orchestration.asset_checks import severity
+from ksql_lake.orchestration.internals import of_newest
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
@@ -68,7 +69,8 @@ def _sensor(watched: Sequence[tuple[StreamFeed, Retention]], scope: Scope) -> dg
                 continue
             known[feed.name] = _ranges(risks)
             if known[feed.name] != before.get(feed.name) and scope.wants_check("topic_retention"):
-                events.append(_evaluation(scope.key(feed), feed, risks, retention))
+                found = _evaluation(scope.key(feed), feed, risks, retention)
+                events.append(of_newest(found, context.instance))
             if _worse(risks, before.get(feed.name, {})):
                 news[feed.name] = risk_text(feed, risks, retention)
         lines += [_alert(news, scope.settings)] if news else []

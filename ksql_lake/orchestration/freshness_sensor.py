@@ -17,6 +17,7 @@ from ksql_lake.export.checks import CheckOutcome
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.feeds import Feed
 from ksql_lake.lake.closing import in_the_future
+from ksql_lake.orchestration.internals import of_newest
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.settings import Settings
 
@@ -75,7 +76,7 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
             event = _evaluation(feed, scope.key(feed), exported, now)
             known[feed.name] = event.passed
             if before.get(feed.name, True) != event.passed:
-                events.append(event)
+                events.append(of_newest(event, context.instance))
             if not event.passed:
                 what = _AHEAD if in_the_future(exported, now) else _OLD
                 failing[what].append(feed.name)

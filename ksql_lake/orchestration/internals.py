@@ -35,6 +35,11 @@ ERROR_INFO = _inner("dagster_shared.error", "SerializableErrorInfo")
 TICKS = _inner("dagster._utils.schedules", "reverse_cron_string_iterator")
 NEXT_TICKS = _inner("dagster._utils.schedules", "cron_string_iterator")
 
+TARGET = _inner(
+    "dagster._core.definitions.asset_checks.asset_check_evaluation",
+    "AssetCheckEvaluationTargetMaterializationData",
+)
+
 _EVENT_SCHEMA = "dagster._core.storage.event_log.schema"
 EVENT_TABLES = [
     _inner(_EVENT_SCHEMA, name)
@@ -55,6 +60,36 @@ def failed_tick(run: dg.DagsterRun, said: str, *, kind: str, reaction: Any = RUN
     if reaction is None or ERROR_INFO is None:
         raise dg.Failure(said)
     return reaction(run, error=ERROR_INFO(said, stack=[], cls_name=kind), run_status=run.status)
+
+
+def of_newest(
+    evaluation: dg.AssetCheckEvaluation, instance: dg.DagsterInstance, *, target: Any = TARGET
+) -> dg.AssetCheckEvaluation:
+    """Return a check result that is recorded without a run as one of the asset's newest materialization.
+
+    Otherwise Dagster compares when both were recorded, the result in whole seconds, and shows the check as not
+    evaluated if both were recorded in the same second.
+    """
+    asked: dg.AssetKey | dg.AssetRecordsFilter = evaluation.asset_key
+    if evaluation.partition is not None:
+        asked = dg.AssetRecordsFilter(evaluation.asset_key, asset_partitions=[evaluation.partition])
+    records = instance.fetch_materializations(asked, limit=1).records
+    if target is None or not records:
+        return evaluation
+    newest = records[0]
+    return dg.AssetCheckEvaluation(
+        asset_key=evaluation.asset_key,
+        check_name=evaluation.check_name,
+        passed=evaluation.passed,
+        metadata=evaluation.metadata,
+        target_materialization_data=target(
+            storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp
+        ),
+        severity=evaluation.severity,
+        description=evaluation.description,
+        blocking=evaluation.blocking,
+        partition=evaluation.partition,
+    )
 
 
 def has_ticked(cron: str, since: datetime, now: datetime, *, ticks: Any = TICKS) -> bool:

@@ -158,6 +158,20 @@ def test_an_export_from_the_shell_records_its_days(project: Project) -> None:
         assert instance.get_materialized_partitions(KEY) == {DAYS[0], DAYS[3]}
 
 
+def test_results_are_of_the_newest_materialization(project: Project, instance: dg.DagsterInstance) -> None:
+    """The UI shows every check as evaluated, also if Dagster recorded rows and results in the same second."""
+    _payments(project, min_records=1)
+
+    assert project.materialize(instance, "payments", partition=DAYS[0]).success
+
+    (newest,) = instance.fetch_materializations(KEY, limit=1).records
+    names = ("min_records", "day_boundaries", "volume", "certificate", "schema_unchanged", "files_match")
+    targets = [_newest(instance, name).target_materialization_data for name in names]
+    assert [target and (target.storage_id, target.run_id) for target in targets] == [
+        (newest.storage_id, newest.run_id)
+    ] * len(names)
+
+
 def test_versions_have_results_of_their_own(project: Project, instance: dg.DagsterInstance) -> None:
     """A table's check is told for each version, with the numbers of both."""
     key = dg.AssetKey(["totals"])

@@ -37,7 +37,7 @@ def test_the_inner_names_of_dagster_are_where_we_look() -> None:
     asked = inspect.signature(dg.DynamicPartitionsDefinition.has_partition_key).parameters
     assert list(asked) == ["self", "partition_key", "current_time", "dynamic_partitions_store"]
     assert hasattr(DynamicPartitionsStore, "has_dynamic_partition")
-    assert None not in (internals.TICKS, internals.NEXT_TICKS)
+    assert None not in (internals.TICKS, internals.NEXT_TICKS, internals.TARGET)
     for context in (dg.OutputContext, dg.InputContext):
         assert isinstance(inspect.getattr_static(context, "step_context"), property)
 
@@ -46,6 +46,16 @@ def test_without_the_inner_names_the_tick_fails_all_the_same() -> None:
     """An alert that was not delivered is never taken for one that was."""
     with pytest.raises(dg.Failure, match="not delivered"):
         internals.failed_tick(RUN, "not delivered", kind="AlertNotDelivered", reaction=None)
+
+
+def test_without_the_inner_names_a_check_is_recorded_all_the_same() -> None:
+    """Dagster then decides by timestamps whether a result is of the newest materialization."""
+    found = dg.AssetCheckEvaluation(asset_key=dg.AssetKey("payments"), check_name="volume", passed=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization("payments"))
+
+        assert internals.of_newest(found, instance, target=None) == found
+        assert internals.of_newest(found, instance) != found
 
 
 @pytest.mark.parametrize("cron", ["30 1 * * *", "@hourly", "*/7 3-5 * * mon,fri", "0 0 1 1 *", "15 2 31 * *"])
