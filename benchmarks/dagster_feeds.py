@@ -73,7 +73,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its processes are told."""
+        """The environment of its processes."""
         return {
             **os.environ,  # noqa: TID251 - handed on, not read
             "KSQLDB_URL": self.server,

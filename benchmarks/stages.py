@@ -33,7 +33,7 @@ ROUNDS = 5
 _WIDTH, _LEFT, _BAR, _GAP = 860, 120, 34, 26
 COLOURS = {
     "bytes from the wire": "#7a8ca3",
-    "rows told apart": "#a7b5c4",
+    "rows separated": "#a7b5c4",
     "decoding": "#2f6fb3",
     "dictionaries": "#c9c46a",
     "row checksum": "#d9a441",

@@ -19,7 +19,7 @@
     │   ├── NotBuiltError .......... fix    the query behind a table has not consumed its source
     │   ├── EvidenceError .......... fix    the reading is not proven complete
     │   ├── SpoolFullError ......... fix    an answer needs more disk space than it may use
-    │   ├── TopicRecreatedError .... fix    the topic was made anew since it was last read
+    │   ├── TopicRecreatedError .... fix    the topic was recreated since it was last read
     │   ├── UnauthorizedError ...... fix    401 and 403
     │   └── ProtocolError .......... stop   bytes that no ksqlDB server sends
     ├── SchemaError ................ stop   a type text that ksqlDB does not produce
@@ -32,7 +32,7 @@
         ├── ConflictError .......... retry  another writer committed first
         ├── SchemaChangeError ...... fix    the source's columns no longer fit the lake's
         ├── MeaningChangeError ..... fix    the feed's rows would mean something else than the lake's
-        ├── SourceRecreatedError ... fix    the source was made anew, and its rows came back as new ones
+        ├── SourceRecreatedError ... fix    the source was recreated, and its rows came back as new ones
         ├── SnapshotRefusedError ... fix    a table snapshot that is suspiciously small
         ├── VersionError ........... fix    a table version that is not the open one
         └── CorruptLakeError ....... fix    files and manifests disagree; see `ksql-lake doctor`
@@ -343,7 +343,7 @@ class MeaningChangeError(LakeError):
 
 
 class SourceRecreatedError(LakeError):
-    """The source was made anew, and its rows of days that were read before came back as new ones."""
+    """The source was recreated, and its rows of days that were read before came back as new ones."""
 
     recovery = Recovery.FIX
 

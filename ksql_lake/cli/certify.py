@@ -41,8 +41,8 @@ Examples:
 With --by push a push query reads the day, whatever the feed's `extraction` is. Each row then has its Kafka
 offset, and if another query reads the same topic, Kafka's offsets prove the end. It receives the whole topic.
 
-Equal means: totals, checksum and every hour are the same. What is found of a day is noted in the lake as the
-result of the check `certificate`, as the job `certify` does it, so the report shows it. Rows do not change.
+Equal means: totals, checksum and every hour are the same. The result for a day is recorded in the lake as
+the check `certificate`, as the job `certify` records it, and the report shows it. Rows do not change.
 The comparison of a version is only printed: neither the lake nor the report keeps it.
 
 Exit codes: 0 equal, 1 different, not as certified (or the day could not be read), 2 usage or configuration.

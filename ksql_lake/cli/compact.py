@@ -32,8 +32,8 @@ With --open, it also merges days that still receive rows: eight or more small fi
 keeps few files however many exports write it. Run it after each export.
 
 Only files with the same columns are merged. Readers that use ksql-lake see the same rows at any moment. A
-reader that globs the folder while a day's files are exchanged may see rows twice or miss a listed file: compact
-while no such reader runs, or let it read again.
+reader that globs the folder while a merge replaces a day's files may see rows twice or miss a listed file:
+compact while no such reader runs, or let it read again.
 
 \b
 Examples:

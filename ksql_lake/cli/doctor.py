@@ -210,7 +210,7 @@ def _reporting_repairs(checkup: _Checkup, *, as_json: bool) -> Iterator[None]:
     finally:
         done = checkup.mended[before:]
         if done and not as_json:
-            print_line("  ", ("mended", "green"), f": {_counted(done)}")
+            print_line("  ", ("repaired", "green"), f": {_counted(done)}")
 
 
 def _show(examination: Examination, *, as_json: bool, planning: bool = False) -> None:

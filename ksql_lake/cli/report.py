@@ -82,7 +82,7 @@ configuration, 130 interrupted.
     multiple=True,
     metavar="failing,stale,missing",
     callback=lambda _context, _option, values: _reasons(values),
-    help="Exit with 1 when a feed fails, is older than its target, or lacks days or every export. "
+    help="Exit with 1 if a feed fails, is older than its target, lacks days, or was never exported. "
     "May be repeated.",
 )
 @click.pass_context

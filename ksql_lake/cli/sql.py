@@ -54,7 +54,7 @@ Examples:
     "--format",
     "form",
     type=click.Choice(["console", *FORMATS]),
-    help="Default: by the name of --output, else console. csv-json is CSV with nested values as JSON and "
+    help="Default: by the ending of --output, else console. csv-json is CSV with nested values as JSON and "
     "BYTES as base64.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")

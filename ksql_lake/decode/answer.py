@@ -153,7 +153,7 @@ def _arrivals(received: Schema, names: Sequence[str], forms: Sequence[Form]) -> 
         if form_of(column.type, wrappable=not form.fixed) != form:
             raise ProtocolError(
                 f"DESCRIBE reported another type of column {name} than the answer has, {column.type.text}",
-                hint="Was the source dropped and created anew meanwhile? Export again.",
+                hint="Was the source recreated meanwhile? Export again.",
             )
         yield _Arrival(column, form, at)
         at += 1 + len(form.parts)

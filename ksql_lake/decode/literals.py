@@ -17,8 +17,8 @@ from ksql_lake.decode.times import DAY_MS, LAST_MS, date_of, time_of, timestamp_
 from ksql_lake.schema import Decimal, KsqlType, Primitive
 
 MISMATCH = (
-    "Was the source dropped and created anew while it was read? Export again; if it stays, leave the column "
-    "out: name the wanted ones in the feed's `columns`."
+    "Was the source recreated while it was read? Export again; if the error remains, leave the column out: "
+    "name the wanted ones in the feed's `columns`."
 )
 _NOT_TEXT = (
     "Arrow and Parquet text is UTF-8. Clean the value where it is produced, set `on_bad_text` to replace in "

@@ -102,7 +102,7 @@ def note_outcomes(
 def note_certification(found: Certification, lake: FeedLake) -> list[JudgedCheck]:
     """Note in the lake what reading a day again found, as a result of the check `certificate`.
 
-    Nothing where the feed has switched that check off. The next export of the day judges it anew.
+    Nothing where the feed has switched that check off. The next export of the day judges it again.
 
     Raises:
         CorruptLakeError: A manifest is missing or unreadable.

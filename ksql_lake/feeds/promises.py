@@ -72,5 +72,5 @@ def _asks(feed: Feed) -> dict[CheckName, str]:
         most = f"{feed.max_shrinkage:.0%}"
         names["shrinkage"] = f"A version has lost at most {most} of the records of the version before."
     names["schema_unchanged"] = "The columns are those of the export before."
-    names["files_match"] = "Every committed file exists and has its size."
+    names["files_match"] = "Every committed file exists and has the recorded size."
     return names

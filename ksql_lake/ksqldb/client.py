@@ -1,7 +1,7 @@
 """The HTTP client for ksqlDB: server info, statements, and one streamed query. Usable from several threads."""
 
-# Only requests that can be repeated without harm are retried. A query is one attempt: only its caller can begin
-# anew. No exception of requests or urllib3 leaves this module, and no error, log or `repr` holds a secret.
+# Only requests that can be repeated without harm are retried. A query is one attempt: only its caller can
+# repeat it. No exception of requests or urllib3 leaves this module, and no error, log or `repr` holds a secret.
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ class QueryResponse:
         self.close()
 
     def _next(self) -> Event | None:
-        # Events wait in a list, not in a generator, so that an iteration that is left and begun anew loses
-        # none.
+        # Events wait in a list, not in a generator, so that an iteration that is left and begun again
+        # loses none.
         while not self._events:
             if self._failure is not None:
                 raise self._failure

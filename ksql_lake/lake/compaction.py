@@ -49,7 +49,7 @@ def compact_day(
         log: The feed's commit log.
         feed: The feed.
         day: The day.
-        nan: Also write anew the files whose statistics leave NaN out.
+        nan: Also rewrite the files whose statistics leave NaN out.
         open_files: For an open day: merge small files only, and at least this many.
 
     Raises:

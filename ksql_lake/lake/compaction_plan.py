@@ -57,10 +57,10 @@ def plan_compaction(
         state: Its state.
         older_than: Full days between the end of a day and today; 0 takes every day before today.
         now: The present.
-        misleading: Tells whether a day has files that are to be written anew; None takes none for that.
+        misleading: Says whether a day has files to be rewritten; None means that no day has any.
         open_files: The least number of small files of a younger day that are merged; None leaves younger days
             alone. A closed day that still gets a few late rows then counts as a younger one, so that its large
-            file is not written anew for each of them.
+            file is not rewritten for each of them.
     """
     newest = day_of(now, feed.zone) - timedelta(days=older_than)
     keys = state.partition_keys()
@@ -87,7 +87,7 @@ def ripe(state: FeedState, day: str, least: int) -> list[FileEntry]:
     """Return the most small files of an open day of which all but the largest hold as many rows as the largest.
 
     Each merge then makes a file with at least twice the rows of any file that it replaces. So a row of a day of
-    N rows is written anew at most log2(N) times, and at most `least` + log2(N) files remain. Files with other
+    N rows is rewritten at most log2(N) times, and at most `least` + log2(N) files remain. Files with other
     columns than the newest, or of another form, wait until the day is closed.
     """
     files = state.files_of(day)

@@ -254,7 +254,7 @@ class FeedLake:
         nan: bool = False,
         open_files: int | None = None,
     ) -> CompactionPlan:
-        """List the days whose files could be merged, or with `nan` written anew; none for a table."""
+        """List the days whose files could be merged, or with `nan` rewritten; none for a table."""
         if not isinstance(self.feed, StreamFeed):
             return CompactionPlan((), 0, 0)
         state = self.state()
@@ -280,7 +280,7 @@ class FeedLake:
         Args:
             older_than: Full days between the end of a day and today.
             now: The present; for tests.
-            nan: Also write files anew whose statistics leave NaN out, as older releases wrote them.
+            nan: Also rewrite files whose statistics leave NaN out, as older releases wrote them.
             open_files: Also merge small files of younger days that have at least this many.
 
         Raises:

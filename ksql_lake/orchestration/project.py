@@ -187,7 +187,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
 
 
 def _chosen(what: str, made: Iterable[Any], asked: frozenset[str] | None, scope: Scope) -> list[Any]:
-    """The schedules or sensors that a scope wants; see `_look_for`."""
+    """Return the schedules or sensors that a scope names; see `_look_for`."""
     if asked is None:
         return list(made)
     names = {each.name.removeprefix(scope.named("")) for each in made}
@@ -196,7 +196,7 @@ def _chosen(what: str, made: Iterable[Any], asked: frozenset[str] | None, scope:
 
 
 def _look_for_checks(files: Sequence[FeedFile], topology: Topology, scope: Scope) -> None:
-    """Say which of the checks that a scope wants no feed has; see `_look_for`."""
+    """Report which checks named by the scope no feed has; see `_look_for`."""
     if scope.checks and files:
         names = {FRESHNESS}
         for feed in (file.feed for file in files):
@@ -207,7 +207,7 @@ def _look_for_checks(files: Sequence[FeedFile], topology: Topology, scope: Scope
 
 
 def _look_for(what: str, unknown: Collection[str], names: Collection[str], scope: Scope) -> None:
-    """Say that what a scope wants is not there: in the log, because which there are depends on the feeds.
+    """Report names of the scope that nothing has: in the log, because which names exist depends on the feeds.
 
     Raises:
         ConfigError: The definitions are only validated.

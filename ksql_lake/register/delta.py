@@ -96,7 +96,7 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
 
 
 def _read(root: Path, counted: list[str]) -> _Held | None:
-    """Read the log; None if it cannot be read or has statistics of other columns, and must be written anew."""
+    """Read the log; None if it cannot be read or has statistics of other columns, and must be rewritten."""
     try:
         table = DeltaTable(root.as_uri())
         actions = pa.table(table.get_add_actions(flatten=True))

@@ -30,7 +30,7 @@ class Builder(Protocol):
     """The module that writes a format."""
 
     def build(self, storage: Any, folder: str, wanted: Contents, held: Schema | None) -> BuiltIndex:
-        """Write the index in a folder with the wanted contents; `held` are its columns, None begins anew."""
+        """Write the index in a folder with the wanted contents; `held` are its columns, None if new."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ def _outdated(storage: Storage, layout: FeedLayout, note: Note, wanted: Contents
 
 
 def _broken(storage: Storage, layout: FeedLayout, note: Note) -> str:
-    """Return why an index must be built anew; empty when it can be updated."""
+    """Return why an index must be rebuilt; empty when it can be updated."""
     if not note.digest:
         return "the record of its commit cannot be read"
     if storage.size(f"{layout.index(note.format)}/{note.head}") is None:

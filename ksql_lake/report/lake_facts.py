@@ -163,7 +163,7 @@ def read_history(log: CommitLog, *, through: int, commits: int, turn: int | None
         log: The feed's commit log.
         through: The last commit.
         commits: How many at most.
-        turn: Which of the older manifests are read anew, whatever the checkpoint knows; the day's number.
+        turn: Which of the older manifests are read again, whatever the checkpoint knows; the day's number.
     """
     history = History()
     # A store's mark proves an object's content. A disk's times do not show that it lost a bit.
@@ -229,7 +229,7 @@ class MetadataReader:
     Args:
         lake_root: The lake's folder, which need not exist, or its address.
         connection: DuckDB to read with; without one the reader has its own, in memory.
-        history: How many of a feed's newest commits are told of one by one.
+        history: How many of a feed's newest commits are returned one by one.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ def test_findings_are_grouped_by_feed_with_what_would_be_done(cli: Cli, lake: La
     ]
     assert lines[5].startswith("table users: 2 files, ")
     assert lines[6:8] == [
-        "  summary stale: write it anew (--repair)",
+        "  summary stale: rewrite it (--repair)",
         f"    {TABLE.summary}: it differs from the manifests",
     ]
     assert lines[8].endswith(" examined: 3 findings")
@@ -101,7 +101,7 @@ def test_repair_mends_what_can_be_derived_and_only_lists_the_rest(cli: Cli, lake
     said = cli("doctor", "--repair")
 
     assert said.code == 1
-    assert "  mended: manifest missing (1)" in said.out
+    assert "  repaired: manifest missing (1)" in said.out
     assert "  remain: file damaged (1)\n" in said.out
     assert said.out.splitlines()[-1].endswith(" examined: 1 finding")
     assert said.err == "next: move the listed files out of the lake: ksql-lake doctor --repair --apply\n"
@@ -118,7 +118,7 @@ def test_apply_takes_out_what_was_shown(cli: Cli, lake: Lake) -> None:
     said = cli("doctor", "--repair", "--apply")
 
     assert (said.code, said.err) == (0, "")
-    shown, mended = said.out.index(key(lake, damaged)), said.out.index("  mended: file damaged (1)\n")
+    shown, mended = said.out.index(key(lake, damaged)), said.out.index("  repaired: file damaged (1)\n")
     assert shown < mended < said.out.index("  sound now\n")
     assert not damaged.exists()
     (kept,) = Path(lake.root).glob(f"metadata/streams/events/quarantine/**/{damaged.name}")
@@ -135,8 +135,8 @@ def test_a_plan_that_appears_during_the_repair_is_shown_before_it_is_applied(cli
     said = cli("doctor", "events", "--repair", "--apply")
 
     assert said.code == 0, said.out
-    order = ["  manifest missing: ", "  mended: manifest missing (2)", "  foreign file: ", key(lake, torn)]
-    places = [said.out.index(text) for text in [*order, "  mended: foreign file (1)", "  sound now"]]
+    order = ["  manifest missing: ", "  repaired: manifest missing (2)", "  foreign file: ", key(lake, torn)]
+    places = [said.out.index(text) for text in [*order, "  repaired: foreign file (1)", "  sound now"]]
     assert places == sorted(places)
     assert not torn.exists()
 
@@ -269,7 +269,7 @@ def test_a_repair_without_a_lock_says_so(cli: Cli, lake: Lake) -> None:
 
     assert said.code == 0
     assert said.err.startswith(f"warning: working on events without the lock {lake.root}/{STREAM.lock}: ")
-    assert "  mended: summary stale (1)\n  sound now\n" in said.out
+    assert "  repaired: summary stale (1)\n  sound now\n" in said.out
 
 
 @pytest.mark.parametrize(

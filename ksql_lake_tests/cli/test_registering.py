@@ -97,7 +97,7 @@ def test_doctor_finds_a_stale_index_and_mends_it(lake: Lake, cli: Cli) -> None:
         "    metadata/streams/events/iceberg: it has the files of commit 1, the lake is at 2\n"
     ) in found.out
     assert mended.code == 0
-    assert "mended: index stale (2)" in mended.out
+    assert "repaired: index stale (2)" in mended.out
     assert applied.code == 0
     for table in (
         DeltaTable(lake.storage.uri("metadata/streams/events/delta")).to_pyarrow_table(),

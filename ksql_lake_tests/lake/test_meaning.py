@@ -238,7 +238,7 @@ def test_a_source_made_anew_does_not_double_its_rows(tmp_path: Any) -> None:
         land(lake, feed, again, origin=made_by("CSAS_EVENTS_9"))
 
     assert (
-        "EVENTS was made anew on the server: none of the 2 rows that the lake holds of these days came back"
+        "EVENTS was recreated on the server: none of the 2 rows that the lake holds of these days came back"
         in (str(caught.value))
     )
     assert "`ksql-lake export --stream events --new-topic`" in str(caught.value)

@@ -187,7 +187,7 @@ def _checks(number: int, status: Status, *, tried: bool, table: bool) -> tuple[C
     names += [("volume", "A closed day has about as many records as that weekday before.", "warn")] * (
         not table
     )
-    names += [("files_match", "Every committed file exists and has its size.", "block")]
+    names += [("files_match", "Every committed file exists and has the recorded size.", "block")]
     made = []
     for name, asks, severity in names:
         state, says = "passed", "No problem among 4,011 rows."

@@ -280,7 +280,7 @@ class RowsParser:
             foreign(text, row=self.rows, why="the response has a row after its final message")
         if not bytes(row.columns).startswith(b"["):
             foreign(text, row=self.rows, why="a row of the response has no list of columns")
-        # The row is written anew without keys beside the values (`sourceHost`); the values stay as sent.
+        # The row is rewritten without keys beside the values (`sourceHost`); the values stay as sent.
         plain = b"".join((_START[:-1], row.columns, _END[1:-1]))
         if row.tombstone:
             self._found.tombstone(plain)

@@ -199,7 +199,7 @@ def _authorization(settings: Settings) -> str | None:
         token = settings.ksqldb_token.get_secret_value().strip()
         if not (token.isascii() and token.isprintable() and " " not in token):
             raise SettingsError(
-                "KSQLDB_TOKEN holds characters that no HTTP header can carry", hint="Copy it anew."
+                "KSQLDB_TOKEN holds characters that no HTTP header can carry", hint="Copy it again."
             )
         keep_secret(token)
         return f"Bearer {token}"

@@ -182,7 +182,7 @@ class CommitLog:
         Args:
             through: The last commit.
             commits: How many at most.
-            anew: Commits whose manifests are read all the same.
+            anew: Commits whose manifests are read in any case.
 
         Raises:
             LakeError: The manifests cannot be listed.

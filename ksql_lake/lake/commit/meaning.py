@@ -60,7 +60,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         made_by: Id of the query that writes the source.
         copied: The source of which this one is a copy with Kafka's offsets, and the names of these columns.
         retyped: Source columns whose type cannot be unified with the lake's.
-        accepted: Whether the caller has confirmed that the source was made anew and that its rows shall land.
+        accepted: Whether the caller has confirmed that the source was recreated and that its rows shall land.
     """
 
     topic: str = ""
@@ -216,7 +216,7 @@ def _renamed(
         before, after = pinned.rename.get(column, column), now.rename.get(column, column)
         if before == after or before not in held:
             continue
-        # A column of another type may begin anew under another name; only the server knows its type.
+        # A column of another type may begin again under another name; only the server knows its type.
         if after not in held and (origin is None or column in origin.retyped):
             continue
         yield (

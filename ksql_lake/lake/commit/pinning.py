@@ -87,7 +87,7 @@ class Pinning:
         *,
         marked: Collection[str],
     ) -> None:
-        """Raise or warn if the source seems to have been made anew: none of its rows are known by their values.
+        """Raise or warn if the source seems to have been recreated: none of its rows are known by their values.
 
         Args:
             state: The feed's state.
@@ -96,7 +96,7 @@ class Pinning:
             marked: Days that were read from their marks on, so that all of their rows are new.
 
         Raises:
-            SourceRecreatedError: The server reports that the source was made anew, none of the lake's rows of
+            SourceRecreatedError: The server reports that the source was recreated, none of the lake's rows of
                 these days came back, and other rows did.
         """
         if self.feed.known_by != "row":
@@ -113,7 +113,7 @@ class Pinning:
             if again and file is not None and (file.min_event or 0) <= (part.max_event or 0):
                 _log.warning(
                     "%s: %s was read to its end before, and all of its %d rows came back as new ones; was %s "
-                    "made anew? Compare with `ksql-lake sql` before they are used.",
+                    "recreated? Compare with `ksql-lake sql` before they are used.",
                     self.feed.name,
                     count.partition,
                     count.read,
@@ -128,7 +128,7 @@ class Pinning:
         if held and new and not any(count.already_there for count in known):
             name = self.feed.name
             raise SourceRecreatedError(
-                f"{self.feed.source} was made anew on the server: none of the {count_text(held, 'row')} that "
+                f"{self.feed.source} was recreated on the server: none of the {count_text(held, 'row')} that "
                 f"the lake holds of these days came back, and {new:,} others did",
                 hint="Nothing was committed. If these are the same events again, begin a new feed: "
                 f"`ksql-lake feeds archive {name}`, add one of another name, export it. If they are other "

@@ -65,8 +65,8 @@ REMEDIES: dict[Problem, Remedy] = {
 }
 
 ACTIONS: dict[Problem, str] = {
-    Problem.MANIFEST_MISSING: "write it anew from the Parquet footers",
-    Problem.MANIFEST_DAMAGED: "write it anew from the Parquet footers; the damaged one goes to quarantine",
+    Problem.MANIFEST_MISSING: "rewrite it from the Parquet footers",
+    Problem.MANIFEST_DAMAGED: "rewrite it from the Parquet footers; the damaged one goes to quarantine",
     Problem.FILE_MISSING: "forget it; the next export of a stream reads its day again",
     Problem.FILE_DAMAGED: "quarantine and forget it; the next export of a stream reads its day again",
     Problem.FILE_UNREADABLE: "none; look at its permissions, and at the disk",
@@ -77,12 +77,12 @@ ACTIONS: dict[Problem, str] = {
     Problem.FILE_NOT_REMOVED: "finish its removal, which is committed",
     Problem.FOOTER_DIFFERS: "none; please report this",
     Problem.ROW_OUTSIDE_DAY: "none; was the feed's time zone or event time changed?",
-    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan writes it anew; for a table, the next version is right",
-    Problem.SUMMARY_STALE: "write it anew",
-    Problem.CHECKPOINT_DAMAGED: "write it anew",
+    Problem.NAN_LEFT_OUT: "ksql-lake compact FEED --nan rewrites it; for a table, the next version is right",
+    Problem.SUMMARY_STALE: "rewrite it",
+    Problem.CHECKPOINT_DAMAGED: "rewrite it",
     Problem.STAGING_LEFT: "remove it; nothing in it was committed",
     Problem.INDEX_STALE: "register the feed again",
-    Problem.COMMIT_AHEAD: "none; set the clock right, and export the feed again, which reads those days anew",
+    Problem.COMMIT_AHEAD: "none; set the clock right, and export the feed again, which reads those days again",
 }
 
 

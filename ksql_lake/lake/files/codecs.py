@@ -1,6 +1,6 @@
 """Choose the columns of small files that compression hardly makes smaller; those stay as they are."""
 
-# Arrow sets up a zstd compressor anew for each page. For the few values of a small file that takes longer than
+# Arrow sets up a new zstd compressor for each page. For the few values of a small file that takes longer than
 # encoding them.
 
 from __future__ import annotations

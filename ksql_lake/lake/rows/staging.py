@@ -311,7 +311,7 @@ class Staging:
         result = {file.partition: file for file in staged}
         if (going_on := self._pushed.continuation) and going_on.fresh:
             return result
-        # A topic that was made anew has the same offsets again; another ROWTIME there means another event.
+        # A recreated topic has the same offsets again; another ROWTIME there means another event.
         columns = (*feed.identity.columns, *((ROWTIME,) if feed.positions else ()))
         key = tuple(self._names[feed.lake_name(column)] for column in columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
