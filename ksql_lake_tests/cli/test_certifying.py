@@ -84,7 +84,7 @@ def test_a_row_lost_from_the_lake_names_its_hour(cli: Cli, orders: Orders) -> No
 
 
 def test_rows_that_kafka_deleted_are_told_as_such(cli: Cli, orders: Orders) -> None:
-    """What only the lake still has is different, but nothing an export could mend."""
+    """Rows that only the lake still has are a difference, but not one that an export could repair."""
     orders.append(3, note="again")
     assert cli("export", "--stream", "orders", *DAYS).code == 0
     orders.run(f"DROP STREAM {orders.source};")

@@ -103,7 +103,7 @@ def test_a_server_that_was_not_set_up_is_found_and_read_as_before(cli: Cli, orde
 
 
 def test_a_stream_without_a_key_is_not_continued(cli: Cli, willing: Orders) -> None:
-    """A derived stream whose keys are all NULL would send nothing: that is told, and a pull query reads it."""
+    """A derived stream with only NULL keys would send nothing: a message says so, and a pull query reads it."""
     bare = f"{willing.source}_BARE"
     willing.run(
         f"CREATE STREAM {bare} AS SELECT *, ROWPARTITION AS P, ROWOFFSET AS O FROM {willing.source} "

@@ -51,7 +51,7 @@ def _demo(folder: Path, *arguments: str) -> str:
 def first(folder: Path) -> str:
     """What the first run printed."""
     with pytest.MonkeyPatch.context() as patch:
-        # Somebody's own Dagster and server must be left alone.
+        # A user's own Dagster and server must be left alone.
         patch.setenv("DAGSTER_HOME", str(folder / "not-this-one"))
         patch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
         return _demo(folder)

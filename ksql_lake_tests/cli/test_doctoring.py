@@ -1,4 +1,4 @@
-"""`ksql-lake doctor`: everything wrong is listed by feed, mended only when asked, taken out only when shown."""
+"""`ksql-lake doctor`: all damage is listed by feed, repaired only on request, taken out only when shown."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_findings_are_grouped_by_feed_with_what_would_be_done(cli: Cli, lake: La
 
 
 def test_repair_mends_what_can_be_derived_and_only_lists_the_rest(cli: Cli, lake: Lake) -> None:
-    """What follows from other files is written anew; a file that has to go stays until that is asked for."""
+    """What follows from other files is rewritten; a file that has to go stays until that is asked for."""
     damaged = files(lake)[0]
     flip(damaged)
     Path(lake.root, STREAM.manifest(2)).unlink()
@@ -216,7 +216,7 @@ def test_quick_looks_at_sizes_and_footers_only(cli: Cli, lake: Lake) -> None:
 
 
 def test_a_script_reads_findings_as_json(cli: Cli, lake: Lake) -> None:
-    """`--json` says what was found, mended and remains per feed; a plan about to be applied is on stderr."""
+    """`--json` says what was found, repaired and remains per feed; a plan about to be applied is on stderr."""
     damaged = files(lake)[0]
     flip(damaged)
     Path(lake.root, STREAM.summary).unlink()

@@ -91,7 +91,7 @@ def feeds_folder(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_mistake_in_usage_is_2(cli: Cli, name: str) -> None:
-    """An option that no command has is told with where to read on."""
+    """An unknown option is an error without a traceback."""
     said = cli(*name.split(), "--no-such-option")
 
     assert (said.code, said.out) == (USAGE, "")
@@ -159,7 +159,7 @@ def test_ctrl_c_is_130(feeds_folder: Project, silent_server: socket.socket, name
 
 
 def test_ctrl_c_while_a_question_is_awaited_is_130(feeds_folder: Project) -> None:
-    """A command that waits for somebody to write ends too."""
+    """A command that waits for input ends too."""
     pipe = feeds_folder.root / "question.sql"
     os.mkfifo(pipe)
     process = feeds_folder.start("sql", "-f", str(pipe))

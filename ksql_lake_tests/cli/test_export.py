@@ -149,7 +149,7 @@ def test_the_same_failure_of_several_feeds_is_told_once(
 
 
 def test_a_cut_answer_is_read_again(cli: Cli, sample: Project, server: Server) -> None:
-    """An answer that breaks off is told on stderr and read anew; what lands is whole and not doubled."""
+    """An answer that breaks off is reported on stderr and read again; what lands is whole and not doubled."""
     server.fault(kind="cut_row", source="TRANSACTION_STREAM", after_rows=100, times=1)
 
     said = cli("export", "--stream", "transactions")
@@ -201,7 +201,7 @@ def test_an_interruption_leaves_nothing_half(
 
 
 def test_a_second_interruption_does_not_wait(sample: Project, server: Server) -> None:
-    """Against a server that has fallen silent, the second Ctrl-C ends the process at once, results told."""
+    """If the server has fallen silent, the second Ctrl-C ends the process at once and prints the results."""
     server.fault(kind="hang", source="TRANSACTION_STREAM", after_rows=5)
     process = sample.start("export", "--stream", "transactions", "--json")
     server.wait_for_queries(1)
@@ -264,7 +264,7 @@ def test_progress_is_drawn_on_terminals_only(cli: Cli, sample: Project) -> None:
 
 
 def test_in_a_narrow_terminal_results_become_paragraphs(sample: Project) -> None:
-    """Where the table does not fit, each feed is told in a few lines, every column by its name."""
+    """If the table does not fit, each feed gets a few lines, every column with its name."""
     seen = without_styles(on_a_terminal(sample, "export", "--table", "merchants", COLUMNS="50"))
 
     lines = [line.rstrip() for line in seen.splitlines()]
@@ -307,7 +307,7 @@ def test_a_full_pipe_reader_that_goes_away_loses_no_rows(sample: Project) -> Non
 
 
 def test_a_lake_that_cannot_be_written_is_told(cli: Cli, sample: Project) -> None:
-    """A file where the lake's folder should be is a mistake of configuration, told once for all feeds."""
+    """A file in place of the lake's folder is a mistake of configuration, reported once for all feeds."""
     (sample.root / "data_lake").write_text("")
 
     said = cli("export", "--all")

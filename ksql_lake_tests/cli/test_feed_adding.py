@@ -63,7 +63,7 @@ def test_the_server_says_what_a_source_is(cli: Cli, project: Project, server: Se
 def test_what_does_not_fit_the_server_is_not_written(
     cli: Cli, project: Project, server: Server, line: str, code: int, text: str
 ) -> None:
-    """A source, kind or column that the server does not have is told, and no file is written."""
+    """A source, kind or column that the server does not have is an error, and no file is written."""
     assert server.url
 
     said = cli("feeds", "add", *line.split())
@@ -223,7 +223,7 @@ def test_discover_writes_disabled_feeds(cli: Cli, project: Project, server: Serv
 
 
 def test_discover_of_an_unreachable_server_is_one_paragraph(project: Project) -> None:
-    """Without a server there is nothing to discover, which is told in one line and its hint."""
+    """Without a server there is nothing to discover: the error is one line and its hint."""
     said = project.process("feeds", "discover", KSQLDB_ATTEMPTS="1")
 
     assert (said.code, said.out) == (1, "")

@@ -56,7 +56,7 @@ def test_list_as_json_has_the_problems_too(cli: Cli, project: Project) -> None:
 
 
 def test_an_empty_list_says_how_to_begin(cli: Cli) -> None:
-    """Without feeds the next step is told, on stderr."""
+    """Without feeds stderr names the next step."""
     said = cli("feeds", "list")
 
     assert (said.code, said.out) == (0, "")

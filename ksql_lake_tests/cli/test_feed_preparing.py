@@ -167,7 +167,7 @@ def test_another_stream_of_that_name_is_left_alone(
 
 
 def test_a_source_that_carries_offsets_needs_no_other_stream(cli: Cli, orders: Orders) -> None:
-    """A feed on a derived stream of one's own only needs to be told its columns."""
+    """A feed on a derived stream of one's own only needs the names of its columns."""
     mine = f"{orders.source}_MINE"
     selected = "*, ROWPARTITION AS P, ROWOFFSET AS O"
     orders.run(f"CREATE STREAM {mine} AS SELECT {selected} FROM {orders.source} EMIT CHANGES;")

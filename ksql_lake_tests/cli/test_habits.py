@@ -1,4 +1,4 @@
-"""What people expect of any command line: -q, -v, completion, --json, readers that go away, typos told."""
+"""What people expect of any command line: -q, -v, completion, --json, readers that go away, hints for typos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The derived stream with offsets: its names, its statement, and telling it from others."""
+"""The derived stream with offsets: its names, its statement, and how it is recognised."""
 
 from __future__ import annotations
 

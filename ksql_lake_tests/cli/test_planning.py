@@ -15,7 +15,7 @@ DAYS = ("--from", "2025-01-06", "--to", "2025-01-07")
 
 
 def read_by_a_query(orders: Orders) -> None:
-    """Let another query read the stream, so that the server tells its topic's offsets."""
+    """Let another query read the stream, so that the server reports its topic's offsets."""
     orders.run(f"CREATE STREAM {orders.source}_READ AS SELECT ID FROM {orders.source} EMIT CHANGES;")
 
 
@@ -39,7 +39,7 @@ def test_plan_tells_the_records_that_an_export_scans(cli: Cli, orders: Orders) -
 
 
 def test_plan_says_why_it_cannot_tell(cli: Cli, orders: Orders) -> None:
-    """A topic that no query reads has no offsets to be told; an export that was never made took no time."""
+    """A topic that no query reads has no reported offsets; an export that was never made took no time."""
     said = cli("plan", "--stream", "orders", "--date", "2025-01-06", "--server")
 
     assert said.code == 0
@@ -58,7 +58,7 @@ def test_plan_says_why_it_cannot_tell(cli: Cli, orders: Orders) -> None:
 def test_plan_names_the_ways_out_of_a_long_topic(
     cli: Cli, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream whose exports scan many records is told what would be cheaper, the best way first."""
+    """For a stream whose exports scan many records the plan says what would be cheaper, the best way first."""
     for judged in (advice, cost):
         monkeypatch.setattr(judged, "LONG", 48)
     read_by_a_query(orders)

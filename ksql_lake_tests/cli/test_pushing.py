@@ -32,7 +32,7 @@ def append(server: Server, source: str, *rows: dict[str, object]) -> None:
 
 
 def test_add_chooses_push_where_nothing_else_can_read(cli: Cli, project: Project, server: Server) -> None:
-    """The reason is told, and the file says it; a source that a pull query can read gets no such key."""
+    """The command says the reason, the file has the key; a source that a pull query can read gets no key."""
     assert server.url
 
     plain = cli("feeds", "add", "--source", "PLAIN")

@@ -119,7 +119,7 @@ def test_doctor_rebuilds_indexes_after_metadata_was_lost_but_for_their_notes(lak
 
 
 def test_an_index_is_removed_and_nothing_else(lake: Lake, cli: Cli, project: Project) -> None:
-    """`--remove` takes the index away; a feed without one is told."""
+    """`--remove` removes the index; a feed without one gets a note."""
     files = project.parquet
     cli("register", "--format", "delta", "--feed", "users")
 

@@ -52,7 +52,7 @@ def test_on_a_terminal_it_fits_and_has_colour(exported: Project, server: Server)
 
 
 def test_offline_asks_nobody(cli: Cli, exported: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `--offline` the address does not matter, and the report says that nobody was asked."""
+    """With `--offline` the address does not matter, and the report says that no server was asked."""
     monkeypatch.setenv("KSQLDB_URL", "http://127.0.0.1:9")
 
     said = cli("report", "--offline")
@@ -120,7 +120,7 @@ def test_the_format_given_wins_over_the_ending(cli: Cli, project: Project) -> No
 
 
 def test_html_to_a_terminal_is_refused(exported: Project) -> None:
-    """A page full of markup on a terminal helps nobody; the answer says what to write instead."""
+    """A page of markup is useless on a terminal; the answer says what to write instead."""
     out = on_a_terminal(exported, "report", "--offline", "--format", "html")
 
     said = " ".join(without_styles(out).split())

@@ -36,7 +36,7 @@ def hours(project: Project) -> list[int]:
 
 
 def shell(project: Project, block: str, **environment: str) -> None:
-    """Run a block of the page as it stands there."""
+    """Run a block of the page unchanged."""
     script = f'ksql-lake() {{ "{sys.executable}" -c "from ksql_lake.cli import main; main()" "$@"; }}\n{block}'
     done = subprocess.run(
         ["bash", "-e", "-c", script],
@@ -50,7 +50,7 @@ def shell(project: Project, block: str, **environment: str) -> None:
 
 
 def run_printed(cli: Cli, text: str) -> None:
-    """Run the first command that a message prints, as it stands there."""
+    """Run the first command that a message prints, unchanged."""
     found = COMMAND.search(text)
     assert found, text
     cli(*found.group(1).split())
@@ -138,7 +138,7 @@ EDITS: dict[str, dict[str, Any]] = {
 
 
 def edit(orders: Orders, **keys: object) -> None:
-    """Write the feed file anew with other keys."""
+    """Rewrite the feed file with other keys."""
     orders.project.feed(
         {"name": "orders", "kind": "stream", "source": orders.source, "start_date": "2025-01-06", **keys}
     )
@@ -146,7 +146,7 @@ def edit(orders: Orders, **keys: object) -> None:
 
 @pytest.mark.parametrize("what", EDITS)
 def test_an_edit_that_changes_what_rows_mean_is_refused(cli: Cli, orders: Orders, what: str) -> None:
-    """No query is sent, validate tells it too, and when the key is back the export goes on."""
+    """No query is sent, `validate` reports it too, and when the key is back the export goes on."""
     cli("export", "--stream", "orders", *DAYS)
     statements = Lake(orders.project.root / "data_lake").feed(stream_feed(name="orders")).state().sequence
     edit(orders, **EDITS[what])
@@ -167,7 +167,7 @@ def test_an_edit_that_changes_what_rows_mean_is_refused(cli: Cli, orders: Orders
 
 
 def test_the_way_to_a_new_feed_works(cli: Cli, orders: Orders) -> None:
-    """The lines of docs/feeds.md archive a feed and begin anew in another time zone, beside what there is."""
+    """The lines of docs/feeds.md archive a feed and begin again in another time zone, beside the old rows."""
     page = (Path(__file__).parents[2] / "docs" / "feeds.md").read_text(encoding="utf-8")
     lines = re.findall(r"^ksql-lake (.*)$", page.partition("## What the first rows pin")[2], re.MULTILINE)[:3]
     cli("export", "--stream", "orders", *DAYS)

@@ -1,4 +1,4 @@
-"""Errors that leave a command, and output nobody reads."""
+"""Errors that leave a command, and output without a reader."""
 
 from __future__ import annotations
 

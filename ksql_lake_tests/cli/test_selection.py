@@ -143,7 +143,7 @@ def test_with_all_a_feed_that_starts_later_is_no_mistake(cli: Cli, project: Proj
 
 
 def test_plan_names_the_files_it_left_out(cli: Cli, project: Project) -> None:
-    """A broken file is told with its problems, the others are planned, and the exit code is 1."""
+    """A broken file is named with its problems, the others are planned, and the exit code is 1."""
     project.feed(TABLE)
     project.feed("{", file="broken.json")
     project.feed("{", file="old.json", folder="archived")
@@ -185,7 +185,7 @@ def test_nothing_to_do_is_said(cli: Cli, project: Project) -> None:
 
 
 def test_plan_says_what_would_be_cheaper(cli: Cli, project: Project) -> None:
-    """Small files of the running day are told, as text and for scripts."""
+    """Small files of the running day are reported, as text and for scripts."""
     lake, today = Lake(project.root / "data_lake"), datetime.now(UTC).date()
     offset = (today - FIRST).days
     for number in range(OPEN_FILES):

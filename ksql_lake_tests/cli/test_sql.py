@@ -160,7 +160,7 @@ def test_the_ending_of_the_file_decides(said: Said, name: str, tmp_path: Path) -
     count: Callable[[], int] = counts[path.suffix[1:]]
     assert count() == 12
     assert [found.name for found in tmp_path.iterdir()] == [name]
-    # What it wrote itself it writes again, until somebody else changes it.
+    # It overwrites its own file, until something else changes it.
     assert said("FROM users_versions", "--output", str(path))[0] == 0
     with path.open("ab") as file:
         file.write(b"more")
@@ -292,7 +292,7 @@ def test_a_feed_that_was_never_exported(
 def test_the_catalog_command(
     every: EveryType, here: EveryType, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The file is there, and stderr says what is in it; what is somebody else's stays, exit code 2."""
+    """The file is there, and stderr says what is in it; a foreign file stays, exit code 2."""
     assert here is every
     path = tmp_path / "lake.duckdb"
 

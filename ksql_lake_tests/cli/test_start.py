@@ -161,7 +161,7 @@ def test_a_given_setting_takes_precedence_over_a_variable_in_any_case(monkeypatc
 
 
 def test_a_process_of_its_own_keeps_freed_memory() -> None:
-    """What a block of rows has freed is there for the next one, without a page being fetched anew."""
+    """What a block of rows has freed is there for the next one, without fetching a page again."""
     code = (
         "import resource\n"
         "from ksql_lake.cli.entry import keep_freed_memory; keep_freed_memory()\n"

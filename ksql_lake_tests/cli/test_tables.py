@@ -109,7 +109,7 @@ def test_every_table_of_the_product_is_read_back_equal(
         assert len(rows) >= 1, command
         for width in WIDTHS[::6]:
             shown = on_terminal(monkeypatch, width, *command.split())
-            # What stands above and below is wrapped to the width: its place and its first word tell it.
+            # Text above and below is wrapped to the width: its place and its first word identify it.
             shown = shown.partition("\n\n")[2] if above else shown
             shown = shown.partition(f"\n{below.split()[0]} ")[0] if below else shown
             found = read_back(shown.strip("\n"), titles)
@@ -122,7 +122,7 @@ def test_every_table_of_the_product_is_read_back_equal(
 def test_certificates_and_exports_are_read_back_equal(
     cli: Cli, orders: Orders, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    """The tables of `export`, `certify` and `compact` as well, checksums whole."""
+    """So do the tables of `export`, `certify` and `compact`, with whole checksums."""
     titles = ["FEED", "PARTITIONS", "READ", "NEW", "ALREADY THERE", "LATE", "SIZE", "SECONDS"]
     arguments = ("export", "--stream", "orders", "--from", "2025-01-06", "--to", "2025-01-07")
 

@@ -1,4 +1,4 @@
-"""What the command line tells programs that watch: JSON lines and OpenTelemetry spans."""
+"""What the command line reports to programs that watch it: JSON lines and OpenTelemetry spans."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _export(folder: Path, server: DevServer, **environment: str) -> subprocess.C
 
 
 def test_each_line_of_the_log_is_json_and_says_what_it_is_about(feeds: Path) -> None:
-    """With KSQL_LAKE_LOG=json a retried export tells attempt, feed, run, query, bytes and rows in JSON only."""
+    """With KSQL_LAKE_LOG=json a retried export logs attempt, feed, run, query, bytes and rows in JSON only."""
     cut = ["--sample-rows", str(ROWS), "--fault", "cut_row:after_rows=100,times=1"]
     with DevServer.start(sample=True, arguments=cut) as server:
         done = _export(feeds, server, KSQL_LAKE_LOG="json")

@@ -70,7 +70,7 @@ def test_each_node_forwards_to_the_other(untouched: DevCluster) -> None:
 
 
 def test_partitions_that_do_not_exist_are_refused_as_on_a_server_that_starts(untouched: DevCluster) -> None:
-    """The refusal does not tell an impossible partition from one nobody has yet."""
+    """The refusal is the same for an impossible partition and for one that no node has yet."""
     answer = pull(untouched.urls[0], partition=99)
 
     assert answer.status == 400
@@ -85,7 +85,7 @@ def test_a_partition_list_without_skip_forwarding_hangs(untouched: DevCluster) -
 
 
 def test_statements_and_rows_are_shared(cluster: DevCluster) -> None:
-    """What one node takes in, the other tells at once: sources, rows, offsets, refusals."""
+    """What one node accepts, the other reports at once: sources, rows, offsets, refusals."""
     first, second = map(Client, cluster.urls)
     second.ksql("CREATE STREAM MORE (ID BIGINT) WITH (KAFKA_TOPIC='more', PARTITIONS=1, VALUE_FORMAT='JSON');")
     second.append("MORE", {"ID": 1}, {"ID": 2})
@@ -112,7 +112,7 @@ def test_show_queries_counts_hosts(cluster: DevCluster) -> None:
 
 
 def test_a_killed_node_takes_its_part_along_until_the_others_restore_it(cluster: DevCluster) -> None:
-    """The older writer tells what is missing, the newer one ends like a whole answer; then all is back."""
+    """The older writer reports what is missing, the newer one ends like a whole answer; then all is back."""
     cluster.kill_node(2)
 
     told, lost = pull(cluster.urls[0]), pull(cluster.urls[0], legacy=False)
@@ -129,7 +129,7 @@ def test_a_killed_node_takes_its_part_along_until_the_others_restore_it(cluster:
 def test_a_paused_node_loses_its_partitions_and_does_not_answer_for_them_when_it_wakes(
     cluster: DevCluster,
 ) -> None:
-    """Its partitions move; rows that came meanwhile are in every answer that ends well."""
+    """Its partitions move; rows that came meanwhile are in every answer that ends without an error."""
     cluster.pause_node(2)
     until(lambda: state(cluster.urls[0])["group"] == [1])
     fill(cluster.urls[0], 10, KEYS)
@@ -140,7 +140,7 @@ def test_a_paused_node_loses_its_partitions_and_does_not_answer_for_them_when_it
 
 
 def test_no_partition_answer_that_ends_well_is_short(cluster: DevCluster) -> None:
-    """Nodes are killed, stopped, paused and started; every part that ends well is that whole part."""
+    """Nodes are killed, stopped, paused and started; every part that ends without an error is whole."""
     whole = {}
     for partition in range(PARTITIONS):
         answers = [pull(url, partition=partition) for url in cluster.urls]
@@ -182,7 +182,7 @@ def test_no_partition_answer_that_ends_well_is_short(cluster: DevCluster) -> Non
 
 
 def test_lag_reporting_names_the_partitions_that_are_not_here() -> None:
-    """With lag reporting on "not here" is a 400 with the partitions, and /clusterStatus tells who has them."""
+    """With lag reporting on "not here" is a 400 with the partitions, and /clusterStatus names their nodes."""
     with DevCluster.start(arguments=[*SESSION, "--lag-reporting"]) as nodes:
         Client(nodes.urls[0]).ksql(SETUP)
         fill(nodes.urls[0], KEYS)
@@ -230,7 +230,7 @@ def test_nodes_are_driven_over_http_too(cluster: DevCluster) -> None:
 
 
 def test_forwarded_rows_get_lost_without_a_word(cluster: DevCluster) -> None:
-    """A whole pull lacks rows of the other node and ends well with either writer; its parts lack none."""
+    """A whole pull lacks rows of the other node, without an error by either writer; its parts lack none."""
     cluster.set_faults({"kind": "forward_lost", "rows": 3}, node=1)
 
     for legacy in (True, False):

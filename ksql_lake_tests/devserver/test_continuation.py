@@ -100,7 +100,7 @@ def test_rows_that_arrive_later_follow(client: Client) -> None:
 
 
 def test_keys_made_of_partition_and_offset_cure_records_without_a_key(client: Client) -> None:
-    """Without them such rows are dropped, and only the range tells it."""
+    """Without them such rows are dropped, and only the range shows it."""
     client.append("S", *({"ID": number} for number in range(5000, 5010)))
     ends = read(client, None, 1)[0].end
     (found,) = read(client, [0, 0], 4)[2:3]
@@ -221,7 +221,7 @@ def test_a_query_is_scalable_under_all_its_conditions_only(client: Client) -> No
 
 
 def test_a_server_without_the_registry_or_of_an_older_release_has_no_tokens() -> None:
-    """By default no query is scalable; SHOW PROPERTIES tells the settings."""
+    """By default no query is scalable; SHOW PROPERTIES lists the settings."""
     for arguments, kind in (
         (("--token-seconds", "0.2"), "transient"),
         (("--server-version", "0.23.1", *FAST), ""),
@@ -246,7 +246,7 @@ def test_offsets_beyond_the_end_are_no_error(client: Client) -> None:
 
 
 def test_offsets_that_retention_has_taken_jump_to_the_end(client: Client, server: DevServer) -> None:
-    """The token says so, and the rows do not come; DESCRIBE tells the source's log only."""
+    """The token says so, and the rows do not come; DESCRIBE reports the source's log only."""
     server.change_log("D", trim={0: 10})
     server.change_log("S", trim={0: 3, 1: 4})
     first, second = log_ends_of(client)
@@ -268,7 +268,7 @@ def test_offsets_that_retention_has_taken_jump_to_the_end(client: Client, server
 
 
 def log_ends_of(client: Client) -> list[int]:
-    """The ends of D's own log, as a token tells them."""
+    """The ends of D's own log, as a token holds them."""
     return read(client, None, 1)[0].end
 
 
@@ -302,7 +302,7 @@ def test_a_sink_can_hold_a_record_twice(client: Client, server: DevServer) -> No
 
 
 def test_a_topic_can_be_made_anew(client: Client) -> None:
-    """The same offsets then hold other records, and nothing but the records tells it."""
+    """The same offsets then hold other records, and nothing but the records shows it."""
     (before,) = read(client, [100, 100], 1)
     client.ksql("DROP STREAM D DELETE TOPIC; DROP STREAM S DELETE TOPIC;")
     client.ksql(batches.STATEMENTS)
@@ -452,7 +452,7 @@ def test_a_batch_can_overlap_the_one_before(client: Client) -> None:
 
 
 def test_rows_of_a_batch_can_be_missing(client: Client) -> None:
-    """Only the number of rows tells it."""
+    """Only the number of rows shows it."""
     client.faults({"kind": "short_batch", "after_rows": 600, "rows": 3, "times": 1})
 
     found = read(client, [0, 0], 3)
@@ -460,7 +460,7 @@ def test_rows_of_a_batch_can_be_missing(client: Client) -> None:
 
 
 def test_a_batch_can_be_missing(client: Client) -> None:
-    """Only where the next one begins tells it."""
+    """Only the beginning of the next one shows it."""
     client.faults({"kind": "skipped_batch", "after_rows": 1, "rows": 20, "times": 1})
 
     first, second = read(client, [0, 0], 2)

@@ -96,7 +96,7 @@ def test_lineage_can_be_read_from_the_descriptions(client: Client) -> None:
 
 
 def test_extended_descriptions_show_end_offsets(client: Client) -> None:
-    """The writing query's offsets tell how far its source's topic goes."""
+    """The writing query's offsets show where its source's topic ends."""
     (entity,) = client.ksql("DESCRIBE TRANSACTION_FLATTENED EXTENDED;")
     (group,) = entity["sourceDescription"]["queryOffsetSummaries"]
     (topic,) = group["topicSummaries"]

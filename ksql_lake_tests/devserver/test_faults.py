@@ -207,7 +207,7 @@ def test_a_fault_can_be_for_one_source(client: Client) -> None:
 
 
 def test_switches_show_what_is_left(client: Client) -> None:
-    """GET tells which faults are on and how often they will still strike."""
+    """GET returns which faults are on and how often they will still strike."""
     client.faults({"kind": "error", "times": 2, "after_rows": 3}, {"kind": "hang", "source": "NOPE"})
     client.query(TABLE)
 

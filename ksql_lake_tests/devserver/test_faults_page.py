@@ -19,7 +19,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "faults.md").read_text(en
 
 
 def test_the_example_runs() -> None:
-    """The test on the page passes as it stands there."""
+    """The test on the page passes unchanged."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

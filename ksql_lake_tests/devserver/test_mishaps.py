@@ -1,4 +1,4 @@
-"""What goes wrong on real servers without being told, as switches: what a client of either writer sees."""
+"""Silent failures of real servers, as switches: what a client of either writer sees."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_stream_tells_its_failure_with_either_writer(client: Client) -> None:
 
 
 def test_a_store_that_is_not_restored_is_empty_and_complete(client: Client) -> None:
-    """The newer writer gives nothing and ends well; the older one says that it cannot scan."""
+    """The newer writer returns no row and ends without an error; the older one says that it cannot scan."""
     client.faults({"kind": "unrestored", "source": "USER_TRANSACTION_SUMMARY"})
 
     lost, told = pull(client.url, TABLE, legacy=False), pull(client.url, TABLE)
@@ -118,7 +118,7 @@ def test_a_deleted_topic_is_503_or_nothing(client: Client) -> None:
 
 
 def test_a_reader_that_pauses_is_cut_off(client: Client) -> None:
-    """Nobody reads a table pull for longer than the server waits: its answer has no end."""
+    """A client pauses a table pull for longer than the server waits: its answer has no end."""
     client.ksql(
         "CREATE STREAM WIDE (K STRING KEY, V STRING) WITH (KAFKA_TOPIC='wide', PARTITIONS=1, FORMAT='JSON');"
         "CREATE TABLE WIDEST AS SELECT K, LATEST_BY_OFFSET(V) AS V FROM WIDE GROUP BY K;"
@@ -201,7 +201,7 @@ def test_a_shutdown_ends_table_pulls_of_the_newer_writer_like_whole_ones(legacy:
 
 
 def test_a_start_goes_through_its_phases() -> None:
-    """503, then nobody knows who holds the partitions, then an empty complete answer, then the rows."""
+    """503, then no node is known to hold the partitions, then an empty complete answer, then the rows."""
     phases = ["--phase", "starting=1", "--phase", "locating=1", "--phase", "restoring=1"]
     with DevServer.start(sample=True, arguments=["--sample-rows", "200", *phases]) as server:
         seen: list[tuple[int, int, bool]] = []

@@ -49,7 +49,7 @@ def summary(client: Client, name: str) -> dict[str, list[tuple[int, int, int]]]:
 
 
 def tasks(client: Client, query_id: str) -> list[tuple[str, int, int]]:
-    """Task, end and committed offset of a query, as SHOW QUERIES EXTENDED tells them."""
+    """Task, end and committed offset of a query, as SHOW QUERIES EXTENDED reports them."""
     (query,) = [
         item
         for item in client.ksql("SHOW QUERIES EXTENDED;")[0]["queryDescriptions"]
@@ -248,7 +248,7 @@ def test_a_table_from_a_table_follows_a_lag(client: Client) -> None:
 
 
 def test_source_tables_have_a_query_without_a_sink(client: Client) -> None:
-    """It is listed with its tasks, and DESCRIBE tells no offsets of it."""
+    """It is listed with its tasks, and DESCRIBE reports no offsets of it."""
     (reader,) = described(client, "MERCHANTS")["readQueries"]
     assert reader["id"].startswith("CST_MERCHANTS_")
     assert (reader["sinks"], reader["sinkKafkaTopics"]) == ([], [])

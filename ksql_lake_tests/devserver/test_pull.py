@@ -186,7 +186,7 @@ def test_a_plain_table_is_not_queryable(client: Client) -> None:
 
 
 def test_only_the_older_writer_says_that_sessions_cannot_be_scanned(client: Client) -> None:
-    """A session table answers 200 and nothing, looking complete; the older writer tells the error."""
+    """A session table answers 200 and nothing, looking complete; the older writer reports the error."""
     client.ksql(
         "CREATE TABLE VISITS AS SELECT USER_ID, COUNT(*) AS N FROM LOGIN_EVENTS WINDOW SESSION (30 MINUTES) "
         "GROUP BY USER_ID;"

@@ -194,7 +194,7 @@ def test_lines_that_do_not_fit_add_nothing(client: Client, source: str, line: st
 
 
 def offsets(client: Client, query_id: str) -> list[tuple[int, int, int]]:
-    """Partition, end and committed offset of a running query, as SHOW QUERIES EXTENDED tells them."""
+    """Partition, end and committed offset of a running query, as SHOW QUERIES EXTENDED reports them."""
     described = client.ksql("SHOW QUERIES EXTENDED;")[0]["queryDescriptions"]
     return [
         (part["topicPartitionEntity"]["partition"], part["endOffset"], part["committedOffset"])

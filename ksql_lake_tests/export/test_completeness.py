@@ -219,7 +219,7 @@ def test_a_version_that_lacks_rows_is_found_later(url: str, tmp_path: Path) -> N
 
 
 def test_a_version_of_a_windowed_table_is_compared_window_by_window(url: str, tmp_path: Path) -> None:
-    """Keys of several windows are told apart; a window that a version lacks is counted as missing."""
+    """Keys of several windows are distinguished; a window that a version lacks is counted as missing."""
     client = Client(url)
     client.ksql(
         "CREATE STREAM VISITS (K STRING KEY, V BIGINT) WITH (KAFKA_TOPIC='visits', PARTITIONS=2, "

@@ -22,7 +22,7 @@ MIDNIGHT = 1_736_121_600_000
 
 
 def feed(**identity: object) -> StreamFeed:
-    """A feed whose rows are told apart by K."""
+    """A feed whose row identity is K."""
     given = {"by": "key", "columns": ["K"], **identity}
     return StreamFeed.model_validate(
         {"name": "s", "kind": "stream", "source": "S", "start_date": "2025-01-06", "identity": given}

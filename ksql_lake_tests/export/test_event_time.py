@@ -1,4 +1,4 @@
-"""Event times in another unit than the feed says: found before they close days, and mended by one key."""
+"""Event times in another unit than the feed says: found before they close days, and corrected by one key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def export(server: StreamServer, lake: Lake, wanted: StreamFeed, days: Days | No
 def test_another_unit_is_named_and_nothing_is_closed(
     server: StreamServer, tmp_path: Path, unit: str, name: str
 ) -> None:
-    """A window without rows of a source with rows: the error says the unit, and the key that mends it."""
+    """A window without rows of a source with rows: the error says the unit, and the key that corrects it."""
     fill(server, unit)
     lake = Lake(tmp_path)
 

@@ -243,7 +243,7 @@ def test_a_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_feed_that_does_not_fit_the_server(
     url: str, tmp_path: Path, name: str, keys: dict[str, object], error: type[KsqlLakeError], reason: str
 ) -> None:
-    """A wrong name is told apart from a broken server, with what to change."""
+    """A wrong name is another error than a broken server, and says what to change."""
     with pytest.raises(error) as caught:
         export(url, Lake(tmp_path), sample_feed(name, **keys))
 

@@ -1,4 +1,4 @@
-"""A source that is gone is told from a server that is going."""
+"""A source that is gone is distinguished from a server that shuts down."""
 
 from __future__ import annotations
 

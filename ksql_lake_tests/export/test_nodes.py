@@ -50,7 +50,7 @@ def midway(url: str) -> bool:
 
 
 def while_asleep(action: Callable[[], object]) -> Callable[[float], None]:
-    """Stand for `sleep`: does something the first time, and sleeps as well."""
+    """Stand for `sleep`: does something the first time, and sleeps too."""
     actions = [action]
 
     def sleep(seconds: float) -> None:
@@ -106,7 +106,7 @@ def test_a_node_that_goes_while_it_answers_takes_no_row_along(
 def test_a_node_that_stays_away_for_longer_than_we_wait_leaves_no_version(
     cluster: DevCluster, tmp_path: Path
 ) -> None:
-    """While its part is nobody's no export lands; what the newer writer calls whole lacks that part."""
+    """While no node has its part no export lands; what the newer writer calls whole lacks that part."""
     cluster.kill_node(2)
     try:
         lost = pull(cluster.urls[0], legacy=False)

@@ -59,7 +59,7 @@ def test_a_day_read_before_its_end_is_read_again(tmp_path: Path) -> None:
 
 
 def test_one_day_exported_by_hand_hides_no_gap(tmp_path: Path) -> None:
-    """Days between that nobody has read are read, and the lookback, although a newer day is in the lake."""
+    """Unread days in between are read, and the lookback, although a newer day is in the lake."""
     lake, feed = Lake(tmp_path), stream_feed()
     look(lake, feed, "2025-01-01", "2025-01-05", at="2025-01-08T00:00:00")
     look(lake, feed, "2025-01-17", "2025-01-17", at="2025-01-19T00:00:00")
@@ -169,7 +169,7 @@ def test_an_export_that_began_later_has_read_the_running_day_too(tmp_path: Path)
 
 
 def test_days_read_before_the_plan_was_made_are_read_as_planned(tmp_path: Path) -> None:
-    """A day that was closed long ago is read again where somebody asks for it, or for the lookback."""
+    """A day that was closed long ago is read again on request, or for the lookback."""
     lake, feed = Lake(tmp_path), stream_feed(lookback_days=2)
     look(lake, feed, "2025-01-01", "2025-01-20", at="2025-01-20T09:00:00")
     asked = Days(date(2025, 1, 5), date(2025, 1, 6))

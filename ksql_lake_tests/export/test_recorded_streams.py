@@ -239,7 +239,7 @@ def pushing(script: Script) -> Callable[[Request], Script]:
 def test_a_recorded_push_lands_proven_by_its_offsets(tmp_path: Path) -> None:
     """Recorded: both partitions ended at 10, rows came up to offset 9 of each, then heartbeats for ever.
 
-    Nobody is asked to end it; the connection is dropped.
+    No request ends it; the connection is dropped.
     """
     with exporting(tmp_path, pushing(PUSH.script())) as export:
         assert export(extraction="push").new == 20
@@ -253,7 +253,7 @@ def test_a_recorded_push_lands_proven_by_its_offsets(tmp_path: Path) -> None:
 
 
 def test_a_push_without_known_ends_is_checked(tmp_path: Path) -> None:
-    """Nobody else reads the topic, so its end is not known; silence is no proof."""
+    """No other query reads the topic, so its end is unknown; silence is no proof."""
     with exporting(tmp_path, pushing(PUSH.script()), description=described(read=False)) as export:
         assert export(extraction="push").new == 20
         read = export.read

@@ -92,7 +92,7 @@ def queries_in(name: str) -> list[dict[str, Any]]:
 
 
 def tell(node: TableNode, query: str, queries: str, described: str | None) -> None:
-    """Let a node tell recorded evidence: the queries, and Kafka's offsets of the one that writes the table."""
+    """Let a node report recorded evidence: the queries, and Kafka's offsets of the table's own query."""
     node.queries = deque([queries_in(queries)])
     node.offsets = deque([offsets_in(described) if described else {}])
     node.writers, node.readers = ((query,), ()) if query.startswith("CTAS") else ((), (f"{query}",))
@@ -107,7 +107,7 @@ SAFE_QUERIES = "SHOW QUERIES EXTENDED with a repartition and a source table"
 
 @pytest.mark.parametrize("one", RIGHT, ids=lambda one: one.name)
 def test_a_right_answer_lands_unchecked_where_queries_may_not_be_listed(one: Recording, tmp_path: Path) -> None:
-    """An answer that ended well and nothing else is not refused, and says that it was not checked."""
+    """An answer that ended without an error, and nothing else, is accepted as unchecked."""
     with served(one) as (node, feed, client):
         node.queries = deque([None])
         rows, evidence = landed(client, feed, tmp_path)
@@ -181,7 +181,7 @@ def test_tasks_alone_would_have_believed_a_table_that_was_being_built(tmp_path: 
         tell(node, "CTAS_HE0240_TUM_63", "0.24.0 show_queries_extended", None)
         with pytest.raises(NotBuiltError, match=r"271 records .* read to offset 1,829 of 2,100\)"):
             landed(client, feed, tmp_path)
-        # Constructed: partition 2 gets to its end as well, partition 0 has fetched 300 of 1,300 still.
+        # Constructed: partition 2 gets to its end too, partition 0 has fetched 300 of 1,300 still.
         (found,) = [item for item in node.queries[0] or [] if item["id"] == "CTAS_HE0240_TUM_63"]
         for task in found["tasksMetadata"]:
             for part in task["topicOffsets"]:

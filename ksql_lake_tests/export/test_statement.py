@@ -108,7 +108,7 @@ def test_an_unknown_column_is_named_with_the_nearest() -> None:
     ],
 )
 def test_names_readers_would_mix_up_are_refused(columns: list[str], reason: str) -> None:
-    """Names that differ from another only by case are refused with the line that mends the feed file."""
+    """Names that differ from another only by case are refused with the line that corrects the feed file."""
     with pytest.raises(SchemaError) as caught:
         lake_names(stream_feed(), columns)
 

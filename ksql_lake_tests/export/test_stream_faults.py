@@ -213,7 +213,7 @@ def test_a_partition_of_markers_or_aborted_rows_only_stalls_and_says_so(
 
 
 def test_a_stranger_cannot_end_our_query(url: str, tmp_path: Path) -> None:
-    """Somebody's /close-query of it is refused, and the export is whole and proven."""
+    """A /close-query by another client is refused, and the export is whole and proven."""
     client = Client(url)
     client.faults({"kind": "slow", "rows_per_second": 60, "source": "ORDERS"})
     answers: list[int] = []

@@ -63,7 +63,7 @@ def test_the_running_day_counts_from_its_last_read() -> None:
 
 
 def test_what_was_gone_before_the_first_export_is_nobodys_loss() -> None:
-    """A feed with a long past that was never exported is told of what can still be saved only."""
+    """For a feed with a long past that was never exported, only days that can still be saved are named."""
     assert _fates(_feed(start_date="2020-01-01"), _state(), 48) == {
         "2025-01-18": "fading",
         "2025-01-19": "urgent",

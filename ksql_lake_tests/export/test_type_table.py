@@ -167,7 +167,7 @@ def test_a_value_lands_as_it_is(
 def test_a_key_lands_as_it_is_or_is_refused(
     server: Server, tmp_path: Path, kind: KsqlType, place: str, way: str, verdict: str
 ) -> None:
-    """Every key is one row, a deleted one is none; keys that could not be told apart are refused."""
+    """Every key is one row, a deleted one is none; keys that could not be distinguished are refused."""
     del place
     name = f"KEY_{named(kind)}_{way}".upper()
     source = "SOURCE TABLE" if way == "pull" else "TABLE"

@@ -119,7 +119,7 @@ def test_time_keys_of_a_pulled_table_stay_apart(server: Server, tmp_path: Path) 
 
 
 def test_time_keys_of_changes_are_refused(server: Server, tmp_path: Path) -> None:
-    """A push query brings deleted TIME keys in whole seconds: nothing is asked, and the way out is told."""
+    """A push query brings deleted TIME keys in whole seconds: none is sent, and the error names the way out."""
     server.ksql("CREATE TABLE CLOCKS (K TIME PRIMARY KEY, V INT) WITH (KAFKA_TOPIC='clocks');")
     with pytest.raises(ConfigError) as caught:
         server.export(tmp_path, feed("clocks", kind="table"))
@@ -134,7 +134,7 @@ def test_time_keys_of_changes_are_refused(server: Server, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("extraction", ["pull", "push"])
 def test_timestamp_keys_say_that_they_come_without_era(server: Server, tmp_path: Path, extraction: str) -> None:
-    """A push query cannot tell 2 BC from AD 2 in a key: its commit says so and is not proven."""
+    """A push query returns 2 BC and AD 2 as the same key: its commit says so and is not proven."""
     name, source = f"ERAS_{extraction.upper()}", "SOURCE " if extraction == "pull" else ""
     server.ksql(f"CREATE {source}TABLE {name} (K TIMESTAMP PRIMARY KEY, V INT) WITH (KAFKA_TOPIC='{name}');")
     server.append(name, {"K": "2025-01-06T00:00:00", "V": 1})
@@ -295,7 +295,7 @@ def _millis(at: datetime) -> int:
 def test_a_pull_counts_rows_of_the_future(
     server: Server, tmp_path: Path, event_time: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They land in no day and disturb none; the commit, the result, the log and the report tell how many."""
+    """They land in no day and disturb none; the commit, the result, the log and the report count them."""
     name = f"AHEAD_{event_time}"
     server.ksql(
         f"CREATE STREAM {name} (N INT, AT BIGINT, STAMP TIMESTAMP) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);"

@@ -1,7 +1,7 @@
 """A load balancer on 127.0.0.1 in front of nodes that cannot be reached one by one.
 
 It leads each connection to the next node that takes it, and changes what nodes advertise into addresses of the
-same length where nobody answers. It knows nothing of HTTP.
+same length where no server answers. It knows nothing of HTTP.
 """
 
 from __future__ import annotations

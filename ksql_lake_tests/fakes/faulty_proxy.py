@@ -33,7 +33,7 @@ class Fault:
         direction: Whose bytes.
         at: Which byte, from 0.
         bit: Which bit `flip` changes.
-        times: How many conversations suffer it; positions begin anew with each of them.
+        times: How many conversations suffer it; positions begin again with each of them.
     """
 
     kind: Kind
@@ -141,7 +141,7 @@ class FaultyProxy:
         writer: asyncio.StreamWriter,
         both: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
     ) -> None:
-        # One side may be gone at any moment, which `write_eof` tells as a plain OSError.
+        # One side may be gone at any moment, which `write_eof` reports as a plain OSError.
         with suppress(OSError):
             while data := await reader.read(65536):
                 begin = self.passed[direction]

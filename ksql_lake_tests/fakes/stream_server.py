@@ -1,7 +1,7 @@
 """A loopback HTTP server that is a ksqlDB with one stream; a test sets its rows, its clock, a proxy before it.
 
 It answers what an export and a certification of that stream ask, and nothing else. Unlike the embedded server
-it runs in the test's own process, so that hundreds of streams cost little, and it can tell any time.
+it runs in the test's own process, so that hundreds of streams cost little, and it can report any time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class StreamServer:
     Attributes:
         columns: Name and ksqlDB type of each column, ROWTIME left out.
         rows: ROWTIME in epoch ms, then a value per column.
-        ahead: By how much the server's clock is ahead of ours; None where it does not tell its time.
+        ahead: By how much the server's clock is ahead of ours; None where it does not report its time.
         proxy_ahead: The same of a proxy before it, which sends a Date header; None where there is no proxy.
         asked: The queries so far.
     """
@@ -61,7 +61,7 @@ class StreamServer:
         self._thread.join()
 
     def now(self) -> int | None:
-        """The time it tells, in epoch ms."""
+        """The time that it reports, in epoch ms."""
         return None if self.ahead is None else round((datetime.now(UTC) + self.ahead).timestamp() * 1000)
 
     def described(self) -> dict[str, Any]:

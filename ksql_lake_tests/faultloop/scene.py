@@ -50,7 +50,7 @@ def feeds() -> list[Feed]:
     stream["lookback_days"] = LOOKBACK
     found: list[dict[str, object]] = [
         {**stream, "name": "events"},
-        # Nothing tells the ends of a plain stream's log to a push query, so it has no proof.
+        # The ends of a plain stream's log are unknown to a push query, so it has no proof.
         {**stream, "name": "events_pushed", "extraction": "push", "evidence": None},
         *(
             {"name": name, "kind": "table", "source": name.upper(), "retention": 100, "evidence": "proven"}
@@ -61,7 +61,7 @@ def feeds() -> list[Feed]:
 
 
 def settings(urls: list[str], root: Path) -> Settings:
-    """What the exporter is told: patience is short, so that a round is."""
+    """The exporter's settings: waits are short, so that a round is short."""
     return Settings(
         ksqldb_url=urls[0],
         lake_root=str(root),

@@ -51,7 +51,7 @@ def test_says_where_the_json_is_wrong(text: str, problem: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_names_the_other_unicode_encodings(encoding: str) -> None:
-    """A file that an editor saved as UTF-16 or UTF-32 is told apart from a broken one."""
+    """A file that an editor saved as UTF-16 or UTF-32 is distinguished from a broken one."""
     with pytest.raises(FeedError, match="save it as UTF-8"):
         parse_document('{"a": 1}'.encode(encoding))
 

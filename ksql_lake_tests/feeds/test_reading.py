@@ -81,7 +81,7 @@ FINDINGS: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("finding", sorted(KNOWN_FINDINGS))
 def test_every_finding_has_its_words(finding: str) -> None:
-    """Each kind of finding is told in words of its own, under the key it is about."""
+    """Each kind of finding has words of its own, under the key that it concerns."""
     change, expected = FINDINGS[finding]
     raw = {key: value for key, value in {**STREAM, **change}.items() if value is not ...}
 
@@ -167,7 +167,7 @@ CHECK_KEYS = "The keys are max_age_hours, min_records, not_null, severity, uniqu
     ],
 )
 def test_tells_the_rule_and_the_way_out(change: Mapping[str, object], expected: str) -> None:
-    """A broken rule is told as the rule, with what was found and what may have been meant."""
+    """The message states the broken rule, what was found and what may have been meant."""
     assert [expected] == problems({**STREAM, **change})
 
 
@@ -206,7 +206,7 @@ def test_without_a_kind_the_rest_is_still_checked() -> None:
 
 
 def test_the_file_is_called_like_the_feed() -> None:
-    """A file whose name is not the feed's is refused, and told when the name is another file's."""
+    """A file whose name is not the feed's is refused; the message says if the feed has another file."""
     text = json.dumps(TABLE).encode()
 
     for file_name, others, expected in [

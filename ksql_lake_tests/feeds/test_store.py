@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> FeedStore:
 
 @pytest.fixture
 def put(store: FeedStore) -> Put:
-    """Writes a feed file: `put("orders.json", {...})` or with text, into `active` unless told otherwise."""
+    """Writes a feed file: `put("orders.json", {...})` or with text, into `active` by default."""
 
     def put_file(file_name: str, content: object, folder: str = "active") -> Path:
         path = store.root / folder / file_name
@@ -108,7 +108,7 @@ def test_an_archived_twin_is_quarantined_and_the_active_one_stays(store: FeedSto
 def test_an_unknown_name_is_answered_with_what_was_meant(
     store: FeedStore, put: Put, name: str, text: str
 ) -> None:
-    """Typos, source names and archived feeds are each told apart."""
+    """Typos, source names and archived feeds each have a message of their own."""
     put("orders.json", STREAM)
     put("totals.json", TABLE, "archived")
 
@@ -127,7 +127,7 @@ def test_in_an_empty_store_the_way_out_is_to_add(store: FeedStore) -> None:
 
 
 def test_a_quarantined_feed_answers_with_its_problems(store: FeedStore, put: Put) -> None:
-    """Asking for a feed whose file is broken tells what is wrong with the file."""
+    """Asking for a feed whose file is broken raises what is wrong with the file."""
     put("orders.json", {**STREAM, "enabled": 1})
 
     with pytest.raises(FeedError, match="enabled: must be true or false, not 1"):

@@ -32,7 +32,7 @@ class Target:
 
     Attributes:
         name: What the command line calls it.
-        corpus: Bytes it reads well, to be mutated.
+        corpus: Bytes that it accepts, to be mutated.
         run: Reads bytes; may raise errors of ours, and nothing else.
         mutate: How to make hostile bytes of good ones.
         cost: How much dearer an example is than one of the cheapest targets; fewer are run.
@@ -106,7 +106,7 @@ def try_one(target: Target, data: bytes, figures: Figures) -> None:
             target.run(data)
     except KsqlLakeError as error:
         figures.refused += 1
-        # An error has to be told: rendering it is part of the promise, in UTF-8 and on one screen.
+        # An error must be readable: rendering it is part of the promise, in UTF-8 and on one screen.
         rendered = str(error).encode()
         if len(rendered) > 20_000:
             what = f"{type(error).__name__}: a text of {len(rendered)} bytes"

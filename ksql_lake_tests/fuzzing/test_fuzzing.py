@@ -121,7 +121,7 @@ def test_a_title_without_end_takes_no_time() -> None:
     ids=lambda value: "" if isinstance(value, dict) else value[:20],
 )
 def test_a_feed_file_of_thousands_of_mistakes_is_refused_at_once(keys: dict[str, object], problem: str) -> None:
-    """What grew with the square of the mistakes, or slipped through with a line break, is told in short."""
+    """What grew with the square of the mistakes, or slipped through with a line break, is a short error."""
     with pytest.raises(FeedError) as caught:
         parse_feed(json.dumps({**FEED, **keys}).encode())
 

@@ -9,7 +9,7 @@ FLAT = 1.2
 """By how much what an export costs may grow from the first third of the days to the last."""
 
 _ENOUGH = 6
-"""Days from which on thirds can be told apart."""
+"""The fewest days whose thirds can be compared."""
 
 
 @dataclass(frozen=True, slots=True)

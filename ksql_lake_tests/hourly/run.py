@@ -34,7 +34,7 @@ from ksql_lake_tests.hourly.scene import (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is told.
+    """The options of a run.
 
     Attributes:
         days: Simulated days.

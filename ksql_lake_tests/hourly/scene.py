@@ -1,6 +1,6 @@
 """What the exports of a simulated month read: a stream that gets rows hour by hour, some of them a day late.
 
-Every row has a number of its own, so that whoever reads can tell which are there and how often.
+Every row has a number of its own, so that a reader sees which are there and how often.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def feed(extraction: str) -> StreamFeed:
 
 
 def settings(url: str, root: Path) -> Settings:
-    """What the exports are told."""
+    """The settings of the exports."""
     return Settings(ksqldb_url=url, lake_root=str(root), quiet_seconds=0.5, read_timeout=60.0)
 
 

@@ -37,7 +37,7 @@ def count(response: QueryResponse) -> int:
 
 
 def receivers() -> list[threading.Thread]:
-    """The threads that receive for somebody."""
+    """The threads that receive for a reader."""
     return [thread for thread in threading.enumerate() if thread.name == "ksql-lake-backlog"]
 
 

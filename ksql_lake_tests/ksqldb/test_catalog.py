@@ -26,7 +26,7 @@ TABLES = (
 
 
 def query(name: str, *sinks: str) -> dict[str, Any]:
-    """A running query as DESCRIBE and SHOW QUERIES tell it."""
+    """A running query as DESCRIBE and SHOW QUERIES report it."""
     return {
         "queryString": f"CREATE ... AS SELECT ... -- {name}",
         "sinks": list(sinks),
@@ -39,7 +39,7 @@ def query(name: str, *sinks: str) -> dict[str, Any]:
 
 
 def field(name: str, kind: str | dict[str, Any], mark: str | None = None) -> dict[str, Any]:
-    """A column as DESCRIBE tells it."""
+    """A column as DESCRIBE reports it."""
     schema = kind if isinstance(kind, dict) else {"type": kind, "fields": None, "memberSchema": None}
     return {"name": name, "schema": schema, **({"type": mark} if mark else {})}
 

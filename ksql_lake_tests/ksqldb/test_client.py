@@ -130,7 +130,7 @@ def test_a_refusal_that_will_not_pass_is_not_repeated(server: ScriptedServer, ma
 
 
 def test_a_refused_connection_is_one_clear_line_with_the_address(make_client: MakeClient) -> None:
-    """Nobody listening reads as one sentence that names the URL, and a second one that says what to do."""
+    """A refused connection is one sentence that names the URL, and a second one that says what to do."""
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ServerUnavailableError) as caught:
         make_client(url, attempts=1).server_info()
@@ -176,7 +176,7 @@ def test_a_refused_connection_is_one_clear_line_with_the_address(make_client: Ma
 def test_every_way_an_answer_can_fail_is_an_error_of_ours(
     server: ScriptedServer, make_client: MakeClient, script: Script, kind: type[KsqlError], text: str
 ) -> None:
-    """Broken, silent and foreign servers are told apart, and no library's exception comes through."""
+    """Broken, silent and foreign servers raise different errors, and no exception of a library."""
     client = make_client(server.url, attempts=1, read_timeout=idle_limit(script))
     server.script("/info", script)
     with pytest.raises(kind, match=text) as caught:
@@ -234,7 +234,7 @@ def test_a_token_no_header_can_carry_is_refused_without_showing_it(make_client: 
 def test_netrc_is_never_read_and_proxies_do_not_stand_before_this_machine(
     server: ScriptedServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Somebody's ~/.netrc and HTTP_PROXY change nothing about a request to 127.0.0.1."""
+    """The user's ~/.netrc and HTTP_PROXY change nothing about a request to 127.0.0.1."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -28,7 +28,7 @@ def expect(listening: Listening) -> Event:
 
 
 def test_silence_is_noticed_and_ends_nothing(server: ScriptedServer, client: KsqlClient) -> None:
-    """While the server is silent the listener is told so again and again; leaving ends the query there."""
+    """While the server is silent `next` returns None each time; leaving ends the query there."""
     server.script("/info", answer(info(OLD)))
     server.script("/query", chunked(HEADER, ROW, SILENCE))
     server.script("/close-query", answer(b""))
@@ -71,7 +71,7 @@ def test_an_end_that_nobody_asked_for_is_an_error(
     error: type[Exception],
     text: str,
 ) -> None:
-    """A server that stops in the middle is told apart from one that was asked to."""
+    """A server that stops in the middle is distinguished from one that was asked to."""
     server.script("/query", chunked(*steps, end=end))
     server.script("/close-query", answer(b""))
     with client.listen(SQL) as listening, pytest.raises(error, match=text):
@@ -124,7 +124,7 @@ def test_a_query_that_cannot_be_ended_is_read_to_silence_and_dropped(
 def test_a_query_of_the_older_writer_ends_with_its_connection(
     server: ScriptedServer, client: KsqlClient
 ) -> None:
-    """What is here already is given, nobody is asked to end anything, and leaving hangs up at once."""
+    """What has arrived is returned, no request ends the query, and leaving hangs up at once."""
     server.script("/query", chunked(HEADER, ROW, ROW, b"\n", SILENCE))
     with client.listen(SQL) as listening:
         assert listening.sent.legacy

@@ -30,7 +30,7 @@ def other() -> Iterator[ScriptedServer]:
 
 
 def test_one_node_is_the_client_itself(server: ScriptedServer, client: KsqlClient) -> None:
-    """Behind an address with one node there is nobody else to ask, whatever that node calls itself."""
+    """Behind an address with one node there is no other node to ask, whatever that node calls itself."""
     with Nodes(client) as nodes:
         reached = nodes.reach(["ksqldb-0.internal:8088"])
     assert list(reached.clients.values()) == [client]
@@ -82,7 +82,7 @@ def test_a_silent_node_is_given_up_after_the_read_timeout(
 def test_a_node_of_another_service_is_not_asked(
     server: ScriptedServer, other: ScriptedServer, client: KsqlClient
 ) -> None:
-    """An address that leads to somebody else's cluster must not add its rows."""
+    """An address that leads to another cluster must not add its rows."""
     foreign = json.loads(info())
     foreign["KsqlServerInfo"]["ksqlServiceId"] = "staging_"
     other.script("/info", answer(json.dumps(foreign).encode()))

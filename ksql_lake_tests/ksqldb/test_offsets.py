@@ -44,7 +44,7 @@ def test_a_table_over_one_stream_shows_its_sources_offsets() -> None:
 
 
 def test_a_repartition_topic_is_among_the_topics() -> None:
-    """Recorded: an aggregate by another column reads an internal topic of its own as well."""
+    """Recorded: an aggregate by another column reads an internal topic of its own too."""
     found = read_extended(recording("DESCRIBE EXTENDED of a CTAS with a repartition topic").json).topics
     assert found == {
         "rp_s": {0: LogOffsets(0, 17, 17), 1: LogOffsets(0, 13, 13)},

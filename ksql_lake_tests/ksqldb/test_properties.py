@@ -177,12 +177,12 @@ def test_required_properties_are_not_given_up(server: ScriptedServer, make_clien
 
 
 def test_a_property_that_is_not_ours_is_an_error_at_once(server: ScriptedServer, client: KsqlClient) -> None:
-    """Nothing of ours is left out for somebody else's property, and nothing is asked without end."""
+    """Nothing of ours is left out for another client's property, and nothing is asked without end."""
     server.choose("/query", refusing("my.own", status=500, code=50000, text=UNKNOWN))
     with pytest.raises(PropertyRefusedError, match=r"refuses the property my\.own"):
         ask(client, properties={"my.own": 1})
     assert client.properties.refused == ()
-    # One of ours that a caller insists on is refused for good as well.
+    # One of ours that a caller insists on is refused for good too.
     server.choose("/query", refusing(POLL_INTERVAL))
     with pytest.raises(PropertyRefusedError):
         ask(client, properties={POLL_INTERVAL: 5})

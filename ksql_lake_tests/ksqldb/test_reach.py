@@ -52,7 +52,7 @@ def test_a_stream_with_a_key_of_its_own_can_be_continued() -> None:
 
 
 def test_a_kept_key_is_told() -> None:
-    """A key of the source's own may be NULL, which nobody sees in a description."""
+    """A key of the source's own may be NULL, which no description shows."""
     found = carrier(described(f"{PLAIN}EMIT CHANGES;", key="K"), NEW)
 
     assert found == Carrier("S", "P", "O")
@@ -90,7 +90,7 @@ def test_what_is_against_continuing_is_said(stream: SourceDescription, version: 
 
 
 def test_the_smallest_release_is_0_24() -> None:
-    """0.24 counts, and so does a release whose text tells nothing."""
+    """0.24 counts, and so does a release whose text says nothing."""
     stream = described(REKEYED, key="KSQL_COL_0")
 
     for text, fits in (("0.23.1", False), ("0.24.0", True), ("7.2.2", True), ("7.1.16", False), ("odd", True)):

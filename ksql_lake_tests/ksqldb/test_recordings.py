@@ -94,7 +94,7 @@ def known_count(one: Recording) -> int | None:
 def test_an_answer_that_ended_well_gives_each_of_its_rows_once(one: Recording) -> None:
     """Whole answers of every release and both writers are read to their end, and hold what was true.
 
-    Those that only look whole are read alike: their bytes do not tell them apart.
+    Those that only look whole are read alike: their bytes do not differ.
     """
     rows: list[Any] = []
     with replayed(one) as client, ask(client, one) as response:
@@ -120,7 +120,7 @@ def test_a_stream_is_proven_only_by_the_older_writers_last_word(one: Recording) 
 
 
 LATER = {
-    "values: stream_topic_deleted": ServerUnavailableError,  # a plain 503: nothing tells it from a start
+    "values: stream_topic_deleted": ServerUnavailableError,  # a plain 503, as while a server starts
     "node A, partition that does not exist, no forwarding (lag reporting off)": ServerUnavailableError,
     "tokens: wrong number of partitions": QueryFailedError,
     "C empty body /query": QueryFailedError,
@@ -199,7 +199,7 @@ def test_a_node_that_does_not_hold_a_partition_says_so(one: Recording) -> None:
 
 @each("open")
 def test_a_push_query_gives_its_rows_and_never_a_proof(one: Recording) -> None:
-    """Every row comes as it was sent; an end that nobody asked for is an error, and so is a cut connection."""
+    """Every row comes as it was sent; an end without a request is an error, and so is a cut connection."""
     wanted, rows = plain(one.rows), list[Any]()
     with replayed(one) as client, ask(client, one) as response:
         if one.end == "open":

@@ -176,7 +176,7 @@ def test_only_proven_answers_end_normally(
 def test_every_broken_answer_gives_its_rows_and_then_its_own_error(
     server: ScriptedServer, make_client: MakeClient, script: Script, kind: type[KsqlError], text: str
 ) -> None:
-    """Cut, silent, failing and foreign answers are told apart, naming server, query and row; none ends well."""
+    """Cut, silent, failing and foreign answers raise errors of their own, with server, query and row."""
     server.script("/query", script)
     client = make_client(server.url, read_timeout=idle_limit(script))
     got: list[RowBlock] = []

@@ -135,7 +135,7 @@ def test_a_row_cut_inside_a_string_that_looks_like_the_end_is_not_complete() -> 
 
 
 def test_a_push_query_is_open_between_rows_and_incomplete_inside_one() -> None:
-    """An answer that goes on is told from one that was cut in the middle of a row."""
+    """An answer that goes on is distinguished from one that was cut in the middle of a row."""
     whole = read([HEADER + row_line([1]) + b",\n"], kind=QueryKind.PUSH)
     cut = read([HEADER + row_line([1]) + b",\n" + row_line([2])[:-3]], kind=QueryKind.PUSH)
     assert (whole.outcome, whole.rows) == (Outcome.OPEN, 1)
@@ -143,7 +143,7 @@ def test_a_push_query_is_open_between_rows_and_incomplete_inside_one() -> None:
 
 
 def test_an_unclean_end_of_the_body_rules_out_a_bracket_but_not_a_final_message() -> None:
-    """Table pulls need the HTTP end as well; the final message of a stream pull is proof by itself."""
+    """Table pulls need the HTTP end too; the final message of a stream pull is proof by itself."""
     table, stream = RowsParser(QueryKind.PULL_TABLE), RowsParser(QueryKind.PULL_STREAM)
     for parser, end in ((table, b"]"), (stream, DONE)):
         parser.feed(HEADER + row_line([1]) + b",\n" + end)
@@ -162,7 +162,7 @@ def test_an_error_instead_of_a_header_is_an_error() -> None:
 
 
 def test_a_consistency_token_is_an_event() -> None:
-    """Tokens of both kinds are told apart."""
+    """A token's event names its kind."""
     body = HEADER + b'{"consistencyToken":{"consistencyToken":"xyz"}},\n' + DONE
     assert Token("consistency", "xyz") in read([body], kind=QueryKind.PULL_STREAM).events
 

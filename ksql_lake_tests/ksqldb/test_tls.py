@@ -72,7 +72,7 @@ def test_a_server_of_the_given_authority_is_trusted_and_read_fast(
 def test_an_unknown_authority_is_named_with_the_setting_that_helps(
     authority: Authority, make_client: MakeClient
 ) -> None:
-    """A certificate nobody vouches for is a matter of settings, not of trying again."""
+    """A certificate of an unknown authority is an error of settings, and is not retried."""
     with ScriptedServer(authority.server()) as server:
         with pytest.raises(SettingsError) as caught:
             make_client(server.url, attempts=3).server_info()
@@ -143,7 +143,7 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_sent(
 def test_an_encrypted_key_is_refused_instead_of_asking_on_the_terminal(
     authority: Authority, make_client: MakeClient, tmp_path: Path
 ) -> None:
-    """A scheduler has nobody who could type a password."""
+    """Under a scheduler no person can type a password."""
     key = trustme.CA().private_key_pem.bytes()
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,

@@ -35,6 +35,6 @@ def test_platform_numbers_are_read_as_ksqldb_releases(text: str, release: tuple[
 
 @given(st.text())
 def test_any_text_is_read_and_the_unknown_gets_the_strict_rule(text: str) -> None:
-    """No version text fails, and none that tells nothing relaxes what proves completeness."""
+    """No version text fails, and one that says nothing relaxes no proof of completeness."""
     version = parse_version(text)
     assert version.release is not None or version.stream_pulls_say_completed

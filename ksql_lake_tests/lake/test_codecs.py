@@ -92,7 +92,7 @@ def test_columns_without_compression_make_a_small_file_hardly_larger(tmp_path: P
 def test_otherwise_every_column_has_the_feeds_codec(
     tmp_path: Path, days: int, count: int, compression: str, codec: str
 ) -> None:
-    """Where compressors cost little, or no sample tells, the feed's compression holds for all columns."""
+    """Where compressors cost little, or no sample decides, the feed's compression holds for all columns."""
     for path in _write(tmp_path / "files", days, compression=compression, count=count):
         assert set(_codecs(path).values()) == {codec}
 

@@ -176,7 +176,7 @@ def test_the_loser_of_a_number_plans_again(place: Place) -> None:
 
 
 def test_lost_staging_is_a_conflict(tmp_path: Path) -> None:
-    """A process stopped for so long that others cleared its staging is told to read again."""
+    """A process stopped for so long that others cleared its staging gets a conflict, and reads again."""
     feed = stream_feed()
     raced = False
 
@@ -196,7 +196,7 @@ def test_lost_staging_is_a_conflict(tmp_path: Path) -> None:
 
 
 def test_state_never_comes_from_the_derived_file(place: Place) -> None:
-    """A deleted, stale or nonsensical `_metadata.json` changes nothing and is written anew."""
+    """A deleted, stale or nonsensical `_metadata.json` changes nothing and is rewritten."""
     lake, feed = Lake(place.root), stream_feed()
     land_rows(lake, feed, [event(1)])
     summary = "metadata/streams/events/_metadata.json"
@@ -212,7 +212,7 @@ def test_state_never_comes_from_the_derived_file(place: Place) -> None:
 
 
 def test_a_checkpoint_is_proven_or_ignored(place: Place) -> None:
-    """An edited or torn checkpoint is not believed; the manifests tell the same."""
+    """An edited or torn checkpoint is not believed; the manifests hold the same."""
     lake, feed = Lake(place.root), stream_feed()
     for number in range(CHECKPOINT_EVERY + 3):
         land_rows(lake, feed, [event(number)])

@@ -116,7 +116,7 @@ def test_a_damaged_file_is_never_merged(tmp_path: Path) -> None:
 
 
 def test_files_whose_statistics_leave_nan_out_are_found_and_written_anew(tmp_path: Path) -> None:
-    """Doctor names a file of an older release, `compact` with `nan` writes it anew; the rows stay the same."""
+    """Doctor names a file of an older release, `compact` with `nan` rewrites it; the rows stay the same."""
     lake, feed = Lake(tmp_path), stream_feed()
     schema = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `D` DOUBLE")
     rows = [

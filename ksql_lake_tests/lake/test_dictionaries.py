@@ -1,4 +1,4 @@
-"""Promises about texts as dictionaries: nobody who reads the lake, and no checksum, can tell."""
+"""Promises about texts as dictionaries: readers of the lake and checksums see no difference."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def write(folder: Path, batches: list[pa.RecordBatch]) -> Path:
     ids=["at once", "small first", "small last", "small", "several row groups"],
 )
 def test_a_file_says_and_holds_plain_columns(tmp_path: Path, sizes: list[int]) -> None:
-    """Whichever batch it was that told which texts repeat, readers find the schema and the rows as written."""
+    """Whichever batch showed which texts repeat, readers find the schema and the rows as written."""
     batches, first = [], 0
     for size in sizes:
         batches.append(rows(first, size))
@@ -140,7 +140,7 @@ def test_columns_are_chosen_by_the_first_rows_that_tell() -> None:
 
 
 def test_a_file_begun_before_it_was_known_which_texts_repeat_goes_on_plain(tmp_path: Path) -> None:
-    """Days of a few rows each are written before any batch is large enough to tell."""
+    """Days of a few rows each are written before any batch is large enough to decide."""
     writer = PartitionWriter(Folder(tmp_path), SCHEMA, compression="zstd", metadata={})
     for day in range(40):
         writer.write(f"day {day}", writer.encoded(rows(10 * day, 10)))

@@ -113,7 +113,7 @@ def test_a_fault_after_the_commit_loses_nothing(nursery: Nursery, case: Case) ->
     assert (outcome["struck"], outcome["committed"], outcome["broken"]) == (True, True, [])
     assert case.where in outcome["text"]
     assert f"could not be written: {case.reason}" in outcome["text"]
-    # While the manifest itself is being made durable, nobody can say yet that the commit is made.
+    # While the manifest itself is being made durable, it is unknown whether the commit is made.
     made = "" if case.point == "after link" else AGAIN
     assert outcome["text"].splitlines()[1:] == [made + case.hint]
 

@@ -1,4 +1,4 @@
-"""Doctor: everything that is wrong is named, everything that can be derived is mended, nothing is deleted."""
+"""Doctor: everything that is wrong is named, everything that can be derived is repaired, nothing is deleted."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_foreign_file_is_named_and_kept_aside(lake: Lake, name: str) -> None:
 
 @pytest.mark.parametrize("edit", [(b'"records": 1', b'"records": 4'), (b"{", b""), (b'"append"', b'"look"')])
 def test_an_edited_manifest_is_named_and_rebuilt(lake: Lake, edit: tuple[bytes, bytes]) -> None:
-    """A hand-edited manifest is found and written anew from the footers; totals are as before."""
+    """A hand-edited manifest is found and rewritten from the footers; totals are as before."""
     path = Path(lake.root, STREAM.manifest(2))
     before = msgspec.json.decode(Path(lake.root, STREAM.summary).read_bytes())
     assert edit[0] in path.read_bytes()
@@ -235,7 +235,7 @@ def test_an_edited_manifest_is_named_and_rebuilt(lake: Lake, edit: tuple[bytes, 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_missing_manifest_is_named_and_rebuilt(lake: Lake, number: int) -> None:
-    """A deleted manifest is found, wherever it stood, and written anew."""
+    """A deleted manifest is found, whatever its number, and rewritten."""
     Path(lake.root, STREAM.manifest(number)).unlink()
     Path(lake.root, STREAM.checkpoint).unlink(missing_ok=True)
 

@@ -159,7 +159,7 @@ def doubled(place: Place) -> Lake:
     restore(place, "", {})
     land_rows(Lake(place.root), FEED, [*ROWS[:35], event(7, day=1)])
     for key, data in old.items():
-        # Written long before, as its name tells.
+        # Written long before, as its name says.
         place.write(key.replace(key.rsplit("_", 2)[1], "000000"), data)
     return lake
 
@@ -345,7 +345,7 @@ def test_repair_never_reaches_a_staging_that_moved_on(tmp_path: Path, monkeypatc
         remove(*args, **keys)
 
     def others() -> None:
-        # Two numbers go to somebody else who is killed before clearing, so that this staging looks left over.
+        # Two numbers go to another run that is killed before clearing, so that this staging looks left over.
         for number in (2, 3):
             with pytest.raises(KeyboardInterrupt):
                 land_rows(Lake(tmp_path, on_step=killed), FEED, [event(number)])

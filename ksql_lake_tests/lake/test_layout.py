@@ -55,7 +55,7 @@ def test_paths_are_those_of_the_design() -> None:
     ["year=2025/month=13/day=01", "year=2025/month=02/day=30", "day=01", "year=2025/month=1/day=1", ""],
 )
 def test_foreign_folders_are_no_partitions(folder: str) -> None:
-    """A folder that no partition has is told apart."""
+    """A folder that no partition has is recognised."""
     assert partition_of("stream", folder) is None
 
 
@@ -75,7 +75,7 @@ def test_file_names_carry_the_commit_number(sequence: int) -> None:
 
 
 def test_foreign_names_are_not_ours() -> None:
-    """Names that are not manifests, attempts or data files are told apart."""
+    """Names that are not manifests, attempts or data files are recognised."""
     assert manifest_sequence("00000000000000000042.json") == 42
     assert manifest_sequence("42.json") is None
     assert manifest_sequence("00000000000000000042.json.tmp") is None

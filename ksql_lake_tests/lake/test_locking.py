@@ -1,4 +1,4 @@
-"""The lock that saves work: others wait, and nobody waits for ever."""
+"""The lock that saves work: others wait, but not for ever."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_a_lake_of_an_early_release_learns_what_it_can(tmp_path: Any) -> None:
 
 
 def test_what_a_server_does_not_tell_is_learnt_later(tmp_path: Any) -> None:
-    """An id that was not known agrees with any, and is pinned when it is told."""
+    """An unknown id agrees with any, and is pinned when the server reports it."""
     lake, feed = Lake(tmp_path), stream_feed()
     land(lake, feed, [event(1)], origin=Origin(topic="events"))
     land(lake, feed, [event(1)], origin=ORIGIN)
@@ -224,7 +224,7 @@ def test_a_stream_with_offsets_may_take_the_place_of_its_source() -> None:
 
 
 def made_by(query: str, **more: Any) -> Origin:
-    """What a server tells of a source that a query makes."""
+    """What a server reports of a source that a query writes."""
     return msgspec.structs.replace(ORIGIN, made_by=query, **more)
 
 
@@ -260,7 +260,7 @@ def test_a_source_made_anew_with_the_same_rows_goes_on(tmp_path: Any) -> None:
 
 
 def test_a_closed_day_that_comes_back_as_new_is_told(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the server does not tell, a whole closed day of nothing but new rows is at least said aloud."""
+    """If the server reports no query, a whole closed day of nothing but new rows is at least a warning."""
     lake, feed = Lake(tmp_path), stream_feed()
     land(lake, feed, [event(5), event(6), event(7, day=1)])
     land(lake, feed, [event(5), event(6), event(8), event(7, day=1)])

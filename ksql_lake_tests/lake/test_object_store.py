@@ -117,7 +117,7 @@ def proxy_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Store], 
 
 @pytest.mark.parametrize("racers", [4])
 def test_one_of_many_creates(store: Store, racers: int) -> None:
-    """Of several that create the same object at the same moment, exactly one is told that it did."""
+    """Of several that create the same object at the same moment, exactly one learns that it did."""
     storage = storage_at(store.fresh())
     for number in range(25):
         ready = threading.Barrier(racers)
@@ -364,7 +364,7 @@ def test_what_a_store_says_becomes_an_error_that_helps(
 
 
 def test_a_store_that_cannot_be_reached_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody at the address is an error that a caller may retry; it names the address."""
+    """An address where no store answers is an error that a caller may retry; it names the address."""
     monkeypatch.setitem(bucket._RETRY, "max_retries", 1)
     for name, value in Store("none", "http://127.0.0.1:9", 0).environment.items():
         monkeypatch.setenv(name, value)

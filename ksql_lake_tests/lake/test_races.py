@@ -91,7 +91,7 @@ def assert_sound(root: Path, rows: Counter[int]) -> None:
 
 
 def test_staging_cleared_while_rows_are_written_is_a_conflict(tmp_path: Path) -> None:
-    """An export whose staging others cleared is told to read again, not that the disk is broken."""
+    """An export whose staging others cleared gets a conflict and reads again; it does not blame the disk."""
     with begin(Lake(tmp_path), [event(1)]) as staging:
         land_rows(Lake(tmp_path), FEED, [event(2)])
         land_rows(Lake(tmp_path), FEED, [event(3)])
@@ -297,7 +297,7 @@ def test_a_merged_file_never_comes_back(tmp_path: Path) -> None:
             act(Lake(tmp_path, on_step=step))
 
     def others() -> None:
-        # Everyone dies after `_metadata.json` and before clearing, so that nobody has a reason to look again.
+        # All die after `_metadata.json` and before clearing, so that no process has a reason to look again.
         die_at("clear", lambda lake: lake.feed(FEED).recover())
         die_at("clear", lambda lake: land_rows(lake, FEED, [event(3)]))
         die_at("clear", lambda lake: list(lake.feed(FEED).compact(now=LATER)))

@@ -1,4 +1,4 @@
-"""A lake that is killed, restored, copied, edited and mended, round by round; and that the harness can fail."""
+"""A lake is killed, restored, copied, edited and repaired, round by round; and the harness can fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def played(*arguments: str) -> tuple[int, dict[str, str], str]:
 
 
 def test_restores_edits_and_kills_double_and_lose_nothing() -> None:
-    """Rows equal the source's after each round, and a refusal is mended by the command that it prints."""
+    """Rows equal the source's after each round, and the command that a refusal prints repairs it."""
     code, figures, said = played("--rounds", str(ROUNDS), "--seed", "1")
 
     assert {kind: figures.get(kind) for kind in BAD} == dict.fromkeys(BAD, "0"), said

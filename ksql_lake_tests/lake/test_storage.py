@@ -80,6 +80,6 @@ def test_opening_a_file_that_is_gone_points_to_doctor(tmp_path: Path) -> None:
 def test_a_name_that_leads_out_of_the_lake_is_refused(
     tmp_path: Path, key: str, read: Callable[[LocalStorage, str], object]
 ) -> None:
-    """Whatever a caller was told to open, nothing above the root is touched."""
+    """Whatever name a caller passes, nothing above the root is touched."""
     with pytest.raises(LakeError, match="this name leads out of the lake"):
         read(LocalStorage(tmp_path), key)

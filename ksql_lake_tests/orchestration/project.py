@@ -77,7 +77,7 @@ class Project:
     folder: Path
 
     def environment(self, url: str) -> dict[str, str]:
-        """What a process is told about this project."""
+        """The environment of this project's processes."""
         (self.folder / "home").mkdir(exist_ok=True)
         return {
             "KSQLDB_URL": url,

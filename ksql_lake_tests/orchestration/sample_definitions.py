@@ -1,4 +1,4 @@
-"""What Dagster sees of the sample project, as text for people; `python -m` it to write the file anew."""
+"""What Dagster sees of the sample project, as text for people; `python -m` it to rewrite the file."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def project(exported: Project, server: DevServer, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def exported(server: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Five days of payments, some of gappy, two versions of totals: exported, and Dagster told of nothing."""
+    """Five days of payments, some of gappy, two versions of totals: exported, but not recorded in Dagster."""
     made = Project(tmp_path_factory.mktemp("below"))
     made.write_feeds()
     for name, start in (("gappy", DAYS[0]), ("late", "2025-01-09")):
@@ -66,7 +66,7 @@ def exported(server: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Pro
 
 @contextmanager
 def home(project: Project, state: str) -> Iterator[dg.DagsterInstance]:
-    """An instance that was told everything, something, or nothing."""
+    """An instance that has recorded everything, something, or nothing."""
     with dg.DagsterInstance.ephemeral() as instance:
         if state == "fresh":
             sensor = project.definitions().get_repository_def().get_sensor_def("lake_in_step")
@@ -276,7 +276,7 @@ def test_a_gap_may_be_allowed(project: Project) -> None:
 
 
 def test_everything_is_what_was_read_unless_all_is_wanted(project: Project) -> None:
-    """Without partitions an asset gets the days there are, and is told of others; on request none may lack."""
+    """Without partitions an asset gets all days in the lake and a list of others; on request none may lack."""
     strict = below("strict", reads="gappy", column="ID", metadata={"allow_missing_partitions": False})
     lenient = below("lenient", reads="gappy", column="ID")
     with home(project, "empty") as instance:
@@ -291,7 +291,7 @@ def test_everything_is_what_was_read_unless_all_is_wanted(project: Project) -> N
 
 
 def test_days_before_a_feeds_start_are_not_missing(project: Project) -> None:
-    """Where other feeds begin earlier, the days before are empty, and nobody asks for them."""
+    """Where other feeds begin earlier, the days before are empty, and are not reported missing."""
     early = below(
         "early", reads="late", column="ID", partitions_def=days(),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -339,7 +339,7 @@ def test_a_mistaken_key_is_refused(project: Project) -> None:
 def test_an_open_day_is_no_day_until_it_is_allowed(
     server: DevServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day that was read before it had ended is refused where it is named, and told of where it is not."""
+    """A day that was read before it had ended is refused if it is named, and otherwise reported."""
     made = Project(tmp_path)
     made.write_feeds()
     for name, value in made.environment(server.url).items():
@@ -444,7 +444,7 @@ def _tick(project: Project, instance: dg.DagsterInstance, cursor: str | None = N
 
 @pytest.mark.parametrize("state", ["stale", "empty"])
 def test_conditions_below_fire_in_every_home(whole: Project, state: str) -> None:
-    """Eager and on_cron, by day, over all days, below a table: once Dagster was told what the lake holds."""
+    """Eager and on_cron, by day, over all days, below a table: once Dagster has recorded the lake's state."""
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
     with home(whole, state) as instance:
         conditions = Conditions(instance)
@@ -488,7 +488,7 @@ def test_conditions_below_follow_each_run_without_a_partition(whole: Project) ->
 
 
 def test_the_sensor_leaves_a_run_the_time_to_record_itself(whole: Project) -> None:
-    """What was committed a moment ago is recorded by who committed it; only what stays unknown is told here."""
+    """A run records what it committed a moment ago; the sensor only records what stays unknown."""
     with dg.DagsterInstance.ephemeral() as instance:
         cursor = _tick(whole, instance)
         with KsqlClient(load_settings()) as client:

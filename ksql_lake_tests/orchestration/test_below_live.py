@@ -136,7 +136,7 @@ def test_what_is_below_follows_by_its_conditions(scene: Scene) -> None:
 
 
 def test_a_feed_may_break_and_go_while_everything_runs(scene: Scene) -> None:
-    """Broken, mended, archived, restored: what is below is there all along, and has rows or says why not."""
+    """Broken, repaired, archived, restored: what is below is there all along, and has rows or says why not."""
     active: Path = scene.project.folder / "feeds" / "active"
     store, whole = FeedStore(active.parent), (active / "payments.json").read_text()
     theirs = {"day_pandas", "all_pandas", "eager_all", "day_and_totals"}

@@ -39,7 +39,7 @@ def _evaluation(instance: dg.DagsterInstance, name: str) -> dg.AssetCheckEvaluat
 
 
 def test_a_day_that_is_whole_passes(project: Project, instance: dg.DagsterInstance) -> None:
-    """All streams that have begun are compared; the evaluation tells rows and checksums of both sides."""
+    """All streams that have begun are compared; the evaluation has rows and checksums of both sides."""
     project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1]))
 
     result = _certify(project, instance, DAYS[0])
@@ -70,7 +70,7 @@ def test_rows_that_are_missing_fail_the_run(project: Project, instance: dg.Dagst
 def test_what_kafka_has_deleted_since_is_nobodys_fault(
     project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that only the lake still has are told, and the check passes."""
+    """Rows that only the lake still has are reported, and the check passes."""
     project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1]))
     with DevServer.start() as server:
         monkeypatch.setenv("KSQLDB_URL", server.url)

@@ -142,7 +142,7 @@ def test_a_version_is_due_when_the_cron_has_ticked_since_the_last_one(project: P
 
 
 def test_a_version_is_only_offered_where_conditions_are_evaluated(project: Project) -> None:
-    """While the sensor of the conditions is off, nothing below waits for a version that nobody makes."""
+    """While the sensor of the conditions is off, nothing below waits for a version that no run makes."""
     project.write_feed("totals", kind="table", source="TOTALS", automation="condition", schedule="* * * * *")
     feed, lake = project.lake("totals").feed, Lake(project.folder / "data_lake")
     with KsqlClient(load_settings()) as client:

@@ -173,7 +173,7 @@ def test_results_are_of_the_newest_materialization(project: Project, instance: d
 
 
 def test_versions_have_results_of_their_own(project: Project, instance: dg.DagsterInstance) -> None:
-    """A table's check is told for each version, with the numbers of both."""
+    """A table's check has a result for each version, with the numbers of both."""
     key = dg.AssetKey(["totals"])
     for _ in range(2):
         assert project.materialize(instance, "totals").success

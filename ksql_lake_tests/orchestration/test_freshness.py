@@ -1,4 +1,4 @@
-"""The age of a feed, judged from the lake: what a sensor says of it, and whom it tells."""
+"""The age of a feed, judged from the lake: what a sensor says of it, and where it sends alerts."""
 
 from __future__ import annotations
 

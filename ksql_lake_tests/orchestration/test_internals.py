@@ -87,7 +87,7 @@ def test_a_dagster_that_does_not_show_the_step_still_lands(
 
 @pytest.mark.usefixtures("project")
 def test_the_definitions_of_a_project_load_no_pandas() -> None:
-    """A code location is there before pandas is: only a frame that somebody asks for imports it."""
+    """A code location is there before pandas is: only a requested frame imports it."""
     code = (
         "import sys; from ksql_lake.orchestration import build_definitions\n"
         "from ksql_lake.settings import load_settings\n"

@@ -169,7 +169,7 @@ def test_a_notebook_loads_a_feed_by_its_key(project: Project, instance: dg.Dagst
 
 
 def test_only_feeds_can_be_written(project: Project, instance: dg.DagsterInstance) -> None:
-    """An asset that returns something else to the lake's IO manager is told so."""
+    """An asset that returns something else to the lake's IO manager gets an error that says so."""
 
     @dg.asset(io_manager_key="lake_io_manager")
     def numbers() -> list[int]:

@@ -1,4 +1,4 @@
-"""Materialising feeds: what lands, what Dagster is told, what is refused."""
+"""Materialising feeds: what lands, what Dagster records, what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def test_a_range_of_days_is_one_query_and_one_commit(project: Project, instance: dg.DagsterInstance) -> None:
-    """Five days in one run read the source once, and each day tells its own rows."""
+    """Five days in one run read the source once, and each day reports its own rows."""
     result = project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1]))
 
     assert result.success, failure_text(result)

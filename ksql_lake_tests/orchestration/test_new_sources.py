@@ -57,7 +57,7 @@ def test_an_accepted_proposal_is_a_feed_and_a_deleted_one_stays_away(project: Pr
 
 
 def test_a_feed_file_that_is_broken_covers_its_source(project: Project) -> None:
-    """While somebody edits visits.json, no second feed of VISITS is proposed."""
+    """While visits.json is being edited, no second feed of VISITS is proposed."""
     (project.folder / "feeds" / "active" / "visits.json").write_text('{"name": "visits",')
 
     told = _tick(project)
@@ -66,7 +66,7 @@ def test_a_feed_file_that_is_broken_covers_its_source(project: Project) -> None:
 
 
 def test_where_nothing_can_be_written_the_tick_still_shows_it(project: Project) -> None:
-    """A feeds folder that is not ours to write to keeps nobody from seeing the proposal."""
+    """If the feeds folder cannot be written, the tick still shows the proposal."""
     (project.folder / "feeds" / "proposed").write_text("a file is in the way")
 
     told = str(_tick(project).skip_reason)

@@ -100,7 +100,7 @@ def nginx(folder: Path, upstream: DagsterDev) -> Iterator[Proxy]:
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "nginx.conf").write_text(
-        # Started by root its workers would be somebody who may not read a test's folder.
+        # Started by root its workers would be a user who may not read a test's folder.
         ("user root;\n" if os.geteuid() == 0 else "")
         + f"daemon off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nevents {{}}\n"
         + f"http {{\naccess_log off;\n{temporary}include {folder}/dagster.conf;\n}}\n"

@@ -104,7 +104,7 @@ def test_what_is_below_loads_and_the_reason_is_shown(project: Project, state: st
 
 @pytest.mark.parametrize("state", STATES)
 def test_what_is_below_gets_rows_or_the_reason(project: Project, state: str) -> None:
-    """Rows of an archived or disabled feed can be read; of a broken one nobody knows what they mean."""
+    """Rows of an archived or disabled feed can be read; the meaning of a broken feed's rows is unknown."""
     with dg.DagsterInstance.ephemeral() as instance:
         assert project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])).success
         assert project.materialize(instance, "totals").success

@@ -53,7 +53,7 @@ def test_version_one_works_in_a_fresh_home(project: Project) -> None:
 
 
 def test_the_demo_leaves_a_real_lake_alone(project: Project) -> None:
-    """In a project of somebody's own the demo refuses, and names a way to run it elsewhere."""
+    """In a user's own project the demo refuses, and names a way to run it elsewhere."""
     with dg.DagsterInstance.ephemeral() as instance:
         project.materialize(instance, "payments", partition=DAYS[0])
 

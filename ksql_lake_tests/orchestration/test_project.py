@@ -90,7 +90,7 @@ def test_a_tag_puts_a_feed_into_a_group(project: Project) -> None:
 
 
 def test_schedules_wait_for_a_person(project: Project) -> None:
-    """No schedule runs before somebody switches it on, nor a sensor that asks the server; the others do."""
+    """No schedule runs before it is switched on, nor a sensor that asks the server; the others do."""
     repository = project.definitions().get_repository_def()
 
     assert {schedule.default_status for schedule in repository.schedule_defs} == {

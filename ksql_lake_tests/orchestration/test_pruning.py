@@ -191,7 +191,7 @@ def test_a_limit_takes_the_oldest_first(project: Project, on_sqlite: dg.DagsterI
 
 
 def test_sqlite_files_go_with_their_runs(project: Project, tmp_path: Path) -> None:
-    """A run that goes takes its database along; one that stays has a small one that tells how it went."""
+    """A run that goes takes its database along; one that stays has a small one that holds its outcome."""
     with sqlite_instance(tmp_path / "home") as instance:
         _thrice(project, instance)
         folder = tmp_path / "home" / "history" / "runs"

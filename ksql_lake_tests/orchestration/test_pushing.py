@@ -22,7 +22,7 @@ from ksql_lake_tests.orchestration.project import (
 
 
 def test_push_feeds_materialise_days_and_versions(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A range of days is one query whose end was judged, which Dagster is told; a table gets its version."""
+    """A range of days is one query whose end was judged, as Dagster records; a table gets its version."""
     monkeypatch.setenv("KSQLDB_QUIET_SECONDS", "0.5")
     dated = {"kind": "stream", "source": "PAYMENTS", "start_date": "2025-01-06"}
     project.write_feed("payments", **dated, extraction="push")

@@ -52,7 +52,7 @@ def test_any_change_of_a_feed_file_is_noticed(project: Project) -> None:
 
 
 def test_a_web_server_that_is_away_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing changed nobody is asked; a change fails the tick with the variable to set."""
+    """While nothing changed no request is sent; a change fails the tick with the variable to set."""
     monkeypatch.setenv("KSQL_LAKE_DAGSTER_URL", "http://127.0.0.1:9")
     sensor = project.definitions().get_repository_def().get_sensor_def("feed_files")
     assert _tick(sensor) == "The loaded definitions are up to date."

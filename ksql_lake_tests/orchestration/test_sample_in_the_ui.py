@@ -81,7 +81,7 @@ def _drawn(page: Page, name: str) -> Locator:
 
 
 def test_ten_days_are_one_run(sample: tuple[Project, DagsterDev], page: Page) -> None:
-    """A backfill over ten days launches one run with one query and one commit; the page then tells it all."""
+    """A backfill over ten days launches one run with one query and one commit; the page then shows it all."""
     project, dagster = sample
     dialog = materialize_dialog(page, dagster.url, "transaction_stream")
     choose_days(dialog, f"[{FIRST}...{LAST}]")

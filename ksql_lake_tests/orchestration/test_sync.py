@@ -30,7 +30,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def exported(project: Project) -> Project:
-    """A project whose exports were told to an instance that is gone."""
+    """A project whose exports were recorded in an instance that is gone."""
     with dg.DagsterInstance.ephemeral() as gone:
         assert project.materialize(gone, "payments", days=(DAYS[0], DAYS[-1])).success
         assert project.materialize(gone, "totals").success

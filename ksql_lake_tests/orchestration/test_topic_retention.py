@@ -88,7 +88,7 @@ def test_the_export_that_was_missing_turns_it_green(project: Project, instance: 
 def test_an_alarm_that_is_not_delivered_shows_in_the_tick(
     project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason stands there, and the channels that have it are not told again and again."""
+    """The tick says the reason, and channels that have the alert do not get it again."""
     monkeypatch.setenv("KSQL_LAKE_ALERT_WEBHOOK", "http://127.0.0.1:9/s3cret")
     _write(project)
 

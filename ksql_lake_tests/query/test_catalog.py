@@ -77,7 +77,7 @@ def test_its_views_are_those_of_connect(made: EveryType) -> None:
 
 
 def test_lake_and_catalog_move_together(made: EveryType, tmp_path: Path) -> None:
-    """After a move it reads the lake beside it, from its own folder or told the folder from anywhere."""
+    """After a move it reads the lake beside it, from its own folder, or given the folder from anywhere."""
     written(made, made.root / "lake.duckdb")
     moved = tmp_path / "elsewhere" / "second"
     shutil.move(made.root, moved)
@@ -269,7 +269,7 @@ def test_a_copied_lake_leaves_the_catalog_of_the_other_alone(empty: EveryType) -
 def test_a_catalog_that_is_in_the_way_harms_no_export(
     empty: EveryType, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A removed catalog and a file of somebody else's are passed by; one that cannot be written is logged."""
+    """A removed catalog and a foreign file are passed by; one that cannot be written is logged."""
     path, lake = empty.root / "bi" / "c.duckdb", Lake(empty.lake)
     path.parent.mkdir()
     write_followed(path)

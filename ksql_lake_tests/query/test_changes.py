@@ -199,7 +199,7 @@ def test_a_key_of_any_type_is_followed(tmp_path: Path, kind: str) -> None:
 
 
 def test_versions_before_another_key_are_left_out(tmp_path: Path) -> None:
-    """What cannot be followed is not told; the newest key decides."""
+    """Changes that cannot be followed are left out; the newest key decides."""
     lake = Lake(tmp_path)
     for number, (key, value) in enumerate((("BIGINT", 1), ("STRING", "1"), ("STRING", "2")), 1):
         land(lake, number, (f"`ID` {key} KEY, `NAME` STRING", [{"ID": value, "NAME": "a"}]))
@@ -251,7 +251,7 @@ def test_a_name_with_other_capitals_is_the_same_column(tmp_path: Path) -> None:
 
 
 def test_a_column_called_like_duckdbs_own_is_a_column(tmp_path: Path) -> None:
-    """Versions are told apart by the numbers of their files, which a column `FILE_INDEX` does not hide."""
+    """Versions are distinguished by the numbers of their files, which a column `FILE_INDEX` does not hide."""
     lake, text = Lake(tmp_path), "`ID` BIGINT KEY, `FILE_INDEX` BIGINT"
     for number, values in enumerate(([7, 7], [7, 8], [7, 7]), 1):
         land(lake, number, (text, [{"ID": at, "FILE_INDEX": value} for at, value in enumerate(values)]))

@@ -189,7 +189,7 @@ def land(lake: Lake, text: str, *rows: Row) -> None:
 
 
 def test_columns_that_change_are_no_updates(tmp_path: Path) -> None:
-    """Added, removed, widened, partly changed and retyped columns are told as such; rows stay unchanged."""
+    """Added, removed, widened, partly changed and retyped columns are listed as such; rows stay unchanged."""
     lake = Lake(tmp_path)
     land(
         lake,

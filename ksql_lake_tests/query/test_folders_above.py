@@ -65,7 +65,7 @@ def test_every_engine_reads_the_columns_of_the_files(tmp_path: Path, folder: str
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_views_catalogs_and_snippets_read_the_columns_of_the_files(tmp_path: Path, folder: str) -> None:
-    """So do `connect`, a catalog for BI tools, and the SQL that the pages of a feed tell."""
+    """So do `connect`, a catalog for BI tools, and the SQL on a feed's page."""
     made = _made(tmp_path / folder)
     lake = Lake(made / "lake")
     write_catalog(made / "lake.duckdb", root=made / "lake", feeds=made / "feeds")

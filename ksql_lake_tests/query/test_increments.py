@@ -142,7 +142,7 @@ def test_the_changes_of_a_step_are_those_of_diff(lake: Lake) -> None:
 
 
 def test_a_cursor_older_than_retention_is_refused(lake: Lake) -> None:
-    """A version that retention removed is told; nothing is skipped."""
+    """A version that retention removed is an error; nothing is skipped."""
     where = where_of(lake)
     land_rows(lake, table_feed(), [{"ID": 1, "NAME": "a"}])
     cursor = changes_since("users", **where).cursor
@@ -203,7 +203,7 @@ def test_rows_that_doctor_took_out_are_never_given_twice(lake: Lake) -> None:
 def test_a_cursor_of_something_else_is_refused(
     lake: Lake, cursor: Any, kind: type[KsqlLakeError], said: str
 ) -> None:
-    """A text that is none, another feed's, and one of a lake that was restored or begun anew."""
+    """A text that is no cursor, another feed's, and one of a lake that was restored or begun again."""
     land_rows(lake, stream_feed(), [event(1)])
 
     with pytest.raises(kind) as caught:

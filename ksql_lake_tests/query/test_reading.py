@@ -242,7 +242,7 @@ def test_what_cannot_be_meant_is_said(read: Any, kind: type[KsqlLakeError], said
 
 
 def test_a_feed_that_was_never_exported(tmp_path: Path) -> None:
-    """Without rows nobody knows the columns; the answer says how to get them."""
+    """Without rows the columns are unknown; the answer says how to get them."""
     FeedStore(tmp_path / "feeds").add(stream_feed())
 
     with pytest.raises(LakeError, match="nothing was exported yet\nRun `ksql-lake export --stream events`"):
@@ -274,7 +274,7 @@ def test_neither_lake_nor_feeds(tmp_path: Path) -> None:
 
 
 def test_a_lost_file_is_told(tmp_path: Path) -> None:
-    """A file that is gone although nobody removed it by a commit is damage, not fewer rows."""
+    """A file that is gone although no commit removed it is damage, not fewer rows."""
     made = EveryType.make(tmp_path)
     for path in made.lake.glob("streams/events/year=2025/month=02/*/*.parquet"):
         path.unlink()

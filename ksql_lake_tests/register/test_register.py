@@ -244,7 +244,7 @@ def test_plain_readers_are_not_disturbed(evolved: FeedLake, form: Format) -> Non
 
 
 def test_other_readers_of_delta_see_the_rows_too(evolved: FeedLake) -> None:
-    """Polars and DataFusion read the index as well."""
+    """Polars and DataFusion read the index too."""
     make(evolved, "delta")
     folder = evolved.storage.uri(evolved.layout.index("delta"))
 
@@ -287,7 +287,7 @@ def test_writers_of_delta_are_kept_away(evolved: FeedLake) -> None:
 
 
 def test_a_moved_lake_keeps_delta_and_needs_iceberg_anew(evolved: FeedLake, tmp_path: Path) -> None:
-    """Delta's link is relative; Iceberg names whole paths, which is found out and mended."""
+    """Delta's link is relative; Iceberg names whole paths, which is noticed and repaired."""
     for form in FORMATS:
         make(evolved, form)
     moved = tmp_path / "elsewhere" / "lake"
@@ -480,7 +480,7 @@ def test_a_row_read_through_an_index_is_typed(evolved: FeedLake) -> None:
 
 
 def test_a_filter_on_the_time_prunes_the_files_of_delta(tmp_path: Path) -> None:
-    """The log tells from when to when a file's rows are; filters on other columns find every row, NaN too."""
+    """The log has the first and last time of a file's rows; filters on other columns find all rows, NaN too."""
     feed, day_of = stream_feed(), {"S": "`S` STRING"}
     for day in range(6):
         schema = parse_schema(

@@ -75,5 +75,5 @@ def _constant_sizes(made: Report) -> Report:
 
 @pytest.fixture
 def troubled(report: Report) -> Report:
-    """The same with data nobody owns."""
+    """The same with data that no feed owns."""
     return replace(report, others=(OtherData("lost", "table", 3, 300, "there is no feed file for it"),))

@@ -156,7 +156,7 @@ def test_a_commit_that_was_not_published(tmp_path: Path) -> None:
 
 
 def test_a_damaged_manifest_behind_a_checkpoint(tmp_path: Path) -> None:
-    """A manifest that the state no longer needs is still read for the history, and its damage told."""
+    """A manifest that the state no longer needs is still read for the history, and its damage reported."""
     lake = Lake(tmp_path)
     for _ in range(33):
         land_days(lake, FEED, [], days=(D15, D17))

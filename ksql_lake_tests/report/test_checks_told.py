@@ -223,7 +223,7 @@ def test_three_years_of_days_stay_small(tmp_path: Path, lake: FeedLake) -> None:
 
 
 def test_an_outage_is_said_once(tmp_path: Path) -> None:
-    """Feeds that failed for one reason are one point with their names, and the server is not told again."""
+    """Feeds that failed for one reason are one point with their names."""
     lake = Lake(tmp_path)
     feeds = [
         stream_feed(name=f"feed_{number}", source=f"S{number}", start_date="2025-01-17") for number in range(5)
@@ -268,7 +268,7 @@ def test_rows_outside_the_window_are_told(tmp_path: Path) -> None:
 
 
 def test_feeds_of_one_failed_check_are_advised_as_one_feed_is(tmp_path: Path) -> None:
-    """An export alone mends no failed check: the point of several feeds says what the point of one says."""
+    """An export alone repairs no failed check: the point of several feeds says what the point of one says."""
     lake = Lake(tmp_path)
     feeds = [stream_feed(name=name, start_date="2025-01-17", checks=NOT_NULL) for name in ("a", "b")]
     for feed in feeds:

@@ -94,7 +94,7 @@ def test_the_compression_ratio_comes_from_footers(tmp_path: Path) -> None:
 
 
 def test_a_table_grows_by_version(tmp_path: Path) -> None:
-    """Each version ever committed is told, and which of them retention has removed."""
+    """Each version ever committed is listed, and which of them retention has removed."""
     lake, feed = Lake(tmp_path), table_feed(retention=2)
     for count in (2, 3, 5):
         land_rows(lake, feed, [{"ID": number, "NAME": "n"} for number in range(count)])

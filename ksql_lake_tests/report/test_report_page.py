@@ -106,7 +106,7 @@ def test_columns_sort(browser: Page, tmp_path: Path) -> None:
 
 
 def test_a_link_opens_a_feed(browser: Page, tmp_path: Path) -> None:
-    """An address with #feed-NAME opens its section, although the list is longer than what stands there."""
+    """An address with #feed-NAME opens its section, although the page lists only some of the feeds."""
     last = max(feed.name for feed in FEEDS_OF_MANY if feed.status.calm)
 
     opened(browser, tmp_path, MANY, anchor=f"#feed-{last}")

@@ -43,7 +43,7 @@ def day(number: int) -> date:
 
 
 def test_sources_and_feeds_are_held_against_each_other(client: KsqlClient, tmp_path: Path) -> None:
-    """A source nobody names is silent, one of an archived feed is not; a feed without its source is named."""
+    """A source without a feed is silent, one of an archived feed is not; a feed without its source is named."""
     today = "2025-01-20"
     report = report_of(
         tmp_path,

@@ -102,7 +102,7 @@ def test_stale(tmp_path: Path) -> None:
 
 
 def test_without_a_target_nothing_is_stale(tmp_path: Path) -> None:
-    """However old the export is: nobody said how fresh it should be."""
+    """However old the export is: the feed has no target."""
     land_rows(Lake(tmp_path), table_feed(), [{"ID": 1, "NAME": "a"}])
 
     found = report_on(tmp_path, table_feed(), now=datetime(2099, 1, 1, tzinfo=UTC))
@@ -111,7 +111,7 @@ def test_without_a_target_nothing_is_stale(tmp_path: Path) -> None:
 
 
 def test_incomplete_by_a_missing_day(tmp_path: Path) -> None:
-    """A day between two exported ones that nobody read."""
+    """A day between two exported ones that was never read."""
     lake = Lake(tmp_path)
     land_days(lake, FEED, of_day(FIRST, 3), days=(FIRST, FIRST))
     land_days(lake, FEED, of_day(date(2025, 1, 19), 3), days=(date(2025, 1, 19), TODAY))
@@ -136,7 +136,7 @@ def test_incomplete_by_a_day_read_too_early(tmp_path: Path) -> None:
 
 
 def test_failed_by_an_error(tmp_path: Path) -> None:
-    """A real export against nobody fails, and the report says what its error said, and how often."""
+    """A real export without a server fails; the report has its error, and how often it came."""
     lake = Lake(tmp_path)
     land_days(lake, FEED, of_day(FIRST, 3), days=(FIRST, TODAY))
     with KsqlClient(load_settings(attempts=1)) as client:
@@ -174,7 +174,7 @@ def test_a_success_ends_a_failure_even_when_the_note_stays(tmp_path: Path) -> No
 
 
 def test_failed_by_damage(tmp_path: Path) -> None:
-    """A lake whose manifests cannot be folded is told with its error; other feeds are reported as ever."""
+    """A lake whose manifests cannot be folded is reported with its error; other feeds as ever."""
     lake = Lake(tmp_path)
     for _ in range(2):
         land_days(lake, FEED, of_day(FIRST, 3), days=(FIRST, TODAY))

@@ -56,7 +56,7 @@ def _dagster(page: Page) -> None:
     page.get_by_text("monitoring", exact=True).first.wait_for()
     page.keyboard.press("Alt+KeyE")
     page.get_by_text("monitoring_report").first.wait_for()
-    # Dagster keeps which groups are open; when it draws them anew, all fit in.
+    # Dagster keeps which groups are open; when it draws them again, all fit in.
     page.reload()
     # Eight feeds with a status, the assets of ksqlDB and the report without one.
     expect(page.get_by_text(re.compile(r"^\d+ / \d+ Passed$"))).to_have_count(8)

@@ -116,7 +116,7 @@ class Shell:
 
 
 def answers(address: str) -> bool:
-    """Whether a server is there, and says that it is well."""
+    """Whether a server answers with status 200."""
     try:
         with urlopen(address, timeout=30) as answer:  # noqa: S310 - an address of this machine
             return bool(answer.status == 200)

@@ -32,7 +32,7 @@ class Snippet:
         language: The word behind the fence.
         code: What is in it.
         mark: The comment above it: `not run`, `file` (it is the content of that file), `serves` (it runs until
-            somebody ends it, and answers at that address), or empty.
+            it is ended, and answers at that address), or empty.
         what: The reason, the file or the address.
     """
 
@@ -63,7 +63,7 @@ def snippets(page: Path) -> Iterator[Snippet]:
 
 
 def indented_blocks(page: Path) -> list[str]:
-    """First lines of blocks that are told by their indentation alone."""
+    """First lines of blocks that only their indentation marks."""
     text = re.sub(r"^```.*?^```$|^<div.*?^</div>$", "", page.read_text(encoding="utf-8"), flags=_WHOLE)
     return re.findall(r"\n\n {4}(?! *[-*\d|])(\S.*)", text)
 

@@ -48,7 +48,7 @@ def test_a_snippet_says_what_it_is(snippet: Snippet) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_fence(page: Path) -> None:
-    """No block is told by its indentation alone: such a block says nothing of its language."""
+    """No block is marked by its indentation alone: such a block has no language."""
     assert indented_blocks(page) == []
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 BAD = ("torn", "double", "missing", "unsound", "failed", "growing")
 _LEAST_SAMPLES = 30
-"""Sizes from which growth can be told from warming up."""
+"""The fewest sizes that distinguish growth from warming up."""
 
 
 @dataclass(slots=True)

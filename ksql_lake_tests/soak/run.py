@@ -27,7 +27,7 @@ _FAULTS = ("cut_row", "cut_chunk", "reset", "error", "no_final")
 
 @dataclass(frozen=True)
 class Options:
-    """What a soak is told.
+    """The options of a soak.
 
     Attributes:
         seconds: How long it goes on.

@@ -1,6 +1,6 @@
 """What a soak works on: a stream that grows, late rows and twins included, and a table derived from it.
 
-Every value of a row follows from its number, so that whoever reads can tell what may be there.
+Every value of a row follows from its number, so that a reader knows what may be there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def feeds(today: date) -> tuple[StreamFeed, TableFeed]:
 
 
 def settings(url: str, root: Path) -> Settings:
-    """What every process of the soak is told."""
+    """The settings of every process of the soak."""
     return Settings(ksqldb_url=url, lake_root=str(root), attempts=6, read_timeout=20.0)
 
 

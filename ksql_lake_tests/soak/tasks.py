@@ -1,7 +1,7 @@
 """The processes of a soak: `python -m ksql_lake_tests.soak.tasks TASK URL ROOT TODAY`.
 
 `export` and `upkeep` do it once, after a line that says they are ready to be killed. `serve` does both round by
-round for as long as its input is open, as a scheduler's process does, and tells its size after each. `watch`
+round for as long as its input is open, as a scheduler's process does, and reports its size after each. `watch`
 reads all the time, as a stranger who globs and as our own reader.
 """
 
@@ -58,7 +58,7 @@ class Task:
         self.stream, self.table = feeds(today)
 
     def export(self) -> None:
-        """Export both feeds; what may pass by itself is told, anything else is a finding."""
+        """Export both feeds; what may pass by itself is reported, anything else is a finding."""
         with KsqlClient(settings(self.url, self.root)) as client:
             lake = Lake(self.root)
             for feed in (self.stream, self.table):
@@ -79,7 +79,7 @@ class Task:
             self._failed(error)
 
     def serve(self) -> None:
-        """Export and keep up round by round in one process, and tell its size."""
+        """Export and keep up round by round in one process, and report its size."""
         process, rounds = psutil.Process(), 0
         while not stopped():
             self.export()
@@ -96,7 +96,7 @@ class Task:
             time.sleep(0.2)
 
     def _committed(self, columns: list[str] | None = None) -> pa.Table | None:
-        """Everything our own reader gives; None before the first commit, and where it was told why not."""
+        """Everything our own reader returns; None before the first commit, and after a reported error."""
         lake = Lake(self.root).feed(self.stream)
         try:
             return lake.dataset().to_table(columns=columns) if lake.state().partitions else None
@@ -108,7 +108,7 @@ class Task:
         return None
 
     def watch(self) -> None:
-        """Read until told to stop, and tell what was seen."""
+        """Read until the input ends, and report what was seen."""
         figures: Counter[str] = Counter()
         most = 0
         while not stopped():
@@ -136,7 +136,7 @@ class Task:
             except pa.ArrowException as error:
                 yield "torn", f"{path.name}: {error}"
         if _doubles(numbers):
-            # Between the first and the last step of a merge; documented, and told by the footers.
+            # Between the first and the last step of a merge; documented, and the footers show it.
             left = {path: ids for path, ids in numbers.items() if path not in replaced}
             if doubled := _doubles(left):
                 yield "double", f"{len(doubled)} rows, e.g. {doubled[:3]}"

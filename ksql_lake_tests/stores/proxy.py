@@ -1,6 +1,6 @@
 """A proxy before an S3 server that counts requests by what they do, and interferes as a test says.
 
-It is told by a function what to do with each request: let it pass (perhaps with other headers), answer it
+A function decides what it does with each request: let it pass (perhaps with other headers), answer it
 itself, or forward it and never answer, as when a connection breaks at the worst moment.
 """
 

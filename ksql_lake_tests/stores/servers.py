@@ -58,7 +58,7 @@ class Store:
         }
 
     def fresh(self) -> str:
-        """Return the address of a lake that nobody has used."""
+        """Return the address of an unused lake."""
         return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
 
     def at(self, url: str) -> Store:

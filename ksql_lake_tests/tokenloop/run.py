@@ -145,7 +145,7 @@ class TokenLoop:
             world.strangers = 0
             self._landed(world, self._run(world))  # what is in it goes with it
         early = name in ("switch", "doubled", "gap", "trim", "remade stream", "remade source", "tampered")
-        # Rows that go with their source before anybody could read them are nobody's loss.
+        # Rows that go with their source before they could be read do not count as lost.
         if early and name != "remade source" and self._random.random() < 0.5:
             world.produce(1200)
             self._hits[name](world)
@@ -267,7 +267,7 @@ class TokenLoop:
         (self._root / lake.layout.checkpoint).unlink(missing_ok=True)
 
     def _changed(self, marks: Continued) -> Continued:
-        """Where the stream is read on wrong but sealed anew; where the source is known to, as it is."""
+        """Return wrong marks of the source without a new digest, or wrong marks of the stream with one."""
         if self._random.random() < 0.5:
             number, mark = self._random.choice(list(marks.source.items()))
             wrong = msgspec.structs.replace(mark, next=mark.next + 3, ahead=[])

@@ -96,7 +96,7 @@ class World:
         self.strangers += 1
 
     def remake(self, *, source: bool) -> None:
-        """Make the derived stream anew, or both."""
+        """Recreate the derived stream, or both streams."""
         self.ksql("DROP STREAM D DELETE TOPIC;")
         if source:
             self.ksql("DROP STREAM S DELETE TOPIC;")

@@ -34,7 +34,7 @@ class Scene:
         self.derive(server)
 
     def remake(self, server: Server, *, source: bool = False) -> None:
-        """Make the derived stream anew, or both."""
+        """Recreate the derived stream, or both streams."""
         server.ksql(f"DROP STREAM {self.derived} DELETE TOPIC;")
         if source:
             server.ksql(f"DROP STREAM {self.source} DELETE TOPIC;")

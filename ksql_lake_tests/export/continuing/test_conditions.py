@@ -56,7 +56,7 @@ def test_columns_that_do_not_carry_the_offsets_are_named(server: Server, scene: 
 def test_a_stream_without_a_query_of_its_own_cannot_be_read_on(
     server: Server, scene: Scene, tmp_path: Path
 ) -> None:
-    """Nobody's query, or none that runs: it is said, and the rows are pulled."""
+    """No query writes the stream, or it does not run: the result says so, and the rows are pulled."""
     name = f"{scene.source}_PLAIN"
     server.ksql(f"CREATE STREAM {name} (ID BIGINT, P INT, O BIGINT) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1, "
                 "VALUE_FORMAT='JSON');")  # fmt: skip

@@ -42,7 +42,7 @@ def by_token(result: ExportResult) -> bool:
 
 
 def lake_of(root: Path, feed: StreamFeed) -> FeedLake:
-    """The feed's lake, opened anew."""
+    """The feed's lake, opened again."""
     return Lake(root).feed(feed)
 
 
@@ -180,7 +180,7 @@ def test_a_broken_batch_is_begun_again_at_the_last_good_token(
 def test_a_fall_back_is_named_and_the_feed_comes_back_by_the_door(
     server: Server, scene: Scene, tmp_path: Path, fault: dict[str, object], why: str
 ) -> None:
-    """What cannot be read on is pulled, said in result, commit and evidence; then the marks are made anew."""
+    """Without tokens the rows are pulled; result, commit and evidence say so; then the marks are rebuilt."""
     feed = scene.feed()
     server.export(tmp_path, feed, days=None)
     server.append(scene.source, *(row(number) for number in range(20, 40)))
@@ -245,7 +245,7 @@ def test_a_gap_that_rests_is_named_and_the_rows_land(server: Server, scene: Scen
 
 
 def test_a_gap_at_the_door_is_named_too(server: Server, scene: Scene, tmp_path: Path) -> None:
-    """The first reading ends as well, by what the stream's query has read."""
+    """The first reading ends too: by what the stream's query has read."""
     feed = scene.feed()
     change_log(server.url, scene.source, {"gap": {1: 1}})
     server.append(scene.source, *(row(number) for number in range(20, 24)))
@@ -308,7 +308,7 @@ def test_records_written_twice_into_the_derived_stream_land_once(
 def test_a_derived_stream_that_was_made_anew_is_entered_again(
     server: Server, scene: Scene, tmp_path: Path
 ) -> None:
-    """Another query writes it, so its offsets are others; the source's tell which rows are held."""
+    """Another query writes it, so its offsets are others; the source's show which rows the lake holds."""
     feed = scene.feed()
     server.export(tmp_path, feed, days=None)
     scene.remake(server)
@@ -386,7 +386,7 @@ def test_a_wrong_mark_loses_and_doubles_nothing(
 
 
 def test_marks_without_their_digest_are_not_believed(server: Server, scene: Scene, tmp_path: Path) -> None:
-    """The feed is entered anew, and every row compared."""
+    """The feed gets a first reading again, which compares every row."""
     feed = scene.feed()
     server.export(tmp_path, feed, days=None)
     server.append(scene.source, *(row(number) for number in range(20, 40)))
@@ -442,7 +442,7 @@ def test_an_earlier_start_date_brings_the_rows_before(server: Server, scene: Sce
 def test_a_filled_feed_that_turns_to_continue_compares_its_rows_once(
     server: Server, scene: Scene, tmp_path: Path
 ) -> None:
-    """Rows from before the stream carried offsets are told by their other columns, and none lands twice."""
+    """Rows from before the stream carried offsets are compared by their other columns; none lands twice."""
     raw = {"name": scene.source.lower(), "kind": "stream", "source": scene.source, "start_date": "2025-01-06"}
     plain = FEED_ADAPTER.validate_python(raw)
     server.export(tmp_path, plain, days=None)
@@ -457,7 +457,7 @@ def test_a_filled_feed_that_turns_to_continue_compares_its_rows_once(
 
 
 def test_another_filled_feed_is_refused_with_the_way_out(server: Server, scene: Scene, tmp_path: Path) -> None:
-    """Where rows were told by their values in the same stream, their identity cannot change under them."""
+    """If rows of the same stream were compared by their values, the feed's identity cannot change."""
     raw = scene.feed().model_dump(exclude={"identity", "positions"}) | {"extraction": "pull"}
     server.export(tmp_path, FEED_ADAPTER.validate_python(raw), days=None)
 

@@ -1,4 +1,4 @@
-"""What the export of a `continue` feed will cost, told before."""
+"""What the export of a `continue` feed will cost, estimated before it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cost(server: Server, root: Path, scene: Scene) -> Cost:
 
 
 def test_only_new_rows_are_scanned_once_the_stream_was_entered(server: Server, tmp_path: Path) -> None:
-    """The way in reads all of the stream, every later export what is new, and a stream made anew all again."""
+    """The first export reads the whole stream, later ones new rows; a recreated stream is read whole again."""
     scene = Scene("COST")
     scene.create(server)
     server.append(scene.source, *(row(number, day=number % 3) for number in range(30)))

@@ -64,7 +64,7 @@ def test_a_row_that_was_given_up_too_early_lands(server: Server, scene: Scene, t
 
 
 def test_a_row_among_old_gaps_is_compared(server: Server, scene: Scene, tmp_path: Path) -> None:
-    """Which of many offsets were missing is not kept: then the lake's rows tell, and the fall-back says so."""
+    """Which of many offsets were missing is not kept: the lake's rows decide, and the fall-back says so."""
     feed = scene.feed()
     server.export(tmp_path, feed, days=None)
     source = dict(marks_of(tmp_path, feed).source)
@@ -137,7 +137,7 @@ def test_a_mended_event_time_brings_the_rows_that_it_kept_out(server: Server, tm
 def test_rows_that_were_seen_and_never_landed_prove_nothing(
     server: Server, scene: Scene, tmp_path: Path
 ) -> None:
-    """Kafka deleted rows from before the feed's first day; when that moves, nobody calls its days proven."""
+    """Kafka deleted rows from before the feed's first day; when that moves, its days are not proven."""
     later = scene.feed(start_date="2025-01-08")
     server.append(scene.source, *(row(number, day=2) for number in range(20, 30)))
     server.export(tmp_path, later, days=None)
@@ -173,7 +173,7 @@ def test_a_gap_keeps_its_days_from_being_proven(
 
 
 def test_rows_that_expired_unread_are_named(server: Server, scene: Scene, tmp_path: Path) -> None:
-    """The derived stream was made anew after Kafka had deleted rows of its source that nobody read."""
+    """The derived stream was recreated after Kafka had deleted rows of its source that were never read."""
     feed = scene.feed()
     server.export(tmp_path, feed, days=None)
     server.append(scene.source, *(row(number) for number in range(20, 40)))

@@ -122,7 +122,7 @@ def test_of_one_partition_the_last_record_is_known_exactly() -> None:
 
 
 def test_a_row_without_an_offset_that_may_be_known_is_not_guessed_about() -> None:
-    """Only the record before the mark tells it from a new one; where that is not sure, the marks are left."""
+    """Only the record before the mark distinguishes it from a new one; else reading on stops."""
     hashes, nowhere = np.array([7, 8, 7], np.uint32), np.ones(3, np.bool_)
     sink = SinkRows([SinkMark(0), SinkMark(0)], [])
     sink.begin()

@@ -78,7 +78,7 @@ def test_a_source_that_ends_before_its_mark_was_made_anew() -> None:
 
 
 def test_another_row_at_the_mark_is_of_another_source() -> None:
-    """A source that was made anew and has grown beyond the mark shows itself when its row comes."""
+    """A recreated source that has grown beyond the mark is noticed when its row comes."""
     source = SourceRows({0: SourceMark(0, 10, 9, 90)}, {0: LogOffsets(0, 20, 20)})
     assert take(source, 9) == [False]
 

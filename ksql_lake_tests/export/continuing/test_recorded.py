@@ -108,7 +108,7 @@ def ids(root: Path) -> list[int]:
 
 
 def test_the_recorded_rows_land_and_are_proven(server: ScriptedServer, tmp_path: Path) -> None:
-    """Twenty rows, once each, up to the ends that DESCRIBE told; the query is the one that was measured."""
+    """Twenty rows, once each, up to the ends that DESCRIBE reported; the query is the one that was measured."""
     mark(tmp_path, [0, 0], {})
     result = export(server, tmp_path, FROM_START)
 

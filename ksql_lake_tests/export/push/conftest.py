@@ -28,6 +28,6 @@ def server(process: DevServer) -> Iterator[Server]:
 
 @pytest.fixture
 def old_server() -> Iterator[Server]:
-    """A server from before pull queries on streams, offsets and told positions."""
+    """A server from before pull queries on streams, offsets and reported positions."""
     with DevServer.start(arguments=["--server-version", "0.17.0"]) as running:
         yield Server(running.url)

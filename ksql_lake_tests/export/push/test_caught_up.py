@@ -107,7 +107,7 @@ def test_a_stall_is_seen_although_rows_arrive_at_the_topic() -> None:
 
 
 def test_a_partition_that_is_missing_holds_everything_up() -> None:
-    """A partition of which the server tells nothing may hold anything."""
+    """A partition that the server does not report may hold anything."""
     judged = judge(partitions=3)
     judged.reported(AT_END)
     wait(judged, 100)

@@ -66,7 +66,7 @@ class Exporter:
 
 
 class Producer(threading.Thread):
-    """Appends rows, twins among them, until told to stop."""
+    """Appends rows, twins among them, until `stop` is set."""
 
     def __init__(self, server: Server, source: str) -> None:
         super().__init__(daemon=True)

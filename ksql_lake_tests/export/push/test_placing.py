@@ -96,7 +96,7 @@ def test_another_row_at_a_mark_is_another_topic() -> None:
 
 
 def test_a_topic_that_ends_before_its_mark_is_another() -> None:
-    """Whether the server tells the end, or all rows were seen; a partition without any row says nothing."""
+    """Whether the server reports the end, or all rows were seen; a partition without any row says nothing."""
     marked = KnownDays({}, {}, {0: Mark(9, 0), 1: Mark(9, 0)})
     placing = Placing(WINDOW, marked, event_time="ROWTIME", placed=True)
     placing.take(batch([(0, 3, 1)]))

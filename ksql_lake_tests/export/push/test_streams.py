@@ -64,7 +64,7 @@ def test_rows_land_once_over_repeated_exports(server: Server, source: Feed, tmp_
 
 
 def test_the_server_is_asked_for_new_rows_only(server: Server, source: Feed, tmp_path: Path) -> None:
-    """Once the server has told its positions, it is asked for rows beyond the marks and of the window alone."""
+    """Once the server has reported positions, the query asks for rows beyond the marks and of the window."""
     server.export(tmp_path, source)
     server.export(tmp_path, source)
     before, after = server.asked(source.source)[-2:]
@@ -121,7 +121,7 @@ def test_a_late_row_lands_and_counts_as_late(server: Server, source: Feed, tmp_p
 def test_rows_outside_of_every_day_are_counted_by_name(
     server: Server, source: Feed, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rows before `start_date`, in the future or with a negative ROWTIME are left out and told with numbers."""
+    """Rows before `start_date`, in the future or with a negative ROWTIME are left out and counted."""
     server.append(source.source, row(90, day=-9), row(91, day=-9), row(92, day=36_000), row(93, day=-30_000))
 
     result = server.export(tmp_path, source)
@@ -326,7 +326,7 @@ def test_a_day_without_files_can_be_certified(server: Server, tmp_path: Path) ->
 
 @pytest.fixture
 def read_too(server: Server, source: Feed) -> Iterator[Feed]:
-    """The stream, with another query that reads it too, so that the server tells where Kafka's log ends."""
+    """The stream, with another query that reads it too, so that the server reports where Kafka's log ends."""
     sink = f"{source.source}_READ"
     server.ksql(f"CREATE STREAM {sink} AS SELECT ID FROM {source.source} EMIT CHANGES;")
     yield source
@@ -336,7 +336,7 @@ def read_too(server: Server, source: Feed) -> Iterator[Feed]:
 def test_known_ends_prove_an_export_whose_positions_are_not_told(
     server: Server, read_too: Feed, tmp_path: Path
 ) -> None:
-    """Rows from Kafka's ends prove a query with a condition as well; nothing else of it has to be told."""
+    """Rows from Kafka's ends prove a query with a condition too; its positions need not be reported."""
     assert server.export(tmp_path, read_too).new == 30
     server.append(read_too.source, row(41))
     server.faults({"kind": "no_positions"})
@@ -351,7 +351,7 @@ def test_known_ends_prove_an_export_whose_positions_are_not_told(
 
 
 def test_a_topic_made_anew_is_refused_at_its_known_ends(server: Server, read_too: Feed, tmp_path: Path) -> None:
-    """A topic that ends before the marks is another one, also where no positions are told."""
+    """A topic that ends before the marks is another one, also if no positions are reported."""
     server.export(tmp_path, read_too)
     server.faults({"kind": "no_positions"})
     sink = f"{read_too.source}_READ"

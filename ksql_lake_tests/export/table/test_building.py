@@ -200,7 +200,7 @@ def test_an_empty_table_is_proven_too() -> None:
 
 
 def test_a_consumed_source_is_no_built_table_while_its_repartition_topic_lags() -> None:
-    """What the source's last records became must be consumed as well, with ends taken after the source's."""
+    """What the source's last records became must be consumed too, with ends taken after the source's."""
     judge = building()
     internal = INTERNAL.format(1)
     assert look(judge, offsets(src=[(0, 9, 9)], **{internal: [(0, 4, 4)]})) is None

@@ -208,7 +208,7 @@ def test_a_node_that_is_not_there_at_all_is_passed_over() -> None:
 def test_a_part_that_fails_in_its_middle_fails_the_whole(
     script: Script, error: type[Exception], number: int
 ) -> None:
-    """Rows of a part that did not end well are never kept beside those of others, nor asked for again."""
+    """Rows of a part that ended with an error are never kept beside those of others, nor requested again."""
     whole = {part: chunked(HEADER, rows(f"k{part}"), b"]") for part in range(4)}
     with nodes(holding({**whole, number: script}), holding({})) as (_, clients), pytest.raises(error):
         read(Parts(SQL, clients, range(4)))

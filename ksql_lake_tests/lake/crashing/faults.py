@@ -118,7 +118,7 @@ def no_inodes(root: Path, spare: int = 0) -> Iterator[Disk]:
 
 @contextmanager
 def read_only(root: Path) -> Iterator[Disk]:
-    """Yield a disk that is mounted anew, read-only, when it is struck."""
+    """Yield a disk that is remounted read-only when it is struck."""
     with small_filesystem(root):
         yield Disk(lambda: mount("-o", "remount,bind,ro", root), lambda: mount("-o", "remount,bind,rw", root))
 

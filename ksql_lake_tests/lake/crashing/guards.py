@@ -100,7 +100,7 @@ class _PlanningOnce(Attempt):
             yield first
 
     def check_partitions(self, state: FeedState, partitions: Collection[str]) -> None:
-        """The folder would tell that others have committed."""
+        """The folder would show that others have committed."""
 
 
 class _Staged(FeedLake):
@@ -226,7 +226,7 @@ class _Untranslated(LocalStorage):
 
 
 class _Unsynced(LocalStorage):
-    """A sync that fails is nobody's business."""
+    """A sync that fails is ignored."""
 
     def stage(self, folder: str, names: list[str]) -> bool:
         with suppress(WriteError):

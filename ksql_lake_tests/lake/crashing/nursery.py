@@ -91,7 +91,7 @@ def _child(answer: int, task: Callable[..., Any], arguments: dict[str, Any]) -> 
     signal.alarm(_PATIENCE)
     try:
         text = json.dumps([task(**arguments), ""])
-    except BaseException:  # noqa: BLE001 - whatever it is, the one who asked is told
+    except BaseException:  # noqa: BLE001 - whatever it is, the caller gets it
         text = json.dumps([None, traceback.format_exc()])
     os.write(answer, text.encode())
     # Neither the parent's buffers nor its exit handlers are the child's business.

@@ -1,7 +1,7 @@
-"""`python -m ksql_lake_tests.lake.crashing.restoring`: a lake that is killed, restored, copied, edited, mended.
+"""`python -m ksql_lake_tests.lake.crashing.restoring`: a lake is killed, restored, copied, edited, repaired.
 
 Each round something happens to the lake, then everything is exported. An export may succeed or refuse; where it
-refuses, the command in its message is run as it stands there, and then it has to succeed. DuckDB compares the
+refuses, the command in its message is run unchanged, and then the export has to succeed. DuckDB compares the
 files with the source, by no code of the product. The parent has no threads: forked children do all work.
 """
 
@@ -236,7 +236,7 @@ class Restoring:
                 return
 
     def _child(self, task: Callable[[], None]) -> None:
-        """Let somebody work, who may be refused."""
+        """Run work that may be refused."""
 
         def work() -> None:
             logging.disable()

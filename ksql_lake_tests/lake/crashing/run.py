@@ -33,7 +33,7 @@ for _name in (
     "concurrent.futures.thread",
     "_strptime",
 ):
-    # Loaded on first use by what writers do; loaded here once, not anew in every one of hundreds of processes.
+    # Loaded on first use by what writers do; loaded here once, not in every one of hundreds of processes.
     importlib.import_module(_name)
 
 _TICKS = 240

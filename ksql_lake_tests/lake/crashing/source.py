@@ -1,7 +1,7 @@
 """The source of a crash run: rows that only grow, the same for the same seed.
 
 Time is a tick. At every tick some rows are born: most of them on the newest day, some late, some identical
-twins of rows that were born before. A row is told by its `ID` alone; all its other values follow from that.
+twins of rows that were born before. A row's `ID` alone identifies it; all its other values follow from that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ksql_lake_tests.lake.landing import EVENTS, FIRST, USERS
 DAYS = 4
 PER_TICK = 6
 NEVER = -1
-"""The tick at which no row is born yet: an export of it only says that somebody looked."""
+"""The tick at which no row is born yet: an export of it only records that the day was read."""
 _LATE = 0.15
 _TWIN = 0.15
 _SNAPSHOT_ROWS = 40

@@ -64,7 +64,7 @@ class Trap:
     Attributes:
         point: One of `POINTS`.
         nth: How many times it is passed before; the file size in bytes for "in a write".
-        stop: Whether the process is only stopped there, until somebody continues it.
+        stop: Whether the process is only stopped there, until another process continues it.
     """
 
     point: str

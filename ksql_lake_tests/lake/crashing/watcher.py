@@ -169,7 +169,7 @@ class FeedWatcher:
 
 
 def watch(root: str, feeds: tuple[Feed, ...], source: Source, board: Board) -> None:
-    """Poll the feeds in turn until the run is over, and once more; then tell the figures."""
+    """Poll the feeds in turn until the run is over, and once more; then report the figures."""
     watchers = [FeedWatcher(root, feed, source, board) for feed in feeds]
     over = False
     while not over:

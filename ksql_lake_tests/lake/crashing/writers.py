@@ -2,8 +2,8 @@
 
 It works on four feeds: `events`, which is only appended to; `merged`, whose days are also compacted, as closed
 ones and as open ones; `continued`, which is read on from the marks of its last commit, and compacted too; and
-the table `users`, whose old versions are removed. About every second time it takes the feed's lock. What it was
-told is committed it tells the parent, who holds the lake to it.
+the table `users`, whose old versions are removed. About every second time it takes the feed's lock. It reports
+each confirmed commit to the parent, which then expects it in the lake.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Writer:
 
 
 def no_word(**_message: object) -> None:
-    """Tell nobody."""
+    """Send no message."""
 
 
 def export_days(
