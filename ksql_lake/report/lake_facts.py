@@ -168,8 +168,8 @@ def read_history(log: CommitLog, *, through: int, commits: int, turn: int | None
     history = History()
     # A store's mark proves an object's content. A disk's times do not show that it lost a bit.
     step = -(-min(through, commits) // SAMPLED_MANIFESTS) or 1
-    anew = range(through - turn % step, 0, -step) if turn is not None and not log.storage.paged else ()
-    for sequence, found in log.facts(through=through, commits=commits, anew=anew):
+    reread = range(through - turn % step, 0, -step) if turn is not None and not log.storage.paged else ()
+    for sequence, found in log.facts(through=through, commits=commits, reread=reread):
         if isinstance(found, LakeError):
             history.damage.append(f"commit {sequence}: {found.message}")
         else:

@@ -173,7 +173,7 @@ class CommitLog:
         return self.storage.read(self.layout.manifest(sequence))
 
     def facts(
-        self, *, through: int, commits: int = FACTS_KEPT, anew: Collection[int] = ()
+        self, *, through: int, commits: int = FACTS_KEPT, reread: Collection[int] = ()
     ) -> Iterator[tuple[int, CommitFacts | LakeError]]:
         """Yield what each of the newest commits did, oldest first, or why its manifest cannot be read.
 
@@ -182,7 +182,7 @@ class CommitLog:
         Args:
             through: The last commit.
             commits: How many at most.
-            anew: Commits whose manifests are read in any case.
+            reread: Commits whose manifests are read in any case.
 
         Raises:
             LakeError: The manifests cannot be listed.
@@ -193,7 +193,7 @@ class CommitLog:
         known = {
             each.sequence: each
             for each in saved or ()
-            if each.stamp == stamps.get(each.sequence) and each.sequence not in anew
+            if each.stamp == stamps.get(each.sequence) and each.sequence not in reread
         }
         for number in numbers:
             if number in known:
