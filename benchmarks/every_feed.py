@@ -4,7 +4,7 @@
     python benchmarks/every_feed.py --guard
 
 Makes a lake of stream feeds, one commit and one file per day, and runs each command in a process of its own
-with 8 feeds and with all of them. Prints CPU seconds of both, the seconds of the second, milliseconds of CPU per
+with 8 feeds and with all of them. Prints CPU seconds of both, seconds of the second, milliseconds of CPU per
 feed more, and the files that Python opens and the folders that it lists per feed more (in the command's own
 process: `doctor` examines many feeds in several). `--guard` compares 8 with 40 feeds, and 80 days with
 400, and fails when a share (never a time) is worse than its limit.
