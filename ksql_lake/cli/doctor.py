@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import cycle, groupby, repeat
+from multiprocessing.connection import Connection
 
 import click
 
@@ -48,6 +52,9 @@ Exit codes: 0 sound, 1 findings remain (or a feed could not be examined), 2 usag
 """
 
 _OPTIONS = {Remedy.REPAIR: "--repair", Remedy.APPLY: "--repair --apply", Remedy.MANUAL: ""}
+
+_FEEDS_PER_PROCESS = 8
+"""A process starts in a third of a second, in which it examines five feeds of a year each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +114,12 @@ def doctor(
     wish = _Wish(quick=quick, repair=repair, apply=apply)
     checkups = []
     with notes_from_log():
-        for layout in _layouts(lake, names):
+        layouts = _layouts(lake, names)
+        for layout, known in zip(layouts, _known_sound(lake, layouts, wish), strict=True):
             checkup = _Checkup(layout)
             checkups.append(checkup)
             try:
-                _visit(lake.storage, checkup, wish, as_json=as_json)
+                _visit(lake.storage, checkup, wish, known, as_json=as_json)
             except KsqlLakeError as error:
                 checkup.error = error.at(feed=layout.name)
                 complain(str(checkup.error))
@@ -139,17 +147,68 @@ def _layouts(lake: Lake, names: Sequence[str]) -> list[FeedLayout]:
     return [layout for layout in held if not names or layout.name in names]
 
 
-def _visit(storage: Storage, checkup: _Checkup, wish: _Wish, *, as_json: bool) -> None:
+def _look(storage: Storage, layout: FeedLayout, wish: _Wish) -> Examination:
+    found = examine(storage, layout, contents=not wish.quick)
+    if not found.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
+        found.findings += stale(storage, layout, found.state)
+    return found
+
+
+def _known_sound(lake: Lake, layouts: Sequence[FeedLayout], wish: _Wish) -> Iterator[Examination | None]:
+    """Yield what other processes found of each feed; None where this process has to look.
+
+    They only look. A feed with a finding is examined again here, where it is shown and repaired.
+    """
+    processes = min(os.cpu_count() or 1, len(layouts) // _FEEDS_PER_PROCESS)
+    if processes < 2 or lake.storage.paged:
+        yield from repeat(None, len(layouts))
+        return
+    apart = multiprocessing.get_context("spawn")  # a fork copies the locks of threads that it does not copy
+    readers, started = [], []
+    for number in range(processes):
+        reader, writer = apart.Pipe(duplex=False)
+        work = (lake.root, layouts[number::processes], wish, writer)
+        started.append(apart.Process(target=_send_sound, args=work, daemon=True))
+        started[-1].start()
+        writer.close()
+        readers.append(reader)
+    for layout, reader in zip(layouts, cycle(readers), strict=False):
+        with waiting(f"examining {layout.kind} {layout.name}"):
+            try:
+                found = reader.recv()
+            except EOFError:  # the process was killed
+                found = None
+        yield Examination(layout, files=found[0], bytes=found[1]) if found else None
+    for process in started:
+        process.join()
+
+
+def _send_sound(root: str, layouts: Sequence[FeedLayout], wish: _Wish, writer: Connection) -> None:
+    """Send the files and bytes of each sound feed, and None for any other; the body of another process."""
+    # Ctrl-C ends the process that asked, and then the next message of this one finds no reader.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    storage = Lake(root).storage
+    for layout in layouts:
+        try:
+            found = _look(storage, layout, wish)
+        except KsqlLakeError:
+            found = None  # it happens again where it is shown
+        try:
+            writer.send((found.files, found.bytes) if found and found.sound else None)
+        except BrokenPipeError:
+            return
+
+
+def _visit(
+    storage: Storage, checkup: _Checkup, wish: _Wish, known: Examination | None, *, as_json: bool
+) -> None:
     layout = checkup.layout
 
     def look() -> Examination:
         with waiting(f"examining {layout.kind} {layout.name}"):
-            found = examine(storage, layout, contents=not wish.quick)
-            if not found.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED):
-                found.findings += stale(storage, layout, found.state)
-            return found
+            return _look(storage, layout, wish)
 
-    checkup.found = checkup.now = look()
+    checkup.found = checkup.now = known or look()
     if checkup.found.sound or not wish.repair:
         _show(checkup.found, as_json=as_json)
         return

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -29,6 +31,9 @@ from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, mani
 from ksql_lake.lake.rows.event_days import event_times
 from ksql_lake.lake.storage.boundary import Storage
 
+_SMALL = 1 << 18
+"""Bytes up to which a file is read at once."""
+
 
 @dataclass(slots=True)
 class Examination:
@@ -42,6 +47,8 @@ class Examination:
         files: How many committed files were checked.
         bytes: Their size.
         unnamed: Data files of the feed that are in its folder, but not in its log.
+        checkpoint: The bytes of the checkpoint, read before the manifests.
+        at_checkpoint: The state after the manifests up to the checkpoint's.
     """
 
     layout: FeedLayout
@@ -51,6 +58,8 @@ class Examination:
     files: int = 0
     bytes: int = 0
     unnamed: list[Unnamed] = field(default_factory=list)
+    checkpoint: builtins.bytes | None = None
+    at_checkpoint: FeedState | None = None
 
     @property
     def sound(self) -> bool:
@@ -95,6 +104,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout = result.layout
     # First the files: each of them has a manifest by then, also if an export commits while doctor looks.
     seen, numbers = _sequences(storage, layout), set[int]()
+    result.checkpoint = storage.read(layout.checkpoint)
     for name in storage.names(layout.commits):
         number = manifest_sequence(name)
         key = f"{layout.commits}/{name}"
@@ -121,8 +131,11 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
 def _fold(result: Examination) -> Iterator[Finding]:
     """Set the state, and find manifests whose columns do not fit."""
     ordered = [result.manifests[number] for number in sorted(result.manifests)]
+    saved = decode_checkpoint(result.checkpoint, result.layout.kind)
+    upto = bisect_right(ordered, saved.sequence, key=lambda manifest: manifest.sequence) if saved else 0
     try:
-        result.state = result.state.after(ordered)
+        result.at_checkpoint = result.state.after(ordered[:upto])
+        result.state = result.at_checkpoint.after(ordered[upto:])
     except SchemaChangeError:
         # One by one, to name each of them: that copies the state for every commit.
         for manifest in ordered:
@@ -186,16 +199,23 @@ def _file(storage: Storage, result: Examination, entry: FileEntry, *, contents: 
     if size != entry.bytes:
         yield Finding(Problem.FILE_DAMAGED, key, f"{size} bytes, its manifest says {entry.bytes}", number)
         return
-    with storage.open(key, whole=contents) as data:
-        if contents and hashlib.file_digest(data, "sha256").hexdigest() != entry.sha256:
+    with storage.open(key, whole=contents) as file:
+        # Arrow reads a file of Python's through calls into Python, which takes longer than to read a small one.
+        whole = file.read() if size <= _SMALL else None
+        if contents and _digest(file if whole is None else BytesIO(whole)) != entry.sha256:
             damage = "its bytes are not those that were written (sha256 differs)"
             yield Finding(Problem.FILE_DAMAGED, key, damage, number)
         else:
+            data = file if whole is None else pa.BufferReader(whole)
             yield from _content(data, layout, entry, contents=contents)
 
 
+def _digest(data: BufferedReader | BytesIO) -> str:
+    return hashlib.file_digest(data, "sha256").hexdigest()
+
+
 def _content(
-    data: BufferedReader, layout: FeedLayout, entry: FileEntry, *, contents: bool
+    data: BufferedReader | pa.BufferReader, layout: FeedLayout, entry: FileEntry, *, contents: bool
 ) -> Iterator[Finding]:
     key, number = layout.data(entry.path), file_sequence(entry.path)
     try:
@@ -316,8 +336,7 @@ def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
         return  # their right content is not known yet
     if state.sequence and storage.read(layout.summary) != encode_summary(layout.name, state):
         yield Finding(Problem.SUMMARY_STALE, layout.summary, "it differs from the manifests")
-    data = storage.read(layout.checkpoint)
-    if data is not None and not _checkpoint_fits(data, result):
+    if result.checkpoint is not None and not _checkpoint_fits(result.checkpoint, result):
         yield Finding(Problem.CHECKPOINT_DAMAGED, layout.checkpoint, "it differs from the manifests")
 
 
@@ -336,7 +355,4 @@ def _checkpoint_fits(data: bytes, result: Examination) -> bool:
         each != facts_of(result.manifests[each.sequence], stamp=each.stamp) for each in facts
     ):
         return False
-    if saved.sequence == result.state.sequence:
-        return result.state == saved
-    manifests = [result.manifests[number] for number in range(1, saved.sequence + 1)]
-    return FeedState(kind=result.layout.kind).after(manifests) == saved
+    return result.at_checkpoint == saved

@@ -36,12 +36,17 @@ class LocalStorage:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
+        self._prefix = f"{self.root}/"
         self._settled: set[Path] = set()
 
     def _path(self, key: str) -> Path:
+        return Path(self._text(key))
+
+    def _text(self, key: str) -> str:
+        """Return a key's path as text: where many files are read, a Path for each takes a tenth of the time."""
         if ".." in key and ".." in key.split("/"):
             raise LakeError("this name leads out of the lake", hint="Run `ksql-lake doctor`.", path=key)
-        return self.root / key
+        return self._prefix + key
 
     def begun(self) -> bool:
         """Whether the folder is there."""
@@ -54,8 +59,12 @@ class LocalStorage:
             ConfigError: The lake's folder is not a folder.
             LakeError: The file is there and cannot be read.
         """
-        with self._reading(key), suppress(FileNotFoundError):
-            return self._path(key).read_bytes()
+        with (
+            self._reading(key),
+            suppress(FileNotFoundError),
+            open(self._text(key), "rb", buffering=0) as file,  # noqa: PTH123 - see _text
+        ):
+            return file.read()
         return None
 
     def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
@@ -114,7 +123,7 @@ class LocalStorage:
             LakeError: The folder is there and cannot be listed.
         """
         with self._reading(folder), suppress(FileNotFoundError):
-            return sorted(os.listdir(self._path(folder)))  # noqa: PTH208 - names only, no Path objects
+            return sorted(os.listdir(self._text(folder)))  # noqa: PTH208 - names only, no Path objects
         return []
 
     def staged(self, folder: str) -> list[str]:
@@ -123,10 +132,22 @@ class LocalStorage:
 
     def walk(self, folder: str) -> Iterator[str]:
         """Yield the keys of all files below a folder, sorted."""
-        top = os.fspath(self._path(folder))
-        walked = os.walk(top, onerror=_read_on)
-        found = (f"{folder}{above[len(top) :]}/{name}" for above, _, names in walked for name in names)
-        yield from sorted(found, key=lambda key: key.split("/"))
+        yield from sorted(self._below(folder), key=lambda key: key.split("/"))
+
+    def _below(self, folder: str) -> Iterator[str]:
+        """Yield the keys of all files below a folder; a link to a folder is not followed."""
+        waiting = [folder]
+        while waiting:
+            above = waiting.pop()
+            try:
+                with os.scandir(self._text(above)) as entries:
+                    for entry in entries:
+                        if not _is_folder(entry):
+                            yield f"{above}/{entry.name}"
+                        elif not entry.is_symlink():
+                            waiting.append(f"{above}/{entry.name}")
+            except (PermissionError, FileNotFoundError, NotADirectoryError):
+                continue  # a folder that is gone, or may not be listed
 
     def open(self, key: str, *, whole: bool = False) -> BufferedReader:  # noqa: ARG002 - the same on a disk
         """Open a file for reading; the caller closes it.
@@ -136,7 +157,7 @@ class LocalStorage:
             LakeError: It is not there, or cannot be read.
         """
         with self._reading(key):
-            return self._path(key).open("rb")
+            return open(self._text(key), "rb")  # noqa: PTH123 - the caller closes it; see _text
 
     @contextmanager
     def local_copies(self, keys: Collection[str]) -> Iterator[Mapping[str, str]]:
@@ -151,7 +172,7 @@ class LocalStorage:
             LakeError: One of the folders above it cannot be entered.
         """
         with self._reading(key), suppress(FileNotFoundError):
-            return self._path(key).stat().st_size
+            return os.stat(self._text(key)).st_size  # noqa: PTH116 - see _text
         return None
 
     def sizes(self, folder: str, keys: Collection[str]) -> dict[str, int]:  # noqa: ARG002 - a disk asks for each
@@ -394,7 +415,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _read_on(error: OSError) -> None:
-    """Let a walk go on where a folder is gone or may not be listed, and nowhere else."""
-    if not isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
-        raise error
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, for example
+        return False
