@@ -47,6 +47,7 @@ class Examination:
         files: How many committed files were checked.
         bytes: Their size.
         unnamed: Data files of the feed that are in its folder, but not in its log.
+        seen: The keys in the feed's folder before the manifests were read.
         checkpoint: The bytes of the checkpoint, read before the manifests.
         at_checkpoint: The state after the manifests up to the checkpoint's.
     """
@@ -58,6 +59,7 @@ class Examination:
     files: int = 0
     bytes: int = 0
     unnamed: list[Unnamed] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
     checkpoint: builtins.bytes | None = None
     at_checkpoint: FeedState | None = None
 
@@ -103,7 +105,7 @@ def feeds_in(storage: Storage) -> list[FeedLayout]:
 def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout = result.layout
     # First the files: each of them has a manifest by then, also if an export commits while doctor looks.
-    seen, numbers = _sequences(storage, layout), set[int]()
+    result.seen, numbers = set(storage.walk(layout.dataset)), set[int]()
     result.checkpoint = storage.read(layout.checkpoint)
     for name in storage.names(layout.commits):
         number = manifest_sequence(name)
@@ -122,7 +124,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
             yield Finding(Problem.MANIFEST_DAMAGED, key, detail, number)
             continue
         result.manifests[number] = manifest
-    head = max([*numbers, *seen])
+    head = max([0, *numbers, *filter(None, map(file_sequence, result.seen))])
     for number in sorted(set(range(1, head + 1)) - numbers):
         yield Finding(Problem.MANIFEST_MISSING, layout.manifest(number), "there are later commits", number)
     yield from _fold(result)
@@ -163,11 +165,6 @@ def _ahead(result: Examination) -> Iterator[Finding]:
         if days and read_at and in_the_future(read_at, now):
             detail = f"{reading} is dated {read_at}: by a clock that is ahead"
             yield Finding(Problem.COMMIT_AHEAD, result.layout.manifest(number), detail, number)
-
-
-def _sequences(storage: Storage, layout: FeedLayout) -> set[int]:
-    """Return the commit numbers in the names of the data files, and 0."""
-    return {0, *filter(None, map(file_sequence, storage.walk(layout.dataset)))}
 
 
 def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator[Finding]:
@@ -260,8 +257,10 @@ def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, k
 def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
     layout = result.layout
     live = {layout.data(file.path) for file in result.state.files()}
+    if result.seen <= live:
+        return
     lost = {finding.sequence for finding in result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)}
-    there = set(storage.walk(layout.dataset))
+    there = set(storage.walk(layout.dataset))  # again: some may have been removed meanwhile
     gone = _gone(result)
     for key in sorted(there - live):
         number = file_sequence(key)

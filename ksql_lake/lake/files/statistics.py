@@ -134,8 +134,8 @@ def stated_range(parquet: pq.ParquetFile, column: str) -> tuple[int, int] | None
     kind = parquet.schema_arrow.field(column).type
     if kind not in {pa.int64(), pa.timestamp("ms", "UTC"), pa.timestamp("ms")}:
         return None
-    metadata = parquet.metadata
-    place = next(at for at in range(metadata.num_columns) if metadata.schema.column(at).path == column)
+    metadata, schema = parquet.metadata, parquet.metadata.schema
+    place = next(at for at in range(metadata.num_columns) if schema.column(at).path == column)
     found = [metadata.row_group(group).column(place).statistics for group in range(metadata.num_row_groups)]
     stated = [each for each in found if each is not None and each.has_min_max and each.has_null_count]
     if not stated or len(stated) < len(found) or any(each.null_count for each in stated):
