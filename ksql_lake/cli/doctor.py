@@ -8,9 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle, groupby, repeat
 from multiprocessing.connection import Connection
@@ -168,15 +169,17 @@ def _known_sound(lake: Lake, layouts: Sequence[FeedLayout], wish: _Wish) -> Iter
     for number in range(processes):
         reader, writer = apart.Pipe(duplex=False)
         work = (lake.root, layouts[number::processes], wish, writer)
-        started.append(apart.Process(target=_send_sound, args=work, daemon=True))
-        started[-1].start()
+        process = apart.Process(target=_send_sound, args=work, daemon=True)
+        with suppress(OSError):  # the system starts no further process
+            process.start()
+            started.append(process)
         writer.close()
         readers.append(reader)
     for layout, reader in zip(layouts, cycle(readers), strict=False):
         with waiting(f"examining {layout.kind} {layout.name}"):
             try:
                 found = reader.recv()
-            except EOFError:  # the process was killed
+            except EOFError:  # the process was killed, or did not start
                 found = None
         yield Examination(layout, files=found[0], bytes=found[1]) if found else None
     for process in started:
@@ -185,18 +188,27 @@ def _known_sound(lake: Lake, layouts: Sequence[FeedLayout], wish: _Wish) -> Iter
 
 def _send_sound(root: str, layouts: Sequence[FeedLayout], wish: _Wish, writer: Connection) -> None:
     """Send the files and bytes of each sound feed, and None for any other; the body of another process."""
-    # Ctrl-C ends the process that asked, and then the next message of this one finds no reader.
+    # Ctrl-C ends the process that asked, and its end ends this one, also in the middle of a large feed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_asker, daemon=True).start()
     storage = Lake(root).storage
     for layout in layouts:
         try:
             found = _look(storage, layout, wish)
-        except KsqlLakeError:
-            found = None  # it happens again where it is shown
+        except Exception:  # noqa: BLE001 - it happens again where it is shown
+            found = None
         try:
             writer.send((found.files, found.bytes) if found and found.sound else None)
         except BrokenPipeError:
             return
+
+
+def _end_with_asker() -> None:
+    """Wait until the process that asked has ended, also when it was killed, and end this one."""
+    asker = multiprocessing.parent_process()
+    assert asker is not None  # noqa: S101 - only another process runs this
+    asker.join()
+    os._exit(FAILED)
 
 
 def _visit(

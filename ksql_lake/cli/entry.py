@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
@@ -122,11 +123,13 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         # The reader of the output has closed it.
         _give_up_output()
         return FAILED
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         complain("interrupted")
+        _print_error_document(error, words)
         return INTERRUPTED
     except click.ClickException as error:
         complain(usage_text(error))
+        _print_error_document(error, words)
         return USAGE
     except KsqlLakeError as error:
         complain(str(error))
@@ -134,6 +137,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         return USAGE if isinstance(error, ConfigError) else FAILED
     except ModuleNotFoundError as error:
         complain_missing(error, debug=debug)
+        _print_error_document(error, words)
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last line of defence; shown, not swallowed
         if reason := _output_problem(error):
@@ -141,6 +145,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
             complain(f"standard output cannot be written: {reason}\n{_ONLY_THE_REPORT}")
             return FAILED
         complain_unexpected(error, debug=debug)
+        _print_error_document(error, words)
         return FAILED
     if closed is not None and closed.wanted:
         complain(f"standard output is closed\n{_ONLY_THE_REPORT}")
@@ -158,14 +163,40 @@ def _everywhere(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     return [word for word in arguments[:end] if word not in found] + list(arguments[end:]), found
 
 
-def _print_error_document(error: KsqlLakeError, words: Sequence[str]) -> None:
-    """Write the error as a JSON document, if one was asked for and none was begun."""
-    if "--json" not in words or document_begun():
+def _print_error_document(error: BaseException, words: Sequence[str]) -> None:
+    """Write the error as a JSON document, if one was asked for and none was begun.
+
+    A program that gets no document may take that for an empty one: `jq` ends with 0.
+    """
+    if not _asks_for_json(error, words) or document_begun():
         return
     from ksql_lake.cli.terminal.output import print_json  # noqa: PLC0415 - rich loads only when needed
 
-    facts = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-    print_json({"error": facts | {"where": {name: str(value) for name, value in error.where.items()}}})
+    facts: dict[str, object] = {"type": type(error).__name__, "hint": "", "where": {}}
+    if isinstance(error, KsqlLakeError):
+        where = {name: str(value) for name, value in error.where.items()}
+        facts |= {"message": error.message, "hint": error.hint, "where": where}
+    elif isinstance(error, click.ClickException):
+        facts["message"], _, facts["hint"] = usage_text(error).partition("\n")
+    elif isinstance(error, click.Abort | KeyboardInterrupt):
+        facts |= {"type": "Interrupted", "message": "interrupted"}
+    else:
+        facts["message"] = unexpected_text(error)
+    try:
+        print_json({"error": {name: facts[name] for name in ("type", "message", "hint", "where")}})
+        sys.stdout.flush()
+    except OSError:  # the error itself was told on stderr
+        _give_up_output()
+
+
+def _asks_for_json(error: BaseException, words: Sequence[str]) -> bool:
+    """Return whether a line asks for JSON on standard output, of a command that can print it."""
+    line = list(words[: words.index("--")] if "--" in words else words)
+    named = "--format=json" in line or ("--format", "json") in pairwise(line)
+    asked = {"--json"} & set(line) | ({"--format"} if named else set())
+    context = getattr(error, "ctx", None)  # of an error in the use of a command
+    known = asked if context is None else {name for option in context.command.params for name in option.opts}
+    return bool(asked & known)
 
 
 class _NoOutput(io.TextIOBase):

@@ -12,6 +12,7 @@ from ksql_lake.cli.entry import (
     DEBUG,
     FAILED,
     INTERRUPTED,
+    USAGE,
     complain,
     complain_unexpected,
     unexpected_text,
@@ -22,7 +23,7 @@ from ksql_lake.cli.selection import asked, select, selection_options
 from ksql_lake.cli.terminal.journal import watch
 from ksql_lake.cli.terminal.loudness import quiet
 from ksql_lake.cli.terminal.output import never_failing, note, notes_from_log, print_json, print_table, waiting
-from ksql_lake.errors import KsqlLakeError, ServerUnavailableError
+from ksql_lake.errors import ConfigError, KsqlLakeError
 from ksql_lake.export import ExportResult
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
@@ -80,11 +81,11 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     outcomes: list[FeedOutcome] = []
     if planned:
         with KsqlClient(settings) as client:
-            if (down := _probe(client, planned, settings)) is not None:
+            if (refusal := _probe(client, planned, settings)) is not None:
                 if as_json:
-                    lost = [FeedOutcome(one.feed, error=down) for one in planned]
+                    lost = [FeedOutcome(one.feed, error=refusal) for one in planned]
                     print_json(_document(lost) | {"left_out": left_out_entries(selection.broken)})
-                context.exit(FAILED)
+                context.exit(USAGE if isinstance(refusal, ConfigError) else FAILED)
             with notes_from_log():
                 outcomes = export_all(planned, client, settings, workers=workers)
     else:
@@ -102,12 +103,12 @@ def export(context: click.Context, /, *, workers: int, new_topic: bool, as_json:
     context.exit(FAILED if selection.broken or any(outcome.failed for outcome in outcomes) else 0)
 
 
-def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> ServerUnavailableError | None:
-    """Ask the server for its version once, so that an unreachable server is reported once, not per feed."""
+def _probe(client: KsqlClient, planned: Sequence[Planned], settings: Settings) -> KsqlLakeError | None:
+    """Ask the server for its version once, so that what prevents every export is reported only once."""
     try:
         with waiting(f"asking {client.url}"):
             client.server_info()
-    except ServerUnavailableError as error:
+    except KsqlLakeError as error:
         lake = Lake(settings.lake_root)
         if lake.begun:  # a failure is not noted in a lake that does not exist
             for one in planned:

@@ -229,6 +229,10 @@ def _evidence(known: _Known) -> Probe:
             f"checked: several nodes, and {reached.reason}; tables are read twice and compared",
             "Name every node in KSQLDB_NODES, so that each can be asked by itself.",
         )
+    version = known.info.version
+    if version.release is not None and not version.has_two_writers:
+        text = "checked: before 0.24 no writer of the server reports its errors; tables are read twice"
+        return Probe("tables' evidence", "limited", text, "Use a newer server.")
     if any(name.startswith(LEGACY_WRITER) for name in known.client.properties.refused):
         text = "checked: the server's writer may end a failed answer like a whole one; tables are read twice"
         return Probe("tables' evidence", "limited", text, f"Let the server take {LEGACY_WRITER}.")

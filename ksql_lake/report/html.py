@@ -149,7 +149,8 @@ def _context(report: Report) -> dict[str, Any]:
         "states": [
             (status, report.totals.statuses[status]) for status in order if status in report.totals.statuses
         ],
-        "calm": sum(feed.status.calm for feed in report.feeds),
+        "healthy": report.totals.statuses.get(Status.HEALTHY, 0),
+        "disabled": report.totals.statuses.get(Status.DISABLED, 0),
         "newest_hours": min(ages, default=None),
         "failed_checks": sum(check.state == "failed" for check in checks),
         "grave_checks": sum(check.grave for check in checks),
@@ -194,6 +195,7 @@ def _environment() -> Environment:
         "age": quantities.age_text,
         "seconds": wording.seconds_text,
         "ratio": wording.ratio_text,
+        "size_change": wording.size_change_text,
         "moment": wording.moment_text,
         "ranges": wording.ranges_text,
         "evidence": evidence_text,

@@ -54,9 +54,9 @@ def judge(  # noqa: PLR0913 - each is a separate fact
     if failed is not None:
         return failed
     if metadata is None or metadata.state is None or not metadata.state.last_export:
-        return _never_ran(metadata, export)
+        return _never_ran(metadata, export, coverage)
     if broken := [check for check in checks if check.grave]:
-        return _check_failed(feed, broken)
+        return _check_failed(feed, broken, export)
     state = metadata.state
     if current_records(state) == 0:
         return Judgement(Status.EMPTY, _empty_reason(state), f"Does {feed.source} have rows at all?")
@@ -116,20 +116,26 @@ def _failed(metadata: FeedMetadata, export: str) -> Judgement | None:
     return Judgement(Status.FAILING, f"{often}, the last {when}: {failure.message}", failure.hint or export)
 
 
-def _check_failed(feed: Feed, broken: Sequence[CheckFacts]) -> Judgement:
+def _check_failed(feed: Feed, broken: Sequence[CheckFacts], export: str) -> Judgement:
     first = broken[0]
-    reason = f"check {first.name} does not hold: {first.says}"
+    says, _, _ = first.says.partition("\nWhat to do: ")  # the next step says it
+    reason = f"check {first.name} does not hold: {says}"
     if len(broken) > 1:
         reason += f"; nor do {', '.join(check.name for check in broken[1:])}"
     if any(check.name == "files_match" for check in broken):
-        return Judgement(Status.FAILING, reason, f"ksql-lake doctor {feed.name}")
+        # Only an export evaluates the check again; after a repair doctor finds nothing, and it still fails.
+        step = f"Repair what `ksql-lake doctor {feed.name}` finds, then: {export}"
+        return Judgement(Status.FAILING, reason, step)
     step = "Correct the source and export the day again, or change checks in the feed file"
     return Judgement(Status.FAILING, reason, f"{step}: ksql-lake feeds show {feed.name}")
 
 
-def _never_ran(metadata: FeedMetadata | None, export: str) -> Judgement:
+def _never_ran(metadata: FeedMetadata | None, export: str, coverage: Coverage | None) -> Judgement:
     if metadata is not None and metadata.attempt is not None:
         return Judgement(Status.NEVER_RAN, "its first export is running")
+    if coverage is not None and coverage.first > coverage.last:
+        step = "Wait, or correct start_date in the feed file"
+        return Judgement(Status.NEVER_RAN, f"start_date {coverage.first} is in the future", step)
     return Judgement(Status.NEVER_RAN, "no export was tried yet", export)
 
 

@@ -37,6 +37,11 @@ def ratio_text(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.1f}x"
 
 
+def size_change_text(ratio: float) -> str:
+    """Return how many times smaller something is, or larger."""
+    return f"{ratio:.1f}x smaller" if ratio >= 1 else f"{1 / ratio:.1f}x larger"
+
+
 def moment_text(moment: datetime | None) -> str:
     """Return an instant to the minute, UTC."""
     return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ksql_lake.cli import doctor
 from ksql_lake.lake import Lake
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake_tests.cli.conftest import Cli, Orders, Project
@@ -305,58 +302,3 @@ def test_no_lake_is_not_a_sound_lake(cli: Cli, project: Project) -> None:
     assert missing.err.startswith(f"error: path {project.root}/data_lake: there is no lake here\n")
     assert (empty.code, empty.err) == (0, f"note: the lake at {project.root}/data_lake holds nothing yet\n")
     assert file.err.startswith(f"error: path {project.root}/data_lake: the lake's folder is a file\n")
-
-
-def die(*_: object) -> None:
-    """The body of a process that is killed before it has examined anything."""
-    os._exit(9)
-
-
-@pytest.fixture
-def fleet(project: Project) -> Lake:
-    """A lake of 16 streams, of which one has a damaged file and one no summary."""
-    lake = Lake(project.root / "data_lake")
-    for number in range(16):
-        land_rows(lake, stream_feed(name=f"feed_{number:02}"), [event(number)])
-    flip(next(Path(lake.root, FeedLayout("stream", "feed_05").dataset).rglob("*.parquet")))
-    Path(lake.root, FeedLayout("stream", "feed_10").summary).unlink()
-    return lake
-
-
-@pytest.mark.usefixtures("fleet")
-@pytest.mark.parametrize("killed", [False, True])
-def test_many_feeds_are_examined_by_several_processes(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, killed: bool
-) -> None:
-    """They print what one process prints, also when the others are killed, and none outlives the command."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    alone = cli("doctor")
-    assert (alone.code, alone.out.count(", sound\n")) == (1, 14)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    if killed:
-        monkeypatch.setattr(doctor, "_send_sound", die)
-    started: list[multiprocessing.process.BaseProcess] = []
-    start = multiprocessing.process.BaseProcess.start
-
-    def counted(process: multiprocessing.process.BaseProcess) -> None:
-        started.append(process)
-        start(process)
-
-    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", counted)
-
-    several = cli("doctor")
-
-    assert len(started) == 2
-    assert several == alone
-    assert multiprocessing.active_children() == []
-
-
-@pytest.mark.usefixtures("fleet")
-def test_many_feeds_are_repaired_where_they_are_shown(cli: Cli) -> None:
-    """What other processes find is repaired by the command's own process, under the feed's lock."""
-    said = cli("doctor", "--repair", "--apply")
-
-    assert said.code == 0, said
-    assert "file damaged" in said.out
-    assert "summary stale" in said.out
-    assert cli("doctor").out.endswith("examined: sound\n")

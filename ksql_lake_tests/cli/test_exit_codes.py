@@ -124,6 +124,35 @@ def test_what_fails_says_so_by_its_code(cli: Cli, name: str) -> None:
         json.loads(said.out)
 
 
+def _prints(name: str, option: str) -> bool:
+    return any(option in known.opts for known in _command(name).params)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"{name} --json" for name in COMMANDS if _prints(name, "--json")]
+    + [f"{name} --format json" for name in COMMANDS if _prints(name, "--json") and _prints(name, "--format")],
+)
+def test_a_wrong_line_is_a_document_where_one_was_asked_for(cli: Cli, line: str) -> None:
+    """A mistake in the use of a command that prints JSON is JSON too: `jq` takes nothing for success."""
+    said = cli(*line.split(), "--nonsense")
+
+    found = json.loads(said.out)["error"]
+    assert said.code == USAGE
+    assert list(found) == ["type", "message", "hint", "where"]
+    assert found["message"].startswith("no such option '--nonsense'")
+    assert found["hint"].startswith("Help: ksql-lake ")
+    assert said.err == f"error: {found['message']}\n{found['hint']}\n"
+
+
+@pytest.mark.parametrize("line", ["feeds enable orders --json", "nonsense --json", "compact -- --json"])
+def test_a_line_that_asks_for_no_document_gets_none(cli: Cli, line: str) -> None:
+    """A command without --json prints a paragraph only."""
+    said = cli(*line.split())
+
+    assert (said.code, said.out) == (USAGE, "")
+
+
 @pytest.mark.usefixtures("feeds_folder")
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - LONG_RUNNING - WITHOUT_SETTINGS))
 def test_an_unusable_environment_is_2(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str) -> None:

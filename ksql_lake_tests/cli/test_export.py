@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ksql_lake import DevServer
 from ksql_lake_tests.cli.conftest import COMMAND, SAMPLE_ROWS, Cli, Project, Server, ended
 from ksql_lake_tests.cli.test_output import on_a_terminal, without_styles
 
@@ -112,6 +113,30 @@ def test_an_unreachable_server_is_noted_in_a_lake_that_is_there(
     notes = {path.parent.name: json.loads(path.read_bytes()) for path in sample.root.rglob("failures.json")}
     assert sorted(notes) == ["logins", "merchants", "transactions"]
     assert notes["logins"]["newest"][0]["error"] == "ServerUnavailableError"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "error", "code"), [("http", "UnauthorizedError", 1), ("https", "SettingsError", 2)]
+)
+def test_a_server_that_refuses_every_export_makes_every_feed_red(
+    cli: Cli, sample: Project, monkeypatch: pytest.MonkeyPatch, scheme: str, error: str, code: int
+) -> None:
+    """Credentials that expired and an address that is wrong are failed exports, as a server that is down is."""
+    assert cli("export", "--all").code == 0
+    with DevServer.start(sample=True, arguments=["--token", "another"]) as closed:
+        monkeypatch.setenv("KSQLDB_URL", closed.url.replace("http", scheme))
+        said = cli("export", "--all", "--json")
+
+    document = json.loads(said.out)
+    assert said.code == code
+    assert [(one["feed"], one["type"]) for one in document["failed"]] == [
+        ("logins", error),
+        ("merchants", error),
+        ("transactions", error),
+    ]
+    red = cli("report", "--offline", "--fail-on", "failing")
+    assert (red.code, red.err) == (1, "error: failing: logins, merchants, transactions\n")
+    assert len(list(sample.root.rglob("failures.json"))) == 3
 
 
 def test_one_failing_feed_never_stops_the_others(

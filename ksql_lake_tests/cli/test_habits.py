@@ -52,6 +52,30 @@ def test_report_and_export_agree_on_a_failed_check(cli: Cli, checked: Project) -
     assert checked.root.is_dir()
 
 
+def test_the_advice_about_a_damaged_file_leads_out(cli: Cli, sample: Project) -> None:
+    """The report stays red after a repair until an export has judged the files again, and says so."""
+    assert cli("export", "--stream", "logins").code == 0
+    damaged = sample.parquet[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert cli("export", "--stream", "logins", "--date", "2025-01-06").code == 1
+    assert cli("doctor", "logins", "--repair", "--apply").code == 0
+
+    def told() -> dict[str, object]:
+        report = json.loads(cli("report", "--offline", "--json").out)
+        return {feed["name"]: feed for feed in report["feeds"]}["logins"]
+
+    red = told()
+    export = cli("export", "--stream", "logins")
+
+    assert red["status"] == "failing"
+    assert str(red["reason"]).endswith(" bytes")
+    assert (
+        red["next_step"]
+        == "Repair what `ksql-lake doctor logins` finds, then: ksql-lake export --stream logins"
+    )
+    assert (export.code, told()["status"]) == (0, "healthy")
+
+
 def test_days_that_lack_are_missing_for_cron(cli: Cli, sample: Project) -> None:
     """Before the first export every feed is missing; a word that means nothing is a mistake."""
     said = cli("report", "--offline", "--fail-on", "missing")

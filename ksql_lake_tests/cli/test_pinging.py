@@ -98,6 +98,10 @@ def test_an_old_release_and_no_sources(cli: Cli, monkeypatch: pytest.MonkeyPatch
         found["sources"]["text"] == "the server has no stream and no table, so there is nothing to export yet"
     )
     assert found["only new rows"]["fix"] == "Use a newer server."
+    assert (found["tables' evidence"]["state"], found["tables' evidence"]["text"][:8]) == (
+        "limited",
+        "checked:",
+    )
 
 
 def test_each_node_is_tried(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,24 @@ def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: st
         assert sample.process("doctor").code == 0
 
 
+@pytest.mark.parametrize("where", [">/dev/full", ">&-", "| true"])
+def test_an_error_needs_no_standard_output(project: Project, where: str) -> None:
+    """Where the document of an error cannot be written, its paragraph is all there is; the code stays."""
+    program = " ".join(map(shlex.quote, COMMAND))
+
+    done = subprocess.run(
+        ["sh", "-c", f"{{ {program} compact --json; echo $? >code; }} {where}"],
+        cwd=project.root,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (project.root / "code").read_text() == "2\n"
+    assert done.stderr == "error: name feeds, or say --all\nHelp: ksql-lake compact --help\n"
+
+
 def test_too_little_memory_is_told() -> None:
     """Not the name of an exception, but what is missing and what to do."""
     assert unexpected_text(MemoryError()) == (

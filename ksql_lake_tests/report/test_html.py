@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from ksql_lake.lake.days import Days
-from ksql_lake.report import FeedReport, Report, render_html, render_markdown
+from ksql_lake.report import FeedReport, Report, Status, render_html, render_markdown
 from ksql_lake.report.lake_model import (
     CrossCheck,
     Disagreement,
@@ -140,12 +143,42 @@ def test_foreign_text_is_escaped(report: Report) -> None:
 def test_a_calm_report_says_so(report: Report) -> None:
     """When nothing needs attention, the page says just that."""
     calm = tuple(feed for feed in report.feeds if feed.status.calm)
-    totals = replace(report.totals, feeds=len(calm), statuses={feed.status: 1 for feed in calm})
+    totals = replace(report.totals, feeds=len(calm), statuses=Counter(feed.status for feed in calm))
 
     text = Page(render_html(replace(report, feeds=calm, totals=totals))).text
 
-    assert "All 3 feeds OK" in text
-    assert "Nothing. Every feed is healthy." in text
+    assert "2 feeds OK, 1 disabled" in text
+    assert "Nothing. Every feed that is enabled is healthy." in text
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "nothing"),
+    [
+        (Status.HEALTHY, "1 feed OK", "Nothing. Every feed is healthy."),
+        (Status.DISABLED, "No feed enabled", "Nothing. No feed is enabled."),
+    ],
+)
+def test_disabled_feeds_are_not_called_healthy(
+    report: Report, status: Status, verdict: str, nothing: str
+) -> None:
+    """A lake into which nothing is exported is not shown as one in which all is well."""
+    feeds = tuple(feed for feed in report.feeds if feed.status is status)[:1]
+    totals = replace(report.totals, feeds=1, statuses={status: 1})
+
+    text = Page(render_html(replace(report, feeds=feeds, totals=totals))).text
+
+    assert verdict in text
+    assert nothing in text
+
+
+def test_small_files_may_be_larger_than_json(report: Report) -> None:
+    """A Parquet file of few rows is larger than their JSON, and the page does not call it smaller."""
+    feeds = tuple(replace(feed, json_ratio=0.5) for feed in report.feeds)
+
+    text = Page(render_html(replace(report, feeds=feeds))).text
+
+    assert "2.0x larger than the server" in text
+    assert "smaller than the server" not in text
 
 
 def test_an_empty_project_has_a_page(tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ def test_never_ran(tmp_path: Path) -> None:
         assert (found.coverage.complete, found.coverage.open, found.coverage.missing) == (0, 1, 3)
 
 
+def test_a_feed_that_begins_later(tmp_path: Path) -> None:
+    """Before its start_date nothing can be exported, so no export is asked for."""
+    found = report_on(tmp_path, stream_feed(start_date="2025-02-01"))
+
+    assert (found.status, found.reason) == (Status.NEVER_RAN, "start_date 2025-02-01 is in the future")
+    assert found.next_step == "Wait, or correct start_date in the feed file"
+
+
 def test_complete(tmp_path: Path) -> None:
     """Rows, in time, every ended day read after its end."""
     feed = stream_feed(start_date="2025-01-17", checks={"max_age_hours": 2})
