@@ -219,6 +219,7 @@ def _described(
         columns=tuple(ColumnPoint(each.name, each.type.text) for each in state.columns or ()),
         schedule=feed.schedule or DEFAULT_SCHEDULES[feed.kind],
         schedule_default=feed.schedule is None,
+        left_out=_left_out(state),
     )
 
 
@@ -297,8 +298,12 @@ def _versions(state: FeedState, metadata: FeedMetadata | None) -> tuple[VersionP
     return tuple(points[number] for number in sorted(points))
 
 
+def _left_out(state: FeedState) -> dict[str, int]:
+    return dict(state.last_read.outside) if state.last_read is not None else {}
+
+
 def _outside(state: FeedState) -> tuple[str, ...]:
-    found = state.last_read.outside if state.last_read is not None else {}
+    found = _left_out(state)
     if not found:
         return ()
     text = ", ".join(f"{count:,} {why}" for why, count in found.items())

@@ -24,7 +24,11 @@ _NAMED = 12
 _ALIKE = 3
 """How many feeds with one status and different reasons are listed one by one; more become a list of names."""
 
+_UNWANTED = ("before start_date",)
+"""Rows that are left out because the feed file says so."""
+
 _AFTER_CHECKS = "Correct the source and export the days again, or change checks in the feed files"
+_AFTER_REPAIR = "Repair what `ksql-lake doctor` finds, then: ksql-lake export --all"
 
 QUIET = timedelta(days=2)
 """How long a stream's exports may bring no new row before the report mentions it."""
@@ -88,12 +92,17 @@ def _by_cause(feeds: Sequence[FeedReport]) -> list[list[FeedReport]]:
         failed = feed.status is Status.FAILING and feed.failures is not None and "failed export" in feed.reason
         cause = feed.failures.message if failed and feed.failures else ""
         lacks = feed.status is Status.INCOMPLETE and feed.next_step.startswith("ksql-lake export")
-        cause = feed.reason if feed.failing_by_checks or lacks else cause
+        cause = feed.reason if feed.failing_by_checks or lacks or _waits(feed) else cause
         groups.setdefault(cause or f"feed {feed.name}", []).append(feed)
-    single = [group[0] for group in groups.values() if len(group) == 1]
+    single = [group[0] for group in groups.values() if len(group) == 1 and not _waits(group[0])]
     if len(single) > _ALIKE and single[0].status in (Status.STALE, Status.NEVER_RAN, Status.EMPTY):
-        return [*(group for group in groups.values() if len(group) > 1), single]
+        return [*(group for group in groups.values() if len(group) > 1 or _waits(group[0])), single]
     return list(groups.values())
+
+
+def _waits(feed: FeedReport) -> bool:
+    """Return whether a feed never ran for a reason that no export would change."""
+    return feed.status is Status.NEVER_RAN and not feed.next_step.startswith("ksql-lake export")
 
 
 def _one(feed: FeedReport) -> Point:
@@ -117,12 +126,12 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
     said = first.reason
     if first.status is Status.FAILING and first.failures and not first.failing_by_checks:
         said = f"{first.failures.message}; the last time {moment_text(last)}"
-    text = texts.get(first.status, f"{said}: {listed}")
+    text = f"{said}: {listed}" if _waits(first) else texts.get(first.status, f"{said}: {listed}")
     hint = first.failures.hint if first.status is Status.FAILING and first.failures else ""
-    step = steps.get(first.status, hint or "ksql-lake export --all")
+    step = first.next_step if _waits(first) else steps.get(first.status, hint or "ksql-lake export --all")
     if first.failing_by_checks:
-        by_doctor = first.next_step.startswith("ksql-lake doctor")
-        step = "ksql-lake doctor" if by_doctor else _AFTER_CHECKS
+        damaged = any(check.grave and check.name == "files_match" for check in first.checks)
+        step = _AFTER_REPAIR if damaged else _AFTER_CHECKS
     return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
 
 
@@ -163,6 +172,11 @@ def _rows(report: Report) -> Iterator[Point]:
             rows, days = count_text(feed.outside.records, "row"), ranges_text(feed.outside.days)
             text = f"{rows} outside of its days, before start_date or after today: {days}"
             yield Point("notice", "outside", feed.name, text, f"ksql-lake feeds show {feed.name}", (feed.name,))
+        lost = ", ".join(f"{count:,} {why}" for why, count in feed.left_out.items() if why not in _UNWANTED)
+        if lost and feed.enabled:
+            text = f"the last export saw rows that did not land, because no day of the feed has them: {lost}"
+            step = "Correct what writes their times; rows of the future land when their day has begun"
+            yield Point("notice", "left out", feed.name, text, step, (feed.name,))
     quiet = [feed for feed in report.feeds if _quiet(feed, report)]
     if quiet:
         since = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])

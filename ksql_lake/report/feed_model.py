@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
@@ -289,6 +289,7 @@ class FeedReport:
         columns: Its columns in the lake; empty before the first export.
         schedule: Cron expression by which Dagster exports it, its own or its kind's default.
         schedule_default: Whether that is the default.
+        left_out: Rows that the last export saw and left out, as no day of the feed has them; their number by reason.
     """
 
     name: str
@@ -330,6 +331,7 @@ class FeedReport:
     columns: tuple[ColumnPoint, ...] = ()
     schedule: str = ""
     schedule_default: bool = False
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def failed_checks(self) -> list[CheckFacts]:

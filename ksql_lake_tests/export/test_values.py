@@ -20,11 +20,12 @@ from ksql_lake.feeds.model import Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.report import Status
+from ksql_lake.report.attention import attention
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.export.push.server import DAY, DAYS, FIRST, Server, feed
 from ksql_lake_tests.fakes.scripted_server import ScriptedServer, answer
-from ksql_lake_tests.report.lakes import report_on
+from ksql_lake_tests.report.lakes import report_of, report_on
 
 MONEY = Decimal("1234567890123456.78")
 LONG = Decimal("9999999999999999999999999999.9999999999")
@@ -317,7 +318,11 @@ def test_a_pull_counts_rows_of_the_future(
     assert first.as_dict()["outside"] == second.as_dict()["outside"] == {"in the future": 2}
     assert "rows that belong to no day of the feed did not land: 2 in the future" in caplog.text
     said = "the last export saw rows that belong to no day of the feed and did not land: 2 in the future"
-    assert said in report_on(tmp_path, wanted, now=_later(0)).remarks
+    report = report_of(tmp_path, wanted, now=_later(0))
+    assert said in report.feeds[0].remarks
+    assert report.feeds[0].left_out == {"in the future": 2}
+    points = {point.label: point.text for point in attention(report)}
+    assert points["left out"].endswith("did not land, because no day of the feed has them: 2 in the future")
 
 
 def test_a_row_of_the_future_that_cannot_be_read_stops_no_day(

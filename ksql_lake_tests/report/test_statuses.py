@@ -15,6 +15,7 @@ from ksql_lake.export import export_feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.report import MetadataReader, Status
+from ksql_lake.report.attention import attention
 from ksql_lake.report.lake_facts import QUIET
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.lake.landing import EVENTS, event, land_rows, stream_feed, table_feed
@@ -47,6 +48,25 @@ def test_a_feed_that_begins_later(tmp_path: Path) -> None:
 
     assert (found.status, found.reason) == (Status.NEVER_RAN, "start_date 2025-02-01 is in the future")
     assert found.next_step == "Wait, or correct start_date in the feed file"
+
+
+def test_feeds_that_begin_later_are_told_apart(tmp_path: Path) -> None:
+    """They are one point of their own, however many others were never exported."""
+    waiting = [stream_feed(name=f"later_{number}", start_date="2025-02-01") for number in range(2)]
+    never = [stream_feed(name=f"never_{number}", start_date="2025-01-17") for number in range(5)]
+
+    points = attention(report_of(tmp_path, *waiting, *never))
+
+    assert [(point.text, point.next_step) for point in points] == [
+        (
+            "start_date 2025-02-01 is in the future: later_0, later_1",
+            "Wait, or correct start_date in the feed file",
+        ),
+        (
+            "no export was tried yet: never_0, never_1, never_2, never_3, never_4",
+            "ksql-lake export --all",
+        ),
+    ]
 
 
 def test_complete(tmp_path: Path) -> None:
