@@ -34,8 +34,8 @@ from ksql_lake.settings import load_settings
 _HELP = """Verify the lake against its manifests, footers and checksums.
 
 It examines every feed in the lake, also those without a feed file: each manifest, every byte of each data file,
-and whether each row belongs to its day. --quick skips the bytes and rows. It examines 16 feeds and more in several
-processes, one per core and at most 8.
+and whether each row belongs to its day. --quick skips the bytes and rows. From 16 feeds on, several processes
+examine them: one per core, at most 8.
 
 --repair rebuilds what it can derive: manifests from the footers of the data files, all of `metadata/` if
 necessary, and the indexes of `ksql-lake register`. It only lists files that have to leave the lake. --apply
