@@ -289,7 +289,7 @@ class FeedReport:
         columns: Its columns in the lake; empty before the first export.
         schedule: Cron expression by which Dagster exports it, its own or its kind's default.
         schedule_default: Whether that is the default.
-        left_out: Rows that the last export saw and left out, as no day of the feed has them; their number by reason.
+        left_out: Rows that the last export saw and left out, as no day of the feed has them: why, and how many.
     """
 
     name: str

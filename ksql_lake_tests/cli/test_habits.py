@@ -62,7 +62,8 @@ def test_the_advice_about_a_damaged_file_leads_out(cli: Cli, sample: Project) ->
 
     def told() -> dict[str, object]:
         report = json.loads(cli("report", "--offline", "--json").out)
-        return {feed["name"]: feed for feed in report["feeds"]}["logins"]
+        found: dict[str, object] = {feed["name"]: feed for feed in report["feeds"]}["logins"]
+        return found
 
     red = told()
     export = cli("export", "--stream", "logins")
