@@ -174,9 +174,10 @@ def silent_server() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("name", sorted(ASKING))
 def test_ctrl_c_is_130(feeds_folder: Project, silent_server: socket.socket, name: str) -> None:
-    """Whatever waits for a silent server ends at once when it is interrupted."""
+    """Whatever waits for a silent server ends at once when it is interrupted; a program is told in JSON."""
     url = f"http://127.0.0.1:{silent_server.getsockname()[1]}"
-    process = feeds_folder.start(*name.split(), *ASKING[name], KSQLDB_URL=url)
+    as_json = ["--json"] if _prints(name, "--json") else []
+    process = feeds_folder.start(*name.split(), *ASKING[name], *as_json, KSQLDB_URL=url)
     connection, _ = silent_server.accept()
 
     with connection:
@@ -185,6 +186,8 @@ def test_ctrl_c_is_130(feeds_folder: Project, silent_server: socket.socket, name
 
     assert said.code == INTERRUPTED
     assert "Traceback" not in said.err
+    if as_json:
+        assert json.loads(said.out)["error"]["type"] == "Interrupted"
 
 
 def test_ctrl_c_while_a_question_is_awaited_is_130(feeds_folder: Project) -> None:
