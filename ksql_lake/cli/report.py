@@ -10,7 +10,7 @@ import click
 
 from ksql_lake.cli.entry import FAILED, complain
 from ksql_lake.cli.terminal.loudness import begin_document
-from ksql_lake.cli.terminal.output import line_width, note, plain_lines, print_table, waiting
+from ksql_lake.cli.terminal.output import line_width, note, notes_from_log, plain_lines, print_table, waiting
 from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
@@ -100,7 +100,8 @@ def report(
     form = chosen_form(form, as_json=as_json) or form_of(output, _SUFFIXES)
     if form == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("HTML needs a file: --output report.html")
-    made = _made(offline=offline)
+    with notes_from_log():  # of files that inform the report, and cannot be read
+        made = _made(offline=offline)
     if output is not None:
         text = _console_text(made) if form == "console" else _RENDERERS[form](made)
         with whole_file(output, "the report") as path:

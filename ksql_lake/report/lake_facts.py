@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -284,6 +285,7 @@ class MetadataReader:
 
     def _summaries(self, layouts: Sequence[FeedLayout]) -> dict[str, Summary]:
         with self.storage.local_copies([layout.summary for layout in layouts]) as paths:
-            keys = {path: key for key, path in paths.items() if Path(path).is_file()}
+            # Path.is_file() of Python 3.11 raises an error where a folder cannot be entered.
+            keys = {path: key for key, path in paths.items() if os.path.isfile(path)}  # noqa: PTH113
             found = read_summaries(self.connection, list(keys))
         return {keys[path]: summary for path, summary in found.items()}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import stat
+import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from ksql_lake.report import Report
-from ksql_lake_tests.cli.conftest import SAMPLE_ROWS, Cli, Project, Server
+from ksql_lake_tests.cli.conftest import COMMAND, SAMPLE_ROWS, Cli, Project, Server
 from ksql_lake_tests.cli.test_output import on_a_terminal, without_styles
 
 
@@ -164,3 +166,44 @@ def test_a_lake_that_is_a_file_is_told(cli: Cli, sample: Project) -> None:
     assert said.code == 2
     assert said.err.startswith("error: ")
     assert "the lake's folder is a file" in said.err
+
+
+def test_a_folder_that_may_not_be_entered_is_one_failing_feed(sample: Project) -> None:
+    """The other feeds are reported, and stderr names what could not be read."""
+    assert sample.process("export", "--all").code == 0
+    closed = sample.root / "data_lake/metadata/streams/logins"
+    closed.chmod(0)
+    # Root may enter every folder, unless it gives up that right.
+    bare = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.getuid() == 0 else []
+    done = subprocess.run(
+        [*bare, *COMMAND, "report", "--offline", "--json", "--fail-on", "failing"],
+        cwd=sample.root,
+        env=sample.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    closed.chmod(0o755)
+
+    feeds = {feed["name"]: feed for feed in json.loads(done.stdout)["feeds"]}
+    assert done.returncode == 1
+    assert {name: feed["status"] for name, feed in feeds.items()} == {
+        "logins": "failing",
+        "merchants": "healthy",
+        "transactions": "healthy",
+    }
+    assert feeds["logins"]["reason"] == "cannot be read: permission denied"
+    assert f"warning: {closed}/failures.json cannot be read: permission denied\n" in done.stderr
+    assert done.stderr.endswith("error: failing: logins\n")
+
+
+def test_a_note_that_cannot_be_read_is_told(cli: Cli, sample: Project) -> None:
+    """Failures noted in a damaged file are unknown, so a feed that looks healthy comes with a warning."""
+    assert cli("export", "--all").code == 0
+    note = sample.root / "data_lake/metadata/streams/logins/failures.json"
+    note.write_text("{")
+
+    said = cli("report", "--offline")
+
+    assert said.code == 0
+    assert said.err.startswith(f"warning: {note} cannot be read: ")

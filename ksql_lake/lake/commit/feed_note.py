@@ -23,7 +23,8 @@ def read_note(storage: Storage, key: str, kind: type[Note]) -> Note:
         data = storage.read(key)
         return kind() if data is None else msgspec.json.decode(data, type=kind)
     except (KsqlLakeError, OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _log.warning("%s cannot be read: %s", storage.uri(key), error)
+        why = error.message.removeprefix("cannot be read: ") if isinstance(error, KsqlLakeError) else error
+        _log.warning("%s cannot be read: %s", storage.uri(key), why)
         return kind()
 
 
