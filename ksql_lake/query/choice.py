@@ -16,7 +16,7 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.layout import version_number
 from ksql_lake.lake.timeline import Timeline, narrowed
-from ksql_lake.query.day_range import check_closed, check_read, days_between
+from ksql_lake.query.day_range import check_closed, check_read, days_between, with_its_zone
 from ksql_lake.query.engines import Rows
 from ksql_lake.query.event_range import Clock, EventRange
 from ksql_lake.query.moments import Given, begin_of, days_of, end_of, last_of
@@ -100,17 +100,20 @@ class StreamChoice:
             ConfigError: An argument is invalid.
             LakeError: A day was not read, or rows were removed.
         """
-        feed, zone = lake.feed, lake.feed.zone
+        feed = with_its_zone(lake.feed, now)
+        zone = feed.zone
         timeline = Timeline(lake.log, now)
         state = timeline.state(self.moment.number(timeline, zone))
-        events = self._events(lake, state, zone)
-        first, last = self._days(events, lake)
+        events = self._events(lake, now, state, zone)
+        first, last = self._days(events, zone)
         if isinstance(feed, StreamFeed) and (first or last):
             wanted = days_between(state, first, last)
             if not self.allow_missing:
                 check_read(feed, state, wanted)
             if last and not self.allow_open:
                 check_closed(feed, state, wanted)
+        # Files are chosen by their event times, which hold whatever zone the days have.
+        first, last = self._days(None, zone)
         days = [day for day in state.partition_keys() if (first or day) <= day <= (last or day)]
         if state is now and events is None:
             return Rows(lake, state, days)
@@ -121,7 +124,7 @@ class StreamChoice:
         more = timeline.rows(held, found.pieces) if found.pieces else None
         return Rows(lake, held, held.partition_keys(), events=events, more=more)
 
-    def _events(self, lake: FeedLake, state: FeedState, zone: ZoneInfo) -> EventRange | None:
+    def _events(self, lake: FeedLake, now: FeedState, state: FeedState, zone: ZoneInfo) -> EventRange | None:
         if self.from_time is None and self.to_time is None:
             return None
         low = None if self.from_time is None else begin_of(self.from_time, "from_time", zone)
@@ -131,13 +134,13 @@ class StreamChoice:
                 f"from_time {self.from_time} is after to_time {self.to_time}",
                 hint="to_time itself is not included; a day or month is.",
             )
-        return EventRange(Clock.of(lake.feed, state), low, high)
+        return EventRange(Clock.of(lake.feed, _with_columns(now, state)), low, high)
 
-    def _days(self, events: EventRange | None, lake: FeedLake) -> tuple[str | None, str | None]:
+    def _days(self, events: EventRange | None, zone: ZoneInfo) -> tuple[str | None, str | None]:
         first = None if self.start is None else days_of(self.start, "start").first
         last = None if self.end is None else days_of(self.end, "end").last
-        if events is not None and isinstance(lake.feed, StreamFeed):
-            low, high = events.days(lake.feed)
+        if events is not None:
+            low, high = events.days(zone)
             first, last = _inner(max, first, low), _inner(min, last, high)
         return (first.isoformat() if first else None), (last.isoformat() if last else None)
 
@@ -200,4 +203,5 @@ def _inner(choose: Callable[[list[date]], date], *days: date | None) -> date | N
 
 
 def _with_columns(now: FeedState, then: FeedState) -> FeedState:
-    return msgspec.structs.replace(now, schema=then.schema)
+    """Return the present state with the columns of an earlier one; one before the first row had none."""
+    return msgspec.structs.replace(now, schema=then.schema or now.schema)

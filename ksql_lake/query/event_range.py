@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +15,9 @@ import pyarrow.compute as pc
 from ksql_lake.errors import LakeError
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedState, FileEntry
-from ksql_lake.lake.days import day_of, in_unit
+from ksql_lake.lake.days import UNITS, day_of
 from ksql_lake.lake.files.sql_values import sql_name, sql_text
+from ksql_lake.query.moments import NANOS
 from ksql_lake.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _ROWTIME = "ROWTIME"
 _INT64 = 2**63
+_UNIT_NANOS = {unit: times * NANOS // parts for unit, (times, parts) in UNITS.items()}
+"""Unit of an event time -> its nanoseconds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -65,7 +69,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class EventRange:
-    """A range of event times in epoch ms, without its end; None means no bound.
+    """A range of event times in epoch nanoseconds, without its end; None means no bound.
 
     Attributes:
         clock: The column of the event times.
@@ -84,14 +88,16 @@ class EventRange:
 
     def may_hold(self, file: FileEntry) -> bool:
         """Return whether a file may hold rows of the range, by the event times that its commit recorded."""
-        too_early = self.low is not None and file.max_event is not None and file.max_event < self.low
-        too_late = self.high is not None and file.min_event is not None and file.min_event >= self.high
+        low, high = self.low, self.high
+        # Commits record whole milliseconds, rounded down: a row may be later than its file's maximum.
+        too_early = low is not None and file.max_event is not None and file.max_event < low // NANOS
+        too_late = high is not None and file.min_event is not None and file.min_event * NANOS >= high
         return not (too_early or too_late)
 
-    def days(self, feed: StreamFeed) -> tuple[date | None, date | None]:
-        """Return the first and the last day that can hold rows of the range."""
-        low = None if self.low is None else day_of(_moment(self.low), feed.zone)
-        high = None if self.high is None else day_of(_moment(self.high - 1), feed.zone)
+    def days(self, zone: ZoneInfo) -> tuple[date | None, date | None]:
+        """Return the first and the last day in a zone that can hold rows of the range."""
+        low = None if self.low is None else day_of(_moment(self.low // NANOS), zone)
+        high = None if self.high is None else day_of(_moment((self.high - 1) // NANOS), zone)
         return low, high
 
     def arrow(self, schema: pa.Schema) -> pc.Expression:
@@ -142,7 +148,8 @@ class EventRange:
         for at_least, bound in ((True, self.low), (False, self.high)):
             if bound is None:
                 continue
-            value = in_unit(bound, unit) if numbers else bound
+            # The smallest number that is not before the bound; timestamps have whole milliseconds.
+            value = -(-bound // _UNIT_NANOS[unit if numbers else "ms"])
             if -_INT64 <= value < _INT64:
                 yield name, at_least, value
             elif at_least == (value > 0):

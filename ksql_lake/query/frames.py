@@ -19,7 +19,7 @@ from ksql_lake.query.moments import Given
 
 _Given = TypeVar("_Given")
 
-_TRIES = 5
+TRIES = 5
 """Most repeated reads after files were merged or removed during a read."""
 
 
@@ -145,7 +145,7 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
         LakeError: The feed was never exported, or never with a row, or what `choose` raises.
         CorruptLakeError: A committed file is missing.
     """
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(TRIES)):
         state = lake.published()
         _check_exported(lake, state)
         try:

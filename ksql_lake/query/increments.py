@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
 import pyarrow as pa
 
-from ksql_lake.errors import ConfigError, LakeError
+from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.engines import Rows
-from ksql_lake.query.frames import engine, read_rows
+from ksql_lake.query.frames import TRIES, engine, read_rows
 from ksql_lake.query.known_feeds import Holdings
 from ksql_lake.query.sql.connection import blank_connection
 from ksql_lake.query.sql.views import Committed, change_rows, change_types
@@ -61,7 +62,8 @@ def changes_since(
         ConfigError: The cursor is invalid or belongs to another feed, or `as_` names no engine.
         VersionError: Retention removed the version of the cursor.
         SchemaChangeError: The table's key has changed since the cursor.
-        LakeError: The cursor's commit is not in this lake, or rows were removed since.
+        LakeError: The cursor's commit is not in this lake, rows were removed since, or a commit since is lost.
+        CorruptLakeError: A committed file is missing or cannot be read.
     """
     give = engine(as_)
     holdings = Holdings.open(root, feeds)
@@ -144,7 +146,7 @@ def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntr
 
     Raises:
         LakeError: Rows from before the cursor were removed since; a new export of them would look like new
-            rows.
+            rows. Or rows were merged whose commit is lost, so that they may be new ones.
     """
     seen = {file.path for file in base.files()}
     added: dict[str, FileEntry] = {}
@@ -152,6 +154,13 @@ def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntr
     for manifest in timeline.manifests(base.sequence):
         origins = {path: merged.get(path, {path}) for path in manifest.removed}
         if manifest.operation == "compact":
+            if not seen | added.keys() | merged.keys() >= set(manifest.removed):
+                raise LakeError(
+                    f"commit {manifest.sequence} merged rows of a commit that is lost, so that it is not known "
+                    "which rows came since the cursor",
+                    hint=_ANEW,
+                    feed=lake.feed.name,
+                )
             for entry in manifest.added:
                 merged[entry.path] = set().union(*origins.values())
             continue
@@ -170,7 +179,22 @@ def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntr
 
 
 def _table(lake: FeedLake, since: _Since, as_: str) -> Changes:
-    committed = Committed.of(lake)
+    for left in reversed(range(TRIES)):
+        committed = Committed.of(lake)
+        try:
+            return _table_changes(lake, committed, since, as_)
+        except duckdb.IOException as error:
+            # Retention may have removed a version meanwhile; without that the lake is damaged.
+            if not left or lake.published().sequence == committed.state.sequence:
+                raise CorruptLakeError(
+                    f"a committed file cannot be read: {error}",
+                    hint="Run `ksql-lake doctor` to list all missing files.",
+                    feed=lake.feed.name,
+                ) from error
+    raise AssertionError("the loop always returns or raises")
+
+
+def _table_changes(lake: FeedLake, committed: Committed, since: _Since, as_: str) -> Changes:
     _check_commit(lake, committed.state, since)
     if committed.state.columns is None:
         read_rows(lake, lambda state: Rows(lake, state, []), engine(as_))  # raises: no export yet

@@ -18,7 +18,7 @@ from ksql_lake.lake.days import day_start
 Given = Any
 """Accepted arguments: text, `date`, `datetime`, `pandas.Timestamp` and `Period`, `numpy.datetime64`."""
 
-_NANOS = 1_000_000
+NANOS = 1_000_000
 """Nanoseconds of a millisecond."""
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
 _WEEK = "W"
@@ -57,25 +57,25 @@ def days_of(given: Given, argument: str) -> DaySpan:
 
 
 def begin_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Return the first whole millisecond (epoch) that is not before a day, a month or an instant.
+    """Return the first nanosecond (epoch) of a day or a month, or an instant.
 
     Raises:
         ConfigError: The argument is no date or time.
     """
     found = _days(given)
-    return _start(found.first, argument, zone) if found else -(-_nanoseconds(given, argument) // _NANOS)
+    return _start(found.first, argument, zone) * NANOS if found else _nanoseconds(given, argument)
 
 
 def end_of(given: Given, argument: str, zone: ZoneInfo) -> int:
-    """Return the first millisecond (epoch) after a day or a month, or the first that is not before an instant.
+    """Return the first nanosecond (epoch) after a day or a month, or an instant.
 
     Raises:
         ConfigError: The argument is no date or time.
     """
     found = _days(given)
     if found is None:
-        return -(-_nanoseconds(given, argument) // _NANOS)
-    return _start(_next(found.last, argument), argument, zone)
+        return _nanoseconds(given, argument)
+    return _start(_next(found.last, argument), argument, zone) * NANOS
 
 
 def last_of(given: Given, argument: str, zone: ZoneInfo) -> int:
@@ -86,7 +86,7 @@ def last_of(given: Given, argument: str, zone: ZoneInfo) -> int:
     """
     found = _days(given)
     if found is None:
-        return _nanoseconds(given, argument) // _NANOS
+        return _nanoseconds(given, argument) // NANOS
     return _start(_next(found.last, argument), argument, zone) - 1
 
 

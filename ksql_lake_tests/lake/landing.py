@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ksql_lake.feeds.model import FEED_ADAPTER, Feed, StreamFeed, TableFeed
 from ksql_lake.lake import Commit, Lake, ReadFacts
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
 Row = dict[str, Any]
@@ -50,8 +51,9 @@ def land_rows(  # noqa: PLR0913 - what a test varies
     days: int = 3,
     version: int | None = None,
     read_at: str = "2025-01-19T00:00:00.000+00:00",
+    origin: Origin | None = None,
 ) -> Commit:
-    """Stage rows in batches of 1000 and commit them."""
+    """Stage rows in batches of 1000 and commit them; with an origin the first rows pin their meaning."""
     columns = schema or (EVENTS if feed.kind == "stream" else USERS)
     arrow = arrow_schema(columns)
     window = (FIRST, FIRST + timedelta(days=days - 1)) if feed.kind == "stream" else None
@@ -63,7 +65,7 @@ def land_rows(  # noqa: PLR0913 - what a test varies
         last_day=window[1].isoformat() if window else None,
     )
     listed: Sequence[Row] = list(rows)
-    with lake.feed(feed).stage(columns, read=read, days=window) as staging:
+    with lake.feed(feed).stage(columns, read=read, days=window, origin=origin) as staging:
         for start in range(0, len(listed), 1000):
             staging.write(pa.RecordBatch.from_pylist(listed[start : start + 1000], schema=arrow))
         return staging.commit(version=version)

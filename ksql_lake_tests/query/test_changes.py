@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.lake import Lake, ReadFacts
-from ksql_lake.query.sql.connection import create_views
+from ksql_lake.query.sql.connection import connect, create_views
 from ksql_lake.query.sql.views import Committed, lake_views
 from ksql_lake.query.table_diff import diff_versions
 from ksql_lake.schema import arrow_schema, parse_schema
-from ksql_lake_tests.lake.landing import Row, stream_feed, table_feed
+from ksql_lake_tests.lake.landing import Row, land_rows, stream_feed, table_feed
 
 FEED = table_feed(retention=50)
 Version = tuple[str, list[Row]]
@@ -280,4 +280,29 @@ def test_versions_of_the_same_columns_need_not_be_neighbours(tmp_path: Path) -> 
         (1, "a", 3, "v2", "v3"),
         (1, "a", None, "v1", "v2"),
         (1, "a", None, "v3", None),
+    ]
+
+
+def test_a_history_keeps_the_sign_of_a_nested_zero(tmp_path: Path) -> None:
+    """-0.0 and 0.0 are two values in a DOUBLE, and inside ARRAY, STRUCT and MAP too."""
+    columns = parse_schema(
+        "`ID` BIGINT KEY, `D` DOUBLE, `A` ARRAY<STRUCT<`q` DOUBLE>>, `S` STRUCT<`d` DOUBLE>, "
+        "`M` MAP<STRING, DOUBLE>"
+    )
+    lake, table = Lake(tmp_path / "lake"), table_feed()
+    for hour, zeros in enumerate([(-0.0, 0.0), (0.0, 0.0)], start=1):
+        rows: list[Row] = [
+            {"ID": at, "D": zero, "A": [{"q": zero}, None], "S": {"d": zero}, "M": [("k", zero)]}
+            for at, zero in enumerate(zeros)
+        ]
+        land_rows(lake, table, rows, schema=columns, read_at=f"2025-01-19T0{hour}:00:00.000+00:00")
+
+    states = connect(tmp_path / "lake", tmp_path / "feeds").sql(
+        'SELECT "ID", from_version, "D", "A"[1].q, "S".d, "M"[\'k\'] FROM users_history ORDER BY ALL'
+    )
+
+    assert [list(map(str, state)) for state in states.fetchall()] == [
+        ["0", "v1", *["-0.0"] * 4],
+        ["0", "v2", *["0.0"] * 4],
+        ["1", "v1", *["0.0"] * 4],
     ]

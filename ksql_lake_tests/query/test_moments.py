@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksql_lake.errors import ConfigError
-from ksql_lake.query.moments import DaySpan, begin_of, days_of, end_of, last_of
+from ksql_lake.query.moments import NANOS, DaySpan, begin_of, days_of, end_of, last_of
 
 _UTC, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
 MARCH = DaySpan(date(2025, 3, 1), date(2025, 3, 31))
@@ -25,12 +25,17 @@ def ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
+def ns(text: str) -> int:
+    """Epoch nanoseconds of a text."""
+    return ms(text) * NANOS
+
+
 @pytest.mark.parametrize("given", ["2025-03", np.datetime64("2025-03"), pd.Period("2025-03", "M"), " 2025-03 "])
 def test_a_month_is_all_its_days(given: Any) -> None:
     """As text, and as numpy and pandas have it; at its beginning or its end in the zone that is asked for."""
     assert days_of(given, "start") == MARCH
-    assert begin_of(given, "from_time", BERLIN) == ms("2025-03-01T00:00+01:00")
-    assert end_of(given, "to_time", BERLIN) == ms("2025-04-01T00:00+02:00")
+    assert begin_of(given, "from_time", BERLIN) == ns("2025-03-01T00:00+01:00")
+    assert end_of(given, "to_time", BERLIN) == ns("2025-04-01T00:00+02:00")
     assert last_of(given, "as_of", _UTC) == ms("2025-04-01T00:00Z") - 1
 
 
@@ -45,7 +50,7 @@ def test_a_day_in_every_form(given: Any) -> None:
     """A midnight without a zone stands for its day where days are asked for, and is an instant elsewhere."""
     assert days_of(given, "start") == THIRD
     zone = _UTC if isinstance(given, datetime) else BERLIN
-    assert begin_of(given, "from_time", BERLIN) == ms(f"2025-03-03T00:00{'+01:00' if zone is BERLIN else 'Z'}")
+    assert begin_of(given, "from_time", BERLIN) == ns(f"2025-03-03T00:00{'+01:00' if zone is BERLIN else 'Z'}")
 
 
 @pytest.mark.parametrize(
@@ -66,14 +71,15 @@ def test_a_day_in_every_form(given: Any) -> None:
 def test_an_instant_in_every_form(given: Any) -> None:
     """Without an offset it is UTC, whatever the zone of the feed."""
     at = ms("2025-03-03T10:00:00.001Z")
-    assert begin_of(given, "t", BERLIN) == end_of(given, "t", BERLIN) == last_of(given, "t", BERLIN) == at
+    assert begin_of(given, "t", BERLIN) == end_of(given, "t", BERLIN) == at * NANOS
+    assert last_of(given, "t", BERLIN) == at
 
 
 @given(st.integers(-(10**18), 4 * 10**18))
 def test_nanoseconds_count(nanoseconds: int) -> None:
-    """The first whole millisecond not before an instant, and the last not after it, to the nanosecond."""
+    """An instant is exact, and `last_of` is the last whole millisecond that is not after it."""
     for instant in (np.datetime64(nanoseconds, "ns"), pd.Timestamp(nanoseconds)):
-        assert begin_of(instant, "t", _UTC) == -(-nanoseconds // 1_000_000)
+        assert begin_of(instant, "t", _UTC) == end_of(instant, "t", _UTC) == nanoseconds
         assert last_of(instant, "t", _UTC) == nanoseconds // 1_000_000
 
 

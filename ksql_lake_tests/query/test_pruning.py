@@ -232,6 +232,33 @@ def test_a_clock_that_is_null_or_called_like_an_end(tmp_path: Path) -> None:
         assert connection.sql(f'SELECT "ID" FROM events__between({ends})').fetchall() == found
 
 
+SHIFTED = "SELECT * REPLACE (ROWTIME + INTERVAL 300 DAY AS ROWTIME) FROM main.events"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        f"CREATE TEMP TABLE events AS {SHIFTED}",
+        f"ATTACH ':memory:' AS other; CREATE TABLE other.events AS {SHIFTED}; USE other",
+        f"CREATE TABLE kept AS {SHIFTED}; CREATE OR REPLACE VIEW events AS FROM kept",
+        "register",
+    ],
+)
+def test_a_table_of_ones_own_is_no_stream(lakes: Path, made: str) -> None:
+    """The lake says nothing about the days of a table or a frame to which the caller gave a feed's name."""
+    connection = connect(lakes / "lake", lakes / "feeds")
+    if made == "register":
+        connection.register("events", connection.sql(SHIFTED).to_arrow_table())
+    else:
+        connection.execute(made)
+
+    for since, count in (("2025-11-01", 3 * DAYS), ("2026-01-01", None)):
+        asked = f"SELECT count(*) FROM events WHERE ROWTIME >= TIMESTAMPTZ '{since}T00:00:00Z'"
+        found = connection.sql(asked).fetchall()
+        assert found == duckdb.DuckDBPyConnection.sql(connection, asked).fetchall()
+        assert count is None or found == [(count,)]
+
+
 @pytest.fixture(scope="module")
 def histories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of six versions, read an hour apart, of which rows come, change, go and come back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ksql_lake.lake.files.sql_values import sql_name, terms
+from ksql_lake.lake.files.sql_values import compares_as_is, sql_name, terms
 from ksql_lake.query.comparison import Side
 
 
@@ -30,7 +30,9 @@ def history_sql(versions: list[Version]) -> str:
     for at, column in enumerate(shape):
         same = terms(f"c{at}", column.type)
         groups += same
-        shown.append(f"c{at}" if f"c{at}" in same else f"first(c{at}) AS c{at}")
+        # DuckDB's `first` makes 0.0 of a nested -0.0; `list` keeps it.
+        value = f"first(c{at})" if compares_as_is(column.type) else f"list(c{at})[1]"
+        shown.append(f"c{at}" if f"c{at}" in same else f"{value} AS c{at}")
     taken = {column.name.casefold() for column in shape}
     since, until, since_version, until_version = (
         _free(name, taken) for name in ("valid_from", "valid_to", "from_version", "to_version")

@@ -17,6 +17,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.sql_values import sql_name
 from ksql_lake.query.event_range import Clock, EventRange
+from ksql_lake.query.moments import NANOS
 from ksql_lake.query.sql.history_moments import history_changes
 from ksql_lake.query.sql.statement_trees import (
     DAY,
@@ -29,7 +30,7 @@ from ksql_lake.query.sql.statement_trees import (
     selects,
     tables_of,
 )
-from ksql_lake.query.sql.views import Committed
+from ksql_lake.query.sql.views import Committed, listed_views
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
@@ -85,11 +86,32 @@ def pruned(
                 *history_changes(document, followed, values, text),
             ]
             changes = sorted(found, reverse=True)
+            if changes and not _all_ours(connection, known | followed):
+                return sql
     except (duckdb.Error, KsqlLakeError, *_NOT_UNDERSTOOD):
         return sql  # running it raises its error
     for begin, end, instead in changes:
         text = text[:begin] + instead.encode() + text[end:]
     return head + text.decode()
+
+
+def _all_ours(connection: duckdb.DuckDBPyConnection, views: Mapping[str, Committed]) -> bool:
+    """Return whether views are those of the lake: the caller may have tables or views of the same names.
+
+    A comment shows whose a view is; a view that replaces another one has none.
+    """
+    names = list(views)
+    # A relation keeps the rows that the caller has still to fetch; a cursor would not see temporary tables.
+    found = duckdb.DuckDBPyConnection.sql(connection, _NAMED, params=[names, names]).fetchall()
+    comments = [dict(listed_views(committed)).get(name) for name, committed in views.items()]
+    return sorted(found, key=str) == sorted(zip(names, comments, strict=True), key=str)
+
+
+_NAMED = """
+SELECT lower(view_name), comment FROM duckdb_views() WHERE lower(view_name) IN (SELECT unnest($1::VARCHAR[]))
+UNION ALL
+SELECT lower(table_name), NULL FROM duckdb_tables() WHERE lower(table_name) IN (SELECT unnest($2::VARCHAR[]))
+"""
 
 
 def _changes(
@@ -127,7 +149,7 @@ def _days(committed: Committed, clock: Clock, bounds: list[Bound], values: Value
             left = {key for key in left if _compared(_number(key), how, day)}
             continue
         low, high = _range(clock, committed, what, how, constant, values)
-        events = EventRange(clock, low, high)
+        events = EventRange(clock, *(None if end is None else end * NANOS for end in (low, high)))
         left = {key for key in left if any(map(events.may_hold, state.files_of(key)))}
     if len(left) == len(keys) or not bounds:
         return None

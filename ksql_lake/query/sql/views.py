@@ -20,6 +20,7 @@ from ksql_lake.lake.layout import version_number
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
+from ksql_lake.query.day_range import with_its_zone
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import check_kept
 from ksql_lake.query.sql.history_states import Version, history_sql
@@ -297,7 +298,7 @@ def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
     DuckDB skips files by their path columns only, so the range is repeated for these, a day wider on both
     sides. NULL means no bound.
     """
-    columns = state.columns
+    columns, feed = state.columns, with_its_zone(feed, state)
     if not isinstance(feed, StreamFeed) or columns is None:
         return []
     try:
