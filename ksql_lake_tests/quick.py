@@ -21,6 +21,7 @@ MARKERS = {
 PLACES = {
     "cli/test_beginning.py": "slow",
     "cli/test_demo.py": "slow",
+    "cli/test_doctoring_many.py": "slow",
     "cli/test_exit_codes.py": "slow",
     "cli/test_habits.py": "slow",
     "cli/test_export.py": "slow",
