@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ksql_lake.errors import ConflictError
+from ksql_lake.errors import ConflictError, WriteError
 
 if TYPE_CHECKING:
     import duckdb
@@ -159,6 +160,23 @@ def staging_cleared(path: str) -> ConflictError:
         hint="Another export of the same feed went ahead; the export is planned again.",
         path=path,
     )
+
+
+def disk_write_error(path: Path, error: OSError) -> WriteError:
+    """Return the error of a failed write: the reason, how much is free on the disk, and what to do."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = {
+        errno.ENOSPC: "Free some space or inodes (or move the lake with KSQL_LAKE_ROOT) and run it again.",
+        errno.EDQUOT: "Your quota on this disk is used up; raise it or free some space, then run it again.",
+        errno.EFBIG: "A file-size limit (ulimit -f) is set for this process; raise it, then run it again.",
+        errno.EACCES: "Give this user write permission on it, or set KSQL_LAKE_ROOT to a folder it owns.",
+        errno.EPERM: "The filesystem refuses this operation; the lake needs rename and hard links.",
+        errno.ENOTSUP: "The lake needs a filesystem with hard links; set KSQL_LAKE_ROOT to one.",
+        errno.EXDEV: "The lake renames and links between its folders; all of it must be on one filesystem.",
+        errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
+        errno.ENOTDIR: "A file has the name of a folder that the lake needs; move it away.",
+    }.get(error.errno or 0, "Check the disk, then run it again; every visible file is whole.")
+    return WriteError(f"could not be written: {reason}{free_space(path)}", hint=hint, path=str(path))
 
 
 def free_space(path: Path) -> str:

@@ -12,9 +12,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ksql_lake.errors import ConfigError, LakeError, WriteError
+from ksql_lake.errors import ConfigError, LakeError
 from ksql_lake.lake.storage.abreast import abreast
-from ksql_lake.lake.storage.boundary import free_space, staging_cleared
+from ksql_lake.lake.storage.boundary import disk_write_error, staging_cleared
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,11 +59,7 @@ class LocalStorage:
             ConfigError: The lake's folder is not a folder.
             LakeError: The file is there and cannot be read.
         """
-        with (
-            self._reading(key),
-            suppress(FileNotFoundError),
-            open(self._text(key), "rb", buffering=0) as file,  # noqa: PTH123 - see _text
-        ):
+        with self._reading(key), suppress(FileNotFoundError), open(self._text(key), "rb", buffering=0) as file:  # noqa: PTH123 - see _text
             return file.read()
         return None
 
@@ -380,24 +376,7 @@ class LocalStorage:
         try:
             yield
         except OSError as error:
-            raise self.write_error(key, error) from error
-
-    def write_error(self, key: str, error: OSError) -> WriteError:
-        """Return the error of a failed write: the reason, how much is free on the disk, and what to do."""
-        path = self._path(key)
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        hint = {
-            errno.ENOSPC: "Free some space or inodes (or move the lake with KSQL_LAKE_ROOT) and run it again.",
-            errno.EDQUOT: "Your quota on this disk is used up; raise it or free some space, then run it again.",
-            errno.EFBIG: "A file-size limit (ulimit -f) is set for this process; raise it, then run it again.",
-            errno.EACCES: "Give this user write permission on it, or set KSQL_LAKE_ROOT to a folder it owns.",
-            errno.EPERM: "The filesystem refuses this operation; the lake needs rename and hard links.",
-            errno.ENOTSUP: "The lake needs a filesystem with hard links; set KSQL_LAKE_ROOT to one.",
-            errno.EXDEV: "The lake renames and links between its folders; all of it must be on one filesystem.",
-            errno.EROFS: "The filesystem is mounted read-only; remount it, or set KSQL_LAKE_ROOT elsewhere.",
-            errno.ENOTDIR: "A file has the name of a folder that the lake needs; move it away.",
-        }.get(error.errno or 0, "Check the disk, then run it again; every visible file is whole.")
-        return WriteError(f"could not be written: {reason}{free_space(path)}", hint=hint, path=str(path))
+            raise disk_write_error(self._path(key), error) from error
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -416,7 +395,6 @@ def _sync(path: Path) -> None:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
+    with suppress(OSError):  # a link that leads to itself, for example
         return entry.is_dir()
-    except OSError:  # a link that leads to itself, for example
-        return False
+    return False
