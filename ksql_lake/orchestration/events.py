@@ -11,11 +11,8 @@ from ksql_lake.export.facts import ColumnRecord, column_records, is_closed, part
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.feed_columns import ADDED_BY_EXPORT, DELETED, POSITION_COLUMNS
 from ksql_lake.lake import FeedLake
-from ksql_lake.orchestration.scope import Scope
+from ksql_lake.orchestration.scope import SOURCES, Scope
 from ksql_lake.query import partition_page
-
-SOURCES = "ksqldb"
-"""Prefix of the keys of the external assets of ksqlDB's streams and tables."""
 
 
 def partition_metadata(

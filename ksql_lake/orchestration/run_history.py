@@ -43,17 +43,22 @@ class Ours:
         assets: Keys of the assets.
         jobs: Names of the jobs.
         tickers: Names of the schedules and sensors.
+        checks: Names of the checks; others of the same assets belong to other definitions.
     """
 
     assets: frozenset[dg.AssetKey]
     jobs: frozenset[str]
     tickers: frozenset[str]
+    checks: frozenset[str]
 
     def has(self, run: dg.DagsterRun) -> bool:
-        """Return whether a run belongs to the scope: it materialises only its assets, or is one of its jobs."""
-        if run.asset_selection:
-            return run.asset_selection <= self.assets
-        return run.job_name in self.jobs and WORK in run.tags
+        """Return whether a run belongs to the scope: it is one of its jobs, or materialises only its assets.
+
+        Runs of its jobs belong to it even if one of their feeds was removed since.
+        """
+        if run.job_name in self.jobs and WORK in run.tags:
+            return True
+        return bool(run.asset_selection) and (run.asset_selection or set()) <= self.assets
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,8 @@ def prune(
     history.tags_of_lost_runs()
     _purge_ticks(instance, ours, ticks_before)
     alive = {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=_ALIVE))}
-    events = history.superseded_events(ours.assets, runs_before, alive=alive)
-    checks = history.superseded_checks(ours.assets, runs_before, alive=alive)
+    events = history.superseded_events(ours.assets, ours.checks, runs_before, alive=alive)
+    checks = history.superseded_checks(ours.assets, ours.checks, runs_before, alive=alive)
     return Pruned(deleted, thinned, left, events, checks, tuple(history.shrink()))
 
 
@@ -153,7 +158,9 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
     schedule = clock_schedule(name, SCHEDULE, running=scope.clocks_run)
     jobs = frozenset(job.name for job in others.jobs or ()) | {name}
     tickers = frozenset(each.name for each in (*(others.schedules or ()), *(others.sensors or ()), schedule))
-    ours = Ours(frozenset(keys), jobs, tickers)
+    made = [each for each in others.assets or () if isinstance(each, dg.AssetsDefinition)]
+    checks = frozenset(spec.name for each in made for spec in each.check_specs)
+    ours = Ours(frozenset(keys), jobs, tickers, checks)
 
     @dg.op(name=scope.named("_prune_history"), description="Deletes old runs, events, check results and ticks.")
     def prune_history(context: dg.OpExecutionContext, config: PruneConfig) -> None:
