@@ -16,7 +16,7 @@ from ksql_lake.query import partition_page
 
 
 def partition_metadata(
-    result: ExportResult, partition: str, lake: FeedLake, scope: Scope, *, newest: bool = True
+    result: ExportResult, partition: str, lake: FeedLake, scope: Scope, *, newest: bool = True, held: int = 0
 ) -> dict[str, Any]:
     """Return the metadata of one partition's materialisation.
 
@@ -26,8 +26,9 @@ def partition_metadata(
         lake: The feed's lake.
         scope: The names in Dagster.
         newest: Whether it is the last partition of its run, which Dagster shows on the asset's page.
+        held: Its rows if the export had no reason to read it.
     """
-    facts = partition_facts(result, partition, newest=newest)
+    facts = partition_facts(result, partition, newest=newest, held=held)
     if not newest or result.commit is None:
         return dict(facts)
     columns = column_metadata(column_records(result), result.feed, scope)
