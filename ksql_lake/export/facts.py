@@ -117,11 +117,17 @@ def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
             "committed_at": (part.committed_at if part else "") or state.looked.get(key, ""),
             "note": "recorded from the lake's metadata, not by an export",
         }
-        newest = key == keys[-1]
-        if newest:
-            held = state.readable()
-            facts |= _whole(sum(part.records for part in held), sum(part.bytes for part in held))
-        yield PartitionRecord(key, closed=True, facts=facts, newest=newest)
+        yield PartitionRecord(key, closed=True, facts=facts, newest=key == keys[-1])
+
+
+def whole_facts(lake: FeedLake) -> Facts:
+    """Return rows and size of a whole feed, as readers see it.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    held = lake.state().readable()
+    return _whole(sum(part.records for part in held), sum(part.bytes for part in held))
 
 
 def lake_columns(lake: FeedLake) -> tuple[ColumnRecord, ...]:

@@ -82,14 +82,16 @@ def events(
         scope: The names in Dagster.
         partitions: Partitions with news, without those that Dagster records itself.
     """
-    for record in partition_records(result):
-        if record.partition not in partitions:
-            continue
+    records = [record for record in partition_records(result) if record.partition in partitions]
+    # Dagster shows the last materialisation on the asset's page, also if it is an older day's.
+    shown = [record for record in records if record.closed][-1:]
+    for record in records:
+        newest = record.newest or record in shown
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
         yield kind(
             scope.key(result.feed),
             partition=record.partition,
-            metadata=partition_metadata(result, record.partition, lake, scope, newest=record.newest),
+            metadata=partition_metadata(result, record.partition, lake, scope, newest=newest),
         )
 
 

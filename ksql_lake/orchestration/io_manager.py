@@ -294,7 +294,7 @@ class LakeIOManager(dg.IOManager):
         unread = set(keys).difference(part.partition for part in result.partitions)
         state = lake.state().partitions if unread else {}
         held = {key: part.records for key, part in state.items() if key in unread}
-        described = {
+        described: dict[str | None, dict[str, Any]] = {
             key: partition_metadata(
                 result, key, lake, self.scope, newest=key == keys[-1], held=held.get(key, 0)
             )

@@ -19,6 +19,9 @@ from ksql_lake.orchestration.stored_history import StoredHistory
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _ALIVE = [status for status in dg.DagsterRunStatus if status not in _ENDED]
 _PAGE = 500
+_OF_PAGES = "__ASSET_JOB"
+"""Dagster's job for runs that an asset's page, a backfill or a condition starts."""
+
 _BACKFILL = "dagster/backfill"
 _UNDER_WAY = {"REQUESTED", "CANCELING", "FAILING"}
 """The states of a backfill that has not ended."""
@@ -52,13 +55,14 @@ class Ours:
     checks: frozenset[str]
 
     def has(self, run: dg.DagsterRun) -> bool:
-        """Return whether a run belongs to the scope: it is one of its jobs, or materialises only its assets.
+        """Return whether a run belongs to the scope: it is of one of its jobs, or of only its assets.
 
         Runs of its jobs belong to it even if one of their feeds was removed since.
         """
         if run.job_name in self.jobs and WORK in run.tags:
             return True
-        return bool(run.asset_selection) and (run.asset_selection or set()) <= self.assets
+        of_page = run.job_name.startswith(_OF_PAGES) and run.asset_selection
+        return bool(of_page) and (run.asset_selection or set()) <= self.assets
 
 
 @dataclass(frozen=True, slots=True)

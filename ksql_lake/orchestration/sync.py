@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from ksql_lake.errors import KsqlLakeError
-from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_records
+from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_records, whole_facts
 from ksql_lake.export.version_keys import in_step, keep_versions, open_version
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.orchestration.conditions import automation_runs, clock_hint, version_is_due
@@ -197,11 +197,12 @@ def sync_feed(
     news += [record for partition, record in held.items() if known.get(partition) != record.facts[ROWS]]
     schema = column_metadata(lake_columns(lake), feed, scope)
     # Oldest first, so that the newest partition is the asset's latest materialisation.
+    whole = whole_facts(lake)
     for record in news[-limit:] if limit else []:
-        # Dagster shows the last one on the asset's page.
         metadata: dict[str, Any] = dict(record.facts)
         if record is news[-1] and record.partition in held:
-            metadata |= {**page_metadata(lake, record.partition), **schema}
+            # Dagster shows the last one on the asset's page, also if it is an older day.
+            metadata |= {**whole, **page_metadata(lake, record.partition), **schema}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(key, partition=record.partition, metadata=metadata)
         )

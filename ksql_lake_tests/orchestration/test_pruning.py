@@ -157,7 +157,13 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
         instance.add_run(
             dg.DagsterRun(job_name=name, asset_selection=selected, status=dg.DagsterRunStatus.SUCCESS)
         )
-        for name, selected in (("mine", frozenset({KEY, dg.AssetKey(["theirs"])})), ("streams", None))
+        for name, selected in (
+            ("__ASSET_JOB", frozenset({KEY, dg.AssetKey(["theirs"])})),
+            # Twice, because the newest run of each job stays.
+            ("mine", frozenset({KEY})),
+            ("mine", frozenset({KEY})),
+            ("streams", None),
+        )
     ]
 
     _prune(instance)

@@ -106,6 +106,23 @@ def test_the_work_of_a_run_is_bounded(exported: Project, instance: dg.DagsterIns
     assert _counts(instance) == ROWS_PER_DAY
 
 
+def test_the_page_shows_the_whole_feed_after_an_older_day(
+    exported: Project, instance: dg.DagsterInstance
+) -> None:
+    """Dagster's page takes rows and size from the last materialisation, here that of the first day."""
+    for _ in range(3):
+        sync_feed(*_payments(exported), instance, limit=2)
+
+    newest = instance.get_latest_materialization_event(PAYMENTS)
+    assert newest is not None
+    event = newest.asset_materialization
+    assert event is not None
+    assert event.partition == DAYS[0]
+    assert event.metadata[ROWS].value == ROWS_PER_DAY[DAYS[0]]
+    assert event.metadata["dagster/row_count"].value == sum(ROWS_PER_DAY.values())
+    assert "dagster/size_bytes" in event.metadata
+
+
 def test_what_only_dagster_remembers_is_named(exported: Project, instance: dg.DagsterInstance) -> None:
     """History is not deleted; the log says which partitions the lake does not hold."""
     instance.report_runless_asset_event(
