@@ -34,7 +34,8 @@ from ksql_lake.settings import load_settings
 _HELP = """Verify the lake against its manifests, footers and checksums.
 
 It examines every feed in the lake, also those without a feed file: each manifest, every byte of each data file,
-and whether each row belongs to its day. --quick skips the bytes and rows.
+and whether each row belongs to its day. --quick skips the bytes and rows. From 16 feeds on, several processes
+examine them: one per core, at most 8.
 
 --repair rebuilds what it can derive: manifests from the footers of the data files, all of `metadata/` if
 necessary, and the indexes of `ksql-lake register`. It only lists files that have to leave the lake. --apply
@@ -55,6 +56,8 @@ _OPTIONS = {Remedy.REPAIR: "--repair", Remedy.APPLY: "--repair --apply", Remedy.
 
 _FEEDS_PER_PROCESS = 8
 """A process starts in a third of a second, in which it examines five feeds of a year each."""
+_MOST_PROCESSES = 8
+"""A container counts the processors of its host, and each process takes 100 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ def _known_sound(lake: Lake, layouts: Sequence[FeedLayout], wish: _Wish) -> Iter
 
     They only look. A feed with a finding is examined again here, where it is shown and repaired.
     """
-    processes = min(os.cpu_count() or 1, len(layouts) // _FEEDS_PER_PROCESS)
+    processes = min(os.cpu_count() or 1, _MOST_PROCESSES, len(layouts) // _FEEDS_PER_PROCESS)
     if processes < 2 or lake.storage.paged:
         yield from repeat(None, len(layouts))
         return
