@@ -52,18 +52,23 @@ class ColumnRecord:
     declared: str
 
 
-def partition_facts(result: ExportResult, partition: str, *, newest: bool = True) -> Facts:
-    """Return the facts of one partition; a day the export had no reason to read holds no rows.
+def partition_facts(result: ExportResult, partition: str, *, newest: bool = True, held: int = 0) -> Facts:
+    """Return the facts of one partition.
 
     Args:
         result: The export.
         partition: `2025-01-15` or `v4`.
         newest: Whether to add the facts of the whole feed and of the query.
+        held: Rows of the partition if the export had no reason to read it: more than 0 if the feed's start was
+            moved behind it.
     """
     whole = _feed_facts(result) if newest and result.commit is not None else {}
     part = next((part for part in result.partitions if part.partition == partition), None)
     if part is None:
-        return {ROWS: 0, "read_rows": 0, "new_rows": 0, "note": result.plan.reason, **whole}
+        feed, note = result.feed, result.plan.reason
+        if isinstance(feed, StreamFeed) and partition < feed.start_date.isoformat():
+            note = _before_start(feed)
+        return {ROWS: held, "read_rows": 0, "new_rows": 0, "note": note, **whole}
     if partition in result.plan.already:
         return {**_facts(result, part), "note": result.plan.reason, **whole}
     return {**_facts(result, part), **whole}
@@ -84,11 +89,15 @@ def partition_records(result: ExportResult) -> Iterator[PartitionRecord]:
 
 def early_records(feed: StreamFeed, since: date) -> Iterator[PartitionRecord]:
     """Yield what is recorded of days before a stream's own start, partitions because of another stream's."""
-    facts: Facts = {ROWS: 0, "note": f"before start_date {feed.start_date}, so nothing is read"}
+    facts: Facts = {ROWS: 0, "note": _before_start(feed)}
     day = since
     while day < feed.start_date:
         yield PartitionRecord(day.isoformat(), closed=True, facts=facts)
         day += timedelta(days=1)
+
+
+def _before_start(feed: StreamFeed) -> str:
+    return f"before start_date {feed.start_date}, so nothing is read"
 
 
 def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
@@ -108,11 +117,17 @@ def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
             "committed_at": (part.committed_at if part else "") or state.looked.get(key, ""),
             "note": "recorded from the lake's metadata, not by an export",
         }
-        newest = key == keys[-1]
-        if newest:
-            held = state.readable()
-            facts |= _whole(sum(part.records for part in held), sum(part.bytes for part in held))
-        yield PartitionRecord(key, closed=True, facts=facts, newest=newest)
+        yield PartitionRecord(key, closed=True, facts=facts, newest=key == keys[-1])
+
+
+def whole_facts(lake: FeedLake) -> Facts:
+    """Return rows and size of a whole feed, as readers see it.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    held = lake.state().readable()
+    return _whole(sum(part.records for part in held), sum(part.bytes for part in held))
 
 
 def lake_columns(lake: FeedLake) -> tuple[ColumnRecord, ...]:

@@ -214,7 +214,8 @@ class KsqlFeeds(dg.Component, dg.Resolvable):
         # The shell is used from the project's root, so both mean the same folder.
         feeds = root / (self.feeds or asked.feeds_root)
         lake = self.lake or asked.lake_root
-        return load_settings(**given, feeds_root=feeds, lake_root=str(root / lake) if is_folder(lake) else lake)
+        given |= {"feeds_root": feeds, "lake_root": str(root / lake) if is_folder(lake) else lake}
+        return load_settings(**given)
 
 
 _CONNECTION = (

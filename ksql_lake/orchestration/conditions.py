@@ -35,6 +35,8 @@ def exported_when(feed: Feed, scope: Scope) -> str:
     """Return when a feed is exported automatically, and which sensor has to be switched on for it."""
     due = STREAMS_DUE if isinstance(feed, StreamFeed) else TABLES_DUE
     sensor = due if feed.automation == "schedule" else SENSOR
+    if scope.sensors is not None and sensor not in scope.sensors and feed.automation == "schedule":
+        return f"by no sensor of ksql-lake: this project leaves out {scope.named(sensor)}"
     return f"at {cron_of(feed)} {feed.zone.key}, while the sensor {scope.named(sensor)} is switched on"
 
 
@@ -67,8 +69,10 @@ def version_is_due(feed: TableFeed, state: FeedState, now: datetime) -> bool:
 def clock_hint(instance: dg.DagsterInstance, scope: Scope) -> str:
     """Return a note that no export starts by the clock, with the schedules of an earlier release that did it.
 
-    The note is empty if a sensor that starts exports is switched on.
+    The note is empty if a sensor that starts exports is switched on, or if the project leaves them all out.
     """
+    if scope.sensors is not None and not scope.sensors & {STREAMS_DUE, STREAMS_CLOSING, TABLES_DUE, SENSOR}:
+        return ""
     if instance.schedule_storage is None:
         return ""  # an instance in memory starts nothing
     states = instance.all_instigator_state()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -152,11 +153,30 @@ def due_sensor(
             context.log.info(line)
         following = _Cursor(now, waiting).text()
         if requests:
-            return dg.SensorResult(requests, cursor=following)
+            graph = context.repository_def.asset_graph if context.repository_def is not None else None
+            return dg.SensorResult([_runnable(each, graph) for each in requests], cursor=following)
         said = [*_passed_over(busy, waiting), _idle(rota, due, busy, now)]
         return dg.SensorResult(skip_reason=" ".join(filter(None, said)), cursor=following)
 
     return tick
+
+
+def _runnable(request: dg.RunRequest, graph: Any) -> dg.RunRequest:
+    """Leave checks with partitions out of a run without: a project's own check by day would fail it."""
+    if graph is None or "dagster/asset_partition_range_start" in request.tags:
+        return request
+    asked = {*(request.asset_selection or ())}
+    checks = [key for key in graph.asset_check_keys if key.asset_key in asked]
+    fitting = [key for key in checks if getattr(graph.get(key), "partitions_def", None) is None]
+    if len(fitting) == len(checks):
+        return request
+    return dg.RunRequest(
+        run_key=request.run_key,
+        job_name=request.job_name,
+        tags=request.tags,
+        asset_selection=request.asset_selection,
+        asset_check_keys=sorted(fitting, key=str),
+    )
 
 
 def _passed_over(busy: Mapping[str, _UnderWay], waiting: Collection[str]) -> Iterator[str]:
@@ -195,13 +215,16 @@ def _under_way(
     Queued runs that this sensor did not start do not count either: they may wait for hours.
     """
     found: dict[str, _UnderWay] = {}
+    planned = cache(lambda run: _planned(instance, run))
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
         run = record.dagster_run
         by = run.tags.get(SENSOR_TAG, "")
         if run.status is dg.DagsterRunStatus.QUEUED and by != sensor:
             continue
         theirs = [
-            feed for feed in feeds if (by == sensor or feed.name not in found) and _covers(run, feed, rota)
+            feed
+            for feed in feeds
+            if (by == sensor or feed.name not in found) and _covers(run, feed, rota, planned)
         ]
         ended = _ended_steps(instance, run.run_id) if theirs else set()
         for feed in theirs:
@@ -210,10 +233,19 @@ def _under_way(
     return found
 
 
-def _covers(run: dg.DagsterRun, feed: Feed, rota: Rota) -> bool:
+def _covers(run: dg.DagsterRun, feed: Feed, rota: Rota, planned: Callable[[str], Collection[Any]]) -> bool:
     if run.asset_selection is not None:
         return rota.keys[feed.name] in run.asset_selection
-    return feed.name in rota.jobs.get(run.job_name, ())
+    if run.job_name in rota.jobs:
+        return feed.name in rota.jobs[run.job_name]
+    # A job of other definitions, started as a whole.
+    return rota.keys[feed.name] in planned(run.run_id)
+
+
+def _planned(instance: dg.DagsterInstance, run: str) -> set[dg.AssetKey | None]:
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    events = (entry.dagster_event for entry in instance.all_logs(run, of_type=kind))
+    return {event.asset_key for event in events if event is not None}
 
 
 def _ended_steps(instance: dg.DagsterInstance, run: str) -> set[str]:

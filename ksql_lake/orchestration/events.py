@@ -11,15 +11,12 @@ from ksql_lake.export.facts import ColumnRecord, column_records, is_closed, part
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.feed_columns import ADDED_BY_EXPORT, DELETED, POSITION_COLUMNS
 from ksql_lake.lake import FeedLake
-from ksql_lake.orchestration.scope import Scope
+from ksql_lake.orchestration.scope import SOURCES, Scope
 from ksql_lake.query import partition_page
-
-SOURCES = "ksqldb"
-"""Prefix of the keys of the external assets of ksqlDB's streams and tables."""
 
 
 def partition_metadata(
-    result: ExportResult, partition: str, lake: FeedLake, scope: Scope, *, newest: bool = True
+    result: ExportResult, partition: str, lake: FeedLake, scope: Scope, *, newest: bool = True, held: int = 0
 ) -> dict[str, Any]:
     """Return the metadata of one partition's materialisation.
 
@@ -29,8 +26,9 @@ def partition_metadata(
         lake: The feed's lake.
         scope: The names in Dagster.
         newest: Whether it is the last partition of its run, which Dagster shows on the asset's page.
+        held: Its rows if the export had no reason to read it.
     """
-    facts = partition_facts(result, partition, newest=newest)
+    facts = partition_facts(result, partition, newest=newest, held=held)
     if not newest or result.commit is None:
         return dict(facts)
     columns = column_metadata(column_records(result), result.feed, scope)
@@ -84,14 +82,16 @@ def events(
         scope: The names in Dagster.
         partitions: Partitions with news, without those that Dagster records itself.
     """
-    for record in partition_records(result):
-        if record.partition not in partitions:
-            continue
+    records = [record for record in partition_records(result) if record.partition in partitions]
+    # Dagster shows the last materialisation on the asset's page, also if it is an older day's.
+    shown = [record for record in records if record.closed][-1:]
+    for record in records:
+        newest = record.newest or record in shown
         kind = dg.AssetMaterialization if record.closed else dg.AssetObservation
         yield kind(
             scope.key(result.feed),
             partition=record.partition,
-            metadata=partition_metadata(result, record.partition, lake, scope, newest=record.newest),
+            metadata=partition_metadata(result, record.partition, lake, scope, newest=newest),
         )
 
 

@@ -291,10 +291,16 @@ class LakeIOManager(dg.IOManager):
             # Dagster rejects metadata for a partition that the instance does not know.
             keep_versions(self.scope.versions(result.feed.name), lake, instance_of(context))
         keys = context.asset_partition_keys
-        describe_output(
-            context,
-            {key: partition_metadata(result, key, lake, self.scope, newest=key == keys[-1]) for key in keys},
-        )
+        unread = set(keys).difference(part.partition for part in result.partitions)
+        state = lake.state().partitions if unread else {}
+        held = {key: part.records for key, part in state.items() if key in unread}
+        described: dict[str | None, dict[str, Any]] = {
+            key: partition_metadata(
+                result, key, lake, self.scope, newest=key == keys[-1], held=held.get(key, 0)
+            )
+            for key in keys
+        }
+        describe_output(context, described)
         # A feed that is read from its marks gets new rows of any day, whatever days were asked for.
         for event in events(result, lake, self.scope, obj.news.difference(keys)):
             context.log_event(event)

@@ -13,10 +13,9 @@ from ksql_lake.export.topology import KnownSource, Topology, read_topology, save
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.model import SOURCE_PATTERN
 from ksql_lake.ksqldb import KsqlClient
-from ksql_lake.orchestration.events import SOURCES
 from ksql_lake.orchestration.jobs import one_op_job
 from ksql_lake.orchestration.resources import LakeResource
-from ksql_lake.orchestration.scope import Scope
+from ksql_lake.orchestration.scope import SOURCES, Scope
 
 
 def source_key(source: str, scope: Scope) -> dg.AssetKey:

@@ -149,18 +149,19 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     assets += source_assets(_sources(files), topology, scope)
     assets += placeholders(store, scope, starts, lake_answers=inputs.lake_answers)
     feeds = [file.feed for file in files]
+    idle = [file.feed for file in store.files if file not in files]
     taken = {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)}
     defs = dg.Definitions.merge(
         dg.Definitions(
             assets=assets,
             resources=_resources(scope),
             jobs=[
-                sync_job(feeds, scope, starts),
+                sync_job(feeds, idle, scope, starts),
                 lineage_job(scope),
                 *certify_jobs(_streams(files), days, feeds, scope),
             ],
             sensors=[
-                *([lake_sensor(feeds, scope, starts)] if feeds else []),
+                *([lake_sensor(feeds, idle, scope, starts)] if feeds or idle else []),
                 feed_files_sensor(scope, inputs.fingerprint),
                 new_sources_sensor(scope),
                 *topic_retention_sensors(_streams(files), topology, scope),
@@ -172,7 +173,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     )
     _look_for_checks(files, topology, scope)
     jobs = {job.name for job in defs.jobs or ()}
-    keys = [*scope.keys(feeds), report_key(taken, scope)]
+    keys = [*scope.keys([*feeds, *idle]), report_key(taken, scope)]
     whole = dg.Definitions.merge(defs, dg.Definitions(sensors=alert_sensors(scope, scope.keys(feeds), jobs)))
     whole = dg.Definitions.merge(whole, prune_definitions(scope, keys, whole))
     return dg.Definitions(

@@ -19,6 +19,9 @@ from ksql_lake.orchestration.stored_history import StoredHistory
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _ALIVE = [status for status in dg.DagsterRunStatus if status not in _ENDED]
 _PAGE = 500
+_OF_PAGES = "__ASSET_JOB"
+"""Dagster's job for runs that an asset's page, a backfill or a condition starts."""
+
 _BACKFILL = "dagster/backfill"
 _UNDER_WAY = {"REQUESTED", "CANCELING", "FAILING"}
 """The states of a backfill that has not ended."""
@@ -43,17 +46,23 @@ class Ours:
         assets: Keys of the assets.
         jobs: Names of the jobs.
         tickers: Names of the schedules and sensors.
+        checks: Names of the checks; others of the same assets belong to other definitions.
     """
 
     assets: frozenset[dg.AssetKey]
     jobs: frozenset[str]
     tickers: frozenset[str]
+    checks: frozenset[str]
 
     def has(self, run: dg.DagsterRun) -> bool:
-        """Return whether a run belongs to the scope: it materialises only its assets, or is one of its jobs."""
-        if run.asset_selection:
-            return run.asset_selection <= self.assets
-        return run.job_name in self.jobs and WORK in run.tags
+        """Return whether a run belongs to the scope: it is of one of its jobs, or of only its assets.
+
+        Runs of its jobs belong to it even if one of their feeds was removed since.
+        """
+        if run.job_name in self.jobs and WORK in run.tags:
+            return True
+        of_page = run.job_name.startswith(_OF_PAGES) and run.asset_selection
+        return bool(of_page) and (run.asset_selection or set()) <= self.assets
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +145,8 @@ def prune(
     history.tags_of_lost_runs()
     _purge_ticks(instance, ours, ticks_before)
     alive = {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=_ALIVE))}
-    events = history.superseded_events(ours.assets, runs_before, alive=alive)
-    checks = history.superseded_checks(ours.assets, runs_before, alive=alive)
+    events = history.superseded_events(ours.assets, ours.checks, runs_before, alive=alive)
+    checks = history.superseded_checks(ours.assets, ours.checks, runs_before, alive=alive)
     return Pruned(deleted, thinned, left, events, checks, tuple(history.shrink()))
 
 
@@ -153,7 +162,9 @@ def prune_definitions(scope: Scope, keys: Collection[dg.AssetKey], others: dg.De
     schedule = clock_schedule(name, SCHEDULE, running=scope.clocks_run)
     jobs = frozenset(job.name for job in others.jobs or ()) | {name}
     tickers = frozenset(each.name for each in (*(others.schedules or ()), *(others.sensors or ()), schedule))
-    ours = Ours(frozenset(keys), jobs, tickers)
+    made = [each for each in others.assets or () if isinstance(each, dg.AssetsDefinition)]
+    checks = frozenset(spec.name for each in made for spec in each.check_specs)
+    ours = Ours(frozenset(keys), jobs, tickers, checks)
 
     @dg.op(name=scope.named("_prune_history"), description="Deletes old runs, events, check results and ticks.")
     def prune_history(context: dg.OpExecutionContext, config: PruneConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from ksql_lake.errors import ConfigError, FeedError
+from ksql_lake.errors import ConfigError, FeedError, KsqlLakeError
 from ksql_lake.feeds import Feed, FeedFile, Feeds, QuarantinedFile, StreamFeed, TableFeed
 from ksql_lake.lake import Lake
 from ksql_lake.settings import Settings
@@ -26,6 +26,9 @@ Translate = Callable[[dg.AssetSpec, Feed], dg.AssetSpec]
 
 GROUP_TAG = "group"
 """The tag of a feed that names its asset's group in Dagster's graph."""
+
+SOURCES = "ksqldb"
+"""Prefix of the keys of the external assets of ksqlDB's streams and tables."""
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -95,7 +98,7 @@ class Scope:
         """Return the asset key of a feed.
 
         Raises:
-            ConfigError: The translation makes a key that no step of a run can be called by.
+            ConfigError: The translation cannot be used for this feed; see `separated`.
         """
         key = self.plain_key(feed.name)
         if self.translate is None:
@@ -104,28 +107,69 @@ class Scope:
         if known is not None and known[0] == feed:
             return known[1]
         group, owners = self.feed_group(feed), list(feed.owners)
-        made = self.translate(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed).key
-        if not _NAME.fullmatch(made.to_python_identifier()):
+        spec = self._asked(dg.AssetSpec(key, group_name=group, tags=feed.tags, owners=owners), feed)
+        if spec.partitions_def is not None:
             raise ConfigError(
-                f"its translation makes the asset key {made.to_user_string()!r}",
+                "its translation sets partitions_def, but a feed is exported by days or versions",
+                hint="Leave partitions_def out of the translation.",
+                feed=feed.name,
+            )
+        self._translated_keys[feed.name] = feed, spec.key
+        return spec.key
+
+    def _asked(self, spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+        """Return what the translation makes of a spec.
+
+        Raises:
+            ConfigError: It fails, or makes a key that no step can be called by, or the key of a source.
+        """
+        if self.translate is None:
+            return spec
+        try:
+            made = self.translate(spec, feed)
+            key = made.key
+        except KsqlLakeError:
+            raise
+        except Exception as error:
+            # A function of the user's project: one feed that it does not expect must not stop the others.
+            raise ConfigError(
+                f"its translation cannot be used: {type(error).__name__}: {error}", feed=feed.name
+            ) from error
+        says = f"its translation makes the asset key {key.to_user_string()!r}"
+        if not _NAME.fullmatch(key.to_python_identifier()):
+            raise ConfigError(
+                says,
                 hint="Use letters (A-Z, a-z), digits, underscores, hyphens and dots, with / between the parts.",
                 feed=feed.name,
             )
-        self._translated_keys[feed.name] = feed, made
+        if key.path[:-1] == self.own_key(SOURCES).path:
+            raise ConfigError(
+                f"{says}, which means a source of ksqlDB",
+                hint="Use another key: the graph shows the source under this one.",
+                feed=feed.name,
+            )
         return made
 
     def separated(self, feeds: Feeds) -> Feeds:
-        """Return the feeds with those in quarantine whose translated asset key is also another feed's.
+        """Return the feeds with those in quarantine that the translation fails for, or that share an asset key.
 
         One that exports keeps the key beside others that do not. Of two that export neither does: the key's
         history, and what is below it, can only mean one lake.
+
+        Raises:
+            ConfigError: The translation fails for every feed, so the fault is its own.
         """
         if self.translate is None:
             return feeds
         sharing: dict[dg.AssetKey, list[FeedFile]] = defaultdict(list)
-        for file in feeds.files:
-            sharing[self.key(file.feed)].append(file)
         apart: dict[str, QuarantinedFile] = {}
+        for file in feeds.files:
+            try:
+                sharing[self.key(file.feed)].append(file)
+            except ConfigError as error:
+                apart[file.feed.name] = _kept_out(file, error)
+                if len(apart) == len(feeds.files):
+                    raise
         for key, files in sharing.items():
             exporting = [file for file in files if file.feed.enabled and not file.archived]
             for file in files if len(files) > 1 else ():
@@ -139,7 +183,7 @@ class Scope:
         if self.translate is None:
             return spec
         plain = spec.replace_attributes(key=self.plain_key(feed.name))
-        return self.translate(plain, feed).replace_attributes(key=spec.key)
+        return self._asked(plain, feed).replace_attributes(key=spec.key)
 
     def key_of_broken(self, file: QuarantinedFile) -> dg.AssetKey:
         """Return the asset key of a feed whose file cannot be used: if possible the key it had before."""
@@ -151,8 +195,8 @@ class Scope:
         }
         model = TableFeed if known.get("kind") == "table" else StreamFeed
         try:
-            return self.translate(dg.AssetSpec(plain), model.model_construct(name=file.name, **known)).key
-        except (ConfigError, dg.DagsterError, AttributeError, TypeError, ValueError):
+            return self._asked(dg.AssetSpec(plain), model.model_construct(name=file.name, **known)).key
+        except ConfigError:
             # The translation needs keys that the file lacks.
             return plain
 
@@ -240,7 +284,14 @@ def _sharing(file: FeedFile, key: dg.AssetKey, files: Iterable[FeedFile]) -> Qua
         hint="Change the translation so that each feed has a key of its own.",
         feed=feed.name,
     )
+    return _kept_out(file, error)
+
+
+def _kept_out(file: FeedFile, error: ConfigError) -> QuarantinedFile:
+    """A feed that cannot be an asset, with what is known of its partitions."""
+    feed = file.feed
+    shown = FeedError(error.message, hint=error.hint, feed=feed.name)
     known = {"kind": feed.kind, "source": feed.source}
     if isinstance(feed, StreamFeed):
         known |= {"timezone": feed.timezone, "start_date": feed.start_date.isoformat()}
-    return QuarantinedFile(file.path, feed.name, error, file.archived, known)
+    return QuarantinedFile(file.path, feed.name, shown, file.archived, known)

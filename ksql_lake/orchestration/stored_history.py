@@ -114,12 +114,18 @@ class StoredHistory:
                 yield run_id
 
     def superseded_events(
-        self, assets: Collection[dg.AssetKey], before: datetime, *, alive: Collection[str]
+        self,
+        assets: Collection[dg.AssetKey],
+        checks: Collection[str],
+        before: datetime,
+        *,
+        alive: Collection[str],
     ) -> int:
         """Delete old asset events that a newer one of the same partition and kind replaces; return how many.
 
         Args:
             assets: The assets.
+            checks: Names of their checks; a run with a result of another check keeps its events of checks.
             before: Events before this are old.
             alive: Runs that have not ended, whose events stay.
         """
@@ -132,7 +138,10 @@ class StoredHistory:
             db.or_(
                 db.and_(events.dagster_event_type.in_(kinds), events.id.not_in(self._newest())),
                 # A separate table holds the results of checks.
-                events.dagster_event_type.in_([kind.value for kind in _CHECKS]),
+                db.and_(
+                    events.dagster_event_type.in_([kind.value for kind in _CHECKS]),
+                    events.run_id.not_in(self._runs_of_others(assets, checks)),
+                ),
             ),
         )
         gone = self._delete(self._store.index_connection, self._events, old, also=self._tags.c.event_id)
@@ -144,8 +153,24 @@ class StoredHistory:
             self._delete(lambda: self._store.run_connection(""), self._events, copied)
         return gone
 
+    def _runs_of_others(self, assets: Collection[dg.AssetKey], checks: Collection[str]) -> Any:
+        """Select the runs with results of checks of our assets that other definitions made."""
+        results = self._checks.c
+        return db.select(results.run_id).where(
+            results.asset_key.in_([key.to_string() for key in assets]),
+            results.check_name.not_in(sorted(checks)),
+            # Events without a run are on no run's page.
+            results.run_id.is_not(None),
+            results.run_id != "",
+        )
+
     def superseded_checks(
-        self, assets: Collection[dg.AssetKey], before: datetime, *, alive: Collection[str]
+        self,
+        assets: Collection[dg.AssetKey],
+        names: Collection[str],
+        before: datetime,
+        *,
+        alive: Collection[str],
     ) -> int:
         """Delete old check results that a newer one replaces; see `superseded_events`."""
         checks = self._checks.c
@@ -154,6 +179,7 @@ class StoredHistory:
         ended = newest.where(checks.execution_status.in_(["SUCCEEDED", "FAILED"]))
         old = db.select(checks.id).where(
             checks.asset_key.in_([key.to_string() for key in assets]),
+            checks.check_name.in_(sorted(names)),
             checks.create_timestamp < _naive(before),
             checks.run_id.not_in(sorted(alive)),
             checks.id.not_in(newest),

@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from ksql_lake.errors import KsqlLakeError
-from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_records
+from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_records, whole_facts
 from ksql_lake.export.version_keys import in_step, keep_versions, open_version
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.orchestration.conditions import automation_runs, clock_hint, version_is_due
@@ -36,11 +36,14 @@ class SyncConfig(dg.Config):
     """Most materialisations one run records per feed, newest first; with SQLite each costs about 10 ms."""
 
 
-def sync_job(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]) -> dg.JobDefinition:
-    """Return the job `sync` over all enabled feeds.
+def sync_job(
+    feeds: Sequence[Feed], idle: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]
+) -> dg.JobDefinition:
+    """Return the job `sync` over all feeds, also those that export nothing: their rows stay readable.
 
     Args:
-        feeds: The feeds.
+        feeds: The feeds that export.
+        idle: Those that do not, archived or disabled.
         scope: Their lake, and their names in Dagster.
         first_days: Time zone -> first day that is a partition of its streams.
     """
@@ -50,15 +53,13 @@ def sync_job(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]
         description="Records in the instance what the lake holds and the instance lacks.",
     )
     def tell_dagster(context: dg.OpExecutionContext, config: SyncConfig) -> None:
-        each_feed(
-            feeds,
-            lambda feed: (
-                sync_feed(
-                    scope, feed, context.instance, limit=config.limit, since=_since(feed, first_days)
-                ).said
-            ),
-            context.log,
-        )
+        def synced(feed: Feed) -> str:
+            if feed in idle and not scope.lake.feed(feed).state().sequence:
+                return f"{feed.name}: it exports nothing, and never did"
+            since = _since(feed, first_days)
+            return sync_feed(scope, feed, context.instance, limit=config.limit, since=since).said
+
+        each_feed([*feeds, *idle], synced, context.log)
 
     return one_op_job(
         scope.named("sync"),
@@ -70,15 +71,26 @@ def sync_job(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The result for a feed: a line of text, how many partitions were recorded, and how many are left."""
+    """The result for a feed: a line of text, and numbers of partitions.
+
+    Attributes:
+        said: The text.
+        recorded: Partitions that were recorded.
+        left: Partitions left for the next time.
+        gone: Partitions that only Dagster has.
+    """
 
     said: str
     recorded: int
     left: int
+    gone: int
 
 
-def lake_sensor(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]) -> dg.SensorDefinition:
+def lake_sensor(
+    feeds: Sequence[Feed], idle: Sequence[Feed], scope: Scope, first_days: Mapping[str, date]
+) -> dg.SensorDefinition:
     """Return the sensor `lake_in_step`; its arguments are those of `sync_job`."""
+    exporting = {feed.name for feed in feeds}
 
     @dg.sensor(
         name=scope.named("lake_in_step"),
@@ -90,21 +102,24 @@ def lake_sensor(feeds: Sequence[Feed], scope: Scope, first_days: Mapping[str, da
     def lake_in_step(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         seen: dict[str, list[Any]] = json.loads(context.cursor or "{}")
         now, lines, left = datetime.now(UTC), [], _AT_ONCE
-        for feed in feeds:
+        for feed in (*feeds, *idle):
             try:
+                if feed.name not in exporting and not scope.lake.feed(feed).state().sequence:
+                    continue
                 since = _since(feed, first_days)
                 synced = _keep_in_step(scope, feed, context.instance, seen, limit=left, since=since)
                 if synced is not None:
                     left -= synced.recorded
                     lines.append(synced.said)
-                if isinstance(feed, TableFeed):
+                if isinstance(feed, TableFeed) and feed.name in exporting:
                     lines.append(_open_if_due(scope, feed, context.instance, now))
             except KsqlLakeError as error:
                 lines.append(str(error.at(feed=feed.name)))
         context.update_cursor(json.dumps(seen))
-        lines.append(clock_hint(context.instance, scope))
+        if feeds:
+            lines.append(clock_hint(context.instance, scope))
         return dg.SkipReason(
-            "\n".join([f"{len(feeds)} feeds were compared with the lake.", *filter(None, lines)])
+            "\n".join([f"{len(feeds) + len(idle)} feeds were compared with the lake.", *filter(None, lines)])
         )
 
     return lake_in_step
@@ -130,7 +145,8 @@ def _keep_in_step(
         since: First day that is a partition of a stream.
     """
     state = scope.lake.feed(feed).state()
-    mark, before = f"{state.sequence} {since or ''}", seen.get(feed.name)
+    # A restored lake may have as many commits as the one before.
+    mark, before = f"{state.sequence} {state.last_export} {since or ''}", seen.get(feed.name)
     behind = isinstance(feed, TableFeed) and not in_step(
         state, instance.get_dynamic_partitions(scope.versions(feed.name))
     )
@@ -142,7 +158,7 @@ def _keep_in_step(
         return None
     synced = sync_feed(scope, feed, instance, limit=limit, since=since)
     seen[feed.name] = [mark, not synced.left]
-    return synced if behind or synced.recorded else None
+    return synced if behind or synced.recorded or synced.gone else None
 
 
 def _open_if_due(scope: Scope, feed: TableFeed, instance: dg.DagsterInstance, now: datetime) -> str:
@@ -181,11 +197,12 @@ def sync_feed(
     news += [record for partition, record in held.items() if known.get(partition) != record.facts[ROWS]]
     schema = column_metadata(lake_columns(lake), feed, scope)
     # Oldest first, so that the newest partition is the asset's latest materialisation.
+    whole = whole_facts(lake)
     for record in news[-limit:] if limit else []:
-        # Dagster shows the last one on the asset's page.
         metadata: dict[str, Any] = dict(record.facts)
         if record is news[-1] and record.partition in held:
-            metadata |= {**page_metadata(lake, record.partition), **schema}
+            # Dagster shows the last one on the asset's page, also if it is an older day.
+            metadata |= {**whole, **page_metadata(lake, record.partition), **schema}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(key, partition=record.partition, metadata=metadata)
         )
@@ -196,11 +213,13 @@ def sync_feed(
     left = max(0, len(news) - limit)
     if left:
         said += f", {left} older ones left: run sync again"
-    # A day before the feed's start is materialised with 0 rows, which is true.
-    gone = sorted(each for each, count in known.items() if count != 0 and each not in held)
+    state = lake.state()
+    # A day that is not closed is in the lake too, and one before the feed's start has 0 rows, which is true.
+    there = {*held, *state.looked, *state.partitions}
+    gone = sorted(each for each, count in known.items() if count != 0 and each not in there)
     if gone:
         said += f"; Dagster also has {len(gone)} that the lake does not hold: {', '.join(gone[:5])}"
-    return Synced(said, min(len(news), limit), left)
+    return Synced(said, min(len(news), limit), left, len(gone))
 
 
 def _since(feed: Feed, first_days: Mapping[str, date]) -> date | None:

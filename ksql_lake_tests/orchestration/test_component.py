@@ -177,6 +177,16 @@ def test_paths_begin_at_the_root_of_the_project(tmp_path: Path, monkeypatch: pyt
     assert (told.feeds_root, told.lake_root) == (tmp_path / "a", "s3://b/c")
 
 
+def test_the_folders_may_be_settings_too(tmp_path: Path) -> None:
+    """They mean the same as the attributes, which count if both are given."""
+    asked = {"feeds_root": "a", "lake_root": "b"}
+    said = KsqlFeeds(settings=asked)._settings(tmp_path)
+    both = KsqlFeeds(settings=asked, feeds="c", lake="d")._settings(tmp_path)
+
+    assert (said.feeds_root, said.lake_root) == (tmp_path / "a", str(tmp_path / "b"))
+    assert (both.feeds_root, both.lake_root) == (tmp_path / "c", str(tmp_path / "d"))
+
+
 def test_a_setting_that_there_is_not_is_named(tmp_path: Path) -> None:
     """A misspelt setting is an error that lists those there are."""
     with pytest.raises(SettingsError, match="there is no setting named atempts"):
@@ -294,6 +304,61 @@ def test_a_key_that_no_step_can_have_names_its_feed(tmp_path: Path) -> None:
     ):
         pass
     assert "feed orders: its translation makes the asset key 'the orders'" in str(told.value.__cause__)
+
+
+def test_a_feed_that_the_translation_fails_for_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in quarantine with the reason; the rest loads, and `dg check defs` fails."""
+    _write(tmp_path / "feeds", orders=ORDERS, sums=SUMS)
+    by_tag = {"key": "lake/{{ feed.name }}", "group_name": "{{ feed.tags.tier }}"}
+    with _loaded(tmp_path, translation=by_tag) as defs:
+        specs = _specs(defs)
+
+    assert specs["lake/sums"].group_name == "raw"
+    assert specs["orders"].group_name == "quarantine"
+    assert "its translation cannot be used" in specs["orders"].metadata["error"]
+    assert isinstance(specs["orders"].partitions_def, dg.DailyPartitionsDefinition)
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(ComponentTreeException) as told, _loaded(tmp_path, translation=by_tag):
+        pass
+    assert "1 feed file cannot be used" in str(told.value.__cause__)
+
+
+def test_a_function_may_fail_for_a_feed_as_a_template_may(tmp_path: Path) -> None:
+    """Whatever it raises, for a feed that it did not expect or for a broken file, the others load."""
+    broken = '{"name": "broken", "kind": "table", "source": "SUMS", "retention": "many"}'
+    _write(tmp_path / "feeds", orders=ORDERS, sums=SUMS, broken=broken)
+
+    def translate(spec: dg.AssetSpec, feed: Feed) -> dg.AssetSpec:
+        return spec.replace_attributes(key=[feed.tags["tier"], feed.name])
+
+    settings = load_settings(feeds_root=tmp_path / "feeds", lake_root=str(tmp_path / "lake"))
+    specs = _specs(project.scope_definitions(Scope(settings, translate=translate)))
+
+    assert "raw/sums" in specs
+    assert {specs[name].group_name for name in ("orders", "broken")} == {"quarantine"}
+    assert "KeyError: 'tier'" in specs["orders"].metadata["error"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        (
+            {"partitions_def": {"type": "weekly", "start_date": "2025-01-05"}},
+            "its translation sets partitions_def",
+        ),
+        ({"key": "ksqldb/{{ feed.source }}"}, "'ksqldb/ORDERS', which means a source of ksqlDB"),
+    ],
+)
+def test_a_translation_that_would_say_what_is_not_so_is_refused(
+    tmp_path: Path, attributes: dict[str, Any], says: str
+) -> None:
+    """A week would be green that was not read, and a feed would depend on itself."""
+    _write(tmp_path / "feeds", orders=ORDERS)
+    with pytest.raises(ComponentTreeException) as told, _loaded(tmp_path, translation=attributes):
+        pass
+    assert says in str(told.value.__cause__)
 
 
 def test_a_check_that_no_feed_has_is_named(

@@ -71,6 +71,24 @@ def test_a_shell_export_looks_like_a_run(project: Project, instance: dg.DagsterI
         assert events[DAYS[-1]].metadata[name].value == in_run[DAYS[-1]][name]
 
 
+def test_the_page_shows_the_whole_feed_after_news_of_an_older_day(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    """Dagster's page takes rows, size and columns from the last materialisation, whatever its day."""
+    later = Days(date.fromisoformat(DAYS[2]), date.fromisoformat(DAYS[-1]))
+    record([_export(project, "payments", days=later)], settings=load_settings())
+
+    record([_export(project, "payments", days=JANUARY)], settings=load_settings())
+
+    newest = instance.get_latest_materialization_event(dg.AssetKey(["payments"]))
+    assert newest is not None
+    event = newest.asset_materialization
+    assert event is not None
+    assert (event.partition, event.metadata[ROWS].value) == (DAYS[1], ROWS_PER_DAY[DAYS[1]])
+    assert event.metadata["dagster/row_count"].value == sum(ROWS_PER_DAY.values())
+    assert {"dagster/size_bytes", "dagster/column_schema", "duckdb"} < set(event.metadata)
+
+
 def test_a_shell_export_is_checked_like_a_run(project: Project, instance: dg.DagsterInstance) -> None:
     """The instance holds what each check of the feed found, in a run's very words and with its severity."""
     checks = {"min_records": 2, "not_null": ["NOTE"], "severity": {"min_records": "error"}}

@@ -350,6 +350,50 @@ def test_a_job_that_was_started_as_a_whole_counts(project: Project, instance: dg
     assert _asked(_tick(project, instance, "tables_due", _cursor())) == {"totals"}
 
 
+def test_a_job_of_other_definitions_counts(project: Project, instance: dg.DagsterInstance) -> None:
+    """A job of the project's own names no asset in its runs either; the runs say what they will materialise."""
+    own = dg.define_asset_job("mine", selection=dg.AssetSelection.assets("payments"))
+    defs = dg.Definitions.merge(project.definitions(), dg.Definitions(jobs=[own]))
+    run = instance.create_run_for_job(defs.resolve_job_def("mine"), status=dg.DagsterRunStatus.STARTED)
+
+    held = _tick(project, instance, "streams_due", _cursor())
+    instance.report_run_canceled(run)
+
+    assert run.asset_selection is None
+    assert _asked(held) == {"refunds"}
+    assert list(json.loads(held.cursor or "")["waiting"]) == ["payments"]
+    assert "payments" in _asked(_tick(project, instance, "streams_due", held.cursor))
+
+
+@pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
+def test_a_check_by_day_is_left_out_of_runs_without_days(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    """A project's own check with partitions would fail the run of the current day; all others stay in it."""
+    days = dg.DailyPartitionsDefinition("2025-01-06", timezone="UTC")
+
+    @dg.asset_check(asset="payments", partitions_def=days)
+    def by_day() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    @dg.asset_check(asset="payments")
+    def of_all() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    own = dg.Definitions(asset_checks=[by_day, of_all])
+    repository = dg.Definitions.merge(project.definitions(), own).get_repository_def()
+    context = dg.build_sensor_context(instance=instance, cursor=_cursor(), repository_def=repository)
+    told = repository.get_sensor_def("streams_due")(context)
+    assert isinstance(told, dg.SensorResult)
+
+    checks = {key.name for key in repository.asset_graph.asset_check_keys}
+    for request in told.run_requests or []:
+        if "dagster/asset_partition_range_start" in request.tags:
+            assert request.asset_check_keys is None
+        else:
+            assert {key.name for key in request.asset_check_keys or []} == checks - {"by_day", "shrinkage"}
+
+
 def test_a_feed_whose_step_has_ended_is_not_running(project: Project, instance: dg.DagsterInstance) -> None:
     """In a long run of many feeds one that is done does not wait for the others."""
     run = _run(instance, "payments", "refunds", sensor="streams_due")

@@ -309,3 +309,22 @@ def test_a_range_that_breaks_keeps_the_days_that_landed_before(
     monkeypatch.setenv("KSQLDB_URL", server.url)
     assert project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])).success
     assert project.lake("payments").state().records == sum(ROWS_PER_DAY.values())
+
+
+def test_a_day_before_the_start_says_what_the_lake_holds_of_it(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    """Its rows stay in the lake if the start is moved behind it, although the export reads nothing of it."""
+    assert project.materialize(instance, "payments", days=(DAYS[0], DAYS[-1])).success
+    project.write_feed("payments", kind="stream", source="PAYMENTS", start_date=DAYS[2])
+    project.write_feed("refunds", kind="stream", source="REFUNDS", start_date=DAYS[0])
+
+    told = materialized(project.materialize(instance, "payments", days=(DAYS[0], DAYS[3])), "payments")
+    alone = materialized(project.materialize(instance, "payments", partition=DAYS[1]), "payments")
+
+    assert {day: facts["partition_rows"] for day, facts in told.items()} == {
+        day: ROWS_PER_DAY[day] for day in DAYS[:4]
+    }
+    assert told[DAYS[0]]["note"] == f"before start_date {DAYS[2]}, so nothing is read"
+    assert "note" not in told[DAYS[3]]
+    assert alone[DAYS[1]]["partition_rows"] == ROWS_PER_DAY[DAYS[1]]

@@ -33,6 +33,10 @@ from ksql_lake_tests.orchestration.project import DAYS, Project, failure_text
 STORES = {"sqlite": sqlite_instance, "postgres": postgres_instance}
 FEEDS = ("payments", "refunds", "totals")
 KEY = dg.AssetKey(["payments"])
+CHECKS = frozenset(
+    {"min_records", "not_null", "unique", "day_boundaries", "volume", "certificate", "topic_retention"}
+    | {"shrinkage", "schema_unchanged", "files_match", "freshness"}
+)
 
 
 @pytest.fixture(params=STORES)
@@ -51,7 +55,7 @@ def on_sqlite(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def _ours(*tickers: str) -> Ours:
     keys = frozenset(dg.AssetKey([name]) for name in FEEDS)
-    return Ours(keys, frozenset({"streams", "retention"}), frozenset(tickers))
+    return Ours(keys, frozenset({"streams", "retention"}), frozenset(tickers), CHECKS)
 
 
 def _prune(instance: dg.DagsterInstance, *, limit: int = 5000, days: float = 0, tickers: str = "") -> Pruned:
@@ -153,7 +157,13 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
         instance.add_run(
             dg.DagsterRun(job_name=name, asset_selection=selected, status=dg.DagsterRunStatus.SUCCESS)
         )
-        for name, selected in (("mine", frozenset({KEY, dg.AssetKey(["theirs"])})), ("streams", None))
+        for name, selected in (
+            ("__ASSET_JOB", frozenset({KEY, dg.AssetKey(["theirs"])})),
+            # Twice, because the newest run of each job stays.
+            ("mine", frozenset({KEY})),
+            ("mine", frozenset({KEY})),
+            ("streams", None),
+        )
     ]
 
     _prune(instance)
@@ -161,6 +171,41 @@ def test_runs_that_have_not_ended_are_never_touched(project: Project, instance: 
     left = {run.run_id: run.status for run in instance.get_runs()}
     for run in (*alive, *others):
         assert left[run.run_id] is run.status
+
+
+def test_results_of_other_checks_stay(project: Project, instance: dg.DagsterInstance) -> None:
+    """A project's own check of our asset keeps its history, and its runs the events of their page."""
+
+    @dg.asset_check(asset="payments")
+    def mine() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    alone = dg.define_asset_job("mine", selection=dg.AssetSelection.checks(mine))
+    defs = dg.Definitions.merge(project.definitions(), dg.Definitions(asset_checks=[mine], jobs=[alone]))
+    runs = [defs.resolve_job_def("mine").execute_in_process(instance=instance).run_id for _ in range(3)]
+    pages = {run: len(instance.all_logs(run)) for run in runs}
+    _thrice(project, instance)
+
+    assert _prune(instance).checks > 0
+
+    key = dg.AssetCheckKey(KEY, "mine")
+    assert len(instance.event_log_storage.get_asset_check_execution_history(key, limit=10)) == 3
+    assert {run: len(instance.all_logs(run)) for run in runs} == pages
+
+
+def test_runs_with_a_feed_that_was_removed_go_too(on_sqlite: dg.DagsterInstance) -> None:
+    """They are of one of our jobs; else every removed feed would leave the runs of all beside it."""
+    for _ in range(2):
+        on_sqlite.add_run(
+            dg.DagsterRun(
+                job_name="streams",
+                asset_selection=frozenset({KEY, dg.AssetKey(["removed"])}),
+                status=dg.DagsterRunStatus.SUCCESS,
+                tags={"ksql_lake/work": "streams"},
+            )
+        )
+
+    assert _prune(on_sqlite).deleted == 1
 
 
 def test_what_is_young_stays(project: Project, on_sqlite: dg.DagsterInstance) -> None:

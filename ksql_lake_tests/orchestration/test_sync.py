@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import dagster as dg
@@ -105,6 +106,23 @@ def test_the_work_of_a_run_is_bounded(exported: Project, instance: dg.DagsterIns
     assert _counts(instance) == ROWS_PER_DAY
 
 
+def test_the_page_shows_the_whole_feed_after_an_older_day(
+    exported: Project, instance: dg.DagsterInstance
+) -> None:
+    """Dagster's page takes rows and size from the last materialisation, here that of the first day."""
+    for _ in range(3):
+        sync_feed(*_payments(exported), instance, limit=2)
+
+    newest = instance.get_latest_materialization_event(PAYMENTS)
+    assert newest is not None
+    event = newest.asset_materialization
+    assert event is not None
+    assert event.partition == DAYS[0]
+    assert event.metadata[ROWS].value == ROWS_PER_DAY[DAYS[0]]
+    assert event.metadata["dagster/row_count"].value == sum(ROWS_PER_DAY.values())
+    assert "dagster/size_bytes" in event.metadata
+
+
 def test_what_only_dagster_remembers_is_named(exported: Project, instance: dg.DagsterInstance) -> None:
     """History is not deleted; the log says which partitions the lake does not hold."""
     instance.report_runless_asset_event(
@@ -143,3 +161,65 @@ def test_a_day_that_is_not_over_is_not_called_materialised(
     known = instance.get_materialized_partitions(PAYMENTS)
     assert set(DAYS) <= known
     assert today not in known
+
+
+def _look(project: Project, instance: dg.DagsterInstance, cursor: str | None = None) -> tuple[str, str | None]:
+    repository = project.definitions().get_repository_def()
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=repository)
+    told = repository.get_sensor_def("lake_in_step").evaluate_tick(context)
+    return str(told.skip_message), told.cursor
+
+
+@pytest.mark.parametrize("by", ["job", "sensor"])
+def test_a_feed_that_exports_nothing_is_restored_too(
+    exported: Project, instance: dg.DagsterInstance, by: str
+) -> None:
+    """Its rows stay readable, so its days and versions are known; one that never exported offers nothing."""
+    active, archived = exported.folder / "feeds" / "active", exported.folder / "feeds" / "archived"
+    archived.mkdir()
+    shutil.move(active / "totals.json", archived)
+    exported.write_feed("payments", kind="stream", source="PAYMENTS", start_date=DAYS[0], enabled=False)
+    exported.write_feed("never", kind="table", source="FEWER", enabled=False)
+
+    if by == "job":
+        _sync(exported, instance)
+    else:
+        _look(exported, instance)
+
+    assert _counts(instance) == ROWS_PER_DAY
+    assert instance.get_materialized_partitions(dg.AssetKey(["totals"])) == {"v1", "v2"}
+    assert instance.get_dynamic_partitions("totals_versions") == ["v1", "v2"]
+    assert instance.get_dynamic_partitions("never_versions") == []
+
+
+def test_a_restored_lake_is_compared_again(exported: Project, instance: dg.DagsterInstance) -> None:
+    """Also if it has as many commits as before; the tick names the days that only Dagster has."""
+    lake, backup = exported.folder / "data_lake", exported.folder / "backup"
+    shutil.copytree(lake, backup)
+    with dg.DagsterInstance.ephemeral() as gone:
+        assert exported.materialize(gone, "payments", days=(DAYS[0], "2025-01-20")).success
+        _, cursor = _look(exported, instance)
+        assert "2025-01-20" in instance.get_materialized_partitions(PAYMENTS)
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(PAYMENTS, partition="2025-01-20", metadata={ROWS: 7})
+        )
+        shutil.rmtree(lake)
+        backup.rename(lake)
+        assert exported.materialize(gone, "payments", days=("2025-01-11", "2025-01-12")).success
+
+    _, cursor = _look(exported, instance, cursor)
+    said, cursor = _look(exported, instance, cursor)
+    quiet, _ = _look(exported, instance, cursor)
+
+    assert "Dagster also has 1 that the lake does not hold: 2025-01-20" in said
+    assert "does not hold" not in quiet
+
+
+def test_a_day_that_is_not_closed_is_in_the_lake(project: Project, instance: dg.DagsterInstance) -> None:
+    """What was read of a day whose end no export has seen is not called Dagster's alone."""
+    with dg.DagsterInstance.ephemeral() as gone:
+        assert project.materialize(gone, "payments").success
+    today = max(project.lake("payments").state().looked)
+    instance.report_runless_asset_event(dg.AssetMaterialization(PAYMENTS, partition=today, metadata={ROWS: 7}))
+
+    assert "does not hold" not in sync_feed(*_payments(project), instance, limit=5000).said
