@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.suggestion import did_you_mean
@@ -143,7 +145,7 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
     Raises:
         ConfigError: A column is invalid.
         LakeError: The feed was never exported, or never with a row, or what `choose` raises.
-        CorruptLakeError: A committed file is missing.
+        CorruptLakeError: A committed file is missing or damaged.
     """
     for left in reversed(range(TRIES)):
         state = lake.published()
@@ -161,6 +163,14 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
                     hint="Run `ksql-lake doctor` to list all missing files.",
                     feed=lake.feed.name,
                 ) from error
+        except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # an error of the operating system; Arrow's own errors carry no number
+            raise CorruptLakeError(
+                f"a committed file cannot be read: {error}",
+                hint="Run `ksql-lake doctor` to list all damaged files.",
+                feed=lake.feed.name,
+            ) from error
     raise AssertionError("the loop always returns or raises")
 
 

@@ -15,7 +15,14 @@ import pyarrow.dataset as ds
 import pytest
 
 from ksql_lake import read_stream, read_table
-from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError, UnknownFeedError, VersionError
+from ksql_lake.errors import (
+    ConfigError,
+    CorruptLakeError,
+    KsqlLakeError,
+    LakeError,
+    UnknownFeedError,
+    VersionError,
+)
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake, ReadFacts
 from ksql_lake.schema import arrow_schema, parse_schema
@@ -283,6 +290,20 @@ def test_a_lost_file_is_told(tmp_path: Path) -> None:
         read_stream("events", root=made.lake, feeds=made.feeds)
 
     assert "ksql-lake doctor" in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_file_is_named(tmp_path: Path, cut: bool) -> None:
+    """A file that was cut, or whose pages were overwritten, is the lake's error and not pyarrow's."""
+    made = EveryType.make(tmp_path)
+    for path in made.lake.glob("streams/events/year=2025/month=02/*/*.parquet"):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if cut else data[:4] + b"x" * 2000 + data[2004:])
+
+    with pytest.raises(CorruptLakeError, match="a committed file cannot be read: ") as caught:
+        read_stream("events", root=made.lake, feeds=made.feeds)
+
+    assert str(caught.value).endswith("Run `ksql-lake doctor` to list all damaged files.")
 
 
 def event_of_day(day: int) -> Row:

@@ -171,6 +171,18 @@ def test_disabled_feeds_are_not_called_healthy(
     assert nothing in text
 
 
+def test_a_check_that_warns_is_in_the_headline(report: Report) -> None:
+    """A page on which each feed is healthy is not green while a check fails."""
+    (feed,) = (feed for feed in report.feeds if feed.name == "whole")
+    warned = replace(feed, checks=(replace(feed.checks[0], state="failed", severity="warn"), *feed.checks[1:]))
+    totals = replace(report.totals, feeds=1, statuses={Status.HEALTHY: 1})
+
+    page = render_html(replace(report, feeds=(warned,), totals=totals))
+
+    assert "1 feed OK, 1 check warns" in Page(page).text
+    assert 'class="verdict healthy"' not in page
+
+
 def test_small_files_may_be_larger_than_json(report: Report) -> None:
     """A Parquet file of few rows is larger than their JSON, and the page does not call it smaller."""
     feeds = tuple(replace(feed, json_ratio=0.5) for feed in report.feeds)
