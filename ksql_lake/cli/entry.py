@@ -185,7 +185,7 @@ def _print_error_document(error: BaseException, words: Sequence[str]) -> None:
     try:
         print_json({"error": {name: facts[name] for name in ("type", "message", "hint", "where")}})
         sys.stdout.flush()
-    except OSError:  # the error itself was told on stderr
+    except OSError:  # the error itself is on stderr
         _give_up_output()
 
 

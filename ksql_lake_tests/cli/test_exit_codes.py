@@ -174,7 +174,7 @@ def silent_server() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("name", sorted(ASKING))
 def test_ctrl_c_is_130(feeds_folder: Project, silent_server: socket.socket, name: str) -> None:
-    """Whatever waits for a silent server ends at once when it is interrupted; a program is told in JSON."""
+    """Whatever waits for a silent server ends at once when it is interrupted; a program gets JSON."""
     url = f"http://127.0.0.1:{silent_server.getsockname()[1]}"
     as_json = ["--json"] if _prints(name, "--json") else []
     process = feeds_folder.start(*name.split(), *ASKING[name], *as_json, KSQLDB_URL=url)
