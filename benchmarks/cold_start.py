@@ -52,7 +52,7 @@ class Command:
 
 
 COMMANDS = {
-    "export": Command(("export", "--table", "user_transaction_summary", "--json"), 2.15, 3.5),
+    "export": Command(("export", "--table", "user_transaction_summary", "--json"), 1.8, 3.5),
     "export --all": Command(("export", "--all", "--json"), 2.95, 5.5, offsets=True),
     "with source tables": Command(("export", "--all", "--json"), 2.95, None),
     "plan --all": Command(("plan", "--all"), 0.95, 1.3),

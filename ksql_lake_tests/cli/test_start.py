@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,22 @@ def test_commands_start_without_what_they_do_not_need(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(("given", "threads"), [("", 1), ("2", 2)])
+def test_numpy_starts_no_threads(given: str, threads: int) -> None:
+    """Threads for linear algebra would wait busily in every export; who wants them can still have them."""
+    code = (
+        "import os; from ksql_lake.cli.entry import spare_threads; spare_threads()\n"
+        "import numpy; print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = {"PATH": os.defpath} | ({"OPENBLAS_NUM_THREADS": given} if given else {})
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert int(done.stdout) == min(threads, os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize(
