@@ -58,7 +58,11 @@ def test_kills_into_a_store_lose_double_and_tear_nothing(store: str) -> None:
 @pytest.mark.parametrize("guard", GUARDS)
 def test_the_harness_notices_a_guard_taken_out(nursery: Nursery, guard: str) -> None:
     """Without any one of its guards the same lake, written by the same writers, is found out."""
-    found = nursery.do("run_without", guard=guard, kills=120, seconds=100.0)
+    kinds: set[str] = set()
+    for _ in range(3):  # kills come at random, and may all miss the moment that the guard is for
+        found = nursery.do("run_without", guard=guard, kills=120, seconds=100.0)
+        kinds |= {kind for kind, findings in found.items() if findings}
+        if kinds & GUARDS[guard].findings:
+            break
 
-    kinds = {kind for kind, findings in found.items() if findings}
-    assert kinds & GUARDS[guard].findings, found
+    assert kinds & GUARDS[guard].findings
