@@ -285,7 +285,7 @@ def test_a_push_whose_last_row_never_comes_is_waited_for_and_then_only_checked(t
     with exporting(tmp_path, pushing(beating), read_timeout=3) as export:
         assert export(extraction="push").new == 19
         read = export.read
-    assert (read.judged_by, read.caught_up) == ("silence", "no row from before the query began came for 3 s")
+    assert (read.judged_by, read.caught_up) == ("silence", "no row from before the query began came for 3.5 s")
     assert read.evidence is not None
     assert read.evidence.level == "checked"
 

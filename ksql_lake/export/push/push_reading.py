@@ -248,7 +248,8 @@ class PushReading:
             topic=self._question.topic,
             partitions=self._question.partitions,
             quiet=client.quiet_seconds,
-            patience=client.read_timeout,
+            # Longer than the read timeout: a connection that lost its heartbeats fails and is not judged.
+            patience=client.read_timeout + client.quiet_seconds,
             ends=self._ends if self._question.placed else {},
         )
         slice_seconds, poll_seconds = min(0.25, client.quiet_seconds / 20), min(2.0, client.quiet_seconds / 5)
