@@ -6,6 +6,8 @@ The public names load on first use, so that `import ksql_lake` costs nothing. Ev
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ksql_lake.lazy_names import lazy_names
+
 if TYPE_CHECKING:
     from ksql_lake.devserver.process import DevServer
     from ksql_lake.errors import KsqlLakeError, Recovery
@@ -68,17 +70,15 @@ __all__ = [
     "read_table",
 ]
 
+_load = lazy_names(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its package; `__version__` from the installed distribution."""
     if name == "__version__":
         # Importing it takes a third as long as `ksql-lake --help`.
         return import_module("importlib.metadata").version("ksql-lake")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return _load(name)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,9 @@
 
 # Its names load on first use: a command that plans or lists waits for no HTTP client and no decoder.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ksql_lake.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ksql_lake.ksqldb.client import KsqlClient
@@ -71,11 +72,4 @@ __all__ = [
     "source_name",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a name of this room from its module."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)
