@@ -21,7 +21,7 @@ from ksql_lake.query.moments import Given
 
 _Given = TypeVar("_Given")
 
-TRIES = 5
+_TRIES = 5
 """Most repeated reads after files were merged or removed during a read."""
 
 
@@ -147,22 +147,16 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
         LakeError: The feed was never exported, or never with a row, or what `choose` raises.
         CorruptLakeError: A committed file is missing or damaged.
     """
-    for left in reversed(range(TRIES)):
-        state = lake.published()
+
+    def read(state: FeedState) -> _Given:
         _check_exported(lake, state)
         try:
             rows = choose(state)
             _check_columns_known(lake, state)
             _check_columns(rows)
             return give(rows)
-        except FileNotFoundError as error:
-            # A merge or a retention may have removed a listed file; without one the lake is damaged.
-            if not left or lake.published().sequence == state.sequence:
-                raise CorruptLakeError(
-                    f"a committed file is missing: {error}",
-                    hint="Run `ksql-lake doctor` to list all missing files.",
-                    feed=lake.feed.name,
-                ) from error
+        except FileNotFoundError:
+            raise
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise  # an error of the operating system; Arrow's own errors carry no number
@@ -171,6 +165,36 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
                 hint="Run `ksql-lake doctor` to list all damaged files.",
                 feed=lake.feed.name,
             ) from error
+
+    return settled(lake, read, gone=FileNotFoundError, problem="is missing")
+
+
+def settled(
+    lake: FeedLake, read: Callable[[FeedState], _Given], *, gone: type[Exception], problem: str
+) -> _Given:
+    """Read one commit; read again if a merge or a retention removes files meanwhile.
+
+    Args:
+        lake: The feed's lake.
+        read: Reads by the present state.
+        gone: The error of a file that is not there.
+        problem: The same in words.
+
+    Raises:
+        CorruptLakeError: A committed file is missing.
+    """
+    for left in reversed(range(_TRIES)):
+        state = lake.published()
+        try:
+            return read(state)
+        except gone as error:
+            # A merge or a retention may have removed a listed file; without one the lake is damaged.
+            if not left or lake.published().sequence == state.sequence:
+                raise CorruptLakeError(
+                    f"a committed file {problem}: {error}",
+                    hint="Run `ksql-lake doctor` to list all missing files.",
+                    feed=lake.feed.name,
+                ) from error
     raise AssertionError("the loop always returns or raises")
 
 

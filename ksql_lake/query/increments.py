@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
+from ksql_lake.errors import ConfigError, LakeError
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.engines import Rows
-from ksql_lake.query.frames import TRIES, engine, read_rows
+from ksql_lake.query.frames import engine, read_rows, settled
 from ksql_lake.query.known_feeds import Holdings
 from ksql_lake.query.sql.connection import blank_connection
 from ksql_lake.query.sql.views import Committed, change_rows, change_types
@@ -179,19 +179,10 @@ def _added(lake: FeedLake, timeline: Timeline, base: FeedState) -> list[FileEntr
 
 
 def _table(lake: FeedLake, since: _Since, as_: str) -> Changes:
-    for left in reversed(range(TRIES)):
-        committed = Committed.of(lake)
-        try:
-            return _table_changes(lake, committed, since, as_)
-        except duckdb.IOException as error:
-            # Retention may have removed a version meanwhile; without that the lake is damaged.
-            if not left or lake.published().sequence == committed.state.sequence:
-                raise CorruptLakeError(
-                    f"a committed file cannot be read: {error}",
-                    hint="Run `ksql-lake doctor` to list all missing files.",
-                    feed=lake.feed.name,
-                ) from error
-    raise AssertionError("the loop always returns or raises")
+    def read(state: FeedState) -> Changes:
+        return _table_changes(lake, Committed.at(lake, state), since, as_)
+
+    return settled(lake, read, gone=duckdb.IOException, problem="cannot be read")
 
 
 def _table_changes(lake: FeedLake, committed: Committed, since: _Since, as_: str) -> Changes:

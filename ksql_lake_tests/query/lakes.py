@@ -131,3 +131,8 @@ def plain(value: Any) -> Any:
 def comparable(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Return rows as sorted texts in which any difference shows."""
     return sorted(repr(sorted(plain(row).items())) for row in rows)
+
+
+def where_of(lake: Lake) -> dict[str, Any]:
+    """Where a test's lake and feeds are."""
+    return {"root": lake.root, "feeds": Path(lake.root).parent / "feeds"}

@@ -23,7 +23,7 @@ from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.query.table_diff import diff_versions
 from ksql_lake_tests.lake.landing import Row, event, land_rows, stream_feed, table_feed
-from ksql_lake_tests.query.lakes import comparable
+from ksql_lake_tests.query.lakes import comparable, where_of
 from ksql_lake_tests.query.test_reading import ENGINES, listed
 
 LATER = datetime(2025, 3, 1, tzinfo=UTC)
@@ -110,19 +110,6 @@ def test_a_copy_of_a_table_follows_by_its_changes(versions: list[dict[int, str]]
                     else:
                         copy[change["key"]["ID"]] = change["after"]["NAME"]
                 assert copy == versions[-1], (engine, cursor)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """A lake whose feeds `events` and `users` have feed files."""
-    for feed in (stream_feed(), table_feed(retention=2)):
-        FeedStore(tmp_path / "feeds").add(feed)
-    return Lake(tmp_path / "lake")
-
-
-def where_of(lake: Lake) -> dict[str, Any]:
-    """Where a test's lake and feeds are."""
-    return {"root": lake.root, "feeds": Path(lake.root).parent / "feeds"}
 
 
 def test_the_changes_of_a_step_are_those_of_diff(lake: Lake) -> None:

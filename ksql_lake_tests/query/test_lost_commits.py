@@ -10,26 +10,13 @@ import pytest
 
 from ksql_lake import changes_since, read_stream
 from ksql_lake.errors import CorruptLakeError, LakeError, VersionError
-from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.query.sql.views import change_rows
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
+from ksql_lake_tests.query.lakes import where_of
 from ksql_lake_tests.query.test_reading import listed
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """A lake whose feeds `events` and `users` have feed files."""
-    for feed in (stream_feed(), table_feed(retention=2)):
-        FeedStore(tmp_path / "feeds").add(feed)
-    return Lake(tmp_path / "lake")
-
-
-def where_of(lake: Lake) -> dict[str, Any]:
-    """Where a test's lake and feeds are."""
-    return {"root": lake.root, "feeds": Path(lake.root).parent / "feeds"}
 
 
 @pytest.mark.parametrize("lost", [2, 3, 4])

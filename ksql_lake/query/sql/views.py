@@ -76,7 +76,11 @@ class Committed:
             LakeError: Files of that commit were merged with later ones since, or were removed.
             CorruptLakeError: The feed has files and no commits.
         """
-        state = lake.published()
+        return cls.at(lake, lake.published(), commit)
+
+    @classmethod
+    def at(cls, lake: FeedLake, state: FeedState, commit: int | None = None) -> Committed:
+        """Return what a feed shows by its present state; see `of`."""
         check_kept(lake, state)
         if commit is not None and commit < state.sequence:
             state = _earlier(lake, state, commit)
