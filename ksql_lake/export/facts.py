@@ -120,13 +120,9 @@ def lake_records(lake: FeedLake) -> Iterator[PartitionRecord]:
         yield PartitionRecord(key, closed=True, facts=facts, newest=key == keys[-1])
 
 
-def whole_facts(lake: FeedLake) -> Facts:
-    """Return rows and size of a whole feed, as readers see it.
-
-    Raises:
-        CorruptLakeError: A manifest is missing or unreadable.
-    """
-    held = lake.state().readable()
+def whole_facts(state: FeedState) -> Facts:
+    """Return rows and size of a whole feed, as readers see it."""
+    held = state.readable()
     return _whole(sum(part.records for part in held), sum(part.bytes for part in held))
 
 

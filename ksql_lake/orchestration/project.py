@@ -149,7 +149,7 @@ def scope_definitions(scope: Scope) -> dg.Definitions:
     assets += source_assets(_sources(files), topology, scope)
     assets += placeholders(store, scope, starts, lake_answers=inputs.lake_answers)
     feeds = [file.feed for file in files]
-    idle = [file.feed for file in store.files if file not in files]
+    idle = [file.feed for file in store.files if not _exports(file)]
     taken = {*(file.feed.name for file in store.files), *(file.name for file in store.quarantined)}
     defs = dg.Definitions.merge(
         dg.Definitions(
@@ -225,7 +225,11 @@ def _look_for(what: str, unknown: Collection[str], names: Collection[str], scope
 
 
 def _exporting(feeds: Feeds) -> list[FeedFile]:
-    return [file for file in feeds.files if not file.archived and file.feed.enabled]
+    return [file for file in feeds.files if _exports(file)]
+
+
+def _exports(file: FeedFile) -> bool:
+    return not file.archived and file.feed.enabled
 
 
 def _resources(scope: Scope) -> dict[str, object]:

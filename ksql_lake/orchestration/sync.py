@@ -15,6 +15,7 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_records, whole_facts
 from ksql_lake.export.version_keys import in_step, keep_versions, open_version
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
+from ksql_lake.lake import FeedState
 from ksql_lake.orchestration.conditions import automation_runs, clock_hint, version_is_due
 from ksql_lake.orchestration.events import column_metadata, page_metadata
 from ksql_lake.orchestration.jobs import one_op_job
@@ -47,6 +48,7 @@ def sync_job(
         scope: Their lake, and their names in Dagster.
         first_days: Time zone -> first day that is a partition of its streams.
     """
+    exporting = {feed.name for feed in feeds}
 
     @dg.op(
         name=scope.named("_tell_dagster"),
@@ -54,7 +56,7 @@ def sync_job(
     )
     def tell_dagster(context: dg.OpExecutionContext, config: SyncConfig) -> None:
         def synced(feed: Feed) -> str:
-            if feed in idle and not scope.lake.feed(feed).state().sequence:
+            if feed.name not in exporting and not scope.lake.feed(feed).state().sequence:
                 return f"{feed.name}: it exports nothing, and never did"
             since = _since(feed, first_days)
             return sync_feed(scope, feed, context.instance, limit=config.limit, since=since).said
@@ -104,10 +106,11 @@ def lake_sensor(
         now, lines, left = datetime.now(UTC), [], _AT_ONCE
         for feed in (*feeds, *idle):
             try:
-                if feed.name not in exporting and not scope.lake.feed(feed).state().sequence:
+                state = scope.lake.feed(feed).state()
+                if feed.name not in exporting and not state.sequence:
                     continue
                 since = _since(feed, first_days)
-                synced = _keep_in_step(scope, feed, context.instance, seen, limit=left, since=since)
+                synced = _keep_in_step(scope, feed, state, context.instance, seen, limit=left, since=since)
                 if synced is not None:
                     left -= synced.recorded
                     lines.append(synced.said)
@@ -125,9 +128,10 @@ def lake_sensor(
     return lake_in_step
 
 
-def _keep_in_step(
+def _keep_in_step(  # noqa: PLR0913 - each is a fact of its own
     scope: Scope,
     feed: Feed,
+    state: FeedState,
     instance: dg.DagsterInstance,
     seen: dict[str, list[Any]],
     *,
@@ -139,12 +143,12 @@ def _keep_in_step(
     Args:
         scope: Its lake, and its names in Dagster.
         feed: The feed.
+        state: What its lake holds.
         instance: Dagster's.
         seen: Feed -> the state of its lake, and whether the instance has all of it; updated here.
         limit: Most materialisations to record.
         since: First day that is a partition of a stream.
     """
-    state = scope.lake.feed(feed).state()
     # A restored lake may have as many commits as the one before.
     mark, before = f"{state.sequence} {state.last_export} {since or ''}", seen.get(feed.name)
     behind = isinstance(feed, TableFeed) and not in_step(
@@ -197,12 +201,12 @@ def sync_feed(
     news += [record for partition, record in held.items() if known.get(partition) != record.facts[ROWS]]
     schema = column_metadata(lake_columns(lake), feed, scope)
     # Oldest first, so that the newest partition is the asset's latest materialisation.
-    whole = whole_facts(lake)
+    state = lake.state()
     for record in news[-limit:] if limit else []:
         metadata: dict[str, Any] = dict(record.facts)
         if record is news[-1] and record.partition in held:
             # Dagster shows the last one on the asset's page, also if it is an older day.
-            metadata |= {**whole, **page_metadata(lake, record.partition), **schema}
+            metadata |= {**whole_facts(state), **page_metadata(lake, record.partition), **schema}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(key, partition=record.partition, metadata=metadata)
         )
@@ -213,7 +217,6 @@ def sync_feed(
     left = max(0, len(news) - limit)
     if left:
         said += f", {left} older ones left: run sync again"
-    state = lake.state()
     # A day that is not closed is in the lake too, and one before the feed's start has 0 rows, which is true.
     there = {*held, *state.looked, *state.partitions}
     gone = sorted(each for each, count in known.items() if count != 0 and each not in there)
