@@ -18,16 +18,8 @@ from ksql_lake.errors import ConfigError, FeedError, UnknownFeedError
 from ksql_lake.feeds.atomic_files import check_free, create_file, move_file, replace_file
 from ksql_lake.feeds.collection import FeedFile, Feeds, QuarantinedFile
 from ksql_lake.feeds.document import parse_document
-from ksql_lake.feeds.model import (
-    FEED_ADAPTER,
-    Checks,
-    Feed,
-    Identity,
-    PositionNames,
-    StreamFeed,
-    TableFeed,
-)
-from ksql_lake.feeds.validation import glean, parse_feed
+from ksql_lake.feeds.model import FEED_ADAPTER, Feed
+from ksql_lake.feeds.validation import MODELS, PARTS, glean, parse_feed
 
 KEY_ORDER = (
     "$schema",
@@ -76,7 +68,7 @@ _ALWAYS_WRITTEN = ("name", "kind", "source", "enabled", "start_date", "timezone"
 def feed_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a feed file."""
     schema = FEED_ADAPTER.json_schema()
-    for model in (StreamFeed, TableFeed, Checks, Identity, PositionNames):
+    for model in (*MODELS.values(), *PARTS.values()):
         keys = schema["$defs"][model.__name__]["properties"]
         for key, text in _key_texts(model).items():
             keys[key] = dict(sorted({**keys[key], "description": text}.items()))

@@ -28,7 +28,7 @@ from ksql_lake.feeds.model import (
 from ksql_lake.feeds.suggestion import close_matches, did_you_mean
 
 MODELS: Mapping[str, type[BaseModel]] = {"stream": StreamFeed, "table": TableFeed}
-_PARTS: Mapping[str, type[BaseModel]] = {"identity": Identity, "positions": PositionNames, "checks": Checks}
+PARTS: Mapping[str, type[BaseModel]] = {"identity": Identity, "positions": PositionNames, "checks": Checks}
 
 _EXAMPLES = {
     "name": 'e.g. "orders"; it is also the name of the file and of the folder in the lake',
@@ -95,7 +95,7 @@ def _choice(detail: ErrorDetails) -> str:
 def _extra(detail: ErrorDetails) -> str:
     kind, *parents, key = (str(part) for part in detail["loc"])
     if parents:
-        fields = _PARTS[parents[0]].model_fields
+        fields = PARTS[parents[0]].model_fields
         return f"is not a key of `{parents[0]}`. {_keys(key, fields)}"
     other = "table" if kind == "stream" else "stream"
     if key in MODELS[other].model_fields:
