@@ -40,19 +40,24 @@ def test_export_all_twice_lands_everything_once(sample: Project) -> None:
     ]
 
 
-def test_an_export_that_compares_nothing_waits_for_no_duckdb(sample: Project) -> None:
-    """DuckDB and pandas are imported for what needs them: not for a table, nor for days that are new."""
+def loaded(sample: Project, arguments: list[str], names: set[str]) -> set[str]:
+    """Run an export in a process of its own; return which of some modules it imported."""
     code = (
         "import sys; from ksql_lake.cli.entry import run\n"
-        "assert run(['export', '--all'], alone=True) == 0\n"
-        "print('LOADED', *{'duckdb', 'pandas', 'dagster'} & set(sys.modules))"
+        f"assert run({['export', *arguments]!r}, alone=True) == 0\n"
+        f"print('LOADED', *{names!r} & set(sys.modules))"
     )
-
     done = subprocess.run(
         [sys.executable, "-c", code], env=sample.environment(), capture_output=True, text=True, check=True
     )
+    said, *found = done.stdout.splitlines()[-1].split()
+    assert said == "LOADED"
+    return set(found)
 
-    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+def test_an_export_that_compares_nothing_waits_for_no_duckdb(sample: Project) -> None:
+    """DuckDB and pandas are imported for what needs them: not for a table, nor for days that are new."""
+    assert loaded(sample, ["--all"], {"duckdb", "pandas", "dagster"}) == set()
     assert sample.rows("merchants") == MERCHANTS
 
 
@@ -60,17 +65,8 @@ def test_rows_that_all_differ_are_counted_without_duckdb(sample: Project) -> Non
     """The check `unique` asks DuckDB only where two rows may be equal."""
     keys = {"source": "MERCHANTS", "checks": {"unique": ["MERCHANT_ID"]}}
     sample.feed({"name": "merchants", "kind": "table", **keys})
-    code = (
-        "import sys; from ksql_lake.cli.entry import run\n"
-        "assert run(['export', '--table', 'merchants'], alone=True) == 0\n"
-        "print('LOADED', *{'duckdb'} & set(sys.modules))"
-    )
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=sample.environment(), capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+    assert loaded(sample, ["--table", "merchants"], {"duckdb"}) == set()
 
 
 def test_a_script_reads_results_as_json(cli: Cli, sample: Project) -> None:

@@ -109,20 +109,26 @@ def test_a_reader_that_goes_away_is_no_error_text(project: Project) -> None:
     assert (process.returncode, err) == (1, "")
 
 
-@pytest.mark.parametrize("where", ["/dev/full", "&-"])
-@pytest.mark.parametrize("command", ["export --all", "export --all --json", "feeds list"])
-def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: str, command: str) -> None:
-    """The work is done, no file is mixed with output; error and exit code 1 say that the report is lost."""
-    program = " ".join(map(shlex.quote, COMMAND))
+PROGRAM = " ".join(map(shlex.quote, COMMAND))
 
-    done = subprocess.run(
-        ["sh", "-c", f"{program} {command} >{where}"],
-        cwd=sample.root,
-        env=sample.environment(),
+
+def in_shell(project: Project, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell in a project's folder."""
+    return subprocess.run(
+        ["sh", "-c", line],
+        cwd=project.root,
+        env=project.environment(),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
+@pytest.mark.parametrize("command", ["export --all", "export --all --json", "feeds list"])
+def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: str, command: str) -> None:
+    """The work is done, no file is mixed with output; error and exit code 1 say that the report is lost."""
+    done = in_shell(sample, f"{PROGRAM} {command} >{where}")
 
     assert done.returncode == 1
     reason = "is closed" if where == "&-" else "cannot be written: no space left on device"
@@ -137,16 +143,7 @@ def test_a_standard_output_that_takes_nothing_is_told(sample: Project, where: st
 @pytest.mark.parametrize("where", [">/dev/full", ">&-", "| true"])
 def test_an_error_needs_no_standard_output(project: Project, where: str) -> None:
     """Where the document of an error cannot be written, its paragraph is all there is; the code stays."""
-    program = " ".join(map(shlex.quote, COMMAND))
-
-    done = subprocess.run(
-        ["sh", "-c", f"{{ {program} compact --json; echo $? >code; }} {where}"],
-        cwd=project.root,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_shell(project, f"{{ {PROGRAM} compact --json; echo $? >code; }} {where}")
 
     assert (project.root / "code").read_text() == "2\n"
     assert done.stderr == "error: name feeds, or say --all\nHelp: ksql-lake compact --help\n"
