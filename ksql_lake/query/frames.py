@@ -166,11 +166,22 @@ def read_rows(lake: FeedLake, choose: Callable[[FeedState], Rows], give: Callabl
                 feed=lake.feed.name,
             ) from error
 
-    return settled(lake, read, gone=FileNotFoundError, problem="is missing")
+    def missing(error: Exception) -> CorruptLakeError:
+        return CorruptLakeError(
+            f"a committed file is missing: {error}",
+            hint="Run `ksql-lake doctor` to list all missing files.",
+            feed=lake.feed.name,
+        )
+
+    return settled(lake, read, gone=FileNotFoundError, damage=missing)
 
 
 def settled(
-    lake: FeedLake, read: Callable[[FeedState], _Given], *, gone: type[Exception], problem: str
+    lake: FeedLake,
+    read: Callable[[FeedState], _Given],
+    *,
+    gone: type[Exception],
+    damage: Callable[[Exception], CorruptLakeError],
 ) -> _Given:
     """Read one commit; read again if a merge or a retention removes files meanwhile.
 
@@ -178,7 +189,7 @@ def settled(
         lake: The feed's lake.
         read: Reads by the present state.
         gone: The error of a file that is not there.
-        problem: The same in words.
+        damage: Makes the error to raise if no merge or retention removed that file.
 
     Raises:
         CorruptLakeError: A committed file is missing.
@@ -190,11 +201,7 @@ def settled(
         except gone as error:
             # A merge or a retention may have removed a listed file; without one the lake is damaged.
             if not left or lake.published().sequence == state.sequence:
-                raise CorruptLakeError(
-                    f"a committed file {problem}: {error}",
-                    hint="Run `ksql-lake doctor` to list all missing files.",
-                    feed=lake.feed.name,
-                ) from error
+                raise damage(error) from error
     raise AssertionError("the loop always returns or raises")
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from ksql_lake.errors import ConfigError, LakeError
+from ksql_lake.errors import ConfigError, CorruptLakeError, LakeError
 from ksql_lake.lake import FeedLake, FeedState, FileEntry
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.engines import Rows
@@ -182,7 +182,14 @@ def _table(lake: FeedLake, since: _Since, as_: str) -> Changes:
     def read(state: FeedState) -> Changes:
         return _table_changes(lake, Committed.at(lake, state), since, as_)
 
-    return settled(lake, read, gone=duckdb.IOException, problem="cannot be read")
+    def unreadable(error: Exception) -> CorruptLakeError:
+        return CorruptLakeError(
+            f"a committed file cannot be read: {error}",
+            hint="Run `ksql-lake doctor` to list all missing files.",
+            feed=lake.feed.name,
+        )
+
+    return settled(lake, read, gone=duckdb.IOException, damage=unreadable)
 
 
 def _table_changes(lake: FeedLake, committed: Committed, since: _Since, as_: str) -> Changes:
