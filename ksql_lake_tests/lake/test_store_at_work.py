@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -16,6 +16,7 @@ import pytest
 
 from ksql_lake.errors import (
     ConflictError,
+    CorruptLakeError,
     StoreUnavailableError,
     WriteError,
 )
@@ -108,6 +109,58 @@ def test_others_see_that_somebody_is_at_work(moto_store: Store) -> None:
         _export_and_look(Lake(root), look)
 
     assert storage.staged(layout.staging) == []
+
+
+def merged_lake(root: str) -> tuple[Lake, str, bytes]:
+    """Return a lake with one merged day, and key and bytes of a file that the merge replaced."""
+    lake, place = Lake(root), Place(root)
+    land_rows(lake, FEED, [event(1)], days=1)
+    (key,) = place.keys("streams", ending=".parquet")
+    data = place.read(key)
+    land_rows(lake, FEED, [event(2)], days=1)
+    merge(lake)
+    assert key not in place.keys("streams")
+    return lake, key, data
+
+
+def merge(lake: Lake) -> None:
+    """Merge the day's files."""
+    (_,) = lake.feed(FEED).compact(older_than=0, now=datetime(2025, 2, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("at_work", ["export", "merge"])
+def test_a_copy_that_the_store_finishes_late_is_removed(
+    store: Store, at_work: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replaced file that appears again, equal to the byte, is removed by the next run that writes the day."""
+    lake, key, data = merged_lake(store.fresh())
+    if at_work == "merge":
+        land_rows(lake, FEED, [event(3)], days=1)
+    Place(lake.root).write(key, data)
+
+    if at_work == "merge":
+        merge(lake)
+    else:
+        land_rows(lake, FEED, [event(3)], days=1)
+
+    assert globbed(lake) == Counter([1, 2, 3])
+    assert examine(lake.storage, lake.feed(FEED).layout).sound
+    assert "the store copied it late" in caplog.text
+
+
+@pytest.mark.parametrize("differs", ["its bytes", "the merged file"])
+def test_a_replaced_file_that_may_hold_the_only_rows_stays(moto_store: Store, differs: str) -> None:
+    """One with other bytes, or beside a lost merged file, is left to doctor."""
+    lake, key, data = merged_lake(moto_store.fresh())
+    place = Place(lake.root)
+    if differs == "the merged file":
+        place.delete(*place.keys("streams", ending=".parquet"))
+    place.write(key, data if differs == "the merged file" else data[:-1])
+
+    with pytest.raises(CorruptLakeError, match="a data file that no commit names"):
+        land_rows(lake, FEED, [event(3)], days=1)
+
+    assert key in place.keys("streams")
 
 
 def _export_and_look(lake: Lake, look: Callable[[str], None]) -> None:

@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.layout import partition_folder
+from ksql_lake.lake.layout import file_sequence, partition_folder
 from ksql_lake.lake.storage.abreast import abreast
 
+_log = logging.getLogger(__name__)
+
 _LISTED_AT_ONCE = 8
+_REMOVING = {"compact", "retention"}
 _PAGE = 1000
 """How many names an object store lists in one answer."""
 
@@ -40,6 +46,9 @@ def check_beginning(log: CommitLog, state: FeedState) -> None:
 def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[str]) -> None:
     """Raise if a partition's folder holds other Parquet files than the state names.
 
+    A store may finish a copy for a killed run after a merge or retention has removed the file; the removal is
+    repeated then.
+
     Raises:
         CorruptLakeError: Names the files. The caller checks whether the state is merely older than the folder.
     """
@@ -47,6 +56,12 @@ def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[st
     for partition, folder, names in zip(partitions, folders, _listed(log, state, folders), strict=True):
         there = {name for name in names if name.endswith(".parquet")}
         named = {entry.path.rsplit("/", 1)[1] for entry in state.files_of(partition)}
+        if log.storage.delayed and named <= there:
+            late = {name for name in there - named if _was_removed(log, state, partition, name)}
+            for name in sorted(late):
+                _log.warning("%s: removed %s again: the store copied it late", log.layout.name, name)
+                log.storage.remove(f"{folder}/{name}")
+            there -= late
         for wrong, what in (
             (there - named, "a data file that no commit names"),
             (named - there, "no longer a file that a commit names"),
@@ -61,6 +76,24 @@ def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[st
                     partition=partition,
                     path=log.storage.uri(folder),
                 )
+
+
+def _was_removed(log: CommitLog, state: FeedState, partition: str, name: str) -> bool:
+    """Whether a file is, to the byte, one that a merge or retention has removed."""
+    path = f"{partition_folder(state.kind, partition)}/{name}"
+    number = file_sequence(name) or 0
+    if not 0 < number < state.sequence:
+        return False
+    manifests = (log.manifest(each, ahead=state.sequence) for each in range(number, state.sequence + 1))
+    entry = next((each for each in next(manifests).added if each.path == path), None)
+    if entry is None or not any(path in each.removed and each.operation in _REMOVING for each in manifests):
+        return False
+    key = log.layout.data(path)
+    try:
+        with log.storage.local_copies([key]) as copies, Path(copies[key]).open("rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest() == entry.sha256
+    except FileNotFoundError:
+        return True  # another run has removed it since the folder was listed
 
 
 def _listed(log: CommitLog, state: FeedState, folders: Sequence[str]) -> list[list[str]]:

@@ -42,6 +42,8 @@ _ARMED_SECONDS = 2.5
 """How long an armed writer may live before it is killed where it happens to be."""
 _ASLEEP_AT_ONCE = 3
 _END_SECONDS = 20.0
+_COPY_SECONDS = 2.0
+"""SeaweedFS finishes the copy of a killed writer up to a second later, if its source was removed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ class Run:
                 time.sleep(_LOOK_SECONDS)
         finally:
             self._end(reader)
+        if not Place(self.root).local:
+            time.sleep(_COPY_SECONDS)
         for kind, text in judge(self.root, self.source, self._acknowledged, tick=self.board.tick):
             self.figures.findings[kind].append(text)
         self.figures.commits = sum(
