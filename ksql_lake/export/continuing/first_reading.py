@@ -109,7 +109,8 @@ class FirstReading:
         """
         client = self._standing.client
         started = len(self._lasts) >= self._standing.look.source.partitions
-        return client.quiet_seconds if started else max(client.read_timeout, client.quiet_seconds)
+        # Longer than the read timeout: a connection that lost its heartbeats fails and is not judged.
+        return client.quiet_seconds if started else client.read_timeout + client.quiet_seconds
 
     def _note(self, batch: pa.RecordBatch, places: tuple[Numbers, Numbers, Numbers]) -> None:
         partitions, offsets = (np.asarray(batch.column(name).cast(pa.int64())) for name in POSITION_COLUMNS)
