@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import pairwise
@@ -350,8 +351,8 @@ class FeedStore:
 
 def _feed_paths(folder: Path) -> list[Path]:
     """Return the feed files of a folder; hidden files (editors' and our temporary ones) are none."""
-    paths = (path for path in folder.iterdir() if path.suffix.lower() == ".json")
-    return sorted(path for path in paths if not path.name.startswith("."))
+    names = (name for name in os.listdir(folder) if name.lower().endswith(".json"))  # noqa: PTH208 - names only
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
 
 
 def _content(path: Path) -> bytes | OSError:

@@ -6,10 +6,9 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from functools import partial
-from typing import Any
 
 import dagster as dg
 
@@ -41,6 +40,10 @@ _MEANING = {
 }
 """The keys of a feed that decide its rows and columns."""
 
+_RESULT = "result"
+_NOTHING = dg.In(dg.Nothing)
+_CHECKED = dg.Out(dg.Any)
+
 Yielded = dg.Output[ExportOutput] | dg.AssetCheckResult
 
 
@@ -60,14 +63,6 @@ def stream_asset(
         days: The days of all feeds of its time zone.
         retention: How long its topic keeps records.
     """
-    with warnings.catch_warnings():
-        # Beta since Dagster 1.5, and the only way to read a range of days in one scan of the topic.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        decorate = dg.asset(
-            **_shared(file, feed, scope, retention),
-            partitions_def=days,
-            backfill_policy=dg.BackfillPolicy.single_run(),
-        )
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
@@ -78,12 +73,14 @@ def stream_asset(
             feed, lake, days=Days(date.fromisoformat(asked.start), date.fromisoformat(asked.end))
         )
 
-    return _translated(decorate(_body(plan, scope, retention)), feed, scope)
+    # The only way to read a range of days in one scan of the topic.
+    policy = dg.BackfillPolicy.single_run()
+    spec = _spec(file, feed, scope, days)
+    return _asset(_body(plan, scope, retention), spec, _checks(feed, retention, scope), feed, scope, policy)
 
 
 def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefinition:
     """Return the asset of a table, partitioned by version; only the open version can be materialised."""
-    decorate = dg.asset(**_shared(file, feed, scope), partitions_def=version_partitions(feed, scope))
 
     def plan(context: dg.AssetExecutionContext, lake: Lake) -> ExportPlan:
         if not _partitioned(context):
@@ -96,27 +93,55 @@ def table_asset(file: FeedFile, feed: TableFeed, scope: Scope) -> dg.AssetsDefin
             )
         return plan_export(feed, lake, version=_version(feed, asked.start))
 
-    return _translated(decorate(_body(plan, scope)), feed, scope)
+    spec = _spec(file, feed, scope, version_partitions(feed, scope))
+    return _asset(_body(plan, scope), spec, _checks(feed, None, scope), feed, scope)
 
 
-def _translated(made: dg.AssetsDefinition, feed: Feed, scope: Scope) -> dg.AssetsDefinition:
+def _asset(
+    export: Callable[..., Iterator[Yielded]],
+    spec: dg.AssetSpec,
+    checks: Sequence[dg.AssetCheckSpec],
+    feed: Feed,
+    scope: Scope,
+    policy: dg.BackfillPolicy | None = None,
+) -> dg.AssetsDefinition:
+    """Return the asset that `dg.asset` would make, in half of its time, which counts with hundreds of feeds."""
+    source = source_key(feed.source, scope)
+    read = "_".join(source.path).replace("-", "_").replace(".", "_")
+    by_output = {check.get_python_identifier(): check for check in checks}
+    landed = dg.Out(io_manager_key=scope.io_manager_key, code_version=spec.code_version)
+    made = dg.AssetsDefinition(
+        node_def=dg.op(
+            name=spec.key.to_python_identifier(),
+            ins={read: _NOTHING},
+            out={_RESULT: landed, **dict.fromkeys(by_output, _CHECKED)},
+            required_resource_keys={scope.server_key, scope.lake_key},
+            code_version=spec.code_version,
+            pool=scope.pool,
+        )(export),
+        keys_by_input_name={read: source},
+        keys_by_output_name={_RESULT: spec.key},
+        specs=[spec],
+        check_specs_by_output_name=by_output,
+        backfill_policy=policy,
+    )
     if scope.translate is None:
         # Mapping builds each asset a second time, a tenth of what loading hundreds of feeds costs.
         return made
     return made.map_asset_specs(lambda spec: scope.translated(spec, feed))
 
 
-def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | None = None) -> dict[str, Any]:
-    lake, key = scope.lake.feed(feed), scope.key(feed)
-    return {
-        "key": key,
-        "description": description(lake),
-        "group_name": scope.feed_group(feed),
-        "kinds": {"kafka", "parquet"},
-        "code_version": code_version(feed),
-        "owners": list(feed.owners),
-        "tags": feed.tags,
-        "metadata": {
+def _spec(file: FeedFile, feed: Feed, scope: Scope, partitions: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
+    lake = scope.lake.feed(feed)
+    return dg.AssetSpec(
+        scope.key(feed),
+        description=description(lake),
+        group_name=scope.feed_group(feed),
+        kinds={"kafka", "parquet"},
+        code_version=code_version(feed),
+        owners=list(feed.owners),
+        tags=feed.tags,
+        metadata={
             "source": feed.source,
             "dagster/table_name": feed.name,
             "dagster/code_references": _reference(file),
@@ -125,13 +150,14 @@ def _shared(file: FeedFile, feed: Feed, scope: Scope, retention: Retention | Non
             "exported": dg.MetadataValue.text(exported_when(feed, scope)),
             "feed": dg.MetadataValue.json(feed.model_dump(mode="json", exclude_defaults=True)),
         },
-        "deps": [source_key(feed.source, scope)],
-        "pool": scope.pool,
-        "io_manager_key": scope.io_manager_key,
-        "required_resource_keys": {scope.server_key, scope.lake_key},
-        "check_specs": [*check_specs(feed, retention, scope), *freshness_specs(feed, scope)],
-        "automation_condition": automation_condition(feed),
-    }
+        deps=[source_key(feed.source, scope)],
+        automation_condition=automation_condition(feed),
+        partitions_def=partitions,
+    )
+
+
+def _checks(feed: Feed, retention: Retention | None, scope: Scope) -> list[dg.AssetCheckSpec]:
+    return [*check_specs(feed, retention, scope), *freshness_specs(feed, scope)]
 
 
 def _reference(file: FeedFile) -> dg.CodeReferencesMetadataValue:

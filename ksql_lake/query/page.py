@@ -61,10 +61,11 @@ def duckdb_snippet(lake: FeedLake, partition: str | None = None) -> str:
 
 
 def _rows(lake: FeedLake) -> str:
-    files = sql_text(f"{literally(lake.dataset_path)}/{_DEPTH[lake.feed.kind]}")
-    options, terms = path_terms(lake.feed.kind, lake.dataset_path, ())
+    folder = lake.dataset_path
+    files = sql_text(f"{literally(folder)}/{_DEPTH[lake.feed.kind]}")
+    options, terms = path_terms(lake.feed.kind, folder, ())
     scan = f"read_parquet(\n  {files},\n  union_by_name = true, {options})"
-    if "=" not in lake.dataset_path:
+    if "=" not in folder:
         return scan
     listed = ",\n  ".join(terms)
     return f"(SELECT * EXCLUDE (ksql_lake_file),\n  {listed}\nFROM {scan})"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 
@@ -48,6 +51,21 @@ def test_what_has_not_begun_is_left_out_where_the_rest_is_of_no_use() -> None:
     with pytest.raises(OSError, match="item 0"):
         abreast(work, range(1000), threads=2, rest=False)
     assert len(begun) < 1000
+
+
+def test_an_interrupt_leaves_out_what_has_not_begun() -> None:
+    """Ctrl-C is not held up by a thousand pieces of work."""
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.001)
+
+    with pytest.raises(KeyboardInterrupt):
+        abreast(work, range(100_000), threads=2)
+    assert len(begun) < 100_000
 
 
 def test_one_item_needs_no_thread() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ from ksql_lake.lake.storage.boundary import staging_cleared
 
 MAX_CONFLICTS = 50
 """How often one attempt plans again before it fails; each time another export of the feed has succeeded."""
+
+
+_SMALL = 1 << 18
+"""Bytes up to which a file is read at once."""
 
 
 class Attempt:
@@ -117,9 +122,11 @@ class Attempt:
         """
         path = self.path(file.name)
         try:
-            with path.open("rb") as data:
-                digest = hashlib.file_digest(data, "sha256").hexdigest()
-            size = path.stat().st_size
+            with path.open("rb", buffering=0) as data:
+                size = os.fstat(data.fileno()).st_size
+                # `file_digest` gets a buffer of this size first, which takes longer than to hash a small file.
+                small = size <= _SMALL
+                hashed = hashlib.sha256(data.read()) if small else hashlib.file_digest(data, "sha256")
         except FileNotFoundError as error:
             raise staging_cleared(str(path.parent)) from error
         return FileEntry(
@@ -128,7 +135,7 @@ class Attempt:
             staged=file.name,
             records=file.records,
             bytes=size,
-            sha256=digest,
+            sha256=hashed.hexdigest(),
             checksum=file.checksum,
             min_event=file.min_event,
             max_event=file.max_event,

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from ksql_lake.lake.files.checksum import RowChecksum
 from ksql_lake.lake.files.checksum_sums import EMPTY, Sums
@@ -151,6 +152,7 @@ class PartitionWriter:
         self._waiting: dict[str, _Partition] = {}
         self._open_files = 0
         self._floats = float_columns(schema)
+        self._leaves = leaf_paths(schema)
         self._plain = plain_schema(schema)
         self._uncompressed: frozenset[str] | None = None
         self._repeating: list[str] | None = None
@@ -326,12 +328,12 @@ class PartitionWriter:
         codec: str | dict[str, str] = self.codec
         level: int | dict[str, int] | None = self.level
         if part.uncompressed:
-            paths = leaf_paths(self.schema)
-            codec = {path: "none" if path in part.uncompressed else self.codec for path in paths}
-            level = {path: self.level or 1 for path in paths if path not in part.uncompressed}
+            codec = {path: "none" if path in part.uncompressed else self.codec for path in self._leaves}
+            level = {path: self.level or 1 for path in self._leaves if path not in part.uncompressed}
         return pq.ParquetWriter(
             sink,
             schema,
+            filesystem=LocalFileSystem() if isinstance(sink, Path) else None,
             compression=codec,
             compression_level=level,
             use_dictionary=part.repeating,

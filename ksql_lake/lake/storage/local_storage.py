@@ -223,14 +223,14 @@ class LocalStorage:
             ConflictError: The folder is gone: another run cleared this attempt's staging.
             WriteError: A sync failed; the data may not be on disk.
         """
-        path = self._path(folder)
+        path = self._text(folder)
         with self.writing(folder):
             try:
-                abreast(_sync, [path / name for name in names])
+                abreast(_sync, [f"{path}/{name}" for name in names])
                 _sync(path)
-                _sync(path.parent)
+                _sync(path.rpartition("/")[0])
             except FileNotFoundError as error:
-                raise staging_cleared(str(path)) from error
+                raise staging_cleared(path) from error
         return True
 
     def publish(self, source: str, target: str, *, keep: bool = False) -> bool:
@@ -239,21 +239,18 @@ class LocalStorage:
         Raises:
             WriteError: The rename failed for another reason than a missing source.
         """
-        origin, destination = self._path(source), self._path(target)
+        origin, destination = self._text(source), self._text(target)
         with self.writing(target):
             while True:
                 try:
-                    if keep:
-                        os.link(origin, destination)
-                    else:
-                        origin.rename(destination)
+                    (os.link if keep else os.rename)(origin, destination)
                 except FileExistsError:
                     return True
                 except FileNotFoundError:
                     # Either the source is gone, or the folder is new, or a retention just removed it as empty.
-                    if not origin.exists():
+                    if not Path(origin).exists():
                         return False
-                    destination.parent.mkdir(parents=True, exist_ok=True)
+                    Path(destination).parent.mkdir(parents=True, exist_ok=True)
                 else:
                     return True
 
@@ -262,16 +259,18 @@ class LocalStorage:
         return (self.publish(source, target, keep=keep) for source, target in pairs)
 
     def sync(self, folders: set[str]) -> None:
-        """Sync the folders and those above them, up to the root."""
-        above = {self._path(folder) for folder in folders}
-        for folder in list(above):
-            above.update(parent for parent in folder.parents if parent.is_relative_to(self.root))
-        # With a new file its folder and those above may be new too; the deepest come first.
-        for depth in sorted({len(path.parts) for path in above}, reverse=True):
-            abreast(self._sync_folder, [path for path in sorted(above) if len(path.parts) == depth])
+        """Sync the folders and those above them, up to the root; the deepest first, because all may be new."""
+        above: set[str] = set()
+        for folder in folders:
+            path = self._text(folder)
+            while path not in above and len(path) >= len(str(self.root)):
+                above.add(path)
+                path = path.rpartition("/")[0]
+        for depth in sorted({path.count("/") for path in above}, reverse=True):
+            abreast(self._sync_folder, [path for path in above if path.count("/") == depth])
 
-    def _sync_folder(self, path: Path) -> None:
-        with self.writing(str(path)), suppress(FileNotFoundError):
+    def _sync_folder(self, path: str) -> None:
+        with self.writing(path), suppress(FileNotFoundError):
             _sync(path)
 
     def _settle(self, folder: Path) -> None:
@@ -386,7 +385,7 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(path: Path) -> None:
+def _sync(path: str | Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
