@@ -42,8 +42,8 @@ _ARMED_SECONDS = 2.5
 """How long an armed writer may live before it is killed where it happens to be."""
 _ASLEEP_AT_ONCE = 3
 _END_SECONDS = 20.0
-_COPY_SECONDS = 2.0
-"""SeaweedFS finishes the copy of a killed writer up to a second later, if its source was removed meanwhile."""
+_COPY_SECONDS = 4.0
+"""SeaweedFS tries the copy of a killed writer again after 1 s and 2.5 s, if its source was removed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
