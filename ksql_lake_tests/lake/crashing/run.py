@@ -43,7 +43,7 @@ _ARMED_SECONDS = 2.5
 _ASLEEP_AT_ONCE = 3
 _END_SECONDS = 20.0
 _COPY_SECONDS = 4.0
-"""SeaweedFS tries the copy of a killed writer again after 1 s and 2.5 s, if its source was removed meanwhile."""
+"""SeaweedFS tries a killed writer's copy again after 1 s and 2.5 s, if its source was removed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
