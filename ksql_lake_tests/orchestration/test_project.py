@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -50,6 +51,63 @@ def test_an_asset_says_who_owns_it_and_what_it_is(monkeypatch: pytest.MonkeyPatc
     (reference,) = spec.metadata["dagster/code_references"].code_references
     assert reference.file_path == str(REPOSITORY / "feeds" / "active" / "transaction_stream.json")
     assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["ksqldb/TRANSACTION_STREAM"]
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # of `backfill_policy`
+@pytest.mark.parametrize("name", ["payments", "totals"])
+def test_an_asset_is_the_one_that_dagsters_decorator_makes(project: Project, name: str) -> None:
+    """Assets are made without `dg.asset`, which takes longer; Dagster sees no difference."""
+    made = next(asset for asset in project.definitions().assets or () if asset_keys(asset) == [name])
+    assert isinstance(made, dg.AssetsDefinition)
+    spec = made.get_asset_spec()
+
+    @dg.asset(
+        key=spec.key,
+        description=spec.description,
+        group_name=spec.group_name,
+        kinds=spec.kinds,
+        code_version=spec.code_version,
+        owners=spec.owners,
+        tags={tag: text for tag, text in spec.tags.items() if "/kind/" not in tag},
+        metadata=spec.metadata,
+        deps=[dep.asset_key for dep in spec.deps],
+        partitions_def=spec.partitions_def,
+        automation_condition=spec.automation_condition,
+        backfill_policy=made.backfill_policy,
+        check_specs=list(made.check_specs),
+        io_manager_key="lake_io_manager",
+        required_resource_keys={"ksqldb", "lake"},
+        pool="ksqldb",
+    )
+    def expected() -> Iterator[dg.Output[None]]:
+        yield dg.Output(None)
+
+    assert facts(made) == facts(expected)
+
+
+def asset_keys(asset: object) -> list[str]:
+    """Return the keys of an asset that runs, as text."""
+    if not isinstance(asset, dg.AssetsDefinition) or not asset.is_executable:
+        return []
+    return [key.to_user_string() for key in asset.keys]
+
+
+def facts(asset: dg.AssetsDefinition) -> dict[str, object]:
+    """Return what Dagster sees of an asset and of its op; the op's own texts are those of the asset."""
+    op = asset.op
+    return {
+        "spec": asset.get_asset_spec(),
+        "op": (op.name, op.pool, op.required_resource_keys, op.tags),
+        "inputs": {read.name: read.dagster_type.display_name for read in op.input_defs},
+        "outputs": {
+            out.name: (out.dagster_type.display_name, out.is_required, out.io_manager_key, out.code_version)
+            for out in op.output_defs
+        },
+        "input keys": asset.keys_by_input_name,
+        "output keys": asset.keys_by_output_name,
+        "checks": asset.check_specs_by_output_name,
+        "policy": (asset.backfill_policy, asset.can_subset),
+    }
 
 
 def test_the_code_version_follows_what_a_feed_means(project: Project) -> None:
