@@ -107,12 +107,13 @@ def _asset(
 ) -> dg.AssetsDefinition:
     """Return the asset that `dg.asset` would make, in half of its time, which counts with hundreds of feeds."""
     source = source_key(feed.source, scope)
-    read = "_".join(source.path).replace("-", "_").replace(".", "_")
-    by_output = {check.get_python_identifier(): check for check in checks}
+    name, read = _identifier("__", spec.key), _identifier("_", source)
+    by_output = {f"{name}_{check.name}".replace(".", "_"): check for check in checks}
     landed = dg.Out(io_manager_key=scope.io_manager_key, code_version=spec.code_version)
     made = dg.AssetsDefinition(
         node_def=dg.op(
-            name=spec.key.to_python_identifier(),
+            name=name,
+            description=spec.description,
             ins={read: _NOTHING},
             out={_RESULT: landed, **dict.fromkeys(by_output, _CHECKED)},
             required_resource_keys={scope.server_key, scope.lake_key},
@@ -129,6 +130,10 @@ def _asset(
         # Mapping builds each asset a second time, a tenth of what loading hundreds of feeds costs.
         return made
     return made.map_asset_specs(lambda spec: scope.translated(spec, feed))
+
+
+def _identifier(between: str, key: dg.AssetKey) -> str:
+    return between.join(key.path).replace("-", "_").replace(".", "_")
 
 
 def _spec(file: FeedFile, feed: Feed, scope: Scope, partitions: dg.PartitionsDefinition[str]) -> dg.AssetSpec:

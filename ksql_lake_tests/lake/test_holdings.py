@@ -224,6 +224,28 @@ def test_restored_files_beside_the_merged_one_go(place: Place) -> None:
     assert examine(lake.storage, STREAM).sound
 
 
+@pytest.mark.parametrize("contents", [True, False])
+def test_replaced_files_beside_a_damaged_merged_one_keep_their_rows(place: Place, contents: bool) -> None:
+    """Doctor finishes no merge whose file is damaged: the files that it replaced may hold the only rows."""
+    lake = filled(place)
+    before = saved(place, STREAM.dataset)
+    list(lake.feed(FEED).compact(now=LATER))
+    for key in place.keys(STREAM.dataset, ending=".parquet"):
+        data = place.read(key)
+        place.write(key, data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    for key, data in before.items():
+        place.write(key, data)
+
+    found = examine(lake.storage, STREAM, contents=contents)
+
+    assert not found.of(Problem.FILE_NOT_REMOVED)
+    refused(lake)
+    list(repair(lake.storage, found))
+    assert before.keys() <= set(place.keys(STREAM.dataset))
+    mended(lake)
+    assert globbed(lake) == Counter(range(40))
+
+
 def test_a_forgotten_file_that_comes_back_is_compared(place: Place) -> None:
     """A lost file that was forgotten, and exported again, doubles nothing when it is restored."""
     lake = filled(place)

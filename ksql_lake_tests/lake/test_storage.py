@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ksql_lake.errors import ConfigError, LakeError
+from ksql_lake.errors import ConfigError, LakeError, WriteError
 from ksql_lake.lake import Lake
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
@@ -83,3 +85,21 @@ def test_a_name_that_leads_out_of_the_lake_is_refused(
     """Whatever name a caller passes, nothing above the root is touched."""
     with pytest.raises(LakeError, match="this name leads out of the lake"):
         read(LocalStorage(tmp_path), key)
+
+
+def test_a_folder_that_cannot_be_synced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the folder's own path and the reason, also if the lake's path leads through `..`."""
+
+    def fails(_handle: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    root = tmp_path / "elsewhere" / ".." / "lake"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "lake" / "streams").mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", fails)
+
+    with pytest.raises(WriteError) as raised:
+        LocalStorage(root).sync({"streams"})
+
+    assert str(raised.value).startswith(f"path {root}/streams: ")
+    assert os.strerror(errno.EIO).lower() in str(raised.value).lower()

@@ -26,6 +26,7 @@ from ksql_lake.lake.storage import bucket
 from ksql_lake.lake.storage.object_storage import ObjectStorage
 from ksql_lake_tests.lake.landing import event, land_rows, table_feed
 from ksql_lake_tests.lake.test_commit import Interrupted, globbed
+from ksql_lake_tests.lake.test_holdings import mended
 from ksql_lake_tests.lake.test_object_store import FEED, always, assert_clean, storage_at
 from ksql_lake_tests.stores.places import Place
 from ksql_lake_tests.stores.proxy import Answer, Proxy, Request
@@ -145,22 +146,37 @@ def test_a_copy_that_the_store_finishes_late_is_removed(
 
     assert globbed(lake) == Counter([1, 2, 3])
     assert examine(lake.storage, lake.feed(FEED).layout).sound
-    assert "the store copied it late" in caplog.text
+    assert "removed data_" in caplog.text
 
 
-@pytest.mark.parametrize("differs", ["its bytes", "the merged file"])
-def test_a_replaced_file_that_may_hold_the_only_rows_stays(moto_store: Store, differs: str) -> None:
-    """One with other bytes, or beside a lost merged file, is left to doctor."""
+def damage(place: Place, key: str) -> None:
+    """Write one other byte into a file."""
+    data = place.read(key)
+    place.write(key, data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+
+
+@pytest.mark.parametrize("fault", ["it differs", "merge lost", "merge damaged", "merge forgotten"])
+def test_a_replaced_file_that_may_hold_the_only_rows_stays(moto_store: Store, fault: str) -> None:
+    """One with other bytes, or without a sound merged file, is left to doctor, who keeps its rows."""
     lake, key, data = merged_lake(moto_store.fresh())
     place = Place(lake.root)
-    if differs == "the merged file":
-        place.delete(*place.keys("streams", ending=".parquet"))
-    place.write(key, data if differs == "the merged file" else data[:-1])
+    (merged,) = place.keys("streams", ending=".parquet")
+    if fault == "merge damaged":
+        damage(place, merged)
+    elif fault != "it differs":
+        place.delete(merged)
+    if fault == "merge forgotten":
+        mended(lake)
+    place.write(key, data)
+    if fault == "it differs":
+        damage(place, key)
 
     with pytest.raises(CorruptLakeError, match="a data file that no commit names"):
-        land_rows(lake, FEED, [event(3)], days=1)
+        land_rows(Lake(lake.root), FEED, [event(3)], days=1)
 
     assert key in place.keys("streams")
+    mended(lake)
+    assert globbed(lake) == Counter([1, 2] if fault == "it differs" else [1])
 
 
 def _export_and_look(lake: Lake, look: Callable[[str], None]) -> None:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Collection, Sequence
-from pathlib import Path
+from functools import cache
 
 from ksql_lake.errors import CorruptLakeError
 from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest, is_intact
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.layout import file_sequence, partition_folder
 from ksql_lake.lake.storage.abreast import abreast
@@ -19,7 +19,6 @@ from ksql_lake.lake.storage.abreast import abreast
 _log = logging.getLogger(__name__)
 
 _LISTED_AT_ONCE = 8
-_REMOVING = {"compact", "retention"}
 _PAGE = 1000
 """How many names an object store lists in one answer."""
 
@@ -46,8 +45,7 @@ def check_beginning(log: CommitLog, state: FeedState) -> None:
 def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[str]) -> None:
     """Raise if a partition's folder holds other Parquet files than the state names.
 
-    A store may finish a copy for a killed run after a merge or retention has removed the file; the removal is
-    repeated then.
+    A store may finish a copy for a killed run after a merge has removed the file; the removal is repeated then.
 
     Raises:
         CorruptLakeError: Names the files. The caller checks whether the state is merely older than the folder.
@@ -56,12 +54,8 @@ def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[st
     for partition, folder, names in zip(partitions, folders, _listed(log, state, folders), strict=True):
         there = {name for name in names if name.endswith(".parquet")}
         named = {entry.path.rsplit("/", 1)[1] for entry in state.files_of(partition)}
-        if log.storage.delayed and named <= there:
-            late = {name for name in there - named if _was_removed(log, state, partition, name)}
-            for name in sorted(late):
-                _log.warning("%s: removed %s again: the store copied it late", log.layout.name, name)
-                log.storage.remove(f"{folder}/{name}")
-            there -= late
+        if log.storage.delayed and named < there:
+            there -= _removed_again(log, state, partition, there - named)
         for wrong, what in (
             (there - named, "a data file that no commit names"),
             (named - there, "no longer a file that a commit names"),
@@ -78,22 +72,47 @@ def check_partitions(log: CommitLog, state: FeedState, partitions: Collection[st
                 )
 
 
-def _was_removed(log: CommitLog, state: FeedState, partition: str, name: str) -> bool:
-    """Whether a file is, to the byte, one that a merge or retention has removed."""
-    path = f"{partition_folder(state.kind, partition)}/{name}"
-    number = file_sequence(name) or 0
-    if not 0 < number < state.sequence:
-        return False
-    manifests = (log.manifest(each, ahead=state.sequence) for each in range(number, state.sequence + 1))
-    entry = next((each for each in next(manifests).added if each.path == path), None)
-    if entry is None or not any(path in each.removed and each.operation in _REMOVING for each in manifests):
-        return False
-    key = log.layout.data(path)
-    try:
-        with log.storage.local_copies([key]) as copies, Path(copies[key]).open("rb") as data:
-            return hashlib.file_digest(data, "sha256").hexdigest() == entry.sha256
-    except FileNotFoundError:
-        return True  # another run has removed it since the folder was listed
+def _removed_again(log: CommitLog, state: FeedState, partition: str, names: Collection[str]) -> set[str]:
+    """Remove late copies; return their names, and those of files that another run has removed meanwhile."""
+    folder = log.layout.data(partition_folder(state.kind, partition))
+    late = _late_copies(log, state, partition, names)
+    for name in sorted(late):
+        _log.warning("%s, %s: removed %s again, which a merge had replaced", log.layout.name, partition, name)
+        log.storage.remove(f"{folder}/{name}")
+    return {name for name in names if name in late or log.storage.size(f"{folder}/{name}") is None}
+
+
+def _late_copies(log: CommitLog, state: FeedState, partition: str, names: Collection[str]) -> set[str]:
+    """Return the files, equal to the byte, that a merge has replaced and whose rows the merged file holds."""
+    folder = partition_folder(state.kind, partition)
+    numbers = {name: file_sequence(name) or 0 for name in names}
+    known = {name for name, number in numbers.items() if 0 < number < state.sequence}
+    if not known:
+        return set()
+    added: dict[str, FileEntry] = {}
+    gone: dict[str, Manifest] = {}
+    for number in range(min(numbers[name] for name in known), state.sequence + 1):
+        manifest = log.manifest(number, ahead=state.sequence)
+        added.update((entry.path, entry) for entry in manifest.added)
+        gone.update((path, manifest) for path in manifest.removed)
+    live = {entry.path for entry in state.files_of(partition)}
+
+    @cache
+    def held(path: str) -> bool:
+        """Whether the rows of a file are in live files that are as they were written."""
+        if path in live:
+            return path in added and is_intact(log.storage, log.layout, added[path])
+        manifest = gone.get(path)
+        if manifest is None or manifest.operation != "compact" or not manifest.added:
+            return False  # doctor compares the rows
+        return all(held(entry.path) for entry in manifest.added)
+
+    paths = {name: f"{folder}/{name}" for name in known}
+    return {
+        name
+        for name, path in paths.items()
+        if path in added and path in gone and is_intact(log.storage, log.layout, added[path]) and held(path)
+    }
 
 
 def _listed(log: CommitLog, state: FeedState, folders: Sequence[str]) -> list[list[str]]:

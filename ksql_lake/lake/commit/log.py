@@ -18,7 +18,7 @@ from ksql_lake.lake.commit.derived_files import (
     encode_summary,
     published_through,
 )
-from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest, is_intact
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
 from ksql_lake.lake.storage.boundary import Storage
@@ -257,9 +257,9 @@ class CommitLog:
             WriteError: The manifest could not be written; nothing was committed.
         """
         key = self.layout.manifest(manifest.sequence)
-        folder = self.layout.attempt(manifest.sequence, manifest.attempt)
+        temporary = f"{self.layout.attempt(manifest.sequence, manifest.attempt)}/manifest.tmp"
         self.on_step("commit")
-        if self.storage.create(key, manifest.encode(), temporary=f"{folder}/manifest.tmp"):
+        if self.storage.create(key, manifest.encode(), temporary=temporary):
             self._durable = manifest.sequence
             self.on_step("committed")
             return True
@@ -284,8 +284,7 @@ class CommitLog:
         """Remove staging folders below a commit number, and one attempt's folder at it; no clock is involved.
 
         Attempts that lost the last number stay until the next commit: they may be about to move to the next
-        number,
-        and with their rows kept they need not read the source again.
+        number, and with their rows kept they need not read the source again.
         """
         for name in self.storage.staged(self.layout.staging):
             parts = attempt_parts(name)
@@ -323,27 +322,24 @@ class CommitLog:
 
     def _publish(self, manifest: Manifest, *, strict: bool = True) -> None:
         staging = self.layout.attempt(manifest.sequence, manifest.attempt)
-        # A process publishes, syncs, then clears the staging, and may be killed in between.
         name = staging.rsplit("/", 1)[1]
         settled = not self.storage.syncs or name not in self.storage.staged(self.layout.staging)
         if manifest.removed:
-            # A slow process may be about to publish again a file that is removed now; without its staged file
-            # it cannot.
+            # Without its staged file a slow process cannot publish again a file that is removed now.
             self.clear_staging(manifest.sequence)
         # A file that replaces others stays staged until the end: if power fails after the old files went, the
         # new one can be published again, and no sync is needed between the two.
         replacing = bool(manifest.added and manifest.removed)
-        missing: list[str] = []
         moves = [(f"{staging}/{entry.staged}", self.layout.data(entry.path)) for entry in manifest.added]
         published = self.storage.publish_all(moves, keep=replacing)
+        earlier = list[FileEntry]()
         for entry in manifest.added:
             self.on_step("publish")
-            if not next(published) and self.storage.size(self.layout.data(entry.path)) is None:
-                missing.append(entry.path)
-        # If the new file is missing, the files that it replaces may be the only copy of their rows, so they
-        # stay. A file that doctor forgot was missing then; if it has come back since, doctor decides about it.
-        spared = (replacing and missing) or manifest.operation == "forget"
-        going = [] if spared else [self.layout.data(path) for path in manifest.removed]
+            earlier += [] if next(published) else [entry]
+        going = [self.layout.data(path) for path in manifest.removed]
+        # A file that doctor forgot was missing then; if it has come back since, doctor decides about it.
+        if manifest.operation == "forget" or (replacing and earlier and self._needed(going, earlier)):
+            going.clear()
         removed = self.storage.remove_all(going)
         for _ in going:
             self.on_step("remove")
@@ -351,14 +347,19 @@ class CommitLog:
         paths = [*(entry.path for entry in manifest.added), *manifest.removed]
         if paths and not settled:
             self.storage.sync({self.layout.data(path).rsplit("/", 1)[0] for path in paths})
-        if missing and strict:
-            self._check_missing(manifest.sequence, missing)
+        if strict:
+            self._check_missing(manifest.sequence, earlier)
 
-    def _check_missing(self, sequence: int, paths: list[str]) -> None:
+    def _needed(self, replaced: list[str], merged: list[FileEntry]) -> bool:
+        """Whether replaced files that are there may be the only ones with their rows."""
+        there = any(self.storage.size(key) is not None for key in replaced)
+        return there and not all(is_intact(self.storage, self.layout, entry) for entry in merged)
+
+    def _check_missing(self, sequence: int, entries: list[FileEntry]) -> None:
         # A file that is neither staged nor in place is no error if a later commit removed it.
-        state = self.load()
-        live = {file.path for file in state.files()}
-        for path in paths:
+        missing = [each.path for each in entries if self.storage.size(self.layout.data(each.path)) is None]
+        live = {file.path for file in self.load().files()} if missing else set[str]()
+        for path in missing:
             if path in live and self.storage.size(self.layout.data(path)) is None:
                 raise CorruptLakeError(
                     f"commit {sequence} holds this file, but it is neither in place nor staged",
@@ -391,8 +392,7 @@ class CommitLog:
             if not numbers or numbers[-1] <= state.sequence:
                 self._published = state.sequence
                 return state
-            # Another run has committed and may have derived before us; our older files must not replace its
-            # files.
+            # Another run has committed, and may have derived before us: our older files must not stay.
             self._settle(numbers[-1])
             for sequence in range(state.sequence + 1, numbers[-1] + 1):
                 manifest = self.manifest(sequence)

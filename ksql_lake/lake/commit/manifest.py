@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from ksql_lake.lake.commit.continued import Continued, check_continued
 from ksql_lake.lake.commit.marks import DayMarks
 from ksql_lake.lake.commit.meaning import Meaning, check_meaning
 from ksql_lake.lake.files.precision import OLDEST
+from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.soundness import (
     UnsoundError,
     check_attempt,
@@ -28,6 +30,7 @@ from ksql_lake.lake.soundness import (
     check_schema,
     check_times,
 )
+from ksql_lake.lake.storage.boundary import Storage
 
 FORMAT = 1
 Operation = Literal["append", "overwrite", "look", "retention", "compact", "forget", "rebuilt"]
@@ -57,6 +60,18 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checksum: str = ""
     min_event: int | None = None
     max_event: int | None = None
+
+
+def is_intact(storage: Storage, layout: FeedLayout, entry: FileEntry) -> bool:
+    """Whether a file is, to the byte, the one that was committed."""
+    key = layout.data(entry.path)
+    if storage.size(key) != entry.bytes:
+        return False
+    try:
+        with storage.local_copies([key]) as copies, Path(copies[key]).open("rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest() == entry.sha256
+    except OSError:
+        return False  # it was removed since, or cannot be read
 
 
 class PartitionCount(msgspec.Struct, frozen=True, kw_only=True):

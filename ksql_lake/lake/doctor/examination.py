@@ -20,7 +20,7 @@ from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
 from ksql_lake.lake.closing import in_the_future
 from ksql_lake.lake.commit.commit_facts import facts_of
 from ksql_lake.lake.commit.derived_files import decode_checkpoint, decode_facts, encode_summary
-from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest
+from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest, is_intact
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import day_start
 from ksql_lake.lake.doctor.findings import Finding, Problem
@@ -264,7 +264,7 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
     gone = _gone(result)
     for key in sorted(there - live):
         number = file_sequence(key)
-        left = _left(result, gone, there, key)
+        left = _left(storage, result, gone, there, key)
         if left is not None and left[1]:
             yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {left[0]}", left[0])
         elif left is None and number is not None and (number in lost or number > result.state.sequence):
@@ -289,20 +289,23 @@ def _gone(result: Examination) -> dict[str, Manifest]:
     }
 
 
-def _left(result: Examination, gone: dict[str, Manifest], there: set[str], key: str) -> tuple[int, bool] | None:
+def _left(
+    storage: Storage, result: Examination, gone: dict[str, Manifest], there: set[str], key: str
+) -> tuple[int, bool] | None:
     """Return the commit that removed a file, and whether the file may be absent; None if none removed it.
 
-    A file that a merge replaced is still needed if the merged file, and every later merge of it, is lost.
+    A file that a merge replaced is still needed if the merged file, and every later merge of it, is lost or
+    damaged.
     """
-    manifest = gone.get(key)
+    manifest, layout = gone.get(key), result.layout
     if manifest is None:
         return None
     if manifest.operation == "forget":
         return manifest.sequence, False
-    heirs = [result.layout.data(entry.path) for entry in manifest.added]
-    if not heirs or any(heir in there for heir in heirs):
+    heirs = {layout.data(entry.path): entry for entry in manifest.added}
+    if not heirs or any(heir in there and is_intact(storage, layout, heirs[heir]) for heir in heirs):
         return manifest.sequence, True
-    later = [_left(result, gone, there, heir) for heir in heirs if heir in gone]
+    later = [_left(storage, result, gone, there, heir) for heir in heirs if heir in gone]
     return later[0] if later else (max(result.manifests), False)
 
 

@@ -46,9 +46,8 @@ def abreast(
                 failed[number] = error
 
     with ThreadPoolExecutor(min(threads, len(items)), "ksql-lake-abreast") as pool:
-        takers = [pool.submit(take) for _ in range(min(threads, len(items)))]
         try:
-            for taker in takers:
+            for taker in [pool.submit(take) for _ in range(min(threads, len(items)))]:
                 taker.result()
         except BaseException:
             deque(waiting, maxlen=0)  # an interrupt: what has not begun is left out

@@ -371,11 +371,11 @@ class LocalStorage:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:
-        """Turn errors of the operating system while a key is written into a `WriteError`."""
+        """Turn errors of the operating system while a key, or a path, is written into a `WriteError`."""
         try:
             yield
         except OSError as error:
-            raise disk_write_error(self._path(key), error) from error
+            raise disk_write_error(Path(self.root, key), error) from error
 
 
 def _write_synced(path: Path, data: bytes) -> None:
