@@ -347,18 +347,17 @@ class CommitLog:
         paths = [*(entry.path for entry in manifest.added), *manifest.removed]
         if paths and not settled:
             self.storage.sync({self.layout.data(path).rsplit("/", 1)[0] for path in paths})
-        if strict:
-            self._check_missing(manifest.sequence, earlier)
+        self._check_missing(manifest.sequence, earlier, strict=strict)
 
     def _needed(self, replaced: list[str], merged: list[FileEntry]) -> bool:
         """Whether replaced files that are there may be the only ones with their rows."""
         there = any(self.storage.size(key) is not None for key in replaced)
         return there and not all(is_intact(self.storage, self.layout, entry) for entry in merged)
 
-    def _check_missing(self, sequence: int, entries: list[FileEntry]) -> None:
+    def _check_missing(self, sequence: int, entries: list[FileEntry], *, strict: bool) -> None:
         # A file that is neither staged nor in place is no error if a later commit removed it.
         missing = [each.path for each in entries if self.storage.size(self.layout.data(each.path)) is None]
-        live = {file.path for file in self.load().files()} if missing else set[str]()
+        live = {file.path for file in self.load().files()} if missing and strict else set[str]()
         for path in missing:
             if path in live and self.storage.size(self.layout.data(path)) is None:
                 raise CorruptLakeError(
