@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ksql_lake.errors import ConflictError, CorruptLakeError
+from ksql_lake.errors import ConflictError, CorruptLakeError, LakeError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Commit, FeedState, Lake, Manifest, ReadFacts
 from ksql_lake.lake.doctor import Problem, examine, repair
@@ -243,6 +243,34 @@ def test_replaced_files_beside_a_damaged_merged_one_keep_their_rows(place: Place
     list(repair(lake.storage, found))
     assert before.keys() <= set(place.keys(STREAM.dataset))
     mended(lake)
+    assert globbed(lake) == Counter(range(40))
+
+
+@pytest.mark.parametrize("contents", [True, False])
+def test_replaced_files_wait_for_a_merged_one_that_cannot_be_read(tmp_path: Path, contents: bool) -> None:
+    """Doctor neither removes them nor commits their rows: they may be in the merged file, which is sound."""
+    place = Place(tmp_path / "lake")
+    lake = filled(place)
+    before = saved(place, STREAM.dataset)
+    list(lake.feed(FEED).compact(now=LATER))
+    merged = saved(place, STREAM.dataset)
+    for key in merged:
+        path = Path(place.root, key)
+        path.unlink()
+        path.symlink_to(path.name)
+    for key, data in before.items():
+        place.write(key, data)
+
+    found = examine(lake.storage, STREAM, contents=contents)
+
+    assert {finding.problem for finding in found.findings} == {Problem.FILE_UNREADABLE}
+    with pytest.raises(LakeError, match="too many levels"):
+        list(repair(lake.storage, found, apply=True))
+    assert before.keys() <= set(place.keys(STREAM.dataset))
+    for key, data in merged.items():
+        Path(place.root, key).unlink()
+        place.write(key, data)
+    assert Problem.FILE_NOT_REMOVED in mended(lake)
     assert globbed(lake) == Counter(range(40))
 
 

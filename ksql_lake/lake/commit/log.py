@@ -332,10 +332,11 @@ class CommitLog:
         replacing = bool(manifest.added and manifest.removed)
         moves = [(f"{staging}/{entry.staged}", self.layout.data(entry.path)) for entry in manifest.added]
         published = self.storage.publish_all(moves, keep=replacing)
-        earlier = list[FileEntry]()
+        earlier: list[FileEntry] = []
         for entry in manifest.added:
             self.on_step("publish")
-            earlier += [] if next(published) else [entry]
+            if not next(published):
+                earlier.append(entry)
         going = [self.layout.data(path) for path in manifest.removed]
         # A file that doctor forgot was missing then; if it has come back since, doctor decides about it.
         if manifest.operation == "forget" or (replacing and earlier and self._needed(going, earlier)):

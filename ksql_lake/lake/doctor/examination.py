@@ -7,9 +7,10 @@ from __future__ import annotations
 import builtins
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from io import BufferedReader, BytesIO
 from zoneinfo import ZoneInfo
 
@@ -261,10 +262,19 @@ def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
         return
     lost = {finding.sequence for finding in result.of(Problem.MANIFEST_MISSING, Problem.MANIFEST_DAMAGED)}
     there = set(storage.walk(layout.dataset))  # again: some may have been removed meanwhile
+    unreadable = {finding.key for finding in result.of(Problem.FILE_UNREADABLE)}
     gone = _gone(result)
+
+    @cache
+    def holds(merged: FileEntry) -> bool | None:
+        key = layout.data(merged.path)
+        return None if key in unreadable else key in there and is_intact(storage, layout, merged)
+
     for key in sorted(there - live):
         number = file_sequence(key)
-        left = _left(storage, result, gone, there, key)
+        left = _left(result, gone, holds, key)
+        if left is not None and left[1] is None:
+            continue  # its rows may be in the merged file, once that can be read again
         if left is not None and left[1]:
             yield Finding(Problem.FILE_NOT_REMOVED, key, f"removed by commit {left[0]}", left[0])
         elif left is None and number is not None and (number in lost or number > result.state.sequence):
@@ -290,22 +300,31 @@ def _gone(result: Examination) -> dict[str, Manifest]:
 
 
 def _left(
-    storage: Storage, result: Examination, gone: dict[str, Manifest], there: set[str], key: str
-) -> tuple[int, bool] | None:
+    result: Examination, gone: dict[str, Manifest], holds: Callable[[FileEntry], bool | None], key: str
+) -> tuple[int, bool | None] | None:
     """Return the commit that removed a file, and whether the file may be absent; None if none removed it.
 
     A file that a merge replaced is still needed if the merged file, and every later merge of it, is lost or
     damaged.
+
+    Args:
+        result: The examination.
+        gone: The files that the log removed, each with the commit that removed it.
+        holds: Whether a merged file is in place as it was written; None if it cannot be read.
+        key: The file.
     """
-    manifest, layout = gone.get(key), result.layout
+    manifest = gone.get(key)
     if manifest is None:
         return None
     if manifest.operation == "forget":
         return manifest.sequence, False
-    heirs = {layout.data(entry.path): entry for entry in manifest.added}
-    if not heirs or any(heir in there and is_intact(storage, layout, heirs[heir]) for heir in heirs):
+    held = [holds(entry) for entry in manifest.added]
+    if not held or True in held:
         return manifest.sequence, True
-    later = [_left(storage, result, gone, there, heir) for heir in heirs if heir in gone]
+    if None in held:
+        return manifest.sequence, None
+    heirs = [result.layout.data(entry.path) for entry in manifest.added]
+    later = [_left(result, gone, holds, heir) for heir in heirs if heir in gone]
     return later[0] if later else (max(result.manifests), False)
 
 
