@@ -28,6 +28,7 @@ from ksql_lake.feeds import Feeds, StreamFeed
 from ksql_lake.feeds.collection import FeedFile
 from ksql_lake.lake import FileEntry, Lake, Manifest, PartitionCount, ReadFacts
 from ksql_lake.lake.commit.log import CHECKPOINT_EVERY
+from ksql_lake.lake.files.statistics import NOTE
 from ksql_lake.lake.layout import data_file
 from ksql_lake.report import MetadataAnalyzer, MetadataReader, Report, render_html
 
@@ -73,7 +74,8 @@ def _content(feed: StreamFeed, number: int) -> bytes:
         }
     )
     file = io.BytesIO()
-    pq.write_table(rows.replace_schema_metadata({"ksql_lake.feed": feed.name}), file, compression="zstd")
+    facts = {"ksql_lake.feed": feed.name, NOTE: "{}"}
+    pq.write_table(rows.replace_schema_metadata(facts), file, compression="zstd")
     return file.getvalue()
 
 

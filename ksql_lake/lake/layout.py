@@ -77,7 +77,7 @@ def file_time(path: str) -> datetime:
 
 def file_sequence(path: str) -> int | None:
     """Return the commit number in a data file's name, or None when the name is not one of ours."""
-    match = _FILE.fullmatch(path.rsplit("/", 1)[-1])
+    match = _FILE.fullmatch(path, path.rfind("/") + 1)
     return int(match.group(3)) if match else None
 
 

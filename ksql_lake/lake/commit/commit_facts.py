@@ -50,20 +50,26 @@ class CommitFacts(msgspec.Struct, frozen=True, array_like=True):
 
 def facts_of(manifest: Manifest, *, stamp: str = "") -> CommitFacts:
     """Condense a manifest."""
-    facts, counts = manifest.read, manifest.counts
-    table = manifest.kind == "table"
+    facts, table = manifest.read, manifest.kind == "table"
+    read = new = already_there = late = dropped = 0
+    for count in manifest.counts:
+        read += count.read
+        new += count.new
+        already_there += count.already_there
+        late += count.late
+        dropped += count.dropped
     return CommitFacts(
         sequence=manifest.sequence,
         committed_at=manifest.committed_at,
         read_at=facts.read_at if facts is not None else "",
-        read=sum(count.read for count in counts),
-        new=sum(count.new for count in counts),
-        already_there=sum(count.already_there for count in counts),
-        late=sum(count.late for count in counts),
-        dropped=sum(count.dropped for count in counts),
+        read=read,
+        new=new,
+        already_there=already_there,
+        late=late,
+        dropped=dropped,
         response_bytes=facts.response_bytes if facts is not None else 0,
         added_bytes=sum(entry.bytes for entry in manifest.added),
-        late_days={count.partition: count.late for count in counts if count.late},
+        late_days={count.partition: count.late for count in manifest.counts if count.late},
         versions={entry.partition: (entry.records, entry.bytes) for entry in manifest.added} if table else {},
         stamp=stamp,
     )

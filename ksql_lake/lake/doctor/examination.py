@@ -5,35 +5,23 @@
 from __future__ import annotations
 
 import builtins
-import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
-from io import BufferedReader, BytesIO
-from zoneinfo import ZoneInfo
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ksql_lake.errors import CorruptLakeError, LakeError, SchemaChangeError
+from ksql_lake.errors import CorruptLakeError, SchemaChangeError
 from ksql_lake.lake.closing import in_the_future
 from ksql_lake.lake.commit.commit_facts import facts_of
 from ksql_lake.lake.commit.derived_files import decode_checkpoint, decode_facts, encode_summary
 from ksql_lake.lake.commit.manifest import FileEntry, Manifest, decode_manifest, is_intact
 from ksql_lake.lake.commit.state import FeedState
-from ksql_lake.lake.days import day_start
+from ksql_lake.lake.doctor.committed_files import CommittedFiles
 from ksql_lake.lake.doctor.findings import Finding, Problem
 from ksql_lake.lake.doctor.unnamed_files import Unnamed, fresh_counts, known_since, read_unnamed
-from ksql_lake.lake.files.statistics import misleading_columns, stated_range
-from ksql_lake.lake.files.writer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, file_sequence, manifest_sequence
-from ksql_lake.lake.rows.event_days import event_times
 from ksql_lake.lake.storage.boundary import Storage
-
-_SMALL = 1 << 18
-"""Bytes up to which a file is read at once."""
 
 
 @dataclass(slots=True)
@@ -50,6 +38,7 @@ class Examination:
         unnamed: Data files of the feed that are in its folder, but not in its log.
         seen: The keys in the feed's folder before the manifests were read.
         checkpoint: The bytes of the checkpoint, read before the manifests.
+        saved: The state that the checkpoint holds; None if it cannot be read.
         at_checkpoint: The state after the manifests up to the checkpoint's.
     """
 
@@ -62,6 +51,7 @@ class Examination:
     unnamed: list[Unnamed] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     checkpoint: builtins.bytes | None = None
+    saved: FeedState | None = None
     at_checkpoint: FeedState | None = None
 
     @property
@@ -134,7 +124,7 @@ def _manifests(storage: Storage, result: Examination) -> Iterator[Finding]:
 def _fold(result: Examination) -> Iterator[Finding]:
     """Set the state, and find manifests whose columns do not fit."""
     ordered = [result.manifests[number] for number in sorted(result.manifests)]
-    saved = decode_checkpoint(result.checkpoint, result.layout.kind)
+    saved = result.saved = decode_checkpoint(result.checkpoint, result.layout.kind, compared=True)
     upto = bisect_right(ordered, saved.sequence, key=lambda manifest: manifest.sequence) if saved else 0
     try:
         result.at_checkpoint = result.state.after(ordered[:upto])
@@ -168,91 +158,11 @@ def _ahead(result: Examination) -> Iterator[Finding]:
             yield Finding(Problem.COMMIT_AHEAD, result.layout.manifest(number), detail, number)
 
 
-def _files(storage: Storage, result: Examination, *, contents: bool) -> Iterator[Finding]:
-    for entry in result.state.files():
-        try:
-            found = list(_file(storage, result, entry, contents=contents))
-        except (LakeError, OSError) as error:
-            # The file cannot be reached, but its bytes may be sound, so no repair may act on it.
-            detail = error.message if isinstance(error, LakeError) else str(error)
-            key = result.layout.data(entry.path)
-            found = [Finding(Problem.FILE_UNREADABLE, key, detail, file_sequence(entry.path))]
-        yield from found
-
-
-def _file(storage: Storage, result: Examination, entry: FileEntry, *, contents: bool) -> Iterator[Finding]:
-    layout = result.layout
-    key, number = layout.data(entry.path), file_sequence(entry.path) or 0
-    size = storage.size(key)
-    if size is None:
-        manifest = result.manifests.get(number)
-        staged = f"{layout.attempt(number, manifest.attempt if manifest else '')}/{entry.staged}"
-        if storage.size(staged) is not None:
-            yield Finding(Problem.FILE_UNPUBLISHED, key, "committed, still staged", number)
-        else:
-            yield Finding(Problem.FILE_MISSING, key, f"{entry.records} rows of {entry.partition}", number)
-        return
-    result.files += 1
-    result.bytes += size
-    if size != entry.bytes:
-        yield Finding(Problem.FILE_DAMAGED, key, f"{size} bytes, its manifest says {entry.bytes}", number)
-        return
-    with storage.open(key, whole=contents) as file:
-        # Arrow reads a file of Python's through calls into Python, which takes longer than to read a small one.
-        whole = file.read() if size <= _SMALL else None
-        if contents and _digest(file if whole is None else BytesIO(whole)) != entry.sha256:
-            damage = "its bytes are not those that were written (sha256 differs)"
-            yield Finding(Problem.FILE_DAMAGED, key, damage, number)
-        else:
-            data = file if whole is None else pa.BufferReader(whole)
-            yield from _content(data, layout, entry, contents=contents)
-
-
-def _digest(data: BufferedReader | BytesIO) -> str:
-    return hashlib.file_digest(data, "sha256").hexdigest()
-
-
-def _content(
-    data: BufferedReader | pa.BufferReader, layout: FeedLayout, entry: FileEntry, *, contents: bool
-) -> Iterator[Finding]:
-    key, number = layout.data(entry.path), file_sequence(entry.path)
-    try:
-        with pq.ParquetFile(data) as parquet:
-            facts = footer_facts(parquet)
-            if parquet.metadata.num_rows != entry.records or facts.get("feed") != layout.name:
-                detail = f"{parquet.metadata.num_rows} rows of feed {facts.get('feed')}"
-                yield Finding(Problem.FOOTER_DIFFERS, key, f"{detail}; manifest: {entry.records}", number)
-            elif contents:
-                if layout.kind == "stream":
-                    yield from _outside(parquet, facts, entry, key)
-                if misleading := misleading_columns(parquet):
-                    detail = (
-                        f"filters on {', '.join(misleading)} miss rows: its statistics are an older release's"
-                    )
-                    yield Finding(Problem.NAN_LEFT_OUT, key, detail, number)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise  # an error of the operating system; Arrow's own errors carry no number
-        yield Finding(Problem.FILE_DAMAGED, key, f"cannot be read as Parquet: {error}", number)
-    except (KeyError, ValueError) as error:  # an unknown time zone or column
-        yield Finding(Problem.FOOTER_DIFFERS, key, f"its footer cannot be true: {error}", number)
-
-
-def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry, key: str) -> Iterator[Finding]:
-    zone, event_time = ZoneInfo(facts.get("timezone", "UTC")), facts.get("event_time", "ROWTIME")
-    day = date.fromisoformat(entry.partition)
-    low, high = day_start(day, zone), day_start(day + timedelta(days=1), zone)
-    unit = facts.get("event_time_unit", "ms")
-    times = stated_range(parquet, event_time) if unit == "ms" else None
-    if times is not None and low <= times[0] and times[1] < high:
-        return
-    for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time}), use_threads=False):
-        events = event_times(batch, event_time, unit)
-        strays = events[(events < low) | (events >= high)]
-        if len(strays):
-            detail = f"{len(strays)} rows, e.g. event time {strays[0]} (epoch ms)"
-            yield Finding(Problem.ROW_OUTSIDE_DAY, key, detail, file_sequence(entry.path))
-            return
+def _files(storage: Storage, result: Examination, *, contents: bool) -> list[Finding]:
+    files = CommittedFiles(storage, result.layout, result.manifests, contents=contents)
+    files.check(result.state.files())
+    result.files, result.bytes = files.count, files.bytes
+    return files.findings
 
 
 def _strays(storage: Storage, result: Examination) -> Iterator[Finding]:
@@ -368,12 +278,16 @@ def _unpublished(result: Examination, number: int, attempt: str) -> bool:
 
 
 def _checkpoint_fits(data: bytes, result: Examination) -> bool:
-    saved = decode_checkpoint(data, result.layout.kind)
+    saved = result.saved
     if saved is None or saved.sequence > result.state.sequence:
         return False
-    facts = decode_facts(data, result.layout.kind, through=saved.sequence)
-    if facts is None or any(
-        each != facts_of(result.manifests[each.sequence], stamp=each.stamp) for each in facts
-    ):
+    facts = decode_facts(data, result.layout.kind, through=saved.sequence, compared=True)
+    if facts is None or result.at_checkpoint != saved:
         return False
-    return result.at_checkpoint == saved
+    of = result.manifests
+    return all(
+        each.sequence <= saved.sequence
+        and each.sequence in of
+        and each == facts_of(of[each.sequence], stamp=each.stamp)
+        for each in facts
+    )

@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ksql_lake.errors import ConflictError, WriteError
+from ksql_lake.errors import ConfigError, ConflictError, LakeError, WriteError
 
 if TYPE_CHECKING:
     import duckdb
@@ -160,6 +160,20 @@ def staging_cleared(path: str) -> ConflictError:
         hint="Another export of the same feed went ahead; the export is planned again.",
         path=path,
     )
+
+
+def disk_read_error(root: Path, key: str, error: OSError) -> ConfigError | LakeError:
+    """Return the error of a failed read in a lake's folder: the reason, and what to do."""
+    if root.exists() and not root.is_dir():
+        hint = "Move the file away, or set KSQL_LAKE_ROOT to another folder."
+        return ConfigError("the lake's folder is a file", hint=hint, path=str(root))
+    hint = {
+        errno.EACCES: "Give this user read permission on it and on the folders above it.",
+        errno.ENOENT: "Run `ksql-lake doctor` to see what else is missing.",
+        errno.ENOTDIR: "A file has the name of one of the lake's folders; move it away.",
+    }.get(error.errno or 0, "Is its disk still mounted, and without errors?")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return LakeError(f"cannot be read: {reason.lower()}", hint=hint, path=str(root / key))
 
 
 def disk_write_error(path: Path, error: OSError) -> WriteError:

@@ -12,9 +12,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ksql_lake.errors import ConfigError, LakeError
+from ksql_lake.errors import LakeError
 from ksql_lake.lake.storage.abreast import abreast
-from ksql_lake.lake.storage.boundary import disk_write_error, staging_cleared
+from ksql_lake.lake.storage.boundary import disk_read_error, disk_write_error, staging_cleared
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,9 +59,13 @@ class LocalStorage:
             ConfigError: The lake's folder is not a folder.
             LakeError: The file is there and cannot be read.
         """
-        with self._reading(key), suppress(FileNotFoundError), open(self._text(key), "rb", buffering=0) as file:  # noqa: PTH123 - see _text
-            return file.read()
-        return None
+        try:
+            with open(self._text(key), "rb", buffering=0) as file:  # noqa: PTH123 - see _text
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_read_error(self.root, key, error) from error
 
     def read_all(self, keys: Collection[str]) -> Iterator[bytes | None]:
         """Read one file after the other; on a disk, threads make it no faster."""
@@ -167,18 +171,19 @@ class LocalStorage:
             ConfigError: The lake's folder is not a folder.
             LakeError: One of the folders above it cannot be entered.
         """
-        with self._reading(key), suppress(FileNotFoundError):
-            return os.stat(self._text(key)).st_size  # noqa: PTH116 - see _text
-        return None
+        return self.sizes("", [key]).get(key)
 
     def sizes(self, folder: str, keys: Collection[str]) -> dict[str, int]:  # noqa: ARG002 - a disk asks for each
-        """Return the sizes of the files that exist.
-
-        Raises:
-            LakeError: A file's size cannot be read.
-        """
-        found = {key: self.size(key) for key in keys}
-        return {key: size for key, size in found.items() if size is not None}
+        """Return the sizes of the files that exist; the errors are those of `size`."""
+        found = {}
+        for key in keys:
+            try:
+                found[key] = os.stat(self._text(key)).st_size  # noqa: PTH116 - see _text
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise disk_read_error(self.root, key, error) from error
+        return found
 
     def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
         """Return size and time of the last write of each file inside a folder whose name comes after a name."""
@@ -355,19 +360,7 @@ class LocalStorage:
         try:
             yield
         except OSError as error:
-            raise self._read_error(key, error) from error
-
-    def _read_error(self, key: str, error: OSError) -> ConfigError | LakeError:
-        if self.root.exists() and not self.root.is_dir():
-            hint = "Move the file away, or set KSQL_LAKE_ROOT to another folder."
-            return ConfigError("the lake's folder is a file", hint=hint, path=str(self.root))
-        hint = {
-            errno.EACCES: "Give this user read permission on it and on the folders above it.",
-            errno.ENOENT: "Run `ksql-lake doctor` to see what else is missing.",
-            errno.ENOTDIR: "A file has the name of one of the lake's folders; move it away.",
-        }.get(error.errno or 0, "Is its disk still mounted, and without errors?")
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return LakeError(f"cannot be read: {reason.lower()}", hint=hint, path=str(self._path(key)))
+            raise disk_read_error(self.root, key, error) from error
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:
