@@ -61,7 +61,7 @@ class Recovery(StrEnum):
 _LONGEST = 4000
 """The most characters of a message: a server may answer with a page, or with ten thousand names."""
 # Characters that a terminal obeys instead of showing: control characters, and marks of the writing direction.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 MASK = "***"
@@ -94,7 +94,7 @@ def printable(text: str) -> str:
     text = without_secrets(text)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
-    return _UNPRINTABLE.sub(lambda match: ascii(match.group())[1:-1], text)
+    return re.sub(_UNPRINTABLE, lambda match: ascii(match.group())[1:-1], text)
 
 
 class KsqlLakeError(Exception):

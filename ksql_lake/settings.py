@@ -50,7 +50,8 @@ class _Environment(BaseModel):
     """Settings by environment variable, in any case; what is given takes precedence."""
 
     # pydantic-settings does this too, but takes as long to import as all of pydantic.
-    model_config = ConfigDict(extra="ignore", populate_by_name=True, validate_default=True)
+    # A class's validator is made when it is first used.
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, validate_default=True, defer_build=True)
 
     def __init__(self, **given: Any) -> None:
         environment = {name.upper(): text for name, text in os.environ.items()}  # noqa: TID251 - this is that place

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ksql_lake.cli.entry import FOR_THIS_PROCESS
 from ksql_lake.cli.project_folder import HOME
 
 STOP_SECONDS = 30
@@ -70,7 +71,11 @@ class DagsterProject:
         """Return the children's environment: this process's, without settings for another server."""
         ours = os.environ  # noqa: TID251 - handed on, not read
         return {
-            **{name: value for name, value in ours.items() if not name.startswith(_SERVER_VARIABLES)},
+            **{
+                name: value
+                for name, value in ours.items()
+                if not name.startswith(_SERVER_VARIABLES) and name not in FOR_THIS_PROCESS
+            },
             "KSQLDB_URL": self.url,
             "KSQL_LAKE_ROOT": self.lake_root,
             "KSQL_LAKE_FEEDS": str(self.feeds_root),

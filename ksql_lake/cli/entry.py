@@ -29,6 +29,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
 _KEPT = 128 << 20
 _LARGEST = 32 << 20
 
+FOR_THIS_PROCESS: set[str] = set()
+"""Variables that were set for this process only; Dagster's processes, which run others' code too, get none."""
+
 DEBUG = "debug"
 """Key in click's context object: show tracebacks."""
 
@@ -66,10 +69,14 @@ def keep_freed_memory() -> None:
     process.mallopt(_MMAP_THRESHOLD, _LARGEST)
 
 
-def spare_threads() -> None:
-    """Let NumPy start no threads for linear algebra, which nothing here does; a user's setting stays."""
-    # They wait busily, one per processor, which took a seventh of a small export's CPU time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251 - for a library, which reads it when it loads
+def spare_libraries() -> None:
+    """Let NumPy start no threads for linear algebra, and pydantic seek no plugins; a user's setting stays."""
+    # The threads wait busily, one per processor, which took a seventh of a small export's CPU time. pydantic
+    # looks for plugins in every installed package, which took a twentieth of the time of `plan`.
+    for name in ("OPENBLAS_NUM_THREADS", "PYDANTIC_DISABLE_PLUGINS"):
+        if name not in os.environ:  # noqa: TID251 - for libraries, which read it when they load
+            os.environ[name] = "1"  # noqa: TID251
+            FOR_THIS_PROCESS.add(name)
 
 
 class _Warnings(logging.Handler):
@@ -92,7 +99,7 @@ def main() -> None:
     gc.set_threshold(_GARBAGE, 10, 10)
     try:
         keep_freed_memory()
-        spare_threads()
+        spare_libraries()
         code = run(sys.argv[1:], alone=True)
     except KeyboardInterrupt:  # while an error was printed, or a second time
         code = INTERRUPTED

@@ -94,7 +94,8 @@ Compression = Annotated[str, StringConstraints(pattern=COMPRESSION_PATTERN)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    # Each model's validator is made when it is first used, so none is made of the base classes.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
 
 
 class Identity(_Strict):

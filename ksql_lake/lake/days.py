@@ -58,7 +58,7 @@ class Days:
         return (self.last - self.first).days + 1
 
     def __iter__(self) -> Iterator[date]:
-        return (self.first + timedelta(days=offset) for offset in range(len(self)))
+        return map(date.fromordinal, range(self.first.toordinal(), self.last.toordinal() + 1))
 
     def __str__(self) -> str:
         return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"

@@ -57,7 +57,7 @@ def test_commands_start_without_what_they_do_not_need(module: str) -> None:
 def test_numpy_starts_no_threads(given: str, threads: int) -> None:
     """Threads for linear algebra would wait busily in every export; who wants them can still have them."""
     code = (
-        "import os; from ksql_lake.cli.entry import spare_threads; spare_threads()\n"
+        "import os; from ksql_lake.cli.entry import spare_libraries; spare_libraries()\n"
         "import numpy; print(len(os.listdir('/proc/self/task')))"
     )
     environment = {"PATH": os.defpath} | ({"OPENBLAS_NUM_THREADS": given} if given else {})
@@ -67,6 +67,24 @@ def test_numpy_starts_no_threads(given: str, threads: int) -> None:
     )
 
     assert int(done.stdout) == min(threads, os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("given", "handed_on"), [("", "None"), ("1", "1"), ("2", "2")])
+@pytest.mark.parametrize("name", ["OPENBLAS_NUM_THREADS", "PYDANTIC_DISABLE_PLUGINS"])
+def test_dagster_gets_what_the_user_set_for_libraries(name: str, given: str, handed_on: str) -> None:
+    """Dagster runs the user's own assets too, which may need threads and plugins."""
+    code = (
+        "from pathlib import Path; from ksql_lake.cli.entry import spare_libraries; spare_libraries()\n"
+        "from ksql_lake.cli.dagster_process import DagsterProject\n"
+        f"print(DagsterProject(Path(), '', '', Path()).environment().get({name!r}))"
+    )
+    environment = {"PATH": os.defpath} | ({name: given} if given else {})
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == [handed_on]
 
 
 @pytest.mark.parametrize(

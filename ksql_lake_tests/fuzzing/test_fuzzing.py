@@ -202,7 +202,7 @@ def test_a_manifest_with_a_fitting_digest_cannot_reach_outside_the_lake(
     Path(lake.root, one.layout.summary).unlink()
     one = Lake(lake.root).feed(feed)
 
-    with pytest.raises(CorruptLakeError, match="this manifest cannot be (true|read)"):
+    with pytest.raises(CorruptLakeError, match=r"this manifest cannot be (true|read)"):
         one.recover()
     list(repair(one.storage, examine(one.storage, one.layout), apply=True))
 
