@@ -7,6 +7,10 @@ from pyarrow.lib import Buffer, NativeFile, RecordBatch, Schema, Table
 _Source = str | Path | IO[bytes] | NativeFile | Buffer
 _Target = str | Path | IO[bytes] | NativeFile
 
+class ParquetLogicalType:
+    @property
+    def type(self) -> str: ...
+
 class Statistics:
     @property
     def has_min_max(self) -> bool: ...
@@ -26,6 +30,10 @@ class Statistics:
     def num_values(self) -> int: ...
     @property
     def physical_type(self) -> str: ...
+    @property
+    def converted_type(self) -> str: ...
+    @property
+    def logical_type(self) -> ParquetLogicalType: ...
 
 class ColumnChunkMetaData:
     @property

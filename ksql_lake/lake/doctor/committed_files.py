@@ -18,7 +18,7 @@ from ksql_lake.errors import LakeError
 from ksql_lake.lake.commit.manifest import FileEntry, Manifest
 from ksql_lake.lake.days import day_start
 from ksql_lake.lake.doctor.findings import Finding, Problem
-from ksql_lake.lake.files.statistics import misleading_columns
+from ksql_lake.lake.files.statistics import misleading_columns, stated_range
 from ksql_lake.lake.files.writer import footer_facts
 from ksql_lake.lake.layout import FeedLayout, file_sequence
 from ksql_lake.lake.rows.event_days import event_times
@@ -168,11 +168,10 @@ class CommittedFiles:
 def _outside(parquet: pq.ParquetFile, facts: dict[str, str], entry: FileEntry) -> str:
     """Describe the first rows outside their day; an empty text if there are none."""
     low, high = _bounds(entry.partition, facts.get("timezone", "UTC"))
-    first, last = entry.min_event, entry.max_event
-    # The file's bytes are the committed ones, so the range in its manifest is that of its rows.
-    if first is not None and last is not None and low <= first and last < high:
-        return ""
     event_time, unit = facts.get("event_time", "ROWTIME"), facts.get("event_time_unit", "ms")
+    times = stated_range(parquet, event_time) if unit == "ms" else None
+    if times is not None and low <= times[0] and times[1] < high:
+        return ""
     for batch in parquet.iter_batches(columns=list({"ROWTIME", event_time}), use_threads=False):
         events = event_times(batch, event_time, unit)
         strays = events[(events < low) | (events >= high)]

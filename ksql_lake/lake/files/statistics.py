@@ -17,6 +17,9 @@ from ksql_lake.lake.files.dictionaries import leaves
 NOTE = "ksql_lake.without_statistics"
 """The footer's key: a JSON object of column -> NULLs in it. A file without the key may be wrong about NaN."""
 
+_MILLISECONDS = {("TIMESTAMP_MILLIS", "TIMESTAMP"), ("NONE", "NONE")}
+"""The converted and the logical type of Parquet columns that `stated_range` reads."""
+
 
 class NanColumns:
     """Finds the columns of a file that hold a NaN; `add` must see all of its rows.
@@ -129,15 +132,23 @@ def stated_range(parquet: pq.ParquetFile, column: str) -> tuple[int, int] | None
 
     Args:
         parquet: A file.
-        column: A column of milliseconds: timestamps or integers.
+        column: A column of milliseconds: integers, or timestamps of UTC.
+
+    Raises:
+        KeyError: The file has no such column.
     """
-    kind = parquet.schema_arrow.field(column).type
-    if kind not in {pa.int64(), pa.timestamp("ms", "UTC"), pa.timestamp("ms")}:
+    groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
+    if not groups:
         return None
-    metadata, schema = parquet.metadata, parquet.metadata.schema
-    place = next(at for at in range(metadata.num_columns) if schema.column(at).path == column)
-    found = [metadata.row_group(group).column(place).statistics for group in range(metadata.num_row_groups)]
+    places = (at for at in range(groups[0].num_columns) if groups[0].column(at).path_in_schema == column)
+    place = next(places, None)
+    if place is None:
+        raise KeyError(column)
+    found = [group.column(place).statistics for group in groups]
     stated = [each for each in found if each is not None and each.has_min_max and each.has_null_count]
-    if not stated or len(stated) < len(found) or any(each.null_count for each in stated):
+    if len(stated) < len(found) or any(each.null_count for each in stated):
+        return None
+    kind = stated[0]
+    if kind.physical_type != "INT64" or (kind.converted_type, kind.logical_type.type) not in _MILLISECONDS:
         return None
     return min(each.min_raw for each in stated), max(each.max_raw for each in stated)
