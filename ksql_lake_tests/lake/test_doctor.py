@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -14,7 +15,10 @@ from msgspec.structs import replace
 
 from ksql_lake.errors import LakeError
 from ksql_lake.lake import Lake
+from ksql_lake.lake.commit.commit_facts import facts_of
+from ksql_lake.lake.commit.derived_files import encode_checkpoint
 from ksql_lake.lake.doctor import Problem, Remedy, examine, feeds_in, repair
+from ksql_lake.lake.doctor.committed_files import _SMALL
 from ksql_lake.lake.doctor.examination import Examination
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.local_storage import LocalStorage
@@ -94,6 +98,45 @@ def test_a_flipped_byte_is_named(lake: Lake) -> None:
     assert sum(held_rows(lake, stream_feed()).values()) == sum(rows.values()) - 10
     again = land_rows(lake, stream_feed(), [event(number, day=number % 3) for number in range(30)])
     assert again.manifest.counts[0].new == 10
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("contents", [True, False])
+def test_damage_to_one_of_many_files_hides_none_to_another(tmp_path: Path, contents: bool) -> None:
+    """Many files go through each check together, large ones alone; each is judged by itself."""
+    lake, large = Lake(tmp_path), 65
+    rows = [event(number, day=day) for day in range(70) for number in range(3)]
+    rows[large * 3]["NOTE"] = Random(1).randbytes(300_000).hex()
+    land_rows(lake, stream_feed(), rows, days=70)
+    files = parquet(lake)
+    assert files[large].stat().st_size > _SMALL
+    for number in (3, 40):
+        files[number].unlink()
+    for number in (4, 69):
+        files[number].unlink()
+        files[number].symlink_to(files[number].name)
+    files[5].write_bytes(files[5].read_bytes()[:-1])
+    for number in (6, 41, large):
+        flip(files[number])
+
+    result = examine(lake.storage, STREAM, contents=contents)
+
+    expected = {3: Problem.FILE_MISSING, 40: Problem.FILE_MISSING, 5: Problem.FILE_DAMAGED}
+    expected |= {4: Problem.FILE_UNREADABLE, 69: Problem.FILE_UNREADABLE}
+    if contents:
+        expected |= dict.fromkeys((6, 41, large), Problem.FILE_DAMAGED)
+    named = {finding.key: finding.problem for finding in result.findings}
+    assert named == {
+        files[number].relative_to(lake.root).as_posix(): problem for number, problem in expected.items()
+    }
+    assert len(result.findings) == len(expected)
+    assert result.files == 70 - 4
 
 
 def test_a_file_that_cannot_be_read_is_left_to_a_person(lake: Lake) -> None:
@@ -317,6 +360,26 @@ def test_staging_of_dead_exports_is_named(lake: Lake) -> None:
     assert left.exists()
     assert mend(lake).sound
     assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sequence": 4}, {"sequence": -1}, {"new": 11}, {"late": -1}, {"committed_at": "yesterday"}],
+)
+def test_a_checkpoint_with_fitting_digests_is_compared_with_the_manifests(
+    lake: Lake, changes: dict[str, Any]
+) -> None:
+    """What it says of a commit that there is not, or of one that did something else, is named."""
+    one = lake.feed(stream_feed())
+    facts = [facts_of(one.log.manifest(number)) for number in (1, 2, 3)]
+    checkpoint = Path(lake.root, STREAM.checkpoint)
+    checkpoint.write_bytes(encode_checkpoint(one.state(), facts))
+    assert found(lake) == []
+
+    checkpoint.write_bytes(encode_checkpoint(one.state(), [replace(facts[0], **changes), *facts[1:]]))
+
+    assert found(lake) == [(Problem.CHECKPOINT_DAMAGED, "checkpoint.json")]
+    assert mend(lake).sound
 
 
 def test_rows_outside_their_day_are_named(lake: Lake) -> None:
