@@ -142,10 +142,10 @@ class LocalStorage:
             try:
                 with os.scandir(self._text(above)) as entries:
                     for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(f"{above}/{entry.name}")
-                        elif not entry.is_symlink() or not _is_folder(entry):
+                        if not _is_folder(entry):
                             yield f"{above}/{entry.name}"
+                        elif not entry.is_symlink():
+                            waiting.append(f"{above}/{entry.name}")
             except (PermissionError, FileNotFoundError, NotADirectoryError):
                 continue  # a folder that is gone, or may not be listed
 
