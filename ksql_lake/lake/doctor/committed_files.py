@@ -56,24 +56,21 @@ class CommittedFiles:
     ) -> None:
         self._storage, self._layout, self._manifests = storage, layout, manifests
         self._contents = contents
-        self._sizes: Mapping[str, int] | None = None
         self.findings: list[Finding] = []
         self.count = self.bytes = 0
 
     def check(self, entries: Iterable[FileEntry]) -> None:
         """Check files; what is wrong is added to the findings."""
-        every = list(entries)
-        try:
-            keys = [self._layout.data(entry.path) for entry in every]
-            self._sizes = self._storage.sizes(self._layout.dataset, keys)
-        except (LakeError, OSError):
-            self._sizes = None  # each is asked for by itself, to name those that cannot be reached
-        small = [entry for entry in every if entry.bytes <= _SMALL]
-        for at in range(0, len(small), _AT_ONCE):
-            self._check(small[at : at + _AT_ONCE])
-        for entry in every:
+        small: list[FileEntry] = []
+        for entry in entries:
             if entry.bytes > _SMALL:
                 self._check([entry])
+            else:
+                small.append(entry)
+            if len(small) == _AT_ONCE:
+                self._check(small)
+                small.clear()
+        self._check(small)
 
     def _check(self, entries: list[FileEntry]) -> None:
         with ExitStack() as files:
@@ -104,7 +101,12 @@ class CommittedFiles:
 
     def _there(self, entry: FileEntry, _: FileEntry) -> FileEntry | None:
         key = self._layout.data(entry.path)
-        size = self._storage.size(key) if self._sizes is None else self._sizes.get(key)
+        size = self._storage.size(key)
+        if size is None:
+            if self._storage.size(self._staged(entry)) is not None:
+                self._found(Problem.FILE_UNPUBLISHED, entry, "committed, still staged")
+                return None
+            size = self._storage.size(key)  # an export may have published it between the two looks
         if size is None:
             self._missing(entry)
             return None
@@ -115,23 +117,28 @@ class CommittedFiles:
             return None
         return entry
 
-    def _missing(self, entry: FileEntry) -> None:
+    def _staged(self, entry: FileEntry) -> str:
         number = file_sequence(entry.path) or 0
         manifest = self._manifests.get(number)
-        staged = f"{self._layout.attempt(number, manifest.attempt if manifest else '')}/{entry.staged}"
-        if self._storage.size(staged) is not None:
-            self._found(Problem.FILE_UNPUBLISHED, entry, "committed, still staged")
-        else:
-            self._found(Problem.FILE_MISSING, entry, f"{entry.records} rows of {entry.partition}")
+        return f"{self._layout.attempt(number, manifest.attempt if manifest else '')}/{entry.staged}"
+
+    def _missing(self, entry: FileEntry) -> None:
+        self._found(Problem.FILE_MISSING, entry, f"{entry.records} rows of {entry.partition}")
 
     def _opened(self, entry: FileEntry, files: ExitStack) -> _Data | None:
-        key = self._layout.data(entry.path)
-        if entry.bytes > _SMALL:
-            return files.enter_context(self._storage.open(key, whole=self._contents))
-        # Arrow reads a file of Python's through calls into Python, which takes longer than to read a small one.
-        data = self._storage.read(key)
-        if data is None:
-            self._missing(entry)  # it was removed meanwhile
+        key, data = self._layout.data(entry.path), None
+        try:
+            if entry.bytes > _SMALL:
+                return files.enter_context(self._storage.open(key, whole=self._contents))
+            # Arrow reads Python's files by calls into Python, which takes longer than to read a small one.
+            data = self._storage.read(key)
+        except LakeError:
+            if self._storage.size(key) is not None:
+                raise
+        if data is None:  # it was removed meanwhile
+            self.count -= 1
+            self.bytes -= entry.bytes
+            self._missing(entry)
         return data
 
     def _undamaged(self, entry: FileEntry, data: _Data) -> _Data | None:

@@ -78,6 +78,7 @@ def examine(storage: Storage, layout: FeedLayout, *, contents: bool = True) -> E
     result.findings += _files(storage, result, contents=contents)
     result.findings += _strays(storage, result)
     result.findings += _derived(storage, result)
+    result.findings = _without_outdated(storage, result)
     return result
 
 
@@ -269,6 +270,24 @@ def _derived(storage: Storage, result: Examination) -> Iterator[Finding]:
         yield Finding(Problem.SUMMARY_STALE, layout.summary, "it differs from the manifests")
     if result.checkpoint is not None and not _checkpoint_fits(result.checkpoint, result):
         yield Finding(Problem.CHECKPOINT_DAMAGED, layout.checkpoint, "it differs from the manifests")
+
+
+def _without_outdated(storage: Storage, result: Examination) -> list[Finding]:
+    """Leave out what commits that were made meanwhile explain: files that they removed, and a newer summary."""
+    findings, layout = result.findings, result.layout
+    if not result.of(Problem.FILE_MISSING, Problem.SUMMARY_STALE):
+        return findings
+    known = {*result.manifests, *(finding.sequence for finding in result.of(Problem.MANIFEST_DAMAGED))}
+    newer = {manifest_sequence(name) for name in storage.names(layout.commits)} - {*known, None}
+    keys = [layout.manifest(number) for number in newer if number is not None]
+    manifests = [decode_manifest(storage.read(key) or b"", path=key) for key in keys]
+    removed = {layout.data(path) for manifest in manifests for path in manifest.removed}
+    return [
+        finding
+        for finding in findings
+        if not (finding.problem is Problem.FILE_MISSING and finding.key in removed)
+        and not (finding.problem is Problem.SUMMARY_STALE and newer)
+    ]
 
 
 def _unpublished(result: Examination, number: int, attempt: str) -> bool:

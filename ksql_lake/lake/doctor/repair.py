@@ -16,6 +16,7 @@ from ksql_lake.lake.doctor.examination import Examination, examine
 from ksql_lake.lake.doctor.findings import Finding, Problem
 from ksql_lake.lake.doctor.reconstruction import rebuilt_manifests
 from ksql_lake.lake.doctor.unnamed_files import keep_aside, keep_rows
+from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
 
 
@@ -77,16 +78,22 @@ def _restore_manifests(storage: Storage, found: Examination, lost: list[Finding]
 
 
 def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
-    findings = examination.of(Problem.FILE_MISSING, Problem.FILE_DAMAGED)
+    layout = examination.layout
+    findings = [
+        finding
+        for finding in examination.of(Problem.FILE_MISSING, Problem.FILE_DAMAGED)
+        if finding.problem is Problem.FILE_DAMAGED or storage.size(finding.key) is None
+    ]
     if not findings:
         return
-    layout = examination.layout
     log = CommitLog(storage, layout)
+    sequence, attempt = log.load().sequence + 1, uuid.uuid4().hex[:8]
+    if sequence != examination.state.sequence + 1:
+        raise _committed_meanwhile(layout)
     for finding in findings:
         if finding.problem is Problem.FILE_DAMAGED:
             keep_aside(storage, layout, finding.key)
     # An ordinary attempt would first try to publish the missing files.
-    sequence, attempt = log.load().sequence + 1, uuid.uuid4().hex[:8]
     storage.begin(layout.attempt(sequence, attempt))
     manifest = Manifest(
         sequence=sequence,
@@ -98,10 +105,14 @@ def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
         removed=[finding.key.removeprefix(f"{layout.dataset}/") for finding in findings],
     )
     if not log.commit(manifest):
-        raise ConflictError(
-            "another run committed to the feed meanwhile", hint="Run doctor again.", feed=layout.name
-        )
+        raise _committed_meanwhile(layout)
     yield from findings
+
+
+def _committed_meanwhile(layout: FeedLayout) -> ConflictError:
+    return ConflictError(
+        "another run committed to the feed meanwhile", hint="Run doctor again.", feed=layout.name
+    )
 
 
 def _quarantine_foreign(storage: Storage, examination: Examination) -> Iterator[Finding]:

@@ -132,7 +132,7 @@ def stated_range(parquet: pq.ParquetFile, column: str) -> tuple[int, int] | None
 
     Args:
         parquet: A file.
-        column: A column of milliseconds: integers, or timestamps of UTC.
+        column: A column of milliseconds: 64-bit integers, or timestamps of UTC.
 
     Raises:
         KeyError: The file has no such column.
@@ -143,7 +143,7 @@ def stated_range(parquet: pq.ParquetFile, column: str) -> tuple[int, int] | None
     places = (at for at in range(groups[0].num_columns) if groups[0].column(at).path_in_schema == column)
     place = next(places, None)
     if place is None:
-        raise KeyError(column)
+        raise KeyError(f"no column {column}")
     found = [group.column(place).statistics for group in groups]
     stated = [each for each in found if each is not None and each.has_min_max and each.has_null_count]
     if len(stated) < len(found) or any(each.null_count for each in stated):

@@ -171,19 +171,17 @@ class LocalStorage:
             ConfigError: The lake's folder is not a folder.
             LakeError: One of the folders above it cannot be entered.
         """
-        return self.sizes("", [key]).get(key)
+        try:
+            return os.stat(self._text(key)).st_size  # noqa: PTH116 - see _text
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_read_error(self.root, key, error) from error
 
     def sizes(self, folder: str, keys: Collection[str]) -> dict[str, int]:  # noqa: ARG002 - a disk asks for each
         """Return the sizes of the files that exist; the errors are those of `size`."""
-        found = {}
-        for key in keys:
-            try:
-                found[key] = os.stat(self._text(key)).st_size  # noqa: PTH116 - see _text
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise disk_read_error(self.root, key, error) from error
-        return found
+        found = {key: self.size(key) for key in keys}
+        return {key: size for key, size in found.items() if size is not None}
 
     def stamps(self, folder: str, *, after: str = "") -> dict[str, str]:
         """Return size and time of the last write of each file inside a folder whose name comes after a name."""
