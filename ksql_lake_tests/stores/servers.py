@@ -32,6 +32,15 @@ _PATIENCE = 60.0
 _PORTS = ("master", "volume", "filer", "s3")
 
 
+_STARTS = 5
+"""How often SeaweedFS is started before it counts as failed: another process may take a free port first."""
+_TAKEN = "address already in use"
+
+
+class PortTakenError(AssertionError):
+    """A server did not start because another process had taken one of its ports."""
+
+
 @dataclass(frozen=True)
 class Store:
     """A running S3 server with a bucket.
@@ -87,7 +96,31 @@ def moto() -> Iterator[Store]:
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[Store]:
     """Run SeaweedFS (master, volume server, filer and S3 gateway in one process) while the block lasts."""
-    ports = {name: _free_port() for name in [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]}
+    process, url = _running(folder)
+    try:
+        yield _with_bucket(Store("seaweedfs", url, process.pid))
+    finally:
+        _end(process)
+
+
+def _running(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start SeaweedFS, on other ports if another process takes one, until it answers."""
+    for left in reversed(range(_STARTS)):
+        process, url = _started(folder)
+        try:
+            _wait_for(url, process, folder / "log")
+        except AssertionError as error:
+            _end(process)
+            if not left or not isinstance(error, PortTakenError):
+                raise
+        else:
+            break
+    return process, url
+
+
+def _started(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start SeaweedFS on free ports; return its process and the address of its S3 gateway."""
+    ports = _free_ports([*_PORTS, *(f"{name}.grpc" for name in _PORTS)])
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {
         "name": "tests",
@@ -112,12 +145,7 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
             stderr=log,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - it makes one system call
         )
-        try:
-            url = f"http://127.0.0.1:{ports['s3']}"
-            _wait_for(url, process, folder / "log")
-            yield _with_bucket(Store("seaweedfs", url, process.pid))
-        finally:
-            _end(process)
+    return process, f"http://127.0.0.1:{ports['s3']}"
 
 
 @contextmanager
@@ -153,11 +181,11 @@ def _with_bucket(store: Store) -> Store:
     return store
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports(names: list[str]) -> dict[str, int]:
+    """Return a port for each name; all are held until the last is known, so that none comes twice."""
+    with ExitStack() as probes:
+        held = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        return {name: probe.getsockname()[1] for name, probe in zip(names, held, strict=True)}
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -171,7 +199,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.05)
         else:
             return
-    raise AssertionError(f"SeaweedFS did not start: {log.read_text(errors='replace')[-2000:]}")
+    said = log.read_text(errors="replace")[-2000:]
+    raise (PortTakenError if _TAKEN in said else AssertionError)(f"SeaweedFS did not start: {said}")
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
