@@ -27,14 +27,17 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
 
 
 def _section(path: str, command: click.Command) -> str:
-    # click keeps the first help option that a context asked a command for, so this one must be the program's.
     names = app.context_settings["help_option_names"]
     context = click.Context(command, info_name=path, help_option_names=names)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     parts = [f"## {path}", f"```text\n{usage}\n```", *_paragraphs(command.help or "")]
     if isinstance(command, click.Group):
         parts.append(_table_of_commands(command, path))
-    rows = [row for parameter in command.get_params(context) if (row := _row(parameter, context))]
+    parameters = list(command.params)
+    if (asked := command.get_help_option(context)) is not None:
+        # click keeps the help option of the first context that asked for it, and that may be another program's.
+        parameters.append(click.Option(names, is_flag=True, help=asked.help))
+    rows = [row for parameter in parameters if (row := _row(parameter, context))]
     parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
