@@ -146,9 +146,11 @@ def _is_row(text: str) -> bool:
     return text.startswith(('{"row"', '["', ',["')) and "header" not in text
 
 
-def _is_told(text: str) -> bool:
-    """Whether a chunk is a row or a continuation token."""
-    return _is_row(text) or text.startswith('{"continuationToken"')
+def _told(chunks: list[bytes]) -> tuple[int, int]:
+    """Return how many chunks are a row or a continuation token, and how many commas follow the last of them."""
+    texts = [chunk.decode(errors="replace") for chunk in chunks]
+    places = [n for n, text in enumerate(texts) if _is_row(text) or text.startswith('{"continuationToken"')]
+    return len(places), texts[places[-1] :].count(",\n") if places else 0
 
 
 def _body(text: str) -> Any:
@@ -209,12 +211,12 @@ def _read(connection: socket.socket, url: str, recording: Recording) -> Answer:
     received = bytearray()
     closing = "EMIT CHANGES" in (recording.request.get("body") or "")
     cut = _cut(base64.b64decode(recording.response["body_base64"]), recording.response.get("chunks") or [])
-    wanted = sum(_is_told(chunk.decode(errors="replace")) for chunk in cut)
+    wanted = _told(cut)
     closing = closing and not any(b"errorMessage" in chunk for chunk in cut)
     while not _ended(received):
         rest = _whole(received).partition(b"\r\n\r\n")[2]
         so_far = list(_chunks(rest)) if closing else []
-        if b"queryId" in b"".join(so_far) and sum(_is_told(part.decode()) for part in so_far) >= wanted:
+        if b"queryId" in b"".join(so_far) and _told(so_far) >= wanted:
             if recording.response.get("last_chunk") is False or recording.response.get("end") == "still open":
                 break
             _close(url, b"".join(so_far), terminate="terminate" in recording.name)

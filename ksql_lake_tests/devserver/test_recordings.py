@@ -75,7 +75,7 @@ def test_the_properties_that_keep_an_export_safe_are_answered_as_by_a_running_se
 
 def test_continuation_tokens_are_answered_as_by_a_running_server() -> None:
     """From the start, in the middle, at and beyond the end, with either writer; and what is no token."""
-    # A machine at its limit may send no row for a second, and a token would then come between two rows.
+    # A test that stands still for this long would be sent one token more.
     arguments = ["--server-version", "8.0.7", "--token-seconds", "3", *NO_DELAY]
     with DevServer.start(arguments=arguments) as server:
         recorded_objects.make_tokens(Client(server.url))
