@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 
 import dagster as dg
@@ -63,8 +64,9 @@ class Proxy:
             context.wrap_socket(plain, server_hostname=host) as connection,
         ):
             connection.sendall(f"{line} HTTP/1.1\r\n{lines}\r\n".encode() + body)
-            answer = connection.recv(65536)
-        return int(answer.split(b" ", 2)[1]), answer.decode(errors="replace")
+            answer = HTTPResponse(connection)
+            answer.begin()
+            return answer.status, f"{answer.headers}{answer.read().decode(errors='replace')}"
 
     def graphql(self, headers: dict[str, str] | None = None) -> tuple[int, str]:
         """Ask GraphQL for the version with the right password and these headers."""
