@@ -244,6 +244,22 @@ def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
             connection.sql(f"FROM users__as_of({early})").fetchall()
 
 
+def test_a_version_is_never_read_from_another_feed(tmp_path: Path) -> None:
+    """If a feed takes the name `NAME_versions`, `NAME__as_of(ts)` is refused; changes follow the table."""
+    lake, other = two_tables(tmp_path), table_feed(name="users_versions", source="OTHERS")
+    FeedStore(tmp_path / "feeds").add(other)
+    land_rows(lake, other, [{"ID": 1, "NAME": "other"}])
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    assert connection.sql("SELECT NAME FROM users_versions").fetchall() == [("other",)]
+    with pytest.raises(duckdb.CatalogException, match="it reads the view users_versions, and another feed has"):
+        connection.sql("FROM users__as_of('2025-01-19 01:30')")
+    assert connection.sql("SELECT NAME FROM orders__as_of('2025-01-19 01:30')").fetchall() == [("a",)]
+    assert connection.sql("SELECT NAME FROM users").fetchall() == [("b",)]
+    history = connection.sql("SELECT DISTINCT NAME FROM users_history ORDER BY 1").fetchall()
+    assert history == [("a",), ("b",)]
+
+
 def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> None:
     """DuckDB's plan of a one-key look-up filters where the files are read, below the grouping."""
     FeedStore(tmp_path / "feeds").add(table_feed())

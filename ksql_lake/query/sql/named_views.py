@@ -148,6 +148,8 @@ class Naming:
             return "" if word in known else did_you_mean(name, known)
         if feed.kind != _ENDINGS[ending]:
             return f"{feed.name} is a {feed.kind}; its other views are {', '.join(_made_names(feed))}."
+        if self._covered(feed, ending):
+            return f"it reads the view {feed.name}_versions, and another feed has that name."
         committed = self._of(feed)
         if committed is not None and committed.state.columns is None:
             return f"{feed.name} has no export yet; its first rows add this view."
@@ -166,6 +168,8 @@ class Naming:
             return
         try:
             ending = word.removeprefix(feed.name)
+            if self._covered(feed, ending):
+                return
             if ending in _MACROS:
                 for macro in _MACROS[ending](committed):
                     yield from self._called(f"{feed.name}_versions" if feed.kind == "table" else feed.name)
@@ -178,6 +182,10 @@ class Naming:
             self._failed(feed, error)
             return
         yield from ((view.name, view) for view in views if view.name == word)
+
+    def _covered(self, feed: Feed, ending: str) -> bool:
+        """Return whether a macro would read another feed, which took the name of the view that it reads."""
+        return ending == "__as_of" and self.holdings.find(f"{feed.name}_versions") is not None
 
     def _feed_of(self, word: str) -> Feed | None:
         """Return the feed of a view's name; a feed of exactly this name comes first."""
