@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 
 from ksql_lake.cli.demo_folder import open_demo
 from ksql_lake.errors import ConfigError
+from ksql_lake_tests.fakes.ports import free_port
 
 KSQL_LAKE = Path(sys.executable).with_name("ksql-lake")
 STREAMS = ("card_authorizations", "login_events", "transaction_flattened", "transaction_stream")
@@ -231,9 +231,7 @@ class _Ui:
 @contextmanager
 def _ui(folder: Path) -> Iterator[_Ui]:
     """Run `ksql-lake demo --ui` and end it by SIGTERM; every process it started must be gone afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with (folder / "ui.log").open("wb") as log:
         command = [str(KSQL_LAKE), "demo", "--ui", "--port", str(port)]
         process = subprocess.Popen(command, cwd=folder.parent, stdout=log, stderr=log)

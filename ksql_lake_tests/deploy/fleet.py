@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ksql_lake_tests.fakes.ports import free_ports
 from ksql_lake_tests.orchestration.dev_server import ask_graphql, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def fleet(environment: dict[str, str]) -> Iterator[Fleet]:
     """Run deploy/celery/try.sh until the block ends."""
     if shutil.which("redis-server") is None or not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         pytest.skip("Redis or PostgreSQL is not installed")
-    ports = _free_ports(3)
+    ports = free_ports(3)
     # Not pytest's folder: that one is closed to the user PostgreSQL runs as.
     with tempfile.TemporaryDirectory(prefix="ksql_lake_fleet_") as folder:
         Path(folder).chmod(0o755)
@@ -134,13 +134,3 @@ def fleet(environment: dict[str, str]) -> Iterator[Fleet]:
 def _ready(process: subprocess.Popen[bytes], log: Path) -> bool:
     assert process.poll() is None, log.read_text()
     return "Dagster is on" in log.read_text()
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

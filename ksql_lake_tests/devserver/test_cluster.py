@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -15,7 +17,7 @@ from ksql_lake_tests.devserver.conversation import PATIENCE, Client
 from ksql_lake_tests.devserver.nodes import LEGACY, PARTITION, PARTITIONS, PULL, SETUP, fill, pull, state, until
 
 KEYS = 40
-SESSION = ["--session-seconds", "1", "--phase", "restoring=0.5"]
+SESSION = ["--session-seconds", "3", "--phase", "restoring=0.5"]
 
 
 @contextmanager
@@ -115,6 +117,9 @@ def test_a_killed_node_takes_its_part_along_until_the_others_restore_it(cluster:
     """The older writer reports what is missing, the newer one ends like a whole answer; then all is back."""
     cluster.kill_node(2)
 
+    place = urlsplit(cluster.urls[1])
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((place.hostname, place.port))  # it comes back to its port
     told, lost = pull(cluster.urls[0]), pull(cluster.urls[0], legacy=False)
     assert told.error == "Unable to execute pull query: Exhausted standby hosts to try."
     assert lost.well

@@ -202,7 +202,7 @@ def test_a_shutdown_ends_table_pulls_of_the_newer_writer_like_whole_ones(legacy:
 
 def test_a_start_goes_through_its_phases() -> None:
     """503, then no node is known to hold the partitions, then an empty complete answer, then the rows."""
-    phases = ["--phase", "starting=1", "--phase", "locating=1", "--phase", "restoring=1"]
+    phases = ["--phase", "starting=2", "--phase", "locating=2", "--phase", "restoring=2"]
     with DevServer.start(sample=True, arguments=["--sample-rows", "200", *phases]) as server:
         seen: list[tuple[int, int, bool]] = []
         until(lambda: _note(seen, server.url) > 0)

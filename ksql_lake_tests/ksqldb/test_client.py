@@ -6,7 +6,6 @@ import base64
 import logging
 import os
 import pickle
-import socket
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,16 +22,11 @@ from ksql_lake.errors import (
     UnauthorizedError,
 )
 from ksql_lake.ksqldb import KsqlClient
+from ksql_lake_tests.fakes.ports import free_port
 from ksql_lake_tests.fakes.scripted_server import RESET, SILENCE, Script, ScriptedServer, answer, head
 from ksql_lake_tests.ksqldb.conftest import SECRET, MakeClient, generic, idle_limit, info
 
 NOT_READY = b'{"@type":"generic_error","error_code":50302,"message":"KSQL is not yet ready to serve requests."}'
-
-
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def test_constructing_a_client_asks_nothing(server: ScriptedServer, client: KsqlClient) -> None:

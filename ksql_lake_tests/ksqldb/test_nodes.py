@@ -9,9 +9,9 @@ import pytest
 
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.nodes import Nodes
+from ksql_lake_tests.fakes.ports import free_port
 from ksql_lake_tests.fakes.scripted_server import SILENCE, Script, ScriptedServer, answer
 from ksql_lake_tests.ksqldb.conftest import MakeClient, info
-from ksql_lake_tests.ksqldb.test_client import free_port
 
 SIGNED = {"ksqldb_user": "ada", "ksqldb_password": "long secret"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import requests
 
 from ksql_lake.cli.dagster_process import stop
+from ksql_lake_tests.fakes.ports import free_port
 from ksql_lake_tests.orchestration.project import Project
 
 REPOSITORY = Path(__file__).parents[2]
@@ -88,13 +88,6 @@ class DagsterDev:
         if found:
             return found
         raise AssertionError(f"nothing came; dagster dev said:\n{self.log.read_text()[-5000:]}")
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 import yaml
 
-from ksql_lake_tests.orchestration.dev_server import free_port
+from ksql_lake_tests.fakes.ports import free_port
 
 _KINDS = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
 

@@ -19,6 +19,7 @@ import pytest
 import trustme
 from playwright.sync_api import WebSocket, expect
 
+from ksql_lake_tests.fakes.ports import free_port
 from ksql_lake_tests.orchestration.browser import chromium_page, shoot
 from ksql_lake_tests.orchestration.dev_server import (
     PATIENCE,
@@ -26,7 +27,6 @@ from ksql_lake_tests.orchestration.dev_server import (
     DagsterDev,
     dagster_dev,
     dagster_webserver,
-    free_port,
 )
 from ksql_lake_tests.orchestration.project import DAYS, Project
 

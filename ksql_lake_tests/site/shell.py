@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from ksql_lake_tests.fakes.ports import free_port
 from ksql_lake_tests.site.snippets import Snippet, commands
 
 SERVERS = ("http://localhost:8088", "https://ksqldb.example.com:8088")
@@ -108,9 +108,7 @@ class Shell:
             process.wait()
 
     def _serve(self, snippet: Snippet, code: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         with self.running(code.replace("3000", port), snippet.what.replace("3000", port)):
             pass
 

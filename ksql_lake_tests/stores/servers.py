@@ -9,7 +9,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -23,6 +22,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from ksql_lake_tests.fakes.ports import free_ports
 
 KEY, SECRET = "test-access-key", "test-secret-that-is-nowhere"
 """Also what no log, error or file may ever hold."""
@@ -120,7 +121,8 @@ def _running(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 def _started(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start SeaweedFS on free ports; return its process and the address of its S3 gateway."""
-    ports = _free_ports([*_PORTS, *(f"{name}.grpc" for name in _PORTS)])
+    names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {
         "name": "tests",
@@ -179,13 +181,6 @@ def _with_bucket(store: Store) -> Store:
     )
     client.create_bucket(Bucket=BUCKET)
     return store
-
-
-def _free_ports(names: list[str]) -> dict[str, int]:
-    """Return a port for each name; all are held until the last is known, so that none comes twice."""
-    with ExitStack() as probes:
-        held = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
-        return {name: probe.getsockname()[1] for name, probe in zip(names, held, strict=True)}
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -55,7 +54,9 @@ class Cluster:
             entries=_first_entries(options),
             act=self.act,
         )
-        self._nodes = {number: _NodeProcess(number, port) for number, port in enumerate(_ports(options), 1)}
+        self._reserved = _reserved(options)
+        ports = [item.getsockname()[1] for item in self._reserved] or _following(options)
+        self._nodes = {number: _NodeProcess(number, port) for number, port in enumerate(ports, 1)}
         self._address = ("127.0.0.1", 0)
         self._over = asyncio.Event()
 
@@ -83,6 +84,8 @@ class Cluster:
                     task.cancel()
             await self._stop_all()
             server.close()
+            for item in self._reserved:
+                item.close()
             for number in (signal.SIGTERM, signal.SIGINT):  # a second signal while it shuts down
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
@@ -167,14 +170,21 @@ def _first_entries(options: Options) -> list[Frame]:
     return entries
 
 
-def _ports(options: Options) -> list[int]:
-    if options.port:
-        return [options.port + number for number in range(options.nodes)]
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(options.nodes)]
-        for item in sockets:
-            item.bind((options.host, 0))
-        return [item.getsockname()[1] for item in sockets]
+def _following(options: Options) -> list[int]:
+    return [options.port + number for number in range(options.nodes)]
+
+
+def _reserved(options: Options) -> list[socket.socket]:
+    """Return a socket on a free port for each node, none if `--port` names the ports.
+
+    They never listen, so a node listens beside its own. While it does not run, nobody else gets its port.
+    """
+    sockets: list[socket.socket] = []
+    for _ in range(0 if options.port else options.nodes):
+        sockets.append(socket.socket())
+        sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sockets[-1].bind((options.host, 0))
+    return sockets
 
 
 def _phases(options: Options, *, again: bool) -> list[str]:

@@ -14,10 +14,10 @@ from ksql_lake.export.table.parts import Parts
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.ksqldb.properties import LEGACY_WRITER
 from ksql_lake.settings import Settings
+from ksql_lake_tests.fakes.ports import free_port
 from ksql_lake_tests.fakes.recorded import recording
 from ksql_lake_tests.fakes.scripted_server import SILENCE, Request, Script, ScriptedServer, answer, chunked
 from ksql_lake_tests.ksqldb.conftest import generic, info
-from ksql_lake_tests.ksqldb.test_client import free_port
 
 SQL = "SELECT K,N,ID,V FROM CL_T WHERE ID < 40"
 HEADER = b'[{"header":{"queryId":"query_1","schema":"`K` STRING KEY, `N` BIGINT"}},\n'
