@@ -10,7 +10,7 @@ from typing import Literal
 
 from ksql_lake.errors import LakeError, SchemaChangeError
 from ksql_lake.lake.files.evolution import shared, widened
-from ksql_lake.lake.files.sql_values import compares_as_is, sql_name, sql_text, sql_type, terms
+from ksql_lake.lake.files.sql_values import compares_as_is, sql_files, sql_name, sql_text, sql_type, terms
 from ksql_lake.schema import Column, KsqlType, Schema
 
 
@@ -136,8 +136,9 @@ class Side:
         """Return the rows as SQL: a mark, then numbered columns, so that no name can clash with the mark."""
         values = self.values or [sql_name(column.name) for column in self.schema]
         listed = ", ".join(f"{value} AS c{at}" for at, value in enumerate(values))
-        files = ", ".join(sql_text(path) for path in self.paths)
-        return f"(SELECT {mark}, {listed} FROM read_parquet([{files}], hive_partitioning = false))"
+        return (
+            f"(SELECT {mark}, {listed} FROM read_parquet({sql_files(self.paths)}, hive_partitioning = false))"
+        )
 
     def struct(self, alias: str, columns: Sequence[Column], *, labels: Sequence[str] | None = None) -> str:
         """Return a STRUCT of some of the shown columns; its fields have their names, or `labels`."""

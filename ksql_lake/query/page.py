@@ -17,7 +17,7 @@ import duckdb
 from ksql_lake.errors import MASK, KsqlLakeError
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake
-from ksql_lake.lake.files.sql_values import sql_name, sql_text
+from ksql_lake.lake.files.sql_values import literally, sql_name, sql_text
 from ksql_lake.lake.layout import version_number
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, path_terms
 from ksql_lake.markdown import block, code
@@ -74,11 +74,6 @@ def _rows(lake: FeedLake) -> str:
 def _day(key: str) -> str:
     year, month, day = (int(part) for part in key.split("-"))
     return f"\nWHERE year = {year} AND month = {month} AND day = {day}"
-
-
-def literally(path: str) -> str:
-    """Return a path with its pattern characters escaped for DuckDB."""
-    return "".join(f"[{each}]" if each in "*?[" else each for each in path)
 
 
 def sample(lake: FeedLake, partition: str, *, rows: int) -> str:

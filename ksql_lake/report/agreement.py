@@ -10,6 +10,7 @@ import duckdb
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.lake import FeedState, FileEntry
 from ksql_lake.lake.commit.log import CommitLog
+from ksql_lake.lake.files.sql_values import literally
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.report.lake_facts import FeedMetadata
@@ -52,7 +53,7 @@ def read_footers(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) ->
     if not paths:
         return {}
     try:
-        rows = connection.execute(_QUERY, {"paths": list(paths)}).fetchall()
+        rows = connection.execute(_QUERY, {"paths": [literally(path) for path in paths]}).fetchall()
     except duckdb.Error as error:
         if len(paths) == 1:
             return {paths[0]: Footer(problem=str(error).splitlines()[0])}

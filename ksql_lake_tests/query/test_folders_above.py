@@ -1,17 +1,21 @@
-"""A folder above the lake may have any name: no reader takes `x=y` there for a column of the rows."""
+"""A folder above the lake may have any name: it is neither a column of the rows nor a pattern of folders."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from ksql_lake import connect, read_stream, read_table
+from ksql_lake.errors import CorruptLakeError
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake
 from ksql_lake.query.page import duckdb_snippet
 from ksql_lake.query.sql.database_file import write_catalog
+from ksql_lake.report.agreement import cross_check
+from ksql_lake.report.lake_facts import MetadataReader
 from ksql_lake.schema import parse_schema
 from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.query.test_reading import ENGINES, listed
@@ -31,13 +35,15 @@ FOLDERS = [
 ]
 
 
+OWN = {"TENANT": 7, "tenant_": "t", "KSQL_LAKE_FILE": 5}
+
+
 def _made(root: Path) -> Path:
     """Land a row in each of two days, and two versions of a table."""
     lake = Lake(root / "lake")
     for feed in (stream_feed(), table_feed()):
         FeedStore(root / "feeds").add(feed)
-    own = {"TENANT": 7, "tenant_": "t", "KSQL_LAKE_FILE": 5}
-    rows = [{key: event(day, day=day)[key] for key in ("ROWTIME", "ID")} | own for day in range(2)]
+    rows = [{key: event(day, day=day)[key] for key in ("ROWTIME", "ID")} | OWN for day in range(2)]
     land_rows(lake, stream_feed(), rows, schema=SCHEMA)
     for version in (1, 2):
         land_rows(lake, table_feed(), [{"ID": version, "TENANT": 7}], schema=USERS)
@@ -82,6 +88,32 @@ def test_views_catalogs_and_snippets_read_the_columns_of_the_files(tmp_path: Pat
         return  # the plain form lets DuckDB name the path columns; tested with the pages
     day = duckdb_snippet(lake.feed(table_feed()), "v1").removesuffix(";")
     assert duckdb.connect().execute(f"SELECT ID, TENANT, version FROM ({day})").fetchall() == [(1, 7, "v1")]
+
+
+@pytest.mark.parametrize("folder", ["lake[12]", "lake?", "l*ke["])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_folder_is_no_pattern(tmp_path: Path, folder: str, engine: str) -> None:
+    """Beside copies that such a pattern matches, the named lake alone is read, and an export knows its rows."""
+    made = _made(tmp_path / folder)
+    for copy in ("lake1", "lake2", "like["):
+        shutil.copytree(made, tmp_path / copy)
+    row = {key: event(0)[key] for key in ("ROWTIME", "ID")} | OWN
+    where = {"root": made / "lake", "feeds": made / "feeds"}
+
+    land_rows(Lake(made / "lake"), stream_feed(), [row, row], schema=SCHEMA)
+    found = listed(read_stream("events", as_=engine, **where))  # type: ignore[arg-type]
+    assert sorted(row["ID"] for row in found) == [0, 0, 1]
+    connection = connect(**where)
+    assert connection.sql("SELECT ID FROM events ORDER BY ID").fetchall() == [(0,), (0,), (1,)]
+    assert connection.sql("FROM users_versions ORDER BY ID").fetchall() == [(1, 7, "v1"), (2, 7, "v2")]
+    assert connection.sql("SELECT version FROM users_changes").fetchall() == [("v2",), ("v2",)]
+    reader = MetadataReader(made / "lake")
+    agreed = cross_check(reader.storage, reader.connection, reader.list_all_metadata()).check
+    assert (agreed.sampled, agreed.disagreements) == (5, ())
+    for file in (made / "lake" / "tables").rglob("*.parquet"):
+        file.unlink()
+    with pytest.raises((duckdb.Error, CorruptLakeError)):
+        connection.sql("FROM users").fetchall()
 
 
 def test_a_catalog_that_moved_below_such_a_folder_says_so(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from ksql_lake.lake.files.precision import EXACT, blur, blurred
 from ksql_lake.schema import Array, Column, Decimal, KsqlType, Map, Primitive, Struct
 
+_PATTERN = re.compile(r"[*?\[]")
 _PRIMITIVES = {
     Primitive.BOOLEAN: "BOOLEAN",
     Primitive.INTEGER: "INTEGER",
@@ -31,6 +33,16 @@ def sql_name(identifier: str) -> str:
 def sql_text(value: str) -> str:
     """Quote a text for DuckDB."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def literally(path: str) -> str:
+    """Return a path with its pattern characters escaped for DuckDB."""
+    return _PATTERN.sub(r"[\g<0>]", path)
+
+
+def sql_files(paths: Iterable[str]) -> str:
+    """Return the argument of DuckDB's `read_parquet` for files; no path is a pattern."""
+    return f"[{', '.join(sql_text(literally(path)) for path in paths)}]"
 
 
 def row_terms(columns: Iterable[Column], *, always: bool = False, form: int = EXACT) -> list[str]:

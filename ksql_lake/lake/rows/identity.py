@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import LakeError, WriteError
 from ksql_lake.lake.files.evolution import shared, widened
 from ksql_lake.lake.files.precision import CURRENT, EXACT, blurred
-from ksql_lake.lake.files.sql_values import row_terms, sql_name, sql_text, sql_type
+from ksql_lake.lake.files.sql_values import row_terms, sql_files, sql_name, sql_type
 from ksql_lake.lake.rows.scan import free_name, spilling
 from ksql_lake.lake.storage.boundary import free_space
 from ksql_lake.schema import Column, Schema
@@ -352,11 +352,10 @@ def _shares(
             for column in columns
         )
         return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
-    files = ", ".join(sql_text(path) for path in paths)
     shares = ", ".join(str(number / parts) for number in range(1, parts))
     found = connection.execute(
         f"SELECT approx_quantile(epoch_ms(ROWTIME), [{shares}]) FROM "
-        f"read_parquet([{files}], hive_partitioning = false, union_by_name = true)"
+        f"read_parquet({sql_files(paths)}, hive_partitioning = false, union_by_name = true)"
     ).fetchone()
     edges = sorted(set(found[0])) if found else []
     bounds = [f"make_timestamptz({edge * 1000})" for edge in edges]
@@ -366,7 +365,6 @@ def _shares(
 
 def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = False) -> str:
     """Select part, row number (NULL unless `numbered`) and compared values from files with the same columns."""
-    paths = ", ".join(sql_text(path) for path in files.paths)
     path, row = (free_name(name, files.names) for name in ("s_path", "s_number"))
     stored = {name: sql_name(_stored_name(name, files.names) if numbered else name) for name in files.names}
     columns = ", ".join(f"{own} AS {sql_name(name)}" for name, own in stored.items())
@@ -374,8 +372,8 @@ def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = Fa
     option = f", {_ROW_NUMBER} = true" if numbered else ""
     return (
         f"SELECT owner.part, data.{row} AS s_row, {terms} FROM ("
-        f"SELECT {columns}, {path}, {number} AS {row} FROM read_parquet([{paths}], union_by_name = true, "
-        f"hive_partitioning = false, filename = '{path}'{option})) AS data "
+        f"SELECT {columns}, {path}, {number} AS {row} FROM read_parquet({sql_files(files.paths)}, "
+        f"union_by_name = true, hive_partitioning = false, filename = '{path}'{option})) AS data "
         f"JOIN owner ON data.{path} = owner.path WHERE {share}"
     )
 

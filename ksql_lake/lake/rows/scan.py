@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ksql_lake.lake.commit.manifest import FileEntry
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.files.evolution import unify_versions
-from ksql_lake.lake.files.sql_values import sql_name, sql_text, sql_type
+from ksql_lake.lake.files.sql_values import sql_files, sql_name, sql_text, sql_type
 from ksql_lake.lake.layout import Kind
 from ksql_lake.schema import Column, Primitive, Schema, alike_fields, parse_schema
 
@@ -122,9 +122,8 @@ def _scan(kind: Kind, columns: Schema, shape: Schema, names: Held, paths: Sequen
         if own is None or held[own] != column.type:
             value = f"CAST({value} AS {sql_type(column.type)})"
         listed.append(value if value == sql_name(column.name) else f"{value} AS {sql_name(column.name)}")
-    files = ", ".join(map(sql_text, paths))
     options, found = path_terms(kind, paths[0].rsplit("/", len(PATH_COLUMNS[kind]) + 1)[0], shape.names)
-    return f"SELECT {', '.join([*listed, *found])}\nFROM read_parquet([{files}], {options})"
+    return f"SELECT {', '.join([*listed, *found])}\nFROM read_parquet({sql_files(paths)}, {options})"
 
 
 def path_terms(kind: Kind, dataset: str, names: Iterable[str]) -> tuple[str, list[str]]:

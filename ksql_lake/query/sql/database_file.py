@@ -18,11 +18,10 @@ import duckdb
 from ksql_lake.errors import ConfigError, KsqlLakeError, SchemaChangeError
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import FeedState, Lake
-from ksql_lake.lake.files.sql_values import sql_name, sql_text, sql_type
+from ksql_lake.lake.files.sql_values import literally, sql_name, sql_text, sql_type
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name, path_terms, unified_columns
 from ksql_lake.query.known_feeds import Holdings
-from ksql_lake.query.page import literally
 from ksql_lake.query.sql.connection import create_views
 from ksql_lake.query.sql.views import Macro, View, between_macros
 from ksql_lake.schema import Schema, alike_fields
