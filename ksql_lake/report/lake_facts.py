@@ -21,6 +21,7 @@ from ksql_lake.lake.commit.commit_facts import FACTS_KEPT, CommitFacts
 from ksql_lake.lake.commit.failed_exports import read_failures
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.doctor.examination import feeds_in
+from ksql_lake.lake.files.sql_values import literally
 from ksql_lake.lake.layout import FeedLayout, attempt_parts, version_number
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.lake.storage.opening import open_storage
@@ -94,7 +95,7 @@ def read_summaries(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) 
     if not paths:
         return {}
     try:
-        rows = connection.execute(_QUERY, [list(paths)]).fetchall()
+        rows = connection.execute(_QUERY, [[literally(path) for path in paths]]).fetchall()
     except duckdb.Error:
         if len(paths) == 1:
             return {}
