@@ -182,11 +182,15 @@ def test_a_rollback_takes_no_view_away_for_good(tmp_path: Path) -> None:
     two_tables(tmp_path)
     connection = connect(tmp_path / "lake", tmp_path / "feeds")
 
-    connection.execute("BEGIN")
-    assert len(connection.sql("FROM users").fetchall()) == 1
-    connection.execute("ROLLBACK")
+    for by_method in (False, True):
+        connection.execute("BEGIN")
+        assert len(connection.sql("FROM users").fetchall()) == 1
+        if by_method:
+            connection.rollback()
+        else:
+            connection.execute("ROLLBACK")
 
-    assert len(connection.sql("FROM users").fetchall()) == 1
+        assert len(connection.sql("FROM users").fetchall()) == 1
 
 
 def test_the_lake_as_tables(tmp_path: Path) -> None:

@@ -205,6 +205,17 @@ def test_a_range_by_its_macro_has_the_rows_of_that_range(
         assert sorted(map(str, found)) == sorted(map(str, expected))
 
 
+def test_an_attached_catalog_has_the_macro_too(lakes: Path, doors: list[duckdb.DuckDBPyConnection]) -> None:
+    """It reads the lake's rows, whatever the caller has of the stream's name."""
+    (every,) = doors[0].sql("SELECT count(*) FROM events").fetchall()
+    connection = duckdb.connect()
+    connection.execute(f"ATTACH '{lakes / 'lake.duckdb'}' AS lake (READ_ONLY)")
+    for _ in range(2):
+        found = connection.sql("SELECT count(*) FROM lake.events__between(NULL, NULL)").fetchall()
+        assert found == [every]
+        connection.execute("CREATE OR REPLACE TABLE events AS SELECT now() AS ROWTIME, 2025 AS year")
+
+
 def test_a_range_by_its_macro_opens_its_days_in_a_catalog_too(doors: list[duckdb.DuckDBPyConnection]) -> None:
     """The days of the range and one on either side, where a plain condition opens all; by DuckDB's plan."""
     for connection in doors:

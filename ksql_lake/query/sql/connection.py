@@ -60,6 +60,11 @@ class LakeConnection(duckdb.DuckDBPyConnection):
         """Return a view as a relation."""
         return _asked(self, view_name, super().view)
 
+    def rollback(self) -> Any:
+        """Roll back; views that were made in the transaction are made again when they are named."""
+        _NAMINGS[self].forget()
+        return super().rollback()
+
     def cursor(self) -> Any:
         """Return another connection to the same views."""
         return _ours(super().cursor(), _NAMINGS[self])

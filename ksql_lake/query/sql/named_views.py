@@ -100,14 +100,17 @@ class Naming:
             words |= {*self.holdings.names, *SYSTEM_TABLES}
             words |= {f"{name}{ending}" for name in self.holdings.names for ending in _ENDINGS}
         if "rollback" in words:
-            # A rollback removes what was made in the transaction.
-            self._made.clear()
+            self.forget()
         # A view that another one names is made before it.
         for word in sorted(words - self._made, key=lambda word: (word.endswith(tuple(_MACROS)), word)):
             for name, made in self._called(word):
                 if name not in self._made:
                     self._made.add(name)
                     yield name, made
+
+    def forget(self) -> None:
+        """Forget which views were made: a rollback removes those of its transaction."""
+        self._made.clear()
 
     def narrowed(self, sql: str, connection: duckdb.DuckDBPyConnection, *, utc: bool = False) -> str:
         """Return a statement rewritten so that its conditions on time open fewer files; see `pruning`."""
