@@ -35,10 +35,9 @@ def days_between(state: FeedState, first: str | None, last: str | None) -> list[
 
 
 def unread_days(state: FeedState, days: Iterable[date]) -> list[date]:
-    """Return the days that no export has read."""
-    return [
-        day for day in days if day.isoformat() not in state.looked and day.isoformat() not in state.partitions
-    ]
+    """Return the days that no export has read, or whose rows were lost since."""
+    # A day that lost one of its files has rows of the others: they are a part of it.
+    return [day for day in days if day.isoformat() not in state.looked]
 
 
 def open_days(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> list[date]:
