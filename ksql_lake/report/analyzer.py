@@ -14,6 +14,7 @@ from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.closing import read_to_end
 from ksql_lake.lake.commit.check_record import CheckNotes
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.days import day_of, day_ranges
 from ksql_lake.report.agreement import SAMPLE, cross_check
 from ksql_lake.report.check_facts import check_facts
@@ -261,6 +262,7 @@ def _freshness(feed: Feed, state: FeedState, now: datetime) -> Freshness:
 def _coverage(feed: Feed, state: FeedState, now: datetime) -> tuple[Coverage | None, list[date]]:
     if not isinstance(feed, StreamFeed):
         return None, []
+    feed = with_its_zone(feed, state)
     found = coverage(feed, state.looked, now=now)
     return found, overdue_days(found, feed, now=now)
 

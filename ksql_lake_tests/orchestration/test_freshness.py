@@ -113,7 +113,7 @@ def test_a_clock_that_was_ahead_keeps_no_feed_fresh(
 def test_a_run_that_reads_nothing_makes_no_feed_younger(
     project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Days before a stream's start are materialised without an export, and the check says the last one's age."""
+    """Days before a stream's start are materialised without an export; the check says the last one's age."""
     project.write_feed("other", kind="stream", source="OTHER_PAYMENTS", start_date="2025-01-01")
     project.write_feed(
         "payments", kind="stream", source="PAYMENTS", start_date="2025-01-06", checks={"max_age_hours": 36}

@@ -12,6 +12,7 @@ import pytest
 from ksql_lake.export.facts import ROWS
 from ksql_lake.feeds import Feed
 from ksql_lake.lake import Lake
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.orchestration.scope import Scope
@@ -245,3 +246,15 @@ def test_a_day_that_lost_a_file_is_named(tmp_path: Path, instance: dg.DagsterIns
 
     assert told.said.endswith("0 recorded; Dagster also has 1 that no export has read: 2025-01-15")
     assert told.gone == 1
+
+
+def test_an_edited_time_zone_materialises_no_open_day(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """A day that is open in the lake's own time zone has not ended because the feed file names another."""
+    lake, midnight = Lake(tmp_path), "2025-01-18T00:00:00.000+00:00"
+    west, east = stream_feed(timezone="Etc/GMT+12"), stream_feed(timezone="Pacific/Kiritimati")
+    land_rows(lake, west, [event(12 * 3600, day=2)], origin=Origin(topic="events"), read_at=midnight)
+
+    sync_feed(Scope(load_settings(lake_root=str(tmp_path))), east, instance, limit=10)
+
+    known = instance.get_materialized_partitions(dg.AssetKey(["events"]))
+    assert known == {"2025-01-15", "2025-01-16"}

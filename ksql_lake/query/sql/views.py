@@ -13,6 +13,7 @@ import pyarrow as pa
 from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.evolution import unify, versioned_names
 from ksql_lake.lake.files.sql_values import sql_name, sql_text
@@ -20,7 +21,6 @@ from ksql_lake.lake.layout import version_number
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
-from ksql_lake.query.day_range import with_its_zone
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import check_kept
 from ksql_lake.query.sql.history_states import Version, history_sql
