@@ -230,7 +230,9 @@ def _gaps(gaps: KafkaGaps) -> Iterator[Point]:
         step = f"ksql-lake export --stream {gaps.feed}   (reads what is left, and closes the days)"
         yield Point("alarm", "lost days", gaps.feed, text, step, (gaps.feed,))
     if gaps.fading:
-        text = f"Kafka is about to delete {ranges_text(gaps.fading)} (it keeps rows {gaps.retention})"
+        text = (
+            f"Kafka deletes {ranges_text(gaps.fading)} soon, or has begun to (it keeps rows {gaps.retention})"
+        )
         yield Point(
             "alarm", "export now", gaps.feed, text, f"ksql-lake export --stream {gaps.feed}", (gaps.feed,)
         )
