@@ -113,7 +113,7 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
     first, names = alike[0], tuple(feed.name for feed in alike)
     listed = _names(names)
     texts = {
-        Status.STALE: f"the last export is older than the target: {_aged(alike)}",
+        Status.STALE: f"the last export is older than the target{_or_ahead(alike)}: {_aged(alike)}",
         Status.NEVER_RAN: f"no export was tried yet: {listed}",
         Status.EMPTY: f"exported, and there was no row: {listed}",
     }
@@ -133,6 +133,11 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
         damaged = any(check.grave and check.name == "files_match" for check in first.checks)
         step = _AFTER_REPAIR if damaged else _AFTER_CHECKS
     return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
+
+
+def _or_ahead(feeds: Sequence[FeedReport]) -> str:
+    young = any((feed.freshness.age_hours or 0) <= (feed.freshness.target_hours or 0) for feed in feeds)
+    return ", or dated in the future" if young else ""
 
 
 def _aged(feeds: Sequence[FeedReport]) -> str:
