@@ -184,17 +184,23 @@ def _rows(report: Report) -> Iterator[Point]:
             yield Point("notice", "left out", feed.name, text, step, (feed.name,))
     quiet = [feed for feed in report.feeds if _quiet(feed, report)]
     if quiet:
-        since = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])
+        since = _names([f"{feed.name} ({_since(feed)})" for feed in quiet])
         subject = quiet[0].name if len(quiet) == 1 else count_text(len(quiet), "feed")
         text, names = f"exported, but no new row came: {since}", tuple(feed.name for feed in quiet)
         yield Point("notice", "no new rows", subject, text, "Does anything still write to the source?", names)
 
 
 def _quiet(feed: FeedReport, report: Report) -> bool:
-    last = feed.recency.last_new_at
+    # The newest rows may be older than the exports that the report knows of.
+    last = feed.recency.last_new_at or (feed.history_from if feed.records else None)
     if feed.kind != "stream" or not feed.enabled or not feed.recency.exports_without_new or last is None:
         return False
     return report.generated_at - last > QUIET
+
+
+def _since(feed: FeedReport) -> str:
+    last = feed.recency.last_new_at
+    return f"since {moment_text(last)}" if last else f"since before {moment_text(feed.history_from)}"
 
 
 def _files(report: Report) -> Iterator[Point]:
