@@ -11,11 +11,11 @@ from itertools import pairwise
 from ksql_lake.errors import LakeError
 from ksql_lake.feeds.model import Feed, StreamFeed
 from ksql_lake.lake import FeedState
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.sql_values import sql_name, sql_text
 from ksql_lake.lake.layout import version_number
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name, unified_columns
-from ksql_lake.query.day_range import with_its_zone
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.sql.views import Committed
 from ksql_lake.schema import Primitive, Schema
