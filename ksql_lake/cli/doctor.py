@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 import click
 
 from ksql_lake.cli.completion import feed_names
-from ksql_lake.cli.entry import FAILED, complain
+from ksql_lake.cli.entry import FAILED, complain, unexpected_text
 from ksql_lake.cli.terminal.output import note, notes_from_log, print_json, print_line, waiting
 from ksql_lake.errors import ConfigError, KsqlLakeError, UnknownFeedError
 from ksql_lake.feeds.suggestion import did_you_mean
@@ -78,12 +78,12 @@ class _Checkup:
     found: Examination | None = None
     now: Examination | None = None
     mended: list[Finding] = field(default_factory=list)
-    error: KsqlLakeError | None = None
+    error: str = ""
 
     @property
     def sound(self) -> bool:
         """Whether no finding remains."""
-        return self.error is None and self.now is not None and self.now.sound
+        return not self.error and self.now is not None and self.now.sound
 
     def as_dict(self) -> dict[str, object]:
         """The result as JSON-ready data."""
@@ -97,7 +97,7 @@ class _Checkup:
             "findings": [finding.as_dict() for finding in found.findings] if found else [],
             "mended": [finding.as_dict() for finding in self.mended],
             "remaining": [finding.as_dict() for finding in now.findings] if now else [],
-            "error": str(self.error) if self.error else None,
+            "error": self.error or None,
         }
 
 
@@ -125,8 +125,8 @@ def doctor(
             try:
                 _visit(lake.storage, checkup, wish, known, as_json=as_json)
             except KsqlLakeError as error:
-                checkup.error = error.at(feed=layout.name)
-                complain(str(checkup.error))
+                checkup.error = str(error.at(feed=layout.name))
+                complain(checkup.error)
     if as_json:
         sound = all(checkup.sound for checkup in checkups)
         print_json({"lake": lake.root, "sound": sound, "feeds": [checkup.as_dict() for checkup in checkups]})
@@ -272,8 +272,11 @@ def _refresh_indexes(storage: Storage, checkup: _Checkup, *, as_json: bool) -> N
         try:
             checkup.mended.extend(refresh(storage, checkup.layout))
         except KsqlLakeError as error:
-            checkup.error = error.at(feed=checkup.layout.name)
-            complain(str(checkup.error))
+            checkup.error = str(error.at(feed=checkup.layout.name))
+        except Exception as error:  # noqa: BLE001 - the error of a format's library about one feed; the others continue
+            checkup.error = f"feed {checkup.layout.name}: {unexpected_text(error)}"
+        if checkup.error:
+            complain(checkup.error)
 
 
 @contextmanager
@@ -342,7 +345,7 @@ def _summarise(lake: Lake, checkups: Sequence[_Checkup], wish: _Wish) -> None:
     findings = [finding for examination in looked for finding in examination.findings]
     files, size = sum(item.files for item in looked), sum(item.bytes for item in looked)
     counts = f"{count_text(len(looked), 'feed')}, {count_text(files, 'file')}, {size_text(size)} examined"
-    failed = sum(checkup.error is not None for checkup in checkups)
+    failed = sum(bool(checkup.error) for checkup in checkups)
     verdict = count_text(len(findings), "finding") if findings or failed else "sound"
     print_line(f"{counts}: {verdict}", f", {count_text(failed, 'failure')}" if failed else "")
     remedies = {finding.remedy for finding in findings}

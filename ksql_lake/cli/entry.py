@@ -138,6 +138,11 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         _give_up_output()
         return FAILED
     except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):
+            # click takes any EOFError for the end of what somebody types; after its own prompts it names none.
+            complain_unexpected(error.__cause__, debug=debug)
+            _print_error_document(error.__cause__, words)
+            return FAILED
         complain("interrupted")
         _print_error_document(error, words)
         return INTERRUPTED

@@ -80,12 +80,14 @@ class BuiltIndex:
 
     Attributes:
         head: The file of the index's newest version, relative to the index's folder.
+        files: All files from which a reader takes that version, relative to the same folder.
         added: How many files were added.
         removed: How many files were removed.
         left_out: Columns for which the format has no type, with the reason.
     """
 
     head: str
+    files: tuple[str, ...]
     added: int
     removed: int
     left_out: tuple[str, ...] = ()

@@ -28,16 +28,18 @@ from deltalake.exceptions import DeltaError
 from ksql_lake.errors import ConfigError, ConflictError
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
+from ksql_lake.register.damage import LINK
 from ksql_lake.schema import Primitive, Schema
 
 READ_ONLY = "ksqlLakeReadOnly"
 """A writer feature that no writer supports, which makes the table read-only."""
 CHECKPOINT_EVERY = 100
 """Entries of the log between two checkpoints; readers skip the entries before a checkpoint."""
-_LINK = "data"
 _SKIPPED_BY = "delta.dataSkippingStatsColumns"
 _COUNTED = (Primitive.INTEGER, Primitive.BIGINT, Primitive.DATE, Primitive.TIMESTAMP)
 """Types of columns whose smallest and largest value the log holds: JSON holds them exactly, and none is NaN."""
+_LOGGED = re.compile(r"[0-9]{20}\.(json|checkpoint\.parquet)")
+"""Names of the log's entries and checkpoints; a checkpoint's is before that of its version's entry."""
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,7 +76,7 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     _link(storage, root, storage.uri(wanted.layout.dataset))
     kept, left_out = _known_types(wanted.arrow)
     columns = DeltaSchema.from_arrow(kept).to_json()
-    files = {f"{_LINK}/{file.path}": file for file in wanted.files}
+    files = {f"{LINK}/{file.path}": file for file in wanted.files}
     before = known.files if known else {}
     added = [path for path in files if path not in before]
     removed = [path for path in before if path not in files]
@@ -92,7 +94,8 @@ def build(storage: LocalStorage, folder: str, wanted: Contents, held: Schema | N
     _commit(storage, folder, version, actions)
     if version and version % CHECKPOINT_EVERY == 0:
         DeltaTable(root.as_uri()).create_checkpoint()
-    return BuiltIndex(f"_delta_log/{_entry(version)}", len(added), len(removed), tuple(left_out))
+    needed = _needed(storage, folder)
+    return BuiltIndex(f"_delta_log/{_entry(version)}", needed, len(added), len(removed), tuple(left_out))
 
 
 def _read(root: Path, counted: list[str]) -> _Held | None:
@@ -116,7 +119,7 @@ def _read(root: Path, counted: list[str]) -> _Held | None:
 
 def _link(storage: LocalStorage, root: Path, dataset: str) -> None:
     """Link the dataset into the table's folder; relative, so that it survives a move of the lake."""
-    link, target = root / _LINK, os.path.relpath(dataset, root)
+    link, target = root / LINK, os.path.relpath(dataset, root)
     if link.is_symlink() and str(link.readlink()) == target:
         return
     with storage.writing(str(link)):
@@ -135,6 +138,13 @@ def _commit(storage: LocalStorage, folder: str, version: int, actions: Iterable[
 
 def _entry(version: int) -> str:
     return f"{version:020d}.json"
+
+
+def _needed(storage: LocalStorage, folder: str) -> tuple[str, ...]:
+    """Return the log's files that readers need: the last checkpoint, and the entries from its version on."""
+    names = [name for name in storage.names(f"{folder}/_delta_log") if _LOGGED.fullmatch(name)]
+    checkpoint = max((name for name in names if name.endswith(".parquet")), default="")
+    return tuple(f"_delta_log/{name}" for name in names if name >= checkpoint)
 
 
 def _known_types(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pyarrow.parquet as pq
 from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.io.pyarrow import (
     MetricModeTypes,
@@ -24,19 +25,21 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.typedef import Record
 
+from ksql_lake.errors import StoreError
 from ksql_lake.lake.files.evolution import unify
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.register.contents import BuiltIndex, Contents, IndexedFile
+from ksql_lake.register.damage import HINT
 from ksql_lake.register.store_files import ROOT, StoreFiles
 from ksql_lake.schema import Schema
 
 _NAME = ("lake", "feed")
 _FILES = f"{StoreFiles.__module__}.{StoreFiles.__qualname__}"
-_HINT = "metadata/version-hint.text"
 _PROPERTIES = {
     TableProperties.METADATA_DELETE_AFTER_COMMIT_ENABLED: "true",
     TableProperties.METADATA_PREVIOUS_VERSIONS_MAX: "2",
@@ -50,11 +53,11 @@ def build(storage: Storage, folder: str, wanted: Contents, held: Schema | None) 
         WriteError: The disk is full or not writable.
     """
     carried_on = held is not None and _only_grown(held, wanted.schema)
-    if not carried_on:
-        storage.remove_folder(folder)
     with _catalog(storage) as catalog, storage.writing(folder):
-        table = _opened(catalog, storage, folder) if carried_on else _created(catalog, storage, folder, wanted)
-        before = {task.file.file_path: task.file for task in table.scan().plan_files()}
+        known = _opened(catalog, storage, folder) if carried_on else None
+        if known is None:
+            storage.remove_folder(folder)
+        table, before = known or (_created(catalog, storage, folder, wanted), {})
         files = {storage.uri(wanted.layout.data(file.path)): file for file in wanted.files}
         added = [path for path in files if path not in before]
         removed = [path for path in before if path not in files]
@@ -71,9 +74,10 @@ def build(storage: Storage, folder: str, wanted: Contents, held: Schema | None) 
                 for file in made:
                     snapshot.append_data_file(file)
         head = table.metadata_location.rsplit("/", 1)[1]
-    storage.replace(f"{folder}/{_HINT}", head.encode(), temporary=f"{folder}/metadata/hint.tmp")
+    storage.replace(f"{folder}/{HINT}", head.encode(), temporary=f"{folder}/metadata/hint.tmp")
     _sweep(table, storage, f"{folder}/metadata")
-    return BuiltIndex(f"metadata/{head}", len(added), len(removed))
+    needed = [f"metadata/{name}" for name in (head, *sorted(_files_of(table, table.current_snapshot())))]
+    return BuiltIndex(needed[0], tuple(needed), len(added), len(removed))
 
 
 @contextmanager
@@ -88,9 +92,20 @@ def _catalog(storage: Storage) -> Iterator[InMemoryCatalog]:
         catalog.close()
 
 
-def _opened(catalog: InMemoryCatalog, storage: Storage, folder: str) -> Table:
-    head = (storage.read(f"{folder}/{_HINT}") or b"").decode()
-    return catalog.register_table(_NAME, storage.uri(f"{folder}/metadata/{head}"))
+def _opened(
+    catalog: InMemoryCatalog, storage: Storage, folder: str
+) -> tuple[Table, dict[str, DataFile]] | None:
+    """Return the table and its data files by path; None if it cannot be read, and must be rewritten."""
+    try:
+        head = (storage.read(f"{folder}/{HINT}") or b"").decode()
+        table = catalog.register_table(_NAME, storage.uri(f"{folder}/metadata/{head}"))
+        return table, {task.file.file_path: task.file for task in table.scan().plan_files()}
+    except (StoreError, PermissionError):
+        raise
+    except Exception:  # noqa: BLE001 - for damaged files pyiceberg has no error of its own
+        with suppress(NoSuchTableError):
+            catalog.drop_table(_NAME)
+        return None
 
 
 def _created(catalog: InMemoryCatalog, storage: Storage, folder: str, wanted: Contents) -> Table:
@@ -157,13 +172,20 @@ def _forget_old_snapshots(table: Table) -> None:
         table.maintenance.expire_snapshots().by_ids(old).commit()
 
 
+def _files_of(table: Table, snapshot: Snapshot | None) -> set[str]:
+    """Return the names of a snapshot's manifest list and manifests."""
+    if snapshot is None:
+        return set()
+    paths = [snapshot.manifest_list, *(manifest.manifest_path for manifest in snapshot.manifests(table.io))]
+    return {path.rsplit("/", 1)[1] for path in paths}
+
+
 def _sweep(table: Table, storage: Storage, folder: str) -> None:
     """Remove the files of expired snapshots."""
-    needed = {_HINT.rsplit("/", 1)[1], table.metadata_location.rsplit("/", 1)[1]}
+    needed = {HINT.rsplit("/", 1)[1], table.metadata_location.rsplit("/", 1)[1]}
     needed |= {entry.metadata_file.rsplit("/", 1)[1] for entry in table.metadata.metadata_log}
     for snapshot in table.snapshots():
-        needed.add(snapshot.manifest_list.rsplit("/", 1)[1])
-        needed |= {manifest.manifest_path.rsplit("/", 1)[1] for manifest in snapshot.manifests(table.io)}
+        needed |= _files_of(table, snapshot)
     for name in storage.names(folder):
         if name not in needed:
             storage.remove(f"{folder}/{name}")

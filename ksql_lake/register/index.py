@@ -18,6 +18,7 @@ from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.lake.storage.local_storage import LocalStorage
 from ksql_lake.lake.storage.locking import exclusive
 from ksql_lake.register.contents import BuiltIndex, Contents, contents
+from ksql_lake.register.damage import LINK, damage, digests, hint_damage, leads_astray
 from ksql_lake.schema import Schema, parse_schema
 
 Format = Literal["delta", "iceberg"]
@@ -43,6 +44,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         columns: The columns, as ksqlDB schema text.
         head: As in `BuiltIndex`.
         root: The lake's address then, for formats that name files by full path; else empty.
+        files: The SHA-256 of each of `BuiltIndex.files`; empty in records of older releases.
     """
 
     format: Format
@@ -51,6 +53,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     columns: str
     head: str
     root: str
+    files: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,9 @@ def _bring_up_to_date(storage: Storage, layout: FeedLayout, form: Format) -> Ind
     if wanted is None:
         return Index(layout.name, layout.kind, form, location, None, 0, None)
     built, note = None, read_note(storage, layout, form)
-    if note is None or _outdated(storage, layout, note, wanted):
-        sound = note is not None and not _broken(storage, layout, note)
-        held = parse_schema(note.columns) if note and sound else None
+    broken = note is None or _broken(storage, layout, note)
+    if note is None or broken or _behind(storage, layout, note, wanted):
+        held = None if note is None or broken else parse_schema(note.columns)
         built = _builder(form).build(storage, layout.index(form), wanted, held)
         _write_note(storage, layout, form, wanted, built)
     return Index(layout.name, layout.kind, form, location, len(wanted.files), wanted.records, built)
@@ -141,7 +144,7 @@ def stale(storage: Storage, layout: FeedLayout, state: FeedState) -> Iterator[Fi
             continue
         try:
             wanted = contents(layout, state)
-            detail = _outdated(storage, layout, note, wanted) if wanted else ""
+            detail = wanted and (_broken(storage, layout, note) or _behind(storage, layout, note, wanted))
         except SchemaChangeError as error:
             detail = error.message
         if detail:
@@ -151,15 +154,25 @@ def stale(storage: Storage, layout: FeedLayout, state: FeedState) -> Iterator[Fi
 def refresh(storage: Storage, layout: FeedLayout) -> Iterator[Finding]:
     """Bring a feed's stale indexes up to date, and yield each finding when it is repaired.
 
+    An index that fails does not stop the other one; its error is raised at the end.
+
     Raises:
-        ConfigError: The format's library is not installed.
+        ConfigError: The format cannot index a lake in an object store, or its library is not installed.
         SchemaChangeError: The columns of a table's versions cannot be unified.
         WriteError: The disk is full or not writable.
     """
+    failure: Exception | None = None
     for finding in stale(storage, layout, CommitLog(storage, layout).load()):
         form = next(form for form in FORMATS if layout.index(form) == finding.key)
-        _bring_up_to_date(storage, layout, form)
-        yield finding
+        try:
+            _check_possible(storage, form)
+            _bring_up_to_date(storage, layout, form)
+        except Exception as error:  # noqa: BLE001 - raised below, after the other format's index
+            failure = failure or error
+        else:
+            yield finding
+    if failure is not None:
+        raise failure
 
 
 def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None:
@@ -173,25 +186,24 @@ def read_note(storage: Storage, layout: FeedLayout, form: Format) -> Note | None
         return Note(format=form, commit=0, digest="", columns="", head="", root="")
 
 
-def _outdated(storage: Storage, layout: FeedLayout, note: Note, wanted: Contents) -> str:
-    """Return how an index differs from what it should be; empty when it does not."""
-    broken = _broken(storage, layout, note)
-    if broken:
-        return broken
+def _behind(storage: Storage, layout: FeedLayout, note: Note, wanted: Contents) -> str:
+    """Return how a whole index differs from what it should be; empty when it does not."""
     if note.digest != wanted.digest:
         return f"it has the files of commit {note.commit}, the lake is at {wanted.sequence}"
-    return ""
+    return hint_damage(storage, layout.index("iceberg"), note.head) if note.format == "iceberg" else ""
 
 
 def _broken(storage: Storage, layout: FeedLayout, note: Note) -> str:
     """Return why an index must be rebuilt; empty when it can be updated."""
     if not note.digest:
         return "the record of its commit cannot be read"
-    if storage.size(f"{layout.index(note.format)}/{note.head}") is None:
-        return f"{note.head} is missing"
+    if not note.files:
+        return "the record of its commit names no files: an older ksql-lake wrote it"
     if note.root and note.root != storage.uri(""):
         return f"the lake was at {note.root} when it was built"
-    return ""
+    if note.format == "delta" and leads_astray(storage, layout):
+        return f"its link {LINK} does not lead to {layout.dataset}"
+    return damage(storage, layout.index(note.format), note.files)
 
 
 def _write_note(
@@ -204,6 +216,7 @@ def _write_note(
         columns=wanted.schema.text,
         head=built.head,
         root=storage.uri("") if form == "iceberg" else "",
+        files=digests(storage, layout.index(form), built.files),
     )
     scratch = f"{layout.metadata}/index"
     storage.begin(scratch)

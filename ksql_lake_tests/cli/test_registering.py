@@ -73,6 +73,7 @@ def test_scripts_get_json(lake: Lake, cli: Cli) -> None:
             }
         ],
         "failed": 0,
+        "left_out": [],
     }
     assert StaticTable.from_metadata(document["indexes"][0]["location"]).scan().to_arrow().num_rows == 2
 
@@ -104,6 +105,129 @@ def test_doctor_finds_a_stale_index_and_mends_it(lake: Lake, cli: Cli) -> None:
         StaticTable.from_metadata(lake.storage.uri("metadata/streams/events/iceberg")).scan().to_arrow(),
     ):
         assert sorted(table.column("ID").to_pylist()) == [1, 3]
+
+
+def test_doctor_goes_on_after_an_index_that_no_library_can_read(lake: Lake, cli: Cli) -> None:
+    """An index whose manifest list was cut, and that is behind too, is rebuilt; so are those after it."""
+    cli("register", "--format", "iceberg", "--all")
+    for kind, name in (("streams", "events"), ("tables", "users")):
+        for path in Path(lake.root, "metadata", kind, name, "iceberg", "metadata").glob("snap-*.avro"):
+            path.write_bytes(path.read_bytes()[:40])
+    land_rows(lake, stream_feed(), [event(3)])
+
+    found, mended = cli("doctor"), cli("doctor", "--repair")
+
+    assert found.code == 1
+    assert found.out.count("  index stale: register the feed again (--repair)\n") == 2
+    assert found.out.count(".avro is damaged\n") == 2
+    assert (mended.code, mended.err) == (0, "")
+    assert mended.out.count("  repaired: index stale (1)\n  sound now\n") == 2
+    for location, rows in (("streams/events", 3), ("tables/users", 2)):
+        table = StaticTable.from_metadata(lake.storage.uri(f"metadata/{location}/iceberg"))
+        assert table.scan().to_arrow().num_rows == rows
+
+
+def test_an_error_of_a_library_stops_the_repair_of_one_index_only(lake: Lake, cli: Cli) -> None:
+    """A column that the format refuses is an error of its feed; the other feeds are repaired."""
+    cli("register", "--format", "iceberg", "--all")
+    schema = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `year` BIGINT")
+    land_rows(lake, stream_feed(), [{"ROWTIME": event(5)["ROWTIME"], "ID": 5, "year": 1}], schema=schema)
+    land_rows(lake, table_feed(), [{"ID": 1, "NAME": "c"}])
+
+    said = cli("doctor", "--repair")
+    document = json.loads(cli("doctor", "--repair", "--json").out)
+
+    assert said.code == 1
+    assert (
+        "error: feed events: unexpected ValueError: Invalid schema, multiple fields for name year" in said.err
+    )
+    assert "  repaired: index stale (1)\n  sound now\n" in said.out
+    assert said.out.endswith(" examined: 1 finding, 1 failure\n")
+    errors = [feed["error"] for feed in document["feeds"]]
+    assert errors[0].startswith("feed events: unexpected ValueError: ")
+    assert errors[1] is None
+
+
+@pytest.mark.parametrize("left", ["archived", "nothing", "broken"])
+def test_indexes_of_feeds_that_are_not_active_are_reached(
+    lake: Lake, cli: Cli, project: Project, left: str
+) -> None:
+    """Indexes of a feed whose file is archived, gone or broken are updated and removed all the same."""
+    for form in ("delta", "iceberg"):
+        cli("register", "--format", form, "--feed", "users")
+    land_rows(lake, table_feed(), [{"ID": 1, "NAME": "c"}])
+    if left == "archived":
+        assert cli("feeds", "archive", "users").code == 0
+    elif left == "nothing":
+        (project.root / "feeds/active/users.json").unlink()
+    else:
+        project.feed("{", file="users.json")
+
+    updated, named, sound = cli("register"), cli("register", "--feed", "users"), cli("doctor")
+    removed = cli("register", "--format", "delta", "--feed", "users", "--remove")
+    rest = cli("register", "--format", "iceberg", "--all", "--remove")
+
+    assert [line.split()[:6] for line in updated.out.splitlines()[1:]] == [
+        ["users", "delta", "3", "3", "1", "0"],
+        ["users", "iceberg", "3", "3", "1", "0"],
+    ]
+    assert [line.split()[:5] for line in named.out.splitlines()[1:]] == [
+        ["users", "delta", "3", "3", "-"],
+        ["users", "iceberg", "3", "3", "-"],
+    ]
+    assert sound.code == 0
+    assert (removed.code, removed.out) == (0, "users: delta index removed\n")
+    assert (rest.code, rest.out) == (0, "users: iceberg index removed\n")
+    assert rest.err == "note: events has no iceberg index\n"
+
+
+def test_an_index_of_an_archived_feed_is_not_made(lake: Lake, cli: Cli) -> None:
+    """New indexes are of active feeds; the error says how to bring the feed back."""
+    assert cli("feeds", "archive", "users").code == 0
+
+    said = cli("register", "--format", "delta", "--feed", "users")
+
+    assert said.code == 2
+    assert said.err.startswith("error: feed 'users' is archived\n")
+    assert lake.storage.size("metadata/tables/users/delta.json") is None
+
+
+def test_a_broken_feed_file_is_said_to_be_left_out(lake: Lake, cli: Cli, project: Project) -> None:
+    """`--all` registers the other feeds, names the file, and ends with 1."""
+    project.feed("{", file="users.json")
+
+    said = cli("register", "--format", "delta", "--all")
+    document = json.loads(cli("register", "--format", "delta", "--all", "--json").out)
+
+    assert said.code == 1
+    assert [line.split()[0] for line in said.out.splitlines()] == ["FEED", "events"]
+    assert said.err.startswith("left out: ")
+    assert [file["feed"] for file in document["left_out"]] == ["users"]
+    assert lake.storage.size("metadata/tables/users/delta.json") is None
+
+
+def test_a_feed_without_an_index_is_not_said_of_all(lake: Lake, cli: Cli) -> None:
+    """Where only the named feeds have no index, the note says no more."""
+    cli("register", "--format", "delta", "--feed", "users")
+
+    said = cli("register", "--feed", "events")
+
+    assert (said.code, said.out) == (0, "")
+    assert said.err.startswith("note: none of these feeds has an index; ")
+    assert lake.storage.size("metadata/streams/events/delta.json") is None
+
+
+def test_scripts_learn_what_was_removed(lake: Lake, cli: Cli) -> None:
+    """`--remove --json` prints a document, whether or not there was an index."""
+    cli("register", "--format", "delta", "--feed", "users")
+
+    first, second = (
+        json.loads(cli("register", "--format", "delta", "--all", "--remove", "--json").out) for _ in range(2)
+    )
+
+    removed = [{"feed": "users", "kind": "table", "format": "delta"}]
+    assert first == {"lake": lake.root, "removed": removed, "failed": 0}
+    assert second == {"lake": lake.root, "removed": [], "failed": 0}
 
 
 def test_doctor_rebuilds_indexes_after_metadata_was_lost_but_for_their_notes(lake: Lake, cli: Cli) -> None:

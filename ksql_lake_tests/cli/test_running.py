@@ -44,6 +44,8 @@ def _failing_with(error: BaseException) -> click.Command:
             1,
             f"error: unexpected ValueError: odd thing {AGAIN}\n",
         ),
+        (EOFError("cut"), 1, f"\nerror: unexpected EOFError: cut {AGAIN}\n"),
+        (click.Abort(), 130, "error: interrupted\n"),
         (
             AssertionError(),
             1,
