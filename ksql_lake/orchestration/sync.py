@@ -152,7 +152,8 @@ def _keep_in_step(  # noqa: PLR0913 - each is a fact of its own
         since: First day that is a partition of a stream.
     """
     # A restored lake may have as many commits as the one before.
-    mark, before = f"{state.sequence} {state.last_export} {since or ''}", seen.get(feed.name)
+    start = feed.start_date if isinstance(feed, StreamFeed) else ""
+    mark, before = f"{state.sequence} {state.last_export} {since or ''} {start}", seen.get(feed.name)
     behind = isinstance(feed, TableFeed) and not in_step(
         state, instance.get_dynamic_partitions(scope.versions(feed.name))
     )
@@ -235,10 +236,19 @@ def sync_feed(
 
 
 def _unread(feed: Feed, state: FeedState, known: Mapping[str, int | None]) -> list[str]:
-    """Return the days that Dagster has and of which the lake holds a part only, since files were lost."""
+    """Return the days that Dagster has and no export has read.
+
+    Files of them were lost since, so that the lake holds a part only; or they were recorded as empty, because
+    they lay before the feed's start then.
+    """
     if not isinstance(feed, StreamFeed):
         return []
-    return sorted(day for day in known if day in state.partitions and day not in state.looked)
+    start = feed.start_date.isoformat()
+    return sorted(
+        day
+        for day, count in known.items()
+        if day not in state.looked and (day in state.partitions or (count == 0 and day >= start))
+    )
 
 
 def _number(key: str) -> int:

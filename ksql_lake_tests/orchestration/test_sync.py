@@ -280,3 +280,18 @@ def test_versions_that_retention_removed_are_no_difference(
     assert instance.get_materialized_partitions(key) == {"v1", "v2", "v3", "v4", "v5", "x"}
     assert (after.said, after.gone) == ("users: 2 partitions in the lake, 0 recorded", 0)
     assert named.said.endswith("; Dagster also has 2 that the lake does not hold: v5, x")
+
+
+def test_empty_days_of_a_start_that_moved_are_named(project: Project, instance: dg.DagsterInstance) -> None:
+    """Days recorded as empty before a feed's start are named when the start is moved before them."""
+    _, cursor = _look(project, instance)
+    assert {"2025-01-06", "2025-01-08"} <= instance.get_materialized_partitions(dg.AssetKey(["refunds"]))
+    project.write_feed("refunds", kind="stream", source="REFUNDS", start_date="2025-01-07")
+
+    _, cursor = _look(project, instance, cursor)
+    said, cursor = _look(project, instance, cursor)
+    quiet, _ = _look(project, instance, cursor)
+
+    assert "refunds: 0 partitions in the lake, 0 recorded; Dagster also has 2 that no export has read: " in said
+    assert "2025-01-07, 2025-01-08" in said
+    assert "no export has read" not in quiet
