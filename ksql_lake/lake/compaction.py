@@ -98,12 +98,16 @@ def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files:
 
 
 def misleading_files(log: CommitLog, state: FeedState, day: str) -> list[FileEntry]:
-    """Return files with the same columns, one of which has statistics that leave NaN out; may be empty."""
+    """Return files with the same columns and form, one of whose statistics leave NaN out; may be empty."""
     for file in state.files_of(day):
         with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
             if misleading_columns(parquet):
-                alike = state.shape_text(file)
-                return [other for other in state.files_of(day) if state.shape_text(other) == alike]
+                alike = (state.shape_text(file), state.form(file))
+                return [
+                    other
+                    for other in state.files_of(day)
+                    if (state.shape_text(other), state.form(other)) == alike
+                ]
     return []
 
 
