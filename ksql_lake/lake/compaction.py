@@ -132,7 +132,7 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
                     metadata=metadata,
                     suffix=suffix,
                 )
-            for batch in _batches(parquet, writer.schema):
+            for batch in _batches(parquet, writer.schema, log.layout.data(file.path)):
                 unit = metadata.get("ksql_lake.event_time_unit", "ms")
                 events = event_times(batch, metadata.get("ksql_lake.event_time", "ROWTIME"), unit)
                 writer.write(day, batch, events=(int(events.min()), int(events.max())))
@@ -150,8 +150,19 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
     return merged
 
 
-def _batches(parquet: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in parquet.iter_batches():
+def _batches(parquet: pq.ParquetFile, schema: pa.Schema, key: str) -> Iterator[pa.RecordBatch]:
+    read = parquet.iter_batches()
+    while True:
+        try:
+            batch = next(read, None)
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptLakeError(
+                f"it cannot be read: {str(error).splitlines()[0]}; nothing was merged",
+                hint="Run `ksql-lake doctor` to see what is damaged.",
+                path=key,
+            ) from error
+        if batch is None:
+            return
         if batch.num_rows:
             yield batch.cast(schema) if batch.schema != schema else batch
 
