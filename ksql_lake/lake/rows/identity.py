@@ -296,23 +296,22 @@ def _drop_by_key(
         drop: Drops the rows that are known by the named columns.
     """
 
-    def count(table: str) -> int:
-        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    def count() -> int:
+        found = connection.execute("SELECT count(*) FROM left_over").fetchone()
         return int(found[0]) if found else 0
 
     if not key.time:
         drop(key.names)
         return
-    connection.execute("CREATE OR REPLACE TEMP TABLE aside AS FROM left_over")
-    drop(key.names)
-    left = count("left_over")
-    if left == count("aside"):
-        return
-    connection.execute("CREATE OR REPLACE TEMP TABLE left_over AS FROM aside")
     drop((*key.names, key.time))
-    if count("left_over") != left:
+    left = count()
+    connection.execute("CREATE OR REPLACE TEMP TABLE aside AS FROM left_over")
+    if left:
+        drop(key.names)
+    if count() < left:
         # The time alone does not make another event: a broker that notes when a record is appended gives the
         # copy of a record another time, and so does a derived stream that was made anew.
+        connection.execute("CREATE OR REPLACE TEMP TABLE left_over AS FROM aside")
         drop([name for name in columns.names if name != key.time])
 
 
