@@ -37,6 +37,7 @@ class ExportPlan:
         already: Partitions of the plan that another export has read since the plan was made.
         made_at: When it was made (UTC); None for a plan that other exports do not change.
         basis: Day -> when it had last been read at the time of the plan (`FeedState.looked`).
+        named: Whether the caller named the days, so that no reading that began before is taken for this one.
     """
 
     feed: Feed
@@ -52,6 +53,7 @@ class ExportPlan:
     already: tuple[str, ...] = ()
     made_at: datetime | None = field(default=None, compare=False, repr=False)
     basis: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    named: bool = field(default=False, compare=False, repr=False)
 
     def pulled(self, reason: str = "") -> ExportPlan:
         """Return the plan of reading the same days by pull query, where the feed says `continue`."""
@@ -117,7 +119,7 @@ def plan_from(
     if version is not None:
         raise ConfigError("a stream has days, not versions", hint="Name a date instead.", feed=feed.name)
     planned = _plan_stream(feed, state, days, now)
-    planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked)
+    planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked, named=days is not None)
     if feed.extraction != "continue" or planned.days is None:
         return planned
     # New rows are of any day, whatever days were requested.
@@ -128,8 +130,8 @@ def plan_from(
 def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = None) -> ExportPlan:
     """Return a plan without what another export has read since the plan was made.
 
-    These are days at its beginning and end that were read to their end, and days that an export read which
-    began after this one was requested. Otherwise the running day is read again.
+    These are days at its beginning and end that an export read which began after this one was requested, and
+    days that were read to their end, unless the caller named the days. Otherwise the running day is read again.
 
     Args:
         plan: The plan, made before the feed's lock was held.
@@ -162,7 +164,10 @@ def _read_since(plan: ExportPlan, made_at: datetime, state: FeedState, day: date
     read_at = state.looked.get(day.isoformat())
     if read_at is None or read_at == plan.basis.get(day.isoformat()):
         return False
-    return read_to_end(state.looked, day, plan.feed.zone, now=now) or datetime.fromisoformat(read_at) >= made_at
+    if datetime.fromisoformat(read_at) >= made_at:
+        return True
+    # Days are named to fetch late rows, which may have come since that reading began.
+    return not plan.named and read_to_end(state.looked, day, plan.feed.zone, now=now)
 
 
 def _version_still_wanted(plan: ExportPlan, feed: TableFeed, state: FeedState, made_at: datetime) -> ExportPlan:

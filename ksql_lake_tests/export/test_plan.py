@@ -179,18 +179,31 @@ def test_days_read_before_the_plan_was_made_are_read_as_planned(tmp_path: Path) 
     assert [plan.days for plan in plans] == [Days(date(2025, 1, 18), date(2025, 1, 20)), asked]
 
 
+def test_a_named_day_is_read_even_if_a_reading_that_began_before_has_just_closed_it(tmp_path: Path) -> None:
+    """A late row may have come after that reading began; whoever names its day gets it."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    asked = Days(date(2025, 1, 5), date(2025, 1, 6))
+    plan = plan_export(feed, lake, days=asked, now=NOW)
+
+    look(lake, feed, "2025-01-01", "2025-01-20", at="2025-01-20T10:29:59")
+    assert _left(lake, plan) is plan
+
+    look(lake, feed, "2025-01-05", "2025-01-05", at="2025-01-20T10:30:01")
+    assert _left(lake, plan).days == Days(date(2025, 1, 6), date(2025, 1, 6))
+
+
 def test_a_day_in_the_middle_does_not_tear_the_window_apart(tmp_path: Path) -> None:
     """One query reads days in a row; and what was read by a clock that is ahead counts as not read."""
     lake, feed = Lake(tmp_path), stream_feed()
     asked = Days(date(2025, 1, 5), date(2025, 1, 9))
     plan = plan_export(feed, lake, days=asked, now=NOW)
-    look(lake, feed, "2025-01-07", "2025-01-07", at="2025-01-20T10:29:00")
+    look(lake, feed, "2025-01-07", "2025-01-07", at="2025-01-20T10:30:01")
     assert _left(lake, plan).days == asked
 
-    look(lake, feed, "2025-01-05", "2025-01-07", at="2025-01-20T10:29:00")
+    look(lake, feed, "2025-01-05", "2025-01-07", at="2025-01-20T10:30:01")
     assert _left(lake, plan).days == Days(date(2025, 1, 8), date(2025, 1, 9))
     again = plan_export(feed, lake, days=asked, new_topic=True, now=NOW)
-    look(lake, feed, "2025-01-05", "2025-01-09", at="2025-01-20T10:29:30")
+    look(lake, feed, "2025-01-05", "2025-01-09", at="2025-01-20T10:30:30")
     assert _left(lake, again) is again
 
 

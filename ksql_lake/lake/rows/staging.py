@@ -311,7 +311,8 @@ class Staging:
         result = {file.partition: file for file in staged}
         if (going_on := self._pushed.continuation) and going_on.fresh:
             return result
-        # A recreated topic has the same offsets again; another ROWTIME there means another event.
+        # A recreated topic has the same offsets again; another ROWTIME there means another event. Where nothing
+        # else recognises a recreated topic, other values must show it too.
         columns = (*feed.identity.columns, *((ROWTIME,) if feed.positions else ()))
         key = tuple(self._names[feed.lake_name(column)] for column in columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
@@ -335,6 +336,7 @@ class Staging:
                     self.schema,
                     key=key,
                     null_keys=feed.identity.null_keys == "equal",
+                    time=self._names[ROWTIME] if feed.known_by == "offset" and not feed.positions else "",
                     repeats=repeats,
                     spill=self.attempt.path("spill"),
                 )

@@ -235,6 +235,24 @@ def test_a_topic_made_anew_is_refused(server: Server, source: Feed, tmp_path: Pa
     assert sum(held(tmp_path, source).values()) == 35 + more
 
 
+def test_a_topic_made_anew_loses_no_row_of_a_feed_that_names_its_offsets(
+    server: Server, source: Feed, tmp_path: Path
+) -> None:
+    """Its rows at offsets that the lake holds are other rows, and land when the new topic is accepted."""
+    identity = Identity(by="offset", columns=("ROWPARTITION", "ROWOFFSET"))
+    wanted = source.model_copy(update={"identity": identity})
+    server.export(tmp_path, wanted)
+    server.ksql(f"DROP STREAM {source.source};" + CREATE.format(source.source, source.name))
+    server.append(source.source, *(row(number) for number in range(500, 530)))
+
+    with pytest.raises(TopicRecreatedError):
+        server.export(tmp_path, wanted)
+
+    assert server.export(tmp_path, wanted, new_topic=True).new == 30
+    assert server.export(tmp_path, wanted).new == 0
+    assert held(tmp_path, wanted) == dict.fromkeys([*range(30), *range(500, 530)], 1)
+
+
 def test_a_stream_that_was_pulled_before_goes_on_by_push(server: Server, source: Feed, tmp_path: Path) -> None:
     """Days without marks are compared by value once, in both directions, and no row is doubled or lost."""
     pulled = source.model_copy(update={"extraction": "pull"})
