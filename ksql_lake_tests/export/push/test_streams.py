@@ -350,15 +350,18 @@ def test_known_ends_prove_an_export_whose_positions_are_not_told(
     assert "was read to where Kafka's log ended when the query began" in result.caught_up
 
 
-def test_a_topic_made_anew_is_refused_at_its_known_ends(server: Server, read_too: Feed, tmp_path: Path) -> None:
-    """A topic that ends before the marks is another one, also if no positions are reported."""
+@pytest.mark.parametrize("rows", [5, 9], ids=["far_shorter", "one_shorter"])
+def test_a_topic_made_anew_is_refused_at_its_known_ends(
+    server: Server, read_too: Feed, tmp_path: Path, rows: int
+) -> None:
+    """A topic that ends before a mark's row is another one, also if no positions are reported."""
     server.export(tmp_path, read_too)
     server.faults({"kind": "no_positions"})
     sink = f"{read_too.source}_READ"
     server.ksql(f"DROP STREAM {sink}; DROP STREAM {read_too.source};")
     server.ksql(CREATE.format(read_too.source, read_too.name))
     server.ksql(f"CREATE STREAM {sink} AS SELECT ID FROM {read_too.source} EMIT CHANGES;")
-    server.append(read_too.source, *(row(number, day=1) for number in range(500, 505)))
+    server.append(read_too.source, *(row(number, day=1) for number in range(500, 500 + 3 * rows)))
 
     with pytest.raises(TopicRecreatedError, match="the topic is not the one that was read before"):
         server.export(tmp_path, read_too)
