@@ -116,11 +116,13 @@ class _Landing:
         """Return what the lake knows by offset of the days to read."""
         plan = self.extraction.plan
         going_on = plan.feed.extraction == "continue"
-        if plan.days is None or plan.feed.extraction == "pull" or (plan.new_topic and not going_on):
+        if plan.days is None or plan.feed.extraction == "pull":
             return KnownDays()
         state = self.lake.state()
         if going_on:
             return KnownDays(continued=None if plan.new_topic else state.continued, base=state.reading)
+        if plan.new_topic:
+            return KnownDays(marked=state.marked)
         return known_days(state.marks, state.marked, plan.days.keys())
 
     def _positions_reported(self) -> bool:
