@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.commit.meaning import Origin, meaning_of, other_rows
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import Days, day_of
 
@@ -35,6 +36,7 @@ class ExportPlan:
         window: All days of which rows may land, where these are more than the days requested.
         fell_back: Why a pull query reads a feed that is to be read on from its marks; empty where none does.
         already: Partitions of the plan that another export has read since the plan was made.
+        due: Whether its days are those that are due, and not days that were asked for by name.
         made_at: When it was made (UTC); None for a plan that other exports do not change.
         basis: Day -> when it had last been read at the time of the plan (`FeedState.looked`).
     """
@@ -50,6 +52,7 @@ class ExportPlan:
     window: Days | None = None
     fell_back: str = ""
     already: tuple[str, ...] = ()
+    due: bool = field(default=False, compare=False, repr=False)
     made_at: datetime | None = field(default=None, compare=False, repr=False)
     basis: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -117,7 +120,7 @@ def plan_from(
     if version is not None:
         raise ConfigError("a stream has days, not versions", hint="Name a date instead.", feed=feed.name)
     planned = _plan_stream(feed, state, days, now)
-    planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked)
+    planned = replace(planned, new_topic=new_topic, due=days is None, made_at=now, basis=state.looked)
     if feed.extraction != "continue" or planned.days is None:
         return planned
     # New rows are of any day, whatever days were requested.
@@ -125,15 +128,19 @@ def plan_from(
     return replace(planned, window=window, reason=f"{planned.reason}; {_way_in(state)}")
 
 
-def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = None) -> ExportPlan:
+def still_wanted(
+    plan: ExportPlan, state: FeedState, *, origin: Origin | None = None, now: datetime | None = None
+) -> ExportPlan:
     """Return a plan without what another export has read since the plan was made.
 
     These are days at its beginning and end that were read to their end, and days that an export read which
-    began after this one was requested. Otherwise the running day is read again.
+    began after this one was requested. Otherwise the running day is read again. A plan of the days that are
+    due gets all days if no row has landed, and the source is not the one that was read.
 
     Args:
         plan: The plan, made before the feed's lock was held.
         state: What the feed's lake holds now that the lock is held.
+        origin: What the server reports about the source.
         now: The present; for tests.
 
     Raises:
@@ -146,6 +153,8 @@ def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = N
     if plan.days is None or plan.new_topic or plan.feed.extraction == "continue":
         # New rows are read on from the marks, which are read under the lock.
         return plan
+    if plan.due and (reason := _read_otherwise(plan.feed, state, origin)):
+        return replace(plan, days=Days(plan.feed.start_date, plan.days.last), reason=reason)
     moment = now or datetime.now(UTC)
     left = [day for day in plan.days if not _read_since(plan, plan.made_at, state, day, moment)]
     days = Days(left[0], left[-1]) if left else None
@@ -237,8 +246,7 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         return ExportPlan(
             feed, days=Days(feed.start_date, today), reason="first export, from start_date", open_end=open_end
         )
-    if not state.partitions and state.event_clock not in ("", feed.event_clock):
-        reason = f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
+    if reason := _read_otherwise(feed, state):
         return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
     open_day = _first_open_day(feed, state, today, now)
     # Not counted from the last export: that may have read other days, e.g. only the running one.
@@ -247,6 +255,19 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         f"{open_day} is the first day not read to its end; {feed.lookback_days} day(s) of lookback before it"
     )
     return ExportPlan(feed, days=Days(first, today), reason=reason, open_end=open_end)
+
+
+def _read_otherwise(feed: StreamFeed, state: FeedState, origin: Origin | None = None) -> str:
+    """Return why days without a row are read again: the first row pins what a day holds; empty otherwise."""
+    last = state.last_read
+    if state.partitions or last is None or not state.looked:
+        return ""
+    if state.event_clock not in ("", feed.event_clock):
+        return f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
+    if last.meant is None:
+        return "no row was found, but not recorded where; every day is read once more"
+    changed = other_rows(last.meant, meaning_of(feed, origin))
+    return f"{', '.join(changed)} changed before the first row; every day is read again" if changed else ""
 
 
 def _way_in(state: FeedState) -> str:

@@ -167,6 +167,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         form: The form in which the rows were read; see `precision.py`.
         outside: Reason -> how many received rows belong to no day of the feed (streams).
         fell_back: Why a `continue` feed was read by pull query; empty if it was not.
+        meant: What the rows mean, if the lake had none before (streams), so that it may still change.
     """
 
     source: str
@@ -190,6 +191,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: int = OLDEST
     outside: dict[str, Count] = {}
     fell_back: str = ""
+    meant: Meaning | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -316,3 +318,5 @@ def check_read(read: ReadFacts) -> None:
     """
     check_moments(read.read_at)
     check_days(day for day in (read.first_day, read.last_day) if day is not None)
+    if read.meant is not None:
+        check_meaning(read.meant)

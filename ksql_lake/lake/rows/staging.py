@@ -229,6 +229,7 @@ class Staging:
         pushed = self._pushed
         return msgspec.structs.replace(
             manifest,
+            read=self.pinning.meant(state, self.read),
             certificates=certificates(feed, self.read, state, days, fresh, received),
             positions=self.known.moved([count.partition for count in counts], pushed.seen),
             new_topic=pushed.new_topic,

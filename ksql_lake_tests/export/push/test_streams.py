@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ksql_lake.errors import (
     IncompleteResponseError,
@@ -290,6 +291,32 @@ def test_an_event_time_of_its_own_decides_the_day(server: Server, tmp_path: Path
 
     assert [part.records for part in result.partitions] == [0, 3, 3, 0]
     assert result.new == 0
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["recorded", "older_release"])
+def test_offsets_seen_before_the_first_row_hide_none(server: Server, tmp_path: Path, older: bool) -> None:
+    """Rows that belonged to no day by one event time land by another one, on days asked for later too."""
+    wrong, right = feed("reborn", event_time="AT"), feed("reborn")
+    server.ksql(
+        "CREATE STREAM REBORN (ID BIGINT, NOTE STRING, AT BIGINT) WITH (KAFKA_TOPIC='r', PARTITIONS=2);"
+    )
+    try:
+        server.append("REBORN", *(row(number, day=number % 4, AT=1) for number in range(20)))
+        log = Lake(tmp_path).feed(wrong).log
+        assert server.export(tmp_path, wrong).new == 0
+        manifest = log.manifest(1)
+        assert manifest.read is not None
+        assert manifest.positions
+        if older:
+            manifest = structs.replace(manifest, read=structs.replace(manifest.read, meant=None))
+            Path(tmp_path, log.layout.manifest(1)).write_bytes(manifest.encode())
+        first = server.export(tmp_path, right, days=Days(DAYS.last, DAYS.last))
+        whole = server.export(tmp_path, right)
+    finally:
+        server.ksql("DROP STREAM REBORN;")
+
+    assert (first.new, whole.new, whole.already_there) == (5, 15, 0)
+    assert held(tmp_path, right) == Counter(range(20))
 
 
 def test_an_old_server_is_read_by_value(old_server: Server, tmp_path: Path) -> None:
