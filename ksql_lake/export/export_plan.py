@@ -243,9 +243,8 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
     if today < feed.start_date:
         return ExportPlan(feed, reason=f"start_date {feed.start_date} is in the future")
     if not state.looked:
-        return ExportPlan(
-            feed, days=Days(feed.start_date, today), reason="first export, from start_date", open_end=open_end
-        )
+        reason = "no day counts as read since a repair" if state.partitions else "first export, from start_date"
+        return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
     if reason := _read_otherwise(feed, state):
         return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
     open_day = _first_open_day(feed, state, today, now)

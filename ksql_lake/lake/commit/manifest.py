@@ -213,7 +213,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         counts: Per partition.
         certificates: For each day of the window that had ended when it was read.
         positions: The days' marks after this commit (streams read by push query).
-        new_topic: The marks of all other days belong to a topic that no longer exists.
+        new_topic: The marks of all other days do not count: they belong to a topic that no longer exists, or to
+            a log that has lost a commit.
+        unread: Which days were read before does not count: a commit is lost, and perhaps rows with it.
         continued: The marks of a `continue` feed after this commit.
         merged_form: The form in which the rows of merged files were read.
         meaning: What the feed's rows mean, if this commit is the first to record it or records more than
@@ -236,6 +238,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificates: list[DayCertificate] = []
     positions: list[DayMarks] = []
     new_topic: bool = False
+    unread: bool = False
     continued: Continued | None = None
     merged_form: int = OLDEST
     meaning: Meaning | None = None

@@ -254,7 +254,7 @@ class _Fold:
 
     def add(self, manifest: Manifest) -> None:
         """Add the next commit."""
-        self._forget_other_rows(manifest)
+        self._forget_readings(manifest)
         self._whole["sequence"] = manifest.sequence
         for entry in manifest.added:
             partition = self._partitions.get(entry.partition, PartitionState())
@@ -288,13 +288,16 @@ class _Fold:
                     self._evidence[count.partition] = manifest.read.evidence.level
             if self._kind == "stream":
                 self._look(manifest, manifest.read)
+        if manifest.read is not None or manifest.new_topic:
             self._mark(manifest)
         self._continue(manifest)
         recorded = {"meaning": manifest.meaning, "settings": manifest.settings}
         self._whole |= {name: value for name, value in recorded.items() if value is not None}
 
-    def _forget_other_rows(self, manifest: Manifest) -> None:
-        """Forget the readings of a lake without rows that another source, server or event time answered."""
+    def _forget_readings(self, manifest: Manifest) -> None:
+        """Forget readings before a repair, and those that another source answered in a lake without rows."""
+        if manifest.unread:
+            self._looked, self._certified, self._evidence, self._newest = {}, {}, {}, ""
         read = manifest.read
         if self._partitions or read is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from ksql_lake.errors import (
+    CorruptLakeError,
     IncompleteResponseError,
     KsqlLakeError,
     QueryFailedError,
@@ -27,7 +29,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import examine
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.export.push.server import DAYS, PATIENCE, QUIET, Server, feed, held, row
+from ksql_lake_tests.export.push.server import DAYS, PATIENCE, QUIET, Server, feed, held, lose, repaired, row
 
 CREATE = "CREATE STREAM {} (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='{}', PARTITIONS=3);"
 
@@ -234,6 +236,46 @@ def test_a_topic_made_anew_is_refused(server: Server, source: Feed, tmp_path: Pa
     assert accepted.new == 5 + more
     assert server.export(tmp_path, source).new == 0
     assert sum(held(tmp_path, source).values()) == 35 + more
+
+
+@pytest.mark.parametrize("merged", [True, False], ids=["merged", "lost"])
+def test_marks_of_a_log_that_lost_a_commit_do_not_count(
+    server: Server, source: Feed, tmp_path: Path, merged: bool
+) -> None:
+    """After a repair each day is compared by value: rows that are held stay one, lost ones come back."""
+    for begin in (30, 40, 50):
+        server.export(tmp_path, source)
+        server.append(source.source, *(row(number, day=number % 3) for number in range(begin, begin + 10)))
+    if merged:
+        list(Lake(tmp_path).feed(source).compact())
+    lose(tmp_path, source, 2, files=not merged)
+    repaired(tmp_path, source)
+
+    result = server.export(tmp_path, source, days=None)
+
+    assert (result.new, result.already_there) == (10 + 10 * (not merged), 50 - 10 * (not merged))
+    assert held(tmp_path, source) == Counter(range(60))
+    assert server.export(tmp_path, source).new == 0
+
+
+def test_marks_behind_rows_that_doctor_brings_back_do_not_count(
+    server: Server, source: Feed, tmp_path: Path
+) -> None:
+    """Rows of a commit that restored metadata does not know land once, although the older marks lack them."""
+    server.export(tmp_path, source)
+    shutil.copytree(tmp_path / "metadata", tmp_path / "backup")
+    server.append(source.source, *(row(number, day=number % 3) for number in range(30, 40)))
+    server.export(tmp_path, source)
+    shutil.rmtree(tmp_path / "metadata")
+    (tmp_path / "backup").rename(tmp_path / "metadata")
+    server.append(source.source, row(40, day=3))
+    server.export(tmp_path, source, days=Days(DAYS.last, DAYS.last))
+    with pytest.raises(CorruptLakeError):
+        server.export(tmp_path, source)
+    repaired(tmp_path, source)
+
+    assert server.export(tmp_path, source).new == 0
+    assert held(tmp_path, source) == Counter(range(41))
 
 
 def test_a_stream_that_was_pulled_before_goes_on_by_push(server: Server, source: Feed, tmp_path: Path) -> None:
