@@ -12,7 +12,7 @@ from math import ceil, floor, sqrt
 from statistics import median
 
 from ksql_lake.export.column_checks import ColumnFindings, Figures, column_findings
-from ksql_lake.export.expiry import days_at_risk, risk_text, safe_text
+from ksql_lake.export.expiry import days_at_risk, days_read_late, late_text, risk_text, safe_text
 from ksql_lake.export.facts import is_closed
 from ksql_lake.export.result import ExportResult, PartitionResult
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
@@ -89,17 +89,24 @@ def check_export(
     findings = column_findings(result, lake, state, names)
     outcomes = {outcome.name: outcome for outcome in _outcomes(result, lake, state, findings)}
     if isinstance(result.feed, StreamFeed) and retention is not None:
-        now = result.started_at + timedelta(seconds=result.seconds)
-        outcomes["topic_retention"] = judge_topic_retention(result.feed, state, retention, now=now)
+        outcomes["topic_retention"] = judge_topic_retention(result, result.feed, state, retention)
     return [outcomes[name] for name in names]
 
 
 def judge_topic_retention(
-    feed: StreamFeed, state: FeedState, retention: Retention, *, now: datetime
+    result: ExportResult, feed: StreamFeed, state: FeedState, retention: Retention
 ) -> CheckOutcome:
-    """Judge whether Kafka has deleted, or will soon delete, days that were not read to their end."""
+    """Judge whether Kafka has deleted, or will soon delete, days before they were read to their end.
+
+    Days that this very export read too late count once: no later export can bring back what Kafka deleted.
+    """
+    now = result.started_at + timedelta(seconds=result.seconds)
     risks = list(days_at_risk(feed, state, retention, now=now))
-    return CheckOutcome("topic_retention", not risks, risk_text(feed, risks, retention) or safe_text(retention))
+    read = [date.fromisoformat(part.partition) for part in result.partitions]
+    late = days_read_late(feed, result.plan.basis, read, retention, now=result.started_at)
+    found = filter(None, [late_text(feed, late, retention), risk_text(feed, risks, retention)])
+    says = "\n".join(found) or safe_text(retention)
+    return CheckOutcome("topic_retention", not risks and not late, says)
 
 
 def _outcomes(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -61,6 +61,44 @@ def days_at_risk(
         day += timedelta(days=1)
 
 
+def days_read_late(
+    feed: StreamFeed, basis: Mapping[str, str], read: Iterable[date], retention: Retention, *, now: datetime
+) -> list[DayAtRisk]:
+    """Return the days that an export has read after Kafka had begun to delete their rows.
+
+    None of a feed that was never exported before: no feed asked for them while Kafka had them.
+
+    Args:
+        feed: The feed.
+        basis: Day -> when it had last been read before the export, ISO 8601.
+        read: The days that the export has read, oldest first.
+        retention: How long the topic keeps records.
+        now: When the export began.
+    """
+    if retention.hours is None or not basis:
+        return []
+    keeps = timedelta(hours=retention.hours)
+    found = ((day, unread_rows(basis, day, feed.zone, keeps=keeps, now=now)) for day in read)
+    return [
+        DayAtRisk(day, unread.fate, unread.until)
+        for day, unread in found
+        if unread is not None and unread.fate in ("lost", "fading")
+    ]
+
+
+def late_text(feed: StreamFeed, days: list[DayAtRisk], retention: Retention) -> str:
+    """Return which days were read late, and what that means; empty where none was."""
+    if not days:
+        return ""
+    told = {
+        "lost": "read after Kafka could delete all of it",
+        "fading": "read after Kafka could delete some of it",
+    }
+    lines = [f"{_shown(ranges)}: {told[fate]}" for fate in told if (ranges := fate_ranges(days, fate))]
+    lines.append(f"Kafka keeps {feed.source} {retention.text}. Rows that it had deleted are not in the lake.")
+    return "\n".join(lines)
+
+
 def risk_text(feed: StreamFeed, days: list[DayAtRisk], retention: Retention) -> str:
     """Return what is at risk and what to do; empty where nothing is."""
     if not days:
@@ -81,16 +119,14 @@ def safe_text(retention: Retention) -> str:
     """Return why nothing is at risk."""
     if retention.hours is None:
         return f"Kafka keeps the records {retention.text}."
-    return f"Every day was read before Kafka deletes it, {age_text(retention.hours)} after it came."
+    return f"Kafka is about to delete no unread day; it keeps the records for {age_text(retention.hours)}."
 
 
 def _lines(fate: str, days: list[DayAtRisk]) -> Iterator[str]:
     ranges = fate_ranges(days, fate)
     if not ranges:
         return
-    shown = ", ".join(str(each) for each in ranges[-_SHOWN:])
-    if len(ranges) > _SHOWN:
-        shown = f"{sum(len(each) for each in ranges[:-_SHOWN])} days before, {shown}"
+    shown = _shown(ranges)
     first = min(day.until for day in days)
     match fate:
         case "urgent":
@@ -99,3 +135,8 @@ def _lines(fate: str, days: list[DayAtRisk]) -> Iterator[str]:
             yield f"{shown}: not exported, and Kafka has been deleting it since {first:%Y-%m-%d %H:%M} UTC"
         case _:
             yield f"{shown}: not exported before Kafka could delete all of it"
+
+
+def _shown(ranges: Sequence[Days]) -> str:
+    shown = ", ".join(str(each) for each in ranges[-_SHOWN:])
+    return shown if len(ranges) <= _SHOWN else f"{sum(map(len, ranges[:-_SHOWN]))} days before, {shown}"

@@ -13,6 +13,7 @@ from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
 from ksql_lake.lake.closing import Clock, has_ended, read_to_end
 from ksql_lake.lake.commit.manifest import Evidence
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.layout import partition_folder
 from ksql_lake.quantities import count_text, size_text
 from ksql_lake.schema import Schema, arrow_type
@@ -222,11 +223,9 @@ def _column_records(schema: Schema | None) -> tuple[ColumnRecord, ...]:
 
 
 def _closed_days(feed: StreamFeed, state: FeedState) -> list[str]:
-    now = datetime.now(UTC)
+    now, zone = datetime.now(UTC), with_its_zone(feed, state).zone
     return [
-        key
-        for key in sorted(state.looked)
-        if read_to_end(state.looked, date.fromisoformat(key), feed.zone, now=now)
+        key for key in sorted(state.looked) if read_to_end(state.looked, date.fromisoformat(key), zone, now=now)
     ]
 
 

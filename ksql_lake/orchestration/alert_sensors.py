@@ -1,6 +1,6 @@
 """Sensors that alert people to failed runs and to checks with errors.
 
-Runs that Dagster retries raise no alert.
+Of runs that Dagster retries only the checks raise one.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -39,24 +39,32 @@ def alert_sensors(
         own = run.job_name in jobs or not known.isdisjoint(run.asset_selection or ())
         return scope.whole_location or own
 
-    return [_run_failures(scope, concerned), _failed_checks(scope, concerned, known)]
+    return [_run_failures(scope, concerned, known), _failed_checks(scope, concerned, known)]
 
 
-def _run_failures(scope: Scope, concerned: Callable[[dg.DagsterRun], bool]) -> dg.SensorDefinition:
+def _run_failures(
+    scope: Scope, concerned: Callable[[dg.DagsterRun], bool], keys: Collection[dg.AssetKey]
+) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name=scope.named("run_failures"),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Alerts about each failed run: to the log, and to the webhook and the e-mail addresses of "
-        "KSQL_LAKE_ALERT_WEBHOOK and KSQL_LAKE_ALERT_EMAIL. A cancelled run is no failure.",
+        description="Alerts about each failed run, and what its checks found: to the log, and to the webhook "
+        "and the e-mail addresses of KSQL_LAKE_ALERT_WEBHOOK and KSQL_LAKE_ALERT_EMAIL. A cancelled run is no "
+        "failure.",
     )
     def run_failures(context: dg.RunFailureSensorContext) -> Any:
         if not concerned(context.dagster_run):
             return dg.SkipReason("This run belongs to none of these feeds.")
+        # The other feeds of the run landed: no later run evaluates their checks again without new rows.
+        found = _found(context, keys)
         if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
-            return dg.SkipReason("Dagster retries this run automatically.")
+            return _tell(context, scope.settings, found) or dg.SkipReason(
+                "Dagster retries this run automatically."
+            )
         steps = list(_failed_steps(context)) or [str(context.failure_event.message)]
-        return _send(context, scope.settings, "run_failure", f"{_name(context.dagster_run)} failed", steps)
+        what = f"{_name(context.dagster_run)} failed"
+        return _send(context, scope.settings, "run_failure", what, [*steps, *found])
 
     return run_failures
 
@@ -74,20 +82,28 @@ def _failed_checks(
     def failed_checks(context: dg.RunStatusSensorContext) -> Any:
         if not concerned(context.dagster_run):
             return None
-        found = [
-            f"{each.asset_key.to_user_string()}, {each.check_name}: {each.description or 'failed'}"
-            for each in _evaluations(context)
-            if not each.passed
-            and each.severity is dg.AssetCheckSeverity.ERROR
-            and (each.asset_key not in keys or found_here(each))
-        ]
-        if not found:
-            return None
-        return _send(
-            context, scope.settings, "failed_checks", f"checks failed in {_name(context.dagster_run)}", found
-        )
+        return _tell(context, scope.settings, _found(context, keys))
 
     return failed_checks
+
+
+def _found(context: dg.RunStatusSensorContext, keys: Collection[dg.AssetKey]) -> list[str]:
+    """Return the errors that the checks of a run found; those of our assets only in their own days."""
+    return [
+        f"{each.asset_key.to_user_string()}, {each.check_name}: {each.description or 'failed'}"
+        for each in _evaluations(context)
+        if not each.passed
+        and each.severity is dg.AssetCheckSeverity.ERROR
+        and (each.asset_key not in keys or found_here(each))
+    ]
+
+
+def _tell(context: dg.RunStatusSensorContext, settings: Settings, found: list[str]) -> Any:
+    """Send an alert about what the checks of a run found, if they found something."""
+    if not found:
+        return None
+    what = f"checks failed in {_name(context.dagster_run)}"
+    return _send(context, settings, "failed_checks", what, found)
 
 
 def _send(

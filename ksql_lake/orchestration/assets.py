@@ -197,7 +197,8 @@ def _body(
             if isinstance(result.feed, TableFeed) and not _partitioned(context):
                 # Only after it is recorded: an offered version without a materialisation looks due.
                 keep_versions(scope.versions(result.feed.name), lake.lake.feed(result.feed), context.instance)
-            found = [*judge_export(result, lake.lake.feed(result.feed), retention), *fresh(result.feed)]
+            held = lake.lake.feed(result.feed)
+            found = [*judge_export(result, held, retention), *fresh(result, held)]
             yield from check_results(
                 result,
                 [check for check in found if scope.wants_check(check.outcome.name)],

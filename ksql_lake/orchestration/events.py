@@ -7,7 +7,14 @@ import dagster as dg
 
 from ksql_lake import markdown
 from ksql_lake.export import ExportResult
-from ksql_lake.export.facts import ColumnRecord, column_records, is_closed, partition_facts, partition_records
+from ksql_lake.export.facts import (
+    ROWS,
+    ColumnRecord,
+    column_records,
+    is_closed,
+    partition_facts,
+    partition_records,
+)
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.feed_columns import ADDED_BY_EXPORT, DELETED, POSITION_COLUMNS
 from ksql_lake.lake import FeedLake
@@ -36,11 +43,20 @@ def partition_metadata(
 
 
 def run_metadata(result: ExportResult, lake: FeedLake, scope: Scope) -> dict[str, Any]:
-    """Return the metadata of a run without a partition: that of its newest exported partition."""
+    """Return the metadata of a run without a partition: of its newest partition, with the numbers of all."""
     if not result.partitions:
         return {"note": result.plan.reason}
     newest = result.partitions[-1].partition
-    return {**partition_metadata(result, newest, lake, scope), "partitions": result.covered}
+    counts = {
+        ROWS: sum(part.records for part in result.partitions),
+        "bytes": sum(part.bytes for part in result.partitions),
+        "read_rows": result.read,
+        "new_rows": result.new,
+        "already_there_rows": result.already_there,
+        "late_rows": result.late,
+        **({"dropped_rows": result.dropped} if result.dropped else {}),
+    }
+    return {**partition_metadata(result, newest, lake, scope), **counts, "partitions": result.covered}
 
 
 def news(result: ExportResult, key: dg.AssetKey, instance: dg.DagsterInstance) -> frozenset[str]:

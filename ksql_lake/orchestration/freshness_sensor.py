@@ -1,8 +1,8 @@
 """The check `freshness` of feeds with `max_age_hours`: the age of the last export in the lake."""
 
 # It reads the lake, because an export that found nothing is no event in Dagster, and an export from the shell
-# may not be one either. A run always finds its feed fresh, so a sensor repeats the check; it asks no server. A
-# feed that was never exported gets no result.
+# may not be one either. A run that exports finds its feed fresh, so a sensor repeats the check; it asks no
+# server, and a feed that was never exported gets no result from it.
 
 import json
 from collections import defaultdict
@@ -13,9 +13,11 @@ import dagster as dg
 
 from ksql_lake.alerts import Alert, send_alert
 from ksql_lake.errors import KsqlLakeError
+from ksql_lake.export import ExportResult
 from ksql_lake.export.checks import CheckOutcome
 from ksql_lake.export.judging import JudgedCheck
 from ksql_lake.feeds import Feed
+from ksql_lake.lake import FeedLake
 from ksql_lake.lake.closing import in_the_future
 from ksql_lake.orchestration.internals import of_newest
 from ksql_lake.orchestration.scope import Scope
@@ -26,6 +28,7 @@ CHECK = "freshness"
 SENSOR_SECONDS = 60
 
 _OLD, _AHEAD = "too old", "dated in the future"
+_NEVER = "It was never exported, so it has no age."
 _TITLES = {_OLD: "no export for too long", _AHEAD: "the last export is dated in the future"}
 
 
@@ -38,11 +41,23 @@ def freshness_specs(feed: Feed, scope: Scope) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(CHECK, asset=scope.key(feed), description=asks)]
 
 
-def fresh(feed: Feed) -> list[JudgedCheck]:
-    """Return the check's result right after an export; empty for a feed without the check."""
-    if feed.checks.max_age_hours is None:
+def fresh(result: ExportResult, lake: FeedLake) -> list[JudgedCheck]:
+    """Return the check's result right after an export; empty for a feed without the check.
+
+    Args:
+        result: The export; one that had nothing to read leaves its feed as old as it was.
+        lake: The feed's lake.
+
+    Raises:
+        CorruptLakeError: A manifest is missing or unreadable.
+    """
+    if result.feed.checks.max_age_hours is None:
         return []
-    return [JudgedCheck(CheckOutcome(CHECK, passed=True, says="It has just been exported."), "error")]
+    passed, says = True, "It has just been exported."
+    if result.commit is None:
+        exported = lake.state().last_export
+        passed, says = _judged(result.feed, exported, datetime.now(UTC)) if exported else (True, _NEVER)
+    return [JudgedCheck(CheckOutcome(CHECK, passed, says), "error")]
 
 
 def freshness_sensors(feeds: Sequence[Feed], scope: Scope) -> list[dg.SensorDefinition]:
@@ -91,22 +106,32 @@ def _sensor(watched: Sequence[Feed], scope: Scope) -> dg.SensorDefinition:
 
 
 def _evaluation(feed: Feed, key: dg.AssetKey, exported: str, now: datetime) -> dg.AssetCheckEvaluation:
-    hours = feed.checks.max_age_hours or 0
+    passed, says = _judged(feed, exported, now)
     age = now - datetime.fromisoformat(exported)
-    # A clock that was ahead would keep a feed fresh until then, even if no export starts any more.
-    ahead = in_the_future(exported, now)
-    passed = age <= timedelta(hours=hours) and not ahead
-    found = f"{'within' if passed else 'longer ago than'} max_age_hours ({hours:g})"
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=CHECK,
         passed=passed,
-        metadata={"age_hours": round(age.total_seconds() / 3600, 2), "max_age_hours": float(hours)},
+        metadata={
+            "age_hours": round(age.total_seconds() / 3600, 2),
+            "max_age_hours": float(feed.checks.max_age_hours or 0),
+        },
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"the last export was at {exported}, "
-        f"{'in the future: by a clock that was ahead, so its age is unknown' if ahead else found}",
+        description=says,
         blocking=False,
     )
+
+
+def _judged(feed: Feed, exported: str, now: datetime) -> tuple[bool, str]:
+    """Return whether a feed's last export is young enough, and why."""
+    hours = feed.checks.max_age_hours or 0
+    # A clock that was ahead would keep a feed fresh until then, even if no export starts any more.
+    if in_the_future(exported, now):
+        why = "in the future: by a clock that was ahead, so its age is unknown"
+        return False, f"the last export was at {exported}, {why}"
+    passed = now - datetime.fromisoformat(exported) <= timedelta(hours=hours)
+    found = f"{'within' if passed else 'longer ago than'} max_age_hours ({hours:g})"
+    return passed, f"the last export was at {exported}, {found}"
 
 
 def _alert(what: str, of_feeds: Sequence[str], settings: Settings) -> str:

@@ -15,6 +15,7 @@ from ksql_lake.export import ExportResult, Extraction
 from ksql_lake.export.version_keys import keep_versions
 from ksql_lake.feeds import Feed, FeedStore, StreamFeed, TableFeed
 from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.days import day_of
 from ksql_lake.orchestration.events import events, news, partition_metadata, run_metadata
 from ksql_lake.orchestration.internals import describe_output, instance_of, previous_attempts, step_of
@@ -131,7 +132,7 @@ def load(lake: FeedLake, annotation: object, wanted: Wanted) -> Loaded:
 
     def choose(state: FeedState) -> Rows:
         if isinstance(lake.feed, StreamFeed):
-            return Rows(lake, state, _days(lake.feed, state, wanted, loaded))
+            return Rows(lake, state, _days(with_its_zone(lake.feed, state), state, wanted, loaded))
         return Rows(lake, state, _versions(lake, state, wanted, loaded))
 
     loaded.value = read_rows(lake, choose, give)
@@ -149,7 +150,9 @@ def _days(feed: StreamFeed, state: FeedState, wanted: Wanted, loaded: Loaded) ->
         keys = [key for key in state.partition_keys() if key in set(wanted.partitions)]
     never, opened = unread_days(state, asked), open_days(feed, state, {*asked, *map(date.fromisoformat, keys)})
     out = sorted(never if wanted.takes_open else [*never, *opened])
-    missing = [day for day in out if day in set(asked)]
+    # Before the feed's start a day that has rows is asked for too; only the current day may be absent.
+    named = {*asked, *(day for day in opened if wanted.partitions is not None or day < today)}
+    missing = [day for day in out if day in named]
     if missing and not wanted.leaves_out:
         raise _unread(feed, never, [day for day in opened if day in set(missing)])
     loaded.missing, loaded.unfinished = missing, sorted(opened) if wanted.takes_open else []

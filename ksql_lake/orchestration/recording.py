@@ -97,7 +97,7 @@ def _record(
         instance.report_runless_asset_event(event)
     if isinstance(result.feed, TableFeed):
         _keep(result.feed, instance, scope)
-    for check in [*checks, *fresh(result.feed)]:
+    for check in [*checks, *fresh(result, lake)]:
         for day in day_evaluations(check, key, changed):
             instance.report_runless_asset_event(day)
         instance.report_runless_asset_event(summary(check, result.covered, key))

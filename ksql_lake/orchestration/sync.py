@@ -79,7 +79,7 @@ class Synced:
         said: The text.
         recorded: Partitions that were recorded.
         left: Partitions left for the next time.
-        gone: Partitions that only Dagster has.
+        gone: Partitions that only Dagster has, whole.
     """
 
     said: str
@@ -222,7 +222,17 @@ def sync_feed(
     gone = sorted(each for each, count in known.items() if count != 0 and each not in there)
     if gone:
         said += f"; Dagster also has {len(gone)} that the lake does not hold: {', '.join(gone[:5])}"
-    return Synced(said, min(len(news), limit), left, len(gone))
+    unread = _unread(feed, state, known)
+    if unread:
+        said += f"; Dagster also has {len(unread)} that no export has read: {', '.join(unread[:5])}"
+    return Synced(said, min(len(news), limit), left, len(gone) + len(unread))
+
+
+def _unread(feed: Feed, state: FeedState, known: Mapping[str, int | None]) -> list[str]:
+    """Return the days that Dagster has and of which the lake holds a part only, since files were lost."""
+    if not isinstance(feed, StreamFeed):
+        return []
+    return sorted(day for day in known if day in state.partitions and day not in state.looked)
 
 
 def _since(feed: Feed, first_days: Mapping[str, date]) -> date | None:

@@ -14,9 +14,10 @@ import msgspec
 from ksql_lake.errors import ConfigError, LakeError, VersionError
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedLake, FeedState
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.layout import version_number
 from ksql_lake.lake.timeline import Timeline, narrowed
-from ksql_lake.query.day_range import check_closed, check_read, days_between, with_its_zone
+from ksql_lake.query.day_range import check_closed, check_read, days_between
 from ksql_lake.query.engines import Rows
 from ksql_lake.query.event_range import Clock, EventRange
 from ksql_lake.query.moments import Given, begin_of, days_of, end_of, last_of

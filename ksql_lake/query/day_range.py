@@ -8,21 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 from ksql_lake.errors import LakeError
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import FeedState
 from ksql_lake.lake.closing import read_to_end
 from ksql_lake.lake.days import Days, day_ranges
-
-
-def with_its_zone(feed: Feed, state: FeedState) -> Feed:
-    """Return a feed with the time zone of the days that the lake holds.
-
-    Without its feed file a feed has none, and a feed file may have been edited.
-    """
-    pinned = state.meaning.timezone if state.meaning else ""
-    if not isinstance(feed, StreamFeed) or pinned in {"", feed.timezone}:
-        return feed
-    return feed.model_copy(update={"timezone": pinned})
 
 
 def days_between(state: FeedState, first: str | None, last: str | None) -> list[date]:
@@ -35,10 +24,9 @@ def days_between(state: FeedState, first: str | None, last: str | None) -> list[
 
 
 def unread_days(state: FeedState, days: Iterable[date]) -> list[date]:
-    """Return the days that no export has read."""
-    return [
-        day for day in days if day.isoformat() not in state.looked and day.isoformat() not in state.partitions
-    ]
+    """Return the days that no export has read, or whose rows were lost since."""
+    # A day that lost one of its files has rows of the others: they are a part of it.
+    return [day for day in days if day.isoformat() not in state.looked]
 
 
 def open_days(feed: StreamFeed, state: FeedState, days: Iterable[date]) -> list[date]:

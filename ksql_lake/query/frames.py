@@ -102,8 +102,8 @@ def read_table(  # noqa: PLR0913 - what to read, and in what form
     Args:
         name: The feed.
         version: `latest` (the default), `previous`, or a kept version: `v3` or 3.
-        as_of: Instead, the newest version whose reading had begun by this time, as in `NAME__as_of`; dates
-            as in `read_stream`, days and months in UTC.
+        as_of: Instead, the newest version whose reading had begun by this time, as in `NAME__as_of`; but a
+            day or a month means its end here, in UTC, and its beginning there.
         commit: Instead, the newest version at the commit of this number.
         columns: The columns, in this order; None means all, with `version` last.
         as_: As in `read_stream`.

@@ -12,8 +12,9 @@ from ksql_lake.feeds import Feed, Feeds, StreamFeed
 from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import FeedState
-from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.closing import in_the_future, read_to_end
 from ksql_lake.lake.commit.check_record import CheckNotes
+from ksql_lake.lake.day_zone import with_its_zone
 from ksql_lake.lake.days import day_of, day_ranges
 from ksql_lake.report.agreement import SAMPLE, cross_check
 from ksql_lake.report.check_facts import check_facts
@@ -255,12 +256,15 @@ def _freshness(feed: Feed, state: FeedState, now: datetime) -> Freshness:
         return Freshness(None, target, None)
     # A clock that is behind the clock of the commit makes no age negative.
     age = max(0.0, (now - datetime.fromisoformat(state.last_export)).total_seconds() / 3600)
-    return Freshness(age, target, None if target is None else age <= target)
+    # A clock that was ahead would keep a feed fresh until then, even if no export starts any more.
+    met = age <= target and not in_the_future(state.last_export, now) if target is not None else None
+    return Freshness(age, target, met)
 
 
 def _coverage(feed: Feed, state: FeedState, now: datetime) -> tuple[Coverage | None, list[date]]:
     if not isinstance(feed, StreamFeed):
         return None, []
+    feed = with_its_zone(feed, state)
     found = coverage(feed, state.looked, now=now)
     return found, overdue_days(found, feed, now=now)
 

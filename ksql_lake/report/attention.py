@@ -113,7 +113,7 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
     first, names = alike[0], tuple(feed.name for feed in alike)
     listed = _names(names)
     texts = {
-        Status.STALE: f"the last export is older than the target: {_aged(alike)}",
+        Status.STALE: f"the last export is older than the target{_or_ahead(alike)}: {_aged(alike)}",
         Status.NEVER_RAN: f"no export was tried yet: {listed}",
         Status.EMPTY: f"exported, and there was no row: {listed}",
     }
@@ -133,6 +133,11 @@ def _shared_cause(alike: Sequence[FeedReport]) -> Point:
         damaged = any(check.grave and check.name == "files_match" for check in first.checks)
         step = _AFTER_REPAIR if damaged else _AFTER_CHECKS
     return Point(_level(first), first.status.label, count_text(len(alike), "feed"), text, step, names)
+
+
+def _or_ahead(feeds: Sequence[FeedReport]) -> str:
+    young = any((feed.freshness.age_hours or 0) <= (feed.freshness.target_hours or 0) for feed in feeds)
+    return ", or dated in the future" if young else ""
 
 
 def _aged(feeds: Sequence[FeedReport]) -> str:
@@ -179,17 +184,23 @@ def _rows(report: Report) -> Iterator[Point]:
             yield Point("notice", "left out", feed.name, text, step, (feed.name,))
     quiet = [feed for feed in report.feeds if _quiet(feed, report)]
     if quiet:
-        since = _names([f"{feed.name} (since {moment_text(feed.recency.last_new_at)})" for feed in quiet])
+        since = _names([f"{feed.name} ({_since(feed)})" for feed in quiet])
         subject = quiet[0].name if len(quiet) == 1 else count_text(len(quiet), "feed")
         text, names = f"exported, but no new row came: {since}", tuple(feed.name for feed in quiet)
         yield Point("notice", "no new rows", subject, text, "Does anything still write to the source?", names)
 
 
 def _quiet(feed: FeedReport, report: Report) -> bool:
-    last = feed.recency.last_new_at
+    # The newest rows may be older than the exports that the report knows of.
+    last = feed.recency.last_new_at or (feed.history_from if feed.records else None)
     if feed.kind != "stream" or not feed.enabled or not feed.recency.exports_without_new or last is None:
         return False
     return report.generated_at - last > QUIET
+
+
+def _since(feed: FeedReport) -> str:
+    last = feed.recency.last_new_at
+    return f"since {moment_text(last)}" if last else f"since before {moment_text(feed.history_from)}"
 
 
 def _files(report: Report) -> Iterator[Point]:
@@ -230,7 +241,9 @@ def _gaps(gaps: KafkaGaps) -> Iterator[Point]:
         step = f"ksql-lake export --stream {gaps.feed}   (reads what is left, and closes the days)"
         yield Point("alarm", "lost days", gaps.feed, text, step, (gaps.feed,))
     if gaps.fading:
-        text = f"Kafka is about to delete {ranges_text(gaps.fading)} (it keeps rows {gaps.retention})"
+        text = (
+            f"Kafka deletes {ranges_text(gaps.fading)} soon, or has begun to (it keeps rows {gaps.retention})"
+        )
         yield Point(
             "alarm", "export now", gaps.feed, text, f"ksql-lake export --stream {gaps.feed}", (gaps.feed,)
         )

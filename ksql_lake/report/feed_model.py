@@ -170,7 +170,7 @@ class Freshness:
     Attributes:
         age_hours: Hours since the last export was committed; null before the first.
         target_hours: `checks.max_age_hours`; null without one.
-        met: Whether the age is within the target; null when one of them is.
+        met: Whether the age is within the target, and the export not dated ahead; null when age or target is.
     """
 
     age_hours: float | None

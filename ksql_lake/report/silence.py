@@ -103,7 +103,10 @@ def _fate(feed: StreamFeed, retention: Retention, day: date, looked: Looked, now
     if retention.hours is None:
         return "deliverable"
     unread = unread_rows(looked, day, feed.zone, keeps=timedelta(hours=retention.hours), now=now)
-    return "deliverable" if unread is None or unread.fate == "urgent" else unread.fate
+    if unread is None:
+        return "deliverable"
+    # The report asks for an export as soon as the sensor alerts, not only when rows are gone.
+    return "fading" if unread.fate == "urgent" else unread.fate
 
 
 def _one_line(error: KsqlLakeError) -> str:

@@ -63,6 +63,9 @@ def judge(  # noqa: PLR0913 - each is a separate fact
     if questioned:
         return Judgement(Status.INCOMPLETE, questioned, f"Set the clock right, then: {export}")
     if freshness.met is False:
+        if (freshness.age_hours or 0) <= (freshness.target_hours or 0):
+            reason = f"the last export is dated {metadata.state.last_export}, by a clock that was ahead"
+            return Judgement(Status.STALE, reason, f"Is the clock right now? Then: {export}")
         reason = f"last export {age_text(freshness.age_hours)} ago, target {age_text(freshness.target_hours)}"
         return Judgement(Status.STALE, reason, f"Is its schedule on? By hand: {export}")
     if coverage is not None and (coverage.missing or overdue):

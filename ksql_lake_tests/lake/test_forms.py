@@ -90,6 +90,17 @@ def test_twins_of_the_old_form_are_counted(tmp_path: Path) -> None:
     assert new(land(lake, exact, form=EXACT)) == 0
 
 
+def test_a_row_of_the_old_form_leaves_the_row_that_is_held_exactly(tmp_path: Path) -> None:
+    """A row of the old form is one of the twins that the lake does not hold exactly, in any order."""
+    lake = Lake(tmp_path)
+    one, other = (row(1, exact=True, millis=millis) for millis in (100, 200))
+    land(lake, [row(1, exact=False)], form=OLDEST)
+
+    assert new(land(lake, [one, other], form=EXACT)) == 1
+    assert new(land(lake, [one, other], form=EXACT)) == 0
+    assert new(land(lake, [other, one], form=EXACT)) == 0
+
+
 def test_exact_rows_are_told_apart_exactly(tmp_path: Path) -> None:
     """Between rows that were both read exactly, a millisecond and a hundredth make another event."""
     lake = Lake(tmp_path)

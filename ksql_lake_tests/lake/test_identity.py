@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -133,6 +134,52 @@ def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: P
     assert found.tolist() == [4]
 
 
+WIDER = [
+    parse_schema("`A` BIGINT, `X` BIGINT, `Y` BIGINT, `Z` BIGINT"),
+    parse_schema("`A` BIGINT, `S` STRUCT<`x` BIGINT>"),
+    parse_schema("`A` BIGINT, `S` STRUCT<`x` BIGINT, `y` BIGINT>"),
+    parse_schema("`A` BIGINT, `S` STRUCT<`x` BIGINT, `y` BIGINT>, `B` BIGINT"),
+]
+"""Each tells more events apart than the one before; X, Y and Z have the same value in all rows."""
+BITS = st.tuples(st.just(0), *[st.integers(0, 1)] * 3)
+
+
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    exports=st.lists(
+        st.tuples(
+            st.sampled_from(WIDER),
+            st.lists(BITS, min_size=1, max_size=4),
+            st.randoms(use_true_random=False),
+        ),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_columns_that_come_and_go_double_and_lose_nothing(
+    tmp_path: Path, exports: list[tuple[Schema, list[tuple[int, ...]], Random]]
+) -> None:
+    """Whatever columns each export had, in any order of rows, the lake has as many rows as events."""
+    events: list[tuple[int, ...]] = []
+    held: list[Held] = []
+    landed = 0
+    for number, (schema, arriving, random) in enumerate(exports):
+        events += arriving
+        random.shuffle(events)
+        staged: list[dict[str, Any]] = [
+            {"A": a, "S": {"x": x, "y": y}, "B": b, "X": 0, "Y": 0, "Z": 0} for a, x, y, b in events
+        ]
+        source = tmp_path / "staged.tmp"
+        candidate = Candidate("d", write(source, staged, schema), len(staged), tuple(held))
+
+        found = new_rows([candidate], schema, spill=tmp_path / "spill")["d"]
+
+        landed += len(found)
+        assert landed == len(events)
+        path = write(tmp_path / f"held{number}.parquet", [staged[row] for row in found], schema)
+        held.append(Held(path, schema))
+
+
 def test_an_event_exported_before_a_field_of_a_struct_existed_is_the_same_event(tmp_path: Path) -> None:
     """Fields inside STRUCTs, however deep, are like columns: one more or one less doubles nothing."""
     old = parse_schema(
@@ -175,6 +222,18 @@ def test_a_key_that_came_later_finds_the_rows_from_before_it(tmp_path: Path) -> 
 
     # One of the two events 2 is the one from before; the repeated event 1 is that one, twice received.
     assert sorted(staged[number]["A"] for number in found) == [2, 9]
+
+
+def test_a_row_without_the_key_is_not_matched_with_one_whose_key_is_held(tmp_path: Path) -> None:
+    """A row from before the key's columns is one of the events whose key the lake does not hold."""
+    old, new = parse_schema("`A` BIGINT, `B` BIGINT, `C` BIGINT"), parse_schema("`A` BIGINT, `RO` BIGINT")
+    before = Held(write(tmp_path / "old.parquet", [{"A": 1, "B": 1, "C": 1}], old), old)
+    after = Held(write(tmp_path / "new.parquet", [{"A": 1, "RO": 0}], new), new)
+    for order in (0, 1), (1, 0):
+        staged = [{"A": 1, "RO": number} for number in order]
+        candidate = Candidate("d", write(tmp_path / "s.tmp", staged, new), 2, (before, after))
+
+        assert not new_rows([candidate], new, key=["RO"], spill=tmp_path / "spill")["d"].size
 
 
 def test_days_are_compared_apart(tmp_path: Path) -> None:

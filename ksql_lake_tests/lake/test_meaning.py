@@ -259,6 +259,50 @@ def test_a_source_made_anew_with_the_same_rows_goes_on(tmp_path: Any) -> None:
     assert commit.state.meaning == learnt(None, meaning_of(feed, made_by("CSAS_EVENTS_9")))
 
 
+def test_a_source_made_anew_is_not_trusted_because_it_was_empty_once(tmp_path: Any) -> None:
+    """Exports before its rows come leave the question open; the rows are refused as they would be at once."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    land(lake, feed, [event(1), event(2, day=1)], origin=made_by("CSAS_EVENTS_3"))
+    for _ in range(2):
+        assert land(lake, feed, [], origin=made_by("CSAS_EVENTS_9")).manifest.meaning is None
+
+    with pytest.raises(SourceRecreatedError):
+        land(lake, feed, [event(101), event(102, day=1)], origin=made_by("CSAS_EVENTS_9"))
+
+    assert land(lake, feed, [], origin=made_by("CSAS_EVENTS_9", accepted=True)).manifest.meaning is not None
+    land(lake, feed, [event(101), event(102, day=1)], origin=made_by("CSAS_EVENTS_9"))
+    assert lake.feed(feed).state().records == 4
+
+
+def test_a_source_made_anew_is_known_once_its_rows_are_known(tmp_path: Any) -> None:
+    """Rows of days that the lake had none of land, and when they come back, the new query is learnt."""
+    lake, feed = Lake(tmp_path), stream_feed(start_date="2025-01-01")
+    land(lake, feed, [event(1, day=1)], origin=made_by("CSAS_EVENTS_3"))
+    anew = [event(101, day=3), event(102, day=3)]
+    read = ReadFacts(source=feed.source, statement="SELECT ...;", read_at="2025-02-01T00:00:00.000+00:00")
+    learnt_from = []
+    for rows in (anew[:1], anew):
+        days = (FIRST + timedelta(days=3), FIRST + timedelta(days=4))
+        with lake.feed(feed).stage(EVENTS, read=read, days=days, origin=made_by("CSAS_EVENTS_9")) as staging:
+            staging.write(pa.RecordBatch.from_pylist(rows, schema=arrow_schema(EVENTS)))
+            meaning = staging.commit().state.meaning
+            learnt_from.append(meaning.made_by if meaning else "")
+
+    assert learnt_from == ["CSAS_EVENTS_3", "CSAS_EVENTS_9"]
+    assert lake.feed(feed).state().records == 3
+
+
+def test_rows_known_by_a_key_do_not_ask_which_query_made_them(tmp_path: Any) -> None:
+    """Rows of a source made anew are the same ones by their keys, so its query is learnt at once."""
+    lake, feed = Lake(tmp_path), stream_feed(identity={"by": "key", "columns": ["ID"]})
+    land(lake, feed, [event(1)], origin=made_by("CSAS_EVENTS_3"))
+
+    meaning = land(lake, feed, [], origin=made_by("CSAS_EVENTS_9")).manifest.meaning
+
+    assert meaning is not None
+    assert meaning.made_by == "CSAS_EVENTS_9"
+
+
 def test_a_closed_day_that_comes_back_as_new_is_told(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
     """If the server reports no query, a whole closed day of nothing but new rows is at least a warning."""
     lake, feed = Lake(tmp_path), stream_feed()

@@ -95,6 +95,26 @@ def test_a_check_that_found_an_error_is_told(
     assert "min_records" not in request.json["text"]
 
 
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_check_is_told_although_another_feed_failed(
+    project: Project, instance: dg.DagsterInstance, webhook: ScriptedServer, retried: bool
+) -> None:
+    """One feed that always fails hides no check of the others, also not in a run that is tried again."""
+    project.write_feed("missing", kind="stream", source="MISSING", start_date="2025-01-06")
+    checks = {"not_null": ["NOTE"]}
+    project.write_feed("payments", kind="stream", source="PAYMENTS", start_date="2025-01-06", checks=checks)
+    run = project.materialize(instance, "missing", "payments", days=(DAYS[0], DAYS[1]))
+
+    _react(project, instance, run, tags={"dagster/will_retry": "true"} if retried else None)
+
+    (request,) = webhook.requests
+    title, *lines = request.json["text"].splitlines()
+    run_name = "run of missing, payments, 2025-01-06 to 2025-01-07"
+    assert title == f"ksql-lake: {f'checks failed in {run_name}' if retried else f'{run_name} failed'}"
+    assert any(line.startswith("feed missing") for line in lines) is not retried
+    assert any(line.startswith("payments, not_null: ") and "rows have no NOTE" in line for line in lines)
+
+
 def test_an_alert_that_does_not_arrive_is_seen(
     project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

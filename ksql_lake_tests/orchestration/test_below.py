@@ -19,8 +19,10 @@ from ksql_lake.export import Days, export_feed
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.orchestration.io_manager import Wanted, load
 from ksql_lake.settings import load_settings
+from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 from ksql_lake_tests.orchestration.dev_server import REPOSITORY
 from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project, failure_text
 from ksql_lake_tests.orchestration.user_project import EAGER, ENGINES, below, days, user_project
@@ -361,6 +363,38 @@ def test_an_open_day_is_no_day_until_it_is_allowed(
     assert [day.isoformat() for day in taken.unfinished] == [today]
     assert taken.value.num_rows == left_out.value.num_rows == 3
     assert everything.output_for_node("all_pandas") == IDS
+
+
+WEST, EAST = "Etc/GMT+12", "Pacific/Kiritimati"
+"""When a day ends in the west, the next one ends in the east."""
+
+
+def test_an_edited_time_zone_closes_no_day(tmp_path: Path) -> None:
+    """A day is open or closed by the time zone in which the lake has its days, whatever the feed file says."""
+    lake, day = Lake(tmp_path), "2025-01-17"
+    noon = event(12 * 3600, day=2)
+    west = {"origin": Origin(topic="events"), "read_at": "2025-01-18T00:00:00.000+00:00"}
+    land_rows(lake, stream_feed(timezone=WEST), [noon], **west)  # type: ignore[arg-type]
+    edited = lake.feed(stream_feed(timezone=EAST))
+
+    with pytest.raises(LakeError, match=f"{day} was read before the day had ended"):
+        load(edited, pa.Table, Wanted.of([day], {}))
+    taken = load(edited, pa.Table, Wanted.of([day], {"allow_open": True}))
+    assert (taken.value.num_rows, [str(each) for each in taken.unfinished]) == (1, [day])
+
+
+def test_an_open_day_before_a_later_start_is_no_empty_day(tmp_path: Path) -> None:
+    """Where a feed's start was moved past a day with rows that is open, the day is refused all the same."""
+    lake, day = Lake(tmp_path), "2025-01-17"
+    land_rows(lake, stream_feed(), [event(1), event(2, day=2)], read_at="2025-01-17T12:00:00.000+00:00")
+    moved = lake.feed(stream_feed(start_date="2025-02-01"))
+
+    for wanted in (Wanted.of(["2025-01-16", day], {}), Wanted.of([day], {"allow_missing_partitions": False})):
+        with pytest.raises(LakeError, match=f"{day} was read before the day had ended"):
+            load(moved, pa.Table, wanted)
+    left_out = load(moved, pa.Table, Wanted.of([day], {"allow_missing_partitions": True}))
+    assert (left_out.value.num_rows, [str(each) for each in left_out.missing]) == (0, [day])
+    assert load(moved, pa.Table, Wanted.of(["2025-01-15", "2025-01-16"], {})).value.num_rows == 1
 
 
 def test_a_run_without_a_partition_reaches_what_is_below(

@@ -110,6 +110,30 @@ def test_a_clock_that_was_ahead_keeps_no_feed_fresh(
     assert passed.passed
 
 
+def test_a_run_that_reads_nothing_makes_no_feed_younger(
+    project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days before a stream's start are materialised without an export; the check says the last one's age."""
+    project.write_feed("other", kind="stream", source="OTHER_PAYMENTS", start_date="2025-01-01")
+    project.write_feed(
+        "payments", kind="stream", source="PAYMENTS", start_date="2025-01-06", checks={"max_age_hours": 36}
+    )
+    early = ("2025-01-02", "2025-01-03")
+    never = checked(project.materialize(instance, "payments", days=early), "payments")["freshness"]
+    project.materialize(instance, "payments", partition=DAYS[0])
+    monkeypatch.setattr(freshness_sensor, "datetime", _Clock)
+    young = checked(project.materialize(instance, "payments", days=early), "payments")["freshness"]
+    monkeypatch.setattr(_Clock, "ahead", timedelta(hours=37))
+    old = checked(project.materialize(instance, "payments", days=early), "payments")["freshness"]
+
+    assert project.lake("payments").state().sequence == 1
+    assert (never.passed, never.description) == (True, "It was never exported, so it has no age.")
+    assert young.passed
+    assert "within max_age_hours (36)" in str(young.description)
+    assert not old.passed
+    assert "longer ago than max_age_hours (36)" in str(old.description)
+
+
 def test_only_feeds_that_ask_for_it_are_watched(project: Project) -> None:
     """Without `max_age_hours` there is neither check nor sensor, and no policy that looks at events."""
     project.write_feed("totals", kind="table", source="TOTALS", checks={"max_age_hours": 1})

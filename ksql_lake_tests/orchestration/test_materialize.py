@@ -141,7 +141,7 @@ def test_a_run_without_partitions_does_what_is_due(project: Project, instance: d
 
     assert result.success, failure_text(result)
     told = materialized(result, "payments")
-    assert {day: facts[ROWS] for day, facts in told.items() if facts[ROWS]} == {
+    assert {day: facts[ROWS] for day, facts in told.items() if day and facts[ROWS]} == {
         day: count for day, count in ROWS_PER_DAY.items() if count
     }
     last_day = max(day for day in project.lake("payments").state().looked)
@@ -154,6 +154,9 @@ def test_a_run_without_partitions_does_what_is_due(project: Project, instance: d
     page = told[None]
     assert page["dagster/row_count"] == sum(ROWS_PER_DAY.values())
     assert "The first rows of 2025-01-10" in page["sample"]
+    assert (page["read_rows"], page["new_rows"], page[ROWS]) == (8, 8, 8)
+    assert (page["already_there_rows"], page["late_rows"]) == (0, 0)
+    assert page["bytes"] == page["dagster/size_bytes"]
 
 
 def test_a_table_gets_its_next_version_and_opens_the_one_after(

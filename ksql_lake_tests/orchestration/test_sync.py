@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from ksql_lake.export.facts import ROWS
 from ksql_lake.feeds import Feed
+from ksql_lake.lake import Lake
+from ksql_lake.lake.commit.meaning import Origin
+from ksql_lake.lake.doctor import examine, repair
+from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.sync import sync_feed
 from ksql_lake.settings import load_settings
+from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
 from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project, failure_text
 
 PAYMENTS = dg.AssetKey(["payments"])
@@ -223,3 +229,32 @@ def test_a_day_that_is_not_closed_is_in_the_lake(project: Project, instance: dg.
     instance.report_runless_asset_event(dg.AssetMaterialization(PAYMENTS, partition=today, metadata={ROWS: 7}))
 
     assert "does not hold" not in sync_feed(*_payments(project), instance, limit=5000).said
+
+
+def test_a_day_that_lost_a_file_is_named(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """Dagster has the day that doctor forgot: it is named, although the lake holds a part of its rows."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    land_rows(lake, feed, [event(1)])
+    lost = lake.feed(feed).state().files_of("2025-01-15")[0]
+    land_rows(lake, feed, [event(1), event(2)])
+    scope = Scope(load_settings(lake_root=str(tmp_path)))
+    sync_feed(scope, feed, instance, limit=10)
+    (tmp_path / "streams" / "events" / lost.path).unlink()
+    list(repair(lake.storage, examine(lake.storage, FeedLayout("stream", "events")), apply=True))
+
+    told = sync_feed(scope, feed, instance, limit=10)
+
+    assert told.said.endswith("0 recorded; Dagster also has 1 that no export has read: 2025-01-15")
+    assert told.gone == 1
+
+
+def test_an_edited_time_zone_materialises_no_open_day(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """A day that is open in the lake's own time zone has not ended because the feed file names another."""
+    lake, midnight = Lake(tmp_path), "2025-01-18T00:00:00.000+00:00"
+    west, east = stream_feed(timezone="Etc/GMT+12"), stream_feed(timezone="Pacific/Kiritimati")
+    land_rows(lake, west, [event(12 * 3600, day=2)], origin=Origin(topic="events"), read_at=midnight)
+
+    sync_feed(Scope(load_settings(lake_root=str(tmp_path))), east, instance, limit=10)
+
+    known = instance.get_materialized_partitions(dg.AssetKey(["events"]))
+    assert known == {"2025-01-15", "2025-01-16"}

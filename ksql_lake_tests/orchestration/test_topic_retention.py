@@ -26,8 +26,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def _write(project: Project, **keys: object) -> None:
     start = TODAY - timedelta(days=5)
-    keys = {"topic_retention_hours": 96, **keys}
-    project.write_feed("payments", kind="stream", source="PAYMENTS", start_date=str(start), **keys)
+    keys = {"topic_retention_hours": 96, "start_date": str(start), **keys}
+    project.write_feed("payments", kind="stream", source="PAYMENTS", **keys)
 
 
 def _sensor(project: Project) -> dg.SensorDefinition | None:
@@ -77,12 +77,32 @@ def test_the_export_that_was_missing_turns_it_green(project: Project, instance: 
     after = _tick(project, instance, before.cursor)
 
     assert found.passed
-    assert found.description == "Every day was read before Kafka deletes it, 4 d after it came."
+    assert found.description == "Kafka is about to delete no unread day; it keeps the records for 4 d."
     (evaluation,) = after.asset_events
     assert isinstance(evaluation, dg.AssetCheckEvaluation)
     assert evaluation.passed
     assert "Kafka is about to delete no unread day" in str(after.skip_reason)
     assert json.loads(str(after.cursor)) == {"payments": {}}
+
+
+def test_an_export_that_came_too_late_says_so_once(project: Project, instance: dg.DagsterInstance) -> None:
+    """Days that are read when Kafka may have deleted them fail the check of that export and of no other."""
+    start = TODAY - timedelta(days=8)
+    _write(project, start_date=str(start))
+    first = checked(project.materialize(instance, "payments", partition=str(start)), "payments")
+
+    late = checked(project.materialize(instance, "payments"), "payments")["topic_retention"]
+    next_one = checked(project.materialize(instance, "payments"), "payments")["topic_retention"]
+
+    assert not first["topic_retention"].passed  # the other days are unread
+    assert not late.passed
+    gone = [str(TODAY - timedelta(days=before)) for before in (7, 5, 4)]
+    assert str(late.description).splitlines() == [
+        f"{gone[0]} to {gone[1]}: read after Kafka could delete all of it",
+        f"{gone[2]}: read after Kafka could delete some of it",
+        "Kafka keeps PAYMENTS for 4 d, by the feed. Rows that it had deleted are not in the lake.",
+    ]
+    assert next_one.passed
 
 
 def test_an_alarm_that_is_not_delivered_shows_in_the_tick(

@@ -50,7 +50,7 @@ def views(lake: Lake) -> duckdb.DuckDBPyConnection:
     """A connection with the views of the table `users`."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    create_views(connection, lake_views(Committed.of(lake.feed(FEED))))
+    create_views(connection, lake_views(Committed.of(lake.feed(FEED))), "main")
     return connection
 
 

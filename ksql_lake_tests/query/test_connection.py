@@ -182,11 +182,15 @@ def test_a_rollback_takes_no_view_away_for_good(tmp_path: Path) -> None:
     two_tables(tmp_path)
     connection = connect(tmp_path / "lake", tmp_path / "feeds")
 
-    connection.execute("BEGIN")
-    assert len(connection.sql("FROM users").fetchall()) == 1
-    connection.execute("ROLLBACK")
+    for by_method in (False, True):
+        connection.execute("BEGIN")
+        assert len(connection.sql("FROM users").fetchall()) == 1
+        if by_method:
+            connection.rollback()
+        else:
+            connection.execute("ROLLBACK")
 
-    assert len(connection.sql("FROM users").fetchall()) == 1
+        assert len(connection.sql("FROM users").fetchall()) == 1
 
 
 def test_the_lake_as_tables(tmp_path: Path) -> None:
@@ -244,20 +248,56 @@ def test_a_table_as_of_a_time_opens_one_version(tmp_path: Path) -> None:
             connection.sql(f"FROM users__as_of({early})").fetchall()
 
 
-def test_a_version_is_never_read_from_another_feed(tmp_path: Path) -> None:
-    """If a feed takes the name `NAME_versions`, `NAME__as_of(ts)` is refused; changes follow the table."""
+def test_a_macro_reads_its_own_feed_whatever_has_the_name_of_its_view(tmp_path: Path) -> None:
+    """Another feed, a CTE or a table of the caller's called `NAME` or `NAME_versions` changes nothing."""
     lake, other = two_tables(tmp_path), table_feed(name="users_versions", source="OTHERS")
     FeedStore(tmp_path / "feeds").add(other)
     land_rows(lake, other, [{"ID": 1, "NAME": "other"}])
     connection = connect(tmp_path / "lake", tmp_path / "feeds")
 
     assert connection.sql("SELECT NAME FROM users_versions").fetchall() == [("other",)]
-    with pytest.raises(duckdb.CatalogException, match="it reads the view users_versions, and another feed has"):
-        connection.sql("FROM users__as_of('2025-01-19 01:30')")
-    assert connection.sql("SELECT NAME FROM orders__as_of('2025-01-19 01:30')").fetchall() == [("a",)]
-    assert connection.sql("SELECT NAME FROM users").fetchall() == [("b",)]
-    history = connection.sql("SELECT DISTINCT NAME FROM users_history ORDER BY 1").fetchall()
-    assert history == [("a",), ("b",)]
+    as_of = "SELECT NAME FROM users__as_of('2025-01-19 01:30')"
+    between = "SELECT ID FROM events__between('2025-01-15', '2025-01-16')"
+    for name in ("users_versions", "events"):
+        own = f"WITH {name} AS (SELECT now() AS ROWTIME, 9 AS ID, 'x' AS NAME, 'v1' AS version, 2025 AS year)"
+        assert connection.sql(f"{own} {as_of}").fetchall() == [("a",)]
+        assert connection.sql(f"{own} {between}").fetchall() == [(1,)]
+        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT now() AS ROWTIME, 9 AS ID, 'v1' AS version")
+    assert connection.sql(as_of).fetchall() == [("a",)]
+    assert connection.sql(between).fetchall() == [(1,)]
+
+
+def test_an_argument_of_a_macro_is_the_caller_s_column(tmp_path: Path) -> None:
+    """A column that has the name of one of the feed's is the caller's; a table may have a column `ts`."""
+    two_tables(tmp_path)
+    tagged = table_feed(name="tagged", source="TAGGED")
+    FeedStore(tmp_path / "feeds").add(tagged)
+    schema = parse_schema("`ID` BIGINT KEY, `TS` STRING")
+    land_rows(Lake(tmp_path / "lake"), tagged, [{"ID": 1, "TS": "a"}], schema=schema)
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+
+    given = "(SELECT TIMESTAMPTZ '2025-01-16 00:00Z' AS ROWTIME) AS given"
+    assert connection.sql(f"SELECT e.ID FROM {given}, events__between(ROWTIME, NULL) AS e").fetchall() == [(2,)]
+    assert connection.sql("FROM tagged__as_of(now())").fetchall() == [(1, "a", "v1")]
+    assert connection.sql("SELECT ID FROM events__between('-infinity', '2025-01-16')").fetchall() == [(1,)]
+    assert connection.sql("SELECT ID FROM events__between('2025-01-16', 'infinity')").fetchall() == [(2,)]
+
+
+def test_views_are_made_beside_the_databases_of_the_caller(tmp_path: Path) -> None:
+    """A view of the caller's in an attached database stays, also while that database is the one in use."""
+    two_tables(tmp_path)
+    with duckdb.connect(str(tmp_path / "own.duckdb")) as own:
+        own.execute("CREATE VIEW users AS SELECT 'own' AS whose")
+    connection = connect(tmp_path / "lake", tmp_path / "feeds")
+    connection.execute(f"ATTACH '{tmp_path / 'own.duckdb'}' AS own; USE own")
+
+    for name in ("users", "own.users"):
+        assert connection.sql(f"FROM {name}").fetchall() == [("own",)]
+    assert connection.sql("SELECT NAME FROM memory.users").fetchall() == [("b",)]
+    assert connection.sql("SELECT feed FROM memory.ksql_lake_versions LIMIT 1").fetchall() == [("orders",)]
+    connection.close()
+    with duckdb.connect(str(tmp_path / "own.duckdb")) as own:
+        assert own.sql("FROM users").fetchall() == [("own",)]
 
 
 def test_a_filter_on_the_key_of_a_history_reaches_the_files(tmp_path: Path) -> None:

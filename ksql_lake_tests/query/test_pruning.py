@@ -83,7 +83,12 @@ def test_a_condition_on_time_opens_the_days_it_can_touch(lakes: Path, condition:
 
 def test_the_command_line_knows_that_times_are_utc(lakes: Path) -> None:
     """There a time without an offset opens its own day; unless the statements set another zone."""
-    for before, days in (("", 1), ("SET TimeZone = 'Asia/Tokyo'; ", 3)):
+    zones = (
+        "SET TimeZone = 'Asia/Tokyo'; ",
+        "SET TIME ZONE 'Asia/Tokyo'; ",
+        "SET \"TimeZone\" = 'Asia/Tokyo'; ",
+    )
+    for before, days in (("", 1), *((zone, 3) for zone in zones)):
         sql = f"{before}EXPLAIN ANALYZE SELECT count(\"NOTE\") FROM events WHERE ROWTIME::DATE = '2025-02-01'"
         answer = ask(sql, root=lakes / "lake", feeds=lakes / "feeds")
         assert answer is not None
@@ -114,6 +119,8 @@ def conditions(draw: st.DrawFn, alias: str) -> str:
                 f"{column} BETWEEN '{text}' AND '{other}'::TIMESTAMP + INTERVAL 3 HOURS",
                 f"CAST({column} AS DATE) {how} '{text[:10]}'",
                 f"make_date({alias}year, {alias}month, {alias}day) {how} DATE '{text[:10]}'",
+                f"make_date({alias}year, {alias}month, {alias}day) {how} TIMESTAMPTZ '{text}+05:30'",
+                f"{column} {how} TIMESTAMPTZ '{text}+00' + INTERVAL 1 MONTH",
                 f"NOT {column} {how} '{text}'",
             ]
         )
@@ -196,6 +203,17 @@ def test_a_range_by_its_macro_has_the_rows_of_that_range(
         ends = [low.isoformat() if low else None, high.isoformat() if high else None]
         found = connection.execute(f"SELECT {clock} AS at, * FROM {view}__between($1, $2)", ends).fetchall()
         assert sorted(map(str, found)) == sorted(map(str, expected))
+
+
+def test_an_attached_catalog_has_the_macro_too(lakes: Path, doors: list[duckdb.DuckDBPyConnection]) -> None:
+    """It reads the lake's rows, whatever the caller has of the stream's name."""
+    (every,) = doors[0].sql("SELECT count(*) FROM events").fetchall()
+    connection = duckdb.connect()
+    connection.execute(f"ATTACH '{lakes / 'lake.duckdb'}' AS lake (READ_ONLY)")
+    for _ in range(2):
+        found = connection.sql("SELECT count(*) FROM lake.events__between(NULL, NULL)").fetchall()
+        assert found == [every]
+        connection.execute("CREATE OR REPLACE TABLE events AS SELECT now() AS ROWTIME, 2025 AS year")
 
 
 def test_a_range_by_its_macro_opens_its_days_in_a_catalog_too(doors: list[duckdb.DuckDBPyConnection]) -> None:

@@ -25,9 +25,11 @@ from ksql_lake.errors import (
 )
 from ksql_lake.feeds import FeedStore
 from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.lake.doctor import examine, repair
+from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import EVENTS, Row, event, land_rows, stream_feed, table_feed
-from ksql_lake_tests.query.lakes import BIG, ROWS_BY_DAY, EveryType, comparable
+from ksql_lake_tests.query.lakes import BIG, ROWS_BY_DAY, EveryType, comparable, where_of
 
 ENGINES = ["pandas", "arrow", "duckdb", "polars"]
 
@@ -345,3 +347,18 @@ def test_a_day_that_was_not_read_is_no_empty_day(tmp_path: Path) -> None:
         ids("2025-01-19", "2025-01-19")
     assert ids("2025-01-19", "2025-01-19", allow_open=True) == [4]
     assert ids("2025-01-19") == [4]
+
+
+def test_a_day_that_lost_a_file_is_no_whole_day(lake: Lake) -> None:
+    """What doctor left of a day is refused by name until an export has read the day again."""
+    feed, where = stream_feed(), where_of(lake)
+    land_rows(lake, feed, [event(1), event(2)])
+    lost = lake.feed(feed).state().files_of("2025-01-15")[0]
+    land_rows(lake, feed, [event(1), event(2), event(3)])
+    (Path(lake.root) / "streams" / "events" / lost.path).unlink()
+    list(repair(lake.storage, examine(lake.storage, FeedLayout("stream", "events")), apply=True))
+
+    with pytest.raises(LakeError, match="2025-01-15 was never read"):
+        read_stream("events", "2025-01-15", "2025-01-15", **where)
+    land_rows(lake, feed, [event(1), event(2), event(3)])
+    assert len(read_stream("events", "2025-01-15", "2025-01-15", **where)) == 3

@@ -15,11 +15,20 @@ from ksql_lake.export.judging import note_outcomes
 from ksql_lake.feeds import StreamFeed
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.commit.check_record import CheckFinding
-from ksql_lake.report import FeedReport, Status, render_csv, render_html, render_json, render_prometheus
+from ksql_lake.report import (
+    FeedReport,
+    MetadataAnalyzer,
+    MetadataReader,
+    Status,
+    render_csv,
+    render_html,
+    render_json,
+    render_prometheus,
+)
 from ksql_lake.report.attention import attention
 from ksql_lake.report.console import remarks
 from ksql_lake_tests.lake.landing import land_rows, stream_feed, table_feed
-from ksql_lake_tests.report.lakes import NOON, land_days, of_day, report_of, report_on
+from ksql_lake_tests.report.lakes import NOON, feeds_of, land_days, of_day, report_of, report_on
 
 FIRST, TODAY = date(2025, 1, 17), date(2025, 1, 20)
 NOT_NULL = {"not_null": ["NOTE"]}
@@ -252,6 +261,26 @@ def test_old_events_and_silence_are_told(tmp_path: Path) -> None:
     assert found.recency.last_new_at is not None
     later = report_of(tmp_path, FEED, now=found.recency.last_new_at + timedelta(days=3))
     assert [point.subject for point in attention(later) if point.label == "no new rows"] == ["events"]
+
+
+def test_a_long_silence_is_told_too(tmp_path: Path) -> None:
+    """Where no export that the report knows brought a row, it says since before when; not of an empty feed."""
+    lake, empty = Lake(tmp_path), stream_feed(name="empty", start_date="2025-01-17")
+    for rows in (3, 0, 0):
+        land_days(lake, FEED, of_day(FIRST, rows), days=(FIRST, TODAY))
+        land_days(lake, empty, [], days=(FIRST, TODAY))
+    now = report_on(tmp_path, FEED).recency.last_new_at
+    assert now is not None
+
+    reader = MetadataReader(tmp_path, history=2)
+    made = MetadataAnalyzer(reader, feeds_of(FEED, empty), now=now + timedelta(days=3)).generate_report()
+
+    (feed,) = [feed for feed in made.feeds if feed.name == FEED.name]
+    assert (feed.recency.last_new_at, feed.recency.exports_without_new) == (None, 2)
+    (point,) = [point for point in attention(made) if point.label == "no new rows"]
+    assert feed.history_from is not None
+    since = f"since before {feed.history_from:%Y-%m-%d %H:%M} UTC"
+    assert point.text == f"exported, but no new row came: events ({since})"
 
 
 def test_rows_outside_the_window_are_told(tmp_path: Path) -> None:

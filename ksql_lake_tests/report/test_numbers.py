@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ksql_lake.lake import Lake
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.days import Days
 from ksql_lake.report import MetadataAnalyzer, MetadataReader
 from ksql_lake.report.feed_model import DayPoint
@@ -195,3 +196,16 @@ def test_a_lake_whose_path_holds_wildcards_is_read(tmp_path: Path) -> None:
 
     assert (report.cross_check.sampled, report.cross_check.summaries) == (1, 1)
     assert report.cross_check.disagreements == ()
+
+
+def test_an_edited_time_zone_completes_no_day(tmp_path: Path) -> None:
+    """Days are open or complete by the time zone in which the lake has them, whatever the feed file says."""
+    lake, midnight = Lake(tmp_path), "2025-01-18T00:00:00.000+00:00"
+    west, east = stream_feed(timezone="Etc/GMT+12"), stream_feed(timezone="Pacific/Kiritimati")
+    land_rows(lake, west, [event(12 * 3600, day=2)], origin=Origin(topic="events"), read_at=midnight)
+
+    found = report_on(tmp_path, east).coverage
+
+    assert found is not None
+    assert (found.timezone, found.complete) == ("Etc/GMT+12", 2)
+    assert date(2025, 1, 17) in {day for days in found.open_days for day in days}

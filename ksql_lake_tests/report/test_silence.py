@@ -86,7 +86,7 @@ def test_days_are_sorted_by_what_kafka_still_has(client: KsqlClient, tmp_path: P
     )
     texts = {point.label: point.text for point in attention(report)}
     assert texts["lost days"] == "2 days Kafka no longer keeps: 2025-01-14, 2025-01-16"
-    assert texts["export now"].startswith("Kafka is about to delete 2025-01-17 (it keeps rows for 3 d")
+    assert texts["export now"].startswith("Kafka deletes 2025-01-17 soon, or has begun to (it keeps rows")
 
 
 def test_without_known_retention_nothing_is_claimed(client: KsqlClient, tmp_path: Path) -> None:
@@ -170,8 +170,24 @@ def test_the_present_is_the_reports_own(tmp_path: Path, client: KsqlClient) -> N
         for after in (0, 7)
     )
 
-    assert now.fading == (Days(day(17), day(17)),)
+    assert now.fading == (Days(day(17), day(18)),)
     assert later.lost == (Days(day(17), day(23)),)
+
+
+def test_a_day_is_asked_for_before_kafka_begins_to_delete_it(tmp_path: Path, client: KsqlClient) -> None:
+    """As early as the sensor alerts: a quarter of the retention before the first unread row goes."""
+    feed = stream_feed(start_date="2025-01-18")
+
+    calm, soon = (
+        report_of(tmp_path, feed, client=client, now=datetime(2025, 1, 20, hour, tzinfo=UTC)) for hour in (5, 7)
+    )
+
+    assert (calm.server.gaps[0].deliverable, calm.server.gaps[0].fading) == ((Days(day(18), day(19)),), ())
+    assert (soon.server.gaps[0].deliverable, soon.server.gaps[0].fading) == (
+        (Days(day(19), day(19)),),
+        (Days(day(18), day(18)),),
+    )
+    assert [sum(point.label == "export now" for point in attention(made)) for made in (calm, soon)] == [0, 1]
 
 
 def test_feeds_that_lack_the_same_days_are_one_point(tmp_path: Path) -> None:

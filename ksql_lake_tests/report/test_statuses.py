@@ -19,7 +19,7 @@ from ksql_lake.report.attention import attention
 from ksql_lake.report.lake_facts import QUIET
 from ksql_lake.settings import load_settings
 from ksql_lake_tests.lake.landing import EVENTS, event, land_rows, stream_feed, table_feed
-from ksql_lake_tests.report.lakes import NOON, land_days, of_day, report_of, report_on
+from ksql_lake_tests.report.lakes import NOON, backdate, land_days, of_day, report_of, report_on
 
 FIRST, TODAY = date(2025, 1, 17), date(2025, 1, 20)
 FEED = stream_feed(start_date="2025-01-17")
@@ -73,6 +73,7 @@ def test_complete(tmp_path: Path) -> None:
     """Rows, in time, every ended day read after its end."""
     feed = stream_feed(start_date="2025-01-17", checks={"max_age_hours": 2})
     land_days(Lake(tmp_path), feed, of_day(FIRST, 3), days=(FIRST, TODAY))
+    backdate(Lake(tmp_path), feed, NOON)
 
     found = report_on(tmp_path, feed)
 
@@ -280,3 +281,26 @@ def test_a_reading_in_the_future_is_questioned(tmp_path: Path) -> None:
     assert "is dated 2025-01-23T12:00:00.000+00:00, by a clock that is ahead" in found.reason
     assert found.next_step == f"Set the clock right, then: ksql-lake export --stream {FEED.name}"
     assert found.reason in found.remarks
+
+
+def test_a_commit_in_the_future_keeps_no_feed_fresh(tmp_path: Path) -> None:
+    """The server's clock dated the reading and ours, ahead by days, the commit: its age is not known."""
+    lake, feed = Lake(tmp_path), stream_feed(start_date="2025-01-17", checks={"max_age_hours": 2})
+    land_days(lake, feed, of_day(FIRST, 3), days=(FIRST, TODAY))
+    at = datetime.fromisoformat(lake.feed(feed).state().last_export)
+
+    fresh, ahead = (report_on(tmp_path, feed, now=at - timedelta(minutes=minutes)) for minutes in (30, 90))
+
+    assert (fresh.freshness.met, ahead.freshness.met) == (True, False)
+    assert (ahead.status, ahead.reason) == (
+        Status.STALE,
+        f"the last export is dated {lake.feed(feed).state().last_export}, by a clock that was ahead",
+    )
+    assert "export --stream events" in ahead.next_step
+    feeds = [stream_feed(name=f"f{number}", checks={"max_age_hours": 2}) for number in range(5)]
+    for each in feeds:
+        land_days(lake, each, of_day(FIRST, 3), days=(FIRST, TODAY))
+    told = [point.text for point in attention(report_of(tmp_path, *feeds)) if point.label == "stale"]
+    assert [text.partition(": ")[0] for text in told] == [
+        "the last export is older than the target, or dated in the future"
+    ]

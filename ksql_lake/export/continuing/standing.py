@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 _MOST_GAPS = 50
 """Gaps that a commit names."""
 _SHOWN = 5
+_EARLIEST, _LATEST = -62_135_510_400_000, 253_402_214_400_000
+"""0001-01-02 and 9999-12-31, epoch ms: in every time zone they are days that the calendar has."""
 
 
 @dataclass(slots=True)
@@ -99,14 +102,14 @@ class Standing:
     def land(self, events: Numbers) -> None:
         """Note the event times of rows that land: notes about a reading apply to their days too."""
         if events.size:
-            first = day_of(datetime.fromtimestamp(int(events.min()) / 1000, UTC), self.feed.zone)
+            first = _day_at(int(events.min()), self.feed.zone)
             self._first = min(self._first, max(first, self.window.first))
 
     def wait_for(self, events: Numbers) -> None:
         """Note rows of future days: they do not land, and are read again when their day has begun."""
         future = events[events >= self.end]
         if future.size:
-            first = day_of(datetime.fromtimestamp(int(future.min()) / 1000, UTC), self.feed.zone).isoformat()
+            first = _day_at(int(future.min()), self.feed.zone).isoformat()
             self.awaited = min(self.awaited or first, first)
 
     def events(self, batch: pa.RecordBatch) -> Numbers:
@@ -223,6 +226,11 @@ def _unlanded(held: Continued, feed: StreamFeed, window: Days) -> bool:
 def hashes_of(places: tuple[Numbers, Numbers, Numbers]) -> Hashes:
     """Return the hash by which each row is recognised."""
     return row_hashes(*places)
+
+
+def _day_at(milliseconds: int, zone: ZoneInfo) -> date:
+    """Return the day of an event time; one beyond the calendar counts as its first or its last day."""
+    return day_of(datetime.fromtimestamp(min(max(milliseconds, _EARLIEST), _LATEST) / 1000, UTC), zone)
 
 
 def _gaps_text(gaps: list[Gap]) -> str:

@@ -60,6 +60,16 @@ def shared(old: KsqlType, new: KsqlType) -> KsqlType | None:
     return widened(old, new)
 
 
+def places(kind: KsqlType) -> int:
+    """Return a measure of how much a value tells: it is larger if a STRUCT in the type has more fields."""
+    match kind:
+        case Array(element) | Map(_, element):
+            return places(element)
+        case Struct(fields):
+            return 1 + sum(places(field) for _, field in fields)
+    return 1
+
+
 def unify(old: Schema, new: Schema) -> Schema:
     """Return the columns that can hold the rows of both: the old ones in their order, then the added ones.
 

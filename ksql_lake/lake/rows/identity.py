@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import LakeError, WriteError
-from ksql_lake.lake.files.evolution import shared, widened
+from ksql_lake.lake.files.evolution import places, shared, widened
 from ksql_lake.lake.files.precision import CURRENT, EXACT, blurred
 from ksql_lake.lake.files.sql_values import row_terms, sql_files, sql_name, sql_type
 from ksql_lake.lake.rows.scan import free_name, spilling
@@ -74,6 +74,10 @@ class _Key:
         # DuckDB 2.0 pushes IS NULL into the file scan, and reads a column of NULLs and one text as all NULL.
         alone = [f"list_count([data.{sql_name(name)}]) = 0" for name in self.names]
         return "" if self.null_keys else " OR ".join(alone)
+
+    def known(self, held: Schema) -> bool:
+        """Whether rows of a file have the columns that identify a row."""
+        return bool(self.names) and set(held.names).issuperset(self.names)
 
 
 def new_rows(
@@ -172,23 +176,15 @@ def _compare(
     paths += [(held.path, number) for number, candidate in enumerate(chunk) for held in candidate.held]
     connection.execute("CREATE TEMP TABLE owner (path VARCHAR, part INTEGER)")
     connection.executemany("INSERT INTO owner VALUES (?, ?)", paths)
-    # Files of different columns are compared one after another, each on the columns it has: an event that was
-    # exported before a column existed is still the same event.
-    shapes: defaultdict[tuple[Schema, int], list[tuple[int, str]]] = defaultdict(list)
-    for number, candidate in enumerate(chunk):
-        for held in candidate.held:
-            # Values of two forms are compared in the older one, which is less exact.
-            both = EXACT if held.form == candidate.form else min(held.form, candidate.form)
-            shapes[held.columns, both].append((number, held.path))
     repeated: Counter[str] = Counter()
     if key.names:
         # This comes first: of a row that came twice, only one may be matched with a row of the lake.
         identifying = [column for column in schema if column.name in key.names]
         _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
         repeated = _repeats(connection, chunk)
-    for (shape, both), files in shapes.items():
+    for (shape, both), files in _shapes(chunk, schema, key):
         # Rows of a file from before the key's columns existed are compared by all columns that the file has.
-        keyed = bool(key.names) and set(shape.names).issuperset(key.names)
+        keyed = key.known(shape)
         owners = sorted({number for number, _ in files})
         staged = _Files([chunk[number].path for number in owners], schema.names)
         older = _Files([path for _, path in files], shape.names)
@@ -206,6 +202,26 @@ def _compare(
         for number, candidate in enumerate(chunk)
     }
     return found, repeated
+
+
+def _shapes(
+    chunk: list[Candidate], schema: Schema, key: _Key
+) -> list[tuple[tuple[Schema, int], list[tuple[int, str]]]]:
+    """Group the committed files by columns and form of comparison, those that say most about a row first."""
+    # Each is compared on the columns it has: an event exported before a column existed is still the same event.
+    # A file that says less takes any of the rows that it cannot tell apart: no row that another holds in full.
+    shapes: defaultdict[tuple[Schema, int], list[tuple[int, str]]] = defaultdict(list)
+    for number, candidate in enumerate(chunk):
+        for held in candidate.held:
+            # Values of two forms are compared in the older one, which is less exact.
+            both = EXACT if held.form == candidate.form else min(held.form, candidate.form)
+            shapes[held.columns, both].append((number, held.path))
+
+    def said(shape: Schema, form: int) -> tuple[bool, int, int]:
+        compared, _ = _compared(schema, shape, shape.names)
+        return key.known(shape), sum(places(column.type) for column in compared), form
+
+    return sorted(shapes.items(), key=lambda item: said(*item[0]), reverse=True)
 
 
 def _repeats(connection: duckdb.DuckDBPyConnection, chunk: list[Candidate]) -> Counter[str]:

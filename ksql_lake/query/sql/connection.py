@@ -13,11 +13,15 @@ import duckdb
 from ksql_lake.lake.files.sql_values import sql_name, sql_text
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.sql.macros import Macro
 from ksql_lake.query.sql.named_views import Naming
-from ksql_lake.query.sql.views import Macro, View
+from ksql_lake.query.sql.views import View
 
 _NAMINGS: WeakKeyDictionary[duckdb.DuckDBPyConnection, Naming] = WeakKeyDictionary()
 """The views of each open connection; DuckDB's own class has no place for them."""
+
+OURS = "memory.main"
+"""The schema of the views: that of a connection in memory, also while the caller uses another database."""
 
 _UNKNOWN = re.compile(r"(?:Table|Table Function) with name \"?([A-Za-z0-9_]+)")
 
@@ -55,6 +59,11 @@ class LakeConnection(duckdb.DuckDBPyConnection):
     def view(self, view_name: str) -> Any:
         """Return a view as a relation."""
         return _asked(self, view_name, super().view)
+
+    def rollback(self) -> Any:
+        """Roll back; views that were made in the transaction are made again when they are named."""
+        _NAMINGS[self].forget()
+        return super().rollback()
 
     def cursor(self) -> Any:
         """Return another connection to the same views."""
@@ -100,38 +109,41 @@ def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> 
     with naming.lock:
         if listed := naming.listed(sql):
             # One statement for hundreds of constant views takes a fraction of the time.
-            duckdb.DuckDBPyConnection.execute(connection, "; ".join(map(_statements, listed)))
+            duckdb.DuckDBPyConnection.execute(connection, "; ".join(_statements(view, OURS) for view in listed))
         for name, made in naming.due(sql):
             match made:
                 case View() | Macro():
-                    create_views(connection, [made])
+                    create_views(connection, [made], OURS)
                 case (table, comment):
                     _drop_view(connection, name)
-                    connection.from_arrow(table).create(name)
-                    connection.execute(f"COMMENT ON TABLE {sql_name(name)} IS {sql_text(comment)}")
+                    connection.from_arrow(table).create(f"{OURS}.{sql_name(name)}")
+                    connection.execute(f"COMMENT ON TABLE {OURS}.{sql_name(name)} IS {sql_text(comment)}")
 
 
 def _drop_view(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Drop a view that only listed a table's name; DuckDB does not replace a view by a table."""
     plain = duckdb.DuckDBPyConnection.execute
-    if plain(connection, "SELECT 1 FROM duckdb_views() WHERE view_name = ?", [name]).fetchone():
-        plain(connection, f"DROP VIEW {sql_name(name)}")
+    own = (
+        "SELECT 1 FROM duckdb_views() WHERE database_name = 'memory' AND schema_name = 'main' AND view_name = ?"
+    )
+    if plain(connection, own, [name]).fetchone():
+        plain(connection, f"DROP VIEW {OURS}.{sql_name(name)}")
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | Macro]) -> None:
-    """Make views, each with its comment; an existing one of the same name is replaced."""
+def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | Macro], schema: str) -> None:
+    """Make views in a schema, each with its comment; an existing one of the same name is replaced."""
     plain = duckdb.DuckDBPyConnection.execute
     for view in views:
         if isinstance(view, Macro):
-            head = f"MACRO {sql_name(view.name)}({view.parameters}) AS TABLE"
-            plain(connection, f"CREATE OR REPLACE {head} {view.sql}")
-            plain(connection, f"COMMENT ON MACRO TABLE {sql_name(view.name)} IS {sql_text(view.comment)}")
+            name = f"{schema}.{sql_name(view.name)}"
+            plain(connection, f"CREATE OR REPLACE MACRO {name}({view.parameters}) AS TABLE {view.sql}")
+            plain(connection, f"COMMENT ON MACRO TABLE {name} IS {sql_text(view.comment)}")
             continue
-        plain(connection, _statements(view))
+        plain(connection, _statements(view, schema))
 
 
-def _statements(view: View) -> str:
-    name = sql_name(view.name)
+def _statements(view: View, schema: str) -> str:
+    name = f"{schema}.{sql_name(view.name)}"
     return f"CREATE OR REPLACE VIEW {name} AS {view.sql}; COMMENT ON VIEW {name} IS {sql_text(view.comment)}"
 
 

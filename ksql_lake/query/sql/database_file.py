@@ -23,7 +23,8 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name, path_terms, unified_columns
 from ksql_lake.query.known_feeds import Holdings
 from ksql_lake.query.sql.connection import create_views
-from ksql_lake.query.sql.views import Macro, View, between_macros
+from ksql_lake.query.sql.macros import Macro, between_macros
+from ksql_lake.query.sql.views import View
 from ksql_lake.schema import Schema, alike_fields
 
 CONTENTS = "ksql_lake_catalog"
@@ -188,7 +189,7 @@ def _views(feed: Feed, state: FeedState, folder: str, *, marked: bool) -> list[V
     scan = _Scan(feed, folder, state, marked=marked)
     if feed.kind == "stream":
         rows = _stream(scan, state) if state.partitions else committed_rows(state, str)
-        return [View(feed.name, rows, about), *between_macros(feed, state)]
+        return [View(feed.name, rows, about), *between_macros(feed, state, rows)]
     latest, every = (
         (_latest(scan, unified_columns(state, state.partition_keys()[-1:])[0]), _versions(scan, state))
         if state.partitions
@@ -294,7 +295,7 @@ def _write(path: Path, views: Iterable[View | Macro], *, search: Path) -> None:
         connection.execute(f"SET file_search_path = {sql_text(str(search))}")
         connection.execute(f"ATTACH {sql_text(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE}')")
         connection.execute("USE catalog")
-        create_views(connection, views)
+        create_views(connection, views, "catalog.main")
     finally:
         connection.close()
 

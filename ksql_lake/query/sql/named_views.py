@@ -16,18 +16,17 @@ from ksql_lake.errors import KsqlLakeError
 from ksql_lake.feeds import Feed
 from ksql_lake.feeds.suggestion import did_you_mean
 from ksql_lake.lake.layout import FeedLayout, manifest_sequence
+from ksql_lake.lake.rows.scan import committed_rows
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import Holdings
+from ksql_lake.query.sql.macros import Macro, as_of_macros, between_macros
 from ksql_lake.query.sql.pruning import pruned
 from ksql_lake.query.sql.system_tables import SYSTEM_TABLES, system_table
 from ksql_lake.query.sql.views import (
     Committed,
-    Macro,
     View,
-    as_of_macros,
     base_views,
-    between_macros,
     derived_views,
     listed_views,
 )
@@ -42,7 +41,9 @@ _ABOUT_NAMES = re.compile(r"\bshow\s+tables\b")
 
 _MACROS: dict[str, Callable[[Committed], list[Macro]]] = {
     "__as_of": as_of_macros,
-    "__between": lambda committed: between_macros(committed.feed, committed.state),
+    "__between": lambda committed: between_macros(
+        committed.feed, committed.state, committed_rows(committed.state, committed.address)
+    ),
 }
 _ENDINGS = {
     **dict.fromkeys(("_versions", "_changes", "_history", "__as_of"), "table"),
@@ -99,14 +100,17 @@ class Naming:
             words |= {*self.holdings.names, *SYSTEM_TABLES}
             words |= {f"{name}{ending}" for name in self.holdings.names for ending in _ENDINGS}
         if "rollback" in words:
-            # A rollback removes what was made in the transaction.
-            self._made.clear()
+            self.forget()
         # A view that another one names is made before it.
         for word in sorted(words - self._made, key=lambda word: (word.endswith(tuple(_MACROS)), word)):
             for name, made in self._called(word):
                 if name not in self._made:
                     self._made.add(name)
                     yield name, made
+
+    def forget(self) -> None:
+        """Forget which views were made: a rollback removes those of its transaction."""
+        self._made.clear()
 
     def narrowed(self, sql: str, connection: duckdb.DuckDBPyConnection, *, utc: bool = False) -> str:
         """Return a statement rewritten so that its conditions on time open fewer files; see `pruning`."""
@@ -148,14 +152,14 @@ class Naming:
             return "" if word in known else did_you_mean(name, known)
         if feed.kind != _ENDINGS[ending]:
             return f"{feed.name} is a {feed.kind}; its other views are {', '.join(_made_names(feed))}."
-        if self._covered(feed, ending):
-            return f"it reads the view {feed.name}_versions, and another feed has that name."
         committed = self._of(feed)
         if committed is not None and committed.state.columns is None:
             return f"{feed.name} has no export yet; its first rows add this view."
         if ending in {"_changes", "_history"}:
             return f"{feed.name} lacks its key columns, so its rows cannot be followed."
-        return f"The event time of {feed.name} has had two types, so it has no ranges." if committed else ""
+        if ending == "__between" and committed is not None:
+            return f"The event time of {feed.name} has had two types, so it has no ranges."
+        return ""
 
     def _called(self, word: str) -> Iterator[tuple[str, Made]]:
         feed = self._feed_of(word)
@@ -168,12 +172,8 @@ class Naming:
             return
         try:
             ending = word.removeprefix(feed.name)
-            if self._covered(feed, ending):
-                return
             if ending in _MACROS:
-                for macro in _MACROS[ending](committed):
-                    yield from self._called(f"{feed.name}_versions" if feed.kind == "table" else feed.name)
-                    yield macro.name, macro
+                yield from ((macro.name, macro) for macro in _MACROS[ending](committed))
                 return
             views = base_views(committed)
             if word not in {view.name for view in views}:
@@ -182,10 +182,6 @@ class Naming:
             self._failed(feed, error)
             return
         yield from ((view.name, view) for view in views if view.name == word)
-
-    def _covered(self, feed: Feed, ending: str) -> bool:
-        """Return whether a macro would read another feed, which took the name of the view that it reads."""
-        return ending == "__as_of" and self.holdings.find(f"{feed.name}_versions") is not None
 
     def _feed_of(self, word: str) -> Feed | None:
         """Return the feed of a view's name; a feed of exactly this name comes first."""

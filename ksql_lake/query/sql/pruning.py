@@ -145,6 +145,8 @@ def _days(committed: Committed, clock: Clock, bounds: list[Bound], values: Value
     left = set(keys)
     for what, how, constant in bounds:
         if what == "path":
+            if values.zoned(constant):
+                continue
             day = values.compute(constant, "TIMESTAMP") // (1000 * DAY)
             left = {key for key in left if _compared(_number(key), how, day)}
             continue

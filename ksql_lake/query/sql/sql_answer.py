@@ -197,13 +197,18 @@ def ask(
     relation = None
     with lake_errors(holdings, naming):
         for statement in statements:
-            asked = naming.narrowed(statement.query, connection, utc="timezone" not in sql.casefold())
+            asked = naming.narrowed(statement.query, connection, utc=_in_utc(connection))
             relation = connection.sql(_TABLES if _SHOW_TABLES.fullmatch(asked) else asked)
     if relation is None or statements[-1].type.name not in _SAYS_SOMETHING:
         return None
     spoken = [name for name in holdings.names if name in sql.casefold()]
     remarks = tuple(_unread(statements[-1].query, holdings, spoken))
     return Answer(connection, relation, confined=safe, remarks=remarks)
+
+
+def _in_utc(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether times without an offset are UTC now; a statement before may have changed it."""
+    return connection.sql("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
 
 
 def _unread(sql: str, holdings: Holdings, names: Iterable[str]) -> Iterator[str]:

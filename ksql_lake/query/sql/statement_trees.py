@@ -23,6 +23,7 @@ _TYPES = {
     "DOUBLE",
 }
 """Types that a literal may be cast to; a time that is compared as a text has another order."""
+_MOMENTS = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 _CONSTANT = {"CONSTANT", "CAST", "TYPE"}
 _FUNCTIONS = {
     "+",
@@ -71,16 +72,29 @@ class Values:
         return int(found)
 
     def slack(self, node: Node) -> int:
-        """Return the milliseconds by which the session's zone could move a constant."""
+        """Return the milliseconds by which the session's zone could move a constant.
+
+        A month before or after a moment may be three days more or less where the zone has another day then.
+        """
         inner = node.get("child", node) if node["class"] == "CAST" else node
         text = str(inner.get("literal", {}).get("text", "")) if inner["class"] == "CONSTANT" else ""
         kind = str(node.get("type_expr", {}).get("type_name", "")).upper()
-        fixed = (
-            kind in {"", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"}
-            and len(text) > 10
-            and _OFFSET.search(text[10:])
-        )
-        return 0 if self.utc or (fixed and fixed.end() == len(text) - 10) else DAY
+        fixed = kind in {"", *_MOMENTS} and len(text) > 10 and _OFFSET.search(text[10:])
+        if self.utc or (fixed and fixed.end() == len(text) - 10):
+            return 0
+        return 4 * DAY if _computes(node) else DAY
+
+    def zoned(self, node: Node) -> bool:
+        """Return whether the session's zone could move a constant that is compared with a date."""
+        text = json.dumps(node).upper()
+        return not self.utc and any(f'"{name}"' in text for name in _MOMENTS)
+
+
+def _computes(node: Node) -> bool:
+    """Return whether a constant is computed from others."""
+    if isinstance(node, list):
+        return any(map(_computes, node))
+    return isinstance(node, dict) and (node.get("class") == "FUNCTION" or any(map(_computes, node.values())))
 
 
 @cache

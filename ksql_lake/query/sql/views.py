@@ -11,20 +11,16 @@ import msgspec
 import pyarrow as pa
 
 from ksql_lake.errors import LakeError, SchemaChangeError, VersionError
-from ksql_lake.feeds.model import Feed, StreamFeed
+from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import FeedLake, FeedState
-from ksql_lake.lake.days import UNITS
 from ksql_lake.lake.files.evolution import unify, versioned_names
 from ksql_lake.lake.files.sql_values import sql_name, sql_text
-from ksql_lake.lake.layout import version_number
-from ksql_lake.lake.rows.scan import PATH_COLUMNS, committed_rows, free_name
+from ksql_lake.lake.rows.scan import committed_rows
 from ksql_lake.lake.timeline import Timeline, narrowed
 from ksql_lake.query.comparison import Side, changes_sql, compare, same_key
-from ksql_lake.query.day_range import with_its_zone
-from ksql_lake.query.event_range import Clock
 from ksql_lake.query.known_feeds import check_kept
 from ksql_lake.query.sql.history_states import Version, history_sql
-from ksql_lake.schema import Primitive, Schema, arrow_schema, parse_schema
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
 CHANGE_VIEWS = {
     "_changes": "what changed from version to version",
@@ -38,16 +34,6 @@ class View:
     """The definition of a view: its name, its SELECT, and its comment."""
 
     name: str
-    sql: str
-    comment: str
-
-
-@dataclass(frozen=True, slots=True)
-class Macro:
-    """The definition of a table macro: its name, its parameters, its SELECT, and its comment."""
-
-    name: str
-    parameters: str
     sql: str
     comment: str
 
@@ -271,72 +257,6 @@ def rows_as_of(committed: Committed, at: int) -> str | None:
 
 def _between(old: Version, new: Version) -> str:
     return changes_sql(old.side, new.side, compare(old.side.schema, new.side.schema))
-
-
-def as_of_macros(committed: Committed) -> list[Macro]:
-    """Return the table macro `NAME__as_of(ts)`: the newest version at a time; none for a stream.
-
-    For a constant time the choice is a constant for DuckDB, so that it does not open files of other versions.
-    """
-    name, kept = committed.feed.name, committed.state.partition_keys()
-    if committed.feed.kind != "table" or not kept:
-        return []
-    numbers = [*map(version_number, kept), committed.state.next_version]
-    choices = []
-    for key, (number, following) in reversed(list(zip(kept, pairwise(numbers), strict=True))):
-        shown = sql_text(key)
-        if following != number + 1:
-            lost = sql_text(f"a version of {name} between {key} and v{following} is not in the lake")
-            shown = f"error({lost})"
-        moment = f"TIMESTAMPTZ {sql_text(committed.read_at(key).isoformat())}"
-        choices.append(f"WHEN CAST(ts AS TIMESTAMPTZ) >= {moment} THEN {shown}")
-    problem = sql_text(f"no kept version of {name} had been read by then; the oldest is {kept[0]}")
-    chosen = f"CASE {' '.join(choices)} ELSE error({problem}) END"
-    rows = f"SELECT * FROM {sql_name(f'{name}_versions')} WHERE version = {chosen}"
-    return [Macro(f"{name}__as_of", "ts", rows, f"{name} as of its last reading before a time")]
-
-
-def between_macros(feed: Feed, state: FeedState) -> list[Macro]:
-    """Return the table macro `NAME__between(from_time, to_time)`: a stream's rows of a range; none for a table.
-
-    DuckDB skips files by their path columns only, so the range is repeated for these, a day wider on both
-    sides. NULL means no bound.
-    """
-    columns, feed = state.columns, with_its_zone(feed, state)
-    if not isinstance(feed, StreamFeed) or columns is None:
-        return []
-    try:
-        clock = Clock.of(feed, state)
-    except LakeError:
-        return []  # the event time has no single column
-    taken = [*columns.names, *PATH_COLUMNS["stream"]]
-    ends = [free_name(name, taken) for name in ("from_time", "to_time")]
-    conditions = []
-    for end, how, days, later in zip(ends, (">=", "<"), (">=", "<="), ("- 1", "+ 1"), strict=True):
-        moment = f"CAST({end} AS TIMESTAMPTZ)"
-        day = f"CAST(timezone({sql_text(feed.timezone)}, {moment}) AS DATE) {later}"
-        # In the path columns' type; else DuckDB compares too late to skip files.
-        parts = ", ".join(f"CAST({part}({day}) AS INTEGER)" for part in PATH_COLUMNS["stream"])
-        on_path = f"(year, month, day) {days} ({parts})"
-        conditions.append(f"({end} IS NULL OR {on_path})")
-        conditions.append(f"({end} IS NULL OR {_compared(clock, columns, how, moment)})")
-    rows = f"SELECT * FROM {sql_name(feed.name)} WHERE {' AND '.join(conditions)}"
-    return [Macro(f"{feed.name}__between", ", ".join(ends), rows, f"{feed.name} of a range of event times")]
-
-
-def _compared(clock: Clock, columns: Schema, how: str, moment: str) -> str:
-    """Return the comparison of a row's event time with a moment; ROWTIME replaces a NULL event time."""
-    column = sql_name(clock.column)
-    if next(one for one in columns if one.name == clock.column).type is Primitive.TIMESTAMP:
-        return (
-            f"coalesce({column}, ROWTIME) {how} {moment}"
-            if clock.column != "ROWTIME"
-            else f"ROWTIME {how} {moment}"
-        )
-    times, parts = UNITS[clock.unit]
-    number = f"CAST({column} AS HUGEINT) * {times * 1000}"
-    wanted = f"CAST(epoch_us({moment}) AS HUGEINT) * {parts}"
-    return f"CASE WHEN {column} IS NULL THEN ROWTIME {how} {moment} ELSE {number} {how} {wanted} END"
 
 
 DERIVED: tuple[Builder, ...] = (change_views,)

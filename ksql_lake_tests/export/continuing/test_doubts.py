@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,36 @@ def test_a_mended_event_time_brings_the_rows_that_it_kept_out(server: Server, tm
     assert first.new == 0
     assert (by_token(result), result.new) == (False, 5)
     assert held(tmp_path, right) == once(5)
+
+
+@pytest.mark.parametrize(
+    ("name", "far", "why"),
+    [("AFAR", 2**63 - 1, "in the future"), ("AGO", -(2**63) + 1, "before start_date")],
+)
+def test_an_event_time_beyond_the_calendar_stops_no_feed(
+    server: Server, tmp_path: Path, name: str, far: int, why: str
+) -> None:
+    """Such a row is of the future or too early, and the others land, in the first reading and in later ones."""
+    scene = Scene(name)
+    server.ksql(
+        f"CREATE STREAM {name} (ID BIGINT, T BIGINT) WITH (KAFKA_TOPIC='{name.lower()}', VALUE_FORMAT='JSON', "
+        f"PARTITIONS=1); CREATE STREAM {name}_D WITH (KEY_FORMAT='JSON') AS SELECT STRUCT(P := ROWPARTITION, "
+        f"O := ROWOFFSET) AS K, ID, T, ROWPARTITION AS P, ROWOFFSET AS O FROM {name} PARTITION BY "
+        "STRUCT(P := ROWPARTITION, O := ROWOFFSET) EMIT CHANGES;"
+    )
+    feed = scene.feed(columns=["ID", "T"], event_time="T", timezone="Pacific/Auckland")
+    numbers = iter(range(9))
+
+    def results() -> Iterator[tuple[bool, int, dict[str, int]]]:
+        for _ in range(2):
+            times = (FIRST, far, FIRST)
+            rows = ({"ID": next(numbers), "T": time, "ROWTIME": FIRST} for time in times)
+            server.append(name, *rows)
+            result = server.export(tmp_path, feed, days=None)
+            yield by_token(result), result.new, dict(result.outside)
+
+    assert [*results()] == [(False, 2, {why: 1}), (True, 2, {why: 1})]
+    assert held(tmp_path, feed) == dict.fromkeys((0, 2, 3, 5), 1)
 
 
 def test_rows_that_were_seen_and_never_landed_prove_nothing(
