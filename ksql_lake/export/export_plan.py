@@ -264,7 +264,7 @@ def _read_otherwise(feed: StreamFeed, state: FeedState, origin: Origin | None = 
     if state.event_clock not in ("", feed.event_clock):
         return f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
     if last.meant is None:
-        return "no row was found, but not recorded where; every day is read once more"
+        return "it is not recorded what was read without a row; every day is read once more"
     changed = other_rows(last.meant, meaning_of(feed, origin))
     return f"{', '.join(changed)} changed before the first row; every day is read again" if changed else ""
 
