@@ -26,6 +26,7 @@ from pyiceberg.table import StaticTable
 
 from ksql_lake.errors import ConfigError, SchemaChangeError
 from ksql_lake.lake import FeedLake, Lake
+from ksql_lake.lake.doctor import Finding
 from ksql_lake.register import (
     FORMATS,
     Format,
@@ -334,13 +335,12 @@ def test_an_index_that_cannot_be_repaired_does_not_stop_the_other(evolved: FeedL
     moved = tmp_path / "a%20b"
     Path(evolved.storage.uri("")).rename(moved)
     lake = Lake(moved).feed(STREAM)
-    repaired = []
+    repaired: list[Finding] = []
 
     with pytest.raises(ConfigError, match="reads a % in a path as an escape"):
-        for finding in refresh(lake.storage, lake.layout):
-            repaired.append(finding.key)  # noqa: PERF402 - a list of the whole would be lost with the error
+        repaired.extend(refresh(lake.storage, lake.layout))
 
-    assert repaired == [lake.layout.index("iceberg")]
+    assert [finding.key for finding in repaired] == [lake.layout.index("iceberg")]
     assert rows_of(iceberg(lake)) == rows_of(seen_by_duckdb(lake))
 
 
