@@ -131,18 +131,13 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         logging.getLogger(name).addHandler(_WARNINGS)
     try:
         with loudness(keep_quiet=quiet, verbose=verbose):
-            code = app.main(words, "ksql-lake", standalone_mode=False, obj={DEBUG: debug, ALONE: alone})
+            code = _called(words, {DEBUG: debug, ALONE: alone})
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of the output has closed it.
         _give_up_output()
         return FAILED
     except (click.Abort, KeyboardInterrupt) as error:
-        if isinstance(error.__cause__, EOFError):
-            # click takes any EOFError for the end of what somebody types; after its own prompts it names none.
-            complain_unexpected(error.__cause__, debug=debug)
-            _print_error_document(error.__cause__, words)
-            return FAILED
         complain("interrupted")
         _print_error_document(error, words)
         return INTERRUPTED
@@ -170,6 +165,17 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         complain(f"standard output is closed\n{_ONLY_THE_REPORT}")
         return FAILED
     return code if isinstance(code, int) else DONE
+
+
+def _called(words: Sequence[str], facts: dict[str, bool]) -> object:
+    """Run a command and return what it returns; any EOFError stays one."""
+    try:
+        return app.main(words, "ksql-lake", standalone_mode=False, obj=facts)
+    except click.Abort as error:
+        # click takes any EOFError for the end of what somebody types; after its own prompts it names no cause.
+        if isinstance(error.__cause__, EOFError):
+            raise error.__cause__ from None
+        raise
 
 
 def _everywhere(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
