@@ -207,6 +207,14 @@ class Settings(_Environment):
             raise ValueError("must be an address that begins with http:// or https://")
         return SecretStr(address)
 
+    @field_validator("dagster_url")
+    @classmethod
+    def _web_server(cls, value: str) -> str:
+        # It is linked in alerts, and the web server is asked without credentials.
+        if "@" in value:
+            raise ValueError("must not hold credentials")
+        return value
+
     @field_validator("smtp_url")
     @classmethod
     def _mail_server(cls, value: str) -> str:

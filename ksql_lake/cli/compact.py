@@ -142,9 +142,12 @@ def _merge(case: _Case, lake: Lake, wanted: Mapping[str, Any]) -> None:
         with feed_lake.exclusive(), waiting(task):
             for day in feed_lake.compact(**wanted):
                 case.done.append(day)
-        update_followers(lake, case.feed)
     except KsqlLakeError as error:
         case.error = error.at(feed=case.feed.name)
+    finally:
+        # Also if a later day failed: catalogs and indexes name files that the merged days replaced.
+        if case.done:
+            update_followers(lake, case.feed)
 
 
 def _print(

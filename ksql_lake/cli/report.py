@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from ksql_lake.cli.terminal.whole_file import chosen_form, form_of, whole_file
 from ksql_lake.feeds import FeedStore
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.report import (
+    FeedReport,
     MetadataAnalyzer,
     MetadataReader,
     Report,
@@ -24,6 +26,7 @@ from ksql_lake.report import (
     render_json,
     render_prometheus,
 )
+from ksql_lake.report.analyzer import overdue_days
 from ksql_lake.report.console import feed_table, headline, remarks
 from ksql_lake.settings import load_settings
 
@@ -136,12 +139,7 @@ def _found(made: Report, reason: str) -> list[str]:
     if reason == "stale":
         return [feed.name for feed in feeds if feed.freshness.met is False]
     if reason == "missing":
-        lacking = (Status.NEVER_RAN, Status.INCOMPLETE)
-        return [
-            feed.name
-            for feed in feeds
-            if feed.status in lacking or (feed.coverage is not None and feed.coverage.missing)
-        ]
+        return [feed.name for feed in feeds if _lacks_days(feed, made.generated_at)]
     names = [
         feed.name
         for feed in feeds
@@ -149,6 +147,13 @@ def _found(made: Report, reason: str) -> list[str]:
     ]
     names += [broken.name for broken in made.broken_feeds]
     return list(dict.fromkeys([*names, *(found.feed for found in made.cross_check.disagreements)]))
+
+
+def _lacks_days(feed: FeedReport, now: datetime) -> bool:
+    found = feed.coverage
+    return feed.status in (Status.NEVER_RAN, Status.INCOMPLETE) or (
+        found is not None and bool(found.missing or overdue_days(found, now=now))
+    )
 
 
 def _made(*, offline: bool) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
@@ -54,6 +54,7 @@ class AnswerDecoder:
         forms: The form in which each is sent.
         moments: The columns with epoch milliseconds as BIGINT, which are converted to timestamps.
         replace: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
+        identifying: Columns in which it stays an error: rows are told apart by these.
 
     Attributes:
         columns: The source's columns with their own types.
@@ -71,6 +72,7 @@ class AnswerDecoder:
         *,
         moments: Sequence[str] = (),
         replace: bool = False,
+        identifying: Collection[str] = (),
     ) -> None:
         self._arrivals = list(_arrivals(received, names, forms))
         self.columns = Schema(tuple(arrival.column for arrival in self._arrivals))
@@ -79,7 +81,7 @@ class AnswerDecoder:
         self._moments = [name for name in moments if name in names]
         if not self._plain:
             received = Schema(tuple(_as_received(received, self._arrivals)))
-        self._rows = RowDecoder(received, replace=replace)
+        self._rows = RowDecoder(received, replace=replace, identifying=identifying)
         self._received = received
 
     @property

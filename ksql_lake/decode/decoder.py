@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -138,17 +138,18 @@ class RowDecoder:
     Args:
         schema: The response's columns.
         replace: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
+        identifying: Columns in which it stays an error: rows are told apart by these.
 
     Raises:
         SchemaError: A column's type cannot be stored or cannot be read back from what the server writes.
     """
 
-    def __init__(self, schema: Schema, *, replace: bool = False) -> None:
+    def __init__(self, schema: Schema, *, replace: bool = False, identifying: Collection[str] = ()) -> None:
         self.arrow_schema: pa.Schema = arrow_schema(schema)
         _refuse_unreadable(schema)
         self._placed = PlacedReader(schema, self.arrow_schema)
         self._columns = ColumnReader(schema, self.arrow_schema)
-        self._exact = ExactReader(schema, self.arrow_schema, replace=replace)
+        self._exact = ExactReader(schema, self.arrow_schema, replace=replace, identifying=identifying)
         self._doubts = 0
         self._resting = 0
         self._objects = Lock()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from ksql_lake.decode.literals import MISMATCH, Misfit, Number, key_token, scalar, shown
+from ksql_lake.decode.literals import MISMATCH, NOT_TEXT, Misfit, Number, key_token, scalar, shown
 from ksql_lake.errors import DecodeError
 from ksql_lake.schema import Array, Decimal, KsqlType, Map, Primitive, Schema, Struct
 
 Convert = Callable[[object], object]
 
+_BAD_KEY = (
+    "`on_bad_text` replaces no text by which rows or entries are told apart. Clean the value where it is "
+    "produced, or leave the column out with `columns`."
+)
 _FOREIGN = "This is not what a ksqlDB server sends: is there a proxy between, or was the response altered?"
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 _IGNORED = ("sourceHost",)  # is beside `row` if the request asked for debugging
@@ -34,13 +38,17 @@ class ExactReader:
         schema: The response's columns.
         arrow: The same columns as an Arrow schema.
         replace: Whether bytes that are no text become U+FFFD instead of an error.
+        identifying: Columns in which they stay an error: rows are told apart by these.
 
     Attributes:
         replaced: How many texts were changed like this.
     """
 
-    def __init__(self, schema: Schema, arrow: pa.Schema, *, replace: bool = False) -> None:
+    def __init__(
+        self, schema: Schema, arrow: pa.Schema, *, replace: bool = False, identifying: Collection[str] = ()
+    ) -> None:
         self.replaced = 0
+        self._replaces = [replace and name not in identifying for name in schema.names]
         self._replace = replace
         self._arrow = arrow
         self._names = schema.names
@@ -63,8 +71,6 @@ class ExactReader:
 
     def _row(self, line: bytes, row: int) -> list[object]:
         values = _values(line, row)
-        if self._replace:
-            values = [self._mended(value) for value in values]
         if len(values) != len(self._names):
             raise DecodeError(
                 f"expected {len(self._names)} values, one for each column, found {len(values)}",
@@ -72,12 +78,14 @@ class ExactReader:
                 row=row,
             )
         converted = []
-        for name, convert, value in zip(self._names, self._converters, values, strict=True):
+        columns = zip(self._names, self._converters, self._replaces, values, strict=True)
+        for name, convert, replaces, value in columns:
             try:
-                converted.append(convert(value))
+                converted.append(convert(self._mended(value) if replaces else value))
             except Misfit as misfit:
                 path = name + "".join(reversed(misfit.path))
-                raise DecodeError(str(misfit), hint=misfit.hint, row=row, column=path) from None
+                hint = _BAD_KEY if self._replace and misfit.hint == NOT_TEXT else misfit.hint
+                raise DecodeError(str(misfit), hint=hint, row=row, column=path) from None
         return converted
 
     def _mended(self, value: Any) -> Any:
@@ -90,7 +98,10 @@ class ExactReader:
             case list():
                 return [self._mended(item) for item in value]
             case dict():
-                return {self._mended(name): self._mended(item) for name, item in value.items()}
+                mended = {self._mended(name): self._mended(item) for name, item in value.items()}
+                if len(mended) < len(value):
+                    raise Misfit(value, "would lose an entry: two keys would become one", _BAD_KEY)
+                return mended
         return value
 
 

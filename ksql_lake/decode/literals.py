@@ -20,7 +20,7 @@ MISMATCH = (
     "Was the source recreated while it was read? Export again; if the error remains, leave the column out: "
     "name the wanted ones in the feed's `columns`."
 )
-_NOT_TEXT = (
+NOT_TEXT = (
     "Arrow and Parquet text is UTF-8. Clean the value where it is produced, set `on_bad_text` to replace in "
     "the feed file (such characters become U+FFFD, and are counted), or leave the column out with `columns`."
 )
@@ -162,7 +162,7 @@ def _string(value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Misfit(value, "holds bytes or half a surrogate pair that are not text", _NOT_TEXT) from None
+        raise Misfit(value, "holds bytes or half a surrogate pair that are not text", NOT_TEXT) from None
     return value
 
 

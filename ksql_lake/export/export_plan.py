@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ksql_lake.errors import ConfigError, VersionError
 from ksql_lake.feeds.model import Feed, StreamFeed, TableFeed
 from ksql_lake.lake.closing import read_to_end
+from ksql_lake.lake.commit.meaning import Origin, meaning_of, other_rows
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.days import Days, day_of
 
@@ -37,6 +38,7 @@ class ExportPlan:
         already: Partitions of the plan that another export has read since the plan was made.
         made_at: When it was made (UTC); None for a plan that other exports do not change.
         basis: Day -> when it had last been read at the time of the plan (`FeedState.looked`).
+        named: Whether the caller named the days, so that no reading that began before is taken for this one.
     """
 
     feed: Feed
@@ -52,6 +54,7 @@ class ExportPlan:
     already: tuple[str, ...] = ()
     made_at: datetime | None = field(default=None, compare=False, repr=False)
     basis: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    named: bool = field(default=False, compare=False, repr=False)
 
     def pulled(self, reason: str = "") -> ExportPlan:
         """Return the plan of reading the same days by pull query, where the feed says `continue`."""
@@ -117,7 +120,7 @@ def plan_from(
     if version is not None:
         raise ConfigError("a stream has days, not versions", hint="Name a date instead.", feed=feed.name)
     planned = _plan_stream(feed, state, days, now)
-    planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked)
+    planned = replace(planned, new_topic=new_topic, made_at=now, basis=state.looked, named=days is not None)
     if feed.extraction != "continue" or planned.days is None:
         return planned
     # New rows are of any day, whatever days were requested.
@@ -125,15 +128,19 @@ def plan_from(
     return replace(planned, window=window, reason=f"{planned.reason}; {_way_in(state)}")
 
 
-def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = None) -> ExportPlan:
+def still_wanted(
+    plan: ExportPlan, state: FeedState, *, origin: Origin | None = None, now: datetime | None = None
+) -> ExportPlan:
     """Return a plan without what another export has read since the plan was made.
 
-    These are days at its beginning and end that were read to their end, and days that an export read which
-    began after this one was requested. Otherwise the running day is read again.
+    These are days at its beginning and end that an export read which began after this one was requested, and
+    days that were read to their end, unless the caller named the days. Otherwise the running day is read again.
+    A plan of days that were not named gets all days if no row has landed, and the source is another one.
 
     Args:
         plan: The plan, made before the feed's lock was held.
         state: What the feed's lake holds now that the lock is held.
+        origin: What the server reports about the source.
         now: The present; for tests.
 
     Raises:
@@ -146,6 +153,8 @@ def still_wanted(plan: ExportPlan, state: FeedState, *, now: datetime | None = N
     if plan.days is None or plan.new_topic or plan.feed.extraction == "continue":
         # New rows are read on from the marks, which are read under the lock.
         return plan
+    if not plan.named and (reason := _read_otherwise(plan.feed, state, origin)):
+        return replace(plan, days=Days(plan.feed.start_date, plan.days.last), reason=reason)
     moment = now or datetime.now(UTC)
     left = [day for day in plan.days if not _read_since(plan, plan.made_at, state, day, moment)]
     days = Days(left[0], left[-1]) if left else None
@@ -162,7 +171,10 @@ def _read_since(plan: ExportPlan, made_at: datetime, state: FeedState, day: date
     read_at = state.looked.get(day.isoformat())
     if read_at is None or read_at == plan.basis.get(day.isoformat()):
         return False
-    return read_to_end(state.looked, day, plan.feed.zone, now=now) or datetime.fromisoformat(read_at) >= made_at
+    if datetime.fromisoformat(read_at) >= made_at:
+        return True
+    # Days are named to fetch late rows, which may have come since that reading began.
+    return not plan.named and read_to_end(state.looked, day, plan.feed.zone, now=now)
 
 
 def _version_still_wanted(plan: ExportPlan, feed: TableFeed, state: FeedState, made_at: datetime) -> ExportPlan:
@@ -234,11 +246,9 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
     if today < feed.start_date:
         return ExportPlan(feed, reason=f"start_date {feed.start_date} is in the future")
     if not state.looked:
-        return ExportPlan(
-            feed, days=Days(feed.start_date, today), reason="first export, from start_date", open_end=open_end
-        )
-    if not state.partitions and state.event_clock not in ("", feed.event_clock):
-        reason = f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
+        reason = "no day counts as read since a repair" if state.partitions else "first export, from start_date"
+        return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
+    if reason := _read_otherwise(feed, state):
         return ExportPlan(feed, days=Days(feed.start_date, today), reason=reason, open_end=open_end)
     open_day = _first_open_day(feed, state, today, now)
     # Not counted from the last export: that may have read other days, e.g. only the running one.
@@ -247,6 +257,19 @@ def _plan_stream(feed: StreamFeed, state: FeedState, days: Days | None, now: dat
         f"{open_day} is the first day not read to its end; {feed.lookback_days} day(s) of lookback before it"
     )
     return ExportPlan(feed, days=Days(first, today), reason=reason, open_end=open_end)
+
+
+def _read_otherwise(feed: StreamFeed, state: FeedState, origin: Origin | None = None) -> str:
+    """Return why days without a row are read again: the first row pins what a day holds; empty otherwise."""
+    last = state.last_read
+    if state.partitions or last is None or not state.looked:
+        return ""
+    if state.event_clock not in ("", feed.event_clock):
+        return f"event_time was {state.event_clock} and found no row; every day is read by {feed.event_clock}"
+    if last.meant is None:
+        return "it is not recorded what was read without a row; every day is read once more"
+    changed = other_rows(last.meant, meaning_of(feed, origin))
+    return f"{', '.join(changed)} changed before the first row; every day is read again" if changed else ""
 
 
 def _way_in(state: FeedState) -> str:

@@ -33,6 +33,7 @@ from ksql_lake.ksqldb.inventory import topic_is_gone
 from ksql_lake.lake import FeedLake
 from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.commit.marks import KnownDays, Pushed
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.schema import Column, Primitive, Schema, arrow_schema
 
 FLAT_THREADS, NESTED_THREADS = 1, 2
@@ -196,9 +197,9 @@ class Extraction:
         """
         return write_question(self.plan, self.client)
 
-    def still_wanted(self, lake: FeedLake) -> Extraction:
+    def still_wanted(self, lake: FeedLake, origin: Origin | None) -> Extraction:
         """Return what is left of this once the feed's lock is held; see `export_plan.still_wanted`."""
-        plan = still_wanted(self.plan, lake.state())
+        plan = still_wanted(self.plan, lake.state(), origin=origin)
         if plan is self.plan:
             return self
         _log.info("%s: %s", self.feed.name, plan.reason)

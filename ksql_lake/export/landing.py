@@ -116,11 +116,14 @@ class _Landing:
         """Return what the lake knows by offset of the days to read."""
         plan = self.extraction.plan
         going_on = plan.feed.extraction == "continue"
-        if plan.days is None or plan.feed.extraction == "pull" or (plan.new_topic and not going_on):
+        if plan.days is None or plan.feed.extraction == "pull":
             return KnownDays()
         state = self.lake.state()
         if going_on:
             return KnownDays(continued=None if plan.new_topic else state.continued, base=state.reading)
+        if plan.new_topic or not state.partitions:
+            # Before the first rows the marks may be those of another source or event time.
+            return KnownDays(marked=state.marked)
         return known_days(state.marks, state.marked, plan.days.keys())
 
     def _positions_reported(self) -> bool:
@@ -282,7 +285,7 @@ def _land(extraction: Extraction, lake: Lake, on_progress: _Watched, attempts: i
     landing.origin = checked_origin(extraction, feed_lake)
     with feed_lake.exclusive():
         # Under the lock, so that what another export has read meanwhile is not read again.
-        extraction = landing.extraction = extraction.still_wanted(feed_lake)
+        extraction = landing.extraction = extraction.still_wanted(feed_lake, landing.origin)
         already = held_partitions(feed_lake, extraction.plan.already)
         result = replace(result, plan=extraction.plan, partitions=already)
         if extraction.empty:

@@ -51,6 +51,7 @@ class Question:
         readers: The sinks of the queries that read the source; what the server reports of them shows where its
             topic ends.
         replace_text: Whether half a surrogate pair in a text becomes U+FFFD instead of an error.
+        identifying: Columns by which rows are told apart; no text is replaced in them.
         doubtful: Columns that can hold a value which the server cannot write.
         source: The source as the server described it; None where it was not asked.
     """
@@ -69,6 +70,7 @@ class Question:
     committed: bool = True
     readers: tuple[str, ...] = ()
     replace_text: bool = False
+    identifying: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
     source: SourceDescription | None = None
 
@@ -116,6 +118,7 @@ def answer_decoder(question: Question, schema_text: str) -> AnswerDecoder:
         question.forms,
         moments=TIME_COLUMNS,
         replace=question.replace_text,
+        identifying=question.identifying,
     )
     check_fields((column.name, column.type) for column in decoder.columns)
     return decoder
@@ -185,9 +188,16 @@ def write_question(plan: ExportPlan, client: KsqlClient) -> Question:
     return replace(
         question,
         replace_text=plan.feed.on_bad_text == "replace",
+        identifying=_identifying(plan.feed, question),
         doubtful=tuple(name for name in doubtful if name in question.columns),
         source=source,
     )
+
+
+def _identifying(feed: Feed, question: Question) -> tuple[str, ...]:
+    if isinstance(feed, StreamFeed):
+        return feed.identity.columns if feed.known_by == "key" else ()
+    return question.key
 
 
 def _question(plan: ExportPlan, client: KsqlClient, source: SourceDescription) -> Question:

@@ -81,6 +81,8 @@ def uncovered(client: KsqlClient, feeds: Feeds, *, today: date) -> list[Uncovere
     """
     listed = list_sources(client)
     exported = {file.feed.source for file in feeds.files}
+    # A file with a mistake is to export its source again once it is corrected.
+    exported |= {broken.gleaned["source"] for broken in feeds.quarantined if "source" in broken.gleaned}
     # A source whose copy is exported counts as exported: `feeds prepare` puts the copy in its place.
     exported |= copied_sources(client, feeds.offset_sources & {source.name for source in listed})
     taken = {file.feed.name for file in feeds.files} | {broken.name for broken in feeds.quarantined}

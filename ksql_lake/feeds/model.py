@@ -206,7 +206,7 @@ class _FeedBase(_Strict):
     """`proven` refuses a reading that is not proven complete; without it, checked readings land too."""
 
     on_bad_text: Literal["refuse", "replace"] = "refuse"
-    """Parquet cannot hold half a surrogate pair: `refuse` fails the export, `replace` writes U+FFFD."""
+    """Parquet cannot hold half a surrogate pair: `refuse` fails, `replace` writes U+FFFD, except in keys."""
 
     columns: tuple[ColumnName, ...] | None = Field(None, min_length=1)
     """The columns to export, in this order; without it, all columns of the source."""

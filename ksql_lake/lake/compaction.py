@@ -98,12 +98,16 @@ def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files:
 
 
 def misleading_files(log: CommitLog, state: FeedState, day: str) -> list[FileEntry]:
-    """Return files with the same columns, one of which has statistics that leave NaN out; may be empty."""
+    """Return files with the same columns and form, one of whose statistics leave NaN out; may be empty."""
     for file in state.files_of(day):
         with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
             if misleading_columns(parquet):
-                alike = state.shape_text(file)
-                return [other for other in state.files_of(day) if state.shape_text(other) == alike]
+                alike = (state.shape_text(file), state.form(file))
+                return [
+                    other
+                    for other in state.files_of(day)
+                    if (state.shape_text(other), state.form(other)) == alike
+                ]
     return []
 
 
@@ -128,7 +132,7 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
                     metadata=metadata,
                     suffix=suffix,
                 )
-            for batch in _batches(parquet, writer.schema):
+            for batch in _batches(parquet, writer.schema, log.layout.data(file.path)):
                 unit = metadata.get("ksql_lake.event_time_unit", "ms")
                 events = event_times(batch, metadata.get("ksql_lake.event_time", "ROWTIME"), unit)
                 writer.write(day, batch, events=(int(events.min()), int(events.max())))
@@ -146,8 +150,19 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
     return merged
 
 
-def _batches(parquet: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in parquet.iter_batches():
+def _batches(parquet: pq.ParquetFile, schema: pa.Schema, key: str) -> Iterator[pa.RecordBatch]:
+    read = parquet.iter_batches()
+    while True:
+        try:
+            batch = next(read, None)
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptLakeError(
+                f"it cannot be read: {str(error).splitlines()[0]}; nothing was merged",
+                hint="Run `ksql-lake doctor` to see what is damaged.",
+                path=key,
+            ) from error
+        if batch is None:
+            return
         if batch.num_rows:
             yield batch.cast(schema) if batch.schema != schema else batch
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -110,8 +111,10 @@ def new_sources_sensor(scope: Scope) -> dg.SensorDefinition:
         known = set(json.loads(context.cursor)) if context.cursor else set()
         new = [source for source in found if source.name not in known and not _broken(source, feeds)]
         lines = [_propose(source, store, shown=at < _SHOWN) for at, source in enumerate(new)]
-        # A source that is gone from the server is dropped here, so it counts as new if it comes back.
-        kept = known.intersection(source.name for source in found) | {source.name for source in new}
+        # A source that is gone from the server is dropped here, so it counts as new if it comes back. One whose
+        # proposal could not be written stays new.
+        written = {source.name for source in new if _proposal(source, store).is_file()}
+        kept = known.intersection(source.name for source in found) | written
         return dg.SensorResult(
             skip_reason="\n\n".join(lines) or f"{len(found)} sources without a feed, none of them new.",
             cursor=json.dumps(sorted(kept)),
@@ -123,6 +126,10 @@ def new_sources_sensor(scope: Scope) -> dg.SensorDefinition:
 def _broken(source: UncoveredSource, feeds: Feeds) -> bool:
     """Return whether a feed file for this source exists that cannot be read."""
     return feed_name(source.name) in {file.name for file in feeds.quarantined}
+
+
+def _proposal(source: UncoveredSource, store: FeedStore) -> Path:
+    return store.root / "proposed" / f"{source.feed}.json"
 
 
 def _propose(source: UncoveredSource, store: FeedStore, *, shown: bool) -> str:

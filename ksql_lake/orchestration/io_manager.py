@@ -345,6 +345,17 @@ def _named(context: dg.InputContext, feed: Feed) -> list[str] | None:
     named = list(context.asset_partition_keys)
     if not named and isinstance(mapping, dg.LastPartitionMapping):
         raise LakeError("it has no last day, because no day has ended yet", feed=feed.name)
+    # Dagster leaves out what is no partition; where it leaves out all, no rows would look like empty days.
+    allowed = context.definition_metadata.get(ALLOW_MISSING) or getattr(
+        mapping, "allow_nonexistent_upstream_partitions", False
+    )
+    if not named and isinstance(feed, StreamFeed) and not allowed:
+        raise LakeError(
+            "the partition mapping names no day that has ended, or none since the first one",
+            hint="Change the offsets of the mapping, run the partition later, or set the input's metadata "
+            f"{ALLOW_MISSING}=True to get no rows.",
+            feed=feed.name,
+        )
     return named
 
 

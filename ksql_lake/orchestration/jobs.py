@@ -88,9 +88,12 @@ def compaction_job(
         plan = feed_lake.plan_compaction(open_files=open_files)
         if not plan.days and not plan.open_days:
             return f"{feed.name}: nothing to merge"
-        with feed_lake.exclusive():
-            done = list(feed_lake.compact(open_files=open_files))
-        update_followers(scope.lake, feed)
+        try:
+            with feed_lake.exclusive():
+                done = list(feed_lake.compact(open_files=open_files))
+        finally:
+            # Also if a later day failed: catalogs and indexes name files that the merged days replaced.
+            update_followers(scope.lake, feed)
         before, after = sum(day.files_before for day in done), sum(day.files_after for day in done)
         return f"{feed.name}: {len(done)} days merged, {before} files became {after}"
 

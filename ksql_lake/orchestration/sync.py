@@ -3,6 +3,7 @@
 # The lake is authoritative. Partitions that only the instance knows are reported and stay.
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +17,7 @@ from ksql_lake.export.facts import ROWS, early_records, lake_columns, lake_recor
 from ksql_lake.export.version_keys import in_step, keep_versions, open_version
 from ksql_lake.feeds import Feed, StreamFeed, TableFeed
 from ksql_lake.lake import FeedState
+from ksql_lake.lake.layout import version_number
 from ksql_lake.orchestration.conditions import automation_runs, clock_hint, version_is_due
 from ksql_lake.orchestration.events import column_metadata, page_metadata
 from ksql_lake.orchestration.jobs import one_op_job
@@ -150,7 +152,8 @@ def _keep_in_step(  # noqa: PLR0913 - each is a fact of its own
         since: First day that is a partition of a stream.
     """
     # A restored lake may have as many commits as the one before.
-    mark, before = f"{state.sequence} {state.last_export} {since or ''}", seen.get(feed.name)
+    start = feed.start_date if isinstance(feed, StreamFeed) else ""
+    mark, before = f"{state.sequence} {state.last_export} {since or ''} {start}", seen.get(feed.name)
     behind = isinstance(feed, TableFeed) and not in_step(
         state, instance.get_dynamic_partitions(scope.versions(feed.name))
     )
@@ -220,6 +223,10 @@ def sync_feed(
     # A day that is not closed is in the lake too, and one before the feed's start has 0 rows, which is true.
     there = {*held, *state.looked, *state.partitions}
     gone = sorted(each for each, count in known.items() if count != 0 and each not in there)
+    if isinstance(feed, TableFeed) and held:
+        # Retention removes the oldest versions, and Dagster keeps their materialisations.
+        oldest = min(map(_number, held))
+        gone = [each for each in gone if _number(each) > oldest]
     if gone:
         said += f"; Dagster also has {len(gone)} that the lake does not hold: {', '.join(gone[:5])}"
     unread = _unread(feed, state, known)
@@ -229,10 +236,27 @@ def sync_feed(
 
 
 def _unread(feed: Feed, state: FeedState, known: Mapping[str, int | None]) -> list[str]:
-    """Return the days that Dagster has and of which the lake holds a part only, since files were lost."""
+    """Return the days that Dagster has and no export has read.
+
+    Files of them were lost since, so that the lake holds a part only; or they were recorded as empty, because
+    they lay before the feed's start then.
+    """
     if not isinstance(feed, StreamFeed):
         return []
-    return sorted(day for day in known if day in state.partitions and day not in state.looked)
+    start = feed.start_date.isoformat()
+    return sorted(
+        day
+        for day, count in known.items()
+        if day not in state.looked and (day in state.partitions or (count == 0 and day >= start))
+    )
+
+
+def _number(key: str) -> int:
+    """Return a version's number; a partition that is no version is newer than any."""
+    try:
+        return version_number(key)
+    except ValueError:
+        return sys.maxsize
 
 
 def _since(feed: Feed, first_days: Mapping[str, date]) -> date | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from ksql_lake.feeds import Feed, Feeds, StreamFeed
 from ksql_lake.feeds.cron import DEFAULT_SCHEDULES
@@ -79,9 +80,9 @@ def coverage(feed: StreamFeed, looked: Mapping[str, str], *, now: datetime) -> C
     )
 
 
-def overdue_days(found: Coverage, feed: StreamFeed, *, now: datetime) -> list[date]:
+def overdue_days(found: Coverage, *, now: datetime) -> list[date]:
     """Return the open days that ended longer than `GRACE` ago."""
-    limit = day_of(now - GRACE, feed.zone)
+    limit = day_of(now - GRACE, ZoneInfo(found.timezone))
     return [day for days in found.open_days for day in days if day < limit]
 
 
@@ -266,7 +267,7 @@ def _coverage(feed: Feed, state: FeedState, now: datetime) -> tuple[Coverage | N
         return None, []
     feed = with_its_zone(feed, state)
     found = coverage(feed, state.looked, now=now)
-    return found, overdue_days(found, feed, now=now)
+    return found, overdue_days(found, now=now)
 
 
 def _failure_facts(metadata: FeedMetadata | None) -> FailureFacts | None:

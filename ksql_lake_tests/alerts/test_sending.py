@@ -250,6 +250,7 @@ def test_a_title_is_one_line() -> None:
         ("KSQL_LAKE_ALERT_EMAIL", "ops@example.com, ops", "'ops' is no e-mail address"),
         ("KSQL_LAKE_SMTP_URL", "mail.example.com", "must be smtp://host:port or smtps://host:port"),
         ("KSQL_LAKE_SMTP_URL", "smtp://me:s3cret@mail.example.com", "must not hold credentials"),
+        ("KSQL_LAKE_DAGSTER_URL", "http://me:s3cret@dagster.example.com", "must not hold credentials"),
         ("KSQL_LAKE_SMTP_USER", "me", "KSQL_LAKE_SMTP_USER and KSQL_LAKE_SMTP_PASSWORD go together"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from deltalake import DeltaTable
 
 from ksql_lake.feeds.model import StreamFeed
 from ksql_lake.lake import Lake
@@ -134,6 +135,30 @@ def test_one_damaged_feed_does_not_keep_the_others(cli: Cli, project: Project) -
     assert lost.name in said.err
     assert "ksql-lake doctor" in said.err
     assert len(list(Path(project.root, "data_lake/streams/events").rglob("*.parquet"))) == 2
+
+
+def test_a_day_that_cannot_be_merged_leaves_the_index_right(cli: Cli, project: Project) -> None:
+    """Its file is named, other feeds are merged, and the index names the files of the days before it."""
+    fill(project, stream_feed(name="clicks"))
+    lake = fill(project, stream_feed(), days=1)
+    assert cli("register", "--format", "delta", "--feed", "clicks").code == 0
+    damaged = max(Path(project.root, "data_lake/streams/clicks").rglob("day=16/*.parquet"))
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:4] + bytes(100) + content[104:])
+
+    said = cli("compact", "--all", "--json")
+
+    document = json.loads(said.out)
+    assert said.code == 1
+    assert [entry["feed"] for entry in document["failed"]] == ["clicks"]
+    assert f"{damaged.name}: it cannot be read: " in said.err
+    assert sorted((day["feed"], day["day"]) for day in document["days"]) == [
+        ("clicks", "2025-01-15"),
+        ("events", "2025-01-15"),
+    ]
+    named = DeltaTable(lake.storage.uri("metadata/streams/clicks/delta")).file_uris()
+    assert len(named) == 4
+    assert all(Path(path).is_file() for path in named)
 
 
 @pytest.mark.parametrize(

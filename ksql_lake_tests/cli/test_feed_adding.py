@@ -184,11 +184,12 @@ def test_a_taken_name_is_refused(cli: Cli, project: Project) -> None:
 
 
 def test_discover_lists_what_no_feed_exports(cli: Cli, project: Project, server: Server) -> None:
-    """Sources of active and archived feeds are left out; those that cannot be exported say why."""
+    """Sources of active, archived and mistyped feeds are left out; those that cannot be exported say why."""
     assert server.url
     project.feed({"name": "m", "kind": "table", "source": "MERCHANTS"})
     project.feed({"name": "fx", "kind": "table", "source": "FX_RATES"}, folder="archived")
     project.feed("{", file="login_events.json")
+    project.feed({"name": "totals", "kind": "table", "source": "USER_TRANSACTION_SUMMARY", "shedule": "hourly"})
 
     said = cli("feeds", "discover")
     as_json = json.loads(cli("feeds", "discover", "--json").out)
@@ -198,7 +199,7 @@ def test_discover_lists_what_no_feed_exports(cli: Cli, project: Project, server:
     assert lines[0] == ["SOURCE", "KIND", "PROPOSED", "FEED", "EXTRACTION"]
     assert ["LOGIN_EVENTS", "stream", "login_events_2", "pull"] in lines
     assert ["PLAIN", "table", "plain", "push"] in lines
-    assert not {"MERCHANTS", "FX_RATES"} & {line[0] for line in lines}
+    assert not {"MERCHANTS", "FX_RATES", "USER_TRANSACTION_SUMMARY"} & {line[0] for line in lines}
     assert "note: PLAIN is read by push query: PLAIN is a plain CREATE TABLE" in said.err
     assert {source["name"]: source["extraction"] for source in as_json}["PLAIN"] == "push"
 

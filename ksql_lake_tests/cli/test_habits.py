@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 
+from ksql_lake.feeds import FeedStore
+from ksql_lake.lake import Lake
 from ksql_lake_tests.cli.conftest import COMMAND, STREAM, TABLE, Cli, Project
+from ksql_lake_tests.report.lakes import backdate
 
 
 @pytest.fixture
@@ -87,6 +91,19 @@ def test_days_that_lack_are_missing_for_cron(cli: Cli, sample: Project) -> None:
     assert wrong.code == 2
     assert "'broken' is none of failing, stale, missing" in wrong.err
     assert sample.root.is_dir()
+
+
+def test_open_days_are_missing_also_where_a_check_fails(cli: Cli, checked: Project) -> None:
+    """A feed whose status is that of a check lacks the days all the same that were not read to their end."""
+    assert cli("export", "--all").code == 1
+    calm = cli("report", "--offline", "--fail-on", "missing")
+    feed = FeedStore(checked.root / "feeds").load().get("logins")
+    backdate(Lake(checked.root / "data_lake"), feed, datetime(2025, 1, 20, 12, tzinfo=UTC))
+
+    said = cli("report", "--offline", "--fail-on", "failing,missing")
+
+    assert calm.code == 0
+    assert (said.code, said.err) == (1, "error: failing: logins\nerror: missing: logins\n")
 
 
 def test_json_is_there_when_the_server_is_not(

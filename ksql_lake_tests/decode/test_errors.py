@@ -234,3 +234,26 @@ def test_map_keys_that_cannot_be_read_back_are_refused_beforehand(key: str) -> N
         f"column M: the server writes the keys of MAP<{key}, INTEGER> in a form that cannot be read back\n"
         "Leave the column out: name the wanted ones in the feed's `columns`."
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "told"),
+    [
+        ("`K` STRING KEY, `V` STRING", r'"a\ud800","b"', r'row 1, column K: "a\ud800" holds bytes or half a'),
+        (
+            "`K` STRING KEY, `M` MAP<STRING, INTEGER>",
+            r'"a",{"\ud800":1,"\udc00":2}',
+            "row 1, column M: an object",
+        ),
+    ],
+)
+def test_no_text_is_replaced_by_which_rows_or_entries_are_told_apart(
+    schema: str, values: str, told: str
+) -> None:
+    """Two keys would become one, and a row or an entry would be lost without notice."""
+    decoder = RowDecoder(parse_schema(schema), replace=True, identifying=("K",))
+
+    with pytest.raises(DecodeError, match="replaces no text by which rows or entries are told apart") as caught:
+        decoder.decode(frame(values), count=1, first_row=0)
+
+    assert str(caught.value).startswith(told)

@@ -8,13 +8,22 @@ from pathlib import Path
 import pytest
 
 from ksql_lake.errors import ConfigError, VersionError
-from ksql_lake.export import Days, plan_export
+from ksql_lake.export import Days, ExportResult, export_feed, plan_export
 from ksql_lake.export.export_plan import ExportPlan, closed_days_due, still_wanted
 from ksql_lake.feeds.model import StreamFeed
+from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake, ReadFacts
+from ksql_lake.settings import load_settings
+from ksql_lake_tests.fakes.stream_server import StreamServer
 from ksql_lake_tests.lake.landing import EVENTS, land_rows, stream_feed, table_feed
 
 NOW = datetime(2025, 1, 20, 10, 30, tzinfo=UTC)
+
+
+def _export(server: StreamServer, lake: Lake, feed: StreamFeed, days: Days | None = None) -> ExportResult:
+    """Export with a client of its own."""
+    with KsqlClient(load_settings(ksqldb_url=server.url, attempts=1)) as client:
+        return export_feed(feed, client, lake, days=days)
 
 
 def look(lake: Lake, feed: StreamFeed, first: str, last: str, *, at: str) -> None:
@@ -86,6 +95,51 @@ def test_a_day_ends_where_its_time_zone_says(tmp_path: Path) -> None:
     assert plan_export(feed, lake, now=datetime(2025, 1, 19, 23, 45, tzinfo=UTC)).days == Days(
         date(2025, 1, 20), date(2025, 1, 20)
     )
+
+
+CORRECTED = {
+    "source": ({"source": "EMPTY"}, {}, 8),
+    "timezone": ({}, {"timezone": "Asia/Tokyo"}, 9),
+    "server": ({}, {}, 8),
+}
+"""What is changed -> the keys before, those after, and how many of the nine rows are of its days then."""
+
+
+@pytest.mark.parametrize("changed", CORRECTED)
+def test_days_without_a_row_are_read_again_from_another_source(tmp_path: Path, changed: str) -> None:
+    """Until the first row a day is read again if source, server or time zone is not the one that was asked."""
+    before, after, expected = CORRECTED[changed]
+    lake, keys = Lake(tmp_path), {"source": "S", "start_date": "2025-01-06", "lookback_days": 1}
+    midnight = 1_736_121_600_000
+    with StreamServer([("ID", "BIGINT")]) as empty, StreamServer([("ID", "BIGINT")]) as right:
+        right.rows = [(midnight + (number - 1) * 14_400_000, [number]) for number in range(9)]
+        if changed == "timezone":
+            empty.rows = right.rows[:1]
+        empty.cluster = "dev" if changed == "server" else right.cluster
+        assert [_export(empty, lake, stream_feed(**keys | before)).new for _ in range(2)] == [0, 0]
+
+        result = _export(right, lake, stream_feed(**keys | after))
+        again = _export(right, lake, stream_feed(**keys | after))
+
+    assert (result.new, again.new) == (expected, 0)
+    assert result.plan.days is not None
+    assert result.plan.days.first == date(2025, 1, 6)
+    assert result.plan.reason.endswith("changed before the first row; every day is read again")
+    assert again.plan.days != result.plan.days
+
+
+def test_asked_days_of_another_source_open_the_others(tmp_path: Path) -> None:
+    """A day asked for by name is read alone; the others that the old source answered are not read then."""
+    lake = Lake(tmp_path)
+    with StreamServer([("ID", "BIGINT")]) as server:
+        _export(server, lake, stream_feed(source="EMPTY"))
+        certified = set(lake.feed(stream_feed()).state().certified)
+        asked = Days(date(2025, 1, 7), date(2025, 1, 7))
+        _export(server, lake, stream_feed(source="S"), asked)
+
+    state = lake.feed(stream_feed()).state()
+    assert certified >= {"2025-01-06", "2025-01-07", "2025-01-08"}
+    assert (set(state.looked), set(state.certified)) == ({"2025-01-07"}, {"2025-01-07"})
 
 
 def test_asked_days_are_cut_at_the_start_date(tmp_path: Path) -> None:
@@ -179,18 +233,31 @@ def test_days_read_before_the_plan_was_made_are_read_as_planned(tmp_path: Path) 
     assert [plan.days for plan in plans] == [Days(date(2025, 1, 18), date(2025, 1, 20)), asked]
 
 
+def test_a_named_day_is_read_even_if_a_reading_that_began_before_has_just_closed_it(tmp_path: Path) -> None:
+    """A late row may have come after that reading began; whoever names its day gets it."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    asked = Days(date(2025, 1, 5), date(2025, 1, 6))
+    plan = plan_export(feed, lake, days=asked, now=NOW)
+
+    look(lake, feed, "2025-01-01", "2025-01-20", at="2025-01-20T10:29:59")
+    assert _left(lake, plan) is plan
+
+    look(lake, feed, "2025-01-05", "2025-01-05", at="2025-01-20T10:30:01")
+    assert _left(lake, plan).days == Days(date(2025, 1, 6), date(2025, 1, 6))
+
+
 def test_a_day_in_the_middle_does_not_tear_the_window_apart(tmp_path: Path) -> None:
     """One query reads days in a row; and what was read by a clock that is ahead counts as not read."""
     lake, feed = Lake(tmp_path), stream_feed()
     asked = Days(date(2025, 1, 5), date(2025, 1, 9))
     plan = plan_export(feed, lake, days=asked, now=NOW)
-    look(lake, feed, "2025-01-07", "2025-01-07", at="2025-01-20T10:29:00")
+    look(lake, feed, "2025-01-07", "2025-01-07", at="2025-01-20T10:30:01")
     assert _left(lake, plan).days == asked
 
-    look(lake, feed, "2025-01-05", "2025-01-07", at="2025-01-20T10:29:00")
+    look(lake, feed, "2025-01-05", "2025-01-07", at="2025-01-20T10:30:01")
     assert _left(lake, plan).days == Days(date(2025, 1, 8), date(2025, 1, 9))
     again = plan_export(feed, lake, days=asked, new_topic=True, now=NOW)
-    look(lake, feed, "2025-01-05", "2025-01-09", at="2025-01-20T10:29:30")
+    look(lake, feed, "2025-01-05", "2025-01-09", at="2025-01-20T10:30:30")
     assert _left(lake, again) is again
 
 

@@ -243,6 +243,26 @@ def test_half_a_character_is_refused_or_replaced_and_counted(
 
 
 @pytest.mark.parametrize("extraction", ["pull", "push"])
+@pytest.mark.parametrize("kind", ["table", "stream"])
+def test_half_a_character_in_a_key_is_never_replaced(
+    server: Server, tmp_path: Path, kind: str, extraction: str
+) -> None:
+    """Two keys would become one, and a row would be lost: it is refused by its column, and nothing lands."""
+    name = f"KEYED_{kind}_{extraction}".upper()
+    made = f"SOURCE TABLE {name} (K STRING PRIMARY KEY" if kind == "table" else f"STREAM {name} (K STRING KEY"
+    server.ksql(f"CREATE {made}, V INT) WITH (KAFKA_TOPIC='{name}', PARTITIONS=1);")
+    server.append(name, *({"ROWTIME": FIRST, "K": key, "V": 1} for key in ("a\ud800", "a\udc00", "b")))
+    keyed = {"identity": {"by": "key", "columns": ["K"]}} if kind == "stream" else {}
+    wanted = feed(name.lower(), kind=kind, extraction=extraction, on_bad_text="replace", **keyed)
+
+    with pytest.raises(DecodeError, match=r"column K: .* holds bytes or half a surrogate") as caught:
+        server.export(tmp_path, wanted)
+
+    assert "replaces no text by which rows or entries are told apart" in str(caught.value)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("extraction", ["pull", "push"])
 def test_one_bad_row_does_not_stop_other_days(server: Server, tmp_path: Path, extraction: str) -> None:
     """All days but the bad row's land, at every export; the failure names the day and stays."""
     name = f"DAYS_{extraction.upper()}"

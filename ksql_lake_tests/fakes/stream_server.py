@@ -30,6 +30,7 @@ class StreamServer:
         columns: Name and ksqlDB type of each column, ROWTIME left out.
         rows: ROWTIME in epoch ms, then a value per column.
         ahead: By how much the server's clock is ahead of ours; None where it does not report its time.
+        cluster: Id of its Kafka cluster.
         proxy_ahead: The same of a proxy before it, which sends a Date header; None where there is no proxy.
         asked: The queries so far.
     """
@@ -37,6 +38,7 @@ class StreamServer:
     columns: Sequence[tuple[str, str]]
     rows: list[tuple[int, Values]] = field(default_factory=list)
     ahead: timedelta | None = timedelta(0)
+    cluster: str = "k"
     proxy_ahead: timedelta | None = None
     asked: list[str] = field(default_factory=list)
 
@@ -117,8 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer /info."""
-        info = {"version": "0.29.0", "kafkaClusterId": "k", "ksqlServiceId": "s", "serverStatus": "RUNNING"}
-        self._send(json.dumps({"KsqlServerInfo": info}))
+        info = {"version": "0.29.0", "kafkaClusterId": self.server_of.cluster, "ksqlServiceId": "s"}
+        self._send(json.dumps({"KsqlServerInfo": {**info, "serverStatus": "RUNNING"}}))
 
     def do_POST(self) -> None:
         """Answer statements and queries."""

@@ -19,6 +19,8 @@ Offsets = Mapping[str, Sequence[tuple[int, int, int]]]
 Tasks = Sequence[tuple[str, str, int, int, int]]
 """Task, topic, partition, `endOffset` (the newest record's), `committedOffset`."""
 
+FORBIDDEN = b'{"@type":"generic_error","error_code":40300,"message":"not allowed"}'
+
 TOPOLOGY = """Topologies:
    Sub-topology: 0
     Source: KSTREAM-SOURCE-0000000000 (topics: [src])
@@ -91,7 +93,7 @@ class TableNode:
         window: Type of its windows.
         statement: What made it.
         topic: Its topic.
-        properties: What SHOW PROPERTIES reports.
+        properties: What SHOW PROPERTIES reports; None refuses to list them.
     """
 
     server: ScriptedServer
@@ -106,7 +108,7 @@ class TableNode:
     window: str | None = None
     statement: str = "CREATE TABLE T AS SELECT ..."
     topic: str = "T"
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] | None = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.server.choose("/ksql", self._statement)
@@ -120,12 +122,14 @@ class TableNode:
         sql: str = request.json["ksql"]
         if sql.startswith("DESCRIBE"):
             return answer(msgspec.json.encode([self._description(extended="EXTENDED" in sql)]))
+        if sql.startswith("SHOW PROPERTIES") and self.properties is None:
+            return answer(FORBIDDEN, 403)
         if sql.startswith("SHOW PROPERTIES"):
-            listed = [{"name": name, "value": value} for name, value in self.properties.items()]
+            listed = [{"name": name, "value": value} for name, value in (self.properties or {}).items()]
             return answer(msgspec.json.encode([{"@type": "properties", "properties": listed}]))
         found = self.queries.popleft() if len(self.queries) > 1 else self.queries[0]
         if found is None:
-            return answer(b'{"@type":"generic_error","error_code":40300,"message":"not allowed"}', 403)
+            return answer(FORBIDDEN, 403)
         return answer(msgspec.json.encode([{"@type": "queryDescriptions", "queryDescriptions": found}]))
 
     def _description(self, *, extended: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from ksql_lake.errors import ConflictError, LakeError
+from ksql_lake.export import plan_export
 from ksql_lake.lake import Lake
 from ksql_lake.lake.commit.commit_facts import facts_of
 from ksql_lake.lake.commit.derived_files import encode_checkpoint
@@ -380,6 +381,38 @@ def test_a_missing_manifest_is_named_and_rebuilt(lake: Lake, number: int) -> Non
     assert found(lake)[0] == (Problem.MANIFEST_MISSING, f"{number:020d}.json")
     assert mend(lake).sound
     assert sum(held_rows(lake, stream_feed()).values()) == 33
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_day_counts_as_read_where_a_commit_is_lost_with_its_rows(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Which days a lost commit had rows of is not known: all are read again, also if the repair was killed."""
+    feed, create = stream_feed(), LocalStorage.create
+    lost = [path for path in parquet(lake) if path.stem.endswith("_000002")]
+    for path in [*lost, Path(lake.root, STREAM.manifest(2))]:
+        path.unlink()
+
+    def cut(storage: LocalStorage, key: str, data: bytes, *, temporary: str) -> bool:
+        if key == STREAM.manifest(2):
+            raise KeyboardInterrupt
+        return create(storage, key, data, temporary=temporary)
+
+    if killed:
+        monkeypatch.setattr(LocalStorage, "create", cut)
+        with pytest.raises(KeyboardInterrupt):
+            mend(lake)
+        monkeypatch.setattr(LocalStorage, "create", create)
+        assert found(lake)[0] == (Problem.MANIFEST_MISSING, f"{2:020d}.json")
+    assert mend(lake).sound
+
+    state = Lake(lake.root).feed(feed).state()
+    assert (dict(state.looked), dict(state.certified), dict(state.evidence)) == ({}, {}, {})
+    plan = plan_export(feed, Lake(lake.root))
+    assert plan.days is not None
+    assert (plan.days.first, plan.reason) == (feed.start_date, "no day counts as read since a repair")
+    assert land_rows(Lake(lake.root), feed, [event(100, day=1)]).manifest.operation == "append"
+    assert sum(held_rows(Lake(lake.root), feed).values()) == 33
 
 
 def test_all_metadata_comes_back_from_the_footers(lake: Lake) -> None:

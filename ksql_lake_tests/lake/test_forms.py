@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,8 +19,9 @@ from ksql_lake.lake import Commit, Lake, ReadFacts
 from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.files.precision import EXACT, OLDEST, blurred
 from ksql_lake.lake.files.sql_values import terms
+from ksql_lake.lake.files.statistics import NanColumns
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.schema import arrow_schema, parse_schema
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import FIRST, stream_feed
 
 COLUMNS = parse_schema(
@@ -48,14 +50,21 @@ def row(number: int, *, exact: bool, millis: int = 500, amount: Decimal = EXACTL
     }
 
 
-def land(lake: Lake, rows: list[dict[str, Any]], *, form: int, feed: StreamFeed | None = None) -> Commit:
+def land(
+    lake: Lake,
+    rows: list[dict[str, Any]],
+    *,
+    form: int,
+    feed: StreamFeed | None = None,
+    columns: Schema = COLUMNS,
+) -> Commit:
     """Land rows that were read in a form."""
     read = ReadFacts(
         source="EVENTS", statement="SELECT ...;", read_at="2025-02-01T00:00:00.000+00:00", form=form
     )
     days: tuple[date, date] = (FIRST, FIRST)
-    with lake.feed(feed or stream_feed()).stage(COLUMNS, read=read, days=days) as staging:
-        staging.write(pa.RecordBatch.from_pylist(rows, schema=arrow_schema(COLUMNS)))
+    with lake.feed(feed or stream_feed()).stage(columns, read=read, days=days) as staging:
+        staging.write(pa.RecordBatch.from_pylist(rows, schema=arrow_schema(columns)))
         return staging.commit()
 
 
@@ -146,6 +155,28 @@ def test_files_of_two_forms_are_never_merged(tmp_path: Path) -> None:
     state = Lake(tmp_path).feed(stream_feed()).state()
     assert sorted(state.form(file) for file in state.files()) == [OLDEST, EXACT]
     assert new(land(Lake(tmp_path), [row(number, exact=True) for number in range(1, 5)], form=EXACT)) == 0
+
+
+def test_files_that_are_written_anew_keep_their_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compact` with `nan` merges no file of another form into one whose statistics leave NaN out."""
+    lake, columns = Lake(tmp_path), parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `AT` TIME, `D` DOUBLE")
+
+    def measured(number: int, *, exact: bool, millis: int = 500) -> dict[str, Any]:
+        whole = row(number, exact=exact, millis=millis)
+        return {name: whole[name] for name in ("ROWTIME", "ID", "AT")} | {"D": math.nan if number == 1 else 1.0}
+
+    with monkeypatch.context() as patch:
+        # As a release wrote it that did not look for NaN.
+        patch.setattr(NanColumns, "add", lambda *_: None)
+        patch.setattr(NanColumns, "note", {})
+        land(lake, [measured(number, exact=False) for number in (1, 3)], form=OLDEST, columns=columns)
+    land(lake, [measured(2, exact=True, millis=100)], form=EXACT, columns=columns)
+    assert len(list(lake.feed(stream_feed()).compact(nan=True))) == 1
+
+    state = lake.feed(stream_feed()).state()
+    assert sorted(state.form(file) for file in state.files()) == [OLDEST, EXACT]
+    late = [measured(2, exact=True, millis=millis) for millis in (100, 900)]
+    assert new(land(lake, late, form=EXACT, columns=columns)) == 1
 
 
 @pytest.mark.parametrize(

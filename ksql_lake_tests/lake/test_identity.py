@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ksql_lake.errors import LakeError
+from ksql_lake.lake.rows import compared_values
 from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 from ksql_lake_tests.lake.values import EVERYTHING, multiset, rows, texts
@@ -132,6 +133,50 @@ def test_an_event_exported_before_a_column_existed_is_the_same_event(tmp_path: P
     found = new_rows([candidate], new, spill=tmp_path / "spill")["d"]
 
     assert found.tolist() == [4]
+
+
+TIMED = st.tuples(st.integers(0, 2) | st.none(), st.integers(0, 2), st.sampled_from("xy"))
+
+
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(held=st.lists(TIMED, max_size=6), staged=st.lists(TIMED, max_size=6), few_at_once=st.booleans())
+def test_another_time_and_another_value_at_the_same_key_make_another_event(
+    tmp_path: Path, held: list[tuple[Any, ...]], staged: list[tuple[Any, ...]], few_at_once: bool
+) -> None:
+    """Where a key has a time, a row is known if either its time or its other values are those of its key."""
+    schema = parse_schema("`K` BIGINT, `ROWTIME` TIMESTAMP, `V` STRING")
+    listed, arriving = ([dict(zip(schema.names, row, strict=True)) for row in side] for side in (held, staged))
+    file = Held(write(tmp_path / "held.parquet", listed, schema), schema)
+    candidate = Candidate("d", write(tmp_path / "staged.tmp", arriving, schema), len(arriving), (file,))
+    repeats: Counter[str] = Counter()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if few_at_once:
+            patch.setattr(compared_values, "PASS_BYTES", 100)
+        found = new_rows(
+            [candidate],
+            schema,
+            key=["K"],
+            null_keys=False,
+            time="ROWTIME",
+            repeats=repeats,
+            spill=tmp_path / "spill",
+        )["d"]
+
+    last = {row[:2]: number for number, row in enumerate(staged) if row[0] is not None}
+    last = {(staged[number][0], staged[number][2]): number for number in sorted(last.values())}
+    known = {(row[0], part) for row in held for part in row[1:]}
+    kept = [
+        number
+        for (key, _), number in last.items()
+        if known.isdisjoint((key, part) for part in staged[number][1:])
+    ]
+    alone = Counter(row for row in staged if row[0] is None) - Counter(row for row in held if row[0] is None)
+    assert sorted(number for number in found if staged[number][0] is not None) == sorted(kept)
+    assert Counter(staged[number] for number in found if staged[number][0] is None) == alone
+    assert repeats["d"] == sum(row[0] is not None for row in staged) - len(last)
 
 
 WIDER = [

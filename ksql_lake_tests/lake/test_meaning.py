@@ -16,7 +16,7 @@ from ksql_lake.lake.commit.meaning import Meaning, Origin, check_meaning, learnt
 from ksql_lake.lake.doctor import examine, repair
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.lake.soundness import UnsoundError
-from ksql_lake.schema import Schema, arrow_schema
+from ksql_lake.schema import Schema, arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import EVENTS, FIRST, Row, event, land_rows, stream_feed, table_feed
 
 ORIGIN = Origin(topic="events", kafka_cluster="k1", service="s1")
@@ -301,6 +301,38 @@ def test_rows_known_by_a_key_do_not_ask_which_query_made_them(tmp_path: Any) -> 
 
     assert meaning is not None
     assert meaning.made_by == "CSAS_EVENTS_9"
+
+
+def test_other_events_at_the_same_offsets_land(tmp_path: Any) -> None:
+    """A source and its copy that were made anew count their offsets again; no event is lost for it."""
+    lake, schema = Lake(tmp_path), parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `P` INTEGER, `O` BIGINT")
+    feed = stream_feed(identity={"by": "offset", "columns": ["P", "O"]})
+
+    def placed(number: int, offset: int, *, seconds: int) -> Row:
+        return {"ROWTIME": event(seconds)["ROWTIME"], "ID": number, "P": 0, "O": offset}
+
+    old = [placed(number, number, seconds=number) for number in range(3)]
+    new = [placed(100 + number, number, seconds=50 + number) for number in range(4)]
+    land(lake, feed, old, schema=schema)
+
+    readings = (old, new[:2], new, [*old, *new])
+    counts = [land(lake, feed, rows, schema=schema).manifest.counts[0] for rows in readings]
+
+    assert [(count.new, count.already_there) for count in counts] == [(0, 3), (2, 0), (2, 2), (0, 7)]
+
+
+def test_the_same_events_at_the_same_offsets_land_once(tmp_path: Any) -> None:
+    """A killed server writes a record twice, and a broker may give the copy the time of its own clock."""
+    lake, schema = Lake(tmp_path), parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `P` INTEGER, `O` BIGINT")
+    feed = stream_feed(identity={"by": "offset", "columns": ["P", "O"]})
+    rows = [{"ROWTIME": event(number)["ROWTIME"], "ID": number, "P": 0, "O": number} for number in range(3)]
+    copies = [{**row, "ROWTIME": row["ROWTIME"] + timedelta(seconds=9)} for row in rows]
+
+    first = land(lake, feed, [*rows, *copies[:1]], schema=schema).manifest.counts[0]
+    second = land(lake, feed, [*rows, *copies], schema=schema).manifest.counts[0]
+
+    assert (first.new, first.dropped) == (3, 1)
+    assert (second.new, second.already_there + second.dropped) == (0, 6)
 
 
 def test_a_closed_day_that_comes_back_as_new_is_told(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:

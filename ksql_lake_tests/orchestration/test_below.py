@@ -219,6 +219,26 @@ def test_weeks_that_begin_before_our_days_may_say_so(project: Project) -> None:
     assert "2025-01-11 was never read" in failure_text(refused)
 
 
+def test_a_mapping_past_the_last_day_is_no_empty_day(project: Project) -> None:
+    """Dagster leaves out days that are no partition yet; where none is left the step fails, unless allowed."""
+    yesterday = str((datetime.now(UTC) - timedelta(days=1)).date())
+    asked: dict[str, Any] = {
+        "reads": "payments", "column": "ID", "partitions_def": days(),
+        "mapping": dg.TimeWindowPartitionMapping(start_offset=1, end_offset=1),
+    }  # fmt: skip
+    ahead, lenient = (
+        below("ahead", **asked),
+        below("lenient", **asked, metadata={"allow_missing_partitions": True}),
+    )
+    with home(project, "empty") as instance:
+        refused, taken = (_run(instance, ahead, partition=day) for day in (yesterday, DAYS[0]))
+        allowed = _run(instance, lenient, partition=yesterday)
+
+    assert allowed.output_for_node("lenient") == []
+    assert "feed payments: the partition mapping names no day that has ended" in failure_text(refused)
+    assert taken.output_for_node("ahead") == IDS[3:5]
+
+
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("way", ["archive", "disable", "break"])
 def test_days_stay_when_the_earliest_feed_goes(tmp_path: Path, way: str) -> None:

@@ -66,13 +66,19 @@ def test_a_feed_file_that_is_broken_covers_its_source(project: Project) -> None:
 
 
 def test_where_nothing_can_be_written_the_tick_still_shows_it(project: Project) -> None:
-    """If the feeds folder cannot be written, the tick still shows the proposal."""
-    (project.folder / "feeds" / "proposed").write_text("a file is in the way")
+    """If the feeds folder cannot be written, the tick shows the proposals, and the next one tries again."""
+    proposed = project.folder / "feeds" / "proposed"
+    proposed.write_text("a file is in the way")
 
-    told = str(_tick(project).skip_reason)
+    refused = _tick(project)
+    proposed.unlink()
+    again = _tick(project, refused.cursor)
 
+    told = str(refused.skip_reason)
     assert "was not written" in told
     assert '"source": "VISITS"' in told
+    assert sorted(path.stem for path in proposed.iterdir()) == ["fewer", "other_payments", "visits"]
+    assert json.loads(str(again.cursor)) == NEW
 
 
 def test_a_server_that_is_away_fails_the_tick(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

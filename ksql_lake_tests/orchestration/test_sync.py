@@ -18,7 +18,7 @@ from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.orchestration.scope import Scope
 from ksql_lake.orchestration.sync import sync_feed
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.lake.landing import event, land_rows, stream_feed
+from ksql_lake_tests.lake.landing import event, land_rows, stream_feed, table_feed
 from ksql_lake_tests.orchestration.project import DAYS, ROWS_PER_DAY, Project, failure_text
 
 PAYMENTS = dg.AssetKey(["payments"])
@@ -258,3 +258,40 @@ def test_an_edited_time_zone_materialises_no_open_day(tmp_path: Path, instance: 
 
     known = instance.get_materialized_partitions(dg.AssetKey(["events"]))
     assert known == {"2025-01-15", "2025-01-16"}
+
+
+def test_versions_that_retention_removed_are_no_difference(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """Dagster keeps their materialisations; a version that is lost, or newer than the lake, is named."""
+    lake, feed, key = Lake(tmp_path), table_feed(retention=2), dg.AssetKey(["users"])
+    scope = Scope(load_settings(lake_root=str(tmp_path)))
+    for _ in range(4):
+        land_rows(lake, feed, [{"ID": 1, "NAME": "a"}])
+        sync_feed(scope, feed, instance, limit=10)
+    lake.feed(feed).apply_retention()
+
+    after = sync_feed(scope, feed, instance, limit=10)
+    for odd in ("v5", "x"):
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=odd, metadata={ROWS: 7}))
+    named = sync_feed(scope, feed, instance, limit=10)
+
+    assert lake.feed(feed).state().partition_keys() == ["v3", "v4"]
+    assert instance.get_materialized_partitions(key) == {"v1", "v2", "v3", "v4", "v5", "x"}
+    assert (after.said, after.gone) == ("users: 2 partitions in the lake, 0 recorded", 0)
+    assert named.said.endswith("; Dagster also has 2 that the lake does not hold: v5, x")
+
+
+def test_empty_days_of_a_start_that_moved_are_named(project: Project, instance: dg.DagsterInstance) -> None:
+    """Days recorded as empty before a feed's start are named when the start is moved before them."""
+    _, cursor = _look(project, instance)
+    assert {"2025-01-06", "2025-01-08"} <= instance.get_materialized_partitions(dg.AssetKey(["refunds"]))
+    project.write_feed("refunds", kind="stream", source="REFUNDS", start_date="2025-01-07")
+
+    _, cursor = _look(project, instance, cursor)
+    said, cursor = _look(project, instance, cursor)
+    quiet, _ = _look(project, instance, cursor)
+
+    assert "refunds: 0 partitions in the lake, 0 recorded; Dagster also has 2 that no export has read: " in said
+    assert "2025-01-07, 2025-01-08" in said
+    assert "no export has read" not in quiet

@@ -44,7 +44,7 @@ def test_each_day_is_what_the_definition_says(zone: str, now: datetime, looked: 
     assert all(
         now - datetime.fromtimestamp(day_start(day + timedelta(days=1), feed.zone) / 1000, UTC)
         > timedelta(hours=22)
-        for day in overdue_days(found, feed, now=now)
+        for day in overdue_days(found, now=now)
     )
 
 

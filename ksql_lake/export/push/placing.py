@@ -93,7 +93,8 @@ class Placing:
         for partition, mark in self._known.newest.items():
             end = ends.get(partition)
             last = self.seen.get(partition)
-            if end is not None and end < mark.offset:
+            # The end is exclusive: it is beyond the row at the mark for as long as the topic is the same.
+            if end is not None and end <= mark.offset:
                 raise _recreated(
                     f"partition {partition} ends at {end}, but was read up to {mark.offset} before"
                 )

@@ -17,6 +17,12 @@ Place = tuple[str, int]
 """A topic and a partition of it."""
 
 
+def internal_topics(topics: Iterable[str], queries: Iterable[ReportedQuery]) -> set[str]:
+    """Return the topics in which queries hand records on to their own next stage."""
+    marks = [f"query_{query.id}-" for query in queries]
+    return {topic for topic in topics if any(mark in topic for mark in marks)}
+
+
 @dataclass(frozen=True, slots=True)
 class Built:
     """A table's query has consumed its source.
@@ -97,8 +103,7 @@ class Building:
         return None if rest is None else replace(rest, text=f"{found.text}; {rest.text}")
 
     def _by_offsets(self, queries: tuple[ReportedQuery, ...], topics: Topics, clock: float) -> Built | None:
-        marks = [f"query_{query.id}-" for query in queries]
-        internal = {topic for topic in topics if any(mark in topic for mark in marks)}
+        internal = internal_topics(topics, queries)
         if topics.keys() - self._known:
             # A topic is reported from its first commit on, which may come after other topics were judged.
             self._known |= topics.keys()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from ksql_lake.errors import (
     StatementError,
     UnauthorizedError,
 )
-from ksql_lake.export.table.building import Building, Built
+from ksql_lake.export.table.building import Building, Built, internal_topics
 from ksql_lake.export.table.parts import Parts
 from ksql_lake.export.table.twice import KeyedRows
 from ksql_lake.ksqldb import KsqlClient, QueryKind, QueryResponse
@@ -74,6 +74,12 @@ class TableLook:
                 if found.get(host, "RUNNING") == "RUNNING":
                     found[host] = state
         return found
+
+    @property
+    def made(self) -> tuple[str, str, list[str]]:
+        """What the table is: its statement, its topic, and the ids of its queries."""
+        source = self.described.source
+        return source.statement, source.topic, sorted(query.id for query in self.queries or ())
 
     @property
     def running(self) -> bool:
@@ -210,14 +216,14 @@ def _parts_evidence(query: TableQuery, nodes: Nodes, look: TableLook, built: Bui
             f"{len(_partitions(after))} now",
             hint="Nothing was kept; it is read again.",
         )
-    level: EvidenceLevel = built.level
+    level = built.level
     text = (
         f"each of the {count_text(len(parts.answered), 'partition')} was answered by the one of "
         f"{count_text(len(look.reached.clients), 'node')} that holds it; {built.text}"
     )
-    if _standby_reads(query.client):
+    if doubt := _standby_reads(look.reached.clients.values()):
         level = "checked"
-        text += "; standby reads are on, so a node may answer that lags behind"
+        text += f"; {doubt}, so a node may answer that lags behind"
     return _evidence(query.client, level, text)
 
 
@@ -236,7 +242,7 @@ def _twice(query: TableQuery, nodes: Nodes, look: TableLook, built: Built, stack
 
     def finish() -> Evidence:
         after = _unmoved(query, nodes, look)
-        differing, allowed = before.differing(rows), _consumed(after) - _consumed(look)
+        differing, allowed = before.differing(rows), _consumed(look, after)
         if differing > allowed:
             raise IncompleteResponseError(
                 f"two readings of the table differ in {count_text(differing, 'key')}, but its query consumed "
@@ -263,8 +269,12 @@ def _why_twice(look: TableLook) -> str:
     return "the answers came without the writer that reports its errors"
 
 
-def _consumed(look: TableLook) -> int:
-    return sum(max(part.consumed, 0) for parts in look.described.topics.values() for part in parts.values())
+def _consumed(look: TableLook, after: TableLook) -> int:
+    """Return how many records were consumed between two looks; internal topics repeat those of the source."""
+    now, then = after.described.topics, look.described.topics
+    topics = internal_topics(now, after.queries or ()) or now.keys()
+    seen = (max(part.consumed, 0) for topic in topics for part in now[topic].values())
+    return sum(seen) - sum(max(part.consumed, 0) for topic in topics for part in then.get(topic, {}).values())
 
 
 def _settle(query: TableQuery, seconds: float) -> None:
@@ -281,7 +291,7 @@ def _evidence(client: KsqlClient, level: EvidenceLevel, text: str) -> Evidence:
 
 
 def _unmoved(query: TableQuery, nodes: Nodes, before: TableLook) -> TableLook:
-    """Look again: the nodes have to be the same, and all running.
+    """Look again: table and nodes have to be the same, and all nodes running.
 
     Raises:
         NotHereError: They are not.
@@ -293,6 +303,9 @@ def _unmoved(query: TableQuery, nodes: Nodes, before: TableLook) -> TableLook:
             f"the nodes of {query.table} changed while it was read: {states or 'none is reported'}",
             hint="Nothing was kept; it is read again once all nodes run.",
         )
+    if after.made != before.made:
+        what = f"{query.table} was made again while it was read"
+        raise NotHereError(what, hint="Nothing was kept; it is read again once it is built.")
     return after
 
 
@@ -367,16 +380,20 @@ def _look(client: KsqlClient, table: str, nodes: Nodes) -> TableLook:
     return TableLook(described, queries, reached)
 
 
-def _standby_reads(client: KsqlClient) -> bool:
-    """Whether pull queries may be answered by a node that follows another one."""
+def _standby_reads(clients: Iterable[KsqlClient]) -> str:
+    """Return why a pull query may be answered by a node that follows another one; empty if it is not."""
     try:
-        entities = client.execute("SHOW PROPERTIES;")
+        found = [_follows(client) for client in clients]
     except (StatementError, UnauthorizedError):
-        return False
+        return "this user may not list the server's properties, and standby reads may be on"
+    return "standby reads are on" if any(found) else ""
+
+
+def _follows(client: KsqlClient) -> bool:
     return any(
         str(item.get("name", "")).endswith("ksql.query.pull.enable.standby.reads")
         and str(item.get("value")).lower() == "true"
-        for entity in entities
+        for entity in client.execute("SHOW PROPERTIES;")
         for item in entity.get("properties") or []
         if isinstance(item, dict)
     )

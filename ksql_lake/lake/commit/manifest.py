@@ -167,6 +167,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         form: The form in which the rows were read; see `precision.py`.
         outside: Reason -> how many received rows belong to no day of the feed (streams).
         fell_back: Why a `continue` feed was read by pull query; empty if it was not.
+        meant: What the rows mean, if the lake had none before (streams), so that it may still change.
     """
 
     source: str
@@ -190,6 +191,7 @@ class ReadFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: int = OLDEST
     outside: dict[str, Count] = {}
     fell_back: str = ""
+    meant: Meaning | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -211,7 +213,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         counts: Per partition.
         certificates: For each day of the window that had ended when it was read.
         positions: The days' marks after this commit (streams read by push query).
-        new_topic: The marks of all other days belong to a topic that no longer exists.
+        new_topic: The marks of all other days do not count: they belong to a topic that no longer exists, or to
+            a log that has lost a commit.
+        unread: Which days were read before does not count: a commit is lost, and perhaps rows with it.
         continued: The marks of a `continue` feed after this commit.
         merged_form: The form in which the rows of merged files were read.
         meaning: What the feed's rows mean, if this commit is the first to record it or records more than
@@ -234,6 +238,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificates: list[DayCertificate] = []
     positions: list[DayMarks] = []
     new_topic: bool = False
+    unread: bool = False
     continued: Continued | None = None
     merged_form: int = OLDEST
     meaning: Meaning | None = None
@@ -316,3 +321,5 @@ def check_read(read: ReadFacts) -> None:
     """
     check_moments(read.read_at)
     check_days(day for day in (read.first_day, read.last_day) if day is not None)
+    if read.meant is not None:
+        check_meaning(read.meant)

@@ -40,6 +40,7 @@ class KnownDays(msgspec.Struct, frozen=True):
         newest: Kafka partition -> the furthest mark of any day, in the window or not.
         continued: The marks of a `continue` feed; None before its first reading.
         base: `FeedState.reading` of the feed.
+        marked: `FeedState.marked` when the reading began; None if its commit sets no marks.
     """
 
     names: Mapping[str, str] = {}
@@ -47,6 +48,7 @@ class KnownDays(msgspec.Struct, frozen=True):
     newest: Marks = {}
     continued: Continued | None = None
     base: Any = None
+    marked: Mapping[str, str] | None = None
 
     def of(self, day: str) -> Marks | None:
         """Return the marks of a day; None when its rows are not known by offset."""
@@ -121,4 +123,5 @@ def known_days(marks: Mapping[str, Marks], marked: Mapping[str, str], days: Coll
         days: The window.
     """
     names = {day: marked[day] for day in days if day in marked}
-    return KnownDays(names, {name: marks[name] for name in names.values()}, furthest(marks.values()))
+    held = {name: marks[name] for name in names.values()}
+    return KnownDays(names, held, furthest(marks.values()), marked=marked)

@@ -109,6 +109,12 @@ def learnt(pinned: Meaning | None, now: Meaning) -> Meaning:
     )
 
 
+def other_rows(before: Meaning, now: Meaning) -> list[str]:
+    """Return what changed so that a day may hold other rows than a reading found; none if nothing did."""
+    names = ("source", "topic", "kafka_cluster", "service", "made_by", "timezone", "event_time", "event_unit")
+    return [name for name in names if not _agree(getattr(before, name), getattr(now, name))]
+
+
 def refuse_changes(
     feed: Feed, pinned: Meaning | None, now: Meaning, *, held: Collection[str], origin: Origin | None = None
 ) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ksql_lake.errors import LakeError, SourceRecreatedError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake.commit.log import CommitLog
-from ksql_lake.lake.commit.manifest import Manifest, PartitionCount
+from ksql_lake.lake.commit.manifest import Manifest, PartitionCount, ReadFacts
 from ksql_lake.lake.commit.meaning import Meaning, Origin, free_settings, learnt, meaning_of, refuse_changes
 from ksql_lake.lake.commit.state import FeedState
 from ksql_lake.lake.files.writer import StagedFile, footer_facts
@@ -135,6 +135,13 @@ class Pinning:
                 f"events: `ksql-lake export --stream {name} --new-topic`.",
                 feed=name,
             )
+
+    def meant(self, state: FeedState, read: ReadFacts) -> ReadFacts:
+        """Return how a stream's rows are read, and what they mean if the lake has none that pin it."""
+        if state.partitions:
+            return read
+        before = state.last_read.meant if state.last_read is not None else None
+        return msgspec.structs.replace(read, meant=learnt(before, self.meaning))
 
     def recorded(self, state: FeedState, manifest: Manifest) -> Manifest:
         """Return a commit with the meaning from the first rows on, and the free keys that changed."""

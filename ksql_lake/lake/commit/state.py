@@ -15,7 +15,7 @@ from ksql_lake.lake.closing import in_the_future, unclosed
 from ksql_lake.lake.commit.continued import Continued
 from ksql_lake.lake.commit.manifest import EvidenceLevel, FileEntry, Manifest, ReadFacts
 from ksql_lake.lake.commit.marks import Marks
-from ksql_lake.lake.commit.meaning import Meaning
+from ksql_lake.lake.commit.meaning import Meaning, other_rows
 from ksql_lake.lake.files.checksum_sums import combined
 from ksql_lake.lake.files.evolution import unify
 from ksql_lake.lake.files.precision import OLDEST
@@ -254,7 +254,7 @@ class _Fold:
 
     def add(self, manifest: Manifest) -> None:
         """Add the next commit."""
-        self._forget_other_clock(manifest)
+        self._forget_readings(manifest)
         self._whole["sequence"] = manifest.sequence
         for entry in manifest.added:
             partition = self._partitions.get(entry.partition, PartitionState())
@@ -288,19 +288,30 @@ class _Fold:
                     self._evidence[count.partition] = manifest.read.evidence.level
             if self._kind == "stream":
                 self._look(manifest, manifest.read)
+        if manifest.read is not None or manifest.new_topic:
             self._mark(manifest)
         self._continue(manifest)
         recorded = {"meaning": manifest.meaning, "settings": manifest.settings}
         self._whole |= {name: value for name, value in recorded.items() if value is not None}
 
-    def _forget_other_clock(self, manifest: Manifest) -> None:
-        asked = manifest.read.event_time if manifest.read is not None else ""
-        if self._partitions or not asked:
+    def _forget_readings(self, manifest: Manifest) -> None:
+        """Forget readings before a repair, and those that another source answered in a lake without rows."""
+        if manifest.unread:
+            self._looked, self._certified, self._evidence, self._newest = {}, {}, {}, ""
+        read = manifest.read
+        if self._partitions or read is None:
             return
-        last = FeedState(kind=self._kind, last_read=self._now("last_read"))
-        if last.event_clock not in ("", asked):
-            # These days have no row by the old event time, so they are read again by the new one.
+        last: ReadFacts | None = self._now("last_read")
+        clock = FeedState(kind=self._kind, last_read=last).event_clock
+        before = last.meant if last is not None else None
+        # Older releases did not record what the rows of an empty lake would have meant.
+        other = read.meant is not None and (before is None or bool(other_rows(before, read.meant)))
+        if other or (read.event_time and clock not in ("", read.event_time)):
+            # These days have no row of the old source, or by the old event time, so they are read again.
             self._looked, self._certified = {}, {}
+        if read.meant is not None:
+            # Until the first rows every export reads the whole topic, also a recreated one.
+            self._marked = {}
 
     def _look(self, manifest: Manifest, read: ReadFacts) -> None:
         """Record when days were read; a disputed clock closes no day, and closed days stay closed."""

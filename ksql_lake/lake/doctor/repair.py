@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from ksql_lake.errors import ConflictError
@@ -61,13 +61,15 @@ def repair(storage: Storage, examination: Examination, *, apply: bool = False) -
 def _restore_manifests(storage: Storage, found: Examination, lost: list[Finding]) -> Iterator[Finding]:
     layout = found.layout
     numbers = [finding.sequence for finding in lost if finding.sequence is not None]
+    manifests = rebuilt_manifests(storage, layout, numbers, found.manifests)
+    # First of all: a repair that is killed then leaves a log that says less, and is repaired again.
+    _void(storage, found, manifests)
     for finding in lost:
         if finding.problem is Problem.MANIFEST_DAMAGED:
             keep_aside(storage, layout, finding.key)
     scratch = layout.attempt(0, uuid.uuid4().hex[:8])
     if numbers:
         storage.begin(scratch)
-    manifests = rebuilt_manifests(storage, layout, numbers, found.manifests)
     for manifest, finding in zip(manifests, lost, strict=True):
         storage.create(
             layout.manifest(manifest.sequence), manifest.encode(), temporary=f"{scratch}/manifest.tmp"
@@ -75,6 +77,37 @@ def _restore_manifests(storage: Storage, found: Examination, lost: list[Finding]
         yield finding
     if numbers:
         storage.remove_folder(scratch)
+
+
+def _void(storage: Storage, found: Examination, rebuilt: Sequence[Manifest]) -> None:
+    """Commit that what later commits say of lost ones does not count: marks, and days as read.
+
+    Raises:
+        ConflictError: Another run committed to the feed meanwhile.
+    """
+    layout = found.layout
+    # A commit without a file may have had rows that are lost, of any day.
+    unread = any(manifest.operation == "rebuilt" for manifest in rebuilt)
+    marked = any(each.positions or each.continued is not None for each in found.manifests.values())
+    if layout.kind == "table" or not rebuilt or not (unread or marked):
+        return
+    sequence, attempt = max([*found.manifests, *(each.sequence for each in rebuilt)]) + 1, uuid.uuid4().hex[:8]
+    manifest = Manifest(
+        sequence=sequence,
+        attempt=attempt,
+        feed=layout.name,
+        kind=layout.kind,
+        operation="forget",
+        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        new_topic=True,
+        unread=unread,
+    )
+    scratch = layout.attempt(sequence, attempt)
+    storage.begin(scratch)
+    made = storage.create(layout.manifest(sequence), manifest.encode(), temporary=f"{scratch}/manifest.tmp")
+    storage.remove_folder(scratch)
+    if not made:
+        raise _committed_meanwhile(layout)
 
 
 def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:

@@ -190,6 +190,8 @@ def _keep(log: CommitLog, group: list[Unnamed]) -> None:
                 schema=group[0].schema.text,
                 added=[attempt.entry(file, file.partition, at=now) for file in staged if file.records],
                 removed=[file.path for file in group],
+                # The log had lost a commit; the marks of another one may be behind the rows that come back.
+                new_topic=log.layout.kind == "stream",
                 merged_form=group[0].form,
             )
             for file in group:

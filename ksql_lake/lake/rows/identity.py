@@ -1,16 +1,16 @@
 """Row identity: find the staged rows that the lake does not hold yet."""
 
 # `row` is a multiset difference over all columns (two truly identical events stay two); `key` and `offset`
-# compare the named columns. DuckDB compares values, never hashes, and spills to disk; new rows are copied
-# from the staged file.
+# compare the named columns (`offset` also what shows a recreated topic). DuckDB compares values, never hashes,
+# and spills to disk; new rows are copied from the staged file.
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,16 @@ import pyarrow.parquet as pq
 
 from ksql_lake.errors import LakeError, WriteError
 from ksql_lake.lake.files.evolution import places, shared, widened
-from ksql_lake.lake.files.precision import CURRENT, EXACT, blurred
-from ksql_lake.lake.files.sql_values import row_terms, sql_files, sql_name, sql_type
-from ksql_lake.lake.rows.scan import free_name, spilling
+from ksql_lake.lake.files.precision import CURRENT, EXACT
+from ksql_lake.lake.files.sql_values import sql_name
+from ksql_lake.lake.rows.compared_values import (
+    ComparedFiles,
+    listed_values,
+    selected_rows,
+    shares_of,
+    stored_name,
+)
+from ksql_lake.lake.rows.scan import spilling
 from ksql_lake.lake.storage.boundary import free_space
 from ksql_lake.schema import Column, Schema
 
@@ -35,10 +42,6 @@ MEMORY: tuple[tuple[str | None, int], ...] = (("128MB", 2), ("640MB", 1), (None,
 DuckDB's own limit, 80 % of the machine's memory."""
 _CHUNK_RECORDS = 1_000_000
 """The most staged rows of one comparison; small days are compared together up to this number."""
-_VALUE_BYTES = 24
-"""Roughly the bytes that one value takes while it is compared."""
-PASS_BYTES = 96_000_000
-"""The most bytes of rows that are compared at once; a larger day takes several passes over its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """The columns that identify a row (none: all columns), and whether NULL in them equals NULL."""
+    """The columns that identify a row (none: all columns), whether NULL equals NULL there, and a row's time."""
 
     names: tuple[str, ...]
     null_keys: bool
+    time: str = ""
 
     @property
     def without(self) -> str:
@@ -80,12 +84,13 @@ class _Key:
         return bool(self.names) and set(held.names).issuperset(self.names)
 
 
-def new_rows(
+def new_rows(  # noqa: PLR0913 - what makes two rows the same
     candidates: Sequence[Candidate],
     schema: Schema,
     *,
     key: Sequence[str] = (),
     null_keys: bool = True,
+    time: str = "",
     repeats: Counter[str] | None = None,
     spill: Path,
 ) -> dict[str, npt.NDArray[np.int64]]:
@@ -98,6 +103,8 @@ def new_rows(
             with the same key the last one stays.
         null_keys: Whether NULL in a key equals NULL; if not, such rows are compared by all columns, with
             multiplicity.
+        time: With a key: the column that holds a row's time. Two rows with the same key are two events if both
+            their times and their other values differ, as in a topic that was recreated. Empty: the key decides.
         repeats: Filled, per partition, with how many staged rows were dropped because a later one has their
             key.
         spill: Folder for DuckDB's temporary files.
@@ -108,7 +115,7 @@ def new_rows(
     """
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in _chunks(candidates):
-        rows, repeated = _compare_somehow(chunk, schema, _Key(tuple(key), null_keys=null_keys), spill)
+        rows, repeated = _compare_somehow(chunk, schema, _Key(tuple(key), null_keys, time), spill)
         found.update(rows)
         if repeats is not None:
             repeats.update(repeated)
@@ -179,22 +186,23 @@ def _compare(
     repeated: Counter[str] = Counter()
     if key.names:
         # This comes first: of a row that came twice, only one may be matched with a row of the lake.
-        identifying = [column for column in schema if column.name in key.names]
-        _drop_repeats(connection, _Files([each.path for each in chunk], schema.names), identifying, key)
+        arrived = ComparedFiles([each.path for each in chunk], schema.names)
+        _drop_by_key(connection, key, schema, partial(_drop_repeats, connection, arrived, schema, key))
         repeated = _repeats(connection, chunk)
     for (shape, both), files in _shapes(chunk, schema, key):
         # Rows of a file from before the key's columns existed are compared by all columns that the file has.
         keyed = key.known(shape)
         owners = sorted({number for number, _ in files})
-        staged = _Files([chunk[number].path for number in owners], schema.names)
-        older = _Files([path for _, path in files], shape.names)
+        staged = ComparedFiles([chunk[number].path for number in owners], schema.names)
+        older = ComparedFiles([path for _, path in files], shape.names)
+        pair = _Pair(connection, staged, older, schema, shape, key.names, both)
         for unique in (True, False) if keyed and key.without else (keyed,):
-            compared, rebuilt = _compared(schema, shape, key.names if unique else shape.names)
-            listed = _listed(compared, always=rebuilt, form=both)
             among = "true" if not (keyed and key.without) else f"{'NOT ' if unique else ''}({key.without})"
-            for share in _shares(connection, [*staged.paths, *older.paths], compared, both):
-                rows = f"({share}) AND {among}"
-                _drop_matches(connection, staged, older, listed, unique=unique, share=rows)
+            drop = partial(pair.drop, unique=unique, among=among)
+            if unique:
+                _drop_by_key(connection, key, shape, drop)
+            else:
+                drop(shape.names)
     result = connection.sql("SELECT part, row FROM left_over ORDER BY part, row").to_arrow_table()
     parts, rows = (result.column(name).to_numpy() for name in ("part", "row"))
     found = {
@@ -253,27 +261,10 @@ def _staged_rows(chunk: list[Candidate]) -> str:
     return " UNION ALL ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Parquet files of one shape, and the names of their columns as they are compared."""
-
-    paths: list[str]
-    names: Sequence[str]
-
-
-_ROW_NUMBER = "file_row_number"
-"""DuckDB's name for the number of a row in its file; it rejects files with a column of that name."""
-
-
-def _stored_name(name: str, names: Sequence[str]) -> str:
-    """Return a column's name in a file whose rows DuckDB can number."""
-    return free_name(f"{_ROW_NUMBER}_", names) if name.casefold() == _ROW_NUMBER else name
-
-
 @contextmanager
 def _numberable(chunk: list[Candidate], schema: Schema, spill: Path) -> Iterator[list[Candidate]]:
     """Yield staged files whose rows DuckDB can number: copies, if a column has the name of the row number."""
-    names = [_stored_name(name, schema.names) for name in schema.names]
+    names = [stored_name(name, schema.names) for name in schema.names]
     if names == list(schema.names):
         yield chunk
         return
@@ -293,10 +284,65 @@ def _numberable(chunk: list[Candidate], schema: Schema, spill: Path) -> Iterator
             path.unlink(missing_ok=True)
 
 
+def _drop_by_key(
+    connection: duckdb.DuckDBPyConnection, key: _Key, columns: Schema, drop: Callable[[Collection[str]], None]
+) -> None:
+    """Drop staged rows by their key; where their times differ, only those whose other values are the same.
+
+    Args:
+        connection: Holds the staged rows that are left.
+        key: The key, and the column of a row's time.
+        columns: The columns that the rows have.
+        drop: Drops the rows that are known by the named columns.
+    """
+
+    def count() -> int:
+        found = connection.execute("SELECT count(*) FROM left_over").fetchone()
+        return int(found[0]) if found else 0
+
+    if not key.time:
+        drop(key.names)
+        return
+    drop((*key.names, key.time))
+    left = count()
+    connection.execute("CREATE OR REPLACE TEMP TABLE aside AS FROM left_over")
+    if left:
+        drop(key.names)
+    if count() < left:
+        # The time alone does not make another event: a broker that notes when a record is appended gives the
+        # copy of a record another time, and so does a derived stream that was made anew.
+        connection.execute("CREATE OR REPLACE TEMP TABLE left_over AS FROM aside")
+        drop([name for name in columns.names if name != key.time])
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Staged files and committed files of one shape, which are compared in one form."""
+
+    connection: duckdb.DuckDBPyConnection
+    staged: ComparedFiles
+    held: ComparedFiles
+    schema: Schema
+    shape: Schema
+    key: tuple[str, ...]
+    form: int
+
+    def drop(self, names: Collection[str], *, unique: bool, among: str) -> None:
+        """Drop staged rows that are held, compared by the named columns."""
+        compared, rebuilt = _compared(self.schema, self.shape, names)
+        values = listed_values(compared, always=rebuilt, form=self.form)
+        # Rows with a key that are equal have the same key; a hash of all of their values would be slow.
+        dividing = [each for each in compared if not unique or each.name in (*self.key, "ROWTIME")]
+        paths = [*self.staged.paths, *self.held.paths]
+        for share in shares_of(self.connection, paths, dividing, self.form, width=len(compared)):
+            rows = f"({share}) AND {among}"
+            _drop_matches(self.connection, self.staged, self.held, values, unique=unique, share=rows)
+
+
 def _drop_matches(
     connection: duckdb.DuckDBPyConnection,
-    staged: _Files,
-    held: _Files,
+    staged: ComparedFiles,
+    held: ComparedFiles,
     listed: tuple[str, str],
     *,
     unique: bool,
@@ -310,10 +356,10 @@ def _drop_matches(
         SELECT part, unnest(list_slice(s_rows, 1, taken)) AS row FROM (
             SELECT part, list(s_row) FILTER (s_row IS NOT NULL) AS s_rows, {taken} AS taken
             FROM (
-                SELECT staged.* FROM ({_rows(staged, terms, share, numbered=True)}) AS staged
+                SELECT staged.* FROM ({selected_rows(staged, terms, share, numbered=True)}) AS staged
                 SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
                 UNION ALL
-                {_rows(held, terms, share)}
+                {selected_rows(held, terms, share)}
             )
 
             GROUP BY part, {names}
@@ -328,73 +374,25 @@ def _drop_matches(
 
 
 def _drop_repeats(
-    connection: duckdb.DuckDBPyConnection, staged: _Files, columns: list[Column], key: _Key
+    connection: duckdb.DuckDBPyConnection,
+    staged: ComparedFiles,
+    schema: Schema,
+    key: _Key,
+    columns: Collection[str],
 ) -> None:
-    names, terms = _listed(columns)
+    names, terms = listed_values([column for column in schema if column.name in columns])
     share, alone = "true", ""
     if key.without:
         share = f"NOT ({key.without})"
-        alone = f"UNION ALL SELECT part, s_row FROM ({_rows(staged, terms, key.without, numbered=True)})"
+        rows = selected_rows(staged, terms, key.without, numbered=True)
+        alone = f"UNION ALL SELECT part, s_row FROM ({rows})"
+    rows = selected_rows(staged, terms, share, numbered=True)
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE left_over AS
-        SELECT staged.part, max(s_row) AS row FROM ({_rows(staged, terms, share, numbered=True)}) AS staged
+        SELECT staged.part, max(s_row) AS row FROM ({rows}) AS staged
         SEMI JOIN left_over ON staged.part = left_over.part AND staged.s_row = left_over.row
         GROUP BY staged.part, {names}
         {alone}
         """
     )
-
-
-def _shares(
-    connection: duckdb.DuckDBPyConnection, paths: list[str], columns: list[Column], form: int
-) -> list[str]:
-    """Return conditions that divide the rows: equal rows meet the same one, and each holds about PASS_BYTES.
-
-    Equal rows have equal ROWTIMEs, so ranges of ROWTIME divide them, and in most files a range touches few row
-    groups. Without ROWTIME (identity by key) a hash divides the rows; their values still decide whether two are
-    equal.
-    """
-    rows = sum(pq.read_metadata(path).num_rows for path in paths)
-    parts = 1 + rows * len(columns) * _VALUE_BYTES // PASS_BYTES
-    if parts == 1:
-        return ["true"]
-    if all(column.name != "ROWTIME" for column in columns):
-        # Equal numbers of different width have different hashes.
-        listed = ", ".join(
-            ", ".join(row_terms([column], form=form))
-            if blurred(column.type, form)
-            else f"CAST(data.{sql_name(column.name)} AS {sql_type(column.type)})"
-            for column in columns
-        )
-        return [f"hash({listed}) % {parts} = {number}" for number in range(parts)]
-    shares = ", ".join(str(number / parts) for number in range(1, parts))
-    found = connection.execute(
-        f"SELECT approx_quantile(epoch_ms(ROWTIME), [{shares}]) FROM "
-        f"read_parquet({sql_files(paths)}, hive_partitioning = false, union_by_name = true)"
-    ).fetchone()
-    edges = sorted(set(found[0])) if found else []
-    bounds = [f"make_timestamptz({edge * 1000})" for edge in edges]
-    inner = [f"data.ROWTIME >= {low} AND data.ROWTIME < {high}" for low, high in pairwise(bounds)]
-    return [f"data.ROWTIME < {bounds[0]}", *inner, f"data.ROWTIME >= {bounds[-1]} OR data.ROWTIME IS NULL"]
-
-
-def _rows(files: _Files, terms: str, share: str = "true", *, numbered: bool = False) -> str:
-    """Select part, row number (NULL unless `numbered`) and compared values from files with the same columns."""
-    path, row = (free_name(name, files.names) for name in ("s_path", "s_number"))
-    stored = {name: sql_name(_stored_name(name, files.names) if numbered else name) for name in files.names}
-    columns = ", ".join(f"{own} AS {sql_name(name)}" for name, own in stored.items())
-    number = _ROW_NUMBER if numbered else "NULL"
-    option = f", {_ROW_NUMBER} = true" if numbered else ""
-    return (
-        f"SELECT owner.part, data.{row} AS s_row, {terms} FROM ("
-        f"SELECT {columns}, {path}, {number} AS {row} FROM read_parquet({sql_files(files.paths)}, "
-        f"union_by_name = true, hive_partitioning = false, filename = '{path}'{option})) AS data "
-        f"JOIN owner ON data.{path} = owner.path WHERE {share}"
-    )
-
-
-def _listed(columns: list[Column], *, always: bool = False, form: int = EXACT) -> tuple[str, str]:
-    """Return the names of the compared values and the expressions that make them; see `terms`."""
-    named = {f"t{index}": term for index, term in enumerate(row_terms(columns, always=always, form=form))}
-    return ", ".join(named), ", ".join(f"{term} AS {name}" for name, term in named.items())

@@ -205,7 +205,7 @@ class Staging:
         received = {file.partition: file.records for file in staged}
         days = self._days(received)
         self.attempt.check_partitions(state, [day for day in days if day in received or state.files_of(day)])
-        self._check_marks(state)
+        self._check_marks(state, days)
         if staged:
             evolved(state.columns, self.schema, feed.on_schema_change)
         repeats: Counter[str] = Counter()
@@ -229,6 +229,7 @@ class Staging:
         pushed = self._pushed
         return msgspec.structs.replace(
             manifest,
+            read=self.pinning.meant(state, self.read),
             certificates=certificates(feed, self.read, state, days, fresh, received),
             positions=self.known.moved([count.partition for count in counts], pushed.seen),
             new_topic=pushed.new_topic,
@@ -292,9 +293,13 @@ class Staging:
             counts=counts,
         )
 
-    def _check_marks(self, state: FeedState) -> None:
-        """Raise if the marks from which a day was read are not its marks any more."""
-        stale = [day for day, name in self.known.names.items() if state.marked.get(day) != name]
+    def _check_marks(self, state: FeedState, days: Collection[str]) -> None:
+        """Raise if a day's marks, or that it had none, are not what they were when the reading began."""
+        stale, known = list[str](), self.known.marked
+        if known is not None:
+            # Another run may have read further than this one, also days that had no marks: marks never go back.
+            moved = {*known, *state.marked} if self._pushed.new_topic else days
+            stale = [day for day in sorted(moved) if state.marked.get(day) != known.get(day)]
         if (going_on := self._pushed.continuation) and going_on.base != state.reading:
             stale = ["the source"]
         if stale:
@@ -311,7 +316,8 @@ class Staging:
         result = {file.partition: file for file in staged}
         if (going_on := self._pushed.continuation) and going_on.fresh:
             return result
-        # A recreated topic has the same offsets again; another ROWTIME there means another event.
+        # A recreated topic has the same offsets again; another ROWTIME there means another event. Where nothing
+        # else recognises a recreated topic, other values must show it too.
         columns = (*feed.identity.columns, *((ROWTIME,) if feed.positions else ()))
         key = tuple(self._names[feed.lake_name(column)] for column in columns)
         storage, layout = self.attempt.log.storage, self.attempt.log.layout
@@ -335,6 +341,7 @@ class Staging:
                     self.schema,
                     key=key,
                     null_keys=feed.identity.null_keys == "equal",
+                    time=self._names[ROWTIME] if feed.known_by == "offset" and not feed.positions else "",
                     repeats=repeats,
                     spill=self.attempt.path("spill"),
                 )
@@ -352,8 +359,7 @@ class Staging:
             Held(paths[self.attempt.log.layout.data(entry.path)], state.shape(entry), state.form(entry))
             for entry in state.files_of(file.partition)
         )
-        path = str(self.attempt.path(file.name))
-        return Candidate(file.partition, path, file.records, held, self.read.form)
+        return Candidate(file.partition, str(self.attempt.path(file.name)), file.records, held, self.read.form)
 
     def _copy(self, file: StagedFile, rows: npt.NDArray[np.int64]) -> StagedFile:
         """Write the numbered rows of a staged file to another file; without rows there is no file."""

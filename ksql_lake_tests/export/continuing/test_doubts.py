@@ -19,7 +19,7 @@ from ksql_lake.lake.commit.continued import Continued, Gap, SourceMark
 from ksql_lake.lake.commit.manifest import decode_manifest
 from ksql_lake_tests.export.continuing.scene import Scene
 from ksql_lake_tests.export.continuing.test_continuing import by_token, marks_of, once, scene
-from ksql_lake_tests.export.push.server import DAY, FIRST, Server, held, row
+from ksql_lake_tests.export.push.server import DAY, FIRST, Server, held, lose, repaired, row
 
 __all__ = ["scene"]
 
@@ -274,3 +274,18 @@ def test_a_lake_that_was_restored_goes_on_from_its_own_marks(
 
     assert (by_token(result), result.new, level(result)) == (True, 30, "proven")
     assert held(copy, feed) == once(50)
+
+
+def test_marks_of_a_log_that_lost_a_commit_do_not_count(server: Server, scene: Scene, tmp_path: Path) -> None:
+    """Rows that were lost with their commit come back after a repair, although later marks count them."""
+    feed = scene.feed()
+    for begin in (20, 30, 40):
+        server.export(tmp_path, feed, days=None)
+        server.append(scene.source, *(row(number) for number in range(begin, begin + 10)))
+    lose(tmp_path, feed, 2, files=True)
+    repaired(tmp_path, feed)
+    result = server.export(tmp_path, feed, days=None)
+    again = server.export(tmp_path, feed, days=None)
+
+    assert (result.new, by_token(again), again.new) == (20, True, 0)
+    assert held(tmp_path, feed) == once(50)

@@ -17,6 +17,8 @@ from ksql_lake.export import Days, ExportResult, extract, land, plan_export
 from ksql_lake.feeds.model import FEED_ADAPTER, Feed
 from ksql_lake.ksqldb import KsqlClient
 from ksql_lake.lake import Lake
+from ksql_lake.lake.doctor import examine, repair
+from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.settings import load_settings
 
 PATIENCE = 60.0
@@ -97,6 +99,21 @@ class Server:
 def row(number: int, *, day: int = 0, **keys: object) -> dict[str, object]:
     """A row of a stream."""
     return {"ID": number, "NOTE": f"n{number % 3}", "ROWTIME": FIRST + day * DAY + number, **keys}
+
+
+def lose(root: Path, wanted: Feed, number: int, *, files: bool = False) -> None:
+    """Lose a stream's commit, and with `files` its data too."""
+    layout = FeedLayout("stream", wanted.name)
+    (root / layout.manifest(number)).unlink()
+    for path in root.glob(f"{layout.dataset}/**/*_{number:06d}.parquet") if files else ():
+        path.unlink()
+
+
+def repaired(root: Path, wanted: Feed) -> None:
+    """Run doctor with all repairs; nothing is left to repair."""
+    storage, layout = Lake(root).storage, FeedLayout("stream", wanted.name)
+    list(repair(storage, examine(storage, layout), apply=True))
+    assert examine(storage, layout).sound
 
 
 def held(root: Path | str, wanted: Feed) -> Counter[int]:

@@ -7,11 +7,15 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ksql_lake.errors import KsqlLakeError
 from ksql_lake.export import ExportResult
-from ksql_lake.lake import Lake
+from ksql_lake.lake import Commit, FeedLake, Lake, Staging
 from ksql_lake.lake.doctor import examine
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake_tests.export.push.server import PATIENCE, Server, feed, held, row, snapshot
@@ -160,3 +164,30 @@ def test_two_exports_at_once_double_nothing(server: Server, tmp_path: Path) -> N
     assert sorted(result.new for result in results) == [0, 0, 10]
     assert held(tmp_path, wanted) == Counter(range(30))
     server.ksql("DROP STREAM RACED;")
+
+
+@pytest.mark.parametrize("new_topic", [False, True], ids=["first", "new_topic"])
+def test_marks_never_go_back(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_topic: bool
+) -> None:
+    """An export of days without marks reads again if one that read further commits before it."""
+    wanted, commit, overtaken = feed(f"overtaken_{new_topic}".lower()), Staging.commit, list[ExportResult]()
+    server.ksql(f"CREATE STREAM {wanted.source} (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='{wanted.name}', "
+                "PARTITIONS=1);")  # fmt: skip
+    server.append(wanted.source, *(row(number) for number in range(10)))
+
+    def late(staging: Staging, **keys: Any) -> Commit:
+        if not overtaken:
+            server.append(wanted.source, *(row(number) for number in range(10, 20)))
+            monkeypatch.setattr(Staging, "commit", commit)
+            overtaken.append(server.export(tmp_path, wanted, new_topic=new_topic))
+        return commit(staging, **keys)
+
+    monkeypatch.setattr(FeedLake, "exclusive", lambda *_args, **_keys: nullcontext())
+    monkeypatch.setattr(Staging, "commit", late)
+    result = server.export(tmp_path, wanted, attempts=2, new_topic=new_topic)
+
+    assert (overtaken[0].new, result.new, result.attempts) == (20, 0, 2)
+    assert server.export(tmp_path, wanted).new == 0
+    assert held(tmp_path, wanted) == Counter(range(20))
+    server.ksql(f"DROP STREAM {wanted.source};")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ksql_lake.errors import (
+    CorruptLakeError,
     IncompleteResponseError,
     KsqlLakeError,
     QueryFailedError,
@@ -26,7 +29,7 @@ from ksql_lake.lake import Lake
 from ksql_lake.lake.doctor import examine
 from ksql_lake.lake.layout import FeedLayout
 from ksql_lake.settings import load_settings
-from ksql_lake_tests.export.push.server import DAYS, PATIENCE, QUIET, Server, feed, held, row
+from ksql_lake_tests.export.push.server import DAYS, PATIENCE, QUIET, Server, feed, held, lose, repaired, row
 
 CREATE = "CREATE STREAM {} (ID BIGINT, NOTE STRING) WITH (KAFKA_TOPIC='{}', PARTITIONS=3);"
 
@@ -235,6 +238,64 @@ def test_a_topic_made_anew_is_refused(server: Server, source: Feed, tmp_path: Pa
     assert sum(held(tmp_path, source).values()) == 35 + more
 
 
+def test_a_topic_made_anew_loses_no_row_of_a_feed_that_names_its_offsets(
+    server: Server, source: Feed, tmp_path: Path
+) -> None:
+    """Its rows at offsets that the lake holds are other rows, and land when the new topic is accepted."""
+    identity = Identity(by="offset", columns=("ROWPARTITION", "ROWOFFSET"))
+    wanted = source.model_copy(update={"identity": identity})
+    server.export(tmp_path, wanted)
+    server.ksql(f"DROP STREAM {source.source};" + CREATE.format(source.source, source.name))
+    server.append(source.source, *(row(number) for number in range(500, 530)))
+
+    with pytest.raises(TopicRecreatedError):
+        server.export(tmp_path, wanted)
+
+    assert server.export(tmp_path, wanted, new_topic=True).new == 30
+    assert server.export(tmp_path, wanted).new == 0
+    assert held(tmp_path, wanted) == dict.fromkeys([*range(30), *range(500, 530)], 1)
+
+
+@pytest.mark.parametrize("merged", [True, False], ids=["merged", "lost"])
+def test_marks_of_a_log_that_lost_a_commit_do_not_count(
+    server: Server, source: Feed, tmp_path: Path, merged: bool
+) -> None:
+    """After a repair each day is compared by value: rows that are held stay one, lost ones come back."""
+    for begin in (30, 40, 50):
+        server.export(tmp_path, source)
+        server.append(source.source, *(row(number, day=number % 3) for number in range(begin, begin + 10)))
+    if merged:
+        list(Lake(tmp_path).feed(source).compact())
+    lose(tmp_path, source, 2, files=not merged)
+    repaired(tmp_path, source)
+
+    result = server.export(tmp_path, source, days=None)
+
+    assert (result.new, result.already_there) == (10 + 10 * (not merged), 50 - 10 * (not merged))
+    assert held(tmp_path, source) == Counter(range(60))
+    assert server.export(tmp_path, source).new == 0
+
+
+def test_marks_behind_rows_that_doctor_brings_back_do_not_count(
+    server: Server, source: Feed, tmp_path: Path
+) -> None:
+    """Rows of a commit that restored metadata does not know land once, although the older marks lack them."""
+    server.export(tmp_path, source)
+    shutil.copytree(tmp_path / "metadata", tmp_path / "backup")
+    server.append(source.source, *(row(number, day=number % 3) for number in range(30, 40)))
+    server.export(tmp_path, source)
+    shutil.rmtree(tmp_path / "metadata")
+    (tmp_path / "backup").rename(tmp_path / "metadata")
+    server.append(source.source, row(40, day=3))
+    server.export(tmp_path, source, days=Days(DAYS.last, DAYS.last))
+    with pytest.raises(CorruptLakeError):
+        server.export(tmp_path, source)
+    repaired(tmp_path, source)
+
+    assert server.export(tmp_path, source).new == 0
+    assert held(tmp_path, source) == Counter(range(41))
+
+
 def test_a_stream_that_was_pulled_before_goes_on_by_push(server: Server, source: Feed, tmp_path: Path) -> None:
     """Days without marks are compared by value once, in both directions, and no row is doubled or lost."""
     pulled = source.model_copy(update={"extraction": "pull"})
@@ -290,6 +351,32 @@ def test_an_event_time_of_its_own_decides_the_day(server: Server, tmp_path: Path
 
     assert [part.records for part in result.partitions] == [0, 3, 3, 0]
     assert result.new == 0
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["recorded", "older_release"])
+def test_offsets_seen_before_the_first_row_hide_none(server: Server, tmp_path: Path, older: bool) -> None:
+    """Rows that belonged to no day by one event time land by another one, on days asked for later too."""
+    wrong, right = feed("reborn", event_time="AT"), feed("reborn")
+    server.ksql(
+        "CREATE STREAM REBORN (ID BIGINT, NOTE STRING, AT BIGINT) WITH (KAFKA_TOPIC='r', PARTITIONS=2);"
+    )
+    try:
+        server.append("REBORN", *(row(number, day=number % 4, AT=1) for number in range(20)))
+        log = Lake(tmp_path).feed(wrong).log
+        assert server.export(tmp_path, wrong).new == 0
+        manifest = log.manifest(1)
+        assert manifest.read is not None
+        assert manifest.positions
+        if older:
+            manifest = structs.replace(manifest, read=structs.replace(manifest.read, meant=None))
+            Path(tmp_path, log.layout.manifest(1)).write_bytes(manifest.encode())
+        first = server.export(tmp_path, right, days=Days(DAYS.last, DAYS.last))
+        whole = server.export(tmp_path, right)
+    finally:
+        server.ksql("DROP STREAM REBORN;")
+
+    assert (first.new, whole.new, whole.already_there) == (5, 15, 0)
+    assert held(tmp_path, right) == Counter(range(20))
 
 
 def test_an_old_server_is_read_by_value(old_server: Server, tmp_path: Path) -> None:
@@ -350,15 +437,18 @@ def test_known_ends_prove_an_export_whose_positions_are_not_told(
     assert "was read to where Kafka's log ended when the query began" in result.caught_up
 
 
-def test_a_topic_made_anew_is_refused_at_its_known_ends(server: Server, read_too: Feed, tmp_path: Path) -> None:
-    """A topic that ends before the marks is another one, also if no positions are reported."""
+@pytest.mark.parametrize("rows", [5, 9], ids=["far_shorter", "one_shorter"])
+def test_a_topic_made_anew_is_refused_at_its_known_ends(
+    server: Server, read_too: Feed, tmp_path: Path, rows: int
+) -> None:
+    """A topic that ends before a mark's row is another one, also if no positions are reported."""
     server.export(tmp_path, read_too)
     server.faults({"kind": "no_positions"})
     sink = f"{read_too.source}_READ"
     server.ksql(f"DROP STREAM {sink}; DROP STREAM {read_too.source};")
     server.ksql(CREATE.format(read_too.source, read_too.name))
     server.ksql(f"CREATE STREAM {sink} AS SELECT ID FROM {read_too.source} EMIT CHANGES;")
-    server.append(read_too.source, *(row(number, day=1) for number in range(500, 505)))
+    server.append(read_too.source, *(row(number, day=1) for number in range(500, 500 + 3 * rows)))
 
     with pytest.raises(TopicRecreatedError, match="the topic is not the one that was read before"):
         server.export(tmp_path, read_too)

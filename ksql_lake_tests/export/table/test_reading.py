@@ -187,14 +187,43 @@ def test_several_nodes_are_read_one_by_one_and_proven(tmp_path: Path) -> None:
     assert two.waits == []
 
 
-def test_standby_reads_are_no_proof(tmp_path: Path) -> None:
-    """Where the server lets followers answer, the rows may be old ones."""
+@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        ({"ksql.query.pull.enable.standby.reads": "true"}, "standby reads are on"),
+        (None, "may not list the server's properties, and standby reads may be on"),
+    ],
+)
+def test_standby_reads_are_no_proof(
+    tmp_path: Path, node: int, properties: dict[str, str] | None, told: str
+) -> None:
+    """Where one node lets followers answer, or does not tell, the rows may be old ones."""
     answers = by_partition({0: table("a")}), by_partition({1: table("b")})
     with service(tmp_path, *answers) as two:
-        two.nodes[0].properties = {"ksql.query.pull.enable.standby.reads": "true"}
+        two.nodes[node].properties = properties
         two.export()
         assert two.evidence.level == "checked"
-        assert "standby reads are on" in two.evidence.text
+        assert told in two.evidence.text
+
+
+@pytest.mark.parametrize("how", ["query", "statement"])
+def test_a_table_that_is_made_again_meanwhile_is_read_again(tmp_path: Path, how: str) -> None:
+    """Its partitions would be of two tables: the second look finds another query or statement behind it."""
+    with service(tmp_path, lambda _: table("a")) as one:
+        node = one.nodes[0]
+
+        def remade(_: Request) -> Script:
+            if one.pulls() == 1 and how == "query":
+                node.writers, node.queries = ("CTAS_T_9",), deque([changed(one, name="CTAS_T_9")])
+            elif one.pulls() == 1:
+                node.statement = "CREATE OR REPLACE TABLE T AS SELECT ... WHERE N > 1"
+            return table("a")
+
+        node.pull = remade
+        one.export()
+        assert one.evidence.level == "proven"
+        assert one.pulls() == 2
 
 
 def test_a_task_that_no_node_reports_is_missed(tmp_path: Path) -> None:
@@ -296,6 +325,20 @@ def test_keys_that_changed_in_between_are_no_difference(tmp_path: Path) -> None:
         one.nodes[0].offsets = deque([BUILT, BUILT, later])
         assert one.export().read == 3
         assert "but for 1 key changed in between" in one.evidence.text
+
+
+def test_a_record_counts_once_however_many_topics_it_went_through(tmp_path: Path) -> None:
+    """The internal topic of a GROUP BY repeats the source's records: no more keys may differ for it."""
+    internal = "_confluent-ksql-default_query_CTAS_T_1-groupby-repartition"
+    answers = deque([table("a", "b"), table("a", "b", "c", "d")])
+    with service(tmp_path, lambda _: answers.popleft(), settle_time=0) as one:
+        unreachable(one)
+        first, later = [{**BUILT, internal: [(0, n, n)]} for n in (7, 8)]
+        one.nodes[0].offsets = deque([first, first, first, first, {**later, "src": [(0, 6, 6), (0, 5, 5)]}])
+        with pytest.raises(
+            IncompleteResponseError, match="differ in 2 keys, but its query consumed 1 record in"
+        ):
+            one.export()
 
 
 def test_fewer_nodes_named_than_there_are_is_said(tmp_path: Path) -> None:

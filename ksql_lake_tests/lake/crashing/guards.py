@@ -125,8 +125,8 @@ class _Staged(FeedLake):
 class _Unheld(Staging):
     """Rows beyond marks are added, whoever has read since."""
 
-    def _check_marks(self, state: FeedState) -> None:
-        del state
+    def _check_marks(self, state: FeedState, days: Collection[str]) -> None:
+        del state, days
 
 
 class _Rash(FeedLake):
