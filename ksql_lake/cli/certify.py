@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Literal
 
@@ -41,9 +42,14 @@ Examples:
 With --by push a push query reads the day, whatever the feed's `extraction` is. Each row then has its Kafka
 offset, and if another query reads the same topic, Kafka's offsets prove the end. It receives the whole topic.
 
-Equal means: totals, checksum and every hour are the same. The result for a day is recorded in the lake as
-the check `certificate`, as the job `certify` records it, and the report shows it. Rows do not change.
-The comparison of a version is only printed: neither the lake nor the report keeps it.
+Equal means: totals, checksum and every hour are the same, and of a version every key that is compared. Columns
+and fields of STRUCTs are compared if source and lake both hold them in types that fit, also where a retyped
+column is called PRICE_V2 in the lake. All others, such as a column that is newer than the rows of the day, are
+not compared; the output names them, and `unseen` in the JSON does.
+
+The result for a day is recorded in the lake as the check `certificate`, as the job `certify` records it, and
+the report shows it. Rows do not change. The comparison of a version is only printed: neither the lake nor the
+report keeps it.
 
 Exit codes: 0 equal, 1 different, not as certified (or the day could not be read), 2 usage or configuration.
 """
@@ -95,6 +101,7 @@ def _certify_version(feed: TableFeed, version: str, settings: Settings, *, as_js
         verdict = ("equal", "green") if found.equal else ("different", "bold red")
         print_line((found.feed, "bold"), f" {found.version}: ", verdict)
         print_line(f"  {found.text}")
+        _print_unseen(found.unseen)
         print_line(f"  {found.evidence.level}: {found.evidence.text}")
         note("this comparison of a version is not recorded; the report does not show it")
     return DONE if found.equal else FAILED
@@ -118,9 +125,7 @@ def _print(found: Certification, by: str | None) -> None:
         print_line(f"  {found.evidence.level}: {found.evidence.text}")
     for hour in found.differences:
         print_line(f"  {hour.text}")
-    if found.unseen:
-        names = ", ".join(found.unseen)
-        print_line(f"  not compared, because an earlier release read them less exactly: {names}")
+    _print_unseen(found.unseen)
     rows = [
         ["source now", f"{found.source_rows:,}", found.source_checksum],
         ["lake", f"{found.lake_rows:,}", found.lake_checksum],
@@ -133,6 +138,14 @@ def _print(found: Certification, by: str | None) -> None:
         print_line()
         print_table(_OFFSETS, _offset_rows(found), right=_OFFSETS)
     _print_notes(found)
+
+
+_UNSEEN = "one side lacks them or has another type, or an earlier release read them less exactly"
+
+
+def _print_unseen(names: Sequence[str]) -> None:
+    if names:
+        print_line(f"  not compared, because {_UNSEEN}: {', '.join(names)}")
 
 
 _OFFSETS = ["Kafka\npartition", "First", "Last", "Rows", "Gaps", "Duplicates"]

@@ -3,15 +3,14 @@
 It changes nothing.
 """
 
-# Rows are compared on the columns that the source and every file of the day have, since a row exported before
-# a column existed has no value for it. Against the certificate each file is compared on all its
-# columns.
+# Rows are compared on the columns and STRUCT fields that the source and every file of the day have, since a row
+# exported before a column existed has no value for it. Against the certificate each file is compared on all
+# its columns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import ConfigError, KsqlLakeError, LakeError
+from ksql_lake.export.comparable import Comparable, comparable
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.reading_clock import Beginning
@@ -35,13 +35,12 @@ from ksql_lake.lake.commit.manifest import DayCertificate, Evidence
 from ksql_lake.lake.days import Days, day_start
 from ksql_lake.lake.files.checksum import RowChecksum
 from ksql_lake.lake.files.checksum_sums import EMPTY
-from ksql_lake.lake.files.precision import blurred
+from ksql_lake.lake.files.evolution import versioned_names
 from ksql_lake.lake.rows.event_days import event_times
+from ksql_lake.schema import Schema
 
 Hours = npt.NDArray[np.int64]
 _HOUR = 3_600_000
-_ROUNDED = re.compile(r"\bTIME\b|\bDECIMAL\b")
-"""Types whose earlier form lost digits; that of timestamps lost only the calendar of some centuries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +95,9 @@ class Certification:
         source_checksum: Of the source's rows, in any order.
         lake_checksum: Of the lake's rows on the same columns, in any order.
         differences: The hours that differ; empty when the day is equal.
-        columns: The compared columns.
-        unseen: Columns left out, because an earlier release read their values of this day less exactly.
+        columns: The compared columns, by the lake's names.
+        unseen: Columns and STRUCT fields (`S->A`) that are not compared, because the source or a file of the
+            day lacks them or has them in another type, or an earlier release read them less exactly.
         certificate: What the export that last read the closed day certified, if one did.
         held_checksum: Of the rows in the lake's files, each on all its columns, as certificates count.
         questioned: Why the certificate cannot be trusted; empty where it can.
@@ -126,7 +126,7 @@ class Certification:
 
     @property
     def equal(self) -> bool:
-        """Whether the lake holds exactly the source's rows: by count, by checksum, and in each hour."""
+        """Whether the lake holds exactly the source's rows, by `columns`: count, checksum, and each hour."""
         totals = (self.source_rows, self.source_checksum) == (self.lake_rows, self.lake_checksum)
         return totals and not self.differences
 
@@ -198,14 +198,18 @@ class Certification:
 
 @dataclass(slots=True)
 class _Side:
-    """Rows and checksum of one side, by hour since the day began."""
+    """Rows and checksum of one side, by hour since the day began; `clock` is its column of the event time."""
 
+    start: int
+    clock: str
+    unit: str
     rows: dict[int, int] = field(default_factory=dict)
     sums: dict[int, RowChecksum] = field(default_factory=dict)
     all: RowChecksum = field(default_factory=RowChecksum)
 
-    def add(self, batch: pa.RecordBatch, hours: Hours, columns: list[str]) -> None:
-        chosen = batch.select(columns)
+    def add(self, batch: pa.RecordBatch, compared: Comparable) -> None:
+        chosen = compared.of(batch)
+        hours: Hours = (event_times(batch, self.clock, self.unit) - self.start) // _HOUR
         self.all.add(chosen)
         for hour in np.unique(hours):
             part = chosen.filter(pa.array(hours == hour))
@@ -254,19 +258,18 @@ def certify(
     read = feed if by is None else feed.model_copy(update={"extraction": by})
     extraction = Extraction(ExportPlan(read, days=Days(day, day), reason="certify"), client).pulled()
     try:
-        question = extraction.question
-        columns, unseen = _compared(feed_lake, day, list(question.names[: question.landed]))
-        source, evidence = without_refused(
+        source, evidence, compared = without_refused(
             client.learn,
-            lambda: tried(lambda _: _read_source(extraction, feed, start, columns), client.attempts),
+            lambda: tried(lambda _: _read_source(extraction, feed, feed_lake, day), client.attempts),
         )
     except KsqlLakeError as error:
         raise error.at(feed=feed.name, partition=day) from error.__cause__
     clock, ahead = began.judged(server_time(client, feed.source))
     _refuse_open(feed, day, began.ours - max(ahead, timedelta(0)), clock)
-    held, own = _Side(), _held_checksum(feed_lake, day)
+    clock_column = source.clock if source.clock in compared.columns else feed.lake_name(feed.event_time)
+    held, own = _Side(start, clock_column, feed.event_time_unit), _held_checksum(feed_lake, day)
     for batch in _lake_batches(feed_lake, day):
-        held.add(batch, _hours(batch, feed, start), columns)
+        held.add(batch, compared)
     hours = sorted(hour for hour in source.rows.keys() | held.rows.keys() if source.of(hour) != held.of(hour))
     return Certification(
         feed=feed.name,
@@ -284,8 +287,8 @@ def certify(
             )
             for hour in hours
         ),
-        columns=tuple(columns),
-        unseen=tuple(unseen),
+        columns=tuple(compared.columns),
+        unseen=compared.unseen,
         certificate=feed_lake.certificate(day.isoformat()),
         held_checksum=own,
         questioned=_questioned(feed_lake, day, began.ours - max(ahead, timedelta(0))),
@@ -334,28 +337,20 @@ def _held_checksum(lake: FeedLake, day: date) -> str:
 
 
 def _read_source(
-    extraction: Extraction, feed: StreamFeed, start: int, columns: list[str]
-) -> tuple[_Side, Evidence]:
-    side = _Side()
+    extraction: Extraction, feed: StreamFeed, lake: FeedLake, day: date
+) -> tuple[_Side, Evidence, Comparable]:
     with extraction.open() as reading:
+        state = lake.state()
+        # As an export would name them: a retyped column may be another one in the lake.
+        held = state.columns if feed.on_schema_change == "new_version" else None
+        named = versioned_names(held, reading.schema)
+        received = Schema(tuple(replace(column, name=named[column.name]) for column in reading.schema))
+        compared = comparable(received, state, state.files_of(day.isoformat()))
+        clock = named[feed.lake_name(feed.event_time)]
+        side = _Side(day_start(day, feed.zone), clock, feed.event_time_unit)
         for batch in reading:
-            side.add(batch, _hours(batch, feed, start), columns)
-        return side, reading.evidence()
-
-
-def _compared(lake: FeedLake, day: date, received: list[str]) -> tuple[list[str], list[str]]:
-    """Return the columns that can be compared, and those that cannot: they were read in a coarser form."""
-    state = lake.state()
-    files = state.files_of(day.isoformat())
-    shapes = [set(state.shape(file).names) for file in files]
-    coarse = {
-        column.name
-        for file in files
-        for column in state.shape(file)
-        if _ROUNDED.search(column.type.text) and blurred(column.type, state.form(file))
-    }
-    shared = [name for name in received if all(name in shape for shape in shapes)]
-    return [name for name in shared if name not in coarse], [name for name in shared if name in coarse]
+            side.add(batch.rename_columns([named[name] for name in batch.schema.names]), compared)
+        return side, reading.evidence(), compared
 
 
 def _lake_batches(lake: FeedLake, day: date) -> Iterable[pa.RecordBatch]:
@@ -363,11 +358,6 @@ def _lake_batches(lake: FeedLake, day: date) -> Iterable[pa.RecordBatch]:
         return
     batches: Iterator[pa.RecordBatch] = lake.dataset(partitions=[day.isoformat()]).to_batches()
     yield from (batch for batch in batches if batch.num_rows)
-
-
-def _hours(batch: pa.RecordBatch, feed: StreamFeed, start: int) -> Hours:
-    named = feed.lake_name(feed.event_time)
-    return (event_times(batch, named, feed.event_time_unit) - start) // _HOUR
 
 
 def _offsets(lake: FeedLake, feed: StreamFeed, day: date) -> tuple[OffsetRange, ...]:

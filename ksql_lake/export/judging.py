@@ -120,7 +120,8 @@ def certified_text(found: Certification) -> str:
     if found.as_certified is False:
         return f"the {found.lake_rows:,} rows of the lake differ from those that were certified."
     if found.equal:
-        return f"the {found.lake_rows:,} rows of the lake equal those of the source."
+        but = f", without what cannot be compared: {', '.join(found.unseen)}" if found.unseen else ""
+        return f"the {found.lake_rows:,} rows of the lake equal those of the source{but}."
     more = len(found.differences) - _SHOWN
     lines = [hour.text for hour in found.differences[:_SHOWN]]
     return "\n".join([*lines, *([f"... and {more} more hours"] if more > 0 else [])])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ksql_lake.errors import ConfigError, KsqlLakeError, ProtocolError
+from ksql_lake.export.comparable import Comparable, comparable
 from ksql_lake.export.export_plan import ExportPlan
 from ksql_lake.export.extraction import Extraction
 from ksql_lake.export.statement import ROWTIME
@@ -23,7 +25,9 @@ from ksql_lake.ksqldb.retry import tried, without_refused
 from ksql_lake.lake import FeedLake, Lake
 from ksql_lake.lake.commit.manifest import Evidence
 from ksql_lake.lake.files.checksum import Words, batch_hashes
+from ksql_lake.lake.files.evolution import shared, widened
 from ksql_lake.quantities import count_text
+from ksql_lake.schema import Schema
 
 COMPACT_ROWS = 2_000_000
 """Changes kept before all but the last of each key are dropped."""
@@ -47,6 +51,8 @@ class TableCertification:
         changed_since: Keys that changed after the version's reading began; they are not compared.
         deleted_since: Keys of the version that are deleted now; ksqlDB does not report when.
         columns: The columns that were compared.
+        unseen: Columns and STRUCT fields (`S->A`) that are not compared, because the table or the version lacks
+            them or has them in another type, or an earlier release read them less exactly.
         evidence: What shows that all changes were read.
         read_at: When the version's reading began (UTC).
     """
@@ -62,12 +68,13 @@ class TableCertification:
     changed_since: int
     deleted_since: int
     columns: tuple[str, ...]
+    unseen: tuple[str, ...]
     evidence: Evidence
     read_at: datetime
 
     @property
     def equal(self) -> bool:
-        """Whether every key that could be compared is equal."""
+        """Whether every key that could be compared is equal, by its values in `columns`."""
         return not (self.missing or self.extra or self.different)
 
     @property
@@ -94,6 +101,7 @@ class TableCertification:
         return {
             **{name: getattr(self, name) for name in (*names, *more)},
             "columns": list(self.columns),
+            "unseen": list(self.unseen),
             "evidence": msgspec.to_builtins(self.evidence),
             "read_at": self.read_at.isoformat(timespec="milliseconds"),
         }
@@ -104,7 +112,7 @@ class _Changes:
     """The last change of each key: hashes of key and row, its time, and whether it deleted the key."""
 
     key: list[str]
-    columns: list[str]
+    compared: Comparable
     parts: list[tuple[Words, Words, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]
     kept: int = 0
 
@@ -113,7 +121,7 @@ class _Changes:
         self.parts.append(
             (
                 batch_hashes(batch.select(self.key))[0],
-                batch_hashes(batch.select(self.columns))[1],
+                batch_hashes(self.compared.of(batch))[1],
                 np.asarray(times),
                 gone,
             )
@@ -189,17 +197,30 @@ def _read_changes(extraction: Extraction, lake: FeedLake, version: str) -> tuple
         if log is None or _TIME not in log.log_schema.names:
             raise ProtocolError("the table's changes came without their times", hint="Is this release too old?")
         state = lake.state()
-        held = set(state.shape(state.files_of(version)[0]).names)
-        if missing := sorted(set(log.key) - held):
-            raise ConfigError(
-                f"the version lacks the key column {', '.join(missing)}, so its rows cannot be distinguished",
-                hint="Add it to `columns` in the feed file; the next version can then be certified.",
-            )
-        columns = [name for name in log.schema.names if name in held]
-        changes = _Changes(log.key, columns, [])
+        files = state.files_of(version)
+        _check_key(log.key, log.log_schema, state.shape(files[0]))
+        changes = _Changes(log.key, comparable(log.schema, state, files), [])
         for batch, gone in log.changes():
             changes.add(batch, gone=gone)
         return changes, reading.evidence()
+
+
+def _check_key(key: Sequence[str], source: Schema, version: Schema) -> None:
+    """Raise if the version's rows cannot be found in the table by their key."""
+    now, held = ({column.name: column.type for column in side} for side in (source, version))
+    if missing := sorted(set(key) - held.keys()):
+        raise ConfigError(
+            f"the version lacks the key column {', '.join(missing)}, so its rows cannot be distinguished",
+            hint="Add it to `columns` in the feed file; the next version can then be certified.",
+        )
+    for name in key:
+        both = widened(held[name], now[name])
+        if both is None or both != shared(held[name], now[name]):
+            raise ConfigError(
+                f"the key column {name} was {held[name].text} and is {now[name].text} now, so the rows of the "
+                "version cannot be found in the table",
+                hint="Certify a version that was exported after that change.",
+            )
 
 
 def _compare(
@@ -225,7 +246,8 @@ def _compare(
         different=int((~same & ~both_gone & ~both_since).sum()),
         changed_since=int((~same & ~both_gone & both_since).sum() + (new & since).sum()),
         deleted_since=int(both_gone.sum()),
-        columns=tuple(changes.columns),
+        columns=tuple(changes.compared.columns),
+        unseen=changes.compared.unseen,
         evidence=evidence,
         read_at=begun.astimezone(UTC),
     )
@@ -237,7 +259,7 @@ def _held(lake: FeedLake, version: str, changes: _Changes) -> tuple[Words, Words
     for batch in lake.dataset(partitions=[version]).to_batches():
         if batch.num_rows:
             keys.append(batch_hashes(batch.select(changes.key))[0])
-            rows.append(batch_hashes(batch.select(changes.columns))[1])
+            rows.append(batch_hashes(changes.compared.of(batch))[1])
     every = np.concatenate(keys)
     order = np.argsort(every)
     return every[order], np.concatenate(rows)[order]

@@ -67,6 +67,21 @@ def test_what_certify_finds_is_a_result_of_the_check_certificate(cli: Cli, order
     assert cli("report", "--offline", "--fail-on", "failing").code == 0
 
 
+def test_what_was_not_compared_is_named(cli: Cli, orders: Orders) -> None:
+    """A column that came after the day was exported is named beside "equal", in text and JSON."""
+    assert cli("export", "--stream", "orders", *DAYS).code == 0
+    orders.run(f"ALTER STREAM {orders.source} ADD COLUMN PRICE DOUBLE;")
+
+    said = cli("certify", "orders", "2025-01-06")
+    document = json.loads(cli("certify", "orders", "2025-01-06", "--json").out)
+
+    headline, unseen, *_ = said.out.splitlines()
+    assert (said.code, headline) == (0, "orders 2025-01-06: equal (source read again: proven)")
+    assert unseen.startswith("  not compared, because one side lacks them or has another type")
+    assert unseen.endswith(": PRICE")
+    assert (document["columns"], document["unseen"]) == (["ROWTIME", "ID", "NOTE"], ["PRICE"])
+
+
 def test_a_row_lost_from_the_lake_names_its_hour(cli: Cli, orders: Orders) -> None:
     """A row taken out of the lake's file is missed in its hour, and in what the export certified."""
     assert cli("export", "--stream", "orders", *DAYS).code == 0

@@ -17,9 +17,10 @@ import pytest
 from ksql_lake.errors import ConflictError, CorruptLakeError, LakeError
 from ksql_lake.feeds.model import Feed
 from ksql_lake.lake import Commit, FeedState, Lake, Manifest, ReadFacts
+from ksql_lake.lake.commit.meaning import Origin
 from ksql_lake.lake.doctor import Problem, examine, repair
 from ksql_lake.lake.layout import FeedLayout
-from ksql_lake.schema import arrow_schema
+from ksql_lake.schema import arrow_schema, parse_schema
 from ksql_lake_tests.lake.landing import (
     EVENTS,
     FIRST,
@@ -136,6 +137,31 @@ def test_a_number_that_comes_back_is_told_apart(place: Place) -> None:
     assert mended(lake) == {Problem.FILE_UNNAMED}
     assert globbed(lake) == Counter([1, 2, 3])
     assert land_rows(Lake(place.root), FEED, [event(1), event(2), event(3, day=1)]).manifest.operation == "look"
+
+
+def test_rows_of_a_recreated_topic_are_no_copies_of_those_at_their_offsets(tmp_path: Path) -> None:
+    """Of a file that no commit names, rows at a known offset with another time and other values come back."""
+    feed = stream_feed(identity={"by": "offset", "columns": ["P", "O"]})
+    columns = parse_schema("`ROWTIME` TIMESTAMP, `ID` BIGINT, `NOTE` STRING, `P` INTEGER, `O` BIGINT")
+    origin = Origin(topic="events", kafka_cluster="k1", service="s1")
+
+    def land(numbers: list[int]) -> None:
+        rows = [event(number) | {"P": 0, "O": number % 100} for number in numbers]
+        land_rows(Lake(tmp_path), feed, rows, schema=columns, origin=origin)
+
+    land([1])
+    shutil.copytree(tmp_path / "metadata", tmp_path / "backup")
+    land([1, 2])
+    shutil.rmtree(tmp_path / "metadata")
+    (tmp_path / "backup").rename(tmp_path / "metadata")
+    (lost,) = (path for path in tmp_path.rglob("*.parquet") if path.stem.endswith("_000002"))
+    aside = lost.rename(tmp_path / "lost")
+    land([101, 102])  # at the offsets of the rows 1 and 2
+    aside.rename(lost.with_name("data_20250201_000000_000002.parquet"))
+
+    assert Problem.FILE_UNNAMED in mended(Lake(tmp_path))
+    table = Lake(tmp_path).feed(feed).dataset().to_table()
+    assert Counter(table["ID"].to_pylist()) == Counter([1, 2, 101, 102])
 
 
 def land_day(lake: Lake, day: int, rows: list[Row]) -> Commit:

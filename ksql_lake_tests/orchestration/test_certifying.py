@@ -83,6 +83,24 @@ def test_what_kafka_has_deleted_since_is_nobodys_fault(
     assert "in the lake only" in str(found.description)
 
 
+def test_a_column_that_was_not_compared_is_named(
+    project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation does not call a column equal that the day's files lack."""
+    with DevServer.start() as server, KsqlClient(load_settings(ksqldb_url=server.url)) as client:
+        monkeypatch.setenv("KSQLDB_URL", server.url)
+        _create_payments(server.url)
+        client.execute("INSERT INTO PAYMENTS (ROWTIME, ID, NOTE) VALUES (1736121600000, 1, 'one');")
+        project.materialize(instance, "payments", partition=DAYS[0])
+        client.execute("ALTER STREAM PAYMENTS ADD COLUMN PLACE STRING;")
+        result = _certify(project, instance, DAYS[0], "payments")
+
+    assert result.success, failure_text(result)
+    assert str(_evaluation(instance, "payments").description).endswith(
+        "the 1 rows of the lake equal those of the source, without what cannot be compared: PLACE."
+    )
+
+
 def _create_payments(url: str) -> None:
     """Make PAYMENTS on a server that has lost its rows."""
     with KsqlClient(load_settings(ksqldb_url=url)) as client:
