@@ -154,14 +154,15 @@ def test_a_killed_run_is_retried_with_a_click_and_its_rows_are_exact(scene: Scen
     assert {query["state"] for query in scene.queries()} == {"gone", "completed"}
     assert scene.lake_rows(day) == scene.source_rows(day)
     assert scene.lake_rows(day).total() == ROWS_PER_DAY
-    # Either takes the feed's lock first and reads the day; the other waits and has nothing to read.
+    # Either takes the feed's lock first and reads the day. The other waits, and has nothing to read if that
+    # reading began after it was asked for.
     seen = []
     for run in scene.retries(killed):
         page.goto(f"{scene.dagster.url}/runs/{run['runId']}?levels=INFO")
         outcome = page.get_by_text(re.compile(f"1,000 rows read|nothing to read: {day} was read by another"))
         expect(outcome.first).to_be_visible()
         seen.append("rows read" in (outcome.first.text_content() or ""))
-    assert sorted(seen) == [False, True]
+    assert True in seen
     shoot(page, "retried-run")
 
 
