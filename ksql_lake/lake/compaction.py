@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -100,7 +101,7 @@ def _group(log: CommitLog, state: FeedState, day: str, *, nan: bool, open_files:
 def misleading_files(log: CommitLog, state: FeedState, day: str) -> list[FileEntry]:
     """Return files with the same columns and form, one of whose statistics leave NaN out; may be empty."""
     for file in state.files_of(day):
-        with log.storage.open(log.layout.data(file.path)) as source, pq.ParquetFile(source) as parquet:
+        with _opened(log, file) as parquet:
             if misleading_columns(parquet):
                 alike = (state.shape_text(file), state.form(file))
                 return [
@@ -117,10 +118,7 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
     suffix = f"{attempt.sequence}.merged.tmp"
     writer: PartitionWriter | None = None
     for file in files:
-        with (
-            log.storage.open(log.layout.data(file.path), whole=True) as source,
-            pq.ParquetFile(source) as parquet,
-        ):
+        with _opened(log, file, whole=True) as parquet:
             if writer is None:
                 metadata = _footer(parquet)
                 replaced = msgspec.json.encode([old.path for old in files]).decode()
@@ -150,17 +148,33 @@ def _merge(attempt: Attempt, feed: StreamFeed, schema: Schema, files: list[FileE
     return merged
 
 
+@contextmanager
+def _opened(log: CommitLog, file: FileEntry, *, whole: bool = False) -> Iterator[pq.ParquetFile]:
+    key = log.layout.data(file.path)
+    with log.storage.open(key, whole=whole) as source:
+        try:
+            parquet = pq.ParquetFile(source)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(key, error) from error
+        with parquet:
+            yield parquet
+
+
+def _unreadable(key: str, error: Exception) -> CorruptLakeError:
+    return CorruptLakeError(
+        f"it cannot be read: {str(error).splitlines()[0]}; nothing was merged",
+        hint="Run `ksql-lake doctor` to see what is damaged.",
+        path=key,
+    )
+
+
 def _batches(parquet: pq.ParquetFile, schema: pa.Schema, key: str) -> Iterator[pa.RecordBatch]:
     read = parquet.iter_batches()
     while True:
         try:
             batch = next(read, None)
         except (pa.ArrowException, OSError) as error:
-            raise CorruptLakeError(
-                f"it cannot be read: {str(error).splitlines()[0]}; nothing was merged",
-                hint="Run `ksql-lake doctor` to see what is damaged.",
-                path=key,
-            ) from error
+            raise _unreadable(key, error) from error
         if batch is None:
             return
         if batch.num_rows:

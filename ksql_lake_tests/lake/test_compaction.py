@@ -115,6 +115,21 @@ def test_a_damaged_file_is_never_merged(tmp_path: Path) -> None:
     assert len(files(lake)) == 2
 
 
+@pytest.mark.parametrize("nan", [False, True])
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, nan: bool) -> None:
+    """A file whose end is lost stops the merge by its name, and nothing is removed."""
+    lake, feed = Lake(tmp_path), stream_feed()
+    for number in (1, 2):
+        land_rows(lake, feed, [event(number)])
+    damaged, _ = sorted(Path(lake.root, "streams/events").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+
+    with pytest.raises(CorruptLakeError, match=f"{damaged.name}: it cannot be read: .*; nothing was merged"):
+        list(lake.feed(feed).compact(now=LATER, nan=nan))
+
+    assert len(files(lake)) == 2
+
+
 def test_files_whose_statistics_leave_nan_out_are_found_and_written_anew(tmp_path: Path) -> None:
     """Doctor names a file of an older release, `compact` with `nan` rewrites it; the rows stay the same."""
     lake, feed = Lake(tmp_path), stream_feed()
