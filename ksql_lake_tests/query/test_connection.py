@@ -178,10 +178,11 @@ def test_a_connection_shows_one_moment_whenever_a_view_is_made(tmp_path: Path) -
 
 
 def test_a_rollback_takes_no_view_away_for_good(tmp_path: Path) -> None:
-    """A view that was made inside of a transaction is made again after it was rolled back."""
+    """A view that was made inside of a transaction is made again after it was rolled back; older ones stay."""
     two_tables(tmp_path)
     connection = connect(tmp_path / "lake", tmp_path / "feeds")
 
+    assert connection.sql("SELECT count(*) FROM ksql_lake_feeds").fetchall() == [(3,)]
     for by_method in (False, True):
         connection.execute("BEGIN")
         assert len(connection.sql("FROM users").fetchall()) == 1
@@ -189,6 +190,7 @@ def test_a_rollback_takes_no_view_away_for_good(tmp_path: Path) -> None:
             connection.rollback()
         else:
             connection.execute("ROLLBACK")
+        assert connection.sql("SELECT count(*) FROM ksql_lake_feeds").fetchall() == [(3,)]
 
         assert len(connection.sql("FROM users").fetchall()) == 1
 

@@ -115,19 +115,23 @@ def prepare(connection: duckdb.DuckDBPyConnection, naming: Naming, sql: str) -> 
                 case View() | Macro():
                     create_views(connection, [made], OURS)
                 case (table, comment):
-                    _drop_view(connection, name)
+                    if not _room_for_table(connection, name):
+                        continue
                     connection.from_arrow(table).create(f"{OURS}.{sql_name(name)}")
                     connection.execute(f"COMMENT ON TABLE {OURS}.{sql_name(name)} IS {sql_text(comment)}")
 
 
-def _drop_view(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Drop a view that only listed a table's name; DuckDB does not replace a view by a table."""
+def _room_for_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether a table is still to be made; a view that only listed its name is dropped.
+
+    DuckDB does not replace a view by a table. A table from before a rolled back transaction is there.
+    """
     plain = duckdb.DuckDBPyConnection.execute
-    own = (
-        "SELECT 1 FROM duckdb_views() WHERE database_name = 'memory' AND schema_name = 'main' AND view_name = ?"
-    )
-    if plain(connection, own, [name]).fetchone():
+    held = "SELECT table_type FROM information_schema.tables WHERE table_catalog || '.' || table_schema = ? "
+    found = plain(connection, f"{held} AND table_name = ?", [OURS, name]).fetchall()
+    if found == [("VIEW",)]:
         plain(connection, f"DROP VIEW {OURS}.{sql_name(name)}")
+    return found in ([], [("VIEW",)])
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, views: Iterable[View | Macro], schema: str) -> None:
