@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from ksql_lake.errors import ConflictError
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.commit.manifest import Manifest
@@ -92,16 +94,7 @@ def _void(storage: Storage, found: Examination, rebuilt: Sequence[Manifest]) -> 
     if layout.kind == "table" or not rebuilt or not (unread or marked):
         return
     sequence, attempt = max([*found.manifests, *(each.sequence for each in rebuilt)]) + 1, uuid.uuid4().hex[:8]
-    manifest = Manifest(
-        sequence=sequence,
-        attempt=attempt,
-        feed=layout.name,
-        kind=layout.kind,
-        operation="forget",
-        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        new_topic=True,
-        unread=unread,
-    )
+    manifest = msgspec.structs.replace(_forgetting(layout, sequence, attempt), new_topic=True, unread=unread)
     scratch = layout.attempt(sequence, attempt)
     storage.begin(scratch)
     made = storage.create(layout.manifest(sequence), manifest.encode(), temporary=f"{scratch}/manifest.tmp")
@@ -128,18 +121,23 @@ def _forget(storage: Storage, examination: Examination) -> Iterator[Finding]:
             keep_aside(storage, layout, finding.key)
     # An ordinary attempt would first try to publish the missing files.
     storage.begin(layout.attempt(sequence, attempt))
-    manifest = Manifest(
+    removed = [finding.key.removeprefix(f"{layout.dataset}/") for finding in findings]
+    manifest = msgspec.structs.replace(_forgetting(layout, sequence, attempt), removed=removed)
+    if not log.commit(manifest):
+        raise _committed_meanwhile(layout)
+    yield from findings
+
+
+def _forgetting(layout: FeedLayout, sequence: int, attempt: str) -> Manifest:
+    """Return a commit that forgets; the caller adds what."""
+    return Manifest(
         sequence=sequence,
         attempt=attempt,
         feed=layout.name,
         kind=layout.kind,
         operation="forget",
         committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        removed=[finding.key.removeprefix(f"{layout.dataset}/") for finding in findings],
     )
-    if not log.commit(manifest):
-        raise _committed_meanwhile(layout)
-    yield from findings
 
 
 def _committed_meanwhile(layout: FeedLayout) -> ConflictError:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ksql_lake.errors import SchemaError
+from ksql_lake.feeds.feed_columns import ROWTIME
 from ksql_lake.lake.commit.attempt import Attempt
 from ksql_lake.lake.commit.log import CommitLog
 from ksql_lake.lake.commit.manifest import Manifest
@@ -30,7 +31,6 @@ from ksql_lake.lake.rows.identity import Candidate, Held, copy_rows, new_rows
 from ksql_lake.lake.storage.boundary import Storage
 from ksql_lake.schema import Schema, arrow_schema, parse_schema
 
-_TIME = "ROWTIME"
 _OWN = {"partition", "attempt", "replaces"}
 """Footer keys that describe the file and not its rows."""
 
@@ -260,24 +260,27 @@ def _fresh(
         )
         records = sum(file.records for file in group)
         candidate = Candidate(partition, str(together), records, held, group[0].form)
-        names, null_keys = _key(state)
-        # As an export compares: another event may have an offset of a topic that was recreated.
-        time = _TIME if state.meaning and state.meaning.identity[:1] == ("offset",) else ""
-        spill = scratch / "spill"
-        numbers = new_rows([candidate], schema, key=names, null_keys=null_keys, time=time, spill=spill)[
-            partition
-        ]
+        names, null_keys, time = _key(state)
+        found = new_rows(
+            [candidate], schema, key=names, null_keys=null_keys, time=time, spill=scratch / "spill"
+        )
+        numbers = found[partition]
     edges = np.cumsum([0, *(file.records for file in group)])
     return [numbers[(numbers >= begin) & (numbers < end)] - begin for begin, end in pairwise(edges.tolist())]
 
 
-def _key(state: FeedState) -> tuple[tuple[str, ...], bool]:
-    """Return the columns that identify a row (none: the whole row), and whether NULL in them equals NULL."""
+def _key(state: FeedState) -> tuple[tuple[str, ...], bool, str]:
+    """Return the columns that identify a row (none: the whole row), whether NULL equals NULL, and its time.
+
+    The time is empty unless another event may have the same key: at an offset of a topic that was recreated.
+    """
     if state.meaning is None or state.meaning.identity[:1] in {(), ("row",)}:
-        return (), True
+        return (), True, ""
     rename = state.meaning.rename or {}
     null_keys = (state.settings or {}).get("identity", {}).get("null_keys", "distinct")
-    return tuple(rename.get(column, column) for column in state.meaning.identity[1:]), null_keys == "equal"
+    by, *columns = state.meaning.identity
+    names = tuple(rename.get(column, column) for column in columns)
+    return names, null_keys == "equal", ROWTIME if by == "offset" else ""
 
 
 def _alike(files: Sequence[Unnamed]) -> Iterator[list[Unnamed]]:
